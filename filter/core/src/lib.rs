@@ -1,0 +1,1 @@
+//! Everything agent-meter decides.

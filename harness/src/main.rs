@@ -1,0 +1,2 @@
+//! The agent-meter command.
+fn main() {}
