@@ -1,1 +1,27 @@
-//! The Envoy module.
+//! The Envoy module: callbacks in, effects out. It decides nothing; `agent-meter-core` does.
+//!
+//! `root` and `stream` are Envoy's callbacks, `host` is the only file that names host calls.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a panic in the module takes down every stream of a worker"
+)]
+
+#[cfg(feature = "crash-test")]
+mod crash;
+mod host;
+mod root;
+mod stream;
+
+use proxy_wasm::types::LogLevel;
+
+proxy_wasm::main! {{
+    // Which lines appear is Envoy's to decide.
+    proxy_wasm::set_log_level(LogLevel::Info);
+    std::panic::set_hook(Box::new(|panic| log::error!("agent-meter panicked: {panic}")));
+    proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
+}}

@@ -1,0 +1,440 @@
+//! The one writer of sessions, totals and outbox: folds facts into sessions and events, and delivers them.
+//!
+//! To the next maintainer: a tick reads, folds, commits and only then sends. Until the commit nothing has happened:
+//! if the VM dies or the lease is lost, the next accountant reads the same facts again and makes the same events.
+//! Only a spill line is written before the commit that drops its event: a line too many is recognised by its id,
+//! a line too few is a loss.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Product, ProductType, SessionRules};
+use crate::counter::{Counter, Gauge};
+use crate::durable::{Lease, read_slot};
+use crate::event::{Event, Stamp};
+use crate::fact::{CallEnded, Fact, SessionRef};
+use crate::host::{Conflict, Host};
+use crate::journal::{self, Entry, Reader, cursor_key};
+use crate::limits::{FACTS_PER_TICK_MAX, JOURNALS_MAX, OUTBOX_BATCHES_MAX};
+use crate::outbox::{Batch, Dispatch, Outbox, Reply, StoredEvent};
+use crate::pricing::Pricing;
+use crate::session::{CloseReason, Due, Session, SessionState, SessionTable};
+use crate::session_key::hash;
+use crate::sink::cloudevents;
+use crate::units::Timestamp;
+
+/// What the accountant has to know besides sessions, batches and cursors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    source: String,
+    next_sequence: u64,
+    acked: u64,
+    spilled: u64,
+    sessions_high: u32,
+    batches: (u64, u64),
+}
+
+fn meta_key(prefix: &str) -> String {
+    format!("{prefix}m")
+}
+
+fn session_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}s{slot}")
+}
+
+fn batch_key(prefix: &str, number: u64) -> String {
+    format!("{prefix}o{}", number % OUTBOX_BATCHES_MAX)
+}
+
+fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).unwrap_or_default()
+}
+
+/// What to do with the events that are left when the accountant stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Envoy goes on with another configuration: leave them to the next accountant.
+    ToSuccessor,
+    /// Envoy stops: close every session and write every event to the log.
+    Nothing,
+}
+
+/// The holder of the lease.
+#[derive(Debug)]
+pub struct Accountant {
+    config: Rc<Config>,
+    prefix: String,
+    lease: Lease,
+    meta: Meta,
+    sessions: SessionTable,
+    /// Sessions that end when all journals have been read once more: a call that ended before its session did may
+    /// still be in another worker's journal.
+    ending: Vec<u32>,
+    outbox: Outbox,
+    journals: Reader,
+    default_rules: SessionRules,
+    default_pricing: Pricing,
+}
+
+impl Accountant {
+    /// Takes over with a new lease: reads what the last accountant left. `source` names a new series of events if
+    /// there was none.
+    pub fn resume(
+        host: &mut impl Host,
+        config: Rc<Config>,
+        prefix: String,
+        lease: Lease,
+        source: &str,
+        seed: u64,
+    ) -> Self {
+        host.count(Counter::LeaseTaken, 1);
+        let meta = read_slot(host, &meta_key(&prefix))
+            .and_then(|bytes| postcard::from_bytes::<Meta>(&bytes).ok())
+            .unwrap_or_else(|| Meta {
+                source: source.to_owned(),
+                next_sequence: 1,
+                acked: 0,
+                spilled: 0,
+                sessions_high: 0,
+                batches: (0, 0),
+            });
+        let mut cursors = Vec::new();
+        for index in 0..JOURNALS_MAX {
+            let Some(bytes) = read_slot(host, &cursor_key(&prefix, index)) else { break };
+            cursors.push(postcard::from_bytes(&bytes).unwrap_or_default());
+        }
+        let (first, next) = meta.batches;
+        let outbox = Outbox::new(next, seed ^ lease.term());
+        let mut accountant = Self {
+            config,
+            prefix,
+            lease,
+            sessions: SessionTable::default(),
+            ending: Vec::new(),
+            outbox,
+            journals: Reader::resume(cursors),
+            default_rules: SessionRules::default(),
+            default_pricing: Pricing::default(),
+            meta,
+        };
+        for number in first..next {
+            if let Some(bytes) = read_slot(host, &batch_key(&accountant.prefix, number)) {
+                match postcard::from_bytes::<Batch>(&bytes) {
+                    Ok(batch) => accountant.outbox.restore(number, batch),
+                    Err(_) => host.count(Counter::SlotsUnreadable, 1),
+                }
+            }
+        }
+        for slot in 0..accountant.meta.sessions_high {
+            let bytes = read_slot(host, &session_key(&accountant.prefix, slot));
+            let session = bytes.and_then(|bytes| {
+                let session = postcard::from_bytes::<Session>(&bytes).ok();
+                if session.is_none() {
+                    host.count(Counter::SlotsUnreadable, 1);
+                }
+                session
+            });
+            if session.as_ref().is_some_and(|session| session.ending.is_some()) {
+                accountant.ending.push(slot);
+            }
+            let product_id = session.as_ref().map(|s| s.session.product_id.clone());
+            let product = product_id.and_then(|id| accountant.config.product(&id).cloned());
+            let rules = product.as_ref().map_or(&accountant.default_rules, |p| &p.session);
+            accountant.sessions.restore(slot, session, rules);
+        }
+        accountant
+    }
+
+    /// Folds what is new, makes what is due, commits, and gives the requests to send. `Err` means that another VM
+    /// has taken over: throw this accountant away.
+    pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Result<Vec<Dispatch>, Conflict> {
+        let held = self.lease.check(host, &self.prefix)?;
+        let is_all_read = self.fold_new(host, now);
+        if is_all_read {
+            self.close_due(host, now);
+        }
+        self.outbox.seal_due(&self.config.delivery, now);
+        let expired = self.outbox.take_expired(&self.config.delivery, now);
+        self.spill(host, "retry_horizon", expired);
+        let writes = self.take_writes();
+        self.lease.commit(host, &self.prefix, held, writes)?;
+        self.set_gauges(host);
+        Ok(self.dispatch(host, now))
+    }
+
+    /// Takes in the collector's reply and gives the requests to send next.
+    pub fn reply(
+        &mut self,
+        host: &mut impl Host,
+        part: u64,
+        reply: Reply,
+        now: Timestamp,
+    ) -> Vec<Dispatch> {
+        if !matches!(reply, Reply::Taken { .. }) {
+            host.count(Counter::BatchesFailed, 1);
+        }
+        let settled = self.outbox.reply(&self.config.delivery, part, reply, now);
+        self.meta.acked = self.meta.acked.saturating_add(settled.acked);
+        host.count(Counter::EventsRefused, count(settled.refused.len()));
+        self.spill(host, "refused", settled.refused);
+        self.dispatch(host, now)
+    }
+
+    /// Stops: gives the lease back, after having left the state as `leave` says.
+    pub fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Leave) {
+        if leave == Leave::Nothing {
+            let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
+            while !self.fold_new(host, now) {
+                let writes = self.take_writes();
+                if self.lease.commit(host, &self.prefix, held, writes).is_err() {
+                    return;
+                }
+                match self.lease.check(host, &self.prefix) {
+                    Ok(next) => held = next,
+                    Err(Conflict) => return,
+                }
+            }
+            for slot in self.sessions.slots() {
+                self.close(host, slot, CloseReason::Shutdown, now, now);
+            }
+            let events = self.outbox.take_all();
+            self.spill(host, "shutdown", events);
+            let writes = self.take_writes();
+            if self.lease.commit(host, &self.prefix, held, writes).is_err() {
+                return;
+            }
+            self.set_gauges(host);
+        }
+        self.lease.release(host, &self.prefix);
+    }
+
+    /// Whether everything was read that had been written.
+    fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
+        let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
+        let ending =
+            if is_all_read { core::mem::take(&mut self.ending) } else { Vec::new() };
+        for entry in entries {
+            self.fold(host, &entry, now);
+        }
+        for slot in ending {
+            let ended = self.sessions.get(slot).and_then(|session| session.ending);
+            if let Some(ended) = ended {
+                self.close(host, slot, CloseReason::Ended(ended), now, now);
+            }
+        }
+        is_all_read
+    }
+
+    fn fold(&mut self, host: &mut impl Host, entry: &Entry, now: Timestamp) {
+        match Fact::decode(&entry.bytes) {
+            None => host.count(Counter::FactsUnreadable, 1),
+            Some(Fact::Call(call)) => self.fold_call(host, &call, &entry.name, now),
+            Some(Fact::Running { session, started_at, at }) => {
+                let slot = self.open(host, &session, started_at, now);
+                self.touch(host, slot, at, now);
+            }
+            Some(Fact::SessionEnd { session, reason, .. }) => {
+                let (product, _) = self.product(host, &session);
+                let currency = self.pricing(product.as_ref()).currency.clone();
+                if let Some(slot) = self.sessions.find(&session, &currency)
+                    && let Some(found) = self.sessions.get_mut(slot)
+                {
+                    found.ending = Some(reason);
+                    self.ending.push(slot);
+                }
+            }
+        }
+    }
+
+    fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, call_id: &str, now: Timestamp) {
+        let slot = self.open(host, &call.session, call.started_at, now);
+        self.touch(host, slot, call.ended_at, now);
+        let (product, product_type) = self.product(host, &call.session);
+        let default_pricing = self.default_pricing.clone();
+        let pricing = product.as_ref().map_or(&default_pricing, |product| &product.pricing);
+        let charge = pricing.charge(&call.tool, call.status);
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let added = session.add(call, &charge);
+        host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
+        host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
+        let session = session.clone();
+        let event = Event::ToolInvocation { session: &session, product_type, call, call_id, charge: &charge };
+        self.make(host, &event, call.ended_at, now);
+    }
+
+    /// The slot of a session, which is created if it is new.
+    fn open(
+        &mut self,
+        host: &mut impl Host,
+        session: &SessionRef,
+        started_at: Timestamp,
+        now: Timestamp,
+    ) -> u32 {
+        let (product, product_type) = self.product(host, session);
+        let currency = self.pricing(product.as_ref()).currency.clone();
+        if let Some(slot) = self.sessions.find(session, &currency) {
+            return slot;
+        }
+        if count(self.sessions.len()) >= u64::from(self.config.sessions_max)
+            && let Some(oldest) = self.sessions.least_recent()
+        {
+            self.close(host, oldest, CloseReason::TableFull, now, now);
+        }
+        let id = hash(&[
+            self.meta.source.as_bytes(),
+            &session.key,
+            &self.meta.next_sequence.to_be_bytes(),
+        ]);
+        let created = Session::new(session.clone(), currency, id, started_at);
+        let state = SessionState::Created;
+        self.make(
+            host,
+            &Event::SessionChanged { session: &created, product_type, state },
+            started_at,
+            now,
+        );
+        let rules = product.as_ref().map_or(&self.default_rules, |product| &product.session);
+        self.sessions.insert(created, rules)
+    }
+
+    /// Notes a sign of life at `at`: a session becomes ACTIVE with its second call, and after having been IDLE.
+    fn touch(&mut self, host: &mut impl Host, slot: u32, at: Timestamp, now: Timestamp) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.active_at = session.active_at.max(at);
+        let is_further_call = session.totals.calls > 0;
+        let becomes_active = match session.state {
+            SessionState::Created => is_further_call,
+            SessionState::Idle => true,
+            SessionState::Active | SessionState::Closed => false,
+        };
+        if becomes_active {
+            session.state = SessionState::Active;
+            let session = session.clone();
+            let (_, product_type) = self.product(host, &session.session);
+            let state = SessionState::Active;
+            self.make(
+                host,
+                &Event::SessionChanged { session: &session, product_type, state },
+                at,
+                now,
+            );
+        }
+    }
+
+    fn close_due(&mut self, host: &mut impl Host, now: Timestamp) {
+        loop {
+            let config = Rc::clone(&self.config);
+            let default_rules = self.default_rules.clone();
+            let rules_of = |session: &SessionRef| {
+                config.product(&session.product_id).map_or(&default_rules, |p| &p.session)
+            };
+            match self.sessions.next_due(now, rules_of) {
+                None => return,
+                Some(Due::TimedOut(slot, at)) => {
+                    self.close(host, slot, CloseReason::SessionTimeout, at, now);
+                }
+                Some(Due::Idle(slot, at)) => {
+                    let Some(session) = self.sessions.get(slot).cloned() else { continue };
+                    let (_, product_type) = self.product(host, &session.session);
+                    let state = SessionState::Idle;
+                    let event = Event::SessionChanged { session: &session, product_type, state };
+                    self.make(host, &event, at, now);
+                }
+            }
+        }
+    }
+
+    fn close(
+        &mut self,
+        host: &mut impl Host,
+        slot: u32,
+        reason: CloseReason,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let Some(session) = self.sessions.remove(slot) else { return };
+        self.ending.retain(|&ending| ending != slot);
+        let (_, product_type) = self.product(host, &session.session);
+        let event = Event::SessionClosed { session: &session, product_type, reason };
+        self.make(host, &event, at, now);
+    }
+
+    fn make(&mut self, host: &mut impl Host, event: &Event<'_>, time: Timestamp, now: Timestamp) {
+        let sequence = self.meta.next_sequence;
+        self.meta.next_sequence = sequence.saturating_add(1);
+        let stamp = Stamp { source: &self.meta.source, sequence, time };
+        let json = cloudevents::encode(&stamp, event);
+        let stored = StoredEvent { sequence, json };
+        let overflow = self.outbox.push(&self.config.delivery, stored, now);
+        self.spill(host, "outbox_full", overflow);
+    }
+
+    fn spill(&mut self, host: &mut impl Host, reason: &str, events: Vec<StoredEvent>) {
+        self.meta.spilled = self.meta.spilled.saturating_add(count(events.len()));
+        for event in events {
+            host.spill(reason, "event", &event.json);
+        }
+    }
+
+    fn dispatch(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
+        let timeout = self.config.collector.timeout.millis();
+        let requests = self.outbox.dispatch(&self.config.delivery, timeout, now);
+        host.count(Counter::BatchesSent, count(requests.len()));
+        requests
+    }
+
+    fn product(
+        &self,
+        host: &mut impl Host,
+        session: &SessionRef,
+    ) -> (Option<Rc<Product>>, ProductType) {
+        match self.config.product(&session.product_id) {
+            Some(product) => (Some(Rc::clone(product)), product.product_type),
+            None => {
+                host.count(Counter::ProductUnknown, 1);
+                (None, ProductType::McpServer)
+            }
+        }
+    }
+
+    fn pricing<'a>(&'a self, product: Option<&'a Rc<Product>>) -> &'a Pricing {
+        product.map_or(&self.default_pricing, |product| &product.pricing)
+    }
+
+    fn take_writes(&mut self) -> Vec<(String, Vec<u8>)> {
+        let mut writes = Vec::new();
+        for (index, cursor) in self.journals.take_moved() {
+            let cursor: journal::Cursor = cursor;
+            writes.push((cursor_key(&self.prefix, index), encoded(&cursor)));
+        }
+        for slot in self.sessions.take_dirty() {
+            let value = self.sessions.get(slot).map(encoded).unwrap_or_default();
+            writes.push((session_key(&self.prefix, slot), value));
+        }
+        for (number, batch) in self.outbox.take_dirty() {
+            let value = batch.map(encoded).unwrap_or_default();
+            writes.push((batch_key(&self.prefix, number), value));
+        }
+        let batches = self.outbox.range();
+        let sessions_high = self.sessions.high();
+        if !writes.is_empty() {
+            self.meta.batches = batches;
+            self.meta.sessions_high = sessions_high;
+            writes.push((meta_key(&self.prefix), encoded(&self.meta)));
+        }
+        writes
+    }
+
+    fn set_gauges(&self, host: &mut impl Host) {
+        host.gauge(Gauge::EventsMade, self.meta.next_sequence.saturating_sub(1));
+        host.gauge(Gauge::EventsAcked, self.meta.acked);
+        host.gauge(Gauge::EventsSpilled, self.meta.spilled);
+        host.gauge(Gauge::OutboxEvents, self.outbox.len());
+        host.gauge(Gauge::SessionsLive, count(self.sessions.len()));
+    }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

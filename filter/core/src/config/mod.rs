@@ -1,0 +1,376 @@
+//! The plugin's configuration: JSON in, [`Config`] or one line that names the path out.
+//! `envoy/filter.yaml` shows every option at its default; a test compares the two.
+
+mod text;
+
+use std::rc::Rc;
+
+use serde::Deserialize;
+
+pub use self::text::{Duration, Price};
+use crate::limits::OUTBOX_BATCHES_MAX;
+use crate::pricing::Pricing;
+
+/// Why a configuration is refused: one line, `path: what was expected`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where, such as `products[0].pricing.default.price`; empty for the whole text.
+    pub path: String,
+    /// What was expected and what was found.
+    pub reason: String,
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            write!(f, "{}: {}", self.path, self.reason)
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where events go.
+    #[serde(default)]
+    pub collector: Collector,
+    /// How events go there.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// The name in the `source` of events; empty means Envoy's node id.
+    #[serde(default)]
+    pub emitter: String,
+    /// The most sessions kept at once; beyond it the least recently active is closed.
+    #[serde(default = "sessions_max_default")]
+    pub sessions_max: u32,
+    /// What is metered; the first product that matches a request takes it.
+    pub products: Vec<Rc<Product>>,
+}
+
+fn sessions_max_default() -> u32 {
+    10_000
+}
+
+/// Where events go.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collector {
+    /// The Envoy cluster; under Istio `outbound|PORT||HOST`.
+    pub cluster: String,
+    /// The `:authority` of the callouts.
+    pub authority: String,
+    /// The path of the callouts.
+    pub path: String,
+    /// How long one callout may take.
+    pub timeout: Duration,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self {
+            cluster: "agent_meter_collector".to_owned(),
+            authority: "agent-meter-collector".to_owned(),
+            path: "/v1/events".to_owned(),
+            timeout: Duration::from_seconds(5),
+        }
+    }
+}
+
+/// How events go to the collector.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delivery {
+    /// Events in one batch at most.
+    pub batch_events_max: u32,
+    /// The longest that an event waits for its batch to fill.
+    pub flush_interval: Duration,
+    /// Batches on their way at once.
+    pub in_flight_max: u32,
+    /// The wait after a first failure; it doubles with each further one.
+    pub retry_initial: Duration,
+    /// The longest wait between two tries.
+    pub retry_max: Duration,
+    /// The age at which an undelivered event is written to Envoy's log instead; keep it below the time for which the
+    /// collector recognises a repeated event.
+    pub retry_horizon: Duration,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            batch_events_max: 100,
+            flush_interval: Duration::from_seconds(1),
+            in_flight_max: 8,
+            retry_initial: Duration::from_seconds(1),
+            retry_max: Duration::from_seconds(60),
+            retry_horizon: Duration::from_seconds(12 * 3600),
+        }
+    }
+}
+
+/// The kind of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ProductType {
+    /// A Model Context Protocol server: tool executions within sessions.
+    McpServer,
+}
+
+impl ProductType {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::McpServer => "MCP_SERVER",
+        }
+    }
+}
+
+/// One thing that is metered and billed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Product {
+    /// Its name in events; unique.
+    pub id: String,
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub product_type: ProductType,
+    /// The requests that belong to it.
+    #[serde(rename = "match")]
+    pub matcher: Matcher,
+    /// Who a request is for.
+    #[serde(default)]
+    pub identity: IdentityRules,
+    /// How calls form sessions.
+    #[serde(default)]
+    pub session: SessionRules,
+    /// What calls cost the customer.
+    #[serde(default)]
+    pub pricing: Pricing,
+}
+
+/// The requests that belong to a product, by path without query.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matcher {
+    /// Exactly this path.
+    Path(String),
+    /// This path and what lies below it: `/mcp` takes `/mcp` and `/mcp/a`, not `/mcpx`.
+    PathPrefix(String),
+}
+
+impl Matcher {
+    /// Whether a request with this `:path` belongs to the product.
+    pub fn is_match(&self, path_and_query: &[u8]) -> bool {
+        let path = path_and_query.split(|byte| matches!(byte, b'?' | b'#')).next();
+        let path = path.unwrap_or_default();
+        match self {
+            Self::Path(exact) => path == exact.as_bytes(),
+            Self::PathPrefix(prefix) => {
+                let prefix = prefix.as_bytes();
+                path.strip_prefix(prefix).is_some_and(|rest| {
+                    rest.is_empty() || prefix.ends_with(b"/") || rest.starts_with(b"/")
+                })
+            }
+        }
+    }
+}
+
+/// Where each level of the identity comes from; a level that is not configured is `anonymous`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityRules {
+    /// The billed customer.
+    pub customer: Option<IdentitySource>,
+    /// The customer's team.
+    pub team: Option<IdentitySource>,
+    /// The agent.
+    pub agent: Option<IdentitySource>,
+}
+
+/// Where one level of the identity comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentitySource {
+    /// The same for every request.
+    Value(String),
+    /// A request header that something in front of this filter sets and clients cannot.
+    TrustedHeader(String),
+}
+
+/// How calls form sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionRules {
+    /// The request header that names a session where MCP itself does not.
+    pub header: String,
+    /// Without activity for this long a session is IDLE.
+    pub idle_timeout: Duration,
+    /// Without activity for this long a session is CLOSED.
+    pub session_timeout: Duration,
+}
+
+impl Default for SessionRules {
+    fn default() -> Self {
+        Self {
+            header: "x-session-id".to_owned(),
+            idle_timeout: Duration::from_seconds(60),
+            session_timeout: Duration::from_seconds(3600),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the plugin's configuration.
+    pub fn from_json(json: &[u8]) -> Result<Self, ConfigError> {
+        if json.trim_ascii().is_empty() {
+            return Err(error("", "expected a configuration with `products`, found nothing"));
+        }
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let config: Self = serde_path_to_error::deserialize(&mut reader).map_err(|failure| {
+            let path = failure.path().to_string();
+            ConfigError {
+                path: if path == "." { String::new() } else { path },
+                reason: without_position(&failure.into_inner().to_string()),
+            }
+        })?;
+        reader.end().map_err(|failure| ConfigError {
+            path: String::new(),
+            reason: without_position(&failure.to_string()),
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The product that a request with this `:path` belongs to.
+    pub fn product_for(&self, path: &[u8]) -> Option<&Rc<Product>> {
+        self.products.iter().find(|product| product.matcher.is_match(path))
+    }
+
+    /// The product with this id.
+    pub fn product(&self, id: &str) -> Option<&Rc<Product>> {
+        self.products.iter().find(|product| product.id == id)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let collector = &self.collector;
+        not_empty("collector.cluster", &collector.cluster)?;
+        not_empty("collector.authority", &collector.authority)?;
+        is_path("collector.path", &collector.path)?;
+        is_positive("collector.timeout", collector.timeout)?;
+        let delivery = &self.delivery;
+        in_range("delivery.batch_events_max", delivery.batch_events_max, 1, 1000)?;
+        in_range("delivery.in_flight_max", delivery.in_flight_max, 1, IN_FLIGHT_MAX)?;
+        is_positive("delivery.flush_interval", delivery.flush_interval)?;
+        is_positive("delivery.retry_initial", delivery.retry_initial)?;
+        is_positive("delivery.retry_horizon", delivery.retry_horizon)?;
+        if delivery.retry_max < delivery.retry_initial {
+            let reason = "expected at least `retry_initial`";
+            return Err(error("delivery.retry_max", reason));
+        }
+        in_range("sessions_max", self.sessions_max, 1, 1_000_000)?;
+        if self.products.is_empty() {
+            return Err(error("products", "expected at least one product, found none"));
+        }
+        for (at, product) in self.products.iter().enumerate() {
+            let path = format!("products[{at}]");
+            product.validate(&path)?;
+            if self.products.iter().take(at).any(|earlier| earlier.id == product.id) {
+                let reason =
+                    format!("expected an id that no other product has, found {:?} again", product.id);
+                return Err(error(&format!("{path}.id"), &reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As many batches as the outbox holds would leave none to fill.
+const IN_FLIGHT_MAX: u32 = 64;
+const _: () = assert!((IN_FLIGHT_MAX as u64) < OUTBOX_BATCHES_MAX);
+
+impl Product {
+    fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        not_empty(&format!("{path}.id"), &self.id)?;
+        if self.id.len() > 64 {
+            return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
+        }
+        match &self.matcher {
+            Matcher::Path(value) => is_path(&format!("{path}.match.path"), value)?,
+            Matcher::PathPrefix(value) => is_path(&format!("{path}.match.path_prefix"), value)?,
+        }
+        let levels = [
+            ("customer", &self.identity.customer),
+            ("team", &self.identity.team),
+            ("agent", &self.identity.agent),
+        ];
+        for (level, source) in levels {
+            let at = format!("{path}.identity.{level}");
+            match source {
+                Some(IdentitySource::Value(value)) => not_empty(&format!("{at}.value"), value)?,
+                Some(IdentitySource::TrustedHeader(name)) => {
+                    is_header(&format!("{at}.trusted_header"), name)?;
+                }
+                None => {}
+            }
+        }
+        let session = &self.session;
+        is_header(&format!("{path}.session.header"), &session.header)?;
+        is_positive(&format!("{path}.session.idle_timeout"), session.idle_timeout)?;
+        if session.session_timeout < session.idle_timeout {
+            let reason = "expected at least `idle_timeout`";
+            return Err(error(&format!("{path}.session.session_timeout"), reason));
+        }
+        self.pricing.validate(&format!("{path}.pricing"))
+    }
+}
+
+pub(crate) fn error(path: &str, reason: &str) -> ConfigError {
+    ConfigError { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+fn not_empty(path: &str, value: &str) -> Result<(), ConfigError> {
+    if value.is_empty() {
+        return Err(error(path, "expected a name, found an empty string"));
+    }
+    Ok(())
+}
+
+fn is_path(path: &str, value: &str) -> Result<(), ConfigError> {
+    if value.starts_with('/') {
+        return Ok(());
+    }
+    Err(error(path, &format!("expected a path that starts with `/`, found {value:?}")))
+}
+
+fn is_header(path: &str, value: &str) -> Result<(), ConfigError> {
+    let is_token = |byte: u8| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&byte);
+    if !value.is_empty() && value.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(error(path, &format!("expected a header name in lower case, found {value:?}")))
+}
+
+fn is_positive(path: &str, value: Duration) -> Result<(), ConfigError> {
+    if value.millis().0 > 0 {
+        return Ok(());
+    }
+    Err(error(path, "expected more than zero, found \"0s\""))
+}
+
+fn in_range(path: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(error(path, &format!("expected {min} to {max}, found {value}")))
+}
+
+/// Positions mean nothing in a text that Envoy has written anew from a `Struct`.
+fn without_position(message: &str) -> String {
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    message.get(..end).unwrap_or(message).replace(['\n', '\r'], " ")
+}

@@ -1,0 +1,91 @@
+//! What the filter counts about itself. The list is closed: nothing from traffic gets into a metric's name.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A counter of the filter; in Envoy's stats as `wasmcustom.agent_meter.<name>`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Counter { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Counter {
+            /// Every counter, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in Envoy's stats, without the prefix.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Exchanges that matched a product.
+    Exchanges = "exchanges",
+    /// Tool calls seen in requests.
+    Calls = "calls",
+    /// Request bodies that could not be read as JSON-RPC; they passed untouched.
+    RequestUnparsed = "request_unparsed",
+    /// Response bodies that could not be read; the calls in them ended as UNKNOWN or by their HTTP status.
+    ResponseUnparsed = "response_unparsed",
+    /// JSON-RPC answers that belonged to no open call of their exchange.
+    AnswerUnmatched = "answer_unmatched",
+    /// Calls beyond the bound of calls followed in one exchange.
+    CallsOverLimit = "calls_over_limit",
+    /// Exchanges that were not metered because too many were open at once.
+    ExchangesOverLimit = "exchanges_over_limit",
+    /// Facts that waited in memory because the journal was full.
+    JournalFull = "journal_full",
+    /// Facts lost to the accountant: written to Envoy's log because journal and memory were full.
+    FactsSpilled = "facts_spilled",
+    /// Facts in a journal that could not be read.
+    FactsUnreadable = "facts_unreadable",
+    /// Facts of a product that the configuration no longer has; metered at no price.
+    ProductUnknown = "product_unknown",
+    /// Tools metered under `__other__` because a session used too many.
+    ToolsOverLimit = "tools_over_limit",
+    /// Amounts that no decimal can hold; the total was left as it was.
+    MoneyOverflow = "money_overflow",
+    /// Times that a VM took the accountant's lease.
+    LeaseTaken = "lease_taken",
+    /// Times that the accountant found that another VM had taken over.
+    LeaseLost = "lease_lost",
+    /// Slots of the accountant that could not be read when it started.
+    SlotsUnreadable = "slots_unreadable",
+    /// Batches sent to the collector, retries included.
+    BatchesSent = "batches_sent",
+    /// Batches that the collector did not take.
+    BatchesFailed = "batches_failed",
+    /// Events that the collector refused for good.
+    EventsRefused = "events_refused",
+}
+
+macro_rules! gauges {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A gauge of the accountant; in Envoy's stats as `wasmcustom.agent_meter.<name>`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Gauge { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Gauge {
+            /// Every gauge, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in Envoy's stats, without the prefix.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+gauges! {
+    /// Events made in the life of this Envoy process.
+    EventsMade = "events_made",
+    /// Events that the collector took.
+    EventsAcked = "events_acked",
+    /// Events written to Envoy's log instead of being delivered.
+    EventsSpilled = "events_spilled",
+    /// Events made and not yet delivered or spilled.
+    OutboxEvents = "outbox_events",
+    /// Sessions that are not closed.
+    SessionsLive = "sessions_live",
+}

@@ -1,0 +1,54 @@
+//! What the accountant tells the collector. An event is made once: its sequence number, id and time are fixed then.
+
+use crate::config::ProductType;
+use crate::fact::CallEnded;
+use crate::pricing::Charge;
+use crate::session::{CloseReason, Session, SessionState};
+use crate::units::Timestamp;
+
+/// Where an event comes from and when what it tells happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp<'a> {
+    /// The emitter, unique for each life of an Envoy process.
+    pub source: &'a str,
+    /// 1, 2, 3, ... without a hole for a source.
+    pub sequence: u64,
+    /// When what the event tells happened.
+    pub time: Timestamp,
+}
+
+/// What an event tells.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A call has ended.
+    ToolInvocation {
+        /// The session that the call belongs to.
+        session: &'a Session,
+        /// The kind of the session's product.
+        product_type: ProductType,
+        /// The call.
+        call: &'a CallEnded,
+        /// Unique within the source.
+        call_id: &'a str,
+        /// What it is charged.
+        charge: &'a Charge<'a>,
+    },
+    /// A session has come into a state other than CLOSED.
+    SessionChanged {
+        /// The session.
+        session: &'a Session,
+        /// The kind of the session's product.
+        product_type: ProductType,
+        /// The state.
+        state: SessionState,
+    },
+    /// The final billing event.
+    SessionClosed {
+        /// The session.
+        session: &'a Session,
+        /// The kind of the session's product.
+        product_type: ProductType,
+        /// Why.
+        reason: CloseReason,
+    },
+}

@@ -1,0 +1,376 @@
+//! One HTTP stream through the filter, from request head to its end: bytes in, facts out.
+//! It never fails and never keeps a body; what it cannot read is counted and passes.
+//!
+//! To the next maintainer: a call exists once its request message is complete, and its fact is made once its answer
+//! is complete, not at the end of the stream: a stream may live on for hours, and the client may act on the answer at
+//! once. `end` settles what is still open and takes `self`, so an exchange cannot end twice.
+
+use std::rc::Rc;
+
+use crate::config::{Config, IdentitySource, Product};
+use crate::counter::Counter;
+use crate::fact::{CallEnded, Fact, Identity, SessionEnd, SessionRef, Transport};
+use crate::limits::{CALLS_PER_EXCHANGE_MAX, IDENTITY_BYTES_MAX};
+use crate::observe::mcp::{Id, Message, MessageReader};
+use crate::session_key::{Rung, session_ref};
+use crate::status::ExecutionStatus;
+use crate::units::Timestamp;
+use crate::wire::json::Progress;
+use crate::wire::media_type::MediaType;
+use crate::wire::sse;
+
+/// What stands for a level of the identity that the request did not tell.
+pub const ANONYMOUS: &str = "anonymous";
+/// What stands for a tool that the request did not name.
+pub const UNNAMED_TOOL: &str = "__unnamed__";
+/// The first revision of MCP without sessions, in which a client cancels a call by leaving (2026-07-28).
+const FIRST_STATELESS_REVISION: &[u8] = b"2026-07-28";
+
+/// The headers of a request or response, names in lower case; values may be any bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a>(pub &'a [(String, Vec<u8>)]);
+
+impl<'a> Headers<'a> {
+    /// The first value under `name`.
+    pub fn get(self, name: &str) -> Option<&'a [u8]> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The response came to its end.
+    Complete,
+    /// The client left, or the stream was reset, before the response's end.
+    Aborted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OpenCall {
+    id: Id,
+    tool: String,
+}
+
+/// How the request is read.
+#[derive(Clone, Debug)]
+enum Request {
+    /// A `POST`: its body is read.
+    Messages(Box<MessageReader>),
+    /// A `DELETE`, which ends the session if the server agrees.
+    Delete,
+    /// Anything else.
+    Other,
+}
+
+/// How the response's body is read.
+#[derive(Clone, Debug)]
+enum Body {
+    /// There is none yet, or it is of no interest.
+    Ignored,
+    Json(Box<MessageReader>),
+    Events {
+        framer: Box<sse::Framer>,
+        event: Box<EventReader>,
+    },
+}
+
+/// Everything that is known of one HTTP stream.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    product: Rc<Product>,
+    session: SessionRef,
+    names_session: bool,
+    is_stateless: bool,
+    request: Request,
+    request_ended_at: Timestamp,
+    calls: Vec<OpenCall>,
+    http_status: u16,
+    body: Body,
+    facts: Vec<Fact>,
+    counts: Vec<Counter>,
+}
+
+impl Exchange {
+    /// Starts an exchange, or `None` if the request belongs to no product.
+    pub fn start(config: &Config, headers: Headers<'_>, now: Timestamp) -> Option<Self> {
+        let product = Rc::clone(config.product_for(headers.get(":path")?)?);
+        let is_stateless = headers
+            .get("mcp-protocol-version")
+            .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
+        let present = |name: &str| headers.get(name).filter(|value| !value.is_empty());
+        let mcp_session_id = present("mcp-session-id").filter(|_| !is_stateless);
+        let rung = match (mcp_session_id, present(&product.session.header)) {
+            (Some(id), _) => Rung::McpSessionId(id),
+            (None, Some(value)) => Rung::Header(value),
+            (None, None) => Rung::Window,
+        };
+        let rules = &product.identity;
+        let identity = Identity {
+            customer: identity_level(rules.customer.as_ref(), headers),
+            team: identity_level(rules.team.as_ref(), headers),
+            agent: identity_level(rules.agent.as_ref(), headers),
+        };
+        let request = match headers.get(":method") {
+            Some(b"POST") => Request::Messages(Box::default()),
+            Some(b"DELETE") => Request::Delete,
+            _ => Request::Other,
+        };
+        Some(Self {
+            session: session_ref(&product.id, identity, rung),
+            names_session: mcp_session_id.is_some(),
+            is_stateless,
+            request,
+            request_ended_at: now,
+            calls: Vec::new(),
+            http_status: 0,
+            body: Body::Ignored,
+            facts: Vec::new(),
+            counts: vec![Counter::Exchanges],
+            product,
+        })
+    }
+
+    /// The next bytes of the request's body.
+    pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+        self.request_ended_at = now;
+        let Request::Messages(reader) = &mut self.request else { return };
+        let (calls, counts) = (&mut self.calls, &mut self.counts);
+        reader.feed(chunk, &mut |message| {
+            if !message.is_call() {
+                return;
+            }
+            counts.push(Counter::Calls);
+            if calls.len() >= CALLS_PER_EXCHANGE_MAX {
+                counts.push(Counter::CallsOverLimit);
+            } else if let Some(id) = message.id.clone() {
+                calls.push(OpenCall { id, tool: tool_name(message) });
+            }
+        });
+    }
+
+    /// The request has ended.
+    pub fn request_end(&mut self, now: Timestamp) {
+        self.request_ended_at = now;
+        if let Request::Messages(reader) = &self.request {
+            let is_read = match reader.progress() {
+                Progress::Complete => true,
+                Progress::Open => !reader.has_started(),
+                Progress::Failed => false,
+            };
+            if !is_read {
+                self.counts.push(Counter::RequestUnparsed);
+            }
+        }
+    }
+
+    /// The response's head.
+    pub fn response_head(&mut self, headers: Headers<'_>) {
+        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
+        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let is_success = (200..300).contains(&self.http_status);
+        // Informational heads come before the real one and are not passed to filters by Envoy.
+        if self.calls.is_empty() && !matches!(self.request, Request::Messages(_)) {
+            return;
+        }
+        let encoding = headers.get("content-encoding").unwrap_or_default().trim_ascii();
+        let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity");
+        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
+        self.body = match media_type {
+            _ if !is_plain => {
+                if is_success && !self.calls.is_empty() {
+                    self.counts.push(Counter::ResponseUnparsed);
+                }
+                Body::Ignored
+            }
+            MediaType::EventStream => {
+                Body::Events { framer: Box::default(), event: Box::default() }
+            }
+            // Some servers answer JSON-RPC without saying so; a text that is no JSON fails at its first byte.
+            MediaType::Json | MediaType::Other => Body::Json(Box::default()),
+        };
+    }
+
+    /// The next bytes of the response's body.
+    pub fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
+        let mut answers = Vec::new();
+        let transport = match &mut self.body {
+            Body::Ignored => return,
+            Body::Json(reader) => {
+                reader.feed(chunk, &mut |message| keep_answer(&mut answers, message));
+                Transport::Json
+            }
+            Body::Events { framer, event } => {
+                framer.feed(chunk, &mut EventSink { event, answers: &mut answers });
+                Transport::Sse
+            }
+        };
+        for answer in &answers {
+            self.answered(answer, transport, now);
+        }
+    }
+
+    /// The stream has ended, however that came about; gives the facts that are left.
+    pub fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
+        if let Body::Json(reader) = &self.body {
+            let is_success = (200..300).contains(&self.http_status);
+            if is_success && !self.calls.is_empty() && reader.has_started() {
+                self.counts.push(Counter::ResponseUnparsed);
+            }
+        }
+        let by_http = ExecutionStatus::of_http(self.http_status);
+        let status = match (by_http, end) {
+            (ExecutionStatus::Unknown, StreamEnd::Aborted) if self.is_stateless => {
+                ExecutionStatus::Cancelled
+            }
+            _ => by_http,
+        };
+        for call in core::mem::take(&mut self.calls) {
+            self.call_ended(call.tool, status, Transport::None, now);
+        }
+        self.session_end(now);
+        self.take_observed()
+    }
+
+    /// What has been observed since the last time.
+    pub fn take_observed(&mut self) -> Observed {
+        Observed {
+            facts: core::mem::take(&mut self.facts),
+            counts: core::mem::take(&mut self.counts),
+        }
+    }
+
+    /// The session of this exchange while a call of it is running, and when that call started.
+    pub fn running(&self) -> Option<(&SessionRef, Timestamp)> {
+        (!self.calls.is_empty()).then_some((&self.session, self.request_ended_at))
+    }
+
+    /// The product that the exchange belongs to.
+    pub fn product(&self) -> &Rc<Product> {
+        &self.product
+    }
+
+    fn answered(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
+        let status = ExecutionStatus::of_answer(answer, self.http_status);
+        if let Some(at) = self.position_of(answer, transport) {
+            let call = self.calls.remove(at);
+            self.call_ended(call.tool, status, transport, now);
+        } else if answer.has_error && answer.id.is_none() {
+            // An error without an id refuses the request as a whole.
+            for call in core::mem::take(&mut self.calls) {
+                self.call_ended(call.tool, status, transport, now);
+            }
+        } else {
+            self.counts.push(Counter::AnswerUnmatched);
+        }
+    }
+
+    /// The open call that an answer belongs to: by id, or, because some servers change or drop ids, by being the only
+    /// one in a plain JSON exchange.
+    fn position_of(&self, answer: &Message, transport: Transport) -> Option<usize> {
+        let by_id = answer.id.as_ref().and_then(|id| {
+            let exact = self.calls.iter().position(|call| call.id.is_same(id));
+            exact.or_else(|| self.calls.iter().position(|call| call.id.is_alike(id)))
+        });
+        by_id.or_else(|| (self.calls.len() == 1 && transport == Transport::Json).then_some(0))
+    }
+
+    fn call_ended(
+        &mut self,
+        tool: String,
+        status: ExecutionStatus,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        self.facts.push(Fact::Call(CallEnded {
+            session: self.session.clone(),
+            tool,
+            status,
+            http_status: self.http_status,
+            transport,
+            started_at: self.request_ended_at.min(now),
+            ended_at: now,
+        }));
+    }
+
+    fn session_end(&mut self, now: Timestamp) {
+        let is_success = (200..300).contains(&self.http_status);
+        let reason = match self.request {
+            Request::Delete if is_success => SessionEnd::ClientDelete,
+            Request::Messages(_) | Request::Delete | Request::Other if self.http_status == 404 => {
+                SessionEnd::SessionGone
+            }
+            _ => return,
+        };
+        if self.names_session {
+            self.facts.push(Fact::SessionEnd { session: self.session.clone(), reason, at: now });
+        }
+    }
+}
+
+/// What an exchange has observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// For the accountant, in the order in which they came about.
+    pub facts: Vec<Fact>,
+    /// For the stats.
+    pub counts: Vec<Counter>,
+}
+
+/// Reads the data of one server-sent event, and keeps its answers until the event is dispatched: clients do not see
+/// an event that the stream's end cuts off.
+#[derive(Clone, Debug, Default)]
+struct EventReader {
+    reader: MessageReader,
+    answers: Vec<Message>,
+}
+
+struct EventSink<'a> {
+    event: &'a mut EventReader,
+    answers: &'a mut Vec<Message>,
+}
+
+impl sse::Sink for EventSink<'_> {
+    fn data(&mut self, piece: &[u8]) {
+        let EventReader { reader, answers } = &mut *self.event;
+        reader.feed(piece, &mut |message| keep_answer(answers, message));
+    }
+
+    fn dispatch(&mut self, is_message: bool) {
+        let event = core::mem::take(self.event);
+        if is_message && event.reader.progress() == Progress::Complete {
+            self.answers.extend(event.answers);
+        }
+    }
+}
+
+fn keep_answer(answers: &mut Vec<Message>, message: &Message) {
+    if message.is_answer() && answers.len() < CALLS_PER_EXCHANGE_MAX {
+        answers.push(message.clone());
+    }
+}
+
+fn tool_name(message: &Message) -> String {
+    match &message.tool {
+        Some(name) if !name.is_empty() => String::from_utf8_lossy(name).into_owned(),
+        _ => UNNAMED_TOOL.to_owned(),
+    }
+}
+
+fn identity_level(source: Option<&IdentitySource>, headers: Headers<'_>) -> String {
+    let text = match source {
+        Some(IdentitySource::Value(value)) => return value.clone(),
+        Some(IdentitySource::TrustedHeader(name)) => {
+            String::from_utf8_lossy(headers.get(name).unwrap_or_default())
+        }
+        None => return ANONYMOUS.to_owned(),
+    };
+    let mut end = text.len().min(IDENTITY_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    match text.get(..end) {
+        Some(kept) if !kept.is_empty() => kept.to_owned(),
+        _ => ANONYMOUS.to_owned(),
+    }
+}

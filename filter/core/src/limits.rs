@@ -1,0 +1,46 @@
+//! Every bound of the filter, with its unit and its reason.
+//! What happens beyond a bound is counted: see [`crate::counter::Counter`].
+
+/// Bytes kept of a JSON member name. The names that are looked for are shorter, so a longer one cannot match.
+pub const KEY_BYTES_MAX: usize = 64;
+/// Bytes kept of a captured value: a tool name, a JSON-RPC id, an error code. Tool names are at most 128 by the MCP specification.
+pub const VALUE_BYTES_MAX: usize = 128;
+/// Bytes kept of an identity (customer, team, agent). UUIDs, e-mail addresses and SPIFFE ids fit.
+pub const IDENTITY_BYTES_MAX: usize = 256;
+/// Containers that the JSON scanner follows by name; deeper ones are skipped by counting brackets.
+pub const TRACKED_DEPTH_MAX: usize = 8;
+/// Calls followed in one exchange. JSON-RPC batches are small in practice; servers reject large ones.
+pub const CALLS_PER_EXCHANGE_MAX: usize = 1024;
+/// Exchanges that one worker follows at once, at about 1 KiB each.
+pub const EXCHANGES_MAX: usize = 65_536;
+/// The longest time between two signs of life of a running call, in milliseconds.
+pub const RUNNING_INTERVAL_MS_MAX: u64 = 15_000;
+/// Bytes of one page of a journal: the host copies it in 0.2 us, as fast as a smaller one.
+pub const JOURNAL_PAGE_BYTES_MAX: usize = 4096;
+/// Pages of one journal: about 7,000 facts between two ticks of the accountant.
+pub const JOURNAL_PAGES: u64 = 256;
+/// Journals of one plugin: one for each worker, and room for workers that crash in a loop.
+pub const JOURNALS_MAX: u32 = 256;
+/// Facts that a worker holds in memory while its journal is full.
+pub const OVERFLOW_FACTS_MAX: usize = 1024;
+/// Facts folded in one tick, so that a tick on the main thread stays short (about 20 us a fact).
+pub const FACTS_PER_TICK_MAX: usize = 4096;
+/// The accountant's ticks without a sign of life after which a drained journal is given to others.
+pub const JOURNAL_ORPHAN_TICKS: u32 = 240;
+/// Tools kept apart in one session; more are added up under [`OTHER`].
+pub const TOOLS_PER_SESSION_MAX: usize = 64;
+/// The name under which what overflows a bounded table is metered.
+pub const OTHER: &str = "__other__";
+/// Spans kept apart when a session's active time is added up.
+pub const ACTIVE_SPANS_MAX: usize = 32;
+/// Batches in the outbox, each of up to `batch_events_max` events.
+pub const OUTBOX_BATCHES_MAX: u64 = 256;
+/// Bytes of one batch. Collectors commonly refuse bodies above 1 MiB.
+pub const BATCH_BYTES_MAX: usize = 512 * 1024;
+/// Ticks that a VM which never served a stream (Envoy's main thread) waits for a silent accountant.
+pub const LEASE_TICKS_MAIN: u32 = 4;
+/// Ticks that a worker waits for a silent accountant, so that the main thread comes first.
+pub const LEASE_TICKS_WORKER: u32 = 12;
+
+const _: () = assert!(LEASE_TICKS_MAIN < LEASE_TICKS_WORKER);
+const _: () = assert!(VALUE_BYTES_MAX * 8 < JOURNAL_PAGE_BYTES_MAX);

@@ -1,0 +1,324 @@
+//! All state of one VM: the worker, which observes streams, and a seat that is the accountant's in one VM of the
+//! Envoy process and a candidate's in all others. Callbacks in, requests out; the host is seen through [`Host`].
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use crate::accountant::{Accountant, Leave};
+use crate::config::Config;
+use crate::counter::Counter;
+use crate::durable::{Candidate, Lease};
+use crate::exchange::{Exchange, Headers, Observed, StreamEnd};
+use crate::fact::Fact;
+use crate::host::{Expect, Host};
+use crate::journal::Writer;
+use crate::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
+use crate::outbox::{Dispatch, Reply};
+use crate::session_key::{hash, hex};
+use crate::units::{Millis, Timestamp};
+
+/// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
+/// do not read each other's.
+const LAYOUT: &str = "agent-meter.1";
+
+/// What a VM knows of where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The plugin's name in Envoy: plugins that have the same share one accountant.
+    pub plugin: String,
+    /// Envoy's node id.
+    pub node: String,
+    /// Anything that differs between two VMs started at different times, such as the clock in nanoseconds.
+    pub seed: u64,
+}
+
+#[derive(Debug)]
+enum Seat {
+    Candidate(Candidate),
+    Accountant(Box<Accountant>),
+}
+
+/// The filter's state in one VM.
+#[derive(Debug)]
+pub struct Meter {
+    config: Rc<Config>,
+    place: Place,
+    prefix: String,
+    generation: Vec<u8>,
+    serves_streams: bool,
+    exchanges: HashMap<u32, Exchange>,
+    /// Exchanges with a running call, and when they next show a sign of life; the earliest first.
+    running: VecDeque<(Timestamp, u32)>,
+    running_interval: Millis,
+    journal: Option<Writer>,
+    overflow: VecDeque<Vec<u8>>,
+    seat: Seat,
+}
+
+impl Meter {
+    /// A VM that has read its configuration. `config_json` tells one configuration from the next.
+    pub fn new(
+        host: &mut impl Host,
+        config: Config,
+        config_json: &[u8],
+        place: Place,
+    ) -> Self {
+        let prefix = format!("{LAYOUT}.{}.", place.plugin);
+        let generation = hash(&[config_json]).to_vec();
+        let shortest_idle = config.products.iter().map(|p| p.session.idle_timeout.millis().0 / 2);
+        let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
+        // The last to be configured is the one in force; see `stop`.
+        let _ = host.set(&generation_key(&prefix), &generation, Expect::Any);
+        Self {
+            config: Rc::new(config),
+            place,
+            prefix,
+            generation,
+            serves_streams: false,
+            exchanges: HashMap::new(),
+            running: VecDeque::new(),
+            running_interval: Millis(running_interval),
+            journal: None,
+            overflow: VecDeque::new(),
+            seat: Seat::Candidate(Candidate::default()),
+        }
+    }
+
+    /// The configuration in force in this VM.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether this VM is the accountant's.
+    pub fn is_accountant(&self) -> bool {
+        matches!(self.seat, Seat::Accountant(_))
+    }
+
+    /// A stream begins. `false` means that it belongs to no product and need not be shown further.
+    pub fn request_head(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> bool {
+        self.serves_streams = true;
+        let Some(exchange) = Exchange::start(&self.config, headers, now) else { return false };
+        if self.exchanges.len() >= EXCHANGES_MAX {
+            host.count(Counter::ExchangesOverLimit, 1);
+            return false;
+        }
+        self.exchanges.insert(stream, exchange);
+        true
+    }
+
+    /// The next bytes of a request's body; `is_end` with the last.
+    pub fn request_body(&mut self, stream: u32, chunk: &[u8], is_end: bool, now: Timestamp) {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
+        if !chunk.is_empty() {
+            exchange.request_body(chunk, now);
+        }
+        if is_end {
+            exchange.request_end(now);
+            if exchange.running().is_some() {
+                self.running.push_back((now.plus(self.running_interval), stream));
+            }
+        }
+    }
+
+    /// A response's head.
+    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.response_head(headers);
+        }
+    }
+
+    /// The next bytes of a response's body. What ends in them is in shared data when this returns.
+    pub fn response_body(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        chunk: &[u8],
+        now: Timestamp,
+    ) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.response_body(chunk, now);
+            let observed = exchange.take_observed();
+            self.record(host, observed);
+        }
+    }
+
+    /// A stream has ended; a second end of the same stream changes nothing.
+    pub fn stream_end(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        end: StreamEnd,
+        now: Timestamp,
+    ) {
+        if let Some(exchange) = self.exchanges.remove(&stream) {
+            let observed = exchange.end(end, now);
+            self.record(host, observed);
+        }
+    }
+
+    /// Time has passed. Gives the requests to send.
+    pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
+        self.show_running(host, now);
+        self.beat(host);
+        if let Seat::Candidate(candidate) = &mut self.seat
+            && let Some(lease) = candidate.tick(host, &self.prefix, self.serves_streams)
+        {
+            self.seat = Seat::Accountant(Box::new(self.accountant(host, lease, now)));
+        }
+        let Seat::Accountant(accountant) = &mut self.seat else { return Vec::new() };
+        accountant.tick(host, now).unwrap_or_else(|_| {
+            host.count(Counter::LeaseLost, 1);
+            self.seat = Seat::Candidate(Candidate::default());
+            Vec::new()
+        })
+    }
+
+    /// The reply to a request. Gives the requests to send next.
+    pub fn reply(
+        &mut self,
+        host: &mut impl Host,
+        part: u64,
+        reply: Reply,
+        now: Timestamp,
+    ) -> Vec<Dispatch> {
+        match &mut self.seat {
+            Seat::Accountant(accountant) => accountant.reply(host, part, reply, now),
+            // The lease was lost in between; whoever holds it sends the batch again.
+            Seat::Candidate(_) => Vec::new(),
+        }
+    }
+
+    /// Envoy takes this VM out of service: because a new configuration is in force, or because it stops.
+    pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) {
+        let streams: Vec<u32> = self.exchanges.keys().copied().collect();
+        for stream in streams {
+            self.stream_end(host, stream, StreamEnd::Aborted, now);
+        }
+        self.retry_overflow(host);
+        while let Some(fact) = self.overflow.pop_front() {
+            spill_fact(host, &fact);
+        }
+        let in_force = host.get(&generation_key(&self.prefix)).map(|(bytes, _)| bytes);
+        let leave = if in_force.is_some_and(|generation| generation != self.generation) {
+            Leave::ToSuccessor
+        } else {
+            Leave::Nothing
+        };
+        match core::mem::replace(&mut self.seat, Seat::Candidate(Candidate::default())) {
+            Seat::Accountant(accountant) => accountant.stop(host, now, leave),
+            // The accountant has stopped already, and this VM may just have written its last facts.
+            Seat::Candidate(mut candidate) if leave == Leave::Nothing => {
+                if let Some(lease) = candidate.take_vacant(host, &self.prefix) {
+                    self.accountant(host, lease, now).stop(host, now, leave);
+                }
+            }
+            Seat::Candidate(_) => {}
+        }
+    }
+
+    fn accountant(&self, host: &mut impl Host, lease: Lease, now: Timestamp) -> Accountant {
+        let config = Rc::clone(&self.config);
+        let source = self.source(now);
+        Accountant::resume(host, config, self.prefix.clone(), lease, &source, self.place.seed)
+    }
+
+    fn record(&mut self, host: &mut impl Host, observed: Observed) {
+        for counter in observed.counts {
+            host.count(counter, 1);
+        }
+        for fact in observed.facts {
+            self.record_fact(host, &fact);
+        }
+    }
+
+    fn record_fact(&mut self, host: &mut impl Host, fact: &Fact) {
+        let bytes = fact.encode();
+        // What waits goes first, so that a session's end does not overtake its calls.
+        if self.overflow.is_empty() && self.append(host, &bytes) {
+            return;
+        }
+        host.count(Counter::JournalFull, 1);
+        if self.overflow.len() >= OVERFLOW_FACTS_MAX
+            && let Some(oldest) = self.overflow.pop_front()
+        {
+            spill_fact(host, &oldest);
+        }
+        self.overflow.push_back(bytes);
+    }
+
+    fn append(&mut self, host: &mut impl Host, fact: &[u8]) -> bool {
+        if self.journal.is_none() {
+            self.journal = Writer::claim(host, &self.prefix).ok();
+        }
+        self.journal
+            .as_mut()
+            .is_some_and(|journal| journal.append(host, &self.prefix, fact).is_ok())
+    }
+
+    fn retry_overflow(&mut self, host: &mut impl Host) {
+        while let Some(fact) = self.overflow.pop_front() {
+            if !self.append(host, &fact) {
+                self.overflow.push_front(fact);
+                return;
+            }
+        }
+    }
+
+    fn beat(&mut self, host: &mut impl Host) {
+        if let Some(journal) = &mut self.journal
+            && journal.beat(host, &self.prefix).is_err()
+        {
+            self.journal = None;
+        }
+        self.retry_overflow(host);
+    }
+
+    fn show_running(&mut self, host: &mut impl Host, now: Timestamp) {
+        while let Some(&(due, stream)) = self.running.front() {
+            if due > now {
+                return;
+            }
+            self.running.pop_front();
+            let running = self.exchanges.get(&stream).and_then(Exchange::running);
+            if let Some((session, started_at)) = running {
+                let fact = Fact::Running { session: session.clone(), started_at, at: now };
+                self.running.push_back((now.plus(self.running_interval), stream));
+                self.record_fact(host, &fact);
+            }
+        }
+    }
+
+    /// A name for a new series of events.
+    fn source(&self, now: Timestamp) -> String {
+        let configured = &self.config.emitter;
+        let emitter = if configured.is_empty() { &self.place.node } else { configured };
+        let emitter: String = emitter
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-._~".contains(c) { c } else { '_' })
+            .collect();
+        let epoch = hash(&[&now.0.to_be_bytes(), &self.place.seed.to_be_bytes()]);
+        let epoch = hex(epoch.get(..8).unwrap_or_default());
+        let emitter = if emitter.is_empty() { "envoy" } else { emitter.as_str() };
+        format!("urn:agent-meter:{emitter}:{epoch}")
+    }
+}
+
+fn generation_key(prefix: &str) -> String {
+    format!("{prefix}g")
+}
+
+/// A fact that the accountant will never see: it is named in the log.
+fn spill_fact(host: &mut impl Host, fact: &[u8]) {
+    host.count(Counter::FactsSpilled, 1);
+    let text = match Fact::decode(fact) {
+        Some(fact) => serde_json::to_string(&fact).unwrap_or_default(),
+        None => "null".to_owned(),
+    };
+    host.spill("journal_full", "fact", &text);
+}

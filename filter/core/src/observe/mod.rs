@@ -1,0 +1,3 @@
+//! Structure to meaning: what a message of a protocol says about calls.
+
+pub mod mcp;

@@ -1,0 +1,157 @@
+//! What a tool call costs the customer: the first rule that names the tool exactly, else the first pattern that
+//! fits, else the default.
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+
+use crate::config::{ConfigError, Price, error};
+use crate::status::ExecutionStatus;
+
+/// A product's price list.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pricing {
+    /// ISO 4217 code of every price here.
+    pub currency: String,
+    /// The outcomes that are charged.
+    pub billable_statuses: Vec<ExecutionStatus>,
+    /// For a tool that no rule fits.
+    pub default: ToolPrice,
+    /// Rules by tool.
+    pub tools: Vec<ToolRule>,
+}
+
+impl Default for Pricing {
+    fn default() -> Self {
+        Self {
+            currency: "USD".to_owned(),
+            billable_statuses: vec![ExecutionStatus::Success],
+            default: ToolPrice::default(),
+            tools: Vec::new(),
+        }
+    }
+}
+
+/// The price of one call.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToolPrice {
+    /// For one billable call.
+    pub price: Price,
+    /// A label that events carry.
+    pub cost_tier: String,
+}
+
+impl Default for ToolPrice {
+    fn default() -> Self {
+        Self { price: Price::default(), cost_tier: "standard".to_owned() }
+    }
+}
+
+/// The price of the tools that a name or pattern fits.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolRule {
+    /// A name, or a pattern in which `*` stands for any text.
+    pub tool: String,
+    /// For one billable call.
+    pub price: Price,
+    /// A label that events carry.
+    #[serde(default = "standard")]
+    pub cost_tier: String,
+}
+
+fn standard() -> String {
+    ToolPrice::default().cost_tier
+}
+
+/// What one call is charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge<'a> {
+    /// Whether its outcome is charged.
+    pub is_billable: bool,
+    /// The amount: zero when it is not billable.
+    pub price: Decimal,
+    /// The label of the price.
+    pub cost_tier: &'a str,
+}
+
+impl Pricing {
+    /// What a call of `tool` with this outcome is charged.
+    pub fn charge(&self, tool: &str, status: ExecutionStatus) -> Charge<'_> {
+        let exact = self.tools.iter().find(|rule| rule.tool == tool);
+        let rule = exact.or_else(|| self.tools.iter().find(|rule| is_fit(&rule.tool, tool)));
+        let (price, cost_tier) = match rule {
+            Some(rule) => (rule.price, rule.cost_tier.as_str()),
+            None => (self.default.price, self.default.cost_tier.as_str()),
+        };
+        let is_billable = self.billable_statuses.contains(&status);
+        let price = if is_billable { price.amount() } else { Decimal::ZERO };
+        Charge { is_billable, price, cost_tier }
+    }
+
+    pub(crate) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase()) {
+            let reason = format!(
+                "expected an ISO 4217 code such as \"USD\", found {:?}",
+                self.currency
+            );
+            return Err(error(&format!("{path}.currency"), &reason));
+        }
+        for (at, rule) in self.tools.iter().enumerate() {
+            if rule.tool.is_empty() {
+                let reason = "expected a tool name or pattern, found an empty string";
+                return Err(error(&format!("{path}.tools[{at}].tool"), reason));
+            }
+            if self.tools.iter().take(at).any(|earlier| earlier.tool == rule.tool) {
+                let reason = format!("expected each tool once, found {:?} again", rule.tool);
+                return Err(error(&format!("{path}.tools[{at}].tool"), &reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `pattern`, in which `*` stands for any text, fits the whole of `text`.
+///
+/// Takes each part between stars at its first place behind the one before; the last part must end the text.
+fn is_fit(pattern: &str, text: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut rest) = text.strip_prefix(head) else { return false };
+    let mut parts = tail.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some((_, behind)) = rest.split_once(part) else { return false };
+        rest = behind;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_fit;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, fits) in [
+            ("*", "", true),
+            ("*", "anything", true),
+            ("lookup_*", "lookup_", true),
+            ("lookup_*", "lookup_customer", true),
+            ("lookup_*", "a_lookup_b", false),
+            ("*_write", "db_write", true),
+            ("*_write", "db_write_all", false),
+            ("db.*.write", "db.a.b.write", true),
+            ("db.*.write", "db.write", false),
+            ("a*a", "a", false),
+            ("a**b", "ab", true),
+            ("a*b*c", "a_c_b_c", true),
+            ("a*b*c", "a_c_b", false),
+            ("exact", "exactly", false),
+        ] {
+            assert_eq!(is_fit(pattern, text), fits, "{pattern:?} on {text:?}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Names a session: the first thing on a ladder that a request presents, hashed together with who presents it.
+//! Because the identity is part of the hash, a session id that belongs to someone else names another session.
+
+use sha2::{Digest, Sha256};
+
+use crate::fact::{Identity, SessionRef};
+
+/// What a request presents as its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung<'a> {
+    /// `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
+    McpSessionId(&'a [u8]),
+    /// The product's session header.
+    Header(&'a [u8]),
+    /// Nothing: the calls of one identity form an activity window.
+    Window,
+}
+
+/// The session that a request with this identity and this rung belongs to.
+pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> SessionRef {
+    let (rung_name, value): (&[u8], &[u8]) = match rung {
+        Rung::McpSessionId(value) => (b"mcp-session-id", value),
+        Rung::Header(value) => (b"header", value),
+        Rung::Window => (b"window", b""),
+    };
+    let parts = [
+        b"agent-meter session key 1".as_slice(),
+        product_id.as_bytes(),
+        identity.customer.as_bytes(),
+        identity.team.as_bytes(),
+        identity.agent.as_bytes(),
+        rung_name,
+        value,
+    ];
+    SessionRef { product_id: product_id.to_owned(), key: hash(&parts), identity }
+}
+
+/// The first 16 bytes of SHA-256 over the parts, each preceded by its length so that no two lists run together.
+pub fn hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        hasher.update(length.to_be_bytes());
+        hasher.update(part);
+    }
+    let digest = hasher.finalize();
+    let mut first = [0; 16];
+    for (to, from) in first.iter_mut().zip(digest.iter()) {
+        *to = *from;
+    }
+    first
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,3 @@
+//! Events as bytes, in the format that a collector takes.
+
+pub mod cloudevents;

@@ -1,0 +1,473 @@
+//! An incremental scanner for JSON (RFC 8259) that tells a [`Visitor`] the members it asks for and skips the rest.
+//! It does not build values and does not validate: what servers accept beyond the grammar (NaN, lone surrogates,
+//! any depth, 30-digit integers, a byte order mark) must not make it lose a call.
+//!
+//! To the next maintainer: the state is [`State`] plus the stack of tracked containers. Containers that nobody asked
+//! for are skipped by counting brackets, so depth costs nothing and there is no recursion. Every byte is looked at
+//! once, in [`Scanner::feed`]; a state may hand a byte on to the next state by not advancing. A new state must come
+//! out right when the chunk ends in the middle of it: the tests split every input at every byte.
+
+use crate::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
+
+/// What the visitor wants of a value, depending on what it turns out to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Report a string, number or literal under this name.
+    pub scalar: Option<u8>,
+    /// Follow an object under this name.
+    pub object: Option<u8>,
+    /// Follow an array under this name.
+    pub array: Option<u8>,
+}
+
+impl Want {
+    /// Skip the value.
+    pub const NOTHING: Self = Self { scalar: None, object: None, array: None };
+
+    /// Report a scalar.
+    pub const fn scalar(field: u8) -> Self {
+        Self { scalar: Some(field), object: None, array: None }
+    }
+
+    /// Follow an object.
+    pub const fn object(node: u8) -> Self {
+        Self { scalar: None, object: Some(node), array: None }
+    }
+}
+
+/// A scalar value; text is kept up to [`VALUE_BYTES_MAX`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scalar<'a> {
+    /// A string, or else a number or literal as written.
+    pub is_string: bool,
+    /// The unescaped string, or the number or literal as it stands in the text.
+    pub text: &'a [u8],
+    /// The text was longer than what was kept.
+    pub is_truncated: bool,
+}
+
+/// Chooses what the scanner reports.
+pub trait Visitor {
+    /// The top-level value is about to be read.
+    fn top(&mut self) -> Want;
+    /// A member of the followed object `node` is about to be read. Members repeat if the text repeats them.
+    fn member(&mut self, node: u8, key: &[u8]) -> Want;
+    /// An element of the followed array `node` is about to be read.
+    fn element(&mut self, node: u8) -> Want;
+    /// A scalar that was asked for under `field`.
+    fn scalar(&mut self, field: u8, value: Scalar<'_>);
+    /// A followed container was opened.
+    fn open(&mut self, node: u8);
+    /// A followed container was closed.
+    fn close(&mut self, node: u8);
+}
+
+/// How far a text has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The top-level value has not ended.
+    Open,
+    /// The top-level value has ended.
+    Complete,
+    /// The text is no JSON, however tolerant one is.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before a value; white space and the byte order mark are passed over.
+    Value,
+    /// After `[`: a value or `]`.
+    FirstElement,
+    /// After `{` or a comma in an object: a key or `}`.
+    Key,
+    /// After a key: the colon.
+    Colon,
+    /// After a value in a followed container: a comma or the closing bracket.
+    After,
+    /// In a string that is kept: a key, or a scalar that was asked for.
+    Text(Escape),
+    /// In a number or literal.
+    Bare,
+    /// In a value that is skipped.
+    Skip { depth: u64, in_string: bool, is_escaped: bool },
+    Complete,
+    Failed,
+}
+
+/// Where in an escape sequence a kept string stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    None,
+    Backslash,
+    Unicode { digits: u8, unit: u16 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Container {
+    node: u8,
+    is_object: bool,
+}
+
+/// Reads one JSON text, chunk by chunk.
+#[derive(Clone, Debug)]
+pub struct Scanner {
+    state: State,
+    stack: [Option<Container>; TRACKED_DEPTH_MAX],
+    depth: usize,
+    /// What the visitor said of the value that comes next, or is being read.
+    want: Want,
+    reads_key: bool,
+    text: Vec<u8>,
+    is_truncated: bool,
+    /// The first half of a surrogate pair.
+    high_surrogate: Option<u16>,
+    has_started: bool,
+    mark_bytes_seen: u8,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self {
+            state: State::Value,
+            stack: [None; TRACKED_DEPTH_MAX],
+            depth: 0,
+            want: Want::NOTHING,
+            reads_key: false,
+            text: Vec::new(),
+            is_truncated: false,
+            high_surrogate: None,
+            has_started: false,
+            mark_bytes_seen: 0,
+        }
+    }
+}
+
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+impl Scanner {
+    /// Where the text stands. A number at top level is `Open` until [`Scanner::end`].
+    pub fn progress(&self) -> Progress {
+        match self.state {
+            State::Complete => Progress::Complete,
+            State::Failed => Progress::Failed,
+            State::Value
+            | State::FirstElement
+            | State::Key
+            | State::Colon
+            | State::After
+            | State::Text(_)
+            | State::Bare
+            | State::Skip { .. } => Progress::Open,
+        }
+    }
+
+    /// Whether anything but white space and a byte order mark has been seen.
+    pub fn has_started(&self) -> bool {
+        self.has_started
+    }
+
+    /// Reads the next bytes of the text. What follows the top-level value is passed over.
+    pub fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) {
+        let mut rest = chunk;
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = match self.state {
+                State::Complete | State::Failed => return,
+                State::Skip { depth, in_string, is_escaped } => {
+                    self.skip(rest, depth, in_string, is_escaped)
+                }
+                State::Text(Escape::None) => self.plain_text(rest, visitor),
+                State::Text(escape) => {
+                    self.escaped_text(byte, escape);
+                    tail
+                }
+                State::Bare => self.bare(rest, visitor),
+                State::Value | State::FirstElement => {
+                    self.value(byte, visitor);
+                    tail
+                }
+                State::Key | State::Colon | State::After => {
+                    self.structure(byte, visitor);
+                    tail
+                }
+            };
+        }
+    }
+
+    /// Tells that the text has ended; a bare top-level number or literal is complete by that.
+    pub fn end(&mut self, visitor: &mut impl Visitor) -> Progress {
+        if self.state == State::Bare && self.depth == 0 {
+            self.finish_scalar(false, visitor);
+        }
+        self.progress()
+    }
+
+    fn value(&mut self, byte: u8, visitor: &mut impl Visitor) {
+        if byte.is_ascii_whitespace() {
+            return;
+        }
+        if !self.has_started {
+            let mark_at = usize::from(self.mark_bytes_seen);
+            if BYTE_ORDER_MARK.get(mark_at) == Some(&byte) {
+                self.mark_bytes_seen = self.mark_bytes_seen.saturating_add(1);
+                return;
+            }
+            self.has_started = true;
+            self.want = visitor.top();
+        }
+        if byte == b']' && self.state == State::FirstElement {
+            self.close(false, visitor);
+            return;
+        }
+        if let (true, Some(Container { node, is_object: false })) = (self.depth > 0, self.top()) {
+            self.want = visitor.element(node);
+        }
+        match byte {
+            b'{' => self.open(self.want.object, true, visitor),
+            b'[' => self.open(self.want.array, false, visitor),
+            b'"' if self.want.scalar.is_some() => self.start_text(false),
+            b'"' => {
+                self.state = State::Skip { depth: 0, in_string: true, is_escaped: false };
+            }
+            b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                self.clear_text();
+                self.reads_key = false;
+                self.keep(byte);
+                self.state = State::Bare;
+            }
+            _ => self.state = State::Failed,
+        }
+    }
+
+    fn open(&mut self, node: Option<u8>, is_object: bool, visitor: &mut impl Visitor) {
+        match (node, self.stack.get_mut(self.depth)) {
+            (Some(node), Some(place)) => {
+                *place = Some(Container { node, is_object });
+                self.depth = self.depth.saturating_add(1);
+                self.state = if is_object { State::Key } else { State::FirstElement };
+                visitor.open(node);
+            }
+            _ => self.state = State::Skip { depth: 1, in_string: false, is_escaped: false },
+        }
+    }
+
+    fn close(&mut self, is_object: bool, visitor: &mut impl Visitor) {
+        match self.top() {
+            Some(container) if container.is_object == is_object => {
+                self.depth = self.depth.saturating_sub(1);
+                visitor.close(container.node);
+                self.value_ended();
+            }
+            _ => self.state = State::Failed,
+        }
+    }
+
+    fn structure(&mut self, byte: u8, visitor: &mut impl Visitor) {
+        if byte.is_ascii_whitespace() {
+            return;
+        }
+        match (self.state, byte) {
+            (State::Key, b'"') => self.start_text(true),
+            (State::Key | State::After, b'}') => self.close(true, visitor),
+            (State::After, b']') => self.close(false, visitor),
+            (State::Colon, b':') => self.state = State::Value,
+            (State::After, b',') => match self.top() {
+                Some(Container { is_object: true, .. }) => self.state = State::Key,
+                Some(_) => self.state = State::Value,
+                None => self.state = State::Failed,
+            },
+            _ => self.state = State::Failed,
+        }
+    }
+
+    /// The part of `rest` behind what belongs to the skipped value.
+    fn skip<'a>(
+        &mut self,
+        rest: &'a [u8],
+        mut depth: u64,
+        mut in_string: bool,
+        mut is_escaped: bool,
+    ) -> &'a [u8] {
+        let mut rest = rest;
+        while let Some((&byte, tail)) = rest.split_first() {
+            if is_escaped {
+                is_escaped = false;
+                rest = tail;
+            } else if in_string {
+                match memchr::memchr2(b'"', b'\\', rest) {
+                    None => rest = &[],
+                    Some(at) => {
+                        is_escaped = rest.get(at) == Some(&b'\\');
+                        in_string = is_escaped;
+                        rest = rest.get(at.saturating_add(1)..).unwrap_or_default();
+                        if !in_string && depth == 0 {
+                            self.value_ended();
+                            return rest;
+                        }
+                    }
+                }
+            } else {
+                rest = tail;
+                match byte {
+                    b'"' => in_string = true,
+                    b'{' | b'[' => depth = depth.saturating_add(1),
+                    b'}' | b']' => {
+                        depth = depth.saturating_sub(1);
+                        if depth == 0 {
+                            self.value_ended();
+                            return rest;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.state = State::Skip { depth, in_string, is_escaped };
+        rest
+    }
+
+    fn plain_text<'a>(&mut self, rest: &'a [u8], visitor: &mut impl Visitor) -> &'a [u8] {
+        let end = memchr::memchr2(b'"', b'\\', rest);
+        let (plain, tail) = rest.split_at(end.unwrap_or(rest.len()));
+        if !plain.is_empty() {
+            self.flush_surrogate();
+            self.keep_all(plain);
+        }
+        let Some((&byte, tail)) = tail.split_first() else { return tail };
+        if byte == b'\\' {
+            self.state = State::Text(Escape::Backslash);
+        } else {
+            self.flush_surrogate();
+            if self.reads_key {
+                self.finish_key(visitor);
+            } else {
+                self.finish_scalar(true, visitor);
+            }
+        }
+        tail
+    }
+
+    fn escaped_text(&mut self, byte: u8, escape: Escape) {
+        self.state = State::Text(Escape::None);
+        match escape {
+            Escape::None => {}
+            Escape::Backslash if byte == b'u' => {
+                self.state = State::Text(Escape::Unicode { digits: 0, unit: 0 });
+            }
+            Escape::Backslash => {
+                self.flush_surrogate();
+                self.keep(match byte {
+                    b'b' => 0x08,
+                    b'f' => 0x0C,
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    other => other,
+                });
+            }
+            Escape::Unicode { digits, unit } => {
+                let Some(value) = char::from(byte).to_digit(16).and_then(|v| u16::try_from(v).ok())
+                else {
+                    self.state = State::Failed;
+                    return;
+                };
+                let unit = unit.wrapping_shl(4) | value;
+                if digits < 3 {
+                    let digits = digits.saturating_add(1);
+                    self.state = State::Text(Escape::Unicode { digits, unit });
+                } else {
+                    self.keep_unit(unit);
+                }
+            }
+        }
+    }
+
+    /// Keeps a UTF-16 code unit, joining surrogate pairs; a lone one becomes U+FFFD.
+    fn keep_unit(&mut self, unit: u16) {
+        let high = self.high_surrogate.take();
+        let units = [high.unwrap_or(unit), unit];
+        let units = if high.is_some() { &units[..] } else { &units[1..] };
+        if (0xD800..0xDC00).contains(&unit) {
+            if high.is_some() {
+                self.keep_char(char::REPLACEMENT_CHARACTER);
+            }
+            self.high_surrogate = Some(unit);
+            return;
+        }
+        for decoded in char::decode_utf16(units.iter().copied()) {
+            self.keep_char(decoded.unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+    }
+
+    fn flush_surrogate(&mut self) {
+        if self.high_surrogate.take().is_some() {
+            self.keep_char(char::REPLACEMENT_CHARACTER);
+        }
+    }
+
+    fn bare<'a>(&mut self, rest: &'a [u8], visitor: &mut impl Visitor) -> &'a [u8] {
+        let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
+        let end = rest.iter().position(is_end);
+        let (text, tail) = rest.split_at(end.unwrap_or(rest.len()));
+        if self.want.scalar.is_some() {
+            self.keep_all(text);
+        }
+        if end.is_some() {
+            self.finish_scalar(false, visitor);
+        }
+        tail
+    }
+
+    fn start_text(&mut self, reads_key: bool) {
+        self.clear_text();
+        self.reads_key = reads_key;
+        self.state = State::Text(Escape::None);
+    }
+
+    fn finish_key(&mut self, visitor: &mut impl Visitor) {
+        self.state = State::Colon;
+        self.want = match self.top() {
+            Some(container) if !self.is_truncated => visitor.member(container.node, &self.text),
+            _ => Want::NOTHING,
+        };
+    }
+
+    fn finish_scalar(&mut self, is_string: bool, visitor: &mut impl Visitor) {
+        if let Some(field) = self.want.scalar {
+            let value = Scalar { is_string, text: &self.text, is_truncated: self.is_truncated };
+            visitor.scalar(field, value);
+        }
+        self.value_ended();
+    }
+
+    fn value_ended(&mut self) {
+        self.state = if self.depth == 0 { State::Complete } else { State::After };
+    }
+
+    fn top(&self) -> Option<Container> {
+        self.depth.checked_sub(1).and_then(|at| self.stack.get(at).copied().flatten())
+    }
+
+    fn clear_text(&mut self) {
+        self.text.clear();
+        self.is_truncated = false;
+        self.high_surrogate = None;
+    }
+
+    fn keep(&mut self, byte: u8) {
+        self.keep_all(&[byte]);
+    }
+
+    fn keep_char(&mut self, character: char) {
+        self.keep_all(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+
+    fn keep_all(&mut self, bytes: &[u8]) {
+        let bytes_max = if self.reads_key { KEY_BYTES_MAX } else { VALUE_BYTES_MAX };
+        let room = bytes_max.saturating_sub(self.text.len());
+        if bytes.len() > room {
+            self.is_truncated = true;
+        }
+        self.text.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+}

@@ -1,0 +1,30 @@
+//! What a `content-type` header says about a body (RFC 9110, section 8.3.1).
+
+/// The body formats that the filter can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/json`, or any `+json` type.
+    Json,
+    /// `text/event-stream`.
+    EventStream,
+    /// Anything else, or no header.
+    Other,
+}
+
+impl MediaType {
+    /// Reads a header value; types are case-insensitive and parameters are passed over.
+    pub fn parse(value: &[u8]) -> Self {
+        let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if essence.eq_ignore_ascii_case(b"text/event-stream") {
+            Self::EventStream
+        } else if essence.eq_ignore_ascii_case(b"application/json")
+            || essence.len().checked_sub(5).and_then(|at| essence.get(at..)).is_some_and(|tail| {
+                tail.eq_ignore_ascii_case(b"+json")
+            })
+        {
+            Self::Json
+        } else {
+            Self::Other
+        }
+    }
+}

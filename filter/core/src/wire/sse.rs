@@ -1,0 +1,166 @@
+//! An incremental framer for server-sent events (WHATWG HTML, "Server-sent events", read 2026-11).
+//! It hands data on piece by piece and keeps none of it, so an event may be of any size.
+//!
+//! To the next maintainer: lines end in LF, CRLF or CR. After a CR the line is over at once, and one LF that follows
+//! is swallowed, also when it comes in the next chunk.
+
+/// What the framer tells.
+pub trait Sink {
+    /// The next bytes of the event's data; lines are joined by LF.
+    fn data(&mut self, piece: &[u8]);
+    /// The event is complete. `is_message` tells whether its type is `message` or none, the ones that MCP clients read.
+    fn dispatch(&mut self, is_message: bool);
+}
+
+/// The longest field name that means something (`event`) and some room, in bytes.
+const NAME_BYTES_MAX: usize = 8;
+/// Bytes kept of an event's type; `message` fits.
+const TYPE_BYTES_MAX: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Data,
+    Event,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Name,
+    /// Right behind the colon, where one space is dropped.
+    Colon(Field),
+    Value(Field),
+}
+
+/// Reads one event stream, chunk by chunk.
+#[derive(Clone, Debug)]
+pub struct Framer {
+    state: State,
+    name: Vec<u8>,
+    event_type: Vec<u8>,
+    has_data: bool,
+    after_carriage_return: bool,
+    mark_bytes_seen: u8,
+    is_first_line: bool,
+}
+
+impl Default for Framer {
+    fn default() -> Self {
+        Self {
+            state: State::Name,
+            name: Vec::new(),
+            event_type: Vec::new(),
+            has_data: false,
+            after_carriage_return: false,
+            mark_bytes_seen: 0,
+            is_first_line: true,
+        }
+    }
+}
+
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+impl Framer {
+    /// Reads the next bytes of the stream. An event that the stream's end cuts off is never dispatched.
+    pub fn feed(&mut self, chunk: &[u8], sink: &mut impl Sink) {
+        let mut rest = chunk;
+        while let Some((&byte, tail)) = rest.split_first() {
+            if core::mem::take(&mut self.after_carriage_return) && byte == b'\n' {
+                rest = tail;
+                continue;
+            }
+            if byte == b'\n' || byte == b'\r' {
+                self.after_carriage_return = byte == b'\r';
+                self.line_ended(sink);
+                rest = tail;
+                continue;
+            }
+            rest = match self.state {
+                State::Name => {
+                    self.name_byte(byte, sink);
+                    tail
+                }
+                State::Colon(field) => {
+                    self.state = State::Value(field);
+                    if byte == b' ' { tail } else { rest }
+                }
+                State::Value(field) => {
+                    let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+                    let (piece, tail) = rest.split_at(end);
+                    self.value(field, piece, sink);
+                    tail
+                }
+            };
+        }
+    }
+
+    /// Whether data has come that no blank line has completed yet.
+    pub fn has_pending_data(&self) -> bool {
+        self.has_data
+    }
+
+    fn name_byte(&mut self, byte: u8, sink: &mut impl Sink) {
+        if self.is_first_line && self.name.is_empty() {
+            let mark_at = usize::from(self.mark_bytes_seen);
+            if BYTE_ORDER_MARK.get(mark_at) == Some(&byte) {
+                self.mark_bytes_seen = self.mark_bytes_seen.saturating_add(1);
+                return;
+            }
+        }
+        if byte == b':' {
+            let field = self.field();
+            self.start_field(field, sink);
+            self.state = State::Colon(field);
+        } else if self.name.len() < NAME_BYTES_MAX {
+            self.name.push(byte);
+        }
+    }
+
+    fn field(&self) -> Field {
+        match self.name.as_slice() {
+            b"data" => Field::Data,
+            b"event" => Field::Event,
+            _ => Field::Other,
+        }
+    }
+
+    fn start_field(&mut self, field: Field, sink: &mut impl Sink) {
+        match field {
+            Field::Data => {
+                if self.has_data {
+                    sink.data(b"\n");
+                }
+                self.has_data = true;
+            }
+            Field::Event => self.event_type.clear(),
+            Field::Other => {}
+        }
+    }
+
+    fn value(&mut self, field: Field, piece: &[u8], sink: &mut impl Sink) {
+        match field {
+            Field::Data => sink.data(piece),
+            Field::Event => {
+                let room = TYPE_BYTES_MAX.saturating_sub(self.event_type.len());
+                self.event_type.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            }
+            Field::Other => {}
+        }
+    }
+
+    fn line_ended(&mut self, sink: &mut impl Sink) {
+        self.is_first_line = false;
+        if self.state == State::Name && self.name.is_empty() {
+            if core::mem::take(&mut self.has_data) {
+                sink.dispatch(matches!(self.event_type.as_slice(), b"" | b"message"));
+            }
+            self.event_type.clear();
+        } else if self.state == State::Name {
+            // A line without a colon is a field with an empty value.
+            let field = self.field();
+            self.start_field(field, sink);
+        }
+        self.name.clear();
+        self.state = State::Name;
+    }
+}

@@ -1,0 +1,140 @@
+//! Envoy as the core sees it. The only file that names host calls: the SDK's trait methods panic on text that is no
+//! UTF-8, so the byte forms are used throughout.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use agent_meter_core::config::Collector;
+use agent_meter_core::counter::{Counter, Gauge};
+use agent_meter_core::host::{Conflict, Expect, Host};
+use agent_meter_core::outbox::Dispatch;
+use agent_meter_core::sink::cloudevents::BATCH_MEDIA_TYPE;
+use agent_meter_core::units::Timestamp;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
+
+/// A version that Envoy never gives to a value: writing with it succeeds only if the key does not exist.
+const NO_VERSION: u32 = u32::MAX;
+
+/// The host calls, and the numbers of the metrics in this VM.
+#[derive(Debug)]
+pub(crate) struct Envoy {
+    counters: Vec<Option<u32>>,
+    gauges: Vec<Option<u32>>,
+}
+
+impl Envoy {
+    /// Makes the metrics known to Envoy.
+    pub(crate) fn new() -> Self {
+        let define = |kind: MetricType, name: &str| {
+            hostcalls::define_metric(kind, &format!("agent_meter.{name}")).ok()
+        };
+        let counter = |counter: &Counter| define(MetricType::Counter, counter.name());
+        let gauge = |gauge: &Gauge| define(MetricType::Gauge, gauge.name());
+        Self {
+            counters: Counter::ALL.iter().map(counter).collect(),
+            gauges: Gauge::ALL.iter().map(gauge).collect(),
+        }
+    }
+}
+
+fn place<T: PartialEq>(all: &[T], one: &T) -> usize {
+    all.iter().position(|other| other == one).unwrap_or(usize::MAX)
+}
+
+impl Host for Envoy {
+    fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)> {
+        #[cfg(feature = "crash-test")]
+        crate::crash::host_call();
+        // An empty value comes without bytes, a key that was never written comes without a version.
+        let (value, version) = hostcalls::get_shared_data(key).ok()?;
+        version.map(|version| (value.unwrap_or_default(), version))
+    }
+
+    fn set(&mut self, key: &str, value: &[u8], expect: Expect) -> Result<(), Conflict> {
+        #[cfg(feature = "crash-test")]
+        crate::crash::host_call();
+        let version = match expect {
+            Expect::Any => None,
+            Expect::Absent => Some(NO_VERSION),
+            Expect::Version(version) => Some(version),
+        };
+        hostcalls::set_shared_data(key, Some(value), version).map_err(|_| Conflict)
+    }
+
+    fn spill(&mut self, reason: &str, kind: &str, body: &str) {
+        log::warn!("agent-meter spill reason={reason} {kind}={body}");
+    }
+
+    fn count(&mut self, counter: Counter, by: u64) {
+        let id = self.counters.get(place(Counter::ALL, &counter)).copied().flatten();
+        if let (Some(id), Ok(by)) = (id, i64::try_from(by))
+            && by > 0
+        {
+            // A metric that Envoy does not take is no reason to disturb traffic.
+            let _ = hostcalls::increment_metric(id, by);
+        }
+    }
+
+    fn gauge(&mut self, gauge: Gauge, value: u64) {
+        if let Some(id) = self.gauges.get(place(Gauge::ALL, &gauge)).copied().flatten() {
+            let _ = hostcalls::record_metric(id, value);
+        }
+    }
+}
+
+/// The host's wall clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The host's wall clock in nanoseconds since 1970.
+pub(crate) fn now_ns() -> u64 {
+    u64::try_from(since_1970().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn since_1970() -> Duration {
+    hostcalls::get_current_time()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default()
+}
+
+/// Asks for ticks.
+pub(crate) fn set_tick_period(period: Duration) {
+    // Envoy takes any period; without ticks nothing would be delivered, which shows in the gauges.
+    let _ = hostcalls::set_tick_period(period);
+}
+
+/// Up to `size` bytes of a buffer.
+pub(crate) fn buffer(buffer_type: BufferType, size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(buffer_type, 0, size).ok().flatten().unwrap_or_default()
+}
+
+/// All headers of a map, in one call: three single reads would cost more.
+pub(crate) fn headers(map_type: MapType) -> Vec<(String, Vec<u8>)> {
+    hostcalls::get_map_bytes(map_type).unwrap_or_default()
+}
+
+/// A text property of the host, or nothing.
+pub(crate) fn property(path: &[&str]) -> String {
+    let value = hostcalls::get_property(path.to_vec()).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&value).into_owned()
+}
+
+/// Sends a batch; gives the token with which the reply will come.
+pub(crate) fn dispatch(collector: &Collector, request: &Dispatch) -> Result<u32, Status> {
+    let headers = vec![
+        (":method", "POST"),
+        (":path", collector.path.as_str()),
+        (":authority", collector.authority.as_str()),
+        ("content-type", BATCH_MEDIA_TYPE),
+    ];
+    let timeout = Duration::from_millis(collector.timeout.millis().0);
+    hostcalls::dispatch_http_call(
+        &collector.cluster,
+        headers,
+        Some(&request.body),
+        Vec::new(),
+        timeout,
+    )
+}

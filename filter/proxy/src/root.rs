@@ -1,0 +1,138 @@
+//! Envoy's callbacks for the plugin as a whole, one for each VM: configuration, ticks, replies of the collector.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use agent_meter_core::config::{Collector, Config};
+use agent_meter_core::exchange::Headers;
+use agent_meter_core::meter::{Meter, Place};
+use agent_meter_core::outbox::{Dispatch, Reply};
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{BufferType, ContextType, MapType};
+
+use crate::host::{self, Envoy};
+use crate::stream::Stream;
+
+/// How often due work is looked for.
+const TICK_PERIOD: Duration = Duration::from_millis(250);
+/// The collector's answer is read up to this many bytes; what it refuses beyond them is taken as accepted.
+const REPLY_BYTES_MAX: usize = 256 * 1024;
+
+/// The meter with its host, shared by the root and the streams of one VM.
+#[derive(Debug)]
+pub(crate) struct Vm {
+    pub(crate) meter: Meter,
+    pub(crate) envoy: Envoy,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Root {
+    vm: Option<Rc<RefCell<Vm>>>,
+    /// Requests on their way, by Envoy's token.
+    tokens: HashMap<u32, u64>,
+}
+
+impl Root {
+    /// Sends what the meter wants to send. The meter is not borrowed meanwhile, as Envoy may call back at once.
+    fn send(&mut self, requests: Vec<Dispatch>) {
+        let Some(vm) = self.vm.clone() else { return };
+        let collector: Collector = vm.borrow().meter.config().collector.clone();
+        let mut waiting = VecDeque::from(requests);
+        while let Some(request) = waiting.pop_front() {
+            match host::dispatch(&collector, &request) {
+                Ok(token) => {
+                    self.tokens.insert(token, request.part);
+                }
+                Err(status) => {
+                    let cluster = &collector.cluster;
+                    log::warn!("agent-meter cannot reach cluster={cluster} status={status:?}");
+                    let failed = Reply::Failed { retry_after: None };
+                    waiting.extend(self.settle(request.part, failed));
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, part: u64, reply: Reply) -> Vec<Dispatch> {
+        let Some(vm) = &self.vm else { return Vec::new() };
+        let Vm { meter, envoy } = &mut *vm.borrow_mut();
+        meter.reply(envoy, part, reply, host::now())
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        _num_headers: usize,
+        body_size: usize,
+        _num_trailers: usize,
+    ) {
+        let Some(part) = self.tokens.remove(&token) else { return };
+        let headers = host::headers(MapType::HttpCallResponseHeaders);
+        let headers = Headers(&headers);
+        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
+        let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let body =
+            host::buffer(BufferType::HttpCallResponseBody, body_size.min(REPLY_BYTES_MAX));
+        let reply = Reply::parse(status, headers.get("retry-after"), &body);
+        if let Reply::Failed { .. } | Reply::Refused = reply {
+            log::warn!("agent-meter delivery failed http_status={status}");
+        }
+        let requests = self.settle(part, reply);
+        self.send(requests);
+    }
+
+    fn on_done(&mut self) -> bool {
+        if let Some(vm) = &self.vm {
+            let Vm { meter, envoy } = &mut *vm.borrow_mut();
+            meter.stop(envoy, host::now());
+        }
+        // A callout dispatched from here would never leave, so there is nothing to wait for.
+        true
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, configuration_size: usize) -> bool {
+        let json = host::buffer(BufferType::PluginConfiguration, configuration_size);
+        let config = match Config::from_json(&json) {
+            Ok(config) => config,
+            Err(refused) => {
+                log::error!("agent-meter configuration refused: {refused}");
+                return false;
+            }
+        };
+        let mut envoy = Envoy::new();
+        let place = Place {
+            plugin: host::property(&["plugin_name"]),
+            node: host::property(&["node", "id"]),
+            seed: host::now_ns(),
+        };
+        let meter = Meter::new(&mut envoy, config, &json, place);
+        self.vm = Some(Rc::new(RefCell::new(Vm { meter, envoy })));
+        host::set_tick_period(TICK_PERIOD);
+        true
+    }
+
+    fn on_tick(&mut self) {
+        let Some(vm) = &self.vm else { return };
+        let requests = {
+            let Vm { meter, envoy } = &mut *vm.borrow_mut();
+            #[cfg(feature = "crash-test")]
+            crate::crash::tick(meter.is_accountant());
+            meter.tick(envoy, host::now())
+        };
+        self.send(requests);
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(self.vm.clone(), context_id)))
+    }
+}

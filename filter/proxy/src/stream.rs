@@ -1,0 +1,116 @@
+//! Envoy's callbacks for one HTTP stream. Every chunk goes on at once, whatever metering makes of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use agent_meter_core::exchange::{Headers, StreamEnd};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, MapType};
+
+use crate::host;
+use crate::root::Vm;
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// `None` if the stream belongs to no product, or has ended.
+    vm: Option<Rc<RefCell<Vm>>>,
+    id: u32,
+    is_request_complete: bool,
+    is_response_complete: bool,
+}
+
+impl Stream {
+    pub(crate) fn new(vm: Option<Rc<RefCell<Vm>>>, id: u32) -> Self {
+        Self { vm, id, is_request_complete: false, is_response_complete: false }
+    }
+
+    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) {
+        let Some(vm) = &self.vm else { return };
+        self.is_request_complete |= is_end;
+        vm.borrow_mut().meter.request_body(self.id, chunk, is_end, host::now());
+    }
+
+    /// The response is complete. A request that is still on its way keeps the stream open until Envoy logs it.
+    fn response_end(&mut self) {
+        self.is_response_complete = true;
+        if self.is_request_complete {
+            self.end(StreamEnd::Complete);
+        }
+    }
+
+    fn end(&mut self, end: StreamEnd) {
+        if let Some(vm) = self.vm.take() {
+            let Vm { meter, envoy } = &mut *vm.borrow_mut();
+            meter.stream_end(envoy, self.id, end, host::now());
+        }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        let Some(vm) = self.vm.clone() else { return Action::Continue };
+        let headers = host::headers(MapType::HttpRequestHeaders);
+        #[cfg(feature = "crash-test")]
+        crate::crash::request(Headers(&headers));
+        let is_metered = {
+            let Vm { meter, envoy } = &mut *vm.borrow_mut();
+            meter.request_head(envoy, self.id, Headers(&headers), host::now())
+        };
+        if !is_metered {
+            self.vm = None;
+        } else if end_of_stream {
+            self.request_bytes(&[], true);
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        if self.vm.is_some() {
+            let chunk = host::buffer(BufferType::HttpRequestBody, body_size);
+            self.request_bytes(&chunk, end_of_stream);
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.request_bytes(&[], true);
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        if let Some(vm) = &self.vm {
+            let headers = host::headers(MapType::HttpResponseHeaders);
+            vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
+        }
+        if end_of_stream {
+            self.response_end();
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        if let Some(vm) = &self.vm
+            && body_size > 0
+        {
+            let chunk = host::buffer(BufferType::HttpResponseBody, body_size);
+            let Vm { meter, envoy } = &mut *vm.borrow_mut();
+            meter.response_body(envoy, self.id, &chunk, host::now());
+        }
+        if end_of_stream {
+            self.response_end();
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.response_end();
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        let is_complete = self.is_response_complete;
+        self.end(if is_complete { StreamEnd::Complete } else { StreamEnd::Aborted });
+    }
+}
