@@ -15,8 +15,8 @@ use crate::durable::{Lease, read_slot};
 use crate::event::{Event, Stamp};
 use crate::fact::{CallEnded, Fact, SessionRef};
 use crate::host::{Conflict, Host};
-use crate::journal::{self, Entry, Reader, cursor_key};
-use crate::limits::{FACTS_PER_TICK_MAX, JOURNALS_MAX, OUTBOX_BATCHES_MAX};
+use crate::journal::{Entry, Reader, cursor_key};
+use crate::limits::{FACTS_PER_TICK_MAX, OUTBOX_BATCHES_MAX};
 use crate::outbox::{Batch, Dispatch, Outbox, Reply, StoredEvent};
 use crate::pricing::Pricing;
 use crate::session::{CloseReason, Due, Session, SessionState, SessionTable};
@@ -99,11 +99,7 @@ impl Accountant {
                 sessions_high: 0,
                 batches: (0, 0),
             });
-        let mut cursors = Vec::new();
-        for index in 0..JOURNALS_MAX {
-            let Some(bytes) = read_slot(host, &cursor_key(&prefix, index)) else { break };
-            cursors.push(postcard::from_bytes(&bytes).unwrap_or_default());
-        }
+        let journals = Reader::resume(host, &prefix);
         let (first, next) = meta.batches;
         let outbox = Outbox::new(next, seed ^ lease.term());
         let mut accountant = Self {
@@ -113,7 +109,7 @@ impl Accountant {
             sessions: SessionTable::default(),
             ending: Vec::new(),
             outbox,
-            journals: Reader::resume(cursors),
+            journals,
             default_rules: SessionRules::default(),
             default_pricing: Pricing::default(),
             meta,
@@ -405,7 +401,6 @@ impl Accountant {
     fn take_writes(&mut self) -> Vec<(String, Vec<u8>)> {
         let mut writes = Vec::new();
         for (index, cursor) in self.journals.take_moved() {
-            let cursor: journal::Cursor = cursor;
             writes.push((cursor_key(&self.prefix, index), encoded(&cursor)));
         }
         for slot in self.sessions.take_dirty() {

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Conflict, Expect, Host};
-use crate::limits::{LEASE_TICKS_MAIN, LEASE_TICKS_WORKER};
+use crate::limits::{LEASE_TICKS_LAST, LEASE_TICKS_MAIN, LEASE_TICKS_WORKER};
 
 /// Redo keys in turn, so that a VM of an old term cannot touch the one in use.
 const REDO_KEYS: u64 = 8;
@@ -103,10 +103,13 @@ impl Candidate {
         None
     }
 
-    /// Takes the lease if nobody holds it.
-    pub fn take_vacant(&mut self, host: &mut impl Host, prefix: &str) -> Option<Lease> {
+    /// Takes the lease when Envoy stops, if nobody holds it or its holder seems to be dead: the VM on the main thread
+    /// is stopped last, and would otherwise do what is left to do.
+    pub fn take_last(&mut self, host: &mut impl Host, prefix: &str) -> Option<Lease> {
         let found = read_head(host, prefix);
-        if is_vacant(found) { take(host, prefix, found) } else { None }
+        let is_same = found.map(|(head, _)| (head.term, head.beat)) == self.last_seen;
+        let is_dead = is_same && self.silent_ticks >= LEASE_TICKS_LAST;
+        if is_vacant(found) || is_dead { take(host, prefix, found) } else { None }
     }
 }
 

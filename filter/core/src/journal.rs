@@ -178,10 +178,19 @@ struct Journal {
 }
 
 impl Reader {
-    /// Goes on where the cursors stand; one for each journal from the first.
-    pub fn resume(cursors: Vec<Cursor>) -> Self {
-        let journal = |cursor| Journal { cursor, ..Journal::default() };
-        Self { journals: cursors.into_iter().map(journal).collect() }
+    /// Goes on where the cursors stand in shared data.
+    pub fn resume(host: &mut impl Host, prefix: &str) -> Self {
+        let mut journals = Vec::new();
+        for index in 0..JOURNALS_MAX {
+            if host.get(&owner_key(prefix, index)).is_none() {
+                break;
+            }
+            let cursor = crate::durable::read_slot(host, &cursor_key(prefix, index))
+                .and_then(|bytes| postcard::from_bytes(&bytes).ok())
+                .unwrap_or_default();
+            journals.push(Journal { cursor, ..Journal::default() });
+        }
+        Self { journals }
     }
 
     /// Reads up to `facts_max` new facts. The second value tells whether everything was read that had been written

@@ -41,6 +41,9 @@ pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 pub const LEASE_TICKS_MAIN: u32 = 4;
 /// Ticks that a worker waits for a silent accountant, so that the main thread comes first.
 pub const LEASE_TICKS_WORKER: u32 = 12;
+/// Ticks of silence after which a VM that is being stopped takes the accountant for dead.
+pub const LEASE_TICKS_LAST: u32 = 2;
 
+const _: () = assert!(LEASE_TICKS_LAST < LEASE_TICKS_MAIN);
 const _: () = assert!(LEASE_TICKS_MAIN < LEASE_TICKS_WORKER);
 const _: () = assert!(VALUE_BYTES_MAX * 8 < JOURNAL_PAGE_BYTES_MAX);

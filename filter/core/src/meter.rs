@@ -214,7 +214,7 @@ impl Meter {
             Seat::Accountant(accountant) => accountant.stop(host, now, leave),
             // The accountant has stopped already, and this VM may just have written its last facts.
             Seat::Candidate(mut candidate) if leave == Leave::Nothing => {
-                if let Some(lease) = candidate.take_vacant(host, &self.prefix) {
+                if let Some(lease) = candidate.take_last(host, &self.prefix) {
                     self.accountant(host, lease, now).stop(host, now, leave);
                 }
             }

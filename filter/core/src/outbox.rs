@@ -25,7 +25,8 @@ pub struct StoredEvent {
 /// Events that travel together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    events: Vec<StoredEvent>,
+    /// `None` stands for an event that is settled while others of the batch are not.
+    events: Vec<Option<StoredEvent>>,
     /// When the first event was put in.
     opened_at: Timestamp,
     is_sealed: bool,
@@ -33,7 +34,7 @@ pub struct Batch {
 
 impl Batch {
     fn bytes(&self) -> usize {
-        self.events.iter().map(|event| event.json.len()).sum()
+        self.events.iter().flatten().map(|event| event.json.len()).sum()
     }
 }
 
@@ -141,8 +142,9 @@ impl Outbox {
     /// Puts back a batch that was read from shared data; an open one is sealed.
     pub fn restore(&mut self, number: u64, batch: Batch) {
         self.next_batch = self.next_batch.max(number.saturating_add(1));
-        self.events = self.events.saturating_add(count(batch.events.len()));
-        self.batches.insert(number, Batch { is_sealed: true, ..batch });
+        let events: Vec<_> = batch.events.into_iter().filter(Option::is_some).collect();
+        self.events = self.events.saturating_add(count(events.len()));
+        self.batches.insert(number, Batch { events, is_sealed: true, ..batch });
         self.add_part(number);
     }
 
@@ -186,7 +188,7 @@ impl Outbox {
         self.events = self.events.saturating_add(1);
         self.dirty.insert(number);
         if let Some(batch) = self.batches.get_mut(&number) {
-            batch.events.push(event);
+            batch.events.push(Some(event));
             if count(batch.events.len()) >= u64::from(delivery.batch_events_max)
                 || batch.bytes() >= BATCH_BYTES_MAX
             {
@@ -253,7 +255,7 @@ impl Outbox {
             };
             if part.state == PartState::Waiting {
                 part.state = PartState::InFlight { since: now };
-                let body = cloudevents::batch(events.iter().map(|event| event.json.as_str()));
+                let body = cloudevents::batch(events.iter().flatten().map(|event| event.json.as_str()));
                 requests.push(Dispatch { part: number, body });
             }
         }
@@ -330,12 +332,14 @@ impl Outbox {
     /// Removes a part, and its batch when it was the last; gives the part's events.
     fn settle(&mut self, number: u64) -> Vec<StoredEvent> {
         let Some(part) = self.parts.remove(&number) else { return Vec::new() };
-        let events = self.batches.get(&part.batch).and_then(|b| b.events.get(part.from..part.to));
-        let events = events.map(<[StoredEvent]>::to_vec).unwrap_or_default();
+        let batch = self.batches.get_mut(&part.batch);
+        let events = batch.and_then(|batch| batch.events.get_mut(part.from..part.to));
+        let events: Vec<StoredEvent> =
+            events.unwrap_or_default().iter_mut().filter_map(Option::take).collect();
         self.events = self.events.saturating_sub(count(events.len()));
+        self.dirty.insert(part.batch);
         if !self.parts.values().any(|other| other.batch == part.batch) {
             self.batches.remove(&part.batch);
-            self.dirty.insert(part.batch);
         }
         events
     }

@@ -1,0 +1,9 @@
+//! The core's tests, one binary: they run natively and, by `make test-wasm`, on wasm32 in node.
+
+#[path = "../dice.rs"]
+mod dice;
+#[path = "../dice.rs"]
+mod dice;
+mod scanner;
+mod sse;
+mod support;

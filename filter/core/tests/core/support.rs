@@ -1,0 +1,18 @@
+//! Shared by the tests of the core, which run natively and on wasm32.
+
+#![allow(dead_code, reason = "each test file uses what it needs")]
+
+/// `#[test]` on every target: on wasm32 the tests run in node.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use core::prelude::v1::test;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// Every way to cut `bytes` that the streaming tests use: whole, byte by byte, and in two at each place.
+pub(crate) fn cuts(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
+    let mut cuts = vec![vec![bytes], bytes.chunks(1).collect(), bytes.chunks(7).collect()];
+    for at in 1..bytes.len() {
+        cuts.push(vec![&bytes[..at], &bytes[at..]]);
+    }
+    cuts
+}

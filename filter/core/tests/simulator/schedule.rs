@@ -1,0 +1,502 @@
+//! One schedule: streams, ticks, replies, deaths, reloads and stops in an order that the seed decides.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+use agent_meter_core::config::Config;
+use agent_meter_core::counter::Counter;
+use agent_meter_core::exchange::{Headers, StreamEnd};
+use agent_meter_core::meter::{Meter, Place};
+use agent_meter_core::outbox::{Dispatch, Reply};
+use agent_meter_core::units::Timestamp;
+
+use crate::verdict::{self, Truth};
+use crate::world::{Between, Died, Sabotage, SimHost, World};
+
+// The long identity makes facts large, so that journals turn their pages.
+const CONFIG: &str = r#"{
+    "delivery": {"batch_events_max": 20, "retry_horizon": "30m", "in_flight_max": 3},
+    "sessions_max": 6,
+    "products": [{
+        "id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"},
+        "identity": {"customer": {"trusted_header": "x-customer"}},
+        "session": {"idle_timeout": "60s", "session_timeout": "10m"},
+        "pricing": {"default": {"price": "0.001"}, "tools": [{"tool": "*7", "price": "0.05"}]}
+    }]
+}"#;
+
+/// What schedules did, added up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) calls: u64,
+    pub(crate) deaths: u64,
+    pub(crate) takeovers: u64,
+    pub(crate) reloads: u64,
+    pub(crate) shutdowns: u64,
+    pub(crate) interleavings: u64,
+    pub(crate) batches: u64,
+    pub(crate) batches_failed: u64,
+    pub(crate) spilled: u64,
+    pub(crate) sessions: u64,
+    pub(crate) host_calls: u64,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.deaths += other.deaths;
+        self.takeovers += other.takeovers;
+        self.reloads += other.reloads;
+        self.shutdowns += other.shutdowns;
+        self.interleavings += other.interleavings;
+        self.batches += other.batches;
+        self.batches_failed += other.batches_failed;
+        self.spilled += other.spilled;
+        self.sessions += other.sessions;
+        self.host_calls += other.host_calls;
+    }
+}
+
+/// A stream of a client: one call or a batch of them, or a `DELETE`.
+#[derive(Debug)]
+struct Stream {
+    id: u32,
+    calls: Vec<String>,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Head { is_delete: bool, session: u64 },
+    Request(Vec<u8>, bool),
+    ResponseHead { is_events: bool, http_status: u16 },
+    /// Bytes of the response, and the calls that they complete.
+    Response(Vec<u8>, Vec<String>),
+    End(StreamEnd),
+}
+
+struct Vm {
+    meter: Meter,
+    streams: Vec<Stream>,
+    serves_streams: bool,
+    /// Requests whose reply has not come yet.
+    waiting: Vec<(u64, Reply)>,
+}
+
+/// One Envoy process.
+pub(crate) struct Envoy {
+    world: Rc<RefCell<World>>,
+    /// The first is on the main thread. `None`: dead, or running at this moment.
+    vms: RefCell<Vec<Option<Vm>>>,
+    truth: RefCell<Truth>,
+    depth: Cell<u32>,
+    next_stream: Cell<u32>,
+    next_call: Cell<u64>,
+    report: RefCell<Report>,
+    config_number: Cell<u32>,
+}
+
+impl Envoy {
+    fn host(self: &Rc<Self>) -> SimHost {
+        let envoy = Rc::clone(self);
+        let between: Rc<Between> = Rc::new(move || envoy.between());
+        SimHost { world: Rc::clone(&self.world), between }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.world.borrow().clock_ms)
+    }
+
+    fn roll(&self, end: u64) -> u64 {
+        self.world.borrow_mut().dice.below(end)
+    }
+
+    fn chance(&self, percent: u64) -> bool {
+        self.world.borrow_mut().dice.chance(percent)
+    }
+
+    /// Between two host calls of one VM any other VM may run: threads are not in step.
+    fn between(self: &Rc<Self>) {
+        if self.depth.get() >= 3 || !self.world.borrow().has_faults || !self.chance(2) {
+            return;
+        }
+        self.report.borrow_mut().interleavings += 1;
+        // The fuse belongs to the VM that stands still.
+        let fuse = self.world.borrow_mut().fuse.take();
+        for _ in 0..=self.roll(6) {
+            self.act();
+        }
+        self.world.borrow_mut().fuse = fuse;
+    }
+
+    /// Runs `what` in one VM, which may die in it. Gives `None` if it is dead, runs already, or dies.
+    fn within<T>(
+        self: &Rc<Self>,
+        vm: usize,
+        what: impl FnOnce(&mut Vm, &mut SimHost) -> T,
+    ) -> Option<T> {
+        let mut taken = self.vms.borrow_mut().get_mut(vm)?.take()?;
+        self.depth.set(self.depth.get() + 1);
+        let may_die = self.world.borrow().has_faults && self.chance(3);
+        if may_die {
+            let fuse = self.roll(30);
+            self.world.borrow_mut().fuse = Some(fuse);
+        }
+        let mut host = self.host();
+        let outcome = catch_unwind(AssertUnwindSafe(|| what(&mut taken, &mut host)));
+        self.world.borrow_mut().fuse = None;
+        self.depth.set(self.depth.get() - 1);
+        match outcome {
+            Ok(value) => {
+                self.vms.borrow_mut()[vm] = Some(taken);
+                Some(value)
+            }
+            Err(payload) if payload.is::<Died>() => {
+                self.report.borrow_mut().deaths += 1;
+                for stream in taken.streams {
+                    self.truth.borrow_mut().maybe(&stream.calls);
+                }
+                None
+            }
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    fn new_meter(self: &Rc<Self>) -> Meter {
+        let json = format!("{CONFIG}{}", " ".repeat(self.config_number.get() as usize));
+        let config = Config::from_json(json.as_bytes()).unwrap();
+        let seed = self.world.borrow_mut().dice.next();
+        let place = Place { plugin: "sim".into(), node: "node".into(), seed };
+        let mut host = SimHost { world: Rc::clone(&self.world), between: Rc::new(|| {}) };
+        Meter::new(&mut host, config, json.as_bytes(), place)
+    }
+
+    fn new_vm(self: &Rc<Self>, serves_streams: bool) -> Vm {
+        Vm { meter: self.new_meter(), streams: Vec::new(), serves_streams, waiting: Vec::new() }
+    }
+
+    /// Something happens somewhere.
+    fn act(self: &Rc<Self>) {
+        let passed_ms = self.roll(80);
+        self.world.borrow_mut().clock_ms += passed_ms;
+        let count = self.vms.borrow().len() as u64;
+        let vm = self.roll(count) as usize;
+        match self.roll(100) {
+            0..45 => self.stream_step(vm),
+            45..80 => self.tick(vm),
+            80..96 => self.reply(vm),
+            96..98 => self.step_clock(),
+            _ => {}
+        }
+    }
+
+    fn step_clock(&self) {
+        let mut world = self.world.borrow_mut();
+        let by = match world.dice.below(10) {
+            0..6 => 1_000 + world.dice.below(20_000),
+            6..9 => 60_000 + world.dice.below(600_000),
+            _ => {
+                let back = world.dice.below(100_000);
+                world.clock_ms -= back;
+                return;
+            }
+        };
+        world.clock_ms += by;
+    }
+
+    fn tick(self: &Rc<Self>, vm: usize) {
+        let requests = self.within(vm, |vm, host| vm.meter.tick(host, self.now()));
+        self.send(vm, requests.unwrap_or_default());
+    }
+
+    /// Sends requests; the replies come later, or never if the VM has died by then.
+    fn send(self: &Rc<Self>, vm: usize, requests: Vec<Dispatch>) {
+        for request in requests {
+            let reply = self.world.borrow_mut().collect(&request.body);
+            if let Some(Some(vm)) = self.vms.borrow_mut().get_mut(vm) {
+                let is_doubled = self.world.borrow_mut().dice.chance(3);
+                vm.waiting.push((request.part, reply.clone()));
+                if is_doubled {
+                    vm.waiting.push((request.part, reply));
+                }
+            }
+        }
+    }
+
+    fn reply(self: &Rc<Self>, vm: usize) {
+        let requests = self.within(vm, |vm, host| {
+            if vm.waiting.is_empty() {
+                return Vec::new();
+            }
+            let at = self.roll(vm.waiting.len() as u64) as usize;
+            let (part, reply) = vm.waiting.swap_remove(at);
+            vm.meter.reply(host, part, reply, self.now())
+        });
+        self.send(vm, requests.unwrap_or_default());
+    }
+
+    fn stream_step(self: &Rc<Self>, vm: usize) {
+        if vm == 0 {
+            return;
+        }
+        // A worker whose VM has died gets a new one with the next stream.
+        let is_dead = self.depth.get() == 0 && self.vms.borrow()[vm].is_none();
+        if is_dead {
+            let fresh = self.new_vm(true);
+            self.vms.borrow_mut()[vm] = Some(fresh);
+        }
+        self.within(vm, |vm, host| {
+            if vm.streams.is_empty() || (vm.streams.len() < 4 && self.chance(30)) {
+                let stream = self.new_stream();
+                vm.streams.push(stream);
+            }
+            let at = self.roll(vm.streams.len() as u64) as usize;
+            let step = vm.streams[at].steps.remove(0);
+            self.perform(vm, host, at, step);
+            if vm.streams[at].steps.is_empty() {
+                vm.streams.swap_remove(at);
+            }
+        });
+    }
+
+    fn perform(self: &Rc<Self>, vm: &mut Vm, host: &mut SimHost, at: usize, step: Step) {
+        let now = self.now();
+        let id = vm.streams[at].id;
+        match step {
+            Step::Head { is_delete, session } => {
+                let method = if is_delete { "DELETE" } else { "POST" };
+                let headers = [
+                    (":method".to_owned(), method.as_bytes().to_vec()),
+                    (":path".to_owned(), b"/mcp".to_vec()),
+                    ("x-customer".to_owned(), vec![b'c'; 250]),
+                    ("mcp-session-id".to_owned(), format!("session-{session}").into_bytes()),
+                ];
+                assert!(vm.meter.request_head(host, id, Headers(&headers), now));
+            }
+            Step::Request(chunk, is_end) => vm.meter.request_body(id, &chunk, is_end, now),
+            Step::ResponseHead { is_events, http_status } => {
+                let media_type = if is_events { "text/event-stream" } else { "application/json" };
+                let headers = [
+                    (":status".to_owned(), http_status.to_string().into_bytes()),
+                    ("content-type".to_owned(), media_type.as_bytes().to_vec()),
+                ];
+                vm.meter.response_head(id, Headers(&headers));
+            }
+            Step::Response(chunk, completed) => {
+                vm.meter.response_body(host, id, &chunk, now);
+                self.done(vm, at, &completed);
+            }
+            Step::End(end) => {
+                vm.meter.stream_end(host, id, end, now);
+                let left = vm.streams[at].calls.clone();
+                self.done(vm, at, &left);
+            }
+        }
+    }
+
+    /// The host call has returned: from here on these calls must not get lost.
+    fn done(&self, vm: &mut Vm, at: usize, calls: &[String]) {
+        self.truth.borrow_mut().done(calls);
+        vm.streams[at].calls.retain(|call| !calls.contains(call));
+    }
+
+    fn new_stream(self: &Rc<Self>) -> Stream {
+        let id = self.next_stream.get();
+        self.next_stream.set(id + 1);
+        let session = self.roll(9);
+        if self.chance(6) {
+            let http_status = if self.chance(80) { 200 } else { 405 };
+            let steps = vec![
+                Step::Head { is_delete: true, session },
+                Step::Request(Vec::new(), true),
+                Step::ResponseHead { is_events: false, http_status },
+                Step::End(StreamEnd::Complete),
+            ];
+            return Stream { id, calls: Vec::new(), steps };
+        }
+        let calls: Vec<String> = (0..if self.chance(85) { 1 } else { 2 + self.roll(3) })
+            .map(|_| {
+                let number = self.next_call.get();
+                self.next_call.set(number + 1);
+                format!("tool-{number}")
+            })
+            .collect();
+        let steps = self.call_steps(session, &calls);
+        Stream { id, calls, steps }
+    }
+
+    fn call_steps(self: &Rc<Self>, session: u64, calls: &[String]) -> Vec<Step> {
+        let requests: Vec<String> = (1..)
+            .zip(calls)
+            .map(|(id, tool)| {
+                format!(r#"{{"id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
+            })
+            .collect();
+        let body = if let [one] = requests.as_slice() {
+            one.clone()
+        } else {
+            format!("[{}]", requests.join(","))
+        };
+        let cut = self.roll(body.len() as u64) as usize;
+        let is_events = self.chance(50);
+        let http_status = if self.chance(95) { 200 } else { 503 };
+        let mut steps = vec![
+            Step::Head { is_delete: false, session },
+            Step::Request(body.as_bytes()[..cut].to_vec(), false),
+            Step::Request(body.as_bytes()[cut..].to_vec(), true),
+            Step::ResponseHead { is_events, http_status },
+        ];
+        if http_status == 200 {
+            let answers: Vec<String> = (1..=calls.len())
+                .map(|id| format!(r#"{{"id":{id},"result":{{"isError":{}}}}}"#, self.chance(10)))
+                .collect();
+            let is_cut = self.chance(10);
+            if is_events {
+                for (answer, call) in answers.iter().zip(calls) {
+                    if is_cut && self.chance(50) {
+                        break;
+                    }
+                    let event = format!("data: {answer}\n\n");
+                    let cut = 1 + self.roll(event.len() as u64 - 1) as usize;
+                    steps.push(Step::Response(event.as_bytes()[..cut].to_vec(), Vec::new()));
+                    steps.push(Step::Response(event.as_bytes()[cut..].to_vec(), vec![call.clone()]));
+                }
+            } else if !is_cut {
+                let body = format!("[{}]", answers.join(","));
+                steps.push(Step::Response(body.into_bytes(), calls.to_vec()));
+            }
+        }
+        let end = if self.chance(90) { StreamEnd::Complete } else { StreamEnd::Aborted };
+        steps.push(Step::End(end));
+        steps
+    }
+
+    /// A new configuration: new meters come, then the old ones are stopped, and their streams with them.
+    fn reload(self: &Rc<Self>) {
+        self.report.borrow_mut().reloads += 1;
+        self.config_number.set(self.config_number.get() + 1);
+        let count = self.vms.borrow().len();
+        let fresh: Vec<Vm> = (0..count).map(|vm| self.new_vm(vm != 0)).collect();
+        let old: Vec<Option<Vm>> =
+            self.vms.replace(fresh.into_iter().map(Some).collect()).into_iter().collect();
+        for vm in old.into_iter().flatten() {
+            self.stop(vm);
+        }
+    }
+
+    /// Envoy stops: the workers first, the main thread last.
+    fn shutdown(self: &Rc<Self>) {
+        self.report.borrow_mut().shutdowns += 1;
+        self.world.borrow_mut().has_faults = false;
+        // A crash of the accountant within a second of the end is one fault too many: nobody knows of it.
+        self.revive();
+        let count = self.vms.borrow().len();
+        for _ in 0..3 {
+            for vm in 1..count {
+                self.tick(vm);
+            }
+        }
+        let mut old: Vec<Option<Vm>> = self.vms.replace(Vec::new());
+        old.rotate_left(1);
+        for vm in old.into_iter().flatten() {
+            self.stop(vm);
+        }
+    }
+
+    /// Gives every worker a VM, as the next stream would. If no VM is left, nobody can tell what was lost.
+    fn revive(self: &Rc<Self>) {
+        let count = self.vms.borrow().len();
+        for vm in 1..count {
+            if self.vms.borrow()[vm].is_none() {
+                let fresh = self.new_vm(true);
+                self.vms.borrow_mut()[vm] = Some(fresh);
+            }
+        }
+    }
+
+    fn stop(self: &Rc<Self>, mut vm: Vm) {
+        let mut host = SimHost { world: Rc::clone(&self.world), between: Rc::new(|| {}) };
+        vm.meter.stop(&mut host, self.now());
+        for stream in &vm.streams {
+            // A call whose request was on its way yet never came to be.
+            let has_begun = !stream.steps.iter().any(|step| matches!(step, Step::Request(..)));
+            if has_begun {
+                self.truth.borrow_mut().done(&stream.calls);
+            } else {
+                self.truth.borrow_mut().maybe(&stream.calls);
+            }
+        }
+    }
+
+    /// No more faults and no more calls: everything that can be delivered is.
+    fn settle(self: &Rc<Self>) {
+        self.world.borrow_mut().has_faults = false;
+        self.revive();
+        let count = self.vms.borrow().len();
+        for vm in 1..count {
+            while self.vms.borrow()[vm].as_ref().is_some_and(|vm| !vm.streams.is_empty()) {
+                self.within(vm, |vm, host| {
+                    let step = vm.streams[0].steps.remove(0);
+                    self.perform(vm, host, 0, step);
+                    if vm.streams[0].steps.is_empty() {
+                        vm.streams.swap_remove(0);
+                    }
+                });
+            }
+        }
+        for round in 0..60 {
+            // The second half sees every session time out.
+            self.world.borrow_mut().clock_ms += if round < 30 { 2_500 } else { 120_000 };
+            for vm in 0..count {
+                self.tick(vm);
+                while self.vms.borrow()[vm].as_ref().is_some_and(|vm| !vm.waiting.is_empty()) {
+                    self.reply(vm);
+                }
+            }
+        }
+    }
+}
+
+/// Runs the schedule of one seed.
+pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
+    let world = Rc::new(RefCell::new(World::new(seed, sabotage)));
+    let envoy = Rc::new(Envoy {
+        world: Rc::clone(&world),
+        vms: RefCell::new(Vec::new()),
+        truth: RefCell::default(),
+        depth: Cell::new(0),
+        next_stream: Cell::new(1),
+        next_call: Cell::new(0),
+        report: RefCell::default(),
+        config_number: Cell::new(0),
+    });
+    let workers = 1 + envoy.roll(3);
+    for vm in 0..=workers {
+        let fresh = envoy.new_vm(vm != 0);
+        envoy.vms.borrow_mut().push(Some(fresh));
+    }
+    let actions = 100 + envoy.roll(500);
+    for _ in 0..actions {
+        envoy.act();
+        if envoy.roll(300) == 0 {
+            envoy.reload();
+        }
+    }
+    if envoy.chance(30) {
+        envoy.shutdown();
+    } else {
+        envoy.settle();
+    }
+    let world = world.borrow();
+    let mut report = envoy.report.borrow().clone();
+    let verdict = verdict::check(&world, &envoy.truth.borrow(), report.shutdowns == 0)?;
+    report.calls = verdict.calls;
+    report.sessions = verdict.sessions;
+    report.takeovers = world.counters.get(&Counter::LeaseTaken).copied().unwrap_or(0);
+    report.batches = world.batches;
+    report.batches_failed = world.counters.get(&Counter::BatchesFailed).copied().unwrap_or(0);
+    report.spilled = world.spilled.len() as u64;
+    report.host_calls = world.host_calls;
+    Ok(report)
+}

@@ -1,0 +1,230 @@
+//! A model of the host with faults: shared data with its odd rules, a clock that steps, VMs that die between any two
+//! host calls, other VMs that run in between, and a collector that is slow, down, forgetful or picky.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::panic_any;
+use std::rc::Rc;
+
+use agent_meter_core::counter::{Counter, Gauge};
+use agent_meter_core::host::{Conflict, Expect, Host};
+use agent_meter_core::outbox::Reply;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::dice::Dice;
+
+/// A bug put in on purpose, as the host would see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// None.
+    Nothing,
+    /// Writes do not check the version, as if the code had passed none.
+    VersionsIgnored,
+    /// The redo record is not written: a commit is no longer all or nothing.
+    RedoSkipped,
+    /// The accountant forgets how far it has read.
+    CursorsSkipped,
+    /// Every second journal page is lost.
+    PagesSkipped,
+}
+
+/// What a VM that dies unwinds with.
+pub(crate) struct Died;
+
+/// Everything outside the VMs.
+pub(crate) struct World {
+    pub(crate) dice: Dice,
+    pub(crate) clock_ms: u64,
+    pub(crate) sabotage: Sabotage,
+    /// Whether faults happen; off while the dust settles.
+    pub(crate) has_faults: bool,
+    data: HashMap<String, (Vec<u8>, u32)>,
+    last_version: u32,
+    /// Host calls until the running VM dies.
+    pub(crate) fuse: Option<u64>,
+    pub(crate) host_calls: u64,
+    /// Events that the collector has stored, by source and id.
+    pub(crate) ledger: BTreeMap<(String, String), String>,
+    /// Events that were written to the log.
+    pub(crate) spilled: BTreeMap<(String, String), String>,
+    /// Facts that were written to the log.
+    pub(crate) spilled_facts: Vec<Value>,
+    /// What must never happen.
+    pub(crate) violations: Vec<String>,
+    pub(crate) counters: HashMap<Counter, u64>,
+    pub(crate) gauges: HashMap<Gauge, u64>,
+    /// Requests that have arrived, for the record of how many there were.
+    pub(crate) batches: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        Self {
+            dice: Dice(seed),
+            clock_ms: 1_700_000_000_000,
+            sabotage,
+            has_faults: true,
+            data: HashMap::new(),
+            last_version: 0,
+            fuse: None,
+            host_calls: 0,
+            ledger: BTreeMap::new(),
+            spilled: BTreeMap::new(),
+            spilled_facts: Vec::new(),
+            violations: Vec::new(),
+            counters: HashMap::new(),
+            gauges: HashMap::new(),
+            batches: 0,
+        }
+    }
+
+    fn key(text: &str) -> (String, String) {
+        let event: Value = serde_json::from_str(text).unwrap();
+        let part = |name: &str| event[name].as_str().unwrap().to_owned();
+        (part("source"), part("id"))
+    }
+
+    fn keep(
+        violations: &mut Vec<String>,
+        store: &mut BTreeMap<(String, String), String>,
+        text: &str,
+    ) {
+        let key = Self::key(text);
+        if let Some(stored) = store.get(&key)
+            && stored != text
+        {
+            violations.push(format!("{key:?} was sent with other bytes: {stored} and {text}"));
+        }
+        store.insert(key, text.to_owned());
+    }
+
+    /// A batch arrives at the collector, or does not; gives its reply.
+    pub(crate) fn collect(&mut self, body: &[u8]) -> Reply {
+        self.batches += 1;
+        let roll = if self.has_faults { self.dice.below(100) } else { 99 };
+        // Down, or the request got lost.
+        if roll < 15 {
+            return Reply::parse(503, None, b"upstream connect error");
+        }
+        let events: Vec<Box<RawValue>> = serde_json::from_slice(body).unwrap();
+        if events.is_empty() || events.len() > 100 {
+            self.violations.push(format!("a batch of {} events", events.len()));
+        }
+        // Too large for a picky one.
+        if roll < 20 && events.len() > 1 {
+            return Reply::parse(413, None, b"");
+        }
+        let mut refused = Vec::new();
+        for event in &events {
+            if roll < 23 && self.dice.chance(10) {
+                refused.push(Self::key(event.get()).1);
+            } else {
+                Self::keep(&mut self.violations, &mut self.ledger, event.get());
+            }
+        }
+        match roll {
+            // Stored, but the answer got lost or wrong.
+            23..33 => Reply::parse(504, None, b""),
+            33..36 => Reply::parse(429, Some(b"2"), b""),
+            _ => {
+                let rejected: Vec<Value> = refused
+                    .iter()
+                    .map(|id| serde_json::json!({"id": id, "reason": "picky"}))
+                    .collect();
+                let answer = serde_json::json!({"accepted": 1, "rejected": rejected});
+                Reply::parse(200, None, answer.to_string().as_bytes())
+            }
+        }
+    }
+
+    pub(crate) fn store_spilled(&mut self, kind: &str, body: &str) {
+        if kind == "event" {
+            Self::keep(&mut self.violations, &mut self.spilled, body);
+        } else {
+            self.spilled_facts.push(serde_json::from_str(body).unwrap());
+        }
+    }
+}
+
+/// What happens between two host calls of one VM.
+pub(crate) type Between = dyn Fn();
+
+/// The host as one VM sees it.
+pub(crate) struct SimHost {
+    pub(crate) world: Rc<RefCell<World>>,
+    pub(crate) between: Rc<Between>,
+}
+
+impl SimHost {
+    fn step(&self) {
+        {
+            let mut world = self.world.borrow_mut();
+            world.host_calls += 1;
+            match world.fuse {
+                Some(0) => {
+                    world.fuse = None;
+                    drop(world);
+                    panic_any(Died);
+                }
+                Some(left) => world.fuse = Some(left - 1),
+                None => {}
+            }
+        }
+        (self.between)();
+    }
+}
+
+impl Host for SimHost {
+    fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)> {
+        self.step();
+        self.world.borrow().data.get(key).cloned()
+    }
+
+    fn set(&mut self, key: &str, value: &[u8], expect: Expect) -> Result<(), Conflict> {
+        self.step();
+        let mut world = self.world.borrow_mut();
+        let name = key.rsplit('.').next().unwrap_or_default();
+        let is = |prefix: char| {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+        };
+        match world.sabotage {
+            Sabotage::RedoSkipped if is('r') => return Ok(()),
+            Sabotage::CursorsSkipped if is('c') => return Ok(()),
+            Sabotage::PagesSkipped
+                if key.contains(".j") && name.parse::<u64>().is_ok_and(|slot| slot % 2 == 1) =>
+            {
+                return Ok(());
+            }
+            _ => {}
+        }
+        let expect =
+            if world.sabotage == Sabotage::VersionsIgnored { Expect::Any } else { expect };
+        // Envoy inserts a key that does not exist whatever version is given.
+        let is_met = match (world.data.get(key), expect) {
+            (None, _) | (_, Expect::Any) => true,
+            (Some(_), Expect::Absent) => false,
+            (Some((_, version)), Expect::Version(expected)) => *version == expected,
+        };
+        if !is_met {
+            return Err(Conflict);
+        }
+        world.last_version += 1;
+        let version = world.last_version;
+        world.data.insert(key.to_owned(), (value.to_vec(), version));
+        Ok(())
+    }
+
+    fn spill(&mut self, _reason: &str, kind: &str, body: &str) {
+        self.step();
+        self.world.borrow_mut().store_spilled(kind, body);
+    }
+
+    fn count(&mut self, counter: Counter, by: u64) {
+        *self.world.borrow_mut().counters.entry(counter).or_default() += by;
+    }
+
+    fn gauge(&mut self, gauge: Gauge, value: u64) {
+        self.world.borrow_mut().gauges.insert(gauge, value);
+    }
+}
