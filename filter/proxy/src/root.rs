@@ -98,7 +98,7 @@ impl Context for Root {
 impl RootContext for Root {
     fn on_configure(&mut self, configuration_size: usize) -> bool {
         let json = host::buffer(BufferType::PluginConfiguration, configuration_size);
-        let config = match Config::from_json(&json) {
+        let config = match Config::from_bytes(&json) {
             Ok(config) => config,
             Err(refused) => {
                 log::error!("agent-meter configuration refused: {refused}");

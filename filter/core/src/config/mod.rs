@@ -1,6 +1,7 @@
 //! The plugin's configuration: JSON in, [`Config`] or one line that names the path out.
 //! `envoy/filter.yaml` shows every option at its default; a test compares the two.
 
+mod protobuf;
 mod text;
 
 use std::rc::Rc;
@@ -225,25 +226,35 @@ impl Default for SessionRules {
 }
 
 impl Config {
-    /// Reads the plugin's configuration.
-    pub fn from_json(json: &[u8]) -> Result<Self, ConfigError> {
-        if json.trim_ascii().is_empty() {
-            return Err(error("", "expected a configuration with `products`, found nothing"));
-        }
-        let mut reader = serde_json::Deserializer::from_slice(json);
-        let config: Self = serde_path_to_error::deserialize(&mut reader).map_err(|failure| {
-            let path = failure.path().to_string();
-            ConfigError {
-                path: if path == "." { String::new() } else { path },
-                reason: without_position(&failure.into_inner().to_string()),
+    /// Reads the plugin's configuration: JSON, or a serialised `google.protobuf.Struct`.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
+        // A `Struct` begins with the tag of its only field, which is a line feed in text; one that reads as a
+        // `Struct` to its end is no JSON.
+        let as_struct = bytes.starts_with(b"\n").then(|| protobuf::read_struct(bytes)).flatten();
+        let config = match as_struct {
+            Some(value) => Self::read(value)?,
+            None if bytes.trim_ascii().is_empty() => {
+                return Err(error("", "expected a configuration with `products`, found nothing"));
             }
-        })?;
-        reader.end().map_err(|failure| ConfigError {
-            path: String::new(),
-            reason: without_position(&failure.to_string()),
-        })?;
+            None => {
+                let mut reader = serde_json::Deserializer::from_slice(bytes);
+                let config = Self::read(&mut reader)?;
+                reader.end().map_err(|failure| error("", &without_position(&failure.to_string())))?;
+                config
+            }
+        };
         config.validate()?;
         Ok(config)
+    }
+
+    fn read<'a>(
+        from: impl serde::Deserializer<'a, Error = serde_json::Error>,
+    ) -> Result<Self, ConfigError> {
+        serde_path_to_error::deserialize(from).map_err(|failure| {
+            let path = failure.path().to_string();
+            let path = if path == "." { "" } else { path.as_str() };
+            error(path, &without_position(&failure.inner().to_string()))
+        })
     }
 
     /// The product that a request with this `:path` belongs to.

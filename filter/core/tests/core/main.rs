@@ -1,7 +1,6 @@
 //! The core's tests, one binary: they run natively and, by `make test-wasm`, on wasm32 in node.
 
-#[path = "../dice.rs"]
-mod dice;
+mod config;
 #[path = "../dice.rs"]
 mod dice;
 mod scanner;

@@ -165,7 +165,7 @@ impl Envoy {
 
     fn new_meter(self: &Rc<Self>) -> Meter {
         let json = format!("{CONFIG}{}", " ".repeat(self.config_number.get() as usize));
-        let config = Config::from_json(json.as_bytes()).unwrap();
+        let config = Config::from_bytes(json.as_bytes()).unwrap();
         let seed = self.world.borrow_mut().dice.next();
         let place = Place { plugin: "sim".into(), node: "node".into(), seed };
         let mut host = SimHost { world: Rc::clone(&self.world), between: Rc::new(|| {}) };

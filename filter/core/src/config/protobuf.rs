@@ -1,0 +1,119 @@
+//! Reads a serialised `google.protobuf.Struct` (protobuf 3, struct.proto), which is what Envoy 1.40 hands to a plugin
+//! whose configuration is written as a `Struct` in its file.
+
+use serde_json::{Map, Number, Value};
+
+/// The depth that protobuf's own readers allow.
+const DEPTH_MAX: u32 = 100;
+
+/// The `Struct` in `bytes`, or `None` if they are something else.
+pub(super) fn read_struct(bytes: &[u8]) -> Option<Value> {
+    object(bytes, DEPTH_MAX)
+}
+
+enum Field<'a> {
+    Varint(u64),
+    Fixed64([u8; 8]),
+    Bytes(&'a [u8]),
+}
+
+/// A field's number and value, and what follows.
+fn field(bytes: &[u8]) -> Option<(u64, Field<'_>, &[u8])> {
+    let (tag, rest) = varint(bytes)?;
+    let (value, rest) = match tag & 7 {
+        0 => {
+            let (value, rest) = varint(rest)?;
+            (Field::Varint(value), rest)
+        }
+        1 => {
+            let (value, rest) = rest.split_first_chunk::<8>()?;
+            (Field::Fixed64(*value), rest)
+        }
+        2 => {
+            let (length, rest) = varint(rest)?;
+            let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            (Field::Bytes(value), rest)
+        }
+        _ => return None,
+    };
+    Some((tag >> 3, value, rest))
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    let mut rest = bytes;
+    for shift in (0..64).step_by(7) {
+        let (&byte, tail) = rest.split_first()?;
+        rest = tail;
+        value |= u64::from(byte & 0x7F).checked_shl(shift)?;
+        if byte < 0x80 {
+            return Some((value, rest));
+        }
+    }
+    None
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    core::str::from_utf8(bytes).ok().map(str::to_owned)
+}
+
+/// `Struct`: field 1, repeated, is an entry of the map.
+fn object(bytes: &[u8], depth: u32) -> Option<Value> {
+    let mut members = Map::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (1, Field::Bytes(entry), behind) = field(rest)? else { return None };
+        rest = behind;
+        let (mut key, mut value) = (String::new(), Value::Null);
+        let mut entry = entry;
+        while !entry.is_empty() {
+            let (number, content, behind) = field(entry)?;
+            entry = behind;
+            match (number, content) {
+                (1, Field::Bytes(bytes)) => key = text(bytes)?,
+                (2, Field::Bytes(bytes)) => value = any(bytes, depth.checked_sub(1)?)?,
+                _ => return None,
+            }
+        }
+        members.insert(key, value);
+    }
+    Some(Value::Object(members))
+}
+
+/// `ListValue`: field 1, repeated, is a value.
+fn list(bytes: &[u8], depth: u32) -> Option<Value> {
+    let mut values = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (1, Field::Bytes(value), behind) = field(rest)? else { return None };
+        rest = behind;
+        values.push(any(value, depth.checked_sub(1)?)?);
+    }
+    Some(Value::Array(values))
+}
+
+/// `Value`: one field of 1 to 6 by kind.
+fn any(bytes: &[u8], depth: u32) -> Option<Value> {
+    let mut value = Value::Null;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (number, content, behind) = field(rest)?;
+        rest = behind;
+        value = match (number, content) {
+            (1, Field::Varint(_)) => Value::Null,
+            (2, Field::Fixed64(bytes)) => Value::Number(self::number(f64::from_le_bytes(bytes))?),
+            (3, Field::Bytes(bytes)) => Value::String(text(bytes)?),
+            (4, Field::Varint(flag)) => Value::Bool(flag != 0),
+            (5, Field::Bytes(bytes)) => object(bytes, depth)?,
+            (6, Field::Bytes(bytes)) => list(bytes, depth)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+/// A `Struct` knows doubles only; a whole one is written as an integer, as in protobuf's JSON form.
+fn number(value: f64) -> Option<Number> {
+    let written = value.to_string();
+    written.parse::<i64>().map_or_else(|_| Number::from_f64(value), |whole| Some(whole.into()))
+}

@@ -1,0 +1,44 @@
+//! `agent-meter check`: a plugin configuration as the filter reads it, a module as Envoy loads it.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::envoy::{self, Bootstrap};
+use crate::plugin;
+use crate::stack::{ANY_PORT, WorkDir};
+use crate::wasm::Module;
+
+/// Lets the real filter in a real Envoy read a plugin configuration; opens no port.
+///
+/// The error is the filter's own line where it refused.
+pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<()> {
+    let plugin = plugin::read(file)?;
+    let program = envoy::find().await?;
+    let mut dir = WorkDir::create()?;
+    let bootstrap = Bootstrap {
+        node_id: "agent-meter".to_owned(),
+        listen: ANY_PORT,
+        admin: ANY_PORT,
+        upstream: ANY_PORT.into(),
+        collector: ANY_PORT.into(),
+        wasm: Some(wasm.to_owned()),
+        plugin,
+    };
+    let valid = envoy::validate(&program, &bootstrap, dir.path()).await;
+    dir.done = true;
+    valid.with_context(|| file.display().to_string())
+}
+
+/// Checks that a binary is a module that Envoy can run as this filter.
+///
+/// The error has a line for each problem.
+pub fn module(file: &Path) -> anyhow::Result<Module> {
+    let name = file.display();
+    let binary = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+    let module = Module::parse(&binary).with_context(|| name.to_string())?;
+    match &module.problems()[..] {
+        [] => Ok(module),
+        problems => bail!("{name}: {}", problems.join(&format!("\n{name}: "))),
+    }
+}

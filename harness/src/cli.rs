@@ -1,0 +1,286 @@
+//! The command line of `agent-meter`: names, units and defaults of every option.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use agent_meter::collector::{Collector, Ledger, Period};
+use agent_meter::demo::{self, Demo};
+use agent_meter::envoy::Endpoint;
+use agent_meter::invoice::{Invoice, invoices};
+use agent_meter::recover::{self, Target};
+use agent_meter::run::{self, Run, Signals};
+use agent_meter::stack::Events;
+use agent_meter::{check, plugin, wasm};
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use reqwest::Url;
+use serde_json::{Value, json};
+
+/// Meters AI-agent traffic in Envoy and keeps the ledger.
+#[derive(Debug, Parser)]
+#[command(name = "agent-meter", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole loop once: agents, Envoy, MCP server, collector, invoice; exit 1 on any difference
+    Demo(DemoArgs),
+    /// Stay up and meter your own MCP server
+    Run(RunArgs),
+    /// Run the collector alone
+    Collect(CollectArgs),
+    /// Print what customers owe
+    Invoice(InvoiceArgs),
+    /// Check a plugin configuration or a module
+    #[command(subcommand)]
+    Check(CheckCommand),
+    /// Bring spilled events from an Envoy log into a ledger or to a collector
+    Recover(RecoverArgs),
+}
+
+#[derive(Debug, Args)]
+struct EnvoyArgs {
+    /// Plugin configuration, YAML or JSON [default: see the command]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Envoy's worker threads
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    concurrency: u32,
+    /// The filter's module [default: $AGENT_METER_WASM, else the one in target/]
+    #[arg(long, value_name = "FILE")]
+    wasm: Option<PathBuf>,
+}
+
+/// Without --config: one MCP server; a lookup costs 0.001, a database write 0.05, an analysis 0.10 USD.
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Agent sessions, all at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    sessions: u32,
+    /// Tool calls in each session
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calls: u32,
+    /// Where the ledger is kept, such as sqlite:agent-meter.db
+    #[arg(long, value_name = "URL", default_value = "sqlite::memory:")]
+    ledger: String,
+    /// Print only one JSON object with the totals
+    #[arg(long)]
+    json: bool,
+    /// Stay up until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    envoy: EnvoyArgs,
+}
+
+/// Without --config: every path and tool is metered at price 0, for the customer and agent in the request headers
+/// x-customer-id and x-agent-id.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The server to meter: http:// or https://, host and port, no path
+    #[arg(long, value_name = "URL")]
+    upstream: Endpoint,
+    /// Where clients connect; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10000")]
+    listen: SocketAddr,
+    /// Where the own collector listens, port 0 takes a free one; or http://HOST:PORT of another collector
+    #[arg(long, value_name = "ADDR|URL", default_value = "127.0.0.1:8080")]
+    collector: String,
+    /// Envoy's admin interface; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// Where the own collector keeps its ledger
+    #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
+    ledger: String,
+    #[command(flatten)]
+    envoy: EnvoyArgs,
+}
+
+#[derive(Debug, Args)]
+struct CollectArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where the ledger is kept
+    #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
+    ledger: String,
+}
+
+#[derive(Debug, Args)]
+struct InvoiceArgs {
+    /// The ledger
+    #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
+    ledger: String,
+    /// Only this customer [default: all]
+    #[arg(long, value_name = "ID")]
+    customer: Option<String>,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum CheckCommand {
+    /// Let the filter in Envoy read a plugin configuration
+    Config {
+        /// YAML or JSON
+        file: PathBuf,
+        /// The filter's module [default: $AGENT_METER_WASM, else the one in target/]
+        #[arg(long, value_name = "FILE")]
+        wasm: Option<PathBuf>,
+    },
+    /// Check the imports and exports of a module, and print its size in bytes
+    Module {
+        /// A WebAssembly binary
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RecoverArgs {
+    /// Envoy's log
+    #[arg(long, value_name = "FILE")]
+    log: PathBuf,
+    #[command(flatten)]
+    target: RecoverTarget,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RecoverTarget {
+    /// Into this ledger
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
+    /// To this collector: http://HOST:PORT, with the path of the events if it is not /v1/events
+    #[arg(long, value_name = "URL")]
+    collector: Option<Url>,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub(crate) async fn execute(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Demo(args) => args.execute().await,
+            Command::Run(args) => args.execute().await,
+            Command::Collect(args) => args.execute().await,
+            Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Recover(args) => args.execute().await,
+            Command::Check(CheckCommand::Config { file, wasm }) => {
+                check::config(&file, &wasm::find(wasm.as_deref())?).await?;
+                println!("OK {}", file.display());
+                Ok(())
+            }
+            Command::Check(CheckCommand::Module { file }) => {
+                println!("OK {}: {}", file.display(), check::module(&file)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl EnvoyArgs {
+    fn plugin(&self) -> anyhow::Result<Option<Value>> {
+        self.config.as_deref().map(plugin::read).transpose()
+    }
+
+    fn wasm(&self) -> anyhow::Result<PathBuf> {
+        wasm::find(self.wasm.as_deref())
+    }
+}
+
+impl DemoArgs {
+    async fn execute(self) -> anyhow::Result<()> {
+        let (plugin, wasm) = (self.envoy.plugin()?, self.envoy.wasm()?);
+        let concurrency = self.envoy.concurrency;
+        let Self { sessions, calls, ledger, json, keep, .. } = self;
+        demo::run(Demo { sessions, calls, concurrency, ledger, plugin, wasm, json, keep }).await
+    }
+}
+
+impl RunArgs {
+    async fn execute(self) -> anyhow::Result<()> {
+        let plugin = self.envoy.plugin()?.unwrap_or_else(plugin::everything_free);
+        let wasm = self.envoy.wasm()?;
+        let events = if self.collector.contains("://") {
+            let endpoint: Endpoint = self.collector.parse().context("--collector")?;
+            ensure!(!endpoint.tls, "--collector: https is not supported; put a proxy before it");
+            Events::At(endpoint)
+        } else {
+            let listen = self.collector.parse();
+            let listen = listen.with_context(|| format!("--collector: {:?}", self.collector))?;
+            Events::Own { listen, ledger: self.ledger }
+        };
+        let concurrency = self.envoy.concurrency;
+        let Self { upstream, listen, admin, .. } = self;
+        run::run(Run { upstream, listen, admin, events, plugin, concurrency, wasm }).await
+    }
+}
+
+impl CollectArgs {
+    async fn execute(self) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        let collector = Collector::start(self.listen, &self.ledger).await?;
+        println!("ready {}", json!({ "collector": collector.addr() }));
+        signals.stop().await;
+        collector.stop().await;
+        Ok(())
+    }
+}
+
+impl InvoiceArgs {
+    fn execute(self) -> anyhow::Result<()> {
+        let ledger = existing(&self.ledger)?;
+        let found = match self.customer.as_deref() {
+            Some(customer) => {
+                vec![Invoice::for_customer(&ledger, Some(customer), Period::default())?]
+            }
+            None => invoices(&ledger)?,
+        };
+        if self.json {
+            println!("{}", Value::from_iter(found.iter().map(Invoice::to_json)));
+        } else {
+            let texts: Vec<String> = found.iter().map(Invoice::to_string).collect();
+            println!("{}", texts.join("\n"));
+        }
+        Ok(())
+    }
+}
+
+impl RecoverArgs {
+    async fn execute(self) -> anyhow::Result<()> {
+        let log = std::fs::File::open(&self.log);
+        let log = log.with_context(|| format!("cannot read {}", self.log.display()))?;
+        let target = match (self.target.ledger, self.target.collector) {
+            (Some(url), _) => {
+                Target::Ledger(tokio::task::spawn_blocking(move || Ledger::open(&url)).await??)
+            }
+            (None, Some(mut url)) => {
+                ensure!(
+                    url.scheme() == "http",
+                    "--collector: expected http://HOST:PORT, found {url}"
+                );
+                if url.path() == "/" {
+                    url.set_path("/v1/events");
+                }
+                Target::Collector(url)
+            }
+            (None, None) => bail!("expected --ledger or --collector"),
+        };
+        let found = recover::recover(std::io::BufReader::new(log), &target).await?;
+        println!("recovered {} events", found.taken);
+        let lost: Vec<String> = found.refused.into_iter().chain(found.unreadable).collect();
+        ensure!(lost.is_empty(), "{} events not recovered: {}", lost.len(), lost.join("; "));
+        Ok(())
+    }
+}
+
+/// Opens a ledger only if it is there, so that a misspelt name is an error and not an empty invoice.
+fn existing(url: &str) -> anyhow::Result<Ledger> {
+    let path = url.strip_prefix("sqlite:").unwrap_or(url);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    ensure!(path == ":memory:" || Path::new(path).is_file(), "no ledger at {url}");
+    Ledger::open(url)
+}

@@ -1,0 +1,456 @@
+//! Decodes and validates one POST of CloudEvents 1.0 as `filter/EVENTS.md` describes them.
+//! It is written from that document alone and shares no type with the filter, so that the format
+//! is read twice, independently. It stores nothing.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::money;
+use super::query::millis;
+use super::sessions::{SessionState, TokenTotals, ToolTotals, Totals};
+
+/// What became of one POST, and the body of its answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// Events stored now.
+    pub accepted: u64,
+    /// Events that had been stored before with the same content.
+    pub duplicates: u64,
+    /// Events that were not stored.
+    pub rejected: Vec<Rejected>,
+}
+
+/// One event that was not stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// Its `id`; empty when it has none.
+    pub id: String,
+    /// What is wrong, opening with the path of the member.
+    pub reason: String,
+}
+
+/// Why a whole POST was refused; nothing of it is stored.
+#[derive(Debug)]
+pub enum IngestError {
+    /// The content type is none of those accepted (HTTP 415).
+    MediaType(String),
+    /// The body is not JSON, or not of the shape its content type promises (HTTP 400).
+    Malformed(String),
+    /// The ledger failed; the same bytes may be sent again (HTTP 500).
+    Ledger(anyhow::Error),
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IngestError::MediaType(found) => write!(
+                f,
+                "content-type: must be application/cloudevents-batch+json, \
+                 application/cloudevents+json or application/json, found {found:?}"
+            ),
+            IngestError::Malformed(reason) => write!(f, "body: {reason}"),
+            IngestError::Ledger(error) => write!(f, "ledger: {error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for IngestError {}
+
+impl From<rusqlite::Error> for IngestError {
+    fn from(error: rusqlite::Error) -> IngestError {
+        IngestError::Ledger(error.into())
+    }
+}
+
+/// The names an outcome of a call may have.
+pub(crate) const STATUSES: [&str; 9] = [
+    "SUCCESS",
+    "ERROR",
+    "VALIDATION_FAILED",
+    "BLOCKED",
+    "TIMEOUT",
+    "CANCELLED",
+    "HITL_REQUIRED",
+    "PENDING",
+    "UNKNOWN",
+];
+
+/// One valid event.
+#[derive(Debug)]
+pub(super) struct Event<'a> {
+    /// The event's bytes as they came.
+    pub(super) raw: &'a str,
+    pub(super) source: String,
+    pub(super) id: String,
+    pub(super) sequence: i64,
+    pub(super) event_type: String,
+    pub(super) time: String,
+    pub(super) time_ms: i64,
+    pub(super) subject: String,
+    pub(super) session_id: Option<String>,
+    pub(super) body: Body,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
+    Call(Box<Call>),
+    Session(Box<SessionChange>),
+    /// A type this collector does not know: kept as raw text, counted in nothing.
+    Unknown,
+}
+
+/// The common members of `data`.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) product: String,
+    pub(super) product_type: String,
+    pub(super) customer: String,
+    pub(super) team: String,
+    pub(super) agent: String,
+    pub(super) session_id: String,
+    pub(super) session_key: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) identity: Identity,
+    pub(super) call_id: String,
+    pub(super) tool: String,
+    pub(super) status: &'static str,
+    pub(super) duration_ms: i64,
+    pub(super) http_status: i64,
+    pub(super) transport: String,
+    pub(super) tier: String,
+    pub(super) billable: bool,
+    pub(super) price: Decimal,
+    pub(super) provider_cost: Decimal,
+    pub(super) currency: String,
+}
+
+#[derive(Debug)]
+pub(super) struct SessionChange {
+    pub(super) identity: Identity,
+    pub(super) state: SessionState,
+    pub(super) started_at: String,
+    /// Present exactly when `state` is CLOSED.
+    pub(super) closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) ended_at: String,
+    pub(super) ended_ms: i64,
+    pub(super) close_reason: String,
+    pub(super) totals: Totals,
+}
+
+/// Splits a body into the exact bytes of each event.
+pub(super) fn split<'a>(
+    body: &'a [u8],
+    content_type: &str,
+) -> Result<Vec<&'a RawValue>, IngestError> {
+    let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let (one, batch) = match media_type.as_str() {
+        "application/cloudevents-batch+json" => (false, true),
+        "application/cloudevents+json" => (true, false),
+        "application/json" => (true, true),
+        _ => return Err(IngestError::MediaType(content_type.to_owned())),
+    };
+    let malformed = |error: serde_json::Error| IngestError::Malformed(format!("not JSON: {error}"));
+    let whole: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
+    match whole.get().as_bytes().first() {
+        Some(b'[') if batch => serde_json::from_str(whole.get()).map_err(malformed),
+        Some(b'{') if one => Ok(vec![whole]),
+        first => {
+            let expected = match (one, batch) {
+                (_, false) => "an object, one event",
+                (false, true) => "an array of events",
+                (true, true) => "an array of events or an object, one event",
+            };
+            let found = match first {
+                Some(b'[') => "an array",
+                Some(b'{') => "an object",
+                Some(b'"') => "a string",
+                Some(b'n') => "null",
+                Some(b't' | b'f') => "a boolean",
+                _ => "a number",
+            };
+            Err(IngestError::Malformed(format!("must be {expected}, found {found}")))
+        }
+    }
+}
+
+/// Reads one event; on failure tells its id, as far as it has one, and the reason.
+pub(super) fn read(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
+    let value: Value = serde_json::from_str(raw.get())
+        .map_err(|error| (String::new(), format!("event: not JSON: {error}")))?;
+    let Value::Object(object) = &value else {
+        return Err((String::new(), format!("event: must be an object, found {}", shown(&value))));
+    };
+    event(raw.get(), object).map_err(|reason| {
+        (object.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(), reason)
+    })
+}
+
+fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, String> {
+    let attributes = Members { path: Cow::Borrowed(""), object };
+    attributes.exactly("specversion", "1.0")?;
+    let id = attributes.name("id")?;
+    let source = attributes.name("source")?;
+    let event_type = attributes.name("type")?;
+    let (time, time_ms) = attributes.time("time")?;
+    let subject = attributes.name("subject")?;
+    let sequence = attributes.sequence("sequence")?;
+    attributes.exactly("sequence", &id)?;
+    if object.contains_key("datacontenttype") {
+        attributes.exactly("datacontenttype", "application/json")?;
+    }
+    let kind = event_type.strip_prefix("agent-meter.").unwrap_or_default();
+    let body = match kind {
+        "tool_invocation" => Body::Call(Box::new(call(&attributes.members("data")?)?)),
+        "session_created" => session(&attributes.members("data")?, SessionState::Created)?,
+        "session_active" => session(&attributes.members("data")?, SessionState::Active)?,
+        "session_idle" => session(&attributes.members("data")?, SessionState::Idle)?,
+        "session_closed" => session(&attributes.members("data")?, SessionState::Closed)?,
+        _ => Body::Unknown,
+    };
+    let session_id = match &body {
+        Body::Unknown => object.get("data").and_then(|data| data.get("session_id")?.as_str()),
+        Body::Call(call) => Some(call.identity.session_id.as_str()),
+        Body::Session(change) => Some(change.identity.session_id.as_str()),
+    };
+    let session_id = session_id.map(str::to_owned);
+    if !matches!(body, Body::Unknown) {
+        let data = attributes.members("data")?;
+        data.exactly("event_type", kind)?;
+        data.exactly("customer_id", &subject)?;
+    }
+    Ok(Event { raw, source, id, sequence, event_type, time, time_ms, subject, session_id, body })
+}
+
+fn identity(data: &Members<'_>) -> Result<Identity, String> {
+    Ok(Identity {
+        product: data.text("product_id")?,
+        product_type: data.text("product_type")?,
+        customer: data.text("customer_id")?,
+        team: data.text("team_id")?,
+        agent: data.text("agent_id")?,
+        session_id: data.hex32("session_id")?,
+        session_key: data.hex32("session_key")?,
+    })
+}
+
+fn call(data: &Members<'_>) -> Result<Call, String> {
+    let identity = identity(data)?;
+    data.exactly("metric_id", "tool_invocations")?;
+    if data.count("quantity")? != 1 {
+        return Err(data.wrong("quantity", "1"));
+    }
+    let billable = data.flag("billable")?;
+    let price = data.money("price")?;
+    if !billable && !price.is_zero() {
+        return Err(data.wrong("price", "\"0\" when billable is false"));
+    }
+    Ok(Call {
+        identity,
+        call_id: data.name("call_id")?,
+        tool: data.text("tool_name")?,
+        status: data.status("execution_status")?,
+        duration_ms: data.count("execution_duration_ms")?,
+        http_status: data.count("http_status")?,
+        transport: data.text("transport")?,
+        tier: data.text("cost_tier")?,
+        billable,
+        price,
+        provider_cost: data.money("provider_cost")?,
+        currency: data.currency("currency")?,
+    })
+}
+
+fn session(data: &Members<'_>, state: SessionState) -> Result<Body, String> {
+    let identity = identity(data)?;
+    data.exactly("session_state", state.name())?;
+    let (started_at, _) = data.time("session_started_at")?;
+    let closing = if state == SessionState::Closed { Some(closing(data)?) } else { None };
+    Ok(Body::Session(Box::new(SessionChange { identity, state, started_at, closing })))
+}
+
+fn closing(data: &Members<'_>) -> Result<Closing, String> {
+    let (ended_at, ended_ms) = data.time("session_ended_at")?;
+    let tokens = data.members("total_tokens")?;
+    Ok(Closing {
+        ended_at,
+        ended_ms,
+        close_reason: data.name("close_reason")?,
+        totals: Totals {
+            total_tool_calls: data.total("total_tool_calls")?,
+            billable_tool_calls: data.total("billable_tool_calls")?,
+            calls_by_status: calls_by_status(&data.members("calls_by_status")?)?,
+            calls_by_tool: calls_by_tool(data)?,
+            total_tokens: Some(TokenTotals {
+                input: tokens.total("input")?,
+                output: tokens.total("output")?,
+                reasoning: tokens.total("reasoning")?,
+                cache_read: tokens.total("cache_read")?,
+                cache_write: tokens.total("cache_write")?,
+            }),
+            wall_duration_ms: Some(data.total("wall_duration_ms")?),
+            active_duration_ms: Some(data.total("active_duration_ms")?),
+            total_provider_cost: Some(data.money("total_provider_cost")?),
+            total_revenue: Some(data.money("total_revenue")?),
+            currency: Some(data.currency("currency")?),
+        },
+    })
+}
+
+fn calls_by_status(members: &Members<'_>) -> Result<BTreeMap<String, u64>, String> {
+    let mut calls = BTreeMap::new();
+    for status in members.object.keys() {
+        if !STATUSES.contains(&status.as_str()) {
+            return Err(format!("{}{status}: unknown status", members.path));
+        }
+        let count = members.total(status)?;
+        if count > 0 {
+            calls.insert(status.clone(), count);
+        }
+    }
+    Ok(calls)
+}
+
+fn calls_by_tool(data: &Members<'_>) -> Result<Vec<ToolTotals>, String> {
+    let Value::Array(entries) = data.get("calls_by_tool")? else {
+        return Err(data.wrong("calls_by_tool", "an array"));
+    };
+    let mut tools = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        let path = format!("{}calls_by_tool[{index}]", data.path);
+        let Value::Object(object) = entry else {
+            return Err(format!("{path}: must be an object, found {}", shown(entry)));
+        };
+        let tool = Members { path: Cow::Owned(format!("{path}.")), object };
+        tools.push(ToolTotals {
+            tool_name: tool.text("tool_name")?,
+            calls: tool.total("calls")?,
+            billable_calls: tool.total("billable_calls")?,
+            revenue: Some(tool.money("revenue")?),
+            provider_cost: Some(tool.money("provider_cost")?),
+        });
+    }
+    tools.sort_by(|left, right| left.tool_name.cmp(&right.tool_name));
+    Ok(tools)
+}
+
+/// A JSON object and where it is; every error opens with the path of the member.
+struct Members<'a> {
+    /// Empty, or a path that ends in a point.
+    path: Cow<'static, str>,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Members<'a> {
+    fn get(&self, member: &str) -> Result<&'a Value, String> {
+        self.object.get(member).ok_or_else(|| format!("{}{member}: missing", self.path))
+    }
+
+    fn wrong(&self, member: &str, expected: &str) -> String {
+        let found = self.object.get(member).unwrap_or(&Value::Null);
+        format!("{}{member}: must be {expected}, found {}", self.path, shown(found))
+    }
+
+    fn text(&self, member: &str) -> Result<String, String> {
+        let text = self.get(member)?.as_str().map(str::to_owned);
+        text.ok_or_else(|| self.wrong(member, "a string"))
+    }
+
+    fn name(&self, member: &str) -> Result<String, String> {
+        let text = self.text(member)?;
+        if text.is_empty() { Err(self.wrong(member, "a string, not empty")) } else { Ok(text) }
+    }
+
+    fn exactly(&self, member: &str, expected: &str) -> Result<(), String> {
+        if self.text(member)? == expected {
+            return Ok(());
+        }
+        Err(self.wrong(member, &shown(&Value::from(expected))))
+    }
+
+    fn time(&self, member: &str) -> Result<(String, i64), String> {
+        let text = self.text(member)?;
+        let ms = millis(&text).ok_or_else(|| self.wrong(member, "an RFC 3339 time"))?;
+        Ok((text, ms))
+    }
+
+    /// Always 20 digits, and `id` the same digits: so `source` + `sequence` is as unique as
+    /// `source` + `id`, and ids sort as their numbers do (`gaps.rs` relies on both).
+    fn sequence(&self, member: &str) -> Result<i64, String> {
+        let text = self.text(member)?;
+        let digits = text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if digits { text.parse().ok().filter(|number| *number > 0) } else { None };
+        number.ok_or_else(|| self.wrong(member, "20 decimal digits, from 1"))
+    }
+
+    /// An integer that the ledger can keep: 0 to `i64::MAX`.
+    fn count(&self, member: &str) -> Result<i64, String> {
+        let count = self.get(member)?.as_i64().filter(|count| *count >= 0);
+        count.ok_or_else(|| self.wrong(member, "an integer of at least 0"))
+    }
+
+    fn total(&self, member: &str) -> Result<u64, String> {
+        self.count(member).map(i64::unsigned_abs)
+    }
+
+    fn flag(&self, member: &str) -> Result<bool, String> {
+        self.get(member)?.as_bool().ok_or_else(|| self.wrong(member, "true or false"))
+    }
+
+    fn money(&self, member: &str) -> Result<Decimal, String> {
+        let amount = self.get(member)?.as_str().and_then(money::parse);
+        amount.ok_or_else(|| self.wrong(member, "a decimal string of at least 0"))
+    }
+
+    fn currency(&self, member: &str) -> Result<String, String> {
+        let text = self.text(member)?;
+        if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Ok(text);
+        }
+        Err(self.wrong(member, "an ISO 4217 code"))
+    }
+
+    fn status(&self, member: &str) -> Result<&'static str, String> {
+        let text = self.text(member)?;
+        let known = STATUSES.into_iter().find(|status| *status == text);
+        known.ok_or_else(|| self.wrong(member, &format!("one of {}", STATUSES.join(", "))))
+    }
+
+    fn hex32(&self, member: &str) -> Result<String, String> {
+        let text = self.text(member)?;
+        if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(text);
+        }
+        Err(self.wrong(member, "32 hexadecimal digits"))
+    }
+
+    fn members(&self, member: &str) -> Result<Members<'a>, String> {
+        let Value::Object(object) = self.get(member)? else {
+            return Err(self.wrong(member, "an object"));
+        };
+        Ok(Members { path: Cow::Owned(format!("{}{member}.", self.path)), object })
+    }
+}
+
+/// A value as an error shows it: JSON, cut at 60 characters, because the sender logs the reason.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,164 @@
+//! Exact decimal money: reading, adding, writing, and the SQLite aggregate `decimal_sum`.
+//! No float and no silent rounding: what does not fit is an error.
+
+use std::fmt;
+
+use rusqlite::Connection;
+use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer, Serializer};
+
+/// A sum or product needs more than 28 significant digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overflow;
+
+impl fmt::Display for Overflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("money: the amount does not fit in 28 digits")
+    }
+}
+
+impl std::error::Error for Overflow {}
+
+/// Reads digits with at most one point, such as `12` or `0.003`; `None` for a sign, an exponent,
+/// anything else, or more digits than can be kept exactly.
+pub(crate) fn parse(text: &str) -> Option<Decimal> {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    Decimal::from_str_exact(text).ok().map(|amount| amount.normalize())
+}
+
+/// `left + right`, exactly. `checked_add` alone is not enough: rather than fail, it drops digits
+/// behind the point when the sum gets too long.
+pub(crate) fn add(left: Decimal, right: Decimal) -> Result<Decimal, Overflow> {
+    let (left, right) = (left.normalize(), right.normalize());
+    let sum = left.checked_add(right).ok_or(Overflow)?;
+    if sum.scale() < left.scale().max(right.scale()) {
+        return Err(Overflow);
+    }
+    Ok(sum.normalize())
+}
+
+/// `left - right`, exactly.
+pub(crate) fn subtract(left: Decimal, right: Decimal) -> Result<Decimal, Overflow> {
+    add(left, -right)
+}
+
+/// Adds the SQL function `decimal_sum(TEXT)` to a connection: the exact sum as TEXT without
+/// trailing zeros, `'0'` for no rows. A value that is not money, or an overflow, fails the query.
+pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_aggregate_function("decimal_sum", 1, flags, DecimalSum)
+}
+
+struct DecimalSum;
+
+impl Aggregate<Decimal, String> for DecimalSum {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Decimal> {
+        Ok(Decimal::ZERO)
+    }
+
+    fn step(&self, context: &mut Context<'_>, sum: &mut Decimal) -> rusqlite::Result<()> {
+        let text: String = context.get(0)?;
+        let amount = parse(&text).ok_or_else(|| failure(format!("not money: {text:?}").into()))?;
+        *sum = add(*sum, amount).map_err(|overflow| failure(overflow.into()))?;
+        Ok(())
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, sum: Option<Decimal>) -> rusqlite::Result<String> {
+        Ok(sum.unwrap_or_default().to_string())
+    }
+}
+
+fn failure(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::UserFunctionError(error)
+}
+
+/// Reads a column that holds money as TEXT.
+pub(crate) fn column(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Decimal> {
+    let text: String = row.get(index)?;
+    parse(&text).ok_or_else(|| {
+        let error = format!("not money: {text:?}").into();
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error)
+    })
+}
+
+/// For `#[serde(serialize_with)]`: a decimal string, never a JSON number.
+pub(crate) fn as_text<S: Serializer>(amount: &Decimal, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&amount.normalize())
+}
+
+/// For `#[serde(with)]` on an amount that may be absent.
+pub(crate) mod optional {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        amount: &Option<Decimal>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match amount {
+            Some(amount) => as_text(amount, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Decimal>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        parse(&text).map(Some).ok_or_else(|| serde::de::Error::custom("not money"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_decimals_are_money() {
+        for (text, expected) in [
+            ("0", Some("0")),
+            ("0.10", Some("0.1")),
+            ("007", Some("7")),
+            ("1000", Some("1000")),
+            ("0.0000000000000000000000000001", Some("0.0000000000000000000000000001")),
+            ("0.00000000000000000000000000001", None),
+            ("79228162514264337593543950336", None),
+            ("-1", None),
+            ("+1", None),
+            ("1e3", None),
+            ("1_000", None),
+            ("1.", None),
+            (".5", None),
+            ("1.2.3", None),
+            (" 1", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                parse(text).map(|amount| amount.to_string()).as_deref(),
+                expected,
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sum_is_exact_or_an_error() {
+        let most = "79228162514264337593543950335";
+        for (left, right, expected) in [
+            ("0.1", "0.2", Some("0.3")),
+            ("0.5", "0.5", Some("1")),
+            ("0", "0.001", Some("0.001")),
+            (most, "0", Some(most)),
+            (most, "1", None),
+            (most, "0.1", None),
+            ("1000000000000000000000000000", "0.0000000001", None),
+        ] {
+            let sum = add(parse(left).unwrap(), parse(right).unwrap()).ok();
+            assert_eq!(sum.map(|sum| sum.to_string()).as_deref(), expected, "{left} + {right}");
+        }
+    }
+}

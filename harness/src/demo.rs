@@ -1,0 +1,392 @@
+//! `agent-meter demo`: agents call tools through Envoy, the ledger is compared with what they did, and is invoiced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::collector::{EventsQuery, Ledger};
+use crate::invoice::{Invoice, invoices};
+use crate::mcp_client::{Agent, Call};
+use crate::mcp_server::{Calls, Outcome};
+use crate::run::{Signals, tell};
+use crate::stack::{ANY_PORT, Events, Options, Stack};
+use crate::{plugin, wait};
+
+const CUSTOMERS: [&str; 2] = ["acme", "globex"];
+/// Several flushes and one retry.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How to run the demo.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    /// Agent sessions, all at once.
+    pub sessions: u32,
+    /// Tool calls in each session.
+    pub calls: u32,
+    /// Worker threads of Envoy.
+    pub concurrency: u32,
+    /// The ledger's URL.
+    pub ledger: String,
+    /// The plugin configuration; `None` for the demo's own prices.
+    pub plugin: Option<Value>,
+    /// The filter's module.
+    pub wasm: PathBuf,
+    /// Only the totals as JSON on stdout.
+    pub json: bool,
+    /// Stay up until Ctrl-C.
+    pub keep: bool,
+}
+
+/// Calls by customer, tool and `execution_status`.
+type ByCustomer = BTreeMap<(String, String, String), u64>;
+
+/// What the ledger says about one source.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Account {
+    events: u64,
+    missing: u64,
+    calls: ByCustomer,
+    billable_calls: u64,
+    sessions_closed: u64,
+    revenue: Decimal,
+    provider_cost: Decimal,
+}
+
+/// Runs the demo; an error if the ledger differs in anything from what the agents did.
+pub async fn run(demo: Demo) -> anyhow::Result<()> {
+    ensure!(demo.sessions > 0 && demo.calls > 0, "expected at least one session and one call");
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        () = signals.stop() => bail!("interrupted"),
+        played = play(&demo) => {
+            let (stack, totals) = played?;
+            if demo.keep {
+                say(&demo, format_args!("\nThe stack stays up until Ctrl-C; MCP endpoint {}", stack.mcp_url()?));
+                if let Some(collector) = stack.collector() {
+                    say(&demo, format_args!("The ledger's page is http://{}/", collector.addr()));
+                }
+                signals.stop().await;
+            }
+            tell(&stack.stop().await?);
+            if demo.json {
+                println!("{totals}");
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The demo up to its totals; on an error the stack's files are kept.
+async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
+    let priced_as_documented = demo.plugin.is_none();
+    let options = Options {
+        concurrency: demo.concurrency,
+        events: Events::Own { listen: ANY_PORT, ledger: demo.ledger.clone() },
+        ..Options::new(demo.plugin.clone().unwrap_or_else(plugin::demo), Some(demo.wasm.clone()))
+    };
+    let stack = Stack::start(options).await?;
+    let ledger = stack.ledger()?;
+    let earlier = sources(&ledger).await?;
+    say(
+        demo,
+        format_args!(
+            "Envoy with {} workers meters {} at {}\n{} agent sessions for {} customers call {} tools each ...",
+            demo.concurrency,
+            stack.server()?.addr(),
+            stack.envoy()?.listen(),
+            demo.sessions,
+            CUSTOMERS.len(),
+            demo.calls,
+        ),
+    );
+    let done = converse(demo, &stack.mcp_url()?).await?;
+    same("the MCP server", &by_tool(&done), &stack.server()?.executed())?;
+
+    let expected = expected(demo, done, priced_as_documented);
+    let account = settle(&stack, &ledger, &earlier, &expected).await?;
+    let differences = expected.differences(&account, priced_as_documented);
+    ensure!(
+        differences.is_empty(),
+        "the ledger differs from what the agents did: {}",
+        differences.join("; ")
+    );
+    reconcile(&ledger).await?;
+
+    let stats = stack.envoy()?.stats(STATS).await?;
+    let (made, acked) = (stat(&stats, "events_made"), stat(&stats, "events_acked"));
+    let calls: u64 = account.calls.values().sum();
+    say(
+        demo,
+        format_args!(
+            "{calls} tool calls, {} of them billable; {} sessions closed\n\
+         {made} events made, {acked} acknowledged, {} in the ledger, {} missing\n\
+         The ledger holds exactly what the agents did.",
+            account.billable_calls, account.sessions_closed, account.events, account.missing,
+        ),
+    );
+    for invoice in in_background(&ledger, |ledger| invoices(&ledger)).await? as Vec<Invoice> {
+        say(demo, format_args!("\n{invoice}"));
+    }
+    let totals = json!({
+        "tool_calls": calls,
+        "billable_calls": account.billable_calls,
+        "sessions_closed": account.sessions_closed,
+        "events_made": made,
+        "events_acked": acked,
+        "ledger_events": account.events,
+        "revenue": account.revenue.normalize().to_string(),
+        "provider_cost": account.provider_cost.normalize().to_string(),
+        "gaps": account.missing,
+    });
+    Ok((stack, totals))
+}
+
+/// Plays all sessions at once and returns what the agents saw.
+async fn converse(demo: &Demo, url: &str) -> anyhow::Result<ByCustomer> {
+    let total = u64::from(demo.sessions) * u64::from(demo.calls);
+    let progress = ProgressBar::new(total)
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} tool calls, {elapsed}")?);
+    let mut sessions = JoinSet::new();
+    for (index, customer) in (0..demo.sessions).zip(CUSTOMERS.into_iter().cycle()) {
+        let agent = Agent::new(url, customer, &format!("agent-{}", index + 1));
+        let script: Vec<Call> = (0..demo.calls).map(|call| scripted(index + call)).collect();
+        let progress = progress.clone();
+        sessions.spawn(async move {
+            let session = agent.open().await?;
+            session.tools().await?;
+            let mut done = Vec::new();
+            for call in script {
+                let outcome = session.call(&call).await.with_context(|| agent.agent.clone())?;
+                done.push((agent.customer.clone(), call.tool, outcome.to_string()));
+                progress.inc(1);
+            }
+            session.close().await?;
+            anyhow::Ok(done)
+        });
+    }
+    let mut calls = ByCustomer::new();
+    while let Some(session) = sessions.join_next().await {
+        for call in session?? {
+            *calls.entry(call).or_default() += 1;
+        }
+    }
+    progress.finish_and_clear();
+    Ok(calls)
+}
+
+/// One of ten calls: five lookups, two writes, one analysis, one that fails, one that is refused.
+fn scripted(index: u32) -> Call {
+    match index % 10 {
+        2 | 6 => Call::new("write_record", "record", "a new address"),
+        4 => Call::new("analyze_report", "report", "third quarter"),
+        7 => Call::new("fail", "reason", "the database is read-only"),
+        9 if index % 20 == 9 => Call::new("drop_table", "table", "customers"),
+        9 => Call::new("write_record", "rekord", "a misspelt argument"),
+        _ => Call::new("lookup_customer", "customer_id", "c-1001"),
+    }
+}
+
+/// What the ledger should say. Money counts only at the documented prices.
+fn expected(demo: &Demo, calls: ByCustomer, priced: bool) -> Account {
+    let mut account = Account { sessions_closed: demo.sessions.into(), ..Account::default() };
+    for ((_, tool, status), count) in &calls {
+        if priced && *status == Outcome::Success.to_string() {
+            account.billable_calls += count;
+            account.revenue += documented_price(tool) * Decimal::from(*count);
+        }
+    }
+    account.calls = calls;
+    account
+}
+
+/// USD for each successful call, as in [`plugin::demo`].
+fn documented_price(tool: &str) -> Decimal {
+    match tool {
+        "write_record" => Decimal::new(5, 2),
+        "analyze_report" => Decimal::new(10, 2),
+        _ => Decimal::new(1, 3),
+    }
+}
+
+impl Account {
+    /// How the ledger's account differs, one text for each difference.
+    fn differences(&self, ledger: &Self, priced: bool) -> Vec<String> {
+        let mut found = Vec::new();
+        let keys: BTreeSet<_> = self.calls.keys().chain(ledger.calls.keys()).collect();
+        for key @ (customer, tool, status) in keys {
+            let (done, seen) = (count(&self.calls, key), count(&ledger.calls, key));
+            if done != seen {
+                found
+                    .push(format!("{customer} {tool} {status}: {done} done, {seen} in the ledger"));
+            }
+        }
+        let mut unequal = |what: &str, done: &dyn fmt::Display, seen: &dyn fmt::Display| {
+            let (done, seen) = (done.to_string(), seen.to_string());
+            if done != seen {
+                found.push(format!("{what}: expected {done}, found {seen}"));
+            }
+        };
+        unequal("sessions closed", &self.sessions_closed, &ledger.sessions_closed);
+        unequal("missing events", &self.missing, &ledger.missing);
+        if priced {
+            unequal("billable calls", &self.billable_calls, &ledger.billable_calls);
+            unequal("revenue", &self.revenue.normalize(), &ledger.revenue.normalize());
+        }
+        found
+    }
+}
+
+fn count(calls: &ByCustomer, key: &(String, String, String)) -> u64 {
+    calls.get(key).copied().unwrap_or_default()
+}
+
+const STATS: &str = "wasmcustom.agent_meter.";
+
+fn stat(stats: &BTreeMap<String, u64>, name: &str) -> u64 {
+    stats.get(&format!("{STATS}{name}")).copied().unwrap_or_default()
+}
+
+/// Waits until every event of the expected calls and sessions is acknowledged and stored.
+async fn settle(
+    stack: &Stack,
+    ledger: &Ledger,
+    earlier: &BTreeSet<String>,
+    expected: &Account,
+) -> anyhow::Result<Account> {
+    let progress = ProgressBar::new_spinner().with_message("waiting for the ledger");
+    progress.enable_steady_tick(Duration::from_millis(100));
+    let calls: u64 = expected.calls.values().sum();
+    let account = wait::until(DELIVERY_LIMIT, "the ledger has everything", async || {
+        let stats = stack.envoy()?.stats(STATS).await?;
+        let account = in_background(ledger, {
+            let earlier = earlier.clone();
+            move |ledger| read_account(&ledger, &earlier)
+        });
+        let account = account.await?;
+        let (made, acked) = (stat(&stats, "events_made"), stat(&stats, "events_acked"));
+        let stored: u64 = account.calls.values().sum();
+        ensure!(
+            stored >= calls
+                && account.sessions_closed >= expected.sessions_closed
+                && made == acked
+                && made == account.events,
+            "{stored} of {calls} calls and {} of {} closed sessions in the ledger; \
+             {made} events made, {acked} acknowledged, {} stored",
+            account.sessions_closed,
+            expected.sessions_closed,
+            account.events,
+        );
+        Ok(account)
+    })
+    .await?;
+    progress.finish_and_clear();
+    Ok(account)
+}
+
+/// The account of the sources that were not there `earlier`.
+fn read_account(ledger: &Ledger, earlier: &BTreeSet<String>) -> anyhow::Result<Account> {
+    let mut account = Account::default();
+    for source in ledger.gaps()?.sources {
+        if earlier.contains(&source.source) {
+            continue;
+        }
+        account.events += u64::try_from(source.received)?;
+        account.missing +=
+            source.missing.iter().map(|gap| gap.to.abs_diff(gap.from) + 1).sum::<u64>();
+        let mut query = EventsQuery { source: Some(source.source), ..EventsQuery::default() };
+        loop {
+            let page = ledger.events(&query)?;
+            for event in &page.events {
+                account.add(&serde_json::from_str::<Value>(event.get())?["data"])?;
+            }
+            let Some(next) = page.next else { break };
+            query.page.after = Some(next.parse()?);
+        }
+    }
+    Ok(account)
+}
+
+impl Account {
+    fn add(&mut self, data: &Value) -> anyhow::Result<()> {
+        let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
+        match data["event_type"].as_str() {
+            Some("session_closed") => self.sessions_closed += 1,
+            Some("tool_invocation") => {
+                let key = (text("customer_id"), text("tool_name"), text("execution_status"));
+                *self.calls.entry(key).or_default() +=
+                    data["quantity"].as_u64().unwrap_or_default();
+                self.billable_calls += u64::from(data["billable"] == true);
+                self.revenue += Decimal::from_str_exact(&text("price")).context("price")?;
+                self.provider_cost +=
+                    Decimal::from_str_exact(&text("provider_cost")).context("provider_cost")?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The names of the sources in the ledger.
+async fn sources(ledger: &Ledger) -> anyhow::Result<BTreeSet<String>> {
+    let gaps = in_background(ledger, |ledger| ledger.gaps()).await?;
+    Ok(gaps.sources.into_iter().map(|source| source.source).collect())
+}
+
+/// Compares the sessions' final events with their calls, in the whole ledger.
+async fn reconcile(ledger: &Ledger) -> anyhow::Result<()> {
+    let found = in_background(ledger, |ledger| ledger.reconcile()).await?.mismatches;
+    let told = found.iter().map(|mismatch| {
+        format!(
+            "session {}: {}: {} in its final event, {} by its calls",
+            mismatch.session_id, mismatch.field, mismatch.event, mismatch.calls
+        )
+    });
+    ensure!(
+        found.is_empty(),
+        "final events differ from calls: {}",
+        told.collect::<Vec<_>>().join("; ")
+    );
+    Ok(())
+}
+
+/// Runs a report of the ledger off the async threads.
+async fn in_background<T: Send + 'static>(
+    ledger: &Ledger,
+    report: impl FnOnce(Ledger) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let ledger = ledger.clone();
+    tokio::task::spawn_blocking(move || report(ledger)).await?
+}
+
+/// Calls by tool and status.
+type ByTool = BTreeMap<(String, String), u64>;
+
+fn by_tool(calls: &ByCustomer) -> ByTool {
+    let mut tools = BTreeMap::new();
+    for ((_, tool, status), count) in calls {
+        *tools.entry((tool.clone(), status.clone())).or_default() += count;
+    }
+    tools
+}
+
+fn same(whose: &str, agents: &ByTool, executed: &Calls) -> anyhow::Result<()> {
+    let executed: ByTool = executed
+        .iter()
+        .map(|((tool, outcome), count)| ((tool.clone(), outcome.to_string()), *count))
+        .collect();
+    ensure!(*agents == executed, "{whose} executed {executed:?}, its clients saw {agents:?}");
+    Ok(())
+}
+
+fn say(demo: &Demo, line: fmt::Arguments<'_>) {
+    if !demo.json {
+        println!("{line}");
+    }
+}

@@ -1,0 +1,229 @@
+//! Renders Envoy's bootstrap from the checked-in `envoy/envoy.yaml` by edits of its tree; knows no other template.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, bail, ensure};
+use reqwest::Url;
+use serde_json::{Value, json};
+
+const TEMPLATE: &str = include_str!("../../../envoy/envoy.yaml");
+
+const LISTENER: &str = "/static_resources/listeners/0";
+const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+
+/// What the harness sets in `envoy/envoy.yaml`.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    /// Envoy's node id, the default emitter of the events.
+    pub node_id: String,
+    /// Where clients connect; port 0 asks for a free one.
+    pub listen: SocketAddr,
+    /// Envoy's admin interface; port 0 asks for a free one.
+    pub admin: SocketAddr,
+    /// The metered server.
+    pub upstream: Endpoint,
+    /// What receives the events.
+    pub collector: Endpoint,
+    /// The filter's module; `None` leaves the filter out.
+    pub wasm: Option<PathBuf>,
+    /// The plugin configuration.
+    pub plugin: Value,
+}
+
+/// A server that Envoy connects to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whether Envoy speaks TLS to it, and checks its certificate.
+    pub tls: bool,
+    /// What the `host` header becomes; `None` passes the client's on.
+    pub authority: Option<String>,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(addr: SocketAddr) -> Self {
+        Self { host: addr.ip().to_string(), port: addr.port(), tls: false, authority: None }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = anyhow::Error;
+
+    /// Reads `http://host:port` or `https://host:port`.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let url = Url::parse(text).with_context(|| format!("not a URL: {text:?}"))?;
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            scheme => bail!("expected http:// or https://, found {scheme:?} in {text:?}"),
+        };
+        ensure!(
+            url.path() == "/" && url.query().is_none() && url.username().is_empty(),
+            "expected only scheme, host and port, found {text:?}; a request's path is passed on unchanged"
+        );
+        let host = url.host_str().with_context(|| format!("no host in {text:?}"))?;
+        let port = url.port_or_known_default().with_context(|| format!("no port in {text:?}"))?;
+        let authority = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
+        // URLs write IPv6 addresses in brackets, Envoy does not.
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { host, port, tls, authority: Some(authority) })
+    }
+}
+
+impl Bootstrap {
+    /// The bootstrap as JSON, which Envoy reads as it reads YAML.
+    pub fn render(&self) -> anyhow::Result<Value> {
+        let mut root: Value =
+            serde_yaml_ng::from_str(TEMPLATE).context("envoy/envoy.yaml is not YAML")?;
+        *at(&mut root, "/node/id")? = json!(self.node_id);
+        *at(&mut root, "/admin/address")? = socket(&self.admin.ip().to_string(), self.admin.port());
+        *at(&mut root, &format!("{LISTENER}/address"))? =
+            socket(&self.listen.ip().to_string(), self.listen.port());
+        if let Some(authority) = &self.upstream.authority {
+            let route = "/route_config/virtual_hosts/0/routes/0/route";
+            at(&mut root, &format!("{MANAGER}{route}"))?["host_rewrite_literal"] = json!(authority);
+        }
+        self.set_filter(at(&mut root, &format!("{MANAGER}/http_filters"))?)?;
+        let clusters = at(&mut root, "/static_resources/clusters")?;
+        set_endpoint(named(clusters, "upstream")?, &self.upstream)?;
+        set_endpoint(named(clusters, "agent_meter_collector")?, &self.collector)?;
+        Ok(root)
+    }
+
+    fn set_filter(&self, filters: &mut Value) -> anyhow::Result<()> {
+        let Some(wasm) = &self.wasm else {
+            let filters = filters.as_array_mut().context("envoy/envoy.yaml: no list of filters")?;
+            filters.retain(|filter| filter["name"] != "agent-meter");
+            return Ok(());
+        };
+        let config = at(named(filters, "agent-meter")?, "/typed_config/config")?;
+        *at(config, "/vm_config/code/local")? = json!({ "filename": wasm });
+        *at(config, "/configuration/value")? = json!(self.plugin.to_string());
+        Ok(())
+    }
+}
+
+fn set_endpoint(cluster: &mut Value, endpoint: &Endpoint) -> anyhow::Result<()> {
+    let address = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+    *at(cluster, address)? = socket(&endpoint.host, endpoint.port);
+    if endpoint.tls {
+        cluster["transport_socket"] = json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": endpoint.host,
+                "common_tls_context": { "validation_context": {
+                    "trusted_ca": { "filename": trusted_authorities()? },
+                    "match_typed_subject_alt_names": [
+                        { "san_type": "DNS", "matcher": { "exact": endpoint.host } },
+                        { "san_type": "IP_ADDRESS", "matcher": { "exact": endpoint.host } },
+                    ],
+                } },
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The file of certificate authorities that this system trusts.
+fn trusted_authorities() -> anyhow::Result<PathBuf> {
+    let usual = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem",
+    ];
+    std::env::var_os("SSL_CERT_FILE")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(usual.map(PathBuf::from))
+        .find(|path| path.is_file())
+        .context("no file of certificate authorities found for https; set SSL_CERT_FILE")
+}
+
+/// A socket address with a name or an IP address, as Envoy writes it.
+fn socket(host: &str, port: u16) -> Value {
+    json!({ "socket_address": { "address": host, "port_value": port } })
+}
+
+fn at<'a>(tree: &'a mut Value, pointer: &str) -> anyhow::Result<&'a mut Value> {
+    tree.pointer_mut(pointer).with_context(|| format!("envoy/envoy.yaml has no {pointer}"))
+}
+
+/// The member of a list of objects that has this `name`.
+fn named<'a>(list: &'a mut Value, name: &str) -> anyhow::Result<&'a mut Value> {
+    list.as_array_mut()
+        .and_then(|list| list.iter_mut().find(|member| member["name"] == name))
+        .with_context(|| format!("envoy/envoy.yaml has nothing named {name:?}"))
+}
+
+/// Where the module lies inside Envoy's working directory.
+pub(super) fn module_in(dir: &Path) -> PathBuf {
+    dir.join("agent_meter_filter.wasm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bootstrap(upstream: &str) -> Bootstrap {
+        Bootstrap {
+            node_id: "n1".to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 1)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 2)),
+            upstream: upstream.parse().expect("a URL"),
+            collector: SocketAddr::from(([127, 0, 0, 1], 4)).into(),
+            wasm: Some(PathBuf::from("m.wasm")),
+            plugin: json!({ "products": [] }),
+        }
+    }
+
+    #[test]
+    fn every_setting_of_the_harness_lands_in_the_template() {
+        let text = bootstrap("http://tools.internal:3").render().expect("renders").to_string();
+        for part in [
+            r#""id":"n1""#,
+            r#""address":"127.0.0.1","port_value":1"#,
+            r#""address":"127.0.0.1","port_value":2"#,
+            r#""address":"tools.internal","port_value":3"#,
+            r#""address":"127.0.0.1","port_value":4"#,
+            r#""host_rewrite_literal":"tools.internal:3""#,
+            r#""filename":"m.wasm""#,
+            r#""value":"{\"products\":[]}""#,
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn without_a_module_the_filter_is_left_out() {
+        let bare = Bootstrap { wasm: None, ..bootstrap("http://127.0.0.1:3") };
+        assert!(!bare.render().expect("renders").to_string().contains("envoy.runtime"));
+    }
+
+    #[test]
+    fn endpoints_are_read_from_urls() {
+        for (text, host, port, tls, authority) in [
+            ("http://localhost:3000", "localhost", 3000, false, "localhost:3000"),
+            ("http://[::1]:3000/", "::1", 3000, false, "[::1]:3000"),
+            ("https://mcp.example.com", "mcp.example.com", 443, true, "mcp.example.com"),
+        ] {
+            let expected = Endpoint {
+                host: host.to_owned(),
+                port,
+                tls,
+                authority: Some(authority.to_owned()),
+            };
+            assert_eq!(text.parse::<Endpoint>().expect(text), expected, "{text}");
+        }
+        for text in
+            ["localhost:3000", "ftp://a:1", "http://a:1/mcp", "http://a:1?x", "http://u@a:1"]
+        {
+            assert!(text.parse::<Endpoint>().is_err(), "{text} was taken");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Real Envoy: finds a binary, renders a bootstrap, runs the process, reads its log.
+
+mod bootstrap;
+mod find;
+mod log;
+mod process;
+
+pub use bootstrap::{Bootstrap, Endpoint};
+pub use find::{Program, VERSION, find};
+pub use process::{Envoy, validate};

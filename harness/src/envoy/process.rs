@@ -1,0 +1,248 @@
+//! One Envoy process: start, readiness, stats, stop; it never outlives the harness.
+//!
+//! Envoy is started through a small shell script that becomes Envoy (`exec`) and leaves a watcher behind.
+//! The watcher reads from a pipe that the harness holds, the *leash*: when the pipe closes, because the harness
+//! wants Envoy to stop or because the harness is gone, however it went, the watcher sends SIGTERM, and SIGKILL
+//! after a while. It holds the other pipe, to which nothing is written, until it ends itself, so that the harness can
+//! wait for it too. PR_SET_PDEATHSIG would need unsafe code, and fires when the starting *thread* ends.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::bootstrap::{Bootstrap, module_in};
+use super::find::Program;
+use super::log;
+use crate::wait;
+
+/// `$1` is a cleanup command, the rest is Envoy's command line.
+const LEASH: &str = r#"
+cleanup=$1; shift
+exec 3<&0 </dev/null
+(
+    trap '' INT TERM HUP
+    while read -r _ <&3; do :; done
+    kill -TERM $$ 2>/dev/null
+    tries=0
+    # A zombie has ended, though nobody may be left to reap it.
+    alive() { kill -0 $$ 2>/dev/null && ! grep -q '^State:.Z' /proc/$$/status 2>/dev/null; }
+    while [ $tries -lt 100 ] && alive; do sleep 0.1; tries=$((tries + 1)); done
+    alive && kill -KILL $$ 2>/dev/null
+    eval "$cleanup"
+) &
+exec "$@" 3<&- >&2
+"#;
+
+/// Includes compiling the module in one VM for each worker on a slow machine, and pulling an image.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// Shorter than the watcher's ten seconds, so that the reason is told by the harness.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+/// A few of the watcher's looks at Envoy.
+const WATCHER_LIMIT: Duration = Duration::from_secs(1);
+
+/// A running Envoy. Dropped without [`Envoy::stop`], it is killed.
+#[derive(Debug)]
+pub struct Envoy {
+    child: Child,
+    leash: Option<ChildStdin>,
+    watcher: Option<ChildStdout>,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    log: PathBuf,
+    http: reqwest::Client,
+}
+
+impl Envoy {
+    /// Starts Envoy with its files in `dir` and waits until it is ready and listens.
+    ///
+    /// `concurrency` is the number of worker threads.
+    pub async fn start(
+        program: &Program,
+        bootstrap: &Bootstrap,
+        dir: &Path,
+        concurrency: u32,
+    ) -> anyhow::Result<Self> {
+        let config = write_files(bootstrap, dir)?;
+        let (log, admin_file) = (dir.join("envoy.log"), dir.join("admin-address"));
+        let workers = concurrency.to_string();
+        let mut words = program.words(dir)?;
+        words.push("-c".into());
+        words.push(config.into_os_string());
+        words.extend(["--concurrency", &workers, "--use-dynamic-base-id"].map(OsString::from));
+        words.push("--admin-address-path".into());
+        words.push(admin_file.clone().into_os_string());
+
+        let mut child = leashed(&words, &program.cleanup(dir), &log)?;
+        let (leash, watcher) = (child.stdin.take(), child.stdout.take());
+        let http = reqwest::Client::new();
+        let ready = wait::until(START_LIMIT, "Envoy is ready", async || {
+            addresses(&http, &admin_file).await
+        });
+        let (listen, admin) = tokio::select! {
+            status = child.wait() => return Err(log::failure(&stopped(&status?), &log)),
+            ready = ready => ready.map_err(|error| log::failure(&format!("{error:#}"), &log))?,
+        };
+        Ok(Self { child, leash, watcher, listen, admin, log, http })
+    }
+
+    /// Where clients connect.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Envoy's admin interface.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Envoy's log, with the filter's lines in it.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The process id; `None` once it has ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The counters and gauges whose names start with `prefix`, by full name.
+    pub async fn stats(&self, prefix: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let url = format!("http://{}/stats?format=json&filter=^{prefix}", self.admin);
+        let stats = get_json(&self.http, &url).await?;
+        let list = stats["stats"].as_array().context("Envoy's /stats has no list")?;
+        let named = list
+            .iter()
+            .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
+        Ok(named.filter(|(name, _)| name.starts_with(prefix)).collect())
+    }
+
+    /// Returns when Envoy ends by itself, with an error that says why.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match self.child.wait().await {
+            Ok(status) => log::failure(&stopped(&status), &self.log),
+            Err(error) => anyhow!("cannot wait for Envoy: {error}"),
+        }
+    }
+
+    /// Sends SIGTERM and waits for the end; SIGKILL after eight seconds, which is an error.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        drop(self.leash.take());
+        match tokio::time::timeout(STOP_LIMIT, self.child.wait()).await {
+            Ok(status) => {
+                let status = status.context("cannot wait for Envoy")?;
+                self.watcher_ended().await;
+                ensure!(status.success(), log::failure(&stopped(&status), &self.log));
+                Ok(())
+            }
+            Err(_) => {
+                self.child.kill().await.context("cannot kill Envoy")?;
+                Err(log::failure(&format!("Envoy did not stop within {STOP_LIMIT:?}"), &self.log))
+            }
+        }
+    }
+
+    /// Sends SIGKILL and waits for the end: the crash of a node.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("cannot kill Envoy")?;
+        self.watcher_ended().await;
+        Ok(())
+    }
+
+    /// Waits until the watcher of an Envoy that has ended is gone as well.
+    async fn watcher_ended(&mut self) {
+        drop(self.leash.take());
+        if let Some(mut pipe) = self.watcher.take() {
+            // A watcher that hangs ends by itself; nothing depends on it any more.
+            let _ = tokio::time::timeout(WATCHER_LIMIT, pipe.read_to_end(&mut Vec::new())).await;
+        }
+    }
+}
+
+/// Checks the bootstrap as Envoy does at start, the filter's configuration included, without opening a port.
+///
+/// The error is the filter's own message if there is one, else the end of Envoy's output.
+pub async fn validate(program: &Program, bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<()> {
+    let mut words = program.words(dir)?;
+    words.extend(["--mode", "validate", "-c"].map(OsString::from));
+    words.push(write_files(bootstrap, dir)?.into_os_string());
+    let log = dir.join("validate.log");
+    let mut child = leashed(&words, &program.cleanup(dir), &log)?;
+    let leash = child.stdin.take();
+    let status = tokio::time::timeout(START_LIMIT, child.wait())
+        .await
+        .with_context(|| format!("envoy --mode validate: not within {START_LIMIT:?}"))??;
+    drop(leash);
+    if status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    match log::filter_error(&text) {
+        Some(error) => Err(anyhow!("{error}")),
+        None => Err(log::describe("Envoy refuses the configuration", &text)),
+    }
+}
+
+/// Writes the bootstrap, and a copy of the module, into `dir`: a container sees only this directory.
+fn write_files(bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<PathBuf> {
+    let mut bootstrap = bootstrap.clone();
+    if let Some(wasm) = &mut bootstrap.wasm {
+        let copy = module_in(dir);
+        fs::copy(&*wasm, &copy).with_context(|| format!("cannot copy {}", wasm.display()))?;
+        *wasm = copy;
+    }
+    let config = dir.join("bootstrap.json");
+    fs::write(&config, format!("{:#}\n", bootstrap.render()?))
+        .with_context(|| format!("cannot write {}", config.display()))?;
+    Ok(config)
+}
+
+/// Starts `words` on a leash, in a process group of its own so that Ctrl-C reaches the harness alone.
+fn leashed(words: &[OsString], cleanup: &str, log: &Path) -> anyhow::Result<Child> {
+    let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    Command::new("sh")
+        .args(["-c", LEASH, "agent-meter-leash", cleanup])
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(out)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot run `sh`")
+}
+
+fn stopped(status: &ExitStatus) -> String {
+    format!("Envoy stopped by itself ({status})")
+}
+
+/// The listener's and the admin interface's real addresses, once Envoy is ready.
+async fn addresses(
+    http: &reqwest::Client,
+    admin_file: &Path,
+) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+    let admin = fs::read_to_string(admin_file).context("no admin address yet")?;
+    let admin: SocketAddr = admin.trim().parse().context("the admin address is incomplete")?;
+    let ready = http.get(format!("http://{admin}/ready")).send().await?;
+    ensure!(ready.status().is_success(), "/ready says {}", ready.text().await?.trim());
+    let listeners = get_json(http, &format!("http://{admin}/listeners?format=json")).await?;
+    let socket = listeners
+        .pointer("/listener_statuses/0/local_address/socket_address")
+        .context("/listeners names no listener")?;
+    let ip = socket["address"].as_str().context("/listeners names no address")?;
+    let port = socket["port_value"].as_u64().context("/listeners names no port")?;
+    Ok((SocketAddr::new(ip.parse()?, u16::try_from(port)?), admin))
+}
+
+async fn get_json(http: &reqwest::Client, url: &str) -> anyhow::Result<Value> {
+    let answer = http.get(url).send().await?.error_for_status()?;
+    answer.json().await.with_context(|| format!("{url} is not JSON"))
+}

@@ -1,0 +1,97 @@
+//! Plugin configurations: the file of the user, the defaults of `run` and `demo`.
+//!
+//! Only the filter knows what a configuration means; here it is a tree to pass on.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+/// Reads a plugin configuration in YAML or JSON.
+pub fn read(file: &Path) -> anyhow::Result<Value> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let plugin: Value = serde_yaml_ng::from_str(&text)
+        .with_context(|| format!("{name} is neither YAML nor JSON"))?;
+    ensure!(plugin.is_object(), "{name}: expected a mapping with `products`");
+    Ok(plugin)
+}
+
+/// Sends the events to the cluster of the harness's bootstrap, wherever the file would send them.
+///
+/// The path and the timeout of the collector stay as they are configured.
+pub fn deliver_to_harness(plugin: &mut Value) -> anyhow::Result<()> {
+    let plugin = plugin.as_object_mut().context("the plugin configuration is no mapping")?;
+    let collector = plugin.entry("collector").or_insert_with(|| json!({}));
+    // A collector that is no mapping is the filter's to refuse.
+    if let Some(collector) = collector.as_object_mut() {
+        collector.insert("cluster".to_owned(), json!("agent_meter_collector"));
+        collector.insert("authority".to_owned(), json!("agent-meter-collector"));
+    }
+    Ok(())
+}
+
+/// The path of the events at the collector.
+pub fn collector_path(plugin: &Value) -> &str {
+    plugin.pointer("/collector/path").and_then(Value::as_str).unwrap_or("/v1/events")
+}
+
+/// Meters every path and every tool, at price 0, for whom the identity headers name.
+pub fn everything_free() -> Value {
+    json!({
+        "products": [{
+            "id": "mcp",
+            "type": "MCP_SERVER",
+            "match": { "path_prefix": "/" },
+            "identity": identity(),
+            "pricing": { "currency": "USD", "default": { "price": "0", "cost_tier": "standard" } },
+        }],
+    })
+}
+
+/// The subscription of the demo: lookups 0.001, database writes 0.05, analyses 0.10 USD.
+pub fn demo() -> Value {
+    json!({
+        "delivery": { "flush_interval": "100ms", "retry_initial": "100ms" },
+        "products": [{
+            "id": "crm-tools",
+            "type": "MCP_SERVER",
+            "match": { "path": "/mcp" },
+            "identity": identity(),
+            "pricing": {
+                "currency": "USD",
+                "billable_statuses": ["SUCCESS"],
+                "default": { "price": "0.001", "cost_tier": "standard" },
+                "tools": [
+                    { "tool": "lookup_*", "price": "0.001", "cost_tier": "lookup" },
+                    { "tool": "write_*", "price": "0.05", "cost_tier": "database-write" },
+                    { "tool": "analyze_*", "price": "0.10", "cost_tier": "analysis" },
+                ],
+            },
+        }],
+    })
+}
+
+fn identity() -> Value {
+    json!({
+        "customer": { "trusted_header": "x-customer-id" },
+        "agent": { "trusted_header": "x-agent-id" },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_go_to_the_harness_whatever_the_file_says() {
+        let mut plugin = json!({ "collector": { "cluster": "billing", "path": "/in" } });
+        deliver_to_harness(&mut plugin).expect("a mapping");
+        assert_eq!(plugin["collector"]["cluster"], "agent_meter_collector");
+        assert_eq!(collector_path(&plugin), "/in");
+        let mut plugin = json!({ "products": [] });
+        deliver_to_harness(&mut plugin).expect("a mapping");
+        assert_eq!(plugin["collector"]["authority"], "agent-meter-collector");
+        assert_eq!(collector_path(&plugin), "/v1/events");
+    }
+}

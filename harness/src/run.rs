@@ -1,0 +1,100 @@
+//! `agent-meter run`: stays up and meters the user's own server, until Ctrl-C or SIGTERM.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::envoy::Endpoint;
+use crate::recover::Recovered;
+use crate::stack::{Events, Options, Stack, Upstream};
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The metered server.
+    pub upstream: Endpoint,
+    /// Where clients connect; port 0 asks for a free one.
+    pub listen: SocketAddr,
+    /// Envoy's admin interface; port 0 asks for a free one.
+    pub admin: SocketAddr,
+    /// What receives the events.
+    pub events: Events,
+    /// The plugin configuration.
+    pub plugin: Value,
+    /// Worker threads of Envoy.
+    pub concurrency: u32,
+    /// The filter's module.
+    pub wasm: PathBuf,
+}
+
+/// Runs until a signal asks to stop; an error if Envoy ends before.
+pub async fn run(options: Run) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let node_id = "agent-meter".to_owned();
+    let Run { upstream, listen, admin, events, plugin, concurrency, wasm } = options;
+    let upstream = Upstream::At(upstream);
+    let wasm = Some(wasm);
+    let external = match &events {
+        Events::At(endpoint) => endpoint.authority.clone(),
+        Events::Own { .. } => None,
+    };
+    let options = Options { concurrency, plugin, wasm, listen, admin, upstream, events, node_id };
+    let mut stack = tokio::select! {
+        stack = Stack::start(options) => stack?,
+        () = signals.stop() => return Ok(()),
+    };
+    let envoy = stack.envoy()?;
+    let own = stack.collector().map(|collector| collector.addr().to_string());
+    let ready = json!({
+        "listen": envoy.listen(), "collector": own.or(external), "envoy_admin": envoy.admin(),
+    });
+    println!("ready {ready}");
+    tokio::select! {
+        () = signals.stop() => {}
+        error = stack.ended() => return Err(error),
+    }
+    tell(&stack.stop().await?);
+    Ok(())
+}
+
+/// Says on stderr what became of the events that Envoy had not delivered.
+pub fn tell(recovered: &Recovered) {
+    if recovered.taken > 0 {
+        eprintln!("recovered {} events from Envoy's log", recovered.taken);
+    }
+    for reason in &recovered.refused {
+        eprintln!("warning: refused by the collector: {reason}");
+    }
+    for reason in &recovered.unreadable {
+        eprintln!("warning: unreadable in Envoy's log: {reason}");
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From here on the signals no longer end the process.
+    pub fn new() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+
+    /// Returns with the next signal.
+    pub async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

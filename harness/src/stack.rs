@@ -1,0 +1,320 @@
+//! The stack: MCP server (optional), collector (own or another's), Envoy; started in this order, stopped in reverse.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use reqwest::Url;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::collector::{Collector, Ledger};
+use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Program};
+use crate::mcp_server::{McpServer, Mode};
+use crate::plugin;
+use crate::recover::{Recovered, Target, recover};
+
+/// An address of this machine with a free port.
+pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The metered server.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    /// An MCP server of this process, on a free port.
+    Demo(Mode),
+    /// A server that is there already.
+    At(Endpoint),
+}
+
+/// What receives the events.
+#[derive(Debug, Clone)]
+pub enum Events {
+    /// A collector of this process.
+    Own {
+        /// Where it listens; port 0 asks for a free one.
+        listen: SocketAddr,
+        /// Its ledger, such as `sqlite:FILE` or `sqlite::memory:`.
+        ledger: String,
+    },
+    /// A collector that is there already, without TLS.
+    At(Endpoint),
+}
+
+/// How to build a [`Stack`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Worker threads of Envoy.
+    pub concurrency: u32,
+    /// The plugin configuration; its collector's cluster and authority are set to the stack's.
+    pub plugin: Value,
+    /// The filter's module; `None` runs Envoy without the filter.
+    pub wasm: Option<PathBuf>,
+    /// Where clients connect; port 0 asks for a free one.
+    pub listen: SocketAddr,
+    /// Envoy's admin interface; port 0 asks for a free one.
+    pub admin: SocketAddr,
+    /// The metered server.
+    pub upstream: Upstream,
+    /// What receives the events.
+    pub events: Events,
+    /// Envoy's node id, the default emitter of the events.
+    pub node_id: String,
+}
+
+impl Options {
+    /// A stack for tests: free ports, own MCP server with sessions, ledger in memory, two workers.
+    pub fn new(plugin: Value, wasm: Option<PathBuf>) -> Self {
+        Self {
+            concurrency: 2,
+            plugin,
+            wasm,
+            listen: ANY_PORT,
+            admin: ANY_PORT,
+            upstream: Upstream::Demo(Mode::Sessions),
+            events: Events::Own { listen: ANY_PORT, ledger: "sqlite::memory:".to_owned() },
+            node_id: "agent-meter".to_owned(),
+        }
+    }
+}
+
+/// A running stack. Dropped without [`Stack::stop`], as after a failure, Envoy is killed and the working files are
+/// kept; their path is printed.
+#[derive(Debug)]
+pub struct Stack {
+    // In the order in which they are dropped.
+    envoy: Option<Envoy>,
+    collector: Option<Collector>,
+    server: Option<McpServer>,
+    dir: WorkDir,
+    program: Program,
+    bootstrap: Bootstrap,
+    concurrency: u32,
+}
+
+impl Stack {
+    /// Finds Envoy, starts everything, and returns when Envoy serves.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        ensure!(options.concurrency > 0, "concurrency: expected at least 1 worker");
+        let program = envoy::find().await?;
+        let dir = WorkDir::create()?;
+        let (server, upstream) = match options.upstream {
+            Upstream::At(endpoint) => (None, endpoint),
+            Upstream::Demo(mode) => {
+                let server = McpServer::start(ANY_PORT, mode).await?;
+                let endpoint = server.addr().into();
+                (Some(server), endpoint)
+            }
+        };
+        let (collector, events) = match options.events {
+            Events::At(endpoint) => (None, endpoint),
+            Events::Own { listen, ledger } => {
+                let collector = Collector::start(listen, &ledger)
+                    .await
+                    .context("cannot start the collector")?;
+                let endpoint = reachable(collector.addr()).into();
+                (Some(collector), endpoint)
+            }
+        };
+        let mut plugin = options.plugin;
+        plugin::deliver_to_harness(&mut plugin)?;
+        let bootstrap = Bootstrap {
+            node_id: options.node_id,
+            listen: options.listen,
+            admin: options.admin,
+            upstream,
+            collector: events,
+            wasm: options.wasm,
+            plugin,
+        };
+        let concurrency = options.concurrency;
+        let envoy = Envoy::start(&program, &bootstrap, dir.path(), concurrency).await;
+        let envoy = Some(envoy.context("cannot start Envoy")?);
+        Ok(Self { envoy, collector, server, dir, program, bootstrap, concurrency })
+    }
+
+    /// The MCP endpoint behind Envoy, for clients of this machine.
+    pub fn mcp_url(&self) -> anyhow::Result<String> {
+        Ok(format!("http://{}/mcp", reachable(self.envoy()?.listen())))
+    }
+
+    /// Envoy; an error after [`Stack::kill_envoy`].
+    pub fn envoy(&self) -> anyhow::Result<&Envoy> {
+        self.envoy.as_ref().context("Envoy was killed")
+    }
+
+    /// The own collector.
+    pub fn collector(&self) -> Option<&Collector> {
+        self.collector.as_ref()
+    }
+
+    /// The own collector's ledger.
+    pub fn ledger(&self) -> anyhow::Result<Ledger> {
+        Ok(self.collector.as_ref().context("the collector is another's")?.ledger())
+    }
+
+    /// The own MCP server.
+    pub fn server(&self) -> anyhow::Result<&McpServer> {
+        self.server.as_ref().context("the MCP server is another's")
+    }
+
+    /// The working files: `bootstrap.json`, `envoy.log`, the module.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Keeps the working files after [`Stack::stop`] too.
+    pub fn keep_files(&mut self) {
+        self.dir.keep = true;
+    }
+
+    /// Returns when Envoy ends by itself, with an error that says why.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match &mut self.envoy {
+            Some(envoy) => envoy.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Kills Envoy with SIGKILL and starts another on the same listener: the crash of a node.
+    pub async fn restart_envoy(&mut self) -> anyhow::Result<()> {
+        if let Some(envoy) = self.envoy.take() {
+            self.bootstrap.listen = envoy.listen();
+            envoy.kill().await?;
+        }
+        let dir = self.dir.path();
+        self.envoy =
+            Some(Envoy::start(&self.program, &self.bootstrap, dir, self.concurrency).await?);
+        Ok(())
+    }
+
+    /// Kills Envoy with SIGKILL.
+    pub async fn kill_envoy(&mut self) -> anyhow::Result<()> {
+        match self.envoy.take() {
+            Some(envoy) => envoy.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stops Envoy, brings the events that it had not delivered to the collector, and stops the rest.
+    ///
+    /// Events that are refused or unreadable keep the working files.
+    pub async fn stop(mut self) -> anyhow::Result<Recovered> {
+        let stopped = match self.envoy.take() {
+            Some(envoy) => envoy.stop().await,
+            None => Ok(()),
+        };
+        let recovered = self.recover().await;
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+        if let Some(collector) = self.collector.take() {
+            collector.stop().await;
+        }
+        stopped?;
+        let recovered = recovered.context("cannot bring the last events to the collector")?;
+        let complete = recovered.refused.is_empty() && recovered.unreadable.is_empty();
+        self.dir.keep |= !complete;
+        self.dir.done = true;
+        Ok(recovered)
+    }
+
+    async fn recover(&self) -> anyhow::Result<Recovered> {
+        let log = BufReader::new(File::open(self.dir.path().join("envoy.log"))?);
+        let target = match &self.collector {
+            Some(collector) => Target::Ledger(collector.ledger()),
+            None => Target::Collector(self.events_url()?),
+        };
+        recover(log, &target).await
+    }
+
+    fn events_url(&self) -> anyhow::Result<Url> {
+        let Endpoint { host, port, authority, .. } = &self.bootstrap.collector;
+        let authority = authority.clone().unwrap_or_else(|| format!("{host}:{port}"));
+        let path = plugin::collector_path(&self.bootstrap.plugin);
+        Ok(Url::parse(&format!("http://{authority}{path}"))?)
+    }
+}
+
+/// The address at which this machine reaches a listener on `addr`.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+/// A temporary directory that stays when the work in it failed.
+#[derive(Debug)]
+pub(crate) struct WorkDir {
+    dir: Option<TempDir>,
+    pub(crate) keep: bool,
+    pub(crate) done: bool,
+}
+
+impl WorkDir {
+    pub(crate) fn create() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("agent-meter-").tempdir();
+        let dir = dir.context("cannot create a temporary directory")?;
+        Ok(Self { dir: Some(dir), keep: false, done: false })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        let Some(dir) = self.dir.take() else { return };
+        if self.keep || !self.done {
+            eprintln!("working files kept in {}", dir.keep().display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp_client::{Agent, Call, Protocol};
+    use crate::mcp_server::{Calls, Outcome};
+
+    /// Plays one session through Envoy without the filter: what the client saw is what the server did.
+    async fn check(mode: Mode, protocol: Protocol) {
+        let upstream = Upstream::Demo(mode);
+        let options = Options { upstream, ..Options::new(plugin::demo(), None) };
+        let stack = Stack::start(options).await.expect("the stack starts");
+        let url = stack.mcp_url().expect("Envoy runs");
+        let agent = Agent { protocol, ..Agent::new(&url, "acme", "agent-1") };
+        let calls = [
+            Call::new("lookup_customer", "customer_id", "c-1"),
+            Call::new("analyze_report", "report", "r-1"),
+            Call::new("fail", "reason", "no"),
+            Call::new("write_record", "rekord", "misspelt"),
+            Call::new("drop_table", "table", "t"),
+        ];
+        let (good, bad) = (Outcome::Success, Outcome::ValidationFailed);
+        let seen = agent.play(&calls).await.expect("the session ends well");
+        assert_eq!(seen, [good, good, Outcome::Error, bad, bad], "{mode:?} {protocol:?}");
+        let done: Calls = calls.iter().zip(seen).map(|(c, o)| ((c.tool.clone(), o), 1)).collect();
+        assert_eq!(stack.server().expect("own").executed(), done, "{mode:?} {protocol:?}");
+        let dir = stack.dir().to_owned();
+        assert_eq!(stack.stop().await.expect("stops"), Recovered::default());
+        assert!(!dir.exists(), "{} is left", dir.display());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn mcp_sessions_pass_through_envoy() {
+        for (mode, protocol) in [
+            (Mode::Sessions, Protocol::Sessions),
+            (Mode::Json, Protocol::Sessions),
+            (Mode::Sessions, Protocol::Stateless),
+            (Mode::Json, Protocol::Stateless),
+        ] {
+            check(mode, protocol).await;
+        }
+    }
+}
