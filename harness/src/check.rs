@@ -24,6 +24,7 @@ pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<()> {
         collector: ANY_PORT.into(),
         wasm: Some(wasm.to_owned()),
         plugin,
+        settings: Vec::new(),
     };
     let valid = envoy::validate(&program, &bootstrap, dir.path()).await;
     dir.done = true;

@@ -1,12 +1,14 @@
 //! The command line of `agent-meter`: names, units and defaults of every option.
 
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent_meter::collector::{Collector, Ledger, Period};
 use agent_meter::demo::{self, Demo};
-use agent_meter::envoy::Endpoint;
+use agent_meter::envoy::{Bootstrap, Endpoint};
 use agent_meter::invoice::{Invoice, invoices};
+use agent_meter::mcp_server::{McpServer, Mode};
 use agent_meter::recover::{self, Target};
 use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
@@ -32,6 +34,10 @@ enum Command {
     Run(RunArgs),
     /// Run the collector alone
     Collect(CollectArgs),
+    /// Print an Envoy bootstrap that meters your own MCP server, as YAML
+    Bootstrap(BootstrapArgs),
+    /// Run the demo's MCP server alone, at /mcp
+    McpServer(McpServerArgs),
     /// Print what customers owe
     Invoice(InvoiceArgs),
     /// Check a plugin configuration or a module
@@ -110,6 +116,38 @@ struct CollectArgs {
 }
 
 #[derive(Debug, Args)]
+struct BootstrapArgs {
+    /// The server to meter: http:// or https://, host and port, no path
+    #[arg(long, value_name = "URL")]
+    upstream: Endpoint,
+    /// What receives the events: http:// or https://, host and port, no path
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    collector: Endpoint,
+    /// Where clients connect
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10000")]
+    listen: SocketAddr,
+    /// Envoy's admin interface
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// Envoy's node id, which names it in the events' source
+    #[arg(long, value_name = "ID", default_value = "agent-meter")]
+    node_id: String,
+    /// Plugin configuration, YAML or JSON; the events go to --collector, whatever it names [default: as `run`]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The filter's module where Envoy will find it [default: $AGENT_METER_WASM, else the one in target/]
+    #[arg(long, value_name = "FILE")]
+    wasm: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct McpServerArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
 struct InvoiceArgs {
     /// The ledger
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
@@ -166,6 +204,8 @@ impl Cli {
             Command::Demo(args) => args.execute().await,
             Command::Run(args) => args.execute().await,
             Command::Collect(args) => args.execute().await,
+            Command::Bootstrap(args) => args.execute(),
+            Command::McpServer(args) => args.execute().await,
             Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Recover(args) => args.execute().await,
             Command::Check(CheckCommand::Config { file, wasm }) => {
@@ -230,6 +270,35 @@ impl CollectArgs {
     }
 }
 
+impl BootstrapArgs {
+    fn execute(self) -> anyhow::Result<()> {
+        let plugin = self.config.as_deref().map(plugin::read).transpose()?;
+        let mut plugin = plugin.unwrap_or_else(plugin::everything_free);
+        plugin::deliver_to_harness(&mut plugin)?;
+        if let Some(authority) = plugin.pointer_mut("/collector/authority") {
+            *authority = json!(self.collector.authority);
+        }
+        // A given path need not exist on this machine.
+        let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
+        let Self { node_id, listen, admin, upstream, collector, .. } = self;
+        let settings = Vec::new();
+        let bootstrap =
+            Bootstrap { node_id, listen, admin, upstream, collector, wasm, plugin, settings };
+        print(serde_yaml_ng::to_string(&bootstrap.render()?)?.trim_end())
+    }
+}
+
+impl McpServerArgs {
+    async fn execute(self) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        let server = McpServer::start(self.listen, Mode::default()).await?;
+        println!("ready {}", json!({ "mcp": format!("http://{}/mcp", server.addr()) }));
+        signals.stop().await;
+        server.stop().await;
+        Ok(())
+    }
+}
+
 impl InvoiceArgs {
     fn execute(self) -> anyhow::Result<()> {
         let ledger = existing(&self.ledger)?;
@@ -240,12 +309,11 @@ impl InvoiceArgs {
             None => invoices(&ledger)?,
         };
         if self.json {
-            println!("{}", Value::from_iter(found.iter().map(Invoice::to_json)));
+            print(&Value::from_iter(found.iter().map(Invoice::to_json)).to_string())
         } else {
             let texts: Vec<String> = found.iter().map(Invoice::to_string).collect();
-            println!("{}", texts.join("\n"));
+            print(&texts.join("\n"))
         }
-        Ok(())
     }
 }
 
@@ -274,6 +342,14 @@ impl RecoverArgs {
         let lost: Vec<String> = found.refused.into_iter().chain(found.unreadable).collect();
         ensure!(lost.is_empty(), "{} events not recovered: {}", lost.len(), lost.join("; "));
         Ok(())
+    }
+}
+
+/// Prints to a reader that may leave early, as `head` does.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("stdout"),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -387,6 +388,7 @@ fn same(whose: &str, agents: &ByTool, executed: &Calls) -> anyhow::Result<()> {
 
 fn say(demo: &Demo, line: fmt::Arguments<'_>) {
     if !demo.json {
-        println!("{line}");
+        // A reader that has left, as `head` does, is no failure of the demo.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 }

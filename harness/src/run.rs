@@ -41,7 +41,9 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         Events::At(endpoint) => endpoint.authority.clone(),
         Events::Own { .. } => None,
     };
-    let options = Options { concurrency, plugin, wasm, listen, admin, upstream, events, node_id };
+    let settings = Vec::new();
+    let options =
+        Options { concurrency, plugin, wasm, listen, admin, upstream, events, node_id, settings };
     let mut stack = tokio::select! {
         stack = Stack::start(options) => stack?,
         () = signals.stop() => return Ok(()),

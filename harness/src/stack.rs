@@ -61,6 +61,8 @@ pub struct Options {
     pub events: Events,
     /// Envoy's node id, the default emitter of the events.
     pub node_id: String,
+    /// Anything else: JSON pointers into the rendered bootstrap, and what stands there.
+    pub settings: Vec<(String, Value)>,
 }
 
 impl Options {
@@ -75,6 +77,7 @@ impl Options {
             upstream: Upstream::Demo(Mode::Sessions),
             events: Events::Own { listen: ANY_PORT, ledger: "sqlite::memory:".to_owned() },
             node_id: "agent-meter".to_owned(),
+            settings: Vec::new(),
         }
     }
 }
@@ -127,6 +130,7 @@ impl Stack {
             collector: events,
             wasm: options.wasm,
             plugin,
+            settings: options.settings,
         };
         let concurrency = options.concurrency;
         let envoy = Envoy::start(&program, &bootstrap, dir.path(), concurrency).await;
@@ -286,7 +290,7 @@ mod tests {
     async fn check(mode: Mode, protocol: Protocol) {
         let upstream = Upstream::Demo(mode);
         let options = Options { upstream, ..Options::new(plugin::demo(), None) };
-        let stack = Stack::start(options).await.expect("the stack starts");
+        let mut stack = Stack::start(options).await.expect("the stack starts");
         let url = stack.mcp_url().expect("Envoy runs");
         let agent = Agent { protocol, ..Agent::new(&url, "acme", "agent-1") };
         let calls = [
@@ -301,6 +305,8 @@ mod tests {
         assert_eq!(seen, [good, good, Outcome::Error, bad, bad], "{mode:?} {protocol:?}");
         let done: Calls = calls.iter().zip(seen).map(|(c, o)| ((c.tool.clone(), o), 1)).collect();
         assert_eq!(stack.server().expect("own").executed(), done, "{mode:?} {protocol:?}");
+        stack.restart_envoy().await.expect("starts again");
+        assert_eq!(stack.mcp_url().expect("Envoy runs"), url);
         let dir = stack.dir().to_owned();
         assert_eq!(stack.stop().await.expect("stops"), Recovered::default());
         assert!(!dir.exists(), "{} is left", dir.display());

@@ -84,7 +84,10 @@ pub struct Exchange {
     is_stateless: bool,
     request: Request,
     request_ended_at: Timestamp,
+    is_request_complete: bool,
     calls: Vec<OpenCall>,
+    /// Requests that are no calls, whose answers are of no interest.
+    other_requests: u32,
     http_status: u16,
     body: Body,
     facts: Vec<Fact>,
@@ -122,7 +125,9 @@ impl Exchange {
             is_stateless,
             request,
             request_ended_at: now,
+            is_request_complete: false,
             calls: Vec::new(),
+            other_requests: 0,
             http_status: 0,
             body: Body::Ignored,
             facts: Vec::new(),
@@ -136,8 +141,11 @@ impl Exchange {
         self.request_ended_at = now;
         let Request::Messages(reader) = &mut self.request else { return };
         let (calls, counts) = (&mut self.calls, &mut self.counts);
+        let other_requests = &mut self.other_requests;
         reader.feed(chunk, &mut |message| {
             if !message.is_call() {
+                let is_request = message.has_method && message.id.is_some();
+                *other_requests = other_requests.saturating_add(u32::from(is_request));
                 return;
             }
             counts.push(Counter::Calls);
@@ -152,6 +160,7 @@ impl Exchange {
     /// The request has ended.
     pub fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
+        self.is_request_complete = true;
         if let Request::Messages(reader) = &self.request {
             let is_read = match reader.progress() {
                 Progress::Complete => true,
@@ -164,14 +173,16 @@ impl Exchange {
         }
     }
 
-    /// The response's head.
-    pub fn response_head(&mut self, headers: Headers<'_>) {
+    /// The response's head. Gives whether its body is to be shown.
+    pub fn response_head(&mut self, headers: Headers<'_>) -> bool {
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
         self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
         let is_success = (200..300).contains(&self.http_status);
-        // Informational heads come before the real one and are not passed to filters by Envoy.
-        if self.calls.is_empty() && !matches!(self.request, Request::Messages(_)) {
-            return;
+        // A server may answer before the request has ended, so calls may still come.
+        let may_have_calls = matches!(self.request, Request::Messages(_))
+            && (!self.is_request_complete || !self.calls.is_empty());
+        if !may_have_calls {
+            return false;
         }
         let encoding = headers.get("content-encoding").unwrap_or_default().trim_ascii();
         let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity");
@@ -189,6 +200,7 @@ impl Exchange {
             // Some servers answer JSON-RPC without saying so; a text that is no JSON fails at its first byte.
             MediaType::Json | MediaType::Other => Body::Json(Box::default()),
         };
+        !matches!(self.body, Body::Ignored)
     }
 
     /// The next bytes of the response's body.
@@ -260,6 +272,8 @@ impl Exchange {
             for call in core::mem::take(&mut self.calls) {
                 self.call_ended(call.tool, status, transport, now);
             }
+        } else if self.other_requests > 0 {
+            self.other_requests = self.other_requests.saturating_sub(1);
         } else {
             self.counts.push(Counter::AnswerUnmatched);
         }

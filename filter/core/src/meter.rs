@@ -126,11 +126,9 @@ impl Meter {
         }
     }
 
-    /// A response's head.
-    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) {
-        if let Some(exchange) = self.exchanges.get_mut(&stream) {
-            exchange.response_head(headers);
-        }
+    /// A response's head. Gives whether its body is to be shown.
+    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> bool {
+        self.exchanges.get_mut(&stream).is_some_and(|exchange| exchange.response_head(headers))
     }
 
     /// The next bytes of a response's body. What ends in them is in shared data when this returns.

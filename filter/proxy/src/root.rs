@@ -108,7 +108,7 @@ impl RootContext for Root {
         let mut envoy = Envoy::new();
         let place = Place {
             plugin: host::property(&["plugin_name"]),
-            node: host::property(&["node", "id"]),
+            node: host::property(&["xds", "node", "id"]),
             seed: host::now_ns(),
         };
         let meter = Meter::new(&mut envoy, config, &json, place);

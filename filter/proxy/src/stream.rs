@@ -15,13 +15,14 @@ pub(crate) struct Stream {
     /// `None` if the stream belongs to no product, or has ended.
     vm: Option<Rc<RefCell<Vm>>>,
     id: u32,
+    reads_response: bool,
     is_request_complete: bool,
     is_response_complete: bool,
 }
 
 impl Stream {
     pub(crate) fn new(vm: Option<Rc<RefCell<Vm>>>, id: u32) -> Self {
-        Self { vm, id, is_request_complete: false, is_response_complete: false }
+        Self { vm, id, reads_response: false, is_request_complete: false, is_response_complete: false }
     }
 
     fn request_bytes(&mut self, chunk: &[u8], is_end: bool) {
@@ -82,7 +83,8 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         if let Some(vm) = &self.vm {
             let headers = host::headers(MapType::HttpResponseHeaders);
-            vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
+            self.reads_response =
+                vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
         }
         if end_of_stream {
             self.response_end();
@@ -92,6 +94,7 @@ impl HttpContext for Stream {
 
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         if let Some(vm) = &self.vm
+            && self.reads_response
             && body_size > 0
         {
             let chunk = host::buffer(BufferType::HttpResponseBody, body_size);

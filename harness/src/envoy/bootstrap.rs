@@ -30,6 +30,8 @@ pub struct Bootstrap {
     pub wasm: Option<PathBuf>,
     /// The plugin configuration.
     pub plugin: Value,
+    /// Anything else: JSON pointers into the rendered bootstrap, and what stands there.
+    pub settings: Vec<(String, Value)>,
 }
 
 /// A server that Envoy connects to.
@@ -92,6 +94,9 @@ impl Bootstrap {
         let clusters = at(&mut root, "/static_resources/clusters")?;
         set_endpoint(named(clusters, "upstream")?, &self.upstream)?;
         set_endpoint(named(clusters, "agent_meter_collector")?, &self.collector)?;
+        for (pointer, value) in &self.settings {
+            set(&mut root, pointer, value.clone())?;
+        }
         Ok(root)
     }
 
@@ -150,6 +155,18 @@ fn socket(host: &str, port: u16) -> Value {
     json!({ "socket_address": { "address": host, "port_value": port } })
 }
 
+/// Puts a value at a JSON pointer; only the last member may be new.
+fn set(tree: &mut Value, pointer: &str, value: Value) -> anyhow::Result<()> {
+    if let Some(found) = tree.pointer_mut(pointer) {
+        *found = value;
+        return Ok(());
+    }
+    let (parent, member) = pointer.rsplit_once('/').unwrap_or_default();
+    let parent = at(tree, parent)?.as_object_mut();
+    parent.with_context(|| format!("{pointer}: no object"))?.insert(member.to_owned(), value);
+    Ok(())
+}
+
 fn at<'a>(tree: &'a mut Value, pointer: &str) -> anyhow::Result<&'a mut Value> {
     tree.pointer_mut(pointer).with_context(|| format!("envoy/envoy.yaml has no {pointer}"))
 }
@@ -179,6 +196,7 @@ mod tests {
             collector: SocketAddr::from(([127, 0, 0, 1], 4)).into(),
             wasm: Some(PathBuf::from("m.wasm")),
             plugin: json!({ "products": [] }),
+            settings: vec![("/node/cluster".to_owned(), json!("c1"))],
         }
     }
 
@@ -187,6 +205,7 @@ mod tests {
         let text = bootstrap("http://tools.internal:3").render().expect("renders").to_string();
         for part in [
             r#""id":"n1""#,
+            r#""cluster":"c1""#,
             r#""address":"127.0.0.1","port_value":1"#,
             r#""address":"127.0.0.1","port_value":2"#,
             r#""address":"tools.internal","port_value":3"#,

@@ -72,7 +72,21 @@ impl Envoy {
         concurrency: u32,
     ) -> anyhow::Result<Self> {
         let config = write_files(bootstrap, dir)?;
+        Self::start_from(program, config, dir, concurrency).await
+    }
+
+    /// As [`Envoy::start`], from a bootstrap file; every file that it names must be visible to Envoy.
+    pub async fn start_from(
+        program: &Program,
+        config: PathBuf,
+        dir: &Path,
+        concurrency: u32,
+    ) -> anyhow::Result<Self> {
         let (log, admin_file) = (dir.join("envoy.log"), dir.join("admin-address"));
+        // The address of an earlier Envoy in this directory would be taken for this one's.
+        if admin_file.exists() {
+            fs::remove_file(&admin_file)?;
+        }
         let workers = concurrency.to_string();
         let mut words = program.words(dir)?;
         words.push("-c".into());
@@ -107,6 +121,17 @@ impl Envoy {
     /// Envoy's log, with the filter's lines in it.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// Where each listener listens, by its name.
+    pub async fn listeners(&self) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
+        let statuses = listeners(&self.http, self.admin).await?;
+        let statuses = statuses["listener_statuses"].as_array().context("/listeners has no list")?;
+        let named = statuses.iter().map(|status| {
+            let name = status["name"].as_str().context("/listeners names no listener")?;
+            Ok((name.to_owned(), local_address(status)?))
+        });
+        named.collect()
     }
 
     /// The process id; `None` once it has ended.
@@ -207,7 +232,9 @@ fn write_files(bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<PathBuf> {
 
 /// Starts `words` on a leash, in a process group of its own so that Ctrl-C reaches the harness alone.
 fn leashed(words: &[OsString], cleanup: &str, log: &Path) -> anyhow::Result<Child> {
-    let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    // A restarted Envoy continues the log, which may hold spilled events.
+    let out = File::options().create(true).append(true).open(log);
+    let out = out.with_context(|| format!("cannot write {}", log.display()))?;
     Command::new("sh")
         .args(["-c", LEASH, "agent-meter-leash", cleanup])
         .args(words)
@@ -233,13 +260,20 @@ async fn addresses(
     let admin: SocketAddr = admin.trim().parse().context("the admin address is incomplete")?;
     let ready = http.get(format!("http://{admin}/ready")).send().await?;
     ensure!(ready.status().is_success(), "/ready says {}", ready.text().await?.trim());
-    let listeners = get_json(http, &format!("http://{admin}/listeners?format=json")).await?;
-    let socket = listeners
-        .pointer("/listener_statuses/0/local_address/socket_address")
-        .context("/listeners names no listener")?;
+    let listeners = listeners(http, admin).await?;
+    let first = listeners.pointer("/listener_statuses/0").context("/listeners names no listener")?;
+    Ok((local_address(first)?, admin))
+}
+
+async fn listeners(http: &reqwest::Client, admin: SocketAddr) -> anyhow::Result<Value> {
+    get_json(http, &format!("http://{admin}/listeners?format=json")).await
+}
+
+fn local_address(status: &Value) -> anyhow::Result<SocketAddr> {
+    let socket = &status["local_address"]["socket_address"];
     let ip = socket["address"].as_str().context("/listeners names no address")?;
     let port = socket["port_value"].as_u64().context("/listeners names no port")?;
-    Ok((SocketAddr::new(ip.parse()?, u16::try_from(port)?), admin))
+    Ok(SocketAddr::new(ip.parse()?, u16::try_from(port)?))
 }
 
 async fn get_json(http: &reqwest::Client, url: &str) -> anyhow::Result<Value> {

@@ -7,6 +7,7 @@ mod text;
 use std::rc::Rc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 pub use self::text::{Duration, Price};
 use crate::limits::OUTBOX_BATCHES_MAX;
@@ -231,30 +232,26 @@ impl Config {
         // A `Struct` begins with the tag of its only field, which is a line feed in text; one that reads as a
         // `Struct` to its end is no JSON.
         let as_struct = bytes.starts_with(b"\n").then(|| protobuf::read_struct(bytes)).flatten();
-        let config = match as_struct {
-            Some(value) => Self::read(value)?,
-            None if bytes.trim_ascii().is_empty() => {
-                return Err(error("", "expected a configuration with `products`, found nothing"));
-            }
-            None => {
-                let mut reader = serde_json::Deserializer::from_slice(bytes);
-                let config = Self::read(&mut reader)?;
-                reader.end().map_err(|failure| error("", &without_position(&failure.to_string())))?;
-                config
-            }
+        let value = match as_struct {
+            Some(value) => value,
+            None if bytes.trim_ascii().is_empty() => Value::Null,
+            None => serde_json::from_slice(bytes)
+                .map_err(|failure| error("", &format!("expected JSON, but {failure}")))?,
         };
-        config.validate()?;
-        Ok(config)
-    }
-
-    fn read<'a>(
-        from: impl serde::Deserializer<'a, Error = serde_json::Error>,
-    ) -> Result<Self, ConfigError> {
-        serde_path_to_error::deserialize(from).map_err(|failure| {
+        if !value.is_object() {
+            let kind = match value {
+                Value::Null => "nothing",
+                _ => "something else",
+            };
+            return Err(error("", &format!("expected an object with `products`, found {kind}")));
+        }
+        let config: Self = serde_path_to_error::deserialize(value).map_err(|failure| {
             let path = failure.path().to_string();
             let path = if path == "." { "" } else { path.as_str() };
-            error(path, &without_position(&failure.inner().to_string()))
-        })
+            error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
+        })?;
+        config.validate()?;
+        Ok(config)
     }
 
     /// The product that a request with this `:path` belongs to.
@@ -378,10 +375,4 @@ fn in_range(path: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigErro
         return Ok(());
     }
     Err(error(path, &format!("expected {min} to {max}, found {value}")))
-}
-
-/// Positions mean nothing in a text that Envoy has written anew from a `Struct`.
-fn without_position(message: &str) -> String {
-    let end = message.rfind(" at line ").unwrap_or(message.len());
-    message.get(..end).unwrap_or(message).replace(['\n', '\r'], " ")
 }

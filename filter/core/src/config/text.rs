@@ -15,6 +15,9 @@ pub struct Duration(Millis);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price(Decimal);
 
+const PLACES_MAX: u32 = 12;
+const AMOUNT_END: u64 = 1_000_000_000_000;
+
 impl Duration {
     /// A span of `seconds`.
     pub const fn from_seconds(seconds: u64) -> Self {
@@ -57,7 +60,9 @@ impl Price {
         if !is_plain || !starts_and_ends_with_digit {
             return None;
         }
-        Decimal::from_str_exact(text).ok().map(|amount| Self(amount.normalize()))
+        // Within these bounds no sum of up to 10^4 times 10^12 calls loses a digit of the decimal's 28.
+        let amount = Decimal::from_str_exact(text).ok()?.normalize();
+        (amount.scale() <= PLACES_MAX && amount < Decimal::from(AMOUNT_END)).then_some(Self(amount))
     }
 }
 
@@ -87,7 +92,7 @@ impl<'de> Deserialize<'de> for Duration {
 
 impl<'de> Deserialize<'de> for Price {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let expected = "a decimal string of zero or more such as \"0.05\"";
+        let expected = "a decimal string from 0 to below 1000000000000 with at most 12 places, such as \"0.05\"";
         from.deserialize_str(Text { expected, parse: Self::parse })
     }
 }

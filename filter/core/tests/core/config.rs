@@ -1,8 +1,257 @@
-use agent_meter_core::config::Config;
+//! The configuration: what is taken, and the one line that refuses the rest.
+
+use agent_meter_core::config::{Config, Matcher};
+use agent_meter_core::pricing::Pricing;
+use agent_meter_core::status::ExecutionStatus;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
 use crate::support::test;
+
+const FILTER_YAML: &str = include_str!("../../../../envoy/filter.yaml");
+
+fn minimal() -> Value {
+    json!({"products": [{"id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"}}]})
+}
+
+fn read(value: &Value) -> Result<Config, String> {
+    Config::from_bytes(value.to_string().as_bytes()).map_err(|refused| refused.to_string())
+}
+
 #[test]
-fn tmp() {
-    let r = Config::from_bytes(br#"{"collector": {"authority": "agent-meter-collector", "cluster": "agent_meter_collector"}, "products": [{"id": "mcp", "identity": {"agent": {"trusted_header": "x-agent-id"}, "customer": {"trusted_header": "x-customer-id"}}, "match": {"path_prefix": "/"}, "pricing": {"currency": "USD", "default": {"cost_tier": "standard", "price": "0"}}, "type": "MCP_SERVER"}]}"#);
-    println!("{r:?}");
-    r.unwrap();
+fn filter_yaml_shows_every_option_at_its_default() {
+    let shown: Value = serde_yaml_ng::from_str(FILTER_YAML).unwrap();
+    assert_eq!(read(&shown).unwrap(), read(&minimal()).unwrap());
+    // Each option that the code knows is there: taking one out leaves a file without it, adding one is refused.
+    let mut without = Vec::new();
+    collect_paths("", &shown, &mut without);
+    let known = [
+        "collector.cluster", "collector.authority", "collector.path", "collector.timeout",
+        "delivery.batch_events_max", "delivery.flush_interval", "delivery.in_flight_max",
+        "delivery.retry_initial", "delivery.retry_max", "delivery.retry_horizon", "emitter",
+        "sessions_max", "products[0].id", "products[0].type", "products[0].match.path",
+        "products[0].identity.customer", "products[0].identity.team", "products[0].identity.agent",
+        "products[0].session.header", "products[0].session.idle_timeout",
+        "products[0].session.session_timeout", "products[0].pricing.currency",
+        "products[0].pricing.billable_statuses", "products[0].pricing.default.price",
+        "products[0].pricing.default.cost_tier", "products[0].pricing.tools",
+    ];
+    without.sort();
+    let mut known = known.map(str::to_owned);
+    known.sort();
+    assert_eq!(without, known);
+}
+
+fn collect_paths(path: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let dot = if path.is_empty() { "" } else { "." };
+                collect_paths(&format!("{path}{dot}{name}"), member, found);
+            }
+        }
+        Value::Array(items) if items.first().is_some_and(Value::is_object) => {
+            for (at, item) in items.iter().enumerate() {
+                collect_paths(&format!("{path}[{at}]"), item, found);
+            }
+        }
+        _ => found.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_place() {
+    // Where, what stands there, and the line.
+    let rows = [
+        ("/colector", json!({}), "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `products`"),
+        ("/products/0/prise", json!("1"), "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `identity`, `session`, `pricing`"),
+        ("/products/0/type", json!("MCP"), "products[0].type: unknown variant `MCP`, expected `MCP_SERVER`"),
+        ("/products/0/match", json!({"glob": "*"}), "products[0].match: unknown variant `glob`, expected `path` or `path_prefix`"),
+        ("/products/0/match/path", json!("mcp"), "products[0].match.path: expected a path that starts with `/`, found \"mcp\""),
+        ("/products/0/id", json!(""), "products[0].id: expected a name, found an empty string"),
+        ("/products/0/id", json!(7), "products[0].id: invalid type: integer `7`, expected a string"),
+        ("/products/0/session", json!({"idle_timeout": 60}), "products[0].session.idle_timeout: invalid type: integer `60`, expected a duration such as \"250ms\", \"60s\", \"5m\" or \"1h\", at most a year"),
+        ("/products/0/session", json!({"idle_timeout": "60"}), "products[0].session.idle_timeout: invalid value: string \"60\", expected a duration such as \"250ms\", \"60s\", \"5m\" or \"1h\", at most a year"),
+        ("/products/0/session", json!({"idle_timeout": "0s"}), "products[0].session.idle_timeout: expected more than zero, found \"0s\""),
+        ("/products/0/session", json!({"idle_timeout": "2h"}), "products[0].session.session_timeout: expected at least `idle_timeout`"),
+        ("/products/0/session", json!({"header": "X-Session"}), "products[0].session.header: expected a header name in lower case, found \"X-Session\""),
+        ("/products/0/identity", json!({"customer": {"header": "x"}}), "products[0].identity.customer: unknown variant `header`, expected `value` or `trusted_header`"),
+        ("/products/0/pricing", json!({"default": {"price": "-1"}}), "products[0].pricing.default.price: invalid value: string \"-1\", expected a decimal string from 0 to below 1000000000000 with at most 12 places, such as \"0.05\""),
+        ("/products/0/pricing", json!({"default": {"price": 0.05}}), "products[0].pricing.default.price: invalid type: floating point `0.05`, expected a decimal string from 0 to below 1000000000000 with at most 12 places, such as \"0.05\""),
+        ("/products/0/pricing", json!({"tools": [{"tool": "a", "price": "1e3"}]}), "products[0].pricing.tools[0].price: invalid value: string \"1e3\", expected a decimal string from 0 to below 1000000000000 with at most 12 places, such as \"0.05\""),
+        ("/products/0/pricing", json!({"tools": [{"tool": "a"}]}), "products[0].pricing.tools[0]: missing field `price`"),
+        ("/products/0/pricing", json!({"tools": [{"tool": "a", "price": "1"}, {"tool": "a", "price": "2"}]}), "products[0].pricing.tools[1].tool: expected each tool once, found \"a\" again"),
+        ("/products/0/pricing", json!({"currency": "usd"}), "products[0].pricing.currency: expected an ISO 4217 code such as \"USD\", found \"usd\""),
+        ("/products/0/pricing", json!({"billable_statuses": ["OK"]}), "products[0].pricing.billable_statuses[0]: unknown variant `OK`, expected one of `SUCCESS`, `ERROR`, `VALIDATION_FAILED`, `BLOCKED`, `TIMEOUT`, `CANCELLED`, `HITL_REQUIRED`, `PENDING`, `UNKNOWN`"),
+        ("/products", json!([]), "products: expected at least one product, found none"),
+        ("/products/1", minimal()["products"][0].clone(), "products[1].id: expected an id that no other product has, found \"mcp\" again"),
+        ("/delivery", json!({"batch_events_max": 0}), "delivery.batch_events_max: expected 1 to 1000, found 0"),
+        ("/delivery", json!({"retry_max": "10ms"}), "delivery.retry_max: expected at least `retry_initial`"),
+        ("/collector", json!({"cluster": ""}), "collector.cluster: expected a name, found an empty string"),
+        ("/collector", json!({"timeout": "1y"}), "collector.timeout: invalid value: string \"1y\", expected a duration such as \"250ms\", \"60s\", \"5m\" or \"1h\", at most a year"),
+        ("/sessions_max", json!(0), "sessions_max: expected 1 to 1000000, found 0"),
+    ];
+    for (place, value, line) in rows {
+        let mut config = minimal();
+        match config.pointer_mut(place) {
+            Some(found) => *found = value,
+            None => {
+                let (parent, name) = place.rsplit_once('/').unwrap();
+                match config.pointer_mut(parent).unwrap() {
+                    Value::Array(items) => items.push(value),
+                    other => other[name] = value,
+                }
+            }
+        }
+        assert_eq!(read(&config), Err(line.to_owned()), "{place}");
+    }
+    for (text, line) in [
+        ("", "expected an object with `products`, found nothing"),
+        ("  \n", "expected an object with `products`, found nothing"),
+        ("[]", "expected an object with `products`, found something else"),
+        ("{}", "missing field `products`"),
+        ("{\"products\": ", "expected JSON, but EOF while parsing a value at line 1 column 13"),
+        ("{\"products\": []} x", "expected JSON, but trailing characters at line 1 column 18"),
+    ] {
+        let refused = Config::from_bytes(text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(refused, line, "{text:?}");
+        assert!(!refused.contains('\n'));
+    }
+}
+
+/// A `google.protobuf.Struct` as protobuf writes it.
+fn protobuf(value: &Value) -> Vec<u8> {
+    fn varint(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(u8::try_from(value & 0x7F).unwrap() | 0x80);
+            value >>= 7;
+        }
+        bytes.push(u8::try_from(value).unwrap());
+        bytes
+    }
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        [vec![number << 3 | 2], varint(bytes.len() as u64), bytes.to_vec()].concat()
+    }
+    fn any(value: &Value) -> Vec<u8> {
+        match value {
+            Value::Null => vec![1 << 3, 0],
+            Value::Bool(flag) => vec![4 << 3, u8::from(*flag)],
+            Value::Number(number) => {
+                [vec![2 << 3 | 1], number.as_f64().unwrap().to_le_bytes().to_vec()].concat()
+            }
+            Value::String(text) => field(3, text.as_bytes()),
+            Value::Object(_) => field(5, &protobuf(value)),
+            Value::Array(items) => {
+                let items: Vec<u8> = items.iter().flat_map(|item| field(1, &any(item))).collect();
+                field(6, &items)
+            }
+        }
+    }
+    let members = value.as_object().unwrap();
+    members
+        .iter()
+        .flat_map(|(name, member)| {
+            field(1, &[field(1, name.as_bytes()), field(2, &any(member))].concat())
+        })
+        .collect()
+}
+
+#[test]
+fn a_struct_reads_as_its_json_does() {
+    let shown: Value = serde_yaml_ng::from_str(FILTER_YAML).unwrap();
+    let bytes = protobuf(&shown);
+    assert_eq!(Config::from_bytes(&bytes).unwrap(), read(&shown).unwrap());
+    let mut wrong = minimal();
+    wrong["products"][0]["session"] = json!({"idle_timeout": 1.5});
+    assert_eq!(
+        Config::from_bytes(&protobuf(&wrong)).unwrap_err().to_string(),
+        "products[0].session.idle_timeout: invalid type: floating point `1.5`, expected a duration such as \"250ms\", \"60s\", \"5m\" or \"1h\", at most a year",
+    );
+    // Cut behind a member it is still a `Struct`, of fewer members; anywhere else it is refused.
+    let refused = (0..bytes.len()).filter(|&length| Config::from_bytes(&bytes[..length]).is_err());
+    assert!(refused.count() >= bytes.len() - 5);
+    // JSON may begin with the same byte.
+    assert!(Config::from_bytes(format!("\n{}", minimal()).as_bytes()).is_ok());
+}
+
+#[test]
+fn paths_match_whole_segments() {
+    let prefix = Matcher::PathPrefix("/mcp".to_owned());
+    let root = Matcher::PathPrefix("/".to_owned());
+    let exact = Matcher::Path("/mcp".to_owned());
+    for (path, by_prefix, by_exact) in [
+        ("/mcp", true, true),
+        ("/mcp?a=/b", true, true),
+        ("/mcp#x", true, true),
+        ("/mcp/", true, false),
+        ("/mcp/a/b", true, false),
+        ("/mcpx", false, false),
+        ("/MCP", false, false),
+        ("/", false, false),
+    ] {
+        assert_eq!(prefix.is_match(path.as_bytes()), by_prefix, "prefix on {path}");
+        assert_eq!(exact.is_match(path.as_bytes()), by_exact, "exact on {path}");
+        assert!(root.is_match(path.as_bytes()), "root on {path}");
+    }
+}
+
+fn pricing(value: Value) -> Pricing {
+    let mut config = minimal();
+    config["products"][0]["pricing"] = value;
+    read(&config).unwrap().products[0].pricing.clone()
+}
+
+fn amount(text: &str) -> Decimal {
+    Decimal::from_str_exact(text).unwrap()
+}
+
+#[test]
+fn the_documented_prices_add_up_to_the_last_digit() {
+    // A lookup for 0.001, a database write for 0.05 and an analysis for 0.10 USD in one subscription.
+    let pricing = pricing(json!({"tools": [
+        {"tool": "lookup_customer", "price": "0.001", "cost_tier": "lookup"},
+        {"tool": "write_record", "price": "0.05", "cost_tier": "database-write"},
+        {"tool": "analyze_report", "price": "0.10", "cost_tier": "analysis"},
+    ]}));
+    let charge = |tool, status| pricing.charge(tool, status).price;
+    let success = ExecutionStatus::Success;
+    assert_eq!(charge("lookup_customer", success), amount("0.001"));
+    assert_eq!(charge("write_record", success), amount("0.05"));
+    assert_eq!(charge("analyze_report", success), amount("0.10"));
+    let month: Decimal = [("lookup_customer", 3000), ("write_record", 70), ("analyze_report", 7)]
+        .iter()
+        .map(|&(tool, calls)| charge(tool, success) * Decimal::from(calls))
+        .sum();
+    assert_eq!(month.normalize().to_string(), "7.2");
+    assert_eq!(pricing.charge("analyze_report", success).cost_tier, "analysis");
+    for status in ExecutionStatus::ALL.into_iter().filter(|&status| status != success) {
+        let charge = pricing.charge("analyze_report", status);
+        assert_eq!((charge.is_billable, charge.price), (false, Decimal::ZERO), "{status:?}");
+        assert_eq!(charge.cost_tier, "analysis");
+    }
+}
+
+#[test]
+fn an_exact_name_comes_before_the_first_pattern_that_fits() {
+    let pricing = pricing(json!({
+        "billable_statuses": ["SUCCESS", "ERROR"],
+        "default": {"price": "9", "cost_tier": "default"},
+        "tools": [
+            {"tool": "db_*", "price": "1"},
+            {"tool": "*_write", "price": "2", "cost_tier": "write"},
+            {"tool": "db_write", "price": "3"},
+        ],
+    }));
+    for (tool, price, tier) in [
+        ("db_write", "3", "standard"),
+        ("db_read", "1", "standard"),
+        ("file_write", "2", "write"),
+        ("db_x_write", "1", "standard"),
+        ("other", "9", "default"),
+    ] {
+        let charge = pricing.charge(tool, ExecutionStatus::Error);
+        assert_eq!((charge.price, charge.cost_tier), (amount(price), tier), "{tool}");
+        assert!(!pricing.charge(tool, ExecutionStatus::Timeout).is_billable);
+    }
 }

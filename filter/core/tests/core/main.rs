@@ -3,6 +3,7 @@
 mod config;
 #[path = "../dice.rs"]
 mod dice;
+mod exchange;
 mod scanner;
 mod sse;
 mod support;

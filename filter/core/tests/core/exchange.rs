@@ -1,0 +1,402 @@
+//! HTTP streams, as bytes, to facts: every row is cut at every byte.
+
+use agent_meter_core::config::Config;
+use agent_meter_core::counter::Counter;
+use agent_meter_core::exchange::{Exchange, Headers, Observed, StreamEnd};
+use agent_meter_core::fact::{Fact, SessionEnd};
+use agent_meter_core::units::Timestamp;
+
+use crate::dice::Dice;
+use crate::support::{cuts, test};
+
+const CONFIG: &str = r#"{"products": [{
+    "id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"},
+    "identity": {"customer": {"trusted_header": "x-customer-id"}, "team": {"value": "blue"}}
+}]}"#;
+
+/// One HTTP stream, and what it should come to.
+struct Row {
+    name: &'static str,
+    request_headers: &'static [(&'static str, &'static str)],
+    request: &'static str,
+    response_headers: &'static [(&'static str, &'static str)],
+    response: &'static str,
+    end: StreamEnd,
+    /// Tool and outcome of each call, in order.
+    calls: &'static [(&'static str, &'static str)],
+}
+
+const POST: &[(&str, &str)] = &[(":method", "POST"), (":path", "/mcp?x=1")];
+const MODERN: &[(&str, &str)] =
+    &[(":method", "POST"), (":path", "/mcp"), ("mcp-protocol-version", "2026-07-28")];
+const JSON: &[(&str, &str)] = &[(":status", "200"), ("content-type", "application/json")];
+const EVENTS: &[(&str, &str)] = &[(":status", "200"), ("content-type", "text/event-stream")];
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}"#;
+const RESULT: &str = r#"{"result":{"content":[]},"jsonrpc":"2.0","id":1}"#;
+
+const PLAIN: Row = Row {
+    name: "1: a call answered in JSON",
+    request_headers: POST,
+    request: CALL,
+    response_headers: JSON,
+    response: RESULT,
+    end: StreamEnd::Complete,
+    calls: &[("echo", "SUCCESS")],
+};
+
+fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
+    let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
+    let request_headers = headers(row.request_headers);
+    let mut exchange = Exchange::start(&config, Headers(&request_headers), Timestamp(1000))?;
+    for chunk in request {
+        exchange.request_body(chunk, Timestamp(1001));
+    }
+    exchange.request_end(Timestamp(1002));
+    if !row.response_headers.is_empty() {
+        let _ = exchange.response_head(Headers(&headers(row.response_headers)));
+    }
+    let mut seen = exchange.take_observed();
+    for chunk in response {
+        exchange.response_body(chunk, Timestamp(1010));
+        let more = exchange.take_observed();
+        seen.facts.extend(more.facts);
+        seen.counts.extend(more.counts);
+    }
+    let rest = exchange.end(row.end, Timestamp(1020));
+    seen.facts.extend(rest.facts);
+    seen.counts.extend(rest.counts);
+    Some(seen)
+}
+
+fn calls(observed: &Observed) -> Vec<(&str, &str)> {
+    observed
+        .facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Call(call) => Some((call.tool.as_str(), call.status.name())),
+            Fact::Running { .. } | Fact::SessionEnd { .. } => None,
+        })
+        .collect()
+}
+
+fn check(row: &Row) {
+    let (request, response) = (row.request.as_bytes(), row.response.as_bytes());
+    for cut in cuts(request) {
+        let seen = play(row, &cut, &[response]).unwrap();
+        assert_eq!(calls(&seen), row.calls, "{}: request in {} pieces", row.name, cut.len());
+    }
+    for cut in cuts(response) {
+        let seen = play(row, &[request], &cut).unwrap();
+        assert_eq!(calls(&seen), row.calls, "{}: response in {} pieces", row.name, cut.len());
+    }
+}
+
+#[test]
+fn calls_end_as_the_wire_says() {
+    let rows = [
+        PLAIN,
+        Row {
+            name: "2: media types are compared without case and parameters",
+            response_headers: &[(":status", "200"), ("content-type", "Application/JSON; charset=UTF-8")],
+            ..PLAIN
+        },
+        Row {
+            name: "3: progress before the answer",
+            response_headers: EVENTS,
+            response: "data: {\"method\":\"notifications/progress\",\"params\":{}}\n\ndata: {\"id\":1,\"result\":{}}\n\n",
+            ..PLAIN
+        },
+        Row {
+            name: "4: a priming event",
+            response_headers: EVENTS,
+            response: "id: a\ndata: \n\nevent: message\nid: b\ndata: {\"id\":1,\"result\":{}}\n\n",
+            ..PLAIN
+        },
+        Row {
+            name: "6: a request of the server with the call's id",
+            response_headers: EVENTS,
+            response: "data: {\"id\":1,\"method\":\"sampling/createMessage\"}\n\ndata: {\"id\":1,\"result\":{\"isError\":true}}\n\n",
+            calls: &[("echo", "ERROR")],
+            ..PLAIN
+        },
+        Row { name: "9: isError", response: r#"{"id":1,"result":{"isError":true}}"#, calls: &[("echo", "ERROR")], ..PLAIN },
+        Row {
+            name: "10: a JSON-RPC error",
+            response: r#"{"id":1,"error":{"code":-32602}}"#,
+            calls: &[("echo", "VALIDATION_FAILED")],
+            ..PLAIN
+        },
+        Row { name: "JSON-RPC -32603", response: r#"{"id":1,"error":{"code":-32603}}"#, calls: &[("echo", "ERROR")], ..PLAIN },
+        Row { name: "JSON-RPC -32001", response: r#"{"id":1,"error":{"code":-32001}}"#, calls: &[("echo", "TIMEOUT")], ..PLAIN },
+        Row { name: "117: JSON-RPC -32042", response: r#"{"id":1,"error":{"code":-32042}}"#, calls: &[("echo", "HITL_REQUIRED")], ..PLAIN },
+        Row {
+            name: "12: HTTP 400 with an error without id",
+            response_headers: &[(":status", "400"), ("content-type", "application/json")],
+            response: r#"{"jsonrpc":"2.0","error":{"code":-32000},"id":null}"#,
+            calls: &[("echo", "ERROR")],
+            ..PLAIN
+        },
+        Row {
+            name: "18: HTTP 413 in text",
+            response_headers: &[(":status", "413"), ("content-type", "text/plain")],
+            response: "too large",
+            calls: &[("echo", "ERROR")],
+            ..PLAIN
+        },
+        Row {
+            name: "a result under an HTTP error is no success",
+            response_headers: &[(":status", "503"), ("content-type", "application/json")],
+            calls: &[("echo", "ERROR")],
+            ..PLAIN
+        },
+        Row { name: "HTTP 400", response_headers: &[(":status", "400")], response: "", calls: &[("echo", "VALIDATION_FAILED")], ..PLAIN },
+        Row { name: "HTTP 422", response_headers: &[(":status", "422")], response: "", calls: &[("echo", "VALIDATION_FAILED")], ..PLAIN },
+        Row { name: "15: HTTP 401", response_headers: &[(":status", "401")], response: "", calls: &[("echo", "BLOCKED")], ..PLAIN },
+        Row { name: "16: HTTP 403", response_headers: &[(":status", "403")], response: "", calls: &[("echo", "BLOCKED")], ..PLAIN },
+        Row { name: "HTTP 429", response_headers: &[(":status", "429")], response: "", calls: &[("echo", "BLOCKED")], ..PLAIN },
+        Row { name: "HTTP 408", response_headers: &[(":status", "408")], response: "", calls: &[("echo", "TIMEOUT")], ..PLAIN },
+        Row { name: "HTTP 504", response_headers: &[(":status", "504")], response: "", calls: &[("echo", "TIMEOUT")], ..PLAIN },
+        Row { name: "HTTP 500", response_headers: &[(":status", "500")], response: "", calls: &[("echo", "ERROR")], ..PLAIN },
+        Row { name: "HTTP 202 says accepted, not executed", response_headers: &[(":status", "202")], response: "", calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "19: a notification", request: r#"{"method":"tools/call","params":{"name":"echo"}}"#, response: "", calls: &[], ..PLAIN },
+        Row { name: "20: a null id", request: r#"{"id":null,"method":"tools/call"}"#, response: "", calls: &[], ..PLAIN },
+        Row { name: "21: another method", request: r#"{"id":1,"method":"tools/list"}"#, calls: &[], ..PLAIN },
+        Row { name: "28: id 1.0 answered as 1", request: r#"{"id":1.0,"method":"tools/call","params":{"name":"echo"}}"#, ..PLAIN },
+        Row { name: "id 1e1 answered as 10", request: r#"{"id":1e1,"method":"tools/call","params":{"name":"echo"}}"#, response: r#"{"id":10,"result":{}}"#, ..PLAIN },
+        Row { name: "29: id \"1\" answered as 1", request: r#"{"id":"1","method":"tools/call","params":{"name":"echo"}}"#, ..PLAIN },
+        Row { name: "31: a constant id in a JSON answer", response: r#"{"id":0,"result":{}}"#, ..PLAIN },
+        Row {
+            name: "a constant id in an event is not taken for the call's",
+            response_headers: EVENTS,
+            response: "data: {\"id\":0,\"result\":{}}\n\n",
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row { name: "32: neither result nor error", response: r#"{"jsonrpc":"2.0","id":1}"#, calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row {
+            name: "27: ids \"1\" and 1 are two calls",
+            request: r#"[{"id":"1","method":"tools/call","params":{"name":"a"}},{"id":1,"method":"tools/call","params":{"name":"b"}}]"#,
+            response: r#"[{"id":1,"result":{}},{"id":"1","result":{"isError":true}}]"#,
+            calls: &[("b", "SUCCESS"), ("a", "ERROR")],
+            ..PLAIN
+        },
+        Row {
+            name: "37, 40: a batch with answers in any order, as events",
+            request: r#"[{"id":1,"method":"tools/call","params":{"name":"a"}},{"method":"notifications/x"},{"id":2,"method":"tools/call","params":{"name":"b"}}]"#,
+            response_headers: EVENTS,
+            response: "data: {\"id\":2,\"result\":{}}\n\ndata: {\"id\":1,\"result\":{\"isError\":true}}\n\n",
+            calls: &[("b", "SUCCESS"), ("a", "ERROR")],
+            ..PLAIN
+        },
+        Row {
+            name: "39: a batch of one answered by an object",
+            request: r#"[{"id":1,"method":"tools/call","params":{"name":"a"}}]"#,
+            calls: &[("a", "SUCCESS")],
+            ..PLAIN
+        },
+        Row {
+            name: "41: answers batched in one event",
+            request: r#"[{"id":1,"method":"tools/call","params":{"name":"a"}},{"id":2,"method":"tools/call","params":{"name":"b"}}]"#,
+            response_headers: EVENTS,
+            response: "data: [{\"id\":1,\"result\":{}},\ndata: {\"id\":2,\"result\":{}}]\n\n",
+            calls: &[("a", "SUCCESS"), ("b", "SUCCESS")],
+            ..PLAIN
+        },
+        Row {
+            name: "42: one answer for two calls with the same id",
+            request: r#"[{"id":1,"method":"tools/call","params":{"name":"a"}},{"id":1,"method":"tools/call","params":{"name":"b"}}]"#,
+            response_headers: EVENTS,
+            response: "data: {\"id\":1,\"result\":{}}\n\n",
+            calls: &[("a", "SUCCESS"), ("b", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "43: a batch refused as a whole",
+            request: r#"[{"id":1,"method":"tools/call","params":{"name":"a"}},{"id":2,"method":"tools/call","params":{"name":"b"}}]"#,
+            response_headers: &[(":status", "400"), ("content-type", "application/json")],
+            response: r#"{"error":{"code":-32600},"id":null}"#,
+            calls: &[("a", "ERROR"), ("b", "ERROR")],
+            ..PLAIN
+        },
+        Row {
+            name: "the same answer twice counts once",
+            response_headers: EVENTS,
+            response: "data: {\"id\":1,\"result\":{}}\n\ndata: {\"id\":1,\"result\":{}}\n\n",
+            ..PLAIN
+        },
+        Row { name: "52: an event stream without an answer", response_headers: EVENTS, response: ": nothing\n\n", calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "55: a legacy client leaves", response_headers: EVENTS, response: "", end: StreamEnd::Aborted, calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "56: a modern client leaves", request_headers: MODERN, response_headers: EVENTS, response: "", end: StreamEnd::Aborted, calls: &[("echo", "CANCELLED")], ..PLAIN },
+        Row { name: "a modern client leaves before any response", request_headers: MODERN, response_headers: &[], response: "", end: StreamEnd::Aborted, calls: &[("echo", "CANCELLED")], ..PLAIN },
+        Row { name: "57: reset behind a complete answer", response_headers: EVENTS, response: "data: {\"id\":1,\"result\":{}}\n\n", end: StreamEnd::Aborted, ..PLAIN },
+        Row { name: "58: the end cuts the event off", response_headers: EVENTS, response: "data: {\"id\":1,\"result\":{}}\n", calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "a JSON answer cut in the middle", response: r#"{"id":1,"result":{"#, end: StreamEnd::Aborted, calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "69: an event type that clients pass over", response_headers: EVENTS, response: "event: result\ndata: {\"id\":1,\"result\":{}}\n\n", calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "103: input required", response: r#"{"id":1,"result":{"resultType":"input_required"}}"#, calls: &[("echo", "HITL_REQUIRED")], ..PLAIN },
+        Row { name: "118: a task of 2025-11-25", response: r#"{"id":1,"result":{"task":{"taskId":"t"}}}"#, calls: &[("echo", "PENDING")], ..PLAIN },
+        Row { name: "126: a task of 2026-07-28", response: r#"{"id":1,"result":{"resultType":"task","taskId":"t"}}"#, calls: &[("echo", "PENDING")], ..PLAIN },
+        Row { name: "110: an unknown resultType", response: r#"{"id":1,"result":{"resultType":"new"}}"#, calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "a gzip answer is not guessed", response_headers: &[(":status", "200"), ("content-type", "application/json"), ("content-encoding", "gzip")], response: "\u{1f}\u{8b}", calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row { name: "JSON that does not say so", response_headers: &[(":status", "200")], ..PLAIN },
+        Row { name: "a tool without a name", request: r#"{"id":1,"method":"tools/call"}"#, calls: &[("__unnamed__", "SUCCESS")], ..PLAIN },
+        Row { name: "87: no JSON at all", request: "hello", calls: &[], ..PLAIN },
+        Row { name: "an empty body", request: "", response: "", calls: &[], ..PLAIN },
+        Row { name: "a request cut in the middle is no call", request: r#"{"id":1,"method":"tools/call""#, end: StreamEnd::Aborted, calls: &[], ..PLAIN },
+    ];
+    for row in &rows {
+        check(row);
+    }
+}
+
+#[test]
+fn what_matches_no_product_is_not_followed() {
+    for path in ["/", "/mcp/", "/mcpx", "/other?path=/mcp", ""] {
+        let request_headers = [(":method", "POST"), (":path", path)];
+        let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
+        let headers = headers(&request_headers);
+        assert!(Exchange::start(&config, Headers(&headers), Timestamp(0)).is_none(), "{path:?}");
+    }
+}
+
+#[test]
+fn durations_run_from_the_end_of_the_request_to_the_end_of_the_answer() {
+    let seen = play(&PLAIN, &[CALL.as_bytes()], &[RESULT.as_bytes()]).unwrap();
+    let [Fact::Call(call)] = seen.facts.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((call.started_at, call.ended_at), (Timestamp(1002), Timestamp(1010)));
+}
+
+#[test]
+fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
+    const ID: (&str, &str) = ("mcp-session-id", "secret");
+    const MODERN_REVISION: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
+    let rows: &[(&str, &[(&str, &str)], &str, Option<SessionEnd>)] = &[
+        ("DELETE", &[ID], "200", Some(SessionEnd::ClientDelete)),
+        ("DELETE", &[ID], "204", Some(SessionEnd::ClientDelete)),
+        ("DELETE", &[ID], "405", None),
+        ("DELETE", &[ID], "404", Some(SessionEnd::SessionGone)),
+        ("DELETE", &[], "200", None),
+        ("DELETE", &[ID, MODERN_REVISION], "200", None),
+        ("POST", &[ID], "404", Some(SessionEnd::SessionGone)),
+        ("POST", &[ID], "200", None),
+        ("GET", &[ID], "405", None),
+    ];
+    for &(method, extra, status, want) in rows {
+        let pairs = [&[(":method", method), (":path", "/mcp")], extra].concat();
+        let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
+        let request_headers = headers(&pairs);
+        let mut exchange = Exchange::start(&config, Headers(&request_headers), Timestamp(0)).unwrap();
+        exchange.request_end(Timestamp(0));
+        let _ = exchange.response_head(Headers(&headers(&[(":status", status)])));
+        let seen = exchange.end(StreamEnd::Complete, Timestamp(5));
+        let found = seen.facts.iter().find_map(|fact| match fact {
+            Fact::SessionEnd { reason, .. } => Some(*reason),
+            Fact::Call(_) | Fact::Running { .. } => None,
+        });
+        assert_eq!(found, want, "{method} {extra:?} answered {status}");
+        let shown = format!("{:?}", seen.facts);
+        assert!(!shown.contains("secret"), "a session id in clear: {shown}");
+    }
+}
+
+#[test]
+fn a_session_is_named_by_what_is_presented_and_by_whom() {
+    let key = |pairs: &[(&'static str, &'static str)]| {
+        let pairs = [POST, pairs].concat();
+        let row = Row { request_headers: Box::leak(pairs.into_boxed_slice()), ..PLAIN };
+        let seen = play(&row, &[CALL.as_bytes()], &[RESULT.as_bytes()]).unwrap();
+        match seen.facts.as_slice() {
+            [Fact::Call(call)] => call.session.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let customer = ("x-customer-id", "acme");
+    let base = key(&[customer, ("mcp-session-id", "s")]);
+    assert_eq!(base.identity.customer, "acme");
+    assert_eq!(base.identity.team, "blue");
+    assert_eq!(base.identity.agent, "anonymous");
+    assert_eq!(key(&[("mcp-session-id", "s"), customer, ("x-session-id", "other")]), base);
+    let others = [
+        key(&[customer, ("mcp-session-id", "t")]),
+        key(&[("x-customer-id", "globex"), ("mcp-session-id", "s")]),
+        key(&[customer, ("x-session-id", "s")]),
+        key(&[customer]),
+        key(&[customer, ("mcp-session-id", "s"), ("mcp-protocol-version", "2026-07-28")]),
+    ];
+    for other in &others {
+        assert_ne!(other.key, base.key, "{other:?}");
+    }
+    // Without a protocol session the activity window is the same for all calls of one identity.
+    assert_eq!(others[3], others[4]);
+}
+
+#[test]
+fn identities_and_names_of_any_bytes_are_bounded_text() {
+    let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
+    let mut dice = Dice(3);
+    for _ in 0..2000 {
+        let length = dice.below(600);
+        let value: Vec<u8> = (0..length).map(|_| dice.next().to_le_bytes()[0]).collect();
+        let headers = vec![
+            (":method".to_owned(), b"POST".to_vec()),
+            (":path".to_owned(), b"/mcp".to_vec()),
+            ("x-customer-id".to_owned(), value.clone()),
+            ("mcp-session-id".to_owned(), value),
+        ];
+        let mut exchange = Exchange::start(&config, Headers(&headers), Timestamp(0)).unwrap();
+        exchange.request_body(CALL.as_bytes(), Timestamp(0));
+        exchange.request_end(Timestamp(0));
+        let (session, _) = exchange.running().unwrap();
+        assert!(session.identity.customer.len() <= 256);
+        for fact in exchange.end(StreamEnd::Aborted, Timestamp(0)).facts {
+            assert_eq!(Fact::decode(&fact.encode()), Some(fact));
+        }
+    }
+}
+
+#[test]
+fn damaged_facts_are_refused_and_never_panic() {
+    let seen = play(&PLAIN, &[CALL.as_bytes()], &[RESULT.as_bytes()]).unwrap();
+    let whole = seen.facts[0].encode();
+    let mut dice = Dice(4);
+    for length in 0..whole.len() {
+        assert_eq!(Fact::decode(&whole[..length]), None, "cut at {length}");
+    }
+    for _ in 0..20_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=dice.below(4) {
+            let at = usize::try_from(dice.below(bytes.len() as u64)).unwrap();
+            bytes[at] = dice.next().to_le_bytes()[0];
+        }
+        let _ = Fact::decode(&bytes);
+    }
+    let other_version = [&[2], &whole[1..]].concat();
+    assert_eq!(Fact::decode(&other_version), None);
+}
+
+#[test]
+fn what_is_seen_is_counted() {
+    let count = |row: &Row, counter| {
+        let seen = play(row, &[row.request.as_bytes()], &[row.response.as_bytes()]).unwrap();
+        seen.counts.iter().filter(|&&seen| seen == counter).count()
+    };
+    assert_eq!(count(&PLAIN, Counter::Exchanges), 1);
+    assert_eq!(count(&PLAIN, Counter::Calls), 1);
+    assert_eq!(count(&PLAIN, Counter::RequestUnparsed), 0);
+    assert_eq!(count(&PLAIN, Counter::ResponseUnparsed), 0);
+    assert_eq!(count(&Row { request: "\u{1f}\u{8b}", ..PLAIN }, Counter::RequestUnparsed), 1);
+    assert_eq!(count(&Row { response: "<html>", ..PLAIN }, Counter::ResponseUnparsed), 1);
+    let twice = r#"[{"id":1,"result":{}},{"id":1,"result":{}}]"#;
+    assert_eq!(count(&Row { response: twice, ..PLAIN }, Counter::AnswerUnmatched), 1);
+    let other = r#"{"id":1,"method":"tools/list"}"#;
+    assert_eq!(count(&Row { request: other, ..PLAIN }, Counter::AnswerUnmatched), 0);
+    let calls: Vec<String> =
+        (0..1100).map(|id| format!(r#"{{"id":{id},"method":"tools/call"}}"#)).collect();
+    let many = format!("[{}]", calls.join(","));
+    let row = Row { request: Box::leak(many.into_boxed_str()), ..PLAIN };
+    assert_eq!(count(&row, Counter::Calls), 1100);
+    assert_eq!(count(&row, Counter::CallsOverLimit), 1100 - 1024);
+}
