@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use agent_meter::bench::{self, Bench, Scenario};
 use agent_meter::collector::{Collector, Ledger, Period};
 use agent_meter::demo::{self, Demo};
 use agent_meter::envoy::{Bootstrap, Endpoint};
@@ -43,6 +44,8 @@ enum Command {
     /// Check a plugin configuration or a module
     #[command(subcommand)]
     Check(CheckCommand),
+    /// Measure what the filter costs, beside no filter, an empty one, Envoy's own and Lua
+    Bench(BenchArgs),
     /// Bring spilled events from an Envoy log into a ledger or to a collector
     Recover(RecoverArgs),
 }
@@ -178,6 +181,22 @@ enum CheckCommand {
 }
 
 #[derive(Debug, Args)]
+struct BenchArgs {
+    /// Measured rounds
+    #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Calls to each listener in each round
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    requests: u32,
+    /// How the upstream answers: one JSON body, or an event stream
+    #[arg(long, default_value_t = Scenario::Json)]
+    scenario: Scenario,
+    /// Print only one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct RecoverArgs {
     /// Envoy's log
     #[arg(long, value_name = "FILE")]
@@ -208,6 +227,7 @@ impl Cli {
             Command::McpServer(args) => args.execute().await,
             Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Recover(args) => args.execute().await,
+            Command::Bench(args) => args.execute().await,
             Command::Check(CheckCommand::Config { file, wasm }) => {
                 check::config(&file, &wasm::find(wasm.as_deref())?).await?;
                 println!("OK {}", file.display());
@@ -314,6 +334,14 @@ impl InvoiceArgs {
             let texts: Vec<String> = found.iter().map(Invoice::to_string).collect();
             print(&texts.join("\n"))
         }
+    }
+}
+
+impl BenchArgs {
+    async fn execute(self) -> anyhow::Result<()> {
+        let wasm = wasm::find(None)?;
+        let Self { rounds, requests, scenario, json } = self;
+        bench::run(Bench { rounds, requests, scenario, json, wasm }).await
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It measures and runs; what is metered, and at what price, the filter decides.
 
+pub mod bench;
 pub mod check;
 pub mod collector;
 pub mod demo;

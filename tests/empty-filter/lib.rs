@@ -2,6 +2,8 @@
 //!
 //! It reads no header and no body, so that `agent-meter bench` can tell the price of the calls into Wasm alone.
 
+#![expect(missing_docs, reason = "the SDK's `main!` makes a public function without any")]
+
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 

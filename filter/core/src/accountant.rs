@@ -146,6 +146,8 @@ impl Accountant {
     /// has taken over: throw this accountant away.
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Result<Vec<Dispatch>, Conflict> {
         let held = self.lease.check(host, &self.prefix)?;
+        // Before new events come: they must not age with a batch that waits for them.
+        self.outbox.seal_due(&self.config.delivery, now);
         let is_all_read = self.fold_new(host, now);
         if is_all_read {
             self.close_due(host, now);
@@ -307,7 +309,9 @@ impl Accountant {
         if becomes_active {
             session.state = SessionState::Active;
             let session = session.clone();
-            let (_, product_type) = self.product(host, &session.session);
+            let (product, product_type) = self.product(host, &session.session);
+            let rules = product.as_ref().map_or(&self.default_rules, |product| &product.session);
+            self.sessions.reschedule(slot, rules);
             let state = SessionState::Active;
             self.make(
                 host,

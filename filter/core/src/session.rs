@@ -3,7 +3,8 @@
 //!
 //! To the next maintainer: a session has one entry in `due` and one in `recent`, which are *not* moved on each call:
 //! an entry that turns out to be early when it is looked at is put back at its true place. So a call costs no
-//! tree operation, and a tick costs what is due.
+//! tree operation, and a tick costs what is due. An entry may be early, never late: a session that wakes up is due
+//! sooner than while it was idle, so its entry is moved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -244,6 +245,14 @@ impl SessionTable {
         let found = self.slots.get_mut(&slot)?;
         self.dirty.insert(slot);
         Some(&mut found.session)
+    }
+
+    /// Moves the session's entry to where it is due now.
+    pub fn reschedule(&mut self, slot: u32, rules: &SessionRules) {
+        let Some(found) = self.slots.get_mut(&slot) else { return };
+        self.due.remove(&(found.due_entry, slot));
+        found.due_entry = found.session.due_at(rules);
+        self.due.insert((found.due_entry, slot));
     }
 
     /// Adds a session in the first free slot.

@@ -126,7 +126,8 @@ impl Envoy {
     /// Where each listener listens, by its name.
     pub async fn listeners(&self) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
         let statuses = listeners(&self.http, self.admin).await?;
-        let statuses = statuses["listener_statuses"].as_array().context("/listeners has no list")?;
+        let statuses =
+            statuses["listener_statuses"].as_array().context("/listeners has no list")?;
         let named = statuses.iter().map(|status| {
             let name = status["name"].as_str().context("/listeners names no listener")?;
             Ok((name.to_owned(), local_address(status)?))
@@ -261,7 +262,8 @@ async fn addresses(
     let ready = http.get(format!("http://{admin}/ready")).send().await?;
     ensure!(ready.status().is_success(), "/ready says {}", ready.text().await?.trim());
     let listeners = listeners(http, admin).await?;
-    let first = listeners.pointer("/listener_statuses/0").context("/listeners names no listener")?;
+    let first =
+        listeners.pointer("/listener_statuses/0").context("/listeners names no listener")?;
     Ok((local_address(first)?, admin))
 }
 

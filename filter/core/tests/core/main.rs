@@ -1,9 +1,11 @@
 //! The core's tests, one binary: they run natively and, by `make test-wasm`, on wasm32 in node.
 
+mod accountant;
 mod config;
 #[path = "../dice.rs"]
 mod dice;
 mod exchange;
+mod host;
 mod scanner;
 mod sse;
 mod support;

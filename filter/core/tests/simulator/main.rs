@@ -4,6 +4,8 @@
 //! `SIMULATOR_SEED=n` runs one schedule, `SIMULATOR_SCHEDULES=n` that many from `SIMULATOR_FIRST` on.
 //! A seed that fails becomes a row of `SEEDS_THAT_FAILED`.
 
+#![cfg(not(target_arch = "wasm32"))]
+
 #[path = "../dice.rs"]
 mod dice;
 mod schedule;

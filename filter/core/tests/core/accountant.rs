@@ -1,0 +1,334 @@
+//! Sessions, events and delivery, one VM at a time and without faults.
+
+use agent_meter_core::counter::{Counter, Gauge};
+use agent_meter_core::outbox::Reply;
+use agent_meter_core::units::Millis;
+use serde_json::{Value, json};
+
+use crate::host::{Envoy, events, taken};
+use crate::support::test;
+
+const CONFIG: &str = r#"{
+    "emitter": "edge-1",
+    "products": [{
+        "id": "crm", "type": "MCP_SERVER", "match": {"path": "/mcp"},
+        "identity": {"customer": {"trusted_header": "x-customer-id"}},
+        "pricing": {"tools": [{"tool": "lookup", "price": "0.001", "cost_tier": "lookup"}]}
+    }]
+}"#;
+
+fn types(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["data"]["event_type"].as_str().unwrap()).collect()
+}
+
+fn kinds(events: &[Value], kind: &str) -> Vec<Value> {
+    let is_kind = |event: &&Value| event["data"]["event_type"] == kind;
+    events.iter().filter(is_kind).map(|event| event["data"].clone()).collect()
+}
+
+#[test]
+fn a_session_goes_through_its_states_and_ends_with_its_totals() {
+    let mut envoy = Envoy::new(CONFIG);
+    envoy.call("s", "lookup", "{}");
+    assert_eq!(types(&envoy.deliver(2000)), ["session_created", "tool_invocation"]);
+    envoy.call("s", "lookup", "{}");
+    envoy.call("s", "lookup", r#"{"isError":true}"#);
+    assert_eq!(types(&envoy.deliver(2000)), ["session_active", "tool_invocation", "tool_invocation"]);
+    assert_eq!(types(&envoy.deliver(60_000)), ["session_idle"]);
+    envoy.call("s", "write", "{}");
+    assert_eq!(types(&envoy.deliver(2000)), ["session_active", "tool_invocation"]);
+    assert_eq!(types(&envoy.deliver(62_000)), ["session_idle"]);
+    assert_eq!(types(&envoy.deliver(3_500_000)), Vec::<&str>::new());
+    let closed = envoy.deliver(60_000);
+    assert_eq!(types(&closed), ["session_closed"]);
+    let data = &closed[0]["data"];
+    let want = json!({
+        "session_state": "CLOSED", "close_reason": "session_timeout", "total_tool_calls": 4,
+        "billable_tool_calls": 3, "calls_by_status": {"SUCCESS": 3, "ERROR": 1},
+        "calls_by_tool": [
+            {"tool_name": "lookup", "calls": 3, "billable_calls": 2, "revenue": "0.002", "provider_cost": "0"},
+            {"tool_name": "write", "calls": 1, "billable_calls": 1, "revenue": "0", "provider_cost": "0"},
+        ],
+        "total_tokens": {"input": 0, "output": 0, "reasoning": 0, "cache_read": 0, "cache_write": 0},
+        "active_duration_ms": 20, "total_provider_cost": "0", "total_revenue": "0.002", "currency": "USD",
+    });
+    for (name, value) in want.as_object().unwrap() {
+        assert_eq!(&data[name], value, "{name}");
+    }
+    assert_eq!(envoy.host.gauges[&Gauge::SessionsLive], 0);
+    // The same session id afterwards is another span, with another id and the same key.
+    envoy.call("s", "lookup", "{}");
+    let created = &kinds(&envoy.deliver(2000), "session_created")[0];
+    assert_ne!(created["session_id"], data["session_id"]);
+    assert_eq!(created["session_key"], data["session_key"]);
+}
+
+#[test]
+fn events_are_written_as_documented() {
+    let mut envoy = Envoy::new(CONFIG);
+    envoy.call("s", "lookup", "{}");
+    envoy.delete("s");
+    let mut made = envoy.deliver(2000);
+    let source = made[0]["source"].as_str().unwrap().to_owned();
+    assert!(source.starts_with("urn:agent-meter:edge-1:"), "{source}");
+    for (at, event) in made.iter_mut().enumerate() {
+        assert_eq!(event["source"], source.as_str());
+        assert_eq!(event["id"], format!("{:020}", at + 1));
+        event["source"] = json!("urn:agent-meter:edge-1:0123456789abcdef");
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let text = serde_json::to_string_pretty(&made).unwrap() + "\n";
+        std::fs::write("tests/core/golden/session.json", text).unwrap();
+    }
+    let golden = include_str!("golden/session.json");
+    let want: Vec<Value> = serde_json::from_str(golden).unwrap();
+    assert_eq!(made, want, "UPDATE_GOLDEN=1 writes it anew");
+    // The reference shows these events.
+    let doc = include_str!("../../../EVENTS.md");
+    let shown = doc.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Value>>(shown).unwrap(), want);
+}
+
+#[test]
+fn a_delete_closes_the_session_after_its_last_calls() {
+    let mut envoy = Envoy::new(CONFIG);
+    envoy.call("s", "lookup", "{}");
+    envoy.call("other", "lookup", "{}");
+    envoy.delete("s");
+    envoy.delete("unknown");
+    let made = envoy.deliver(2000);
+    let closed = kinds(&made, "session_closed");
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0]["close_reason"], "client_delete");
+    assert_eq!(closed[0]["total_tool_calls"], 1);
+}
+
+#[test]
+fn a_long_call_keeps_its_session_from_being_idle() {
+    let mut envoy = Envoy::new(CONFIG);
+    let stream = envoy.start("s", "lookup");
+    let made = envoy.deliver(600_000);
+    assert_eq!(types(&made), ["session_created"]);
+    envoy.finish(stream, "{}");
+    assert_eq!(types(&envoy.deliver(2000)), ["tool_invocation"]);
+    assert_eq!(types(&envoy.deliver(60_000)), ["session_idle"]);
+}
+
+#[test]
+fn a_full_table_closes_the_least_recently_active() {
+    let config = CONFIG.replacen('{', r#"{"sessions_max": 3,"#, 1);
+    let mut envoy = Envoy::new(&config);
+    for session in ["a", "b", "c"] {
+        envoy.call(session, "lookup", "{}");
+    }
+    envoy.deliver(250);
+    envoy.call("a", "lookup", "{}");
+    envoy.deliver(250);
+    envoy.call("d", "lookup", "{}");
+    let made = envoy.deliver(2000);
+    let closed = kinds(&made, "session_closed");
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0]["close_reason"], "table_full");
+    assert_eq!(closed[0]["total_tool_calls"], 1);
+    envoy.call("a", "lookup", "{}");
+    envoy.call("b", "lookup", "{}");
+    let made = envoy.deliver(2000);
+    // b had been closed, so it is created again; c makes room for it.
+    assert_eq!(kinds(&made, "session_created").len(), 1);
+    assert_eq!(envoy.host.gauges[&Gauge::SessionsLive], 3);
+}
+
+#[test]
+fn a_tick_costs_what_is_due_not_what_is_alive() {
+    let config = CONFIG.replacen('{', r#"{"sessions_max": 100000,"#, 1);
+    let mut envoy = Envoy::new(&config);
+    let cost_of_quiet_tick = |envoy: &mut Envoy| {
+        let before = envoy.host.calls;
+        envoy.tick(250);
+        envoy.host.calls - before
+    };
+    envoy.call("first", "lookup", "{}");
+    envoy.deliver(2000);
+    let with_one = cost_of_quiet_tick(&mut envoy);
+    for session in 0..5000 {
+        envoy.call(&format!("s{session}"), "lookup", "{}");
+    }
+    envoy.deliver(5000);
+    assert_eq!(envoy.host.gauges[&Gauge::SessionsLive], 5001);
+    assert_eq!(cost_of_quiet_tick(&mut envoy), with_one);
+}
+
+#[test]
+fn many_tools_are_added_up_under_one_name() {
+    let mut envoy = Envoy::new(CONFIG);
+    for tool in 0..100 {
+        envoy.call("s", &format!("tool-{tool}"), "{}");
+    }
+    envoy.delete("s");
+    let made = envoy.deliver(3000);
+    let closed = &kinds(&made, "session_closed")[0];
+    let tools = closed["calls_by_tool"].as_array().unwrap();
+    assert_eq!(tools.len(), 65);
+    assert_eq!(tools[0]["tool_name"], "__other__");
+    assert_eq!(tools[0]["calls"], 36);
+    assert_eq!(closed["total_tool_calls"], 100);
+    assert_eq!(envoy.host.counters[&Counter::ToolsOverLimit], 36);
+    assert_eq!(kinds(&made, "tool_invocation").len(), 100);
+}
+
+#[test]
+fn batches_go_when_they_are_full_or_a_second_old() {
+    let mut envoy = Envoy::new(CONFIG);
+    envoy.call("s", "lookup", "{}");
+    assert!(envoy.tick(250).is_empty());
+    assert!(envoy.tick(250).is_empty());
+    assert!(envoy.tick(250).is_empty());
+    assert!(envoy.tick(250).is_empty());
+    let sent = envoy.tick(250);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(events(&sent[0]).len(), 2);
+    for _ in 0..250 {
+        envoy.call("s", "lookup", "{}");
+    }
+    let sent = envoy.tick(250);
+    assert_eq!(sent.iter().map(|batch| events(batch).len()).collect::<Vec<_>>(), [100, 100]);
+}
+
+#[test]
+fn failures_pause_everything_and_retries_send_the_same_bytes() {
+    let mut envoy = Envoy::new(CONFIG);
+    for _ in 0..500 {
+        envoy.call("s", "lookup", "{}");
+    }
+    let sent = envoy.tick(250);
+    assert_eq!(sent.len(), 5);
+    for batch in &sent {
+        assert!(envoy.reply(batch, Reply::Failed { retry_after: None }).is_empty());
+    }
+    assert!(envoy.tick(500).is_empty());
+    // One batch probes; the pause has doubled with each failure.
+    let mut waited_ms = 500;
+    let again = loop {
+        let again = envoy.tick(250);
+        waited_ms += 250;
+        if !again.is_empty() {
+            break again;
+        }
+    };
+    assert!((12_000..=16_500).contains(&waited_ms), "{waited_ms} ms");
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].body, sent[0].body);
+    let retry_after = Reply::parse(429, Some(b"7"), b"");
+    assert_eq!(retry_after, Reply::Failed { retry_after: Some(Millis(7000)) });
+    envoy.reply(&again[0], retry_after);
+    assert!(envoy.tick(6900).is_empty());
+    let again = envoy.tick(200);
+    assert_eq!(again.len(), 1);
+    let rest = envoy.reply(&again[0], taken());
+    assert_eq!(rest.len(), 5, "once one is taken, the others follow");
+    assert_eq!(envoy.host.gauges[&Gauge::EventsMade], 502);
+}
+
+#[test]
+fn a_poison_event_is_set_aside_and_the_rest_goes_on() {
+    // By a collector that names it, and by one that refuses whole batches.
+    for names_it in [true, false] {
+        let mut envoy = Envoy::new(CONFIG);
+        for tool in 0..20 {
+            envoy.call("s", &format!("tool-{tool}"), "{}");
+        }
+        let mut waiting = Vec::new();
+        for _ in 0..5 {
+            waiting.extend(envoy.tick(250));
+        }
+        let (mut stored, mut requests) = (Vec::new(), 0);
+        while let Some(batch) = waiting.pop() {
+            requests += 1;
+            let events = events(&batch);
+            let is_poison = |event: &Value| event["data"]["tool_name"] == "tool-13";
+            let poison = events.iter().find(|event| is_poison(event));
+            let reply = match poison {
+                Some(poison) if names_it => {
+                    let body = json!({"accepted": 1, "rejected": [{"id": poison["id"], "reason": "no"}]});
+                    stored.extend(events.iter().filter(|event| !is_poison(event)).cloned());
+                    Reply::parse(200, None, body.to_string().as_bytes())
+                }
+                Some(_) => Reply::parse(400, None, b"bad batch"),
+                None => {
+                    stored.extend(events);
+                    Reply::parse(204, None, b"")
+                }
+            };
+            waiting.extend(envoy.reply(&batch, reply));
+        }
+        assert_eq!(stored.len(), 21, "names it: {names_it}");
+        assert!(requests <= 11, "{requests}");
+        assert_eq!(envoy.host.spilled.len(), 1);
+        assert_eq!(envoy.host.spilled[0].0, "refused");
+        assert_eq!(envoy.host.spilled[0].1["data"]["tool_name"], "tool-13");
+        envoy.tick(250);
+        let gauges = &envoy.host.gauges;
+        assert_eq!((gauges[&Gauge::EventsAcked], gauges[&Gauge::EventsSpilled]), (21, 1));
+        assert_eq!(gauges[&Gauge::OutboxEvents], 0);
+    }
+}
+
+#[test]
+fn what_is_too_old_or_too_much_is_written_to_the_log() {
+    let mut envoy = Envoy::new(CONFIG);
+    envoy.call("s", "lookup", "{}");
+    envoy.deliver(0);
+    envoy.tick(13 * 3_600_000);
+    assert_eq!(envoy.host.spilled.len(), 2);
+    assert!(envoy.host.spilled.iter().all(|(reason, _)| reason == "retry_horizon"));
+
+    let config = CONFIG.replacen('{', r#"{"delivery": {"batch_events_max": 1},"#, 1);
+    let mut envoy = Envoy::new(&config);
+    for _ in 0..300 {
+        envoy.call("s", "lookup", "{}");
+    }
+    let sent = envoy.tick(250);
+    // 302 events, of which 256 batches of one fit.
+    assert_eq!(envoy.host.spilled.len(), 302 - 256);
+    assert!(envoy.host.spilled.iter().all(|(reason, _)| reason == "outbox_full"));
+    assert_eq!(envoy.host.spilled[0].1["id"], format!("{:020}", 1));
+    assert_eq!(envoy.take(sent).len(), 256);
+}
+
+#[test]
+fn a_full_journal_spills_facts_by_name_and_never_blocks() {
+    let mut envoy = Envoy::new(CONFIG);
+    let calls = 12_000;
+    for call in 0..calls {
+        envoy.call("s", &format!("{call:0>100}"), "{}");
+    }
+    let spilled = envoy.host.counters[&Counter::FactsSpilled];
+    assert!(spilled > 0);
+    assert_eq!(envoy.host.spilled.len() as u64, spilled);
+    assert_eq!(envoy.host.spilled[0].0, "journal_full");
+    let made = envoy.deliver(60_000);
+    assert_eq!(kinds(&made, "tool_invocation").len() as u64 + spilled, calls);
+}
+
+#[test]
+fn when_envoy_stops_everything_is_in_the_log() {
+    let mut envoy = Envoy::new(CONFIG);
+    envoy.call("a", "lookup", "{}");
+    envoy.deliver(2000);
+    envoy.call("a", "lookup", "{}");
+    let open = envoy.start("b", "lookup");
+    let now = envoy.now;
+    envoy.worker.stop(&mut envoy.host, now);
+    assert_eq!(envoy.host.spilled, []);
+    envoy.main.stop(&mut envoy.host, now);
+    let left: Vec<Value> = envoy.host.spilled.iter().map(|(_, event)| event.clone()).collect();
+    assert_eq!(
+        types(&left),
+        ["session_active", "tool_invocation", "session_created", "tool_invocation", "session_closed", "session_closed"],
+    );
+    assert!(envoy.host.spilled.iter().all(|(reason, _)| reason == "shutdown"));
+    assert_eq!(kinds(&left, "tool_invocation")[1]["execution_status"], "UNKNOWN");
+    assert!(kinds(&left, "session_closed").iter().all(|data| data["close_reason"] == "shutdown"));
+    let _ = open;
+}

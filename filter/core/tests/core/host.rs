@@ -1,0 +1,164 @@
+//! A host without faults, for tests of one VM at a time. The simulator has one with faults.
+
+use std::collections::BTreeMap;
+
+use agent_meter_core::config::Config;
+use agent_meter_core::counter::{Counter, Gauge};
+use agent_meter_core::exchange::{Headers, StreamEnd};
+use agent_meter_core::host::{Conflict, Expect, Host};
+use agent_meter_core::meter::{Meter, Place};
+use agent_meter_core::outbox::{Dispatch, Reply};
+use agent_meter_core::units::Timestamp;
+use serde_json::Value;
+
+/// Shared data, log and stats of one Envoy process.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) data: BTreeMap<String, (Vec<u8>, u32)>,
+    pub(crate) calls: u64,
+    pub(crate) spilled: Vec<(String, Value)>,
+    pub(crate) counters: BTreeMap<Counter, u64>,
+    pub(crate) gauges: BTreeMap<Gauge, u64>,
+}
+
+impl Host for Memory {
+    fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)> {
+        self.calls += 1;
+        self.data.get(key).cloned()
+    }
+
+    fn set(&mut self, key: &str, value: &[u8], expect: Expect) -> Result<(), Conflict> {
+        self.calls += 1;
+        let found = self.data.get(key).map(|(_, version)| *version);
+        match (found, expect) {
+            (Some(_), Expect::Absent) => return Err(Conflict),
+            (Some(version), Expect::Version(expected)) if version != expected => return Err(Conflict),
+            _ => {}
+        }
+        let version = u32::try_from(self.calls).unwrap();
+        self.data.insert(key.to_owned(), (value.to_vec(), version));
+        Ok(())
+    }
+
+    fn spill(&mut self, reason: &str, _kind: &str, body: &str) {
+        self.spilled.push((reason.to_owned(), serde_json::from_str(body).unwrap()));
+    }
+
+    fn count(&mut self, counter: Counter, by: u64) {
+        *self.counters.entry(counter).or_default() += by;
+    }
+
+    fn gauge(&mut self, gauge: Gauge, value: u64) {
+        self.gauges.insert(gauge, value);
+    }
+}
+
+/// An Envoy with an accountant on its main thread and one worker, driven by hand.
+pub(crate) struct Envoy {
+    pub(crate) host: Memory,
+    pub(crate) main: Meter,
+    pub(crate) worker: Meter,
+    pub(crate) now: Timestamp,
+    next_stream: u32,
+}
+
+pub(crate) fn meter(host: &mut Memory, config: &str) -> Meter {
+    let place = Place { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1 };
+    Meter::new(host, Config::from_bytes(config.as_bytes()).unwrap(), config.as_bytes(), place)
+}
+
+impl Envoy {
+    pub(crate) fn new(config: &str) -> Self {
+        let mut host = Memory::default();
+        let main = meter(&mut host, config);
+        let worker = meter(&mut host, config);
+        let now = Timestamp(1_763_890_200_000);
+        let mut envoy = Self { host, main, worker, now, next_stream: 1 };
+        // A VM that has served a stream leaves the lease to the one on the main thread.
+        let headers = [(":path".to_owned(), b"/elsewhere".to_vec())];
+        assert!(!envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers), now));
+        assert!(envoy.tick(0).is_empty());
+        assert!(envoy.main.is_accountant());
+        envoy
+    }
+
+    /// Lets milliseconds pass, then ticks the worker and the accountant.
+    pub(crate) fn tick(&mut self, after_ms: u64) -> Vec<Dispatch> {
+        self.now.0 += after_ms;
+        assert!(self.worker.tick(&mut self.host, self.now).is_empty());
+        self.main.tick(&mut self.host, self.now)
+    }
+
+    /// One call of 5 ms in `session`.
+    pub(crate) fn call(&mut self, session: &str, tool: &str, result: &str) {
+        let stream = self.start(session, tool);
+        self.finish(stream, result);
+    }
+
+    /// A call whose request has gone up.
+    pub(crate) fn start(&mut self, session: &str, tool: &str) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        let headers = [(":method", "POST"), (":path", "/mcp"), ("mcp-session-id", session), ("x-customer-id", "acme")]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        let body = format!(r#"{{"id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
+        assert!(self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now));
+        self.worker.request_body(stream, body.as_bytes(), true, self.now);
+        stream
+    }
+
+    /// The answer to a call, 5 ms later.
+    pub(crate) fn finish(&mut self, stream: u32, result: &str) {
+        self.now.0 += 5;
+        let headers = [(":status".to_owned(), b"200".to_vec())];
+        assert!(self.worker.response_head(stream, Headers(&headers)));
+        let body = format!(r#"{{"id":1,"result":{result}}}"#);
+        self.worker.response_body(&mut self.host, stream, body.as_bytes(), self.now);
+        self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);
+    }
+
+    /// A `DELETE` of a session that the server agreed to.
+    pub(crate) fn delete(&mut self, session: &str) {
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        let headers = [(":method", "DELETE"), (":path", "/mcp"), ("mcp-session-id", session), ("x-customer-id", "acme")]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        assert!(self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now));
+        self.worker.request_body(stream, &[], true, self.now);
+        let _ = self.worker.response_head(stream, Headers(&[(":status".to_owned(), b"200".to_vec())]));
+        self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);
+    }
+
+    pub(crate) fn reply(&mut self, dispatch: &Dispatch, reply: Reply) -> Vec<Dispatch> {
+        self.main.reply(&mut self.host, dispatch.part, reply, self.now)
+    }
+
+    /// The collector takes these batches, and those that follow upon them.
+    pub(crate) fn take(&mut self, mut waiting: Vec<Dispatch>) -> Vec<Value> {
+        let mut events = Vec::new();
+        while let Some(dispatch) = waiting.pop() {
+            events.extend(self::events(&dispatch));
+            waiting.extend(self.reply(&dispatch, taken()));
+        }
+        events
+    }
+
+    /// Ticks every 250 ms for a while, with a collector that takes everything; gives the events in order.
+    pub(crate) fn deliver(&mut self, during_ms: u64) -> Vec<Value> {
+        let mut events = Vec::new();
+        for _ in 0..=during_ms / 250 {
+            let waiting = self.tick(250);
+            events.extend(self.take(waiting));
+        }
+        events.sort_by_key(|event| event["id"].as_str().map(str::to_owned));
+        events
+    }
+}
+
+pub(crate) fn taken() -> Reply {
+    Reply::Taken { refused: Vec::new() }
+}
+
+pub(crate) fn events(dispatch: &Dispatch) -> Vec<Value> {
+    serde_json::from_slice(&dispatch.body).unwrap()
+}

@@ -1,0 +1,223 @@
+//! The compared listeners: `envoy/envoy.yaml` with one listener for each variant, which differ in one filter.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::messages::TOOL;
+use crate::envoy::Bootstrap;
+use crate::plugin;
+use crate::stack::ANY_PORT;
+
+const SCRIPT: &str = include_str!("extract.lua");
+const MANAGER: &str = "/filter_chains/0/filters/0/typed_config";
+const MCP_FILTER: &str = "envoy.filters.http.mcp";
+const LUA_FILTER: &str = "envoy.filters.http.lua";
+
+/// What stands between a listener and its router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// The reference of all differences.
+    NoFilter,
+    /// The same once more: what differs is noise.
+    NoFilterAgain,
+    EmptyWasm,
+    AgentMeter,
+    /// Envoy's own filter in C++; it reads requests only.
+    NativeMcp,
+    Lua,
+}
+
+impl Variant {
+    /// The reference first.
+    pub(super) const ALL: [Self; 6] = [
+        Self::NoFilter,
+        Self::NoFilterAgain,
+        Self::EmptyWasm,
+        Self::AgentMeter,
+        Self::NativeMcp,
+        Self::Lua,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::NoFilter => "no filter",
+            Self::NoFilterAgain => "no filter again",
+            Self::EmptyWasm => "empty Wasm filter",
+            Self::AgentMeter => "agent-meter",
+            Self::NativeMcp => "native mcp filter",
+            Self::Lua => "Lua filter",
+        }
+    }
+
+    /// The name of the listener that is not measured: it logs what the filter has found. `None` if there is none.
+    pub(super) fn proof(self) -> Option<String> {
+        match self {
+            Self::NativeMcp | Self::Lua => Some(format!("{}, logged", self.name())),
+            Self::NoFilter | Self::NoFilterAgain | Self::EmptyWasm | Self::AgentMeter => None,
+        }
+    }
+}
+
+/// What the listeners need.
+#[derive(Debug)]
+pub(super) struct Rig<'a> {
+    pub(super) upstream: SocketAddr,
+    pub(super) collector: SocketAddr,
+    pub(super) filter: &'a Path,
+    pub(super) empty_filter: &'a Path,
+    pub(super) dir: &'a Path,
+}
+
+impl Rig<'_> {
+    /// The bootstrap with all listeners on free ports.
+    pub(super) fn bootstrap(&self) -> anyhow::Result<Value> {
+        // The prices of the demo, delivered as by default.
+        let mut plugin = plugin::demo();
+        plugin
+            .as_object_mut()
+            .context("the demo's configuration is no mapping")?
+            .remove("delivery");
+        plugin::deliver_to_harness(&mut plugin)?;
+        let bootstrap = Bootstrap {
+            node_id: "agent-meter-bench".to_owned(),
+            listen: ANY_PORT,
+            admin: ANY_PORT,
+            upstream: self.upstream.into(),
+            collector: self.collector.into(),
+            wasm: Some(self.filter.to_owned()),
+            plugin,
+            settings: Vec::new(),
+        };
+        let mut root = bootstrap.render()?;
+        let template = root["static_resources"]["listeners"][0].take();
+        let mut listeners = Vec::new();
+        for variant in Variant::ALL {
+            listeners.push(self.listener(&template, variant, None)?);
+            if let Some(name) = variant.proof() {
+                listeners.push(self.listener(&template, variant, Some(&name))?);
+            }
+        }
+        root["static_resources"]["listeners"] = json!(listeners);
+        Ok(root)
+    }
+
+    fn listener(
+        &self,
+        template: &Value,
+        variant: Variant,
+        proof: Option<&str>,
+    ) -> anyhow::Result<Value> {
+        let mut listener = template.clone();
+        let name = proof.unwrap_or(variant.name());
+        listener["name"] = json!(name);
+        let manager = listener.pointer_mut(MANAGER).context("envoy/envoy.yaml has no manager")?;
+        manager["stat_prefix"] = json!(name);
+        let [wasm, router] = manager["http_filters"].as_array().map_or(&[][..], Vec::as_slice)
+        else {
+            anyhow::bail!("envoy/envoy.yaml: expected the filter and the router")
+        };
+        let filter = match variant {
+            Variant::NoFilter | Variant::NoFilterAgain => None,
+            Variant::EmptyWasm => Some(self.empty(wasm.clone())),
+            Variant::AgentMeter => Some(wasm.clone()),
+            Variant::NativeMcp => Some(extension(MCP_FILTER, "mcp.v3.Mcp", json!({}))),
+            Variant::Lua => {
+                let script = json!({ "default_source_code": { "inline_string": SCRIPT } });
+                Some(extension(LUA_FILTER, "lua.v3.Lua", script))
+            }
+        };
+        manager["http_filters"] = filter.into_iter().chain([router.clone()]).collect();
+        if proof.is_some() {
+            manager["access_log"] = json!([{
+                "name": "envoy.access_loggers.file",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                    "path": self.proof_file(),
+                    "log_format": { "json_format": {
+                        "mcp": format!("%DYNAMIC_METADATA({MCP_FILTER})%"),
+                        "lua": format!("%DYNAMIC_METADATA({LUA_FILTER})%"),
+                    } },
+                },
+            }]);
+        }
+        Ok(listener)
+    }
+
+    fn empty(&self, mut filter: Value) -> Value {
+        let config = &mut filter["typed_config"]["config"];
+        config["name"] = json!("empty");
+        config["vm_config"]["vm_id"] = json!("empty");
+        config["vm_config"]["code"]["local"] = json!({ "filename": self.empty_filter });
+        config.as_object_mut().map(|config| config.remove("configuration"));
+        filter
+    }
+
+    fn proof_file(&self) -> PathBuf {
+        self.dir.join("proof.log")
+    }
+
+    /// Checks that the compared filters found what they are measured for. Envoy has the file complete at its end only.
+    pub(super) fn check_proof(&self) -> anyhow::Result<()> {
+        let log =
+            std::fs::read_to_string(self.proof_file()).context("no log of the other filters")?;
+        let lines: Vec<Value> =
+            log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let has = |filter: &str, pointer: &str, expected: &Value| {
+            lines.iter().any(|line| line[filter].pointer(pointer) == Some(expected))
+        };
+        for (filter, pointer, expected) in [
+            ("mcp", "/method", json!("tools/call")),
+            ("mcp", "/params/name", json!(TOOL)),
+            ("lua", "/method", json!("tools/call")),
+            ("lua", "/tool", json!(TOOL)),
+            ("lua", "/is_error", json!(false)),
+        ] {
+            ensure!(
+                has(filter, pointer, &expected),
+                "the {filter} filter did not find {pointer}: {expected}: {log}"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn extension(name: &str, message: &str, mut config: Value) -> Value {
+    config["@type"] = json!(format!("type.googleapis.com/envoy.extensions.filters.http.{message}"));
+    json!({ "name": name, "typed_config": config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listeners_differ_in_name_and_filter_only() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (filter, empty_filter, dir) =
+            (Path::new("f.wasm"), Path::new("e.wasm"), Path::new("d"));
+        let rig = Rig { upstream: addr, collector: addr, filter, empty_filter, dir };
+        let root = rig.bootstrap().expect("renders");
+        let listeners = root["static_resources"]["listeners"].as_array().expect("a list");
+        assert_eq!(listeners.len(), Variant::ALL.len() + 2);
+        let bare = |listener: &Value| {
+            let mut listener = listener.clone();
+            listener["name"] = json!(null);
+            let manager = listener.pointer_mut(MANAGER).expect("a manager");
+            manager["stat_prefix"] = json!(null);
+            manager["http_filters"] = json!(null);
+            manager.as_object_mut().expect("a mapping").remove("access_log");
+            listener
+        };
+        for listener in listeners {
+            assert_eq!(bare(listener), bare(&listeners[0]), "{}", listener["name"]);
+        }
+        let text = root.to_string();
+        for part in ["f.wasm", "e.wasm", "mcp.v3.Mcp", "lua.v3.Lua", "d/proof.log"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        assert!(!text.contains("flush_interval"), "not the default delivery: {text}");
+    }
+}

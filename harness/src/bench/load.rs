@@ -1,0 +1,92 @@
+//! Keep-alive connections to one listener, each with one call at a time.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use reqwest::Client;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::task::JoinSet;
+
+use super::messages::{Scenario, call, id_of};
+
+/// Calls under way at once.
+pub(super) const CONNECTIONS: u32 = 4;
+
+/// The connections to one listener.
+#[derive(Debug)]
+pub(super) struct Load {
+    url: String,
+    connections: Vec<Client>,
+    answer_bytes: usize,
+    sent: u32,
+}
+
+impl Load {
+    pub(super) fn new(listener: SocketAddr, scenario: Scenario) -> anyhow::Result<Self> {
+        let connections = (0..CONNECTIONS).map(connection).collect::<anyhow::Result<_>>()?;
+        let id = call(0);
+        let chunks = scenario.answer(id_of(id.as_bytes()).context("a call without id")?);
+        let answer_bytes = chunks.iter().map(String::len).sum();
+        Ok(Self { url: format!("http://{listener}/mcp"), connections, answer_bytes, sent: 0 })
+    }
+
+    /// Calls sent to this listener so far, every one answered.
+    pub(super) fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// Sends calls and waits for their answers; returns the latencies in ascending order.
+    pub(super) async fn send(&mut self, requests: u32) -> anyhow::Result<Vec<Duration>> {
+        let mut tasks = JoinSet::new();
+        for (place, client) in (0..CONNECTIONS).zip(&self.connections) {
+            let first = self.sent.wrapping_add(place);
+            let calls = (place..requests).step_by(usize::try_from(CONNECTIONS)?);
+            let calls: Vec<String> = calls.map(|number| call(first.wrapping_add(number))).collect();
+            tasks.spawn(converse(client.clone(), self.url.clone(), calls, self.answer_bytes));
+        }
+        let mut latencies = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            latencies.extend(done??);
+        }
+        latencies.sort_unstable();
+        self.sent += requests;
+        Ok(latencies)
+    }
+}
+
+/// A client with one connection and one session.
+fn connection(number: u32) -> anyhow::Result<Client> {
+    let session = format!("bench-session-{number:022}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2025-11-25"),
+        ("mcp-session-id", &session),
+        ("x-customer-id", "acme"),
+        ("x-agent-id", "agent-1"),
+    ];
+    let headers = headers
+        .into_iter()
+        .map(|(name, value)| Ok((HeaderName::from_static(name), HeaderValue::from_str(value)?)));
+    let headers = headers.collect::<anyhow::Result<HeaderMap>>()?;
+    let client = Client::builder().no_proxy().pool_max_idle_per_host(1).default_headers(headers);
+    client.build().context("cannot make a client")
+}
+
+async fn converse(
+    client: Client,
+    url: String,
+    calls: Vec<String>,
+    answer_bytes: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    let mut latencies = Vec::with_capacity(calls.len());
+    for call in calls {
+        let start = Instant::now();
+        let answer = client.post(&url).body(call).send().await?.error_for_status()?;
+        let body = answer.bytes().await?;
+        latencies.push(start.elapsed());
+        ensure!(body.len() == answer_bytes, "an answer of {} bytes from {url}", body.len());
+    }
+    Ok(latencies)
+}

@@ -1,0 +1,237 @@
+//! `agent-meter bench`: what the filter costs, beside no filter, an empty one, Envoy's own and Lua.
+//!
+//! One Envoy with one listener for each variant; in each round every listener gets the same calls, in shuffled order,
+//! and the CPU time of the Envoy process is read before and after. What the numbers are worth is in the differences
+//! within a round: a noisy machine disturbs neighbours alike. agent-meter's slice ends when the collector has the
+//! events of every call, so its delivery is on its own account.
+
+mod cpu;
+mod listeners;
+mod load;
+mod messages;
+mod report;
+mod scanner;
+mod servers;
+mod stats;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use self::cpu::CpuTime;
+use self::listeners::{Rig, Variant};
+use self::load::Load;
+pub use self::messages::Scenario;
+use self::report::{ModuleSize, Report, Row, Slice};
+use self::servers::Told;
+use self::stats::{Random, percentile};
+use crate::envoy::{self, Envoy, Program};
+use crate::run::Signals;
+use crate::stack::WorkDir;
+use crate::wait;
+
+/// The order of the slices is the same in every run.
+const SEED: u64 = 0x6167_656e_7463_7075;
+const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
+/// Calls to each listener that only logs what its filter finds.
+const PROOF_CALLS: u32 = 4;
+
+/// How to measure.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// Measured rounds; one more goes before them, unmeasured.
+    pub rounds: u32,
+    /// Calls to each listener in each round.
+    pub requests: u32,
+    /// How the upstream answers.
+    pub scenario: Scenario,
+    /// Print one JSON object instead of the table.
+    pub json: bool,
+    /// The filter's module; the empty filter's lies beside it.
+    pub wasm: PathBuf,
+}
+
+/// Measures and prints; an error if a listener does not do what it is measured for.
+pub async fn run(bench: Bench) -> anyhow::Result<()> {
+    ensure!(bench.rounds > 0 && bench.requests > 0, "expected at least one round and one request");
+    let mut signals = Signals::new()?;
+    let report = tokio::select! {
+        () = signals.stop() => bail!("interrupted"),
+        report = measure(&bench) => report?,
+    };
+    if bench.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+async fn measure(bench: &Bench) -> anyhow::Result<Report> {
+    let empty_filter = bench.wasm.with_file_name("agent_meter_empty_filter.wasm");
+    ensure!(empty_filter.is_file(), "no empty filter {}; run make bench", empty_filter.display());
+    let program = envoy::find().await?;
+    // The process here would be Docker's client.
+    ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
+
+    let mut dir = WorkDir::create()?;
+    let upstream = servers::upstream(bench.scenario).await?;
+    let (collector, told) = servers::collector().await?;
+    let rig = Rig {
+        upstream: upstream.addr,
+        collector: collector.addr,
+        filter: &std::path::absolute(&bench.wasm)?,
+        empty_filter: &std::path::absolute(&empty_filter)?,
+        dir: dir.path(),
+    };
+    let config = dir.path().join("bootstrap.json");
+    std::fs::write(&config, format!("{:#}\n", rig.bootstrap()?))?;
+    let envoy = Envoy::start_from(&program, config, dir.path(), 1).await?;
+
+    let pid = envoy.pid().context("Envoy has ended")?;
+    let cores = match cpu::separate(pid).await {
+        Ok(cores) => cores,
+        Err(reason) => format!("not pinned to a core: {reason:#}"),
+    };
+    let addresses = envoy.listeners().await?;
+    prove(bench, &addresses).await?;
+    let mut rounds = Rounds { pid, told, loads: loads(bench, &addresses)? };
+    let slices = rounds.play(bench).await?;
+
+    let (calls_sent, tool_invocations) = (rounds.sent(Variant::AgentMeter), rounds.told.calls());
+    ensure!(
+        usize::try_from(calls_sent)? == tool_invocations,
+        "{tool_invocations} tool_invocation events for {calls_sent} calls"
+    );
+    let version = version(&envoy).await?;
+    envoy.stop().await?;
+    rig.check_proof()?;
+
+    let reference = &slices[0];
+    let rows = Variant::ALL.into_iter().zip(&slices);
+    let listeners = rows.map(|(variant, own)| Row::of(variant, own, reference)).collect();
+    let scanner = tokio::task::spawn_blocking(scanner::measure).await??;
+    let modules = vec![
+        ModuleSize { module: "agent-meter", bytes: size(&bench.wasm)? },
+        ModuleSize { module: "empty Wasm filter", bytes: size(&empty_filter)? },
+    ];
+    dir.done = true;
+    Ok(Report {
+        scenario: bench.scenario,
+        rounds: bench.rounds,
+        requests: bench.requests,
+        seed: SEED,
+        envoy: version,
+        cores,
+        optimised: !cfg!(debug_assertions),
+        listeners,
+        calls_sent,
+        tool_invocations,
+        scanner,
+        modules,
+    })
+}
+
+fn address(addresses: &BTreeMap<String, SocketAddr>, name: &str) -> anyhow::Result<SocketAddr> {
+    addresses.get(name).copied().with_context(|| format!("Envoy has no listener {name:?}"))
+}
+
+fn loads(bench: &Bench, addresses: &BTreeMap<String, SocketAddr>) -> anyhow::Result<Vec<Load>> {
+    let load = |variant: Variant| Load::new(address(addresses, variant.name())?, bench.scenario);
+    Variant::ALL.into_iter().map(load).collect()
+}
+
+/// Sends a few calls through the listeners that log what their filters find.
+async fn prove(bench: &Bench, addresses: &BTreeMap<String, SocketAddr>) -> anyhow::Result<()> {
+    for name in Variant::ALL.into_iter().filter_map(Variant::proof) {
+        Load::new(address(addresses, &name)?, bench.scenario)?.send(PROOF_CALLS).await?;
+    }
+    Ok(())
+}
+
+/// The rounds: loads in the order of [`Variant::ALL`].
+struct Rounds {
+    pid: u32,
+    told: Told,
+    loads: Vec<Load>,
+}
+
+impl Rounds {
+    fn sent(&self, variant: Variant) -> u32 {
+        let own = Variant::ALL.into_iter().zip(&self.loads).find(|(other, _)| *other == variant);
+        own.map_or(0, |(_, load)| load.sent())
+    }
+
+    /// The slices of every variant, in the order of the rounds.
+    async fn play(&mut self, bench: &Bench) -> anyhow::Result<Vec<Vec<Slice>>> {
+        let mut slices = vec![Vec::new(); Variant::ALL.len()];
+        let mut order: Vec<usize> = (0..slices.len()).collect();
+        let mut random = Random(SEED);
+        let progress = progress(bench);
+        for round in 0..=bench.rounds {
+            random.shuffle(&mut order);
+            for &place in &order {
+                progress.set_message(Variant::ALL[place].name());
+                let slice = self.slice(place, bench.requests).await;
+                let slice = slice.with_context(|| Variant::ALL[place].name())?;
+                // The first round warms up connections, compilers and caches.
+                if round > 0 {
+                    slices[place].push(slice);
+                }
+                progress.inc(1);
+            }
+        }
+        progress.finish_and_clear();
+        Ok(slices)
+    }
+
+    async fn slice(&mut self, place: usize, requests: u32) -> anyhow::Result<Slice> {
+        let load = &mut self.loads[place];
+        let before = CpuTime::of(self.pid)?;
+        let latencies = load.send(requests).await?;
+        if Variant::ALL[place] == Variant::AgentMeter {
+            let expected = usize::try_from(load.sent())?;
+            wait::until(DELIVERY_LIMIT, "every call has its event", async || {
+                let told = self.told.calls();
+                ensure!(told >= expected, "{told} events for {expected} calls");
+                Ok(())
+            })
+            .await?;
+        }
+        let used = CpuTime::of(self.pid)?.since(before);
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(requests);
+        let at = |percent| percentile(&latencies, percent).unwrap_or_default().as_secs_f64() * 1e6;
+        Ok(Slice {
+            cpu_us: each(used.total),
+            user_us: each(used.user),
+            p50_us: at(50),
+            p99_us: at(99),
+        })
+    }
+}
+
+/// Shown on a terminal only.
+fn progress(bench: &Bench) -> ProgressBar {
+    let slices = u64::from(bench.rounds + 1) * 6;
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} (eta {eta})");
+    ProgressBar::new(slices).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Envoy's version as it says itself, such as `1.40.0`.
+async fn version(envoy: &Envoy) -> anyhow::Result<String> {
+    let url = format!("http://{}/server_info", envoy.admin());
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let server_info: Value = client.get(url).send().await?.json().await?;
+    let version = server_info["version"].as_str().context("/server_info has no version")?;
+    Ok(version.split('/').nth(1).unwrap_or(version).to_owned())
+}
+
+fn size(module: &Path) -> anyhow::Result<u64> {
+    let metadata = std::fs::metadata(module);
+    Ok(metadata.with_context(|| format!("cannot read {}", module.display()))?.len())
+}

@@ -1,0 +1,110 @@
+//! The upstream that answers the calls, and the collector that counts the events it throws away.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, yield_now};
+
+use super::messages::{Scenario, TOOL, id_of};
+use crate::stack::ANY_PORT;
+
+/// A server of this process, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) addr: SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn start(router: Router) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(ANY_PORT).await.context("cannot listen")?;
+        let addr = listener.local_addr()?;
+        Ok(Self { addr, serving: tokio::spawn(axum::serve(listener, router).into_future()) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Answers every call on `/mcp`.
+pub(super) async fn upstream(scenario: Scenario) -> anyhow::Result<Server> {
+    Server::start(Router::new().route("/mcp", post(answer)).with_state(scenario)).await
+}
+
+async fn answer(State(scenario): State<Scenario>, call: Bytes) -> Response {
+    let Some(id) = id_of(&call) else { return StatusCode::BAD_REQUEST.into_response() };
+    let mut chunks = scenario.answer(id);
+    let body = match scenario {
+        Scenario::Json => Body::from(chunks.remove(0)),
+        Scenario::Sse => Body::from_stream(stream::unfold(chunks.into_iter(), async |mut rest| {
+            let chunk = rest.next()?;
+            // What is not ready at once goes into a write of its own, as from a server that works meanwhile.
+            yield_now().await;
+            Some((Ok::<_, Infallible>(chunk), rest))
+        })),
+    };
+    ([(header::CONTENT_TYPE, scenario.media_type())], body).into_response()
+}
+
+/// The calls that the events told of: different events of a successful call of the right tool.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told(Arc<Mutex<HashSet<String>>>);
+
+impl Told {
+    pub(super) fn calls(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// Takes every batch of events on `/v1/events`.
+pub(super) async fn collector() -> anyhow::Result<(Server, Told)> {
+    let told = Told::default();
+    let router = Router::new().route("/v1/events", post(take)).with_state(told.clone());
+    Ok((Server::start(router).await?, told))
+}
+
+#[derive(Deserialize)]
+struct Event {
+    id: String,
+    source: String,
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    event_type: String,
+    #[serde(default)]
+    tool_name: String,
+    #[serde(default)]
+    execution_status: String,
+}
+
+async fn take(State(told): State<Told>, batch: Bytes) -> StatusCode {
+    let Ok(events) = serde_json::from_slice::<Vec<Event>>(&batch) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    let mut told = told.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let good = |data: &Data| {
+        data.event_type == "tool_invocation"
+            && data.tool_name == TOOL
+            && data.execution_status == "SUCCESS"
+    };
+    let good = events.into_iter().filter(|event| good(&event.data));
+    told.extend(good.map(|event| format!("{} {}", event.source, event.id)));
+    StatusCode::OK
+}

@@ -1,0 +1,133 @@
+//! What the ledger says, read from the events alone, and the checks that hold for every ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_meter::collector::{EventsQuery, Ledger};
+use anyhow::{Context, ensure};
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+/// Calls by agent, tool and status.
+pub(crate) type Calls = BTreeMap<(String, String, String), u64>;
+
+/// The events of a ledger.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Books {
+    /// Sorted by source and sequence.
+    pub(crate) events: Vec<Value>,
+}
+
+impl Books {
+    /// Reads all events; it takes a while.
+    pub(crate) async fn read(ledger: &Ledger) -> anyhow::Result<Self> {
+        let ledger = ledger.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut events = Vec::new();
+            let mut query = EventsQuery::default();
+            loop {
+                let page = ledger.events(&query)?;
+                for event in &page.events {
+                    events.push(serde_json::from_str::<Value>(event.get())?);
+                }
+                let Some(next) = page.next else { break };
+                query.page.after = Some(next.parse()?);
+            }
+            events.sort_by_key(|event| (text(event, "/source"), text(event, "/sequence")));
+            Ok(Self { events })
+        })
+        .await?
+    }
+
+    /// The data of the events of this type.
+    pub(crate) fn of_type<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a Value> {
+        let data = self.events.iter().map(|event| &event["data"]);
+        data.filter(move |data| data["event_type"] == event_type)
+    }
+
+    /// The data of all calls.
+    pub(crate) fn tool_invocations(&self) -> impl Iterator<Item = &Value> {
+        self.of_type("tool_invocation")
+    }
+
+    /// The data of all final events.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = &Value> {
+        self.of_type("session_closed")
+    }
+
+    /// The data of the events of one agent, in the order of their sequence.
+    pub(crate) fn of_agent(&self, agent: &str) -> Vec<&Value> {
+        let data = self.events.iter().map(|event| &event["data"]);
+        data.filter(|data| data["agent_id"] == agent).collect()
+    }
+
+    /// The types of the events of one agent in order, without `session_` before a state.
+    pub(crate) fn story(&self, agent: &str) -> Vec<String> {
+        let types = self.of_agent(agent).into_iter().map(|data| text(data, "/event_type"));
+        types.map(|name| name.replace("session_", "").replace("tool_invocation", "call")).collect()
+    }
+
+    /// Every call.
+    pub(crate) fn calls(&self) -> Calls {
+        let mut calls = Calls::new();
+        for call in self.tool_invocations() {
+            let key = ["/agent_id", "/tool_name", "/execution_status"].map(|at| text(call, at));
+            *calls.entry(key.into()).or_default() += 1;
+        }
+        calls
+    }
+
+    /// What customers are charged, from the calls.
+    pub(crate) fn revenue(&self) -> anyhow::Result<Decimal> {
+        sum(self.tool_invocations(), "/price")
+    }
+
+    /// What customers are charged, from the final events.
+    pub(crate) fn closed_revenue(&self) -> anyhow::Result<Decimal> {
+        sum(self.closed(), "/total_revenue")
+    }
+
+    /// What holds for every ledger: no number is missing, no call has two events, no session closes twice, and the
+    /// final events agree with the calls.
+    pub(crate) async fn check(&self, ledger: &Ledger) -> anyhow::Result<()> {
+        let mut calls = BTreeSet::new();
+        for event in &self.events {
+            let call = (text(event, "/source"), text(event, "/data/call_id"));
+            ensure!(call.1.is_empty() || calls.insert(call), "a second event of a call: {event}");
+        }
+        let mut sessions = BTreeSet::new();
+        for closed in self.closed() {
+            let is_new = sessions.insert(text(closed, "/session_id"));
+            ensure!(is_new, "a session closed twice: {closed}");
+        }
+        let ledger = ledger.clone();
+        tokio::task::spawn_blocking(move || {
+            let gaps = ledger.gaps()?;
+            ensure!(gaps.missing == 0, "events are missing: {gaps:?}");
+            let reconciliation = ledger.reconcile()?;
+            let mismatches = &reconciliation.mismatches;
+            ensure!(mismatches.is_empty(), "sessions differ from their calls: {mismatches:?}");
+            Ok(())
+        })
+        .await?
+    }
+}
+
+/// The text at a pointer, or nothing.
+pub(crate) fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn sum<'a>(data: impl Iterator<Item = &'a Value>, pointer: &str) -> anyhow::Result<Decimal> {
+    data.map(|data| Decimal::from_str_exact(&text(data, pointer)).context(pointer.to_owned())).sum()
+}
+
+/// The first differences between what was done and what the books say.
+pub(crate) fn differences(done: &Calls, booked: &Calls) -> Vec<String> {
+    let keys: BTreeSet<_> = done.keys().chain(booked.keys()).collect();
+    let count = |calls: &Calls, key| calls.get(key).copied().unwrap_or_default();
+    let unequal = keys.into_iter().filter(|key| count(done, key) != count(booked, key));
+    let told = unequal.map(|key| {
+        format!("{key:?}: {} done, {} in the ledger", count(done, key), count(booked, key))
+    });
+    told.take(20).collect()
+}

@@ -1,0 +1,209 @@
+//! End-to-end tests: the built module in real Envoy, between a scripted client, a scripted upstream and the collector.
+//! One topic a file; what they share is here. See `tests/README.md`.
+
+mod books;
+mod client;
+mod config;
+mod crash;
+mod delivery;
+mod http1;
+mod load;
+mod module;
+mod sessions;
+mod traffic;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_meter::collector::Ledger;
+use agent_meter::stack::{Options, Stack};
+use agent_meter::{stack, wait};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::books::Books;
+use crate::upstream::Upstream;
+
+/// How long anything is waited for; only a failure takes that long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+const MODULE: &str = "wasm32-unknown-unknown/release/agent_meter_filter.wasm";
+/// Lines of Envoy's log that a failure shows.
+const LOG_LINES: usize = 60;
+
+/// The module as it is shipped.
+pub(crate) fn release_module() -> anyhow::Result<PathBuf> {
+    module_in("", "make build")
+}
+
+/// The module that panics on request.
+pub(crate) fn crash_module() -> anyhow::Result<PathBuf> {
+    module_in("crash-test", "make crash-build")
+}
+
+fn module_in(directory: &str, command: &str) -> anyhow::Result<PathBuf> {
+    // Tests lie in target/PROFILE/deps.
+    let executable = std::env::current_exe()?;
+    let target = executable.ancestors().nth(3).context("this test lies in no target directory")?;
+    let module = target.join(directory).join(MODULE);
+    ensure!(module.is_file(), "there is no {}: run `{command}`", module.display());
+    Ok(module)
+}
+
+/// A plugin configuration that delivers at once; `products` is a list of paths with session rules.
+pub(crate) fn plugin(products: &[(&str, Value)]) -> Value {
+    let products: Vec<Value> = products
+        .iter()
+        .map(|(path, session)| {
+            json!({
+                "id": path.trim_start_matches('/'),
+                "type": "MCP_SERVER",
+                "match": { "path": path },
+                "identity": {
+                    "customer": { "trusted_header": "x-customer-id" },
+                    "agent": { "trusted_header": "x-agent-id" },
+                },
+                "session": session,
+                "pricing": {
+                    "currency": "USD",
+                    "default": { "price": "0.001", "cost_tier": "standard" },
+                },
+            })
+        })
+        .collect();
+    json!({
+        "delivery": { "flush_interval": "100ms", "retry_initial": "100ms", "retry_max": "500ms" },
+        "products": products,
+    })
+}
+
+/// One product at `/mcp` whose sessions outlive the test.
+pub(crate) fn plain_plugin() -> Value {
+    plugin(&[("/mcp", json!({}))])
+}
+
+/// A stack around a scripted upstream. Dropped before [`Rig::finish`], as after a failure, it prints the end of
+/// Envoy's log.
+pub(crate) struct Rig {
+    stack: Option<Stack>,
+    pub(crate) upstream: Upstream,
+}
+
+impl Rig {
+    /// The shipped module, two workers, own collector.
+    pub(crate) async fn start(upstream: Upstream, plugin: Value) -> anyhow::Result<Self> {
+        Self::with(upstream, Options::new(plugin, Some(release_module()?))).await
+    }
+
+    /// Anything else than the upstream is as the options say.
+    pub(crate) async fn with(upstream: Upstream, options: Options) -> anyhow::Result<Self> {
+        let at = stack::Upstream::At(upstream.addr().into());
+        let stack = Stack::start(Options { upstream: at, ..options }).await?;
+        Ok(Self { stack: Some(stack), upstream })
+    }
+
+    pub(crate) fn stack(&self) -> anyhow::Result<&Stack> {
+        self.stack.as_ref().context("the stack was stopped")
+    }
+
+    pub(crate) fn stack_mut(&mut self) -> anyhow::Result<&mut Stack> {
+        self.stack.as_mut().context("the stack was stopped")
+    }
+
+    /// Where clients connect.
+    pub(crate) fn listen(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.stack()?.envoy()?.listen())
+    }
+
+    /// Envoy's log so far.
+    pub(crate) fn log(&self) -> anyhow::Result<String> {
+        let log = std::fs::read(self.stack()?.dir().join("envoy.log"))?;
+        Ok(String::from_utf8_lossy(&log).into_owned())
+    }
+
+    /// The filter's lines in Envoy's log that hold `part`.
+    pub(crate) fn log_lines(&self, part: &str) -> anyhow::Result<Vec<String>> {
+        let log = self.log()?;
+        let lines = log.lines().filter(|line| line.contains(part));
+        Ok(lines.map(ToOwned::to_owned).collect())
+    }
+
+    /// A metric of the filter.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let name = format!("wasmcustom.agent_meter.{name}");
+        let stats = self.stack()?.envoy()?.stats(&name).await?;
+        Ok(stats.get(&name).copied().unwrap_or_default())
+    }
+
+    /// The own collector's books, once everything that was made has arrived and they satisfy `condition`.
+    pub(crate) async fn settled(
+        &self,
+        what: &str,
+        condition: impl Fn(&Books) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Books> {
+        self.settled_in(&self.stack()?.ledger()?, what, condition).await
+    }
+
+    /// The same as [`Rig::settled`] with another ledger.
+    pub(crate) async fn settled_in(
+        &self,
+        ledger: &Ledger,
+        what: &str,
+        condition: impl Fn(&Books) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Books> {
+        wait::until(LIMIT, what, async || {
+            let (made, acked) = (self.metric("events_made").await?, self.metric("events_acked").await?);
+            let stored = ledger.count_events()?;
+            ensure!(made == acked, "{made} events made, {acked} acknowledged, {stored} stored");
+            let books = Books::read(ledger).await?;
+            condition(&books)?;
+            ensure!(
+                acked == u64::try_from(books.events.len())?,
+                "{acked} events acknowledged, {stored} stored"
+            );
+            Ok(books)
+        })
+        .await
+    }
+
+    /// Checks that no VM has died, and stops everything.
+    pub(crate) async fn finish(self) -> anyhow::Result<()> {
+        let dead = self.log_lines("agent-meter panicked")?;
+        ensure!(dead.is_empty(), "a VM died: {dead:?}");
+        self.finish_after_crashes().await
+    }
+
+    /// Stops everything; what Envoy still held goes to the collector, and nothing of it may be refused.
+    pub(crate) async fn finish_after_crashes(mut self) -> anyhow::Result<()> {
+        let stack = self.stack.take().context("the stack was stopped")?;
+        let recovered = stack.stop().await?;
+        ensure!(recovered.refused.is_empty() && recovered.unreadable.is_empty(), "{recovered:?}");
+        Ok(())
+    }
+}
+
+impl Rig {
+    /// Ends everything as it stands, and keeps nothing of it.
+    pub(crate) async fn discard(mut self) -> anyhow::Result<()> {
+        let mut stack = self.stack.take().context("the stack was stopped")?;
+        stack.kill_envoy().await?;
+        // The log is empty now as far as the harness sees.
+        std::fs::write(stack.dir().join("envoy.log"), "")?;
+        stack.stop().await?;
+        Ok(())
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if self.stack.is_some()
+            && let Ok(log) = self.log()
+        {
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+            eprintln!("the end of Envoy's log:\n  {tail}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The built module itself: what it asks of its host, and how large it is.
+
+use anyhow::ensure;
+
+use crate::release_module;
+
+/// Bytes of the module. Every Envoy VM compiles it and Istio pulls it into each sidecar, so growth is a decision:
+/// who raises this says what was bought with it.
+const MODULE_BYTES_MAX: u64 = 700 * 1024;
+
+#[test]
+fn the_module_imports_only_what_every_host_has_and_stays_small() -> anyhow::Result<()> {
+    let module = agent_meter::check::module(&release_module()?)?;
+    println!("{module}");
+    let size_bytes = module.size_bytes;
+    ensure!(
+        size_bytes < MODULE_BYTES_MAX,
+        "the module has {size_bytes} bytes; the budget is {MODULE_BYTES_MAX}"
+    );
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The test runner of wasm-bindgen as a member of this workspace, so that its version is pinned by the lock file and
+//! nothing has to be installed by hand.
+
+fn main() -> anyhow::Result<()> {
+    wasm_bindgen_cli::wasm_bindgen_test_runner::run_cli_with_args(std::env::args_os())
+}
