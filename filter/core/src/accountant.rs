@@ -144,7 +144,11 @@ impl Accountant {
 
     /// Folds what is new, makes what is due, commits, and gives the requests to send. `Err` means that another VM
     /// has taken over: throw this accountant away.
-    pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Result<Vec<Dispatch>, Conflict> {
+    pub fn tick(
+        &mut self,
+        host: &mut impl Host,
+        now: Timestamp,
+    ) -> Result<Vec<Dispatch>, Conflict> {
         let held = self.lease.check(host, &self.prefix)?;
         // Before new events come: they must not age with a batch that waits for them.
         self.outbox.seal_due(&self.config.delivery, now);
@@ -210,8 +214,7 @@ impl Accountant {
     /// Whether everything was read that had been written.
     fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
         let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
-        let ending =
-            if is_all_read { core::mem::take(&mut self.ending) } else { Vec::new() };
+        let ending = if is_all_read { core::mem::take(&mut self.ending) } else { Vec::new() };
         for entry in entries {
             self.fold(host, &entry, now);
         }
@@ -257,7 +260,13 @@ impl Accountant {
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
         let session = session.clone();
-        let event = Event::ToolInvocation { session: &session, product_type, call, call_id, charge: &charge };
+        let event = Event::ToolInvocation {
+            session: &session,
+            product_type,
+            call,
+            call_id,
+            charge: &charge,
+        };
         self.make(host, &event, call.ended_at, now);
     }
 

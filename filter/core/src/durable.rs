@@ -139,7 +139,7 @@ pub struct Lease {
     head: Head,
 }
 
-/// Proof that the lease was held a moment ago, with what a commit needs.
+/// Proof that the lease was held a moment ago, with what a commit needs; good for one commit.
 #[derive(Debug)]
 pub struct Held {
     version: u32,
@@ -161,6 +161,7 @@ impl Lease {
 
     /// Writes the slots, all of them or none. `Err` means that another VM has taken over: nothing of this was kept,
     /// or all of it was, and the state in memory must be thrown away.
+    #[expect(clippy::needless_pass_by_value, reason = "a proof is used up")]
     pub fn commit(
         &mut self,
         host: &mut impl Host,
@@ -210,11 +211,7 @@ impl Lease {
     }
 }
 
-fn apply(
-    host: &mut impl Host,
-    writes: &[(String, Vec<u8>)],
-    stamp: Stamp,
-) -> Result<(), Conflict> {
+fn apply(host: &mut impl Host, writes: &[(String, Vec<u8>)], stamp: Stamp) -> Result<(), Conflict> {
     for (key, value) in writes {
         let expect = match host.get(key) {
             None => Expect::Absent,

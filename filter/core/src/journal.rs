@@ -12,9 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Conflict, Expect, Host};
-use crate::limits::{
-    JOURNAL_ORPHAN_TICKS, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGES, JOURNALS_MAX,
-};
+use crate::limits::{JOURNAL_ORPHAN_TICKS, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGES, JOURNALS_MAX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
@@ -55,10 +53,7 @@ pub fn cursor_key(prefix: &str, index: u32) -> String {
     format!("{prefix}c{index}")
 }
 
-fn read<T: for<'a> Deserialize<'a>>(
-    host: &mut impl Host,
-    key: &str,
-) -> Option<(Option<T>, u32)> {
+fn read<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Option<(Option<T>, u32)> {
     host.get(key).map(|(bytes, version)| (postcard::from_bytes(&bytes).ok(), version))
 }
 
@@ -139,7 +134,8 @@ impl Writer {
         let is_free = |reader_page: u64| next.saturating_sub(reader_page) < JOURNAL_PAGES;
         if !is_free(self.reader_page) {
             let cursor = crate::durable::read_slot(host, &cursor_key(prefix, self.index));
-            if let Some(cursor) = cursor.and_then(|bytes| postcard::from_bytes::<Cursor>(&bytes).ok())
+            if let Some(cursor) =
+                cursor.and_then(|bytes| postcard::from_bytes::<Cursor>(&bytes).ok())
                 && cursor.generation == self.generation
             {
                 self.reader_page = cursor.page;
@@ -265,11 +261,8 @@ impl Journal {
                 self.silent_ticks = 0;
                 let free = Owner { is_free: true, ..owner };
                 // On a conflict the owner is alive after all.
-                let _ = host.set(
-                    &owner_key(prefix, index),
-                    &encoded(&free),
-                    Expect::Version(version),
-                );
+                let _ =
+                    host.set(&owner_key(prefix, index), &encoded(&free), Expect::Version(version));
             }
         }
         true

@@ -57,12 +57,7 @@ pub struct Meter {
 
 impl Meter {
     /// A VM that has read its configuration. `config_json` tells one configuration from the next.
-    pub fn new(
-        host: &mut impl Host,
-        config: Config,
-        config_json: &[u8],
-        place: Place,
-    ) -> Self {
+    pub fn new(host: &mut impl Host, config: Config, config_json: &[u8], place: Place) -> Self {
         let prefix = format!("{LAYOUT}.{}.", place.plugin);
         let generation = hash(&[config_json]).to_vec();
         let shortest_idle = config.products.iter().map(|p| p.session.idle_timeout.millis().0 / 2);

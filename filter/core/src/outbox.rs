@@ -203,7 +203,8 @@ impl Outbox {
         let due = self.batches.last_key_value().filter(|(_, batch)| {
             let waited = now.saturating_since(batch.opened_at);
             // A clock that was set back must not hold a batch for ever.
-            !batch.is_sealed && (waited >= delivery.flush_interval.millis() || now < batch.opened_at)
+            !batch.is_sealed
+                && (waited >= delivery.flush_interval.millis() || now < batch.opened_at)
         });
         if let Some((&number, _)) = due {
             self.seal(number);
@@ -231,7 +232,12 @@ impl Outbox {
     }
 
     /// The requests to send now.
-    pub fn dispatch(&mut self, delivery: &Delivery, timeout: Millis, now: Timestamp) -> Vec<Dispatch> {
+    pub fn dispatch(
+        &mut self,
+        delivery: &Delivery,
+        timeout: Millis,
+        now: Timestamp,
+    ) -> Vec<Dispatch> {
         self.give_up_silent(delivery, timeout, now);
         let is_paused = now < self.paused_until
             // A clock that was set back must not pause for ever.
@@ -248,14 +254,17 @@ impl Outbox {
             if count(requests.len()) >= room {
                 break;
             }
-            let Some(events) =
-                self.batches.get(&part.batch).and_then(|batch| batch.events.get(part.from..part.to))
+            let Some(events) = self
+                .batches
+                .get(&part.batch)
+                .and_then(|batch| batch.events.get(part.from..part.to))
             else {
                 continue;
             };
             if part.state == PartState::Waiting {
                 part.state = PartState::InFlight { since: now };
-                let body = cloudevents::batch(events.iter().flatten().map(|event| event.json.as_str()));
+                let body =
+                    cloudevents::batch(events.iter().flatten().map(|event| event.json.as_str()));
                 requests.push(Dispatch { part: number, body });
             }
         }
@@ -350,8 +359,12 @@ impl Outbox {
         if is_open {
             self.seal(batch);
         }
-        let parts: Vec<u64> =
-            self.parts.iter().filter(|(_, p)| p.batch == batch).map(|(&number, _)| number).collect();
+        let parts: Vec<u64> = self
+            .parts
+            .iter()
+            .filter(|(_, p)| p.batch == batch)
+            .map(|(&number, _)| number)
+            .collect();
         parts.into_iter().flat_map(|number| self.settle(number)).collect()
     }
 
@@ -377,7 +390,8 @@ impl Outbox {
         let spread = wait / 4;
         let mixed = (self.jitter_seed ^ salt ^ u64::from(self.failures).rotate_left(32))
             .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        Millis(wait.saturating_sub((mixed >> 33) % spread.saturating_add(1)))
+        let less = (mixed >> 33).checked_rem(spread.saturating_add(1)).unwrap_or(0);
+        Millis(wait.saturating_sub(less))
     }
 }
 

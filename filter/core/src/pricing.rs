@@ -92,10 +92,8 @@ impl Pricing {
 
     pub(crate) fn validate(&self, path: &str) -> Result<(), ConfigError> {
         if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase()) {
-            let reason = format!(
-                "expected an ISO 4217 code such as \"USD\", found {:?}",
-                self.currency
-            );
+            let reason =
+                format!("expected an ISO 4217 code such as \"USD\", found {:?}", self.currency);
             return Err(error(&format!("{path}.currency"), &reason));
         }
         for (at, rule) in self.tools.iter().enumerate() {

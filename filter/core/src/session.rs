@@ -165,8 +165,8 @@ impl Session {
         self.active.add(call.started_at, call.ended_at);
         let of_status = self.by_status.entry(call.status).or_default();
         *of_status = of_status.saturating_add(1);
-        let is_tool_over_limit = self.by_tool.len() >= TOOLS_PER_SESSION_MAX
-            && !self.by_tool.contains_key(&call.tool);
+        let is_tool_over_limit =
+            self.by_tool.len() >= TOOLS_PER_SESSION_MAX && !self.by_tool.contains_key(&call.tool);
         let tool = if is_tool_over_limit { OTHER } else { call.tool.as_str() };
         let fits = self.totals.add(charge);
         let fits_tool = self.by_tool.entry(tool.to_owned()).or_default().add(charge);

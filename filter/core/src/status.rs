@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::observe::mcp::{Message, ResultType};
 
 /// The outcome of a call; the names are those of the billing domain.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ExecutionStatus {
     /// A result without `isError: true`.

@@ -75,8 +75,7 @@ impl Context for Root {
         let headers = Headers(&headers);
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
         let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let body =
-            host::buffer(BufferType::HttpCallResponseBody, body_size.min(REPLY_BYTES_MAX));
+        let body = host::buffer(BufferType::HttpCallResponseBody, body_size.min(REPLY_BYTES_MAX));
         let reply = Reply::parse(status, headers.get("retry-after"), &body);
         if let Reply::Failed { .. } | Reply::Refused = reply {
             log::warn!("agent-meter delivery failed http_status={status}");

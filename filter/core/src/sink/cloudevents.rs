@@ -179,7 +179,12 @@ pub fn batch<'a>(events: impl Iterator<Item = &'a str>) -> Vec<u8> {
     body.into_bytes()
 }
 
-fn envelope(stamp: &Stamp<'_>, event_type: &str, session: &Session, data: impl Serialize) -> String {
+fn envelope(
+    stamp: &Stamp<'_>,
+    event_type: &str,
+    session: &Session,
+    data: impl Serialize,
+) -> String {
     let sequence = format!("{:020}", stamp.sequence);
     let envelope = Envelope {
         specversion: "1.0",

@@ -90,7 +90,11 @@ enum State {
     /// In a number or literal.
     Bare,
     /// In a value that is skipped.
-    Skip { depth: u64, in_string: bool, is_escaped: bool },
+    Skip {
+        depth: u64,
+        in_string: bool,
+        is_escaped: bool,
+    },
     Complete,
     Failed,
 }

@@ -18,9 +18,11 @@ impl MediaType {
         if essence.eq_ignore_ascii_case(b"text/event-stream") {
             Self::EventStream
         } else if essence.eq_ignore_ascii_case(b"application/json")
-            || essence.len().checked_sub(5).and_then(|at| essence.get(at..)).is_some_and(|tail| {
-                tail.eq_ignore_ascii_case(b"+json")
-            })
+            || essence
+                .len()
+                .checked_sub(5)
+                .and_then(|at| essence.get(at..))
+                .is_some_and(|tail| tail.eq_ignore_ascii_case(b"+json"))
         {
             Self::Json
         } else {

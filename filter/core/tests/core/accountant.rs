@@ -33,7 +33,10 @@ fn a_session_goes_through_its_states_and_ends_with_its_totals() {
     assert_eq!(types(&envoy.deliver(2000)), ["session_created", "tool_invocation"]);
     envoy.call("s", "lookup", "{}");
     envoy.call("s", "lookup", r#"{"isError":true}"#);
-    assert_eq!(types(&envoy.deliver(2000)), ["session_active", "tool_invocation", "tool_invocation"]);
+    assert_eq!(
+        types(&envoy.deliver(2000)),
+        ["session_active", "tool_invocation", "tool_invocation"]
+    );
     assert_eq!(types(&envoy.deliver(60_000)), ["session_idle"]);
     envoy.call("s", "write", "{}");
     assert_eq!(types(&envoy.deliver(2000)), ["session_active", "tool_invocation"]);
@@ -250,7 +253,8 @@ fn a_poison_event_is_set_aside_and_the_rest_goes_on() {
             let poison = events.iter().find(|event| is_poison(event));
             let reply = match poison {
                 Some(poison) if names_it => {
-                    let body = json!({"accepted": 1, "rejected": [{"id": poison["id"], "reason": "no"}]});
+                    let body =
+                        json!({"accepted": 1, "rejected": [{"id": poison["id"], "reason": "no"}]});
                     stored.extend(events.iter().filter(|event| !is_poison(event)).cloned());
                     Reply::parse(200, None, body.to_string().as_bytes())
                 }
@@ -325,7 +329,14 @@ fn when_envoy_stops_everything_is_in_the_log() {
     let left: Vec<Value> = envoy.host.spilled.iter().map(|(_, event)| event.clone()).collect();
     assert_eq!(
         types(&left),
-        ["session_active", "tool_invocation", "session_created", "tool_invocation", "session_closed", "session_closed"],
+        [
+            "session_active",
+            "tool_invocation",
+            "session_created",
+            "tool_invocation",
+            "session_closed",
+            "session_closed"
+        ],
     );
     assert!(envoy.host.spilled.iter().all(|(reason, _)| reason == "shutdown"));
     assert_eq!(kinds(&left, "tool_invocation")[1]["execution_status"], "UNKNOWN");

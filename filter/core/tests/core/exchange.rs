@@ -101,7 +101,10 @@ fn calls_end_as_the_wire_says() {
         PLAIN,
         Row {
             name: "2: media types are compared without case and parameters",
-            response_headers: &[(":status", "200"), ("content-type", "Application/JSON; charset=UTF-8")],
+            response_headers: &[
+                (":status", "200"),
+                ("content-type", "Application/JSON; charset=UTF-8"),
+            ],
             ..PLAIN
         },
         Row {
@@ -123,16 +126,36 @@ fn calls_end_as_the_wire_says() {
             calls: &[("echo", "ERROR")],
             ..PLAIN
         },
-        Row { name: "9: isError", response: r#"{"id":1,"result":{"isError":true}}"#, calls: &[("echo", "ERROR")], ..PLAIN },
+        Row {
+            name: "9: isError",
+            response: r#"{"id":1,"result":{"isError":true}}"#,
+            calls: &[("echo", "ERROR")],
+            ..PLAIN
+        },
         Row {
             name: "10: a JSON-RPC error",
             response: r#"{"id":1,"error":{"code":-32602}}"#,
             calls: &[("echo", "VALIDATION_FAILED")],
             ..PLAIN
         },
-        Row { name: "JSON-RPC -32603", response: r#"{"id":1,"error":{"code":-32603}}"#, calls: &[("echo", "ERROR")], ..PLAIN },
-        Row { name: "JSON-RPC -32001", response: r#"{"id":1,"error":{"code":-32001}}"#, calls: &[("echo", "TIMEOUT")], ..PLAIN },
-        Row { name: "117: JSON-RPC -32042", response: r#"{"id":1,"error":{"code":-32042}}"#, calls: &[("echo", "HITL_REQUIRED")], ..PLAIN },
+        Row {
+            name: "JSON-RPC -32603",
+            response: r#"{"id":1,"error":{"code":-32603}}"#,
+            calls: &[("echo", "ERROR")],
+            ..PLAIN
+        },
+        Row {
+            name: "JSON-RPC -32001",
+            response: r#"{"id":1,"error":{"code":-32001}}"#,
+            calls: &[("echo", "TIMEOUT")],
+            ..PLAIN
+        },
+        Row {
+            name: "117: JSON-RPC -32042",
+            response: r#"{"id":1,"error":{"code":-32042}}"#,
+            calls: &[("echo", "HITL_REQUIRED")],
+            ..PLAIN
+        },
         Row {
             name: "12: HTTP 400 with an error without id",
             response_headers: &[(":status", "400"), ("content-type", "application/json")],
@@ -153,22 +176,110 @@ fn calls_end_as_the_wire_says() {
             calls: &[("echo", "ERROR")],
             ..PLAIN
         },
-        Row { name: "HTTP 400", response_headers: &[(":status", "400")], response: "", calls: &[("echo", "VALIDATION_FAILED")], ..PLAIN },
-        Row { name: "HTTP 422", response_headers: &[(":status", "422")], response: "", calls: &[("echo", "VALIDATION_FAILED")], ..PLAIN },
-        Row { name: "15: HTTP 401", response_headers: &[(":status", "401")], response: "", calls: &[("echo", "BLOCKED")], ..PLAIN },
-        Row { name: "16: HTTP 403", response_headers: &[(":status", "403")], response: "", calls: &[("echo", "BLOCKED")], ..PLAIN },
-        Row { name: "HTTP 429", response_headers: &[(":status", "429")], response: "", calls: &[("echo", "BLOCKED")], ..PLAIN },
-        Row { name: "HTTP 408", response_headers: &[(":status", "408")], response: "", calls: &[("echo", "TIMEOUT")], ..PLAIN },
-        Row { name: "HTTP 504", response_headers: &[(":status", "504")], response: "", calls: &[("echo", "TIMEOUT")], ..PLAIN },
-        Row { name: "HTTP 500", response_headers: &[(":status", "500")], response: "", calls: &[("echo", "ERROR")], ..PLAIN },
-        Row { name: "HTTP 202 says accepted, not executed", response_headers: &[(":status", "202")], response: "", calls: &[("echo", "UNKNOWN")], ..PLAIN },
-        Row { name: "19: a notification", request: r#"{"method":"tools/call","params":{"name":"echo"}}"#, response: "", calls: &[], ..PLAIN },
-        Row { name: "20: a null id", request: r#"{"id":null,"method":"tools/call"}"#, response: "", calls: &[], ..PLAIN },
-        Row { name: "21: another method", request: r#"{"id":1,"method":"tools/list"}"#, calls: &[], ..PLAIN },
-        Row { name: "28: id 1.0 answered as 1", request: r#"{"id":1.0,"method":"tools/call","params":{"name":"echo"}}"#, ..PLAIN },
-        Row { name: "id 1e1 answered as 10", request: r#"{"id":1e1,"method":"tools/call","params":{"name":"echo"}}"#, response: r#"{"id":10,"result":{}}"#, ..PLAIN },
-        Row { name: "29: id \"1\" answered as 1", request: r#"{"id":"1","method":"tools/call","params":{"name":"echo"}}"#, ..PLAIN },
-        Row { name: "31: a constant id in a JSON answer", response: r#"{"id":0,"result":{}}"#, ..PLAIN },
+        Row {
+            name: "HTTP 400",
+            response_headers: &[(":status", "400")],
+            response: "",
+            calls: &[("echo", "VALIDATION_FAILED")],
+            ..PLAIN
+        },
+        Row {
+            name: "HTTP 422",
+            response_headers: &[(":status", "422")],
+            response: "",
+            calls: &[("echo", "VALIDATION_FAILED")],
+            ..PLAIN
+        },
+        Row {
+            name: "15: HTTP 401",
+            response_headers: &[(":status", "401")],
+            response: "",
+            calls: &[("echo", "BLOCKED")],
+            ..PLAIN
+        },
+        Row {
+            name: "16: HTTP 403",
+            response_headers: &[(":status", "403")],
+            response: "",
+            calls: &[("echo", "BLOCKED")],
+            ..PLAIN
+        },
+        Row {
+            name: "HTTP 429",
+            response_headers: &[(":status", "429")],
+            response: "",
+            calls: &[("echo", "BLOCKED")],
+            ..PLAIN
+        },
+        Row {
+            name: "HTTP 408",
+            response_headers: &[(":status", "408")],
+            response: "",
+            calls: &[("echo", "TIMEOUT")],
+            ..PLAIN
+        },
+        Row {
+            name: "HTTP 504",
+            response_headers: &[(":status", "504")],
+            response: "",
+            calls: &[("echo", "TIMEOUT")],
+            ..PLAIN
+        },
+        Row {
+            name: "HTTP 500",
+            response_headers: &[(":status", "500")],
+            response: "",
+            calls: &[("echo", "ERROR")],
+            ..PLAIN
+        },
+        Row {
+            name: "HTTP 202 says accepted, not executed",
+            response_headers: &[(":status", "202")],
+            response: "",
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "19: a notification",
+            request: r#"{"method":"tools/call","params":{"name":"echo"}}"#,
+            response: "",
+            calls: &[],
+            ..PLAIN
+        },
+        Row {
+            name: "20: a null id",
+            request: r#"{"id":null,"method":"tools/call"}"#,
+            response: "",
+            calls: &[],
+            ..PLAIN
+        },
+        Row {
+            name: "21: another method",
+            request: r#"{"id":1,"method":"tools/list"}"#,
+            calls: &[],
+            ..PLAIN
+        },
+        Row {
+            name: "28: id 1.0 answered as 1",
+            request: r#"{"id":1.0,"method":"tools/call","params":{"name":"echo"}}"#,
+            ..PLAIN
+        },
+        Row {
+            name: "id 1e1 answered as 10",
+            request: r#"{"id":1e1,"method":"tools/call","params":{"name":"echo"}}"#,
+            response: r#"{"id":10,"result":{}}"#,
+            ..PLAIN
+        },
+        Row {
+            name: "29: id \"1\" answered as 1",
+            request: r#"{"id":"1","method":"tools/call","params":{"name":"echo"}}"#,
+            ..PLAIN
+        },
+        Row {
+            name: "31: a constant id in a JSON answer",
+            response: r#"{"id":0,"result":{}}"#,
+            ..PLAIN
+        },
         Row {
             name: "a constant id in an event is not taken for the call's",
             response_headers: EVENTS,
@@ -176,7 +287,12 @@ fn calls_end_as_the_wire_says() {
             calls: &[("echo", "UNKNOWN")],
             ..PLAIN
         },
-        Row { name: "32: neither result nor error", response: r#"{"jsonrpc":"2.0","id":1}"#, calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row {
+            name: "32: neither result nor error",
+            response: r#"{"jsonrpc":"2.0","id":1}"#,
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
         Row {
             name: "27: ids \"1\" and 1 are two calls",
             request: r#"[{"id":"1","method":"tools/call","params":{"name":"a"}},{"id":1,"method":"tools/call","params":{"name":"b"}}]"#,
@@ -228,24 +344,118 @@ fn calls_end_as_the_wire_says() {
             response: "data: {\"id\":1,\"result\":{}}\n\ndata: {\"id\":1,\"result\":{}}\n\n",
             ..PLAIN
         },
-        Row { name: "52: an event stream without an answer", response_headers: EVENTS, response: ": nothing\n\n", calls: &[("echo", "UNKNOWN")], ..PLAIN },
-        Row { name: "55: a legacy client leaves", response_headers: EVENTS, response: "", end: StreamEnd::Aborted, calls: &[("echo", "UNKNOWN")], ..PLAIN },
-        Row { name: "56: a modern client leaves", request_headers: MODERN, response_headers: EVENTS, response: "", end: StreamEnd::Aborted, calls: &[("echo", "CANCELLED")], ..PLAIN },
-        Row { name: "a modern client leaves before any response", request_headers: MODERN, response_headers: &[], response: "", end: StreamEnd::Aborted, calls: &[("echo", "CANCELLED")], ..PLAIN },
-        Row { name: "57: reset behind a complete answer", response_headers: EVENTS, response: "data: {\"id\":1,\"result\":{}}\n\n", end: StreamEnd::Aborted, ..PLAIN },
-        Row { name: "58: the end cuts the event off", response_headers: EVENTS, response: "data: {\"id\":1,\"result\":{}}\n", calls: &[("echo", "UNKNOWN")], ..PLAIN },
-        Row { name: "a JSON answer cut in the middle", response: r#"{"id":1,"result":{"#, end: StreamEnd::Aborted, calls: &[("echo", "UNKNOWN")], ..PLAIN },
-        Row { name: "69: an event type that clients pass over", response_headers: EVENTS, response: "event: result\ndata: {\"id\":1,\"result\":{}}\n\n", calls: &[("echo", "UNKNOWN")], ..PLAIN },
-        Row { name: "103: input required", response: r#"{"id":1,"result":{"resultType":"input_required"}}"#, calls: &[("echo", "HITL_REQUIRED")], ..PLAIN },
-        Row { name: "118: a task of 2025-11-25", response: r#"{"id":1,"result":{"task":{"taskId":"t"}}}"#, calls: &[("echo", "PENDING")], ..PLAIN },
-        Row { name: "126: a task of 2026-07-28", response: r#"{"id":1,"result":{"resultType":"task","taskId":"t"}}"#, calls: &[("echo", "PENDING")], ..PLAIN },
-        Row { name: "110: an unknown resultType", response: r#"{"id":1,"result":{"resultType":"new"}}"#, calls: &[("echo", "UNKNOWN")], ..PLAIN },
-        Row { name: "a gzip answer is not guessed", response_headers: &[(":status", "200"), ("content-type", "application/json"), ("content-encoding", "gzip")], response: "\u{1f}\u{8b}", calls: &[("echo", "UNKNOWN")], ..PLAIN },
+        Row {
+            name: "52: an event stream without an answer",
+            response_headers: EVENTS,
+            response: ": nothing\n\n",
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "55: a legacy client leaves",
+            response_headers: EVENTS,
+            response: "",
+            end: StreamEnd::Aborted,
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "56: a modern client leaves",
+            request_headers: MODERN,
+            response_headers: EVENTS,
+            response: "",
+            end: StreamEnd::Aborted,
+            calls: &[("echo", "CANCELLED")],
+            ..PLAIN
+        },
+        Row {
+            name: "a modern client leaves before any response",
+            request_headers: MODERN,
+            response_headers: &[],
+            response: "",
+            end: StreamEnd::Aborted,
+            calls: &[("echo", "CANCELLED")],
+            ..PLAIN
+        },
+        Row {
+            name: "57: reset behind a complete answer",
+            response_headers: EVENTS,
+            response: "data: {\"id\":1,\"result\":{}}\n\n",
+            end: StreamEnd::Aborted,
+            ..PLAIN
+        },
+        Row {
+            name: "58: the end cuts the event off",
+            response_headers: EVENTS,
+            response: "data: {\"id\":1,\"result\":{}}\n",
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "a JSON answer cut in the middle",
+            response: r#"{"id":1,"result":{"#,
+            end: StreamEnd::Aborted,
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "69: an event type that clients pass over",
+            response_headers: EVENTS,
+            response: "event: result\ndata: {\"id\":1,\"result\":{}}\n\n",
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "103: input required",
+            response: r#"{"id":1,"result":{"resultType":"input_required"}}"#,
+            calls: &[("echo", "HITL_REQUIRED")],
+            ..PLAIN
+        },
+        Row {
+            name: "118: a task of 2025-11-25",
+            response: r#"{"id":1,"result":{"task":{"taskId":"t"}}}"#,
+            calls: &[("echo", "PENDING")],
+            ..PLAIN
+        },
+        Row {
+            name: "126: a task of 2026-07-28",
+            response: r#"{"id":1,"result":{"resultType":"task","taskId":"t"}}"#,
+            calls: &[("echo", "PENDING")],
+            ..PLAIN
+        },
+        Row {
+            name: "110: an unknown resultType",
+            response: r#"{"id":1,"result":{"resultType":"new"}}"#,
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
+        Row {
+            name: "a gzip answer is not guessed",
+            response_headers: &[
+                (":status", "200"),
+                ("content-type", "application/json"),
+                ("content-encoding", "gzip"),
+            ],
+            response: "\u{1f}\u{8b}",
+            calls: &[("echo", "UNKNOWN")],
+            ..PLAIN
+        },
         Row { name: "JSON that does not say so", response_headers: &[(":status", "200")], ..PLAIN },
-        Row { name: "a tool without a name", request: r#"{"id":1,"method":"tools/call"}"#, calls: &[("__unnamed__", "SUCCESS")], ..PLAIN },
+        Row {
+            name: "a tool without a name",
+            request: r#"{"id":1,"method":"tools/call"}"#,
+            calls: &[("__unnamed__", "SUCCESS")],
+            ..PLAIN
+        },
         Row { name: "87: no JSON at all", request: "hello", calls: &[], ..PLAIN },
         Row { name: "an empty body", request: "", response: "", calls: &[], ..PLAIN },
-        Row { name: "a request cut in the middle is no call", request: r#"{"id":1,"method":"tools/call""#, end: StreamEnd::Aborted, calls: &[], ..PLAIN },
+        Row {
+            name: "a request cut in the middle is no call",
+            request: r#"{"id":1,"method":"tools/call""#,
+            end: StreamEnd::Aborted,
+            calls: &[],
+            ..PLAIN
+        },
     ];
     for row in &rows {
         check(row);
@@ -273,7 +483,8 @@ fn durations_run_from_the_end_of_the_request_to_the_end_of_the_answer() {
 fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
     const ID: (&str, &str) = ("mcp-session-id", "secret");
     const MODERN_REVISION: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
-    let rows: &[(&str, &[(&str, &str)], &str, Option<SessionEnd>)] = &[
+    type Sent = &'static [(&'static str, &'static str)];
+    let rows: &[(&str, Sent, &str, Option<SessionEnd>)] = &[
         ("DELETE", &[ID], "200", Some(SessionEnd::ClientDelete)),
         ("DELETE", &[ID], "204", Some(SessionEnd::ClientDelete)),
         ("DELETE", &[ID], "405", None),
@@ -288,7 +499,8 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
         let pairs = [&[(":method", method), (":path", "/mcp")], extra].concat();
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let request_headers = headers(&pairs);
-        let mut exchange = Exchange::start(&config, Headers(&request_headers), Timestamp(0)).unwrap();
+        let mut exchange =
+            Exchange::start(&config, Headers(&request_headers), Timestamp(0)).unwrap();
         exchange.request_end(Timestamp(0));
         let _ = exchange.response_head(Headers(&headers(&[(":status", status)])));
         let seen = exchange.end(StreamEnd::Complete, Timestamp(5));

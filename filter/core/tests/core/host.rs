@@ -32,7 +32,9 @@ impl Host for Memory {
         let found = self.data.get(key).map(|(_, version)| *version);
         match (found, expect) {
             (Some(_), Expect::Absent) => return Err(Conflict),
-            (Some(version), Expect::Version(expected)) if version != expected => return Err(Conflict),
+            (Some(version), Expect::Version(expected)) if version != expected => {
+                return Err(Conflict);
+            }
             _ => {}
         }
         let version = u32::try_from(self.calls).unwrap();
@@ -99,8 +101,13 @@ impl Envoy {
     pub(crate) fn start(&mut self, session: &str, tool: &str) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 1;
-        let headers = [(":method", "POST"), (":path", "/mcp"), ("mcp-session-id", session), ("x-customer-id", "acme")]
-            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        let headers = [
+            (":method", "POST"),
+            (":path", "/mcp"),
+            ("mcp-session-id", session),
+            ("x-customer-id", "acme"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let body = format!(r#"{{"id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
         assert!(self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now));
         self.worker.request_body(stream, body.as_bytes(), true, self.now);
@@ -121,11 +128,17 @@ impl Envoy {
     pub(crate) fn delete(&mut self, session: &str) {
         let stream = self.next_stream;
         self.next_stream += 1;
-        let headers = [(":method", "DELETE"), (":path", "/mcp"), ("mcp-session-id", session), ("x-customer-id", "acme")]
-            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        let headers = [
+            (":method", "DELETE"),
+            (":path", "/mcp"),
+            ("mcp-session-id", session),
+            ("x-customer-id", "acme"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         assert!(self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now));
         self.worker.request_body(stream, &[], true, self.now);
-        let _ = self.worker.response_head(stream, Headers(&[(":status".to_owned(), b"200".to_vec())]));
+        let _ =
+            self.worker.response_head(stream, Headers(&[(":status".to_owned(), b"200".to_vec())]));
         self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);
     }
 

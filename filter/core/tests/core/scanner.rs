@@ -1,11 +1,9 @@
 //! The JSON-RPC reader on what servers accept and on what breaks parsers, cut at every byte.
 
-
-
-use agent_meter_core::observe::mcp::{Message, MessageReader, ResultType};
-use agent_meter_core::wire::json::Progress;
 use crate::dice::Dice;
 use crate::support::{cuts, test};
+use agent_meter_core::observe::mcp::{Message, MessageReader, ResultType};
+use agent_meter_core::wire::json::Progress;
 
 /// What a message says, in words: `call ID TOOL`, `answer ID OUTCOME`, `other`.
 fn describe(message: &Message) -> String {
@@ -24,7 +22,8 @@ fn describe(message: &Message) -> String {
             (message.has_task, "task"),
             (message.result_type != ResultType::Complete, "not complete"),
         ];
-        let flags: Vec<&str> = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+        let flags: Vec<&str> =
+            flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
         format!("answer {id} {}", flags.join(" ")).trim_end().to_owned()
     } else {
         "other".to_owned()
@@ -96,18 +95,27 @@ fn requests_are_read_as_tolerantly_as_servers_read_them() {
 #[test]
 fn answers_are_read_with_their_outcome() {
     let cases: &[(&[u8], &[&str])] = &[
-        (br#"{"result":{"content":[{"type":"text","text":"hi"}]},"jsonrpc":"2.0","id":1}"#, &["answer 1"]),
+        (
+            br#"{"result":{"content":[{"type":"text","text":"hi"}]},"jsonrpc":"2.0","id":1}"#,
+            &["answer 1"],
+        ),
         (br#"{"id":1,"result":{"isError":true}}"#, &["answer 1 isError"]),
         (br#"{"id":1,"result":{"isError":"true"}}"#, &["answer 1"]),
         (br#"{"id":1,"result":{"isError":true,"isError":false}}"#, &["answer 1"]),
         (br#"{"id":1,"result":{"isError":true},"result":{}}"#, &["answer 1"]),
-        (br#"{"id":1,"result":{"structuredContent":{"isError":true,"resultType":"x"}}}"#, &["answer 1"]),
+        (
+            br#"{"id":1,"result":{"structuredContent":{"isError":true,"resultType":"x"}}}"#,
+            &["answer 1"],
+        ),
         (br#"{"id":1,"result":null}"#, &["answer 1"]),
         (br#"{"id":1,"result":{"resultType":"complete"}}"#, &["answer 1"]),
         (br#"{"id":1,"result":{"resultType":"input_required"}}"#, &["answer 1 not complete"]),
         (br#"{"id":1,"result":{"resultType":7}}"#, &["answer 1 not complete"]),
         (br#"{"id":1,"result":{"task":{"taskId":"t"}}}"#, &["answer 1 task"]),
-        (br#"{"error":{"message":"no","code":-32602},"id":"1"}"#, &[r#"answer "1" error Some(-32602)"#]),
+        (
+            br#"{"error":{"message":"no","code":-32602},"id":"1"}"#,
+            &[r#"answer "1" error Some(-32602)"#],
+        ),
         (br#"{"error":{"code":-32000.5},"id":null}"#, &["answer - error None"]),
         (br#"{"error":"text"}"#, &["answer - error None"]),
         (br#"{"id":1}"#, &["other"]),
@@ -121,10 +129,26 @@ fn answers_are_read_with_their_outcome() {
 
 #[test]
 fn what_is_no_json_fails_and_what_is_cut_stays_open() {
-    for text in [b"<html>".as_slice(), b"\x1F\x8B\x08\x00", b"{]", b"[}", b"{\"a\" 1}", b"{1:2}", b"[1 2]", b":"] {
+    for text in [
+        b"<html>".as_slice(),
+        b"\x1F\x8B\x08\x00",
+        b"{]",
+        b"[}",
+        b"{\"a\" 1}",
+        b"{1:2}",
+        b"[1 2]",
+        b":",
+    ] {
         check(text, &[], Progress::Failed);
     }
-    for text in [b"".as_slice(), b"  ", b"{\"id\":1,\"method\":\"tools/call\"", b"[{\"id\":1", b"{\"a\":\"\\", b"[[["] {
+    for text in [
+        b"".as_slice(),
+        b"  ",
+        b"{\"id\":1,\"method\":\"tools/call\"",
+        b"[{\"id\":1",
+        b"{\"a\":\"\\",
+        b"[[[",
+    ] {
         let (_, progress) = read(&[text]);
         assert_eq!(progress, Progress::Open, "{}", String::from_utf8_lossy(text));
     }
@@ -140,18 +164,48 @@ fn depth_and_size_cost_no_memory() {
     let long = [head.as_slice(), b"\"", &b"\\\"x".repeat(1_000_000), b"\"", tail].concat();
     let chunks: Vec<&[u8]> = long.chunks(16_384).collect();
     assert_eq!(read(&chunks).0, ["call 1 deep"]);
-    let long_key = [b"{\"".as_slice(), &b"k".repeat(100_000), b"\":1,\"id\":1,\"method\":\"tools/call\"}"].concat();
+    let long_key =
+        [b"{\"".as_slice(), &b"k".repeat(100_000), b"\":1,\"id\":1,\"method\":\"tools/call\"}"]
+            .concat();
     assert_eq!(read(&[&long_key]).0, ["call 1 "]);
-    let long_name = [br#"{"id":1,"method":"tools/call","params":{"name":""#.as_slice(), &b"n".repeat(100_000), b"\"}}"].concat();
+    let long_name = [
+        br#"{"id":1,"method":"tools/call","params":{"name":""#.as_slice(),
+        &b"n".repeat(100_000),
+        b"\"}}",
+    ]
+    .concat();
     assert_eq!(read(&[&long_name]).0, [format!("call 1 {}", "n".repeat(128))]);
 }
 
 #[test]
 fn any_bytes_are_read_alike_however_they_are_cut() {
     let words: &[&[u8]] = &[
-        b"{", b"}", b"[", b"]", b",", b":", b"\"", b"\\", b"\\u", b"d83d", b"\"id\":", b"\"method\"",
-        b"\"tools/call\"", b"1", b"null", b" ", b"\n", b"\xEF\xBB\xBF", b"\xFF", b"\"params\":{\"name\":\"x\"}",
-        b"\"result\":{", b"\"error\":", b"-32602", b"{\"id\":1,\"method\":\"tools/call\"}", b"0", b"true",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"\"",
+        b"\\",
+        b"\\u",
+        b"d83d",
+        b"\"id\":",
+        b"\"method\"",
+        b"\"tools/call\"",
+        b"1",
+        b"null",
+        b" ",
+        b"\n",
+        b"\xEF\xBB\xBF",
+        b"\xFF",
+        b"\"params\":{\"name\":\"x\"}",
+        b"\"result\":{",
+        b"\"error\":",
+        b"-32602",
+        b"{\"id\":1,\"method\":\"tools/call\"}",
+        b"0",
+        b"true",
     ];
     let mut dice = Dice(1);
     for round in 0..20_000_u64 {

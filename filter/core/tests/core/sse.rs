@@ -1,10 +1,8 @@
 //! Server-sent events by the WHATWG rules, cut at every byte.
 
-
-
-use agent_meter_core::wire::sse::{Framer, Sink};
 use crate::dice::Dice;
 use crate::support::{cuts, test};
+use agent_meter_core::wire::sse::{Framer, Sink};
 
 #[derive(Default)]
 struct Events {
@@ -69,12 +67,27 @@ fn events_are_framed_as_browsers_frame_them() {
 
 #[test]
 fn any_bytes_are_framed_alike_however_they_are_cut() {
-    let words = ["data", ":", " ", "\n", "\r", "\r\n", "event", "message", "x", "\u{FEFF}", "id", "\n\n", "data: y\n\n"];
+    let words = [
+        "data",
+        ":",
+        " ",
+        "\n",
+        "\r",
+        "\r\n",
+        "event",
+        "message",
+        "x",
+        "\u{FEFF}",
+        "id",
+        "\n\n",
+        "data: y\n\n",
+    ];
     let mut dice = Dice(2);
     for round in 0..20_000 {
         let count = dice.below(20);
-        let text: String =
-            (0..count).map(|_| words[usize::try_from(dice.below(words.len() as u64)).unwrap()]).collect();
+        let text: String = (0..count)
+            .map(|_| words[usize::try_from(dice.below(words.len() as u64)).unwrap()])
+            .collect();
         let bytes = text.as_bytes();
         let whole = read(&[bytes]);
         let single: Vec<&[u8]> = bytes.chunks(1).collect();

@@ -27,10 +27,13 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
+/// What schedules did, and the seed and reason of the first that failed.
+type Outcome = (Report, Option<(u64, String)>);
+
 /// Runs schedules on all cores; gives what they did, and the first failure.
-fn run_many(first: u64, count: u64, sabotage: Sabotage) -> (Report, Option<(u64, String)>) {
+fn run_many(first: u64, count: u64, sabotage: Sabotage) -> Outcome {
     let next = Arc::new(AtomicU64::new(first));
-    let outcome: Arc<Mutex<(Report, Option<(u64, String)>)>> = Arc::default();
+    let outcome: Arc<Mutex<Outcome>> = Arc::default();
     let threads = thread::available_parallelism().map_or(2, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -53,8 +56,7 @@ fn run_many(first: u64, count: u64, sabotage: Sabotage) -> (Report, Option<(u64,
             });
         }
     });
-    let outcome = std::mem::take(&mut *outcome.lock().unwrap());
-    outcome
+    std::mem::take(&mut *outcome.lock().unwrap())
 }
 
 /// A VM that dies on purpose does so in silence.
@@ -74,7 +76,8 @@ fn every_call_is_counted_once_whatever_happens() {
         run(seed, Sabotage::Nothing).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
     if let Some(seed) = setting("SIMULATOR_SEED") {
-        let report = run(seed, Sabotage::Nothing).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        let report =
+            run(seed, Sabotage::Nothing).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         println!("seed {seed}: {report:?}");
         return;
     }

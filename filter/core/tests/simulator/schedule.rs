@@ -68,9 +68,15 @@ struct Stream {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Head { is_delete: bool, session: u64 },
+    Head {
+        is_delete: bool,
+        session: u64,
+    },
     Request(Vec<u8>, bool),
-    ResponseHead { is_events: bool, http_status: u16 },
+    ResponseHead {
+        is_events: bool,
+        http_status: u16,
+    },
     /// Bytes of the response, and the calls that they complete.
     Response(Vec<u8>, Vec<String>),
     End(StreamEnd),
@@ -79,7 +85,6 @@ enum Step {
 struct Vm {
     meter: Meter,
     streams: Vec<Stream>,
-    serves_streams: bool,
     /// Requests whose reply has not come yet.
     waiting: Vec<(u64, Reply)>,
 }
@@ -113,7 +118,7 @@ impl Envoy {
     }
 
     fn chance(&self, percent: u64) -> bool {
-        self.world.borrow_mut().dice.chance(percent)
+        self.world.borrow_mut().chance(percent)
     }
 
     /// Between two host calls of one VM any other VM may run: threads are not in step.
@@ -172,8 +177,8 @@ impl Envoy {
         Meter::new(&mut host, config, json.as_bytes(), place)
     }
 
-    fn new_vm(self: &Rc<Self>, serves_streams: bool) -> Vm {
-        Vm { meter: self.new_meter(), streams: Vec::new(), serves_streams, waiting: Vec::new() }
+    fn new_vm(self: &Rc<Self>) -> Vm {
+        Vm { meter: self.new_meter(), streams: Vec::new(), waiting: Vec::new() }
     }
 
     /// Something happens somewhere.
@@ -215,7 +220,7 @@ impl Envoy {
         for request in requests {
             let reply = self.world.borrow_mut().collect(&request.body);
             if let Some(Some(vm)) = self.vms.borrow_mut().get_mut(vm) {
-                let is_doubled = self.world.borrow_mut().dice.chance(3);
+                let is_doubled = self.world.borrow_mut().chance(3);
                 vm.waiting.push((request.part, reply.clone()));
                 if is_doubled {
                     vm.waiting.push((request.part, reply));
@@ -243,7 +248,7 @@ impl Envoy {
         // A worker whose VM has died gets a new one with the next stream.
         let is_dead = self.depth.get() == 0 && self.vms.borrow()[vm].is_none();
         if is_dead {
-            let fresh = self.new_vm(true);
+            let fresh = self.new_vm();
             self.vms.borrow_mut()[vm] = Some(fresh);
         }
         self.within(vm, |vm, host| {
@@ -360,7 +365,8 @@ impl Envoy {
                     let event = format!("data: {answer}\n\n");
                     let cut = 1 + self.roll(event.len() as u64 - 1) as usize;
                     steps.push(Step::Response(event.as_bytes()[..cut].to_vec(), Vec::new()));
-                    steps.push(Step::Response(event.as_bytes()[cut..].to_vec(), vec![call.clone()]));
+                    steps
+                        .push(Step::Response(event.as_bytes()[cut..].to_vec(), vec![call.clone()]));
                 }
             } else if !is_cut {
                 let body = format!("[{}]", answers.join(","));
@@ -377,7 +383,7 @@ impl Envoy {
         self.report.borrow_mut().reloads += 1;
         self.config_number.set(self.config_number.get() + 1);
         let count = self.vms.borrow().len();
-        let fresh: Vec<Vm> = (0..count).map(|vm| self.new_vm(vm != 0)).collect();
+        let fresh: Vec<Vm> = (0..count).map(|_| self.new_vm()).collect();
         let old: Vec<Option<Vm>> =
             self.vms.replace(fresh.into_iter().map(Some).collect()).into_iter().collect();
         for vm in old.into_iter().flatten() {
@@ -409,7 +415,7 @@ impl Envoy {
         let count = self.vms.borrow().len();
         for vm in 1..count {
             if self.vms.borrow()[vm].is_none() {
-                let fresh = self.new_vm(true);
+                let fresh = self.new_vm();
                 self.vms.borrow_mut()[vm] = Some(fresh);
             }
         }
@@ -472,8 +478,8 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         config_number: Cell::new(0),
     });
     let workers = 1 + envoy.roll(3);
-    for vm in 0..=workers {
-        let fresh = envoy.new_vm(vm != 0);
+    for _ in 0..=workers {
+        let fresh = envoy.new_vm();
         envoy.vms.borrow_mut().push(Some(fresh));
     }
     let actions = 100 + envoy.roll(500);

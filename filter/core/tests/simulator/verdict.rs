@@ -138,7 +138,10 @@ fn check_calls(calls: &HashMap<String, u64>, truth: &Truth) -> Result<(), String
 fn check_session(id: &str, session: &SessionSeen) -> Result<(), String> {
     if session.created != 1 || session.closed.len() != 1 {
         let closed = session.closed.len();
-        return Err(format!("session {id}: created {} times, closed {closed} times", session.created));
+        return Err(format!(
+            "session {id}: created {} times, closed {closed} times",
+            session.created
+        ));
     }
     let totals = &session.closed[0];
     let by_status: BTreeMap<String, u64> =

@@ -79,6 +79,11 @@ impl World {
         }
     }
 
+    /// True in `percent` of 100 cases.
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.dice.below(100) < percent
+    }
+
     fn key(text: &str) -> (String, String) {
         let event: Value = serde_json::from_str(text).unwrap();
         let part = |name: &str| event[name].as_str().unwrap().to_owned();
@@ -117,7 +122,7 @@ impl World {
         }
         let mut refused = Vec::new();
         for event in &events {
-            if roll < 23 && self.dice.chance(10) {
+            if roll < 23 && self.chance(10) {
                 refused.push(Self::key(event.get()).1);
             } else {
                 Self::keep(&mut self.violations, &mut self.ledger, event.get());
@@ -198,8 +203,7 @@ impl Host for SimHost {
             }
             _ => {}
         }
-        let expect =
-            if world.sabotage == Sabotage::VersionsIgnored { Expect::Any } else { expect };
+        let expect = if world.sabotage == Sabotage::VersionsIgnored { Expect::Any } else { expect };
         // Envoy inserts a key that does not exist whatever version is given.
         let is_met = match (world.data.get(key), expect) {
             (None, _) | (_, Expect::Any) => true,

