@@ -77,6 +77,14 @@ fn collect_paths(path: &str, value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
+fn the_configuration_in_the_readme_is_accepted() {
+    let readme = include_str!("../../../../README.md");
+    let shown = readme.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = read(&serde_yaml_ng::from_str(shown).unwrap()).unwrap();
+    assert_eq!(config.products[0].pricing.tools.len(), 3);
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_its_place() {
     // Where, what stands there, and the line.
     let rows = [
