@@ -887,6 +887,28 @@ fn reconciliation_names_each_total_that_its_calls_do_not_bear_out() {
 }
 
 #[test]
+fn reconciliation_adds_up_the_tools_that_a_final_event_does_not_name() {
+    let calls = ["search", "zip", "add"];
+    let mut events: Vec<Value> = (1..)
+        .zip(calls)
+        .map(|(sequence, tool)| call(sequence, json!({"tool_name": tool})))
+        .collect();
+    let tool = |name: &str, calls: u64, revenue: &str| {
+        json!({"tool_name": name, "calls": calls, "billable_calls": calls, "revenue": revenue,
+            "provider_cost": "0"})
+    };
+    events.push(closed(
+        4,
+        json!({
+            "total_tool_calls": 3, "billable_tool_calls": 3, "total_revenue": "0.003",
+            "calls_by_status": {"SUCCESS": 3},
+            "calls_by_tool": [tool("__other__", 2, "0.002"), tool("search", 1, "0.001")],
+        }),
+    ));
+    assert_eq!(reconcile(&ledger_of(&events)), json!({"sessions": 1, "mismatches": []}));
+}
+
+#[test]
 fn the_ledger_survives_a_restart() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("ledger.db");

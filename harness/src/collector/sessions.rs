@@ -263,13 +263,45 @@ impl Ledger {
             let mut reconciliation = Reconciliation { sessions: 0, mismatches: Vec::new() };
             for (_, (session, totals)) in select(ledger, conditions, "ORDER BY position")? {
                 let told = totals.unwrap_or_default();
-                let calls = calls_so_far(ledger, &session)?;
+                let mut calls = calls_so_far(ledger, &session)?;
+                fold_unnamed_tools(&told, &mut calls)?;
                 reconciliation.sessions += 1;
                 reconciliation.mismatches.extend(mismatches(&session, &told, &calls)?);
             }
             Ok(reconciliation)
         })
     }
+}
+
+/// The name under which a final event adds up the tools of a session that used too many.
+const OTHER: &str = "__other__";
+
+/// Adds up the calls of the tools that the final event does not name, as it does.
+fn fold_unnamed_tools(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
+    let is_named =
+        |tool: &ToolTotals| told.calls_by_tool.iter().any(|named| named.tool_name == tool.tool_name);
+    if !told.calls_by_tool.iter().any(|tool| tool.tool_name == OTHER) {
+        return Ok(());
+    }
+    let (mut tools, unnamed): (Vec<_>, Vec<_>) =
+        core::mem::take(&mut calls.calls_by_tool).into_iter().partition(is_named);
+    let mut other = ToolTotals {
+        tool_name: OTHER.to_owned(),
+        calls: 0,
+        billable_calls: 0,
+        revenue: Some(Decimal::ZERO),
+        provider_cost: Some(Decimal::ZERO),
+    };
+    for tool in unnamed {
+        other.calls += tool.calls;
+        other.billable_calls += tool.billable_calls;
+        add(&mut other.revenue, tool.revenue)?;
+        add(&mut other.provider_cost, tool.provider_cost)?;
+    }
+    let at = tools.partition_point(|tool| tool.tool_name.as_str() < OTHER);
+    tools.insert(at, other);
+    calls.calls_by_tool = tools;
+    Ok(())
 }
 
 fn mismatches(session: &Session, told: &Totals, calls: &Totals) -> anyhow::Result<Vec<Mismatch>> {
