@@ -1,0 +1,145 @@
+//! The repository's rules, as a test. Each failure says how to mend it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lines of a source file; tables of tests may be longer.
+const SOURCE_LINES_MAX: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").to_owned()
+}
+
+/// The files that git knows or would add, relative to the root, with their text where they are text.
+fn files() -> Vec<(String, String)> {
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git lists the files");
+    let names = String::from_utf8(listed.stdout).expect("file names in UTF-8");
+    let read = |name: &str| Some((name.to_owned(), fs::read_to_string(root().join(name)).ok()?));
+    let files: Vec<_> = names.lines().filter_map(read).collect();
+    assert!(files.len() > 50, "git listed {} files only", files.len());
+    files
+}
+
+fn check(rule: &str, broken: Vec<String>) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+#[test]
+fn source_files_do_one_job() {
+    let is_source = |name: &str| name.ends_with(".rs") && !name.contains("tests/");
+    let broken = files()
+        .into_iter()
+        .map(|(name, text)| (text.lines().count(), name))
+        .filter(|(lines, name)| is_source(name) && *lines > SOURCE_LINES_MAX)
+        .map(|(lines, name)| format!("{name}: {lines} lines"))
+        .collect();
+    check("a file of more than 600 lines holds two jobs: split it", broken);
+}
+
+#[test]
+fn rust_files_say_what_they_are_for() {
+    let broken = files()
+        .into_iter()
+        .filter(|(name, text)| name.ends_with(".rs") && !text.starts_with("//!"))
+        .map(|(name, _)| name)
+        .collect();
+    check("begin the file with `//!` and one sentence", broken);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Put together here, so that this file does not hold them.
+    let words =
+        [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["dbg", "!("]].map(|parts| parts.concat());
+    let broken = files()
+        .into_iter()
+        .filter(|(name, _)| name.ends_with(".rs") || name.ends_with("Makefile"))
+        .flat_map(|(name, text)| {
+            let words = words.clone();
+            text.lines()
+                .enumerate()
+                .filter(|(_, line)| words.iter().any(|word| line.contains(word.as_str())))
+                .map(|(at, _)| format!("{name}:{}", at + 1))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    check("do it now, or write it down where it is decided", broken);
+}
+
+#[test]
+fn only_one_file_names_host_calls() {
+    let allowed = ["filter/proxy/src/host.rs", "filter/proxy/src/crash.rs"];
+    let broken = files()
+        .into_iter()
+        .filter(|(name, text)| {
+            name.starts_with("filter/proxy/")
+                && text.contains("hostcalls")
+                && !allowed.contains(&name.as_str())
+        })
+        .map(|(name, _)| name)
+        .collect();
+    check("add a function to filter/proxy/src/host.rs and call that", broken);
+}
+
+#[test]
+fn the_core_knows_no_host_no_clock_and_no_randomness() {
+    let words = ["proxy_wasm", "SystemTime", "Instant::now", "std::fs", "std::env", "thread::"];
+    let broken = files()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("filter/core/src/"))
+        .flat_map(|(name, text)| {
+            words
+                .into_iter()
+                .filter(|word| text.contains(word))
+                .map(|word| format!("{name}: {word}"))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    check("pass it in as plain data", broken);
+}
+
+#[test]
+fn each_dependency_of_the_module_is_accounted_for() {
+    let files = files();
+    let text = |wanted: &str| {
+        files
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, text)| text.as_str())
+            .expect("a file")
+    };
+    let manifests = [text("filter/core/Cargo.toml"), text("filter/proxy/Cargo.toml")];
+    let design = text("filter/DESIGN.md");
+    let broken = manifests
+        .iter()
+        .flat_map(|manifest| manifest.split("\n[").filter(|part| part.starts_with("dependencies]")))
+        .flat_map(|part| part.lines().skip(1))
+        .filter(|line| line.contains('=') && !line.starts_with('#'))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .filter(|name| *name != "agent-meter-core" && *name != "log")
+        .filter(|name| !design.contains(&format!("`{name}`")))
+        .map(str::to_owned)
+        .collect();
+    check("add a row to the table of dependencies in filter/DESIGN.md", broken);
+}
+
+#[test]
+fn links_in_the_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for (name, text) in files().iter().filter(|(name, _)| name.ends_with(".md")) {
+        let folder = Path::new(name).parent().unwrap_or(Path::new(""));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            if !path.is_empty() && !path.contains("://") && !root().join(folder).join(path).exists()
+            {
+                broken.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    check("the file is not there", broken);
+}
