@@ -62,8 +62,6 @@ pub(crate) struct Agent {
     pub(crate) name: String,
     /// `Mcp-Session-Id`.
     pub(crate) session: Option<String>,
-    /// The product's path.
-    pub(crate) path: String,
     /// Further headers.
     pub(crate) headers: Vec<(String, String)>,
 }
@@ -74,7 +72,6 @@ impl Agent {
         Self {
             name: name.to_owned(),
             session: Some(format!("session-of-{name}")),
-            path: "/mcp".to_owned(),
             headers: Vec::new(),
         }
     }
@@ -97,12 +94,12 @@ impl Agent {
 
     /// A `POST` of any body.
     pub(crate) fn post(&self, body: &[u8]) -> Vec<u8> {
-        request("POST", &self.path, &self.all_headers(), body)
+        request("POST", "/mcp", &self.all_headers(), body)
     }
 
     /// The `DELETE` that ends the session.
     pub(crate) fn delete(&self) -> Vec<u8> {
-        request("DELETE", &self.path, &self.all_headers(), b"")
+        request("DELETE", "/mcp", &self.all_headers(), b"")
     }
 
     fn all_headers(&self) -> Vec<(&str, &str)> {

@@ -45,11 +45,11 @@ fn refusals() -> Vec<(Value, &'static str)> {
         ),
         (
             changed(price, json!("-1")),
-            "products[0].pricing.default.price: invalid value: string \"-1\", expected a decimal string of zero or more such as \"0.05\"",
+            "products[0].pricing.default.price: invalid value: string \"-1\", expected a decimal string from 0 to below 1000000000000 with at most 12 places, such as \"0.05\"",
         ),
         (
             changed(price, json!(0.05)),
-            "products[0].pricing.default.price: invalid type: floating point `0.05`, expected a decimal string of zero or more such as \"0.05\"",
+            "products[0].pricing.default.price: invalid type: floating point `0.05`, expected a decimal string from 0 to below 1000000000000 with at most 12 places, such as \"0.05\"",
         ),
         (
             changed("/products/-", product.clone()),

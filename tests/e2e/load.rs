@@ -28,7 +28,7 @@ const KINDS: [KindOfCall; 8] = [
     ("lookup", "SUCCESS", "0.001"),
     ("write", "SUCCESS", "0.05"),
     ("analyze", "SUCCESS", "0.1"),
-    ("fraction", "SUCCESS", "0.0000000000000000000000003"),
+    ("fraction", "SUCCESS", "0.000000000003"),
     ("fail", "ERROR", "0"),
     ("refuse", "VALIDATION_FAILED", "0"),
     ("break", "ERROR", "0"),

@@ -50,7 +50,11 @@ enum Behaviour {
 
 /// A `POST` of a body to the metered path.
 fn post(headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let agent = [("x-customer-id", "acme"), ("x-agent-id", "agent-1"), ("content-type", "application/json")];
+    let agent = [
+        ("x-customer-id", "acme"),
+        ("x-agent-id", "agent-1"),
+        ("content-type", "application/json"),
+    ];
     request("POST", "/mcp", &[&agent, headers].concat(), body)
 }
 
@@ -110,13 +114,17 @@ fn cases() -> Vec<Case> {
     long_line["result"]["content"][0]["text"] = json!("y".repeat(1_000_000));
     let long_line = sse_event(&long_line);
     let long_line: Vec<&[u8]> = long_line.as_bytes().chunks(300_000).collect();
-    let mut strange = b"HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nx-strange: ".to_vec();
+    let mut strange =
+        b"HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nx-strange: ".to_vec();
     strange.extend([NO_TEXT, b"\r\ncontent-type: application/json; x=", NO_TEXT].concat());
     let body = done().to_string();
     strange.extend(format!("\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes());
-    let mut strange_request = b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: ".to_vec();
+    let mut strange_request =
+        b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: ".to_vec();
     let body = call("strange", "{}");
-    strange_request.extend([NO_TEXT, b"\r\nmcp-session-id: ", NO_TEXT, b"\r\nx-agent-id: agent-1\r\n"].concat());
+    strange_request.extend(
+        [NO_TEXT, b"\r\nmcp-session-id: ", NO_TEXT, b"\r\nx-agent-id: agent-1\r\n"].concat(),
+    );
     strange_request.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
     strange_request.extend(body);
     let chunked = call("chunked", "{}");
@@ -145,16 +153,30 @@ fn cases() -> Vec<Case> {
         case(
             "an event stream cut between CR and LF",
             post(&[], &call("crlf", "{}")),
-            in_pieces(SSE_HEAD, &crlf.split_inclusive('\r').map(str::as_bytes).collect::<Vec<_>>(), ""),
+            in_pieces(
+                SSE_HEAD,
+                &crlf.split_inclusive('\r').map(str::as_bytes).collect::<Vec<_>>(),
+                "",
+            ),
             success("crlf"),
         ),
         case("10 MB of arguments", post(&[], &large), json(), success("large")),
         case("100,000 levels", post(&[], &deep), json(), success("deep")),
-        case("an event of 1 MB in one line", post(&[], &call("long", "{}")), in_pieces(SSE_HEAD, &long_line, ""), success("long")),
+        case(
+            "an event of 1 MB in one line",
+            post(&[], &call("long", "{}")),
+            in_pieces(SSE_HEAD, &long_line, ""),
+            success("long"),
+        ),
         case("no body", post(&[], b""), json(), None),
         case("a body that is no JSON", post(&[], b"{\"method\":\"tools/call\",,"), json(), None),
         case("a body in gzip", post(&[("content-encoding", "gzip")], GZIP), json(), None),
-        case("header values that are no UTF-8", strange_request, plain(strange), success("strange")),
+        case(
+            "header values that are no UTF-8",
+            strange_request,
+            plain(strange),
+            success("strange"),
+        ),
         case(
             "an answer in gzip",
             post(&[], &call("gzip", "{}")),
@@ -166,27 +188,59 @@ fn cases() -> Vec<Case> {
             Some(("gzip", "UNKNOWN")),
         ),
         case("HTML", post(&[], &call("html", "{}")), html("200 OK"), Some(("html", "UNKNOWN"))),
-        case("an HTML error", post(&[], &call("html_502", "{}")), html("502 Bad Gateway"), Some(("html_502", "ERROR"))),
+        case(
+            "an HTML error",
+            post(&[], &call("html_502", "{}")),
+            html("502 Bad Gateway"),
+            Some(("html_502", "ERROR")),
+        ),
         case(
             "trailers both ways",
             post_chunks(&[&call("trailers", "{}")], "x-checksum: 1\r\n"),
             in_pieces(SSE_HEAD, &[event.as_bytes()], "x-checksum: 2\r\n"),
             success("trailers"),
         ),
-        case("an event stream that is asked for", request("GET", "/mcp", &[("accept", "text/event-stream")], b""), in_pieces(SSE_HEAD, &[event.as_bytes()], ""), None),
-        case("no content", request("DELETE", "/mcp", &[], b""), plain(b"HTTP/1.1 204 No Content\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n".to_vec()), None),
+        case(
+            "an event stream that is asked for",
+            request("GET", "/mcp", &[("accept", "text/event-stream")], b""),
+            in_pieces(SSE_HEAD, &[event.as_bytes()], ""),
+            None,
+        ),
+        case(
+            "no content",
+            request("DELETE", "/mcp", &[], b""),
+            plain(
+                b"HTTP/1.1 204 No Content\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n".to_vec(),
+            ),
+            None,
+        ),
         case("another path", request("POST", "/other", &[], &call("other", "{}")), json(), None),
         Case {
             client: Behaviour::LeavesAt(3000),
-            ..case("a client that leaves in its request", post(&[], &cut)[..3200].to_vec(), json(), None)
+            ..case(
+                "a client that leaves in its request",
+                post(&[], &cut)[..3200].to_vec(),
+                json(),
+                None,
+            )
         },
         Case {
             client: Behaviour::GoesOnAt(11),
-            ..case("an upstream that resets", post(&[], &call("reset", "{}")), half_answer(Step::Reset), Some(("reset", "UNKNOWN")))
+            ..case(
+                "an upstream that resets",
+                post(&[], &call("reset", "{}")),
+                half_answer(Step::Reset),
+                Some(("reset", "UNKNOWN")),
+            )
         },
         Case {
             client: Behaviour::GoesOnAt(11),
-            ..case("an upstream that closes", post(&[], &call("closed", "{}")), half_answer(Step::Close), Some(("closed", "UNKNOWN")))
+            ..case(
+                "an upstream that closes",
+                post(&[], &call("closed", "{}")),
+                half_answer(Step::Close),
+                Some(("closed", "UNKNOWN")),
+            )
         },
     ]
 }
@@ -302,7 +356,10 @@ async fn no_byte_differs_from_an_envoy_without_the_filter() -> anyhow::Result<()
     books.check(&with.stack()?.ledger()?).await?;
     // Identities that are no UTF-8 are metered too.
     let strange = books.tool_invocations().find(|call| call["tool_name"] == "strange");
-    assert_eq!(strange.map(|call| &call["customer_id"]), Some(&json!("\u{fffd}\u{fffd} caf\u{fffd}")));
+    assert_eq!(
+        strange.map(|call| &call["customer_id"]),
+        Some(&json!("\u{fffd}\u{fffd} caf\u{fffd}"))
+    );
     without.finish().await?;
     with.finish().await
 }
