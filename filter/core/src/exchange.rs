@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 
+use crate::answers::AnswerReader;
 use crate::config::{Config, IdentitySource, Product};
 use crate::counter::Counter;
 use crate::fact::{CallEnded, Fact, Identity, SessionEnd, SessionRef, Transport};
@@ -15,9 +16,9 @@ use crate::observe::mcp::{Id, Message, MessageReader};
 use crate::session_key::{Rung, session_ref};
 use crate::status::ExecutionStatus;
 use crate::units::Timestamp;
+use crate::wire::encoding::ContentCoding;
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
-use crate::wire::sse;
 
 /// What stands for a level of the identity that the request did not tell.
 pub const ANONYMOUS: &str = "anonymous";
@@ -63,20 +64,8 @@ enum Request {
     Other,
 }
 
-/// How the response's body is read.
-#[derive(Clone, Debug)]
-enum Body {
-    /// There is none yet, or it is of no interest.
-    Ignored,
-    Json(Box<MessageReader>),
-    Events {
-        framer: Box<sse::Framer>,
-        event: Box<EventReader>,
-    },
-}
-
 /// Everything that is known of one HTTP stream.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Exchange {
     product: Rc<Product>,
     session: SessionRef,
@@ -89,7 +78,8 @@ pub struct Exchange {
     /// Requests that are no calls, whose answers are of no interest.
     other_requests: u32,
     http_status: u16,
-    body: Body,
+    /// `None` if the response's body is of no interest, or has not begun.
+    response: Option<AnswerReader>,
     facts: Vec<Fact>,
     counts: Vec<Counter>,
 }
@@ -129,7 +119,7 @@ impl Exchange {
             calls: Vec::new(),
             other_requests: 0,
             http_status: 0,
-            body: Body::Ignored,
+            response: None,
             facts: Vec::new(),
             counts: vec![Counter::Exchanges],
             product,
@@ -184,39 +174,20 @@ impl Exchange {
         if !may_have_calls {
             return false;
         }
-        let encoding = headers.get("content-encoding").unwrap_or_default().trim_ascii();
-        let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity");
+        let coding = ContentCoding::parse(headers.get("content-encoding"));
         let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
-        self.body = match media_type {
-            _ if !is_plain => {
-                if is_success && !self.calls.is_empty() {
-                    self.counts.push(Counter::ResponseUnparsed);
-                }
-                Body::Ignored
-            }
-            MediaType::EventStream => {
-                Body::Events { framer: Box::default(), event: Box::default() }
-            }
-            // Some servers answer JSON-RPC without saying so; a text that is no JSON fails at its first byte.
-            MediaType::Json | MediaType::Other => Body::Json(Box::default()),
-        };
-        !matches!(self.body, Body::Ignored)
+        self.response = AnswerReader::new(coding, media_type);
+        if self.response.is_none() && is_success && !self.calls.is_empty() {
+            self.counts.push(Counter::ResponseUnparsed);
+        }
+        self.response.is_some()
     }
 
     /// The next bytes of the response's body.
     pub fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
-        let mut answers = Vec::new();
-        let transport = match &mut self.body {
-            Body::Ignored => return,
-            Body::Json(reader) => {
-                reader.feed(chunk, &mut |message| keep_answer(&mut answers, message));
-                Transport::Json
-            }
-            Body::Events { framer, event } => {
-                framer.feed(chunk, &mut EventSink { event, answers: &mut answers });
-                Transport::Sse
-            }
-        };
+        let Some(reader) = &mut self.response else { return };
+        let answers = reader.feed(chunk);
+        let transport = reader.transport();
         for answer in &answers {
             self.answered(answer, transport, now);
         }
@@ -224,11 +195,10 @@ impl Exchange {
 
     /// The stream has ended, however that came about; gives the facts that are left.
     pub fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
-        if let Body::Json(reader) = &self.body {
-            let is_success = (200..300).contains(&self.http_status);
-            if is_success && !self.calls.is_empty() && reader.has_started() {
-                self.counts.push(Counter::ResponseUnparsed);
-            }
+        let is_success = (200..300).contains(&self.http_status);
+        let is_unreadable = self.response.as_mut().is_some_and(AnswerReader::is_unreadable);
+        if is_success && is_unreadable && !self.calls.is_empty() {
+            self.counts.push(Counter::ResponseUnparsed);
         }
         let by_http = ExecutionStatus::of_http(self.http_status);
         let status = match (by_http, end) {
@@ -329,39 +299,6 @@ pub struct Observed {
     pub facts: Vec<Fact>,
     /// For the stats.
     pub counts: Vec<Counter>,
-}
-
-/// Reads the data of one server-sent event, and keeps its answers until the event is dispatched: clients do not see
-/// an event that the stream's end cuts off.
-#[derive(Clone, Debug, Default)]
-struct EventReader {
-    reader: MessageReader,
-    answers: Vec<Message>,
-}
-
-struct EventSink<'a> {
-    event: &'a mut EventReader,
-    answers: &'a mut Vec<Message>,
-}
-
-impl sse::Sink for EventSink<'_> {
-    fn data(&mut self, piece: &[u8]) {
-        let EventReader { reader, answers } = &mut *self.event;
-        reader.feed(piece, &mut |message| keep_answer(answers, message));
-    }
-
-    fn dispatch(&mut self, is_message: bool) {
-        let event = core::mem::take(self.event);
-        if is_message && event.reader.progress() == Progress::Complete {
-            self.answers.extend(event.answers);
-        }
-    }
-}
-
-fn keep_answer(answers: &mut Vec<Message>, message: &Message) {
-    if message.is_answer() && answers.len() < CALLS_PER_EXCHANGE_MAX {
-        answers.push(message.clone());
-    }
 }
 
 fn tool_name(message: &Message) -> String {

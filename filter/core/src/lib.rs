@@ -36,6 +36,10 @@ pub mod observe;
 
 pub mod status;
 
+pub mod accept_encoding;
+
+pub mod answers;
+
 pub mod exchange;
 
 pub mod session_key;

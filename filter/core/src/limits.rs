@@ -9,6 +9,10 @@ pub const VALUE_BYTES_MAX: usize = 128;
 pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Containers that the JSON scanner follows by name; deeper ones are skipped by counting brackets.
 pub const TRACKED_DEPTH_MAX: usize = 8;
+/// Bytes that a coded body may decode to for each of its own; JSON reaches about 20. Beyond, decoding stops.
+pub const DECODED_RATIO_MAX: u64 = 200;
+/// Bytes that any coded body may decode to.
+pub const DECODED_BYTES_FREE: u64 = 1024 * 1024;
 /// Calls followed in one exchange. JSON-RPC batches are small in practice; servers reject large ones.
 pub const CALLS_PER_EXCHANGE_MAX: usize = 1024;
 /// Exchanges that one worker follows at once, at about 1 KiB each.

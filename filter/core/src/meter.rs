@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use crate::accept_encoding::narrowed;
 use crate::accountant::{Accountant, Leave};
 use crate::config::Config;
 use crate::counter::Counter;
@@ -30,6 +31,13 @@ pub struct Place {
     pub node: String,
     /// Anything that differs between two VMs started at different times, such as the clock in nanoseconds.
     pub seed: u64,
+}
+
+/// What is to be changed in a request's head before it goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestEdit {
+    /// The `accept-encoding` to send instead of the client's.
+    pub accept_encoding: Option<String>,
 }
 
 #[derive(Debug)]
@@ -89,22 +97,24 @@ impl Meter {
         matches!(self.seat, Seat::Accountant(_))
     }
 
-    /// A stream begins. `false` means that it belongs to no product and need not be shown further.
+    /// A stream begins. `None` means that it belongs to no product and need not be shown further.
     pub fn request_head(
         &mut self,
         host: &mut impl Host,
         stream: u32,
         headers: Headers<'_>,
         now: Timestamp,
-    ) -> bool {
+    ) -> Option<RequestEdit> {
         self.serves_streams = true;
-        let Some(exchange) = Exchange::start(&self.config, headers, now) else { return false };
+        let exchange = Exchange::start(&self.config, headers, now)?;
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
-            return false;
+            return None;
         }
+        let rule = exchange.product().response_encoding;
+        let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
-        true
+        Some(RequestEdit { accept_encoding })
     }
 
     /// The next bytes of a request's body; `is_end` with the last.

@@ -115,6 +115,13 @@ pub(crate) fn headers(map_type: MapType) -> Vec<(String, Vec<u8>)> {
     hostcalls::get_map_bytes(map_type).unwrap_or_default()
 }
 
+/// Replaces a request header. Envoy chooses the route anew then, so this is done only where something changes.
+pub(crate) fn set_request_header(name: &str, value: &str) {
+    // What Envoy refuses stays as the client sent it; the response tells whether it can be read.
+    let _ =
+        hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value.as_bytes()));
+}
+
 /// A text property of the host, or nothing.
 pub(crate) fn property(path: &[&str]) -> String {
     let value = hostcalls::get_property(path.to_vec()).ok().flatten().unwrap_or_default();

@@ -10,7 +10,6 @@
     clippy::arithmetic_side_effects,
     reason = "a panic in the module takes down every stream of a worker"
 )]
-
 #![expect(missing_docs, reason = "the SDK's macro makes a public function without any")]
 
 #[cfg(feature = "crash-test")]

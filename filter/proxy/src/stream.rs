@@ -61,13 +61,18 @@ impl HttpContext for Stream {
         let headers = host::headers(MapType::HttpRequestHeaders);
         #[cfg(feature = "crash-test")]
         crate::crash::request(Headers(&headers));
-        let is_metered = {
+        let edit = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
             meter.request_head(envoy, self.id, Headers(&headers), host::now())
         };
-        if !is_metered {
+        let Some(edit) = edit else {
             self.vm = None;
-        } else if end_of_stream {
+            return Action::Continue;
+        };
+        if let Some(value) = edit.accept_encoding {
+            host::set_request_header("accept-encoding", &value);
+        }
+        if end_of_stream {
             self.request_bytes(&[], true);
         }
         Action::Continue

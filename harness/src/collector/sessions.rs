@@ -278,8 +278,9 @@ const OTHER: &str = "__other__";
 
 /// Adds up the calls of the tools that the final event does not name, as it does.
 fn fold_unnamed_tools(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
-    let is_named =
-        |tool: &ToolTotals| told.calls_by_tool.iter().any(|named| named.tool_name == tool.tool_name);
+    let is_named = |tool: &ToolTotals| {
+        told.calls_by_tool.iter().any(|named| named.tool_name == tool.tool_name)
+    };
     if !told.calls_by_tool.iter().any(|tool| tool.tool_name == OTHER) {
         return Ok(());
     }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::text::{Duration, Price};
+use crate::accept_encoding::ResponseEncoding;
 use crate::pricing::Pricing;
 
 /// Why a configuration is refused: one line, `path: what was expected`.
@@ -152,6 +153,9 @@ pub struct Product {
     /// What calls cost the customer.
     #[serde(default)]
     pub pricing: Pricing,
+    /// What is done about compressed responses.
+    #[serde(default)]
+    pub response_encoding: ResponseEncoding,
 }
 
 /// The requests that belong to a product, by path without query.

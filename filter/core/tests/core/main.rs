@@ -4,6 +4,7 @@ mod accountant;
 mod config;
 #[path = "../dice.rs"]
 mod dice;
+mod encoding;
 mod exchange;
 mod host;
 mod scanner;
