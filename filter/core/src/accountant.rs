@@ -13,15 +13,17 @@ use crate::config::{Config, Product, ProductType, SessionRules};
 use crate::counter::{Counter, Gauge};
 use crate::durable::{Lease, read_slot};
 use crate::event::{Event, Stamp};
-use crate::fact::{CallEnded, Fact, SessionRef};
+use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionRef, Tells};
 use crate::host::{Conflict, Host};
+use crate::joins::{HeldEvidence, Join, JoinTable};
 use crate::journal::{Entry, Reader, cursor_key};
-use crate::limits::{FACTS_PER_TICK_MAX, OUTBOX_BATCHES_MAX};
+use crate::limits::{FACTS_PER_TICK_MAX, JOINS_MAX, OUTBOX_BATCHES_MAX};
 use crate::outbox::{Batch, Dispatch, Outbox, Reply, StoredEvent};
 use crate::pricing::Pricing;
 use crate::session::{CloseReason, Due, Session, SessionState, SessionTable};
 use crate::session_key::hash;
 use crate::sink::cloudevents;
+use crate::status::ExecutionStatus;
 use crate::units::Timestamp;
 
 /// What the accountant has to know besides sessions, batches and cursors.
@@ -32,6 +34,7 @@ struct Meta {
     acked: u64,
     spilled: u64,
     sessions_high: u32,
+    joins_high: u32,
     batches: (u64, u64),
 }
 
@@ -43,12 +46,30 @@ fn session_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}s{slot}")
 }
 
+fn join_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}q{slot}")
+}
+
+fn evidence_key(prefix: &str) -> String {
+    format!("{prefix}e")
+}
+
 fn batch_key(prefix: &str, number: u64) -> String {
     format!("{prefix}o{}", number % OUTBOX_BATCHES_MAX)
 }
 
 fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).unwrap_or_default()
+}
+
+/// The value of a slot, or `None` if there is none, or none that can be read, which is counted.
+fn read_value<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Option<T> {
+    let bytes = read_slot(host, key)?;
+    let value = postcard::from_bytes(&bytes).ok();
+    if value.is_none() {
+        host.count(Counter::SlotsUnreadable, 1);
+    }
+    value
 }
 
 /// What to do with the events that are left when the accountant stops.
@@ -71,6 +92,8 @@ pub struct Accountant {
     /// Sessions that end when all journals have been read once more: a call that ended before its session did may
     /// still be in another worker's journal.
     ending: Vec<u32>,
+    joins: JoinTable,
+    evidence: HeldEvidence,
     outbox: Outbox,
     journals: Reader,
     default_rules: SessionRules,
@@ -89,16 +112,15 @@ impl Accountant {
         seed: u64,
     ) -> Self {
         host.count(Counter::LeaseTaken, 1);
-        let meta = read_slot(host, &meta_key(&prefix))
-            .and_then(|bytes| postcard::from_bytes::<Meta>(&bytes).ok())
-            .unwrap_or_else(|| Meta {
-                source: source.to_owned(),
-                next_sequence: 1,
-                acked: 0,
-                spilled: 0,
-                sessions_high: 0,
-                batches: (0, 0),
-            });
+        let meta = read_value(host, &meta_key(&prefix)).unwrap_or_else(|| Meta {
+            source: source.to_owned(),
+            next_sequence: 1,
+            acked: 0,
+            spilled: 0,
+            sessions_high: 0,
+            joins_high: 0,
+            batches: (0, 0),
+        });
         let journals = Reader::resume(host, &prefix);
         let (first, next) = meta.batches;
         let outbox = Outbox::new(next, seed ^ lease.term());
@@ -108,6 +130,8 @@ impl Accountant {
             lease,
             sessions: SessionTable::default(),
             ending: Vec::new(),
+            joins: JoinTable::default(),
+            evidence: HeldEvidence::default(),
             outbox,
             journals,
             default_rules: SessionRules::default(),
@@ -115,22 +139,18 @@ impl Accountant {
             meta,
         };
         for number in first..next {
-            if let Some(bytes) = read_slot(host, &batch_key(&accountant.prefix, number)) {
-                match postcard::from_bytes::<Batch>(&bytes) {
-                    Ok(batch) => accountant.outbox.restore(number, batch),
-                    Err(_) => host.count(Counter::SlotsUnreadable, 1),
-                }
+            if let Some(batch) = read_value::<Batch>(host, &batch_key(&accountant.prefix, number)) {
+                accountant.outbox.restore(number, batch);
             }
         }
+        for slot in 0..accountant.meta.joins_high {
+            let join = read_value(host, &join_key(&accountant.prefix, slot));
+            accountant.joins.restore(slot, join);
+        }
+        let evidence = read_value(host, &evidence_key(&accountant.prefix));
+        accountant.evidence = evidence.unwrap_or_default();
         for slot in 0..accountant.meta.sessions_high {
-            let bytes = read_slot(host, &session_key(&accountant.prefix, slot));
-            let session = bytes.and_then(|bytes| {
-                let session = postcard::from_bytes::<Session>(&bytes).ok();
-                if session.is_none() {
-                    host.count(Counter::SlotsUnreadable, 1);
-                }
-                session
-            });
+            let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
             if session.as_ref().is_some_and(|session| session.ending.is_some()) {
                 accountant.ending.push(slot);
             }
@@ -154,6 +174,7 @@ impl Accountant {
         self.outbox.seal_due(&self.config.delivery, now);
         let is_all_read = self.fold_new(host, now);
         if is_all_read {
+            self.expire_joins(host, now);
             self.close_due(host, now);
         }
         self.outbox.seal_due(&self.config.delivery, now);
@@ -231,6 +252,12 @@ impl Accountant {
         match Fact::decode(&entry.bytes) {
             None => host.count(Counter::FactsUnreadable, 1),
             Some(Fact::Call(call)) => self.fold_call(host, &call, &entry.name, now),
+            Some(Fact::Open(open)) => {
+                let CallOpen { call, link, expires_at } = open;
+                let join = Join { call_id: entry.name.clone(), call, link, expires_at };
+                self.fold_open(host, join, now);
+            }
+            Some(Fact::Evidence(evidence)) => self.fold_evidence(host, evidence, now),
             Some(Fact::Running { session, started_at, at }) => {
                 let slot = self.open(host, &session, started_at, now);
                 self.touch(host, slot, at, now);
@@ -268,6 +295,83 @@ impl Accountant {
             charge: &charge,
         };
         self.make(host, &event, call.ended_at, now);
+    }
+
+    /// A call waits for what another stream tells of it, if nothing has been told yet.
+    fn fold_open(&mut self, host: &mut impl Host, mut join: Join, now: Timestamp) {
+        let slot = self.open(host, &join.call.session, join.call.started_at, now);
+        self.touch(host, slot, join.call.ended_at, now);
+        while let Some(evidence) = self.evidence.claim(&join.link, join.call.started_at) {
+            match self.tell(host, join, &evidence, now) {
+                Some(waiting) => join = waiting,
+                None => return,
+            }
+        }
+        if self.joins.len() >= JOINS_MAX
+            && let Some(oldest) = self.joins.take_expired(Timestamp(u64::MAX))
+        {
+            host.count(Counter::JoinsOverLimit, 1);
+            self.fold_call(host, &oldest.call, &oldest.call_id, now);
+        }
+        self.joins.insert(join);
+    }
+
+    fn fold_evidence(&mut self, host: &mut impl Host, evidence: Evidence, now: Timestamp) {
+        let found = evidence.links.iter().find_map(|link| self.joins.take(link, evidence.at));
+        match found {
+            Some(join) => {
+                if let Some(waiting) = self.tell(host, join, &evidence, now) {
+                    // What tells of the task may have come before.
+                    self.fold_open(host, waiting, now);
+                }
+            }
+            None => {
+                let product = self.config.products.iter().map(|p| p.call_timeout.millis()).max();
+                let cancel_wait = product.unwrap_or_default();
+                let dropped = self.evidence.hold(evidence, cancel_wait, now);
+                host.count(Counter::EvidenceUnused, dropped);
+            }
+        }
+    }
+
+    /// Applies evidence to a call; gives the call back if it still waits.
+    fn tell(
+        &mut self,
+        host: &mut impl Host,
+        mut join: Join,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> Option<Join> {
+        match evidence.tells {
+            Tells::Ended { status, http_status, transport } => {
+                let ended_at = evidence.at.max(join.call.started_at);
+                let call =
+                    CallEnded { status, http_status, transport, ended_at, ..join.call.clone() };
+                self.fold_call(host, &call, &join.call_id, now);
+                None
+            }
+            Tells::BecameTask(link) => {
+                join.link = link;
+                join.call.status = ExecutionStatus::Pending;
+                Some(join)
+            }
+            Tells::Cancelled => {
+                // An answer may still come, and then decides.
+                join.call.status = ExecutionStatus::Cancelled;
+                Some(join)
+            }
+        }
+    }
+
+    /// Ends the calls that have waited for too long.
+    fn expire_joins(&mut self, host: &mut impl Host, now: Timestamp) {
+        while let Some(mut join) = self.joins.take_expired(now) {
+            if join.call.status == ExecutionStatus::Pending {
+                join.call.status = ExecutionStatus::Unknown;
+            }
+            self.fold_call(host, &join.call, &join.call_id, now);
+        }
+        host.count(Counter::EvidenceUnused, self.evidence.drop_expired(now));
     }
 
     /// The slot of a session, which is created if it is new.
@@ -362,6 +466,12 @@ impl Accountant {
         at: Timestamp,
         now: Timestamp,
     ) {
+        let Some(session_key) = self.sessions.get(slot).map(|session| session.session.key) else {
+            return;
+        };
+        while let Some(join) = self.joins.take_of_session(&session_key) {
+            self.fold_call(host, &join.call, &join.call_id, now);
+        }
         let Some(session) = self.sessions.remove(slot) else { return };
         self.ending.retain(|&ending| ending != slot);
         let (_, product_type) = self.product(host, &session.session);
@@ -420,15 +530,24 @@ impl Accountant {
             let value = self.sessions.get(slot).map(encoded).unwrap_or_default();
             writes.push((session_key(&self.prefix, slot), value));
         }
+        for slot in self.joins.take_dirty() {
+            let value = self.joins.get(slot).map(encoded).unwrap_or_default();
+            writes.push((join_key(&self.prefix, slot), value));
+        }
+        if self.evidence.take_dirty() {
+            writes.push((evidence_key(&self.prefix), encoded(&self.evidence)));
+        }
         for (number, batch) in self.outbox.take_dirty() {
             let value = batch.map(encoded).unwrap_or_default();
             writes.push((batch_key(&self.prefix, number), value));
         }
         let batches = self.outbox.range();
         let sessions_high = self.sessions.high();
+        let joins_high = self.joins.high();
         if !writes.is_empty() {
             self.meta.batches = batches;
             self.meta.sessions_high = sessions_high;
+            self.meta.joins_high = joins_high;
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
         }
         writes

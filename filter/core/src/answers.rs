@@ -1,12 +1,12 @@
-//! Reads the answers out of a response's body: JSON or server-sent events, plain or coded.
+//! Reads what a response's body tells of calls: JSON or server-sent events, plain or coded.
 
 use crate::fact::Transport;
-use crate::limits::CALLS_PER_EXCHANGE_MAX;
-use crate::observe::mcp::{Message, MessageReader};
+use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
+use crate::observe::mcp::{Message, MessageReader, Method};
 use crate::wire::encoding::{ContentCoding, Decoder, Sink};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
-use crate::wire::sse;
+use crate::wire::sse::{self, EventType};
 
 /// Reads one response body, chunk by chunk.
 #[derive(Debug)]
@@ -18,7 +18,16 @@ pub struct AnswerReader {
 #[derive(Debug)]
 struct Body {
     format: Format,
-    answers: Vec<Message>,
+    told: Told,
+}
+
+/// What a piece of a body told.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Answers, and notifications about tasks.
+    pub messages: Vec<Message>,
+    /// The endpoint that an `endpoint` event gave (2024-11-05).
+    pub endpoint: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -37,14 +46,14 @@ impl AnswerReader {
             // Some servers answer JSON-RPC without saying so; a text that is no JSON fails at its first byte.
             MediaType::Json | MediaType::Other => Format::Json(Box::default()),
         };
-        let decoder = Decoder::new(coding, Body { format, answers: Vec::new() }).ok()?;
+        let decoder = Decoder::new(coding, Body { format, told: Told::default() }).ok()?;
         Some(Self { decoder })
     }
 
-    /// Reads the next bytes; gives the answers that end in them.
-    pub fn feed(&mut self, chunk: &[u8]) -> Vec<Message> {
+    /// Reads the next bytes; gives what ends in them.
+    pub fn feed(&mut self, chunk: &[u8]) -> Told {
         self.decoder.feed(chunk);
-        self.decoder.sink().map(|body| core::mem::take(&mut body.answers)).unwrap_or_default()
+        self.decoder.sink().map(|body| core::mem::take(&mut body.told)).unwrap_or_default()
     }
 
     /// How the answers come.
@@ -68,47 +77,54 @@ impl AnswerReader {
 
 impl Sink for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        let Self { format, answers } = self;
+        let Self { format, told } = self;
         match format {
             Format::Json(reader) => {
-                reader.feed(piece, &mut |message| keep_answer(answers, message));
+                reader.feed(piece, &mut |message| keep(&mut told.messages, message));
             }
-            Format::Events { framer, event } => {
-                framer.feed(piece, &mut EventSink { event, answers })
-            }
+            Format::Events { framer, event } => framer.feed(piece, &mut EventSink { event, told }),
         }
     }
 }
 
-/// Reads the data of one server-sent event, and keeps its answers until the event is dispatched: clients do not see
+/// Reads the data of one server-sent event, and keeps what it tells until the event is dispatched: clients do not see
 /// an event that the stream's end cuts off.
 #[derive(Clone, Debug, Default)]
 struct EventReader {
     reader: MessageReader,
-    answers: Vec<Message>,
+    messages: Vec<Message>,
+    /// The first bytes of the data, which are all of an endpoint.
+    text: Vec<u8>,
 }
 
 struct EventSink<'a> {
     event: &'a mut EventReader,
-    answers: &'a mut Vec<Message>,
+    told: &'a mut Told,
 }
 
 impl sse::Sink for EventSink<'_> {
     fn data(&mut self, piece: &[u8]) {
-        let EventReader { reader, answers } = &mut *self.event;
-        reader.feed(piece, &mut |message| keep_answer(answers, message));
+        let EventReader { reader, messages, text } = &mut *self.event;
+        let room = ENDPOINT_BYTES_MAX.saturating_sub(text.len());
+        text.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        reader.feed(piece, &mut |message| keep(messages, message));
     }
 
-    fn dispatch(&mut self, is_message: bool) {
+    fn dispatch(&mut self, event_type: EventType) {
         let event = core::mem::take(self.event);
-        if is_message && event.reader.progress() == Progress::Complete {
-            self.answers.extend(event.answers);
+        match event_type {
+            EventType::Message if event.reader.progress() == Progress::Complete => {
+                self.told.messages.extend(event.messages);
+            }
+            EventType::Endpoint => self.told.endpoint = Some(event.text),
+            EventType::Message | EventType::Other => {}
         }
     }
 }
 
-fn keep_answer(answers: &mut Vec<Message>, message: &Message) {
-    if message.is_answer() && answers.len() < CALLS_PER_EXCHANGE_MAX {
-        answers.push(message.clone());
+fn keep(messages: &mut Vec<Message>, message: &Message) {
+    let is_told = message.is_answer() || message.method == Method::TaskNotification;
+    if is_told && messages.len() < CALLS_PER_EXCHANGE_MAX {
+        messages.push(message.clone());
     }
 }

@@ -27,8 +27,12 @@ counters! {
     RequestUnparsed = "request_unparsed",
     /// Response bodies that could not be read; the calls in them ended as UNKNOWN or by their HTTP status.
     ResponseUnparsed = "response_unparsed",
-    /// JSON-RPC answers that belonged to no open call of their exchange.
+    /// JSON-RPC answers that belonged to no call: without an id, or on a stream that belongs to no session.
     AnswerUnmatched = "answer_unmatched",
+    /// Answers and task reports that came again, or for a call that was never seen.
+    EvidenceUnused = "evidence_unused",
+    /// Calls that were over early because too many were waiting for an answer on another stream.
+    JoinsOverLimit = "joins_over_limit",
     /// Calls beyond the bound of calls followed in one exchange.
     CallsOverLimit = "calls_over_limit",
     /// Exchanges that were not metered because too many were open at once.

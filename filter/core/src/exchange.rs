@@ -10,9 +10,12 @@ use std::rc::Rc;
 use crate::answers::AnswerReader;
 use crate::config::{Config, IdentitySource, Product};
 use crate::counter::Counter;
-use crate::fact::{CallEnded, Fact, Identity, SessionEnd, SessionRef, Transport};
-use crate::limits::{CALLS_PER_EXCHANGE_MAX, IDENTITY_BYTES_MAX};
-use crate::observe::mcp::{Id, Message, MessageReader};
+use crate::fact::{
+    CallEnded, CallOpen, Evidence, Fact, Identity, SessionEnd, SessionRef, Tells, Transport,
+};
+use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX, IDENTITY_BYTES_MAX};
+use crate::link::{Link, Scope, resolve_endpoint, task_link};
+use crate::observe::mcp::{Id, Message, MessageReader, Method, TaskReport};
 use crate::session_key::{Rung, session_ref};
 use crate::status::ExecutionStatus;
 use crate::units::Timestamp;
@@ -47,10 +50,23 @@ pub enum StreamEnd {
     Aborted,
 }
 
+/// A request that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct OpenCall {
+struct OpenRequest {
     id: Id,
-    tool: String,
+    asks: Asks,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asks {
+    /// `tools/call`.
+    ToolCall { tool: String },
+    /// `tasks/result`: the answer is what the call came to.
+    TaskResult(Link),
+    /// `tasks/get`, `tasks/cancel`: the answer tells how the task stands.
+    TaskStatus(Link),
+    /// `tasks/list`: the answer tells how several stand.
+    TaskList,
 }
 
 /// How the request is read.
@@ -58,6 +74,8 @@ struct OpenCall {
 enum Request {
     /// A `POST`: its body is read.
     Messages(Box<MessageReader>),
+    /// A `GET`: an event stream may carry answers to other requests.
+    Stream,
     /// A `DELETE`, which ends the session if the server agrees.
     Delete,
     /// Anything else.
@@ -69,25 +87,30 @@ enum Request {
 pub struct Exchange {
     product: Rc<Product>,
     session: SessionRef,
-    names_session: bool,
+    has_session_id: bool,
+    /// Without a session id and a session header.
+    is_window: bool,
     is_stateless: bool,
+    path: Vec<u8>,
     request: Request,
     request_ended_at: Timestamp,
     is_request_complete: bool,
-    calls: Vec<OpenCall>,
-    /// Requests that are no calls, whose answers are of no interest.
+    requests: Vec<OpenRequest>,
+    /// Requests whose answers are of no interest.
     other_requests: u32,
     http_status: u16,
     /// `None` if the response's body is of no interest, or has not begun.
     response: Option<AnswerReader>,
-    facts: Vec<Fact>,
-    counts: Vec<Counter>,
+    /// What the ids of answers on this stream belong to, if it is known.
+    scope: Option<Scope>,
+    observed: Observed,
 }
 
 impl Exchange {
     /// Starts an exchange, or `None` if the request belongs to no product.
     pub fn start(config: &Config, headers: Headers<'_>, now: Timestamp) -> Option<Self> {
-        let product = Rc::clone(config.product_for(headers.get(":path")?)?);
+        let path = headers.get(":path")?;
+        let product = Rc::clone(config.product_for(path)?);
         let is_stateless = headers
             .get("mcp-protocol-version")
             .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
@@ -106,22 +129,26 @@ impl Exchange {
         };
         let request = match headers.get(":method") {
             Some(b"POST") => Request::Messages(Box::default()),
+            Some(b"GET") => Request::Stream,
             Some(b"DELETE") => Request::Delete,
             _ => Request::Other,
         };
+        let session = session_ref(&product.id, identity, rung);
         Some(Self {
-            session: session_ref(&product.id, identity, rung),
-            names_session: mcp_session_id.is_some(),
+            has_session_id: mcp_session_id.is_some(),
+            is_window: rung == Rung::Window,
             is_stateless,
+            path: path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path).to_vec(),
             request,
             request_ended_at: now,
             is_request_complete: false,
-            calls: Vec::new(),
+            requests: Vec::new(),
             other_requests: 0,
             http_status: 0,
             response: None,
-            facts: Vec::new(),
-            counts: vec![Counter::Exchanges],
+            scope: mcp_session_id.map(|_| Scope::session(&session)),
+            observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
+            session,
             product,
         })
     }
@@ -130,21 +157,11 @@ impl Exchange {
     pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
         self.request_ended_at = now;
         let Request::Messages(reader) = &mut self.request else { return };
-        let (calls, counts) = (&mut self.calls, &mut self.counts);
-        let other_requests = &mut self.other_requests;
-        reader.feed(chunk, &mut |message| {
-            if !message.is_call() {
-                let is_request = message.has_method && message.id.is_some();
-                *other_requests = other_requests.saturating_add(u32::from(is_request));
-                return;
-            }
-            counts.push(Counter::Calls);
-            if calls.len() >= CALLS_PER_EXCHANGE_MAX {
-                counts.push(Counter::CallsOverLimit);
-            } else if let Some(id) = message.id.clone() {
-                calls.push(OpenCall { id, tool: tool_name(message) });
-            }
-        });
+        let mut messages = Vec::new();
+        reader.feed(chunk, &mut |message| messages.push(message.clone()));
+        for message in messages {
+            self.sent(message, now);
+        }
     }
 
     /// The request has ended.
@@ -158,7 +175,7 @@ impl Exchange {
                 Progress::Failed => false,
             };
             if !is_read {
-                self.counts.push(Counter::RequestUnparsed);
+                self.observed.counts.push(Counter::RequestUnparsed);
             }
         }
     }
@@ -167,18 +184,24 @@ impl Exchange {
     pub fn response_head(&mut self, headers: Headers<'_>) -> bool {
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
         self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let is_success = (200..300).contains(&self.http_status);
-        // A server may answer before the request has ended, so calls may still come.
-        let may_have_calls = matches!(self.request, Request::Messages(_))
-            && (!self.is_request_complete || !self.calls.is_empty());
-        if !may_have_calls {
+        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
+        let is_of_interest = match self.request {
+            // A server may answer before the request has ended; an event stream may tell of other calls.
+            Request::Messages(_) => {
+                !self.is_request_complete
+                    || !self.requests.is_empty()
+                    || media_type == MediaType::EventStream
+            }
+            Request::Stream => media_type == MediaType::EventStream,
+            Request::Delete | Request::Other => false,
+        };
+        if !is_of_interest {
             return false;
         }
         let coding = ContentCoding::parse(headers.get("content-encoding"));
-        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
         self.response = AnswerReader::new(coding, media_type);
-        if self.response.is_none() && is_success && !self.calls.is_empty() {
-            self.counts.push(Counter::ResponseUnparsed);
+        if self.response.is_none() && self.is_success() && self.has_open_call() {
+            self.observed.counts.push(Counter::ResponseUnparsed);
         }
         self.response.is_some()
     }
@@ -186,45 +209,73 @@ impl Exchange {
     /// The next bytes of the response's body.
     pub fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
         let Some(reader) = &mut self.response else { return };
-        let answers = reader.feed(chunk);
+        let told = reader.feed(chunk);
         let transport = reader.transport();
-        for answer in &answers {
-            self.answered(answer, transport, now);
+        if let Some(endpoint) = told.endpoint
+            && !self.has_session_id
+        {
+            let endpoint = resolve_endpoint(&self.path, &endpoint);
+            self.scope = Some(Scope::endpoint(&self.session, &endpoint));
+        }
+        for message in &told.messages {
+            self.told(message, transport, now);
         }
     }
 
     /// The stream has ended, however that came about; gives the facts that are left.
     pub fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
-        let is_success = (200..300).contains(&self.http_status);
         let is_unreadable = self.response.as_mut().is_some_and(AnswerReader::is_unreadable);
-        if is_success && is_unreadable && !self.calls.is_empty() {
-            self.counts.push(Counter::ResponseUnparsed);
+        if self.is_success() && is_unreadable && self.has_open_call() {
+            self.observed.counts.push(Counter::ResponseUnparsed);
         }
         let by_http = ExecutionStatus::of_http(self.http_status);
-        let status = match (by_http, end) {
-            (ExecutionStatus::Unknown, StreamEnd::Aborted) if self.is_stateless => {
-                ExecutionStatus::Cancelled
-            }
-            _ => by_http,
+        let is_cancelled = self.is_stateless && end == StreamEnd::Aborted;
+        let status = match by_http {
+            ExecutionStatus::Unknown if is_cancelled => ExecutionStatus::Cancelled,
+            status => status,
         };
-        for call in core::mem::take(&mut self.calls) {
-            self.call_ended(call.tool, status, Transport::None, now);
+        let expires_at = now.plus(self.product.call_timeout.millis());
+        let transport = self.response.as_mut().map_or(Transport::None, AnswerReader::transport);
+        // A JSON body that came to its end without an answer had none.
+        let may_come_elsewhere = status == ExecutionStatus::Unknown
+            && (end == StreamEnd::Aborted
+                || self.http_status == ACCEPTED
+                || (transport == Transport::Sse && !is_unreadable));
+        for (id, tool) in self.take_calls() {
+            let call = self.call(tool, status, Transport::None, now);
+            let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
+            match scope {
+                Some(scope) => self.open(call, scope.link(&id), expires_at),
+                None => self.observed.facts.push(Fact::Call(call)),
+            }
         }
         self.session_end(now);
-        self.take_observed()
+        self.observed
+    }
+
+    /// Gives up calls that have gone without an answer for the product's `call_timeout`, while the stream goes on.
+    pub fn time_out(&mut self, now: Timestamp) {
+        if now.saturating_since(self.request_ended_at) < self.product.call_timeout.millis() {
+            return;
+        }
+        for (id, tool) in self.take_calls() {
+            let call = self.call(tool, ExecutionStatus::Timeout, Transport::None, now);
+            match self.scope_of_calls() {
+                // The accountant knows whether the client has given it up.
+                Some(scope) => self.open(call, scope.link(&id), now),
+                None => self.observed.facts.push(Fact::Call(call)),
+            }
+        }
     }
 
     /// What has been observed since the last time.
     pub fn take_observed(&mut self) -> Observed {
-        Observed {
-            facts: core::mem::take(&mut self.facts),
-            counts: core::mem::take(&mut self.counts),
-        }
+        core::mem::take(&mut self.observed)
     }
 
     /// The session of this exchange while a call of it is running, and when that call started.
     pub fn running(&self) -> Option<(&SessionRef, Timestamp)> {
-        (!self.calls.is_empty()).then_some((&self.session, self.request_ended_at))
+        self.has_open_call().then_some((&self.session, self.request_ended_at))
     }
 
     /// The product that the exchange belongs to.
@@ -232,41 +283,166 @@ impl Exchange {
         &self.product
     }
 
-    fn answered(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
-        let status = ExecutionStatus::of_answer(answer, self.http_status);
-        if let Some(at) = self.position_of(answer, transport) {
-            let call = self.calls.remove(at);
-            self.call_ended(call.tool, status, transport, now);
-        } else if answer.has_error && answer.id.is_none() {
-            // An error without an id refuses the request as a whole.
-            for call in core::mem::take(&mut self.calls) {
-                self.call_ended(call.tool, status, transport, now);
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.http_status)
+    }
+
+    fn has_open_call(&self) -> bool {
+        self.requests.iter().any(|request| matches!(request.asks, Asks::ToolCall { .. }))
+    }
+
+    /// A message of the client.
+    fn sent(&mut self, message: Message, now: Timestamp) {
+        let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
+        let asks = match message.method {
+            Method::ToolsCall if message.id.is_some() => {
+                self.observed.counts.push(Counter::Calls);
+                Asks::ToolCall { tool: tool_name(&message) }
             }
-        } else if self.other_requests > 0 {
-            self.other_requests = self.other_requests.saturating_sub(1);
+            Method::TasksResult if task.is_some() => Asks::TaskResult(task.unwrap_or_default()),
+            Method::TaskStatus if task.is_some() => Asks::TaskStatus(task.unwrap_or_default()),
+            Method::TasksList if message.id.is_some() => Asks::TaskList,
+            Method::Cancelled => {
+                if let (Some(id), Some(scope)) = (&message.request_id, self.scope_of_calls()) {
+                    let links = scope.links(id).to_vec();
+                    self.evidence(links, Tells::Cancelled, now);
+                }
+                return;
+            }
+            Method::None | Method::TaskNotification => return,
+            Method::ToolsCall
+            | Method::TasksResult
+            | Method::TaskStatus
+            | Method::TasksList
+            | Method::Other => {
+                let is_request = message.id.is_some();
+                self.other_requests = self.other_requests.saturating_add(u32::from(is_request));
+                return;
+            }
+        };
+        let Some(id) = message.id else { return };
+        if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
+            self.observed.counts.push(Counter::CallsOverLimit);
         } else {
-            self.counts.push(Counter::AnswerUnmatched);
+            self.requests.push(OpenRequest { id, asks });
         }
     }
 
-    /// The open call that an answer belongs to: by id, or, because some servers change or drop ids, by being the only
-    /// one in a plain JSON exchange.
-    fn position_of(&self, answer: &Message, transport: Transport) -> Option<usize> {
-        let by_id = answer.id.as_ref().and_then(|id| {
-            let exact = self.calls.iter().position(|call| call.id.is_same(id));
-            exact.or_else(|| self.calls.iter().position(|call| call.id.is_alike(id)))
-        });
-        by_id.or_else(|| (self.calls.len() == 1 && transport == Transport::Json).then_some(0))
+    /// A message of the server.
+    fn told(&mut self, message: &Message, transport: Transport, now: Timestamp) {
+        if message.method == Method::TaskNotification {
+            self.task_told(&message.params_task, None, transport, now);
+            return;
+        }
+        for task in &message.listed_tasks {
+            self.task_told(task, None, transport, now);
+        }
+        if let Some(at) = self.position_of(message, transport) {
+            let request = self.requests.remove(at);
+            self.answered(request, message, transport, now);
+        } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
+            // An error without an id refuses the request as a whole.
+            for request in core::mem::take(&mut self.requests) {
+                self.answered(request, message, transport, now);
+            }
+        } else if self.other_requests > 0 {
+            self.other_requests = self.other_requests.saturating_sub(1);
+        } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            let task = message.result_task.id.as_ref();
+            let tells = match (status, task) {
+                (ExecutionStatus::Pending, Some(task)) => {
+                    Tells::BecameTask(task_link(&self.product.id, task))
+                }
+                _ => Tells::Ended { status, http_status: self.http_status, transport },
+            };
+            self.evidence(scope.links(id).to_vec(), tells, now);
+        } else {
+            self.observed.counts.push(Counter::AnswerUnmatched);
+        }
     }
 
-    fn call_ended(
+    /// The open request that an answer belongs to: by id, or, because some servers change or drop ids, by being the
+    /// only one in a plain JSON exchange.
+    fn position_of(&self, answer: &Message, transport: Transport) -> Option<usize> {
+        let by_id = answer.id.as_ref().and_then(|id| {
+            let exact = self.requests.iter().position(|request| request.id.is_same(id));
+            exact.or_else(|| self.requests.iter().position(|request| request.id.is_alike(id)))
+        });
+        let is_only = self.requests.len() == 1 && transport == Transport::Json;
+        by_id.or_else(|| is_only.then_some(0))
+    }
+
+    fn answered(
         &mut self,
+        request: OpenRequest,
+        answer: &Message,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        let status = ExecutionStatus::of_answer(answer, self.http_status);
+        match request.asks {
+            Asks::ToolCall { tool } => {
+                let call = self.call(tool, status, transport, now);
+                let task = answer.result_task.id.as_ref();
+                match (status, task) {
+                    (ExecutionStatus::Pending, Some(task)) => {
+                        let link = task_link(&self.product.id, task);
+                        let expires_at = now.plus(self.product.call_timeout.millis());
+                        self.open(call, link, expires_at);
+                    }
+                    _ => self.observed.facts.push(Fact::Call(call)),
+                }
+            }
+            // "No such task" says nothing of the call; any other answer is the call's.
+            Asks::TaskResult(link) => {
+                if status != ExecutionStatus::ValidationFailed && self.is_success() {
+                    let tells = Tells::Ended { status, http_status: self.http_status, transport };
+                    self.evidence(vec![link], tells, now);
+                }
+            }
+            Asks::TaskStatus(link) => {
+                if answer.has_result && self.is_success() {
+                    self.task_told(&answer.result_task, Some(link), transport, now);
+                }
+            }
+            // What it lists has been told already.
+            Asks::TaskList => {}
+        }
+    }
+
+    /// A report of a task: of the one that was asked for, else of the one that it names.
+    fn task_told(
+        &mut self,
+        task: &TaskReport,
+        asked: Option<Link>,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
+        let (Some(end), Some(link)) = (task.end, asked.or(named)) else { return };
+        let status = ExecutionStatus::of_task(end, task.is_error);
+        let tells = Tells::Ended { status, http_status: self.http_status, transport };
+        self.evidence(vec![link], tells, now);
+    }
+
+    fn take_calls(&mut self) -> Vec<(Id, String)> {
+        let requests = core::mem::take(&mut self.requests);
+        let call = |request: OpenRequest| match request.asks {
+            Asks::ToolCall { tool } => Some((request.id, tool)),
+            Asks::TaskResult(_) | Asks::TaskStatus(_) | Asks::TaskList => None,
+        };
+        requests.into_iter().filter_map(call).collect()
+    }
+
+    fn call(
+        &self,
         tool: String,
         status: ExecutionStatus,
         transport: Transport,
         now: Timestamp,
-    ) {
-        self.facts.push(Fact::Call(CallEnded {
+    ) -> CallEnded {
+        CallEnded {
             session: self.session.clone(),
             tool,
             status,
@@ -274,23 +450,49 @@ impl Exchange {
             transport,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
-        }));
+        }
+    }
+
+    /// What the ids of this client's requests belong to: its session, or, without one, the address that it sends them
+    /// to (2024-11-05). MCP 2026-07-28 answers a request on its own stream or not at all.
+    fn scope_of_calls(&self) -> Option<Scope> {
+        if self.is_stateless {
+            return None;
+        }
+        Some(self.scope.unwrap_or_else(|| Scope::endpoint(&self.session, &self.path)))
+    }
+
+    fn open(&mut self, call: CallEnded, link: Link, expires_at: Timestamp) {
+        // A call that is only accepted belongs to the event stream that told its address.
+        let session = if self.http_status == ACCEPTED && self.is_window {
+            let identity = self.session.identity.clone();
+            session_ref(&self.product.id, identity, Rung::Endpoint(&self.path))
+        } else {
+            call.session.clone()
+        };
+        let call = CallEnded { session, ..call };
+        self.observed.facts.push(Fact::Open(CallOpen { call, link, expires_at }));
+    }
+
+    fn evidence(&mut self, links: Vec<Link>, tells: Tells, at: Timestamp) {
+        self.observed.facts.push(Fact::Evidence(Evidence { links, at, tells }));
     }
 
     fn session_end(&mut self, now: Timestamp) {
-        let is_success = (200..300).contains(&self.http_status);
         let reason = match self.request {
-            Request::Delete if is_success => SessionEnd::ClientDelete,
-            Request::Messages(_) | Request::Delete | Request::Other if self.http_status == 404 => {
-                SessionEnd::SessionGone
-            }
+            Request::Delete if self.is_success() => SessionEnd::ClientDelete,
+            _ if self.http_status == 404 => SessionEnd::SessionGone,
             _ => return,
         };
-        if self.names_session {
-            self.facts.push(Fact::SessionEnd { session: self.session.clone(), reason, at: now });
+        if self.has_session_id {
+            let session = self.session.clone();
+            self.observed.facts.push(Fact::SessionEnd { session, reason, at: now });
         }
     }
 }
+
+/// HTTP 202: the server took the message and answers on another stream.
+const ACCEPTED: u16 = 202;
 
 /// What an exchange has observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

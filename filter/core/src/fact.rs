@@ -3,11 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::link::Link;
 use crate::status::ExecutionStatus;
 use crate::units::Timestamp;
 
 /// The version of the encoding; raised when [`Fact`] changes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Who a request is for. `anonymous` stands where the request did not tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,6 +63,46 @@ pub struct CallEnded {
     pub ended_at: Timestamp,
 }
 
+/// A call whose stream has ended, or whose time is up, while its answer may come elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallOpen {
+    /// The call; its status and end are what they are if nothing more comes.
+    pub call: CallEnded,
+    /// What an answer will carry.
+    pub link: Link,
+    /// When it is over without one.
+    pub expires_at: Timestamp,
+}
+
+/// What was seen of a call on another stream than its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The calls that it may be about, the likeliest first.
+    pub links: Vec<Link>,
+    /// When it was seen.
+    pub at: Timestamp,
+    /// What it tells.
+    pub tells: Tells,
+}
+
+/// What evidence tells of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tells {
+    /// It has ended.
+    Ended {
+        /// Its outcome.
+        status: ExecutionStatus,
+        /// The HTTP status under which the evidence came.
+        http_status: u16,
+        /// How it came.
+        transport: Transport,
+    },
+    /// It goes on as a task.
+    BecameTask(Link),
+    /// The client no longer waits for it.
+    Cancelled,
+}
+
 /// Why a session ends before its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEnd {
@@ -76,6 +117,10 @@ pub enum SessionEnd {
 pub enum Fact {
     /// A call has ended.
     Call(CallEnded),
+    /// A call may end on another stream.
+    Open(CallOpen),
+    /// What another stream tells of a call.
+    Evidence(Evidence),
     /// A call of the session has been running for a while: the session is not idle.
     Running {
         /// The session.

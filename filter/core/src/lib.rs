@@ -44,6 +44,8 @@ pub mod exchange;
 
 pub mod session_key;
 
+pub mod link;
+
 pub mod fact;
 
 pub mod journal;
@@ -51,6 +53,8 @@ pub mod journal;
 pub mod durable;
 
 pub mod accountant;
+
+pub mod joins;
 
 pub mod active_time;
 

@@ -15,6 +15,14 @@ pub const DECODED_RATIO_MAX: u64 = 200;
 pub const DECODED_BYTES_FREE: u64 = 1024 * 1024;
 /// Calls followed in one exchange. JSON-RPC batches are small in practice; servers reject large ones.
 pub const CALLS_PER_EXCHANGE_MAX: usize = 1024;
+/// Bytes kept of an `endpoint` event, and of a request's path.
+pub const ENDPOINT_BYTES_MAX: usize = 1024;
+/// Calls whose answer may come on another stream; beyond it the one that expires first is over.
+pub const JOINS_MAX: usize = 10_000;
+/// Pieces of evidence kept for calls that have not been told of yet.
+pub const EVIDENCE_MAX: usize = 1024;
+/// How long evidence waits for its call, in milliseconds: both have been written to journals by then.
+pub const EVIDENCE_WAIT_MS: u64 = 60_000;
 /// Exchanges that one worker follows at once, at about 1 KiB each.
 pub const EXCHANGES_MAX: usize = 65_536;
 /// The longest time between two signs of life of a running call, in milliseconds.

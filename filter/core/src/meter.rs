@@ -118,7 +118,14 @@ impl Meter {
     }
 
     /// The next bytes of a request's body; `is_end` with the last.
-    pub fn request_body(&mut self, stream: u32, chunk: &[u8], is_end: bool, now: Timestamp) {
+    pub fn request_body(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        chunk: &[u8],
+        is_end: bool,
+        now: Timestamp,
+    ) {
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
         if !chunk.is_empty() {
             exchange.request_body(chunk, now);
@@ -129,6 +136,8 @@ impl Meter {
                 self.running.push_back((now.plus(self.running_interval), stream));
             }
         }
+        let observed = exchange.take_observed();
+        self.record(host, observed);
     }
 
     /// A response's head. Gives whether its body is to be shown.
@@ -288,9 +297,16 @@ impl Meter {
                 return;
             }
             self.running.pop_front();
-            let running = self.exchanges.get(&stream).and_then(Exchange::running);
-            if let Some((session, started_at)) = running {
-                let fact = Fact::Running { session: session.clone(), started_at, at: now };
+            let Some(exchange) = self.exchanges.get_mut(&stream) else { continue };
+            exchange.time_out(now);
+            let running = exchange.running().map(|(session, started_at)| Fact::Running {
+                session: session.clone(),
+                started_at,
+                at: now,
+            });
+            let observed = exchange.take_observed();
+            self.record(host, observed);
+            if let Some(fact) = running {
                 self.running.push_back((now.plus(self.running_interval), stream));
                 self.record_fact(host, &fact);
             }

@@ -12,6 +12,8 @@ pub enum Rung<'a> {
     McpSessionId(&'a [u8]),
     /// The product's session header.
     Header(&'a [u8]),
+    /// The endpoint of an event stream of the HTTP+SSE transport (2024-11-05): path and query.
+    Endpoint(&'a [u8]),
     /// Nothing: the calls of one identity form an activity window.
     Window,
 }
@@ -21,6 +23,7 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
     let (rung_name, value): (&[u8], &[u8]) = match rung {
         Rung::McpSessionId(value) => (b"mcp-session-id", value),
         Rung::Header(value) => (b"header", value),
+        Rung::Endpoint(value) => (b"endpoint", value),
         Rung::Window => (b"window", b""),
     };
     let parts = [

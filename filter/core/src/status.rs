@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::mcp::{Message, ResultType};
+use crate::observe::mcp::{Message, ResultType, TaskEnd};
 
 /// The outcome of a call; the names are those of the billing domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +78,17 @@ impl ExecutionStatus {
             ResultType::Complete if answer.has_task => Self::Pending,
             ResultType::Complete if answer.is_error => Self::Error,
             ResultType::Complete => Self::Success,
+        }
+    }
+
+    /// The outcome that a task's final state tells. In 2025-11-25 a task whose tool reports an error is `failed`; in
+    /// 2026-07-28 it is `completed`, and its result says `isError`.
+    pub fn of_task(end: TaskEnd, is_error: bool) -> Self {
+        match end {
+            TaskEnd::Completed if is_error => Self::Error,
+            TaskEnd::Completed => Self::Success,
+            TaskEnd::Failed => Self::Error,
+            TaskEnd::Cancelled => Self::Cancelled,
         }
     }
 

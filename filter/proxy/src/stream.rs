@@ -34,7 +34,8 @@ impl Stream {
     fn request_bytes(&mut self, chunk: &[u8], is_end: bool) {
         let Some(vm) = &self.vm else { return };
         self.is_request_complete |= is_end;
-        vm.borrow_mut().meter.request_body(self.id, chunk, is_end, host::now());
+        let Vm { meter, envoy } = &mut *vm.borrow_mut();
+        meter.request_body(envoy, self.id, chunk, is_end, host::now());
     }
 
     /// The response is complete. A request that is still on its way keeps the stream open until Envoy logs it.

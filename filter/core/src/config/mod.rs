@@ -153,9 +153,16 @@ pub struct Product {
     /// What calls cost the customer.
     #[serde(default)]
     pub pricing: Pricing,
+    /// How long a call may go without an answer.
+    #[serde(default = "call_timeout_default")]
+    pub call_timeout: Duration,
     /// What is done about compressed responses.
     #[serde(default)]
     pub response_encoding: ResponseEncoding,
+}
+
+fn call_timeout_default() -> Duration {
+    Duration::from_seconds(3600)
 }
 
 /// The requests that belong to a product, by path without query.
@@ -337,6 +344,7 @@ impl Product {
             let reason = "expected at least `idle_timeout`";
             return Err(error(&format!("{path}.session.session_timeout"), reason));
         }
+        is_positive(&format!("{path}.call_timeout"), self.call_timeout)?;
         self.pricing.validate(&format!("{path}.pricing"))
     }
 }

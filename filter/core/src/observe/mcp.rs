@@ -33,6 +33,27 @@ impl Id {
         }
     }
 
+    /// Type and value in one form, the same for ids that are the same.
+    pub fn canonical(&self) -> Vec<u8> {
+        let kind = if self.is_string { b's' } else { b'n' };
+        self.canonical_as(kind)
+    }
+
+    /// The form that the same value would have as the other type: a number for a string, a string for a number.
+    pub fn canonical_of_other_type(&self) -> Vec<u8> {
+        let kind = if self.is_string { b'n' } else { b's' };
+        self.canonical_as(kind)
+    }
+
+    fn canonical_as(&self, kind: u8) -> Vec<u8> {
+        let number = self.number().filter(|_| !self.is_string || kind == b'n');
+        let value = match number {
+            Some(number) => number.normalize().to_string().into_bytes(),
+            None => self.text.clone(),
+        };
+        [&[kind], value.as_slice()].concat()
+    }
+
     fn number(&self) -> Option<Decimal> {
         let text = core::str::from_utf8(&self.text).ok()?;
         Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text)).ok()
@@ -53,13 +74,58 @@ pub enum ResultType {
     Unknown,
 }
 
+/// The methods that metering knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// There is none: an answer.
+    #[default]
+    None,
+    /// `tools/call`.
+    ToolsCall,
+    /// `tasks/result` (2025-11-25): asks for what the call came to.
+    TasksResult,
+    /// `tasks/get` and `tasks/cancel`: tell how the task stands.
+    TaskStatus,
+    /// `tasks/list` (2025-11-25).
+    TasksList,
+    /// `notifications/cancelled`: the client no longer waits.
+    Cancelled,
+    /// `notifications/tasks/status` (2025-11-25) and `notifications/tasks` (2026-07-28).
+    TaskNotification,
+    /// Any other.
+    Other,
+}
+
+/// The state of a task, where it is a final one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// `completed`.
+    Completed,
+    /// `failed`.
+    Failed,
+    /// `cancelled`.
+    Cancelled,
+}
+
+/// What a message says of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskReport {
+    /// `taskId`.
+    pub id: Option<Vec<u8>>,
+    /// `status`, if it is a final one.
+    pub end: Option<TaskEnd>,
+    /// `result.isError` beside them is true (2026-07-28).
+    pub is_error: bool,
+}
+
+/// Tasks that one `tasks/list` answer tells of, at most; pages are smaller in practice.
+const TASKS_LISTED_MAX: usize = 100;
+
 /// What one JSON-RPC message says, as far as metering goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// `method` is `tools/call`.
-    pub is_tools_call: bool,
-    /// There is a `method`: a request or a notification.
-    pub has_method: bool,
+    /// `method`.
+    pub method: Method,
     /// `id`, unless it is absent or null.
     pub id: Option<Id>,
     /// `params.name`.
@@ -76,17 +142,25 @@ pub struct Message {
     pub has_error: bool,
     /// `error.code`, if it is a whole number.
     pub error_code: Option<i64>,
+    /// `params.requestId`.
+    pub request_id: Option<Id>,
+    /// The task that `params` names or tells of.
+    pub params_task: TaskReport,
+    /// The task that `result` tells of: as such, or as `result.task`.
+    pub result_task: TaskReport,
+    /// The tasks in `result.tasks`, bounded.
+    pub listed_tasks: Vec<TaskReport>,
 }
 
 impl Message {
     /// A request that runs a tool; without an id it is a notification, which servers do not run.
     pub fn is_call(&self) -> bool {
-        self.is_tools_call && self.id.is_some()
+        self.method == Method::ToolsCall && self.id.is_some()
     }
 
     /// An answer to a request.
     pub fn is_answer(&self) -> bool {
-        !self.has_method && (self.has_result || self.has_error)
+        self.method == Method::None && (self.has_result || self.has_error)
     }
 }
 
@@ -95,8 +169,16 @@ mod node {
     pub(super) const MESSAGE: u8 = 1;
     pub(super) const PARAMS: u8 = 2;
     pub(super) const RESULT: u8 = 3;
-    pub(super) const TASK: u8 = 4;
-    pub(super) const ERROR: u8 = 5;
+    pub(super) const ERROR: u8 = 4;
+    /// `result.task`.
+    pub(super) const TASK: u8 = 5;
+    /// `result.tasks`, and what is in it.
+    pub(super) const TASKS: u8 = 6;
+    pub(super) const LISTED_TASK: u8 = 7;
+    /// `params.result` of a notification about a task.
+    pub(super) const PUSHED_RESULT: u8 = 8;
+    /// `result.result` of an answer about a task.
+    pub(super) const POLLED_RESULT: u8 = 9;
 }
 
 mod field {
@@ -106,6 +188,15 @@ mod field {
     pub(super) const IS_ERROR: u8 = 3;
     pub(super) const RESULT_TYPE: u8 = 4;
     pub(super) const CODE: u8 = 5;
+    pub(super) const REQUEST_ID: u8 = 6;
+    pub(super) const PARAMS_TASK_ID: u8 = 7;
+    pub(super) const PARAMS_STATUS: u8 = 8;
+    pub(super) const PUSHED_IS_ERROR: u8 = 9;
+    pub(super) const RESULT_TASK_ID: u8 = 10;
+    pub(super) const RESULT_STATUS: u8 = 11;
+    pub(super) const POLLED_IS_ERROR: u8 = 12;
+    pub(super) const LISTED_TASK_ID: u8 = 13;
+    pub(super) const LISTED_STATUS: u8 = 14;
 }
 
 /// Reads the messages of one body, or of one server-sent event.
@@ -143,7 +234,11 @@ impl Visitor for Builder<'_> {
     }
 
     fn element(&mut self, node: u8) -> Want {
-        if node == node::BATCH { Want::object(node::MESSAGE) } else { Want::NOTHING }
+        match node {
+            node::BATCH => Want::object(node::MESSAGE),
+            node::TASKS => Want::object(node::LISTED_TASK),
+            _ => Want::NOTHING,
+        }
     }
 
     // A repeated member replaces the earlier one, as in the parsers of the official SDKs: what it said is forgotten
@@ -152,8 +247,7 @@ impl Visitor for Builder<'_> {
         let message = &mut *self.message;
         match (node, key) {
             (node::MESSAGE, b"method") => {
-                message.has_method = true;
-                message.is_tools_call = false;
+                message.method = Method::Other;
                 Want::scalar(field::METHOD)
             }
             (node::MESSAGE, b"id") => {
@@ -162,6 +256,8 @@ impl Visitor for Builder<'_> {
             }
             (node::MESSAGE, b"params") => {
                 message.tool = None;
+                message.request_id = None;
+                message.params_task = TaskReport::default();
                 Want::object(node::PARAMS)
             }
             (node::MESSAGE, b"result") => {
@@ -169,6 +265,8 @@ impl Visitor for Builder<'_> {
                 message.is_error = false;
                 message.result_type = ResultType::Complete;
                 message.has_task = false;
+                message.result_task = TaskReport::default();
+                message.listed_tasks.clear();
                 Want::object(node::RESULT)
             }
             (node::MESSAGE, b"error") => {
@@ -180,6 +278,23 @@ impl Visitor for Builder<'_> {
                 message.tool = None;
                 Want::scalar(field::NAME)
             }
+            (node::PARAMS, b"requestId") => {
+                message.request_id = None;
+                Want::scalar(field::REQUEST_ID)
+            }
+            (node::PARAMS, b"taskId") => {
+                message.params_task.id = None;
+                Want::scalar(field::PARAMS_TASK_ID)
+            }
+            (node::PARAMS, b"status") => {
+                message.params_task.end = None;
+                Want::scalar(field::PARAMS_STATUS)
+            }
+            (node::PARAMS, b"result") => {
+                message.params_task.is_error = false;
+                Want::object(node::PUSHED_RESULT)
+            }
+            (node::PUSHED_RESULT, b"isError") => Want::scalar(field::PUSHED_IS_ERROR),
             (node::RESULT, b"isError") => {
                 message.is_error = false;
                 Want::scalar(field::IS_ERROR)
@@ -192,6 +307,25 @@ impl Visitor for Builder<'_> {
                 message.has_task = false;
                 Want::object(node::TASK)
             }
+            (node::RESULT | node::TASK, b"taskId") => {
+                message.result_task.id = None;
+                Want::scalar(field::RESULT_TASK_ID)
+            }
+            (node::RESULT | node::TASK, b"status") => {
+                message.result_task.end = None;
+                Want::scalar(field::RESULT_STATUS)
+            }
+            (node::RESULT, b"result") => {
+                message.result_task.is_error = false;
+                Want::object(node::POLLED_RESULT)
+            }
+            (node::POLLED_RESULT, b"isError") => Want::scalar(field::POLLED_IS_ERROR),
+            (node::RESULT, b"tasks") => {
+                message.listed_tasks.clear();
+                Want { scalar: None, object: None, array: Some(node::TASKS) }
+            }
+            (node::LISTED_TASK, b"taskId") => Want::scalar(field::LISTED_TASK_ID),
+            (node::LISTED_TASK, b"status") => Want::scalar(field::LISTED_STATUS),
             (node::ERROR, b"code") => {
                 message.error_code = None;
                 Want::scalar(field::CODE)
@@ -203,15 +337,42 @@ impl Visitor for Builder<'_> {
     fn scalar(&mut self, field: u8, value: Scalar<'_>) {
         let message = &mut *self.message;
         let is_null = !value.is_string && value.text == b"null";
+        let is_true = !value.is_string && value.text == b"true";
+        let text = || value.is_string.then(|| value.text.to_vec());
         match field {
-            field::METHOD => {
-                message.is_tools_call = value.is_string && value.text == b"tools/call";
+            field::METHOD if value.is_string => {
+                message.method = match value.text {
+                    b"tools/call" => Method::ToolsCall,
+                    b"tasks/result" => Method::TasksResult,
+                    b"tasks/get" | b"tasks/cancel" => Method::TaskStatus,
+                    b"tasks/list" => Method::TasksList,
+                    b"notifications/cancelled" => Method::Cancelled,
+                    b"notifications/tasks/status" | b"notifications/tasks" => {
+                        Method::TaskNotification
+                    }
+                    _ => Method::Other,
+                };
             }
-            field::ID if !is_null => {
-                message.id = Some(Id { is_string: value.is_string, text: value.text.to_vec() });
+            field::ID if !is_null => message.id = Some(id(value)),
+            field::REQUEST_ID if !is_null => message.request_id = Some(id(value)),
+            field::NAME => message.tool = text(),
+            field::IS_ERROR => message.is_error = is_true,
+            field::PUSHED_IS_ERROR => message.params_task.is_error = is_true,
+            field::POLLED_IS_ERROR => message.result_task.is_error = is_true,
+            field::PARAMS_TASK_ID => message.params_task.id = text(),
+            field::RESULT_TASK_ID => message.result_task.id = text(),
+            field::PARAMS_STATUS => message.params_task.end = task_end(value),
+            field::RESULT_STATUS => message.result_task.end = task_end(value),
+            field::LISTED_TASK_ID => {
+                if let Some(task) = message.listed_tasks.last_mut() {
+                    task.id = text();
+                }
             }
-            field::NAME if value.is_string => message.tool = Some(value.text.to_vec()),
-            field::IS_ERROR => message.is_error = !value.is_string && value.text == b"true",
+            field::LISTED_STATUS => {
+                if let Some(task) = message.listed_tasks.last_mut() {
+                    task.end = task_end(value);
+                }
+            }
             field::RESULT_TYPE => {
                 message.result_type = match value.text {
                     b"complete" if value.is_string => ResultType::Complete,
@@ -233,6 +394,13 @@ impl Visitor for Builder<'_> {
         match node {
             node::MESSAGE => *self.message = Message::default(),
             node::TASK => self.message.has_task = true,
+            node::LISTED_TASK => {
+                // What does not fit overwrites the last place.
+                if self.message.listed_tasks.len() >= TASKS_LISTED_MAX {
+                    self.message.listed_tasks.pop();
+                }
+                self.message.listed_tasks.push(TaskReport::default());
+            }
             _ => {}
         }
     }
@@ -241,5 +409,18 @@ impl Visitor for Builder<'_> {
         if node == node::MESSAGE {
             (self.found)(self.message);
         }
+    }
+}
+
+fn id(value: Scalar<'_>) -> Id {
+    Id { is_string: value.is_string, text: value.text.to_vec() }
+}
+
+fn task_end(value: Scalar<'_>) -> Option<TaskEnd> {
+    match value.text {
+        b"completed" => Some(TaskEnd::Completed),
+        b"failed" => Some(TaskEnd::Failed),
+        b"cancelled" => Some(TaskEnd::Cancelled),
+        _ => None,
     }
 }

@@ -8,8 +8,19 @@
 pub trait Sink {
     /// The next bytes of the event's data; lines are joined by LF.
     fn data(&mut self, piece: &[u8]);
-    /// The event is complete. `is_message` tells whether its type is `message` or none, the ones that MCP clients read.
-    fn dispatch(&mut self, is_message: bool);
+    /// The event is complete.
+    fn dispatch(&mut self, event_type: EventType);
+}
+
+/// The types of events that MCP knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// `message`, or none: a JSON-RPC message.
+    Message,
+    /// `endpoint` (2024-11-05): where the client shall send its messages.
+    Endpoint,
+    /// Any other; clients pass it over.
+    Other,
 }
 
 /// The longest field name that means something (`event`) and some room, in bytes.
@@ -152,7 +163,11 @@ impl Framer {
         self.is_first_line = false;
         if self.state == State::Name && self.name.is_empty() {
             if core::mem::take(&mut self.has_data) {
-                sink.dispatch(matches!(self.event_type.as_slice(), b"" | b"message"));
+                sink.dispatch(match self.event_type.as_slice() {
+                    b"" | b"message" => EventType::Message,
+                    b"endpoint" => EventType::Endpoint,
+                    _ => EventType::Other,
+                });
             }
             self.event_type.clear();
         } else if self.state == State::Name {

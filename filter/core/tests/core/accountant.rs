@@ -333,8 +333,8 @@ fn when_envoy_stops_everything_is_in_the_log() {
             "session_active",
             "tool_invocation",
             "session_created",
-            "tool_invocation",
             "session_closed",
+            "tool_invocation",
             "session_closed"
         ],
     );

@@ -52,6 +52,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].pricing.default.price",
         "products[0].pricing.default.cost_tier",
         "products[0].pricing.tools",
+        "products[0].call_timeout",
         "products[0].response_encoding",
     ];
     without.sort();
@@ -97,7 +98,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/products/0/prise",
             json!("1"),
-            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `identity`, `session`, `pricing`, `response_encoding`",
+            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `identity`, `session`, `pricing`, `call_timeout`, `response_encoding`",
         ),
         (
             "/products/0/type",

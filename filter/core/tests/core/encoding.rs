@@ -14,7 +14,7 @@ use crate::support::{cuts, test};
 fn read(coding: &str, media_type: MediaType, chunks: &[&[u8]]) -> (usize, bool) {
     let coding = ContentCoding::parse(Some(coding.as_bytes()));
     let mut reader = AnswerReader::new(coding, media_type).unwrap();
-    let answers = chunks.iter().map(|chunk| reader.feed(chunk).len()).sum();
+    let answers = chunks.iter().map(|chunk| reader.feed(chunk).messages.len()).sum();
     (answers, reader.is_unreadable())
 }
 
@@ -72,9 +72,9 @@ fn wire_case_73_compressed_events_are_read_as_they_are_flushed() {
         encoder.write_all(event).unwrap();
         encoder.flush().unwrap();
         let flushed = core::mem::take(encoder.get_mut());
-        assert_eq!(reader.feed(&flushed).len(), 1, "each event is told when it has come");
+        assert_eq!(reader.feed(&flushed).messages.len(), 1, "each event is told when it has come");
     }
-    assert!(reader.feed(&encoder.finish().unwrap()).is_empty());
+    assert!(reader.feed(&encoder.finish().unwrap()).messages.is_empty());
     assert!(!reader.is_unreadable());
 }
 

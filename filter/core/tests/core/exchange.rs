@@ -72,26 +72,32 @@ fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
     Some(seen)
 }
 
-fn calls(observed: &Observed) -> Vec<(&str, &str)> {
+/// Tool and outcome of each call; `open` before the outcome means that its answer may come on another stream.
+fn calls(observed: &Observed) -> Vec<(&str, String)> {
     observed
         .facts
         .iter()
         .filter_map(|fact| match fact {
-            Fact::Call(call) => Some((call.tool.as_str(), call.status.name())),
-            Fact::Running { .. } | Fact::SessionEnd { .. } => None,
+            Fact::Call(call) => Some((call.tool.as_str(), call.status.name().to_owned())),
+            Fact::Open(open) => {
+                Some((open.call.tool.as_str(), format!("open {}", open.call.status.name())))
+            }
+            Fact::Evidence(_) | Fact::Running { .. } | Fact::SessionEnd { .. } => None,
         })
         .collect()
 }
 
 fn check(row: &Row) {
     let (request, response) = (row.request.as_bytes(), row.response.as_bytes());
+    let want: Vec<(&str, String)> =
+        row.calls.iter().map(|&(tool, outcome)| (tool, outcome.to_owned())).collect();
     for cut in cuts(request) {
         let seen = play(row, &cut, &[response]).unwrap();
-        assert_eq!(calls(&seen), row.calls, "{}: request in {} pieces", row.name, cut.len());
+        assert_eq!(calls(&seen), want, "{}: request in {} pieces", row.name, cut.len());
     }
     for cut in cuts(response) {
         let seen = play(row, &[request], &cut).unwrap();
-        assert_eq!(calls(&seen), row.calls, "{}: response in {} pieces", row.name, cut.len());
+        assert_eq!(calls(&seen), want, "{}: response in {} pieces", row.name, cut.len());
     }
 }
 
@@ -236,7 +242,7 @@ fn calls_end_as_the_wire_says() {
             name: "HTTP 202 says accepted, not executed",
             response_headers: &[(":status", "202")],
             response: "",
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
@@ -284,7 +290,7 @@ fn calls_end_as_the_wire_says() {
             name: "a constant id in an event is not taken for the call's",
             response_headers: EVENTS,
             response: "data: {\"id\":0,\"result\":{}}\n\n",
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
@@ -327,7 +333,7 @@ fn calls_end_as_the_wire_says() {
             request: r#"[{"id":1,"method":"tools/call","params":{"name":"a"}},{"id":1,"method":"tools/call","params":{"name":"b"}}]"#,
             response_headers: EVENTS,
             response: "data: {\"id\":1,\"result\":{}}\n\n",
-            calls: &[("a", "SUCCESS"), ("b", "UNKNOWN")],
+            calls: &[("a", "SUCCESS"), ("b", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
@@ -348,7 +354,7 @@ fn calls_end_as_the_wire_says() {
             name: "52: an event stream without an answer",
             response_headers: EVENTS,
             response: ": nothing\n\n",
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
@@ -356,7 +362,7 @@ fn calls_end_as_the_wire_says() {
             response_headers: EVENTS,
             response: "",
             end: StreamEnd::Aborted,
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
@@ -388,21 +394,21 @@ fn calls_end_as_the_wire_says() {
             name: "58: the end cuts the event off",
             response_headers: EVENTS,
             response: "data: {\"id\":1,\"result\":{}}\n",
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
             name: "a JSON answer cut in the middle",
             response: r#"{"id":1,"result":{"#,
             end: StreamEnd::Aborted,
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
             name: "69: an event type that clients pass over",
             response_headers: EVENTS,
             response: "event: result\ndata: {\"id\":1,\"result\":{}}\n\n",
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
@@ -414,13 +420,13 @@ fn calls_end_as_the_wire_says() {
         Row {
             name: "118: a task of 2025-11-25",
             response: r#"{"id":1,"result":{"task":{"taskId":"t"}}}"#,
-            calls: &[("echo", "PENDING")],
+            calls: &[("echo", "open PENDING")],
             ..PLAIN
         },
         Row {
             name: "126: a task of 2026-07-28",
             response: r#"{"id":1,"result":{"resultType":"task","taskId":"t"}}"#,
-            calls: &[("echo", "PENDING")],
+            calls: &[("echo", "open PENDING")],
             ..PLAIN
         },
         Row {
@@ -506,7 +512,7 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
         let seen = exchange.end(StreamEnd::Complete, Timestamp(5));
         let found = seen.facts.iter().find_map(|fact| match fact {
             Fact::SessionEnd { reason, .. } => Some(*reason),
-            Fact::Call(_) | Fact::Running { .. } => None,
+            Fact::Call(_) | Fact::Open(_) | Fact::Evidence(_) | Fact::Running { .. } => None,
         });
         assert_eq!(found, want, "{method} {extra:?} answered {status}");
         let shown = format!("{:?}", seen.facts);
@@ -585,7 +591,7 @@ fn damaged_facts_are_refused_and_never_panic() {
         }
         let _ = Fact::decode(&bytes);
     }
-    let other_version = [&[2], &whole[1..]].concat();
+    let other_version = [&[1], &whole[1..]].concat();
     assert_eq!(Fact::decode(&other_version), None);
 }
 

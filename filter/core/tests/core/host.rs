@@ -112,7 +112,7 @@ impl Envoy {
         assert!(
             self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now).is_some()
         );
-        self.worker.request_body(stream, body.as_bytes(), true, self.now);
+        self.worker.request_body(&mut self.host, stream, body.as_bytes(), true, self.now);
         stream
     }
 
@@ -140,7 +140,7 @@ impl Envoy {
         assert!(
             self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now).is_some()
         );
-        self.worker.request_body(stream, &[], true, self.now);
+        self.worker.request_body(&mut self.host, stream, &[], true, self.now);
         let _ =
             self.worker.response_head(stream, Headers(&[(":status".to_owned(), b"200".to_vec())]));
         self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);

@@ -7,6 +7,7 @@ mod dice;
 mod encoding;
 mod exchange;
 mod host;
+mod joins;
 mod scanner;
 mod sse;
 mod support;

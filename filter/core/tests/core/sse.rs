@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::support::{cuts, test};
-use agent_meter_core::wire::sse::{Framer, Sink};
+use agent_meter_core::wire::sse::{EventType, Framer, Sink};
 
 #[derive(Default)]
 struct Events {
@@ -15,9 +15,13 @@ impl Sink for Events {
         self.data.extend_from_slice(piece);
     }
 
-    fn dispatch(&mut self, is_message: bool) {
+    fn dispatch(&mut self, event_type: EventType) {
         let data = String::from_utf8_lossy(&core::mem::take(&mut self.data)).into_owned();
-        self.seen.push(if is_message { data } else { format!("not a message: {data}") });
+        self.seen.push(match event_type {
+            EventType::Message => data,
+            EventType::Endpoint => format!("endpoint: {data}"),
+            EventType::Other => format!("not a message: {data}"),
+        });
     }
 }
 
@@ -45,7 +49,7 @@ fn events_are_framed_as_browsers_frame_them() {
         ("data: a\nid: 1\nretry: 3000\n\n", &["a"]),
         ("id: 1\ndata:\n\n", &[""]),
         ("id: 1\nretry: 3000\n\n", &[]),
-        ("event: endpoint\ndata: /message?x=1\n\n", &["not a message: /message?x=1"]),
+        ("event: endpoint\ndata: /message?x=1\n\n", &["endpoint: /message?x=1"]),
         ("event: endpoint\n\ndata: a\n\n", &["a"]),
         ("event: messages\ndata: a\n\n", &["not a message: a"]),
         ("event: result\nevent: message\ndata: a\n\n", &["a"]),

@@ -69,7 +69,7 @@ struct Stream {
 #[derive(Clone, Debug)]
 enum Step {
     Head {
-        is_delete: bool,
+        method: &'static str,
         session: u64,
     },
     Request(Vec<u8>, bool),
@@ -100,6 +100,8 @@ pub(crate) struct Envoy {
     next_call: Cell<u64>,
     report: RefCell<Report>,
     config_number: Cell<u32>,
+    /// Sessions, and events that answer calls whose own streams are cut.
+    elsewhere: RefCell<Vec<(u64, String)>>,
 }
 
 impl Envoy {
@@ -269,8 +271,7 @@ impl Envoy {
         let now = self.now();
         let id = vm.streams[at].id;
         match step {
-            Step::Head { is_delete, session } => {
-                let method = if is_delete { "DELETE" } else { "POST" };
+            Step::Head { method, session } => {
                 let headers = [
                     (":method".to_owned(), method.as_bytes().to_vec()),
                     (":path".to_owned(), b"/mcp".to_vec()),
@@ -279,7 +280,7 @@ impl Envoy {
                 ];
                 assert!(vm.meter.request_head(host, id, Headers(&headers), now).is_some());
             }
-            Step::Request(chunk, is_end) => vm.meter.request_body(id, &chunk, is_end, now),
+            Step::Request(chunk, is_end) => vm.meter.request_body(host, id, &chunk, is_end, now),
             Step::ResponseHead { is_events, http_status } => {
                 let media_type = if is_events { "text/event-stream" } else { "application/json" };
                 let headers = [
@@ -313,10 +314,27 @@ impl Envoy {
         if self.chance(6) {
             let http_status = if self.chance(80) { 200 } else { 405 };
             let steps = vec![
-                Step::Head { is_delete: true, session },
+                Step::Head { method: "DELETE", session },
                 Step::Request(Vec::new(), true),
                 Step::ResponseHead { is_events: false, http_status },
                 Step::End(StreamEnd::Complete),
+            ];
+            return Stream { id, calls: Vec::new(), steps };
+        }
+        // An answer whose own stream was cut comes on another, maybe more than once, maybe before the cut.
+        let elsewhere = self.elsewhere.borrow().last().cloned();
+        if let Some((session, event)) = elsewhere
+            && self.chance(40)
+        {
+            if self.chance(70) {
+                self.elsewhere.borrow_mut().pop();
+            }
+            let steps = vec![
+                Step::Head { method: "GET", session },
+                Step::Request(Vec::new(), true),
+                Step::ResponseHead { is_events: true, http_status: 200 },
+                Step::Response(event.into_bytes(), Vec::new()),
+                Step::End(StreamEnd::Aborted),
             ];
             return Stream { id, calls: Vec::new(), steps };
         }
@@ -332,9 +350,11 @@ impl Envoy {
     }
 
     fn call_steps(self: &Rc<Self>, session: u64, calls: &[String]) -> Vec<Step> {
-        let requests: Vec<String> = (1..)
-            .zip(calls)
-            .map(|(id, tool)| {
+        let id_of = |tool: &String| tool.trim_start_matches("tool-").to_owned();
+        let requests: Vec<String> = calls
+            .iter()
+            .map(|tool| {
+                let id = id_of(tool);
                 format!(r#"{{"id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
             })
             .collect();
@@ -347,20 +367,26 @@ impl Envoy {
         let is_events = self.chance(50);
         let http_status = if self.chance(95) { 200 } else { 503 };
         let mut steps = vec![
-            Step::Head { is_delete: false, session },
+            Step::Head { method: "POST", session },
             Step::Request(body.as_bytes()[..cut].to_vec(), false),
             Step::Request(body.as_bytes()[cut..].to_vec(), true),
             Step::ResponseHead { is_events, http_status },
         ];
         if http_status == 200 {
-            let answers: Vec<String> = (1..=calls.len())
+            let answers: Vec<String> = calls
+                .iter()
+                .map(id_of)
                 .map(|id| format!(r#"{{"id":{id},"result":{{"isError":{}}}}}"#, self.chance(10)))
                 .collect();
-            let is_cut = self.chance(10);
+            let is_cut = self.chance(20);
             if is_events {
+                let mut is_gone = false;
                 for (answer, call) in answers.iter().zip(calls) {
-                    if is_cut && self.chance(50) {
-                        break;
+                    is_gone |= is_cut && self.chance(50);
+                    if is_gone {
+                        let event = format!("data: {answer}\n\n");
+                        self.elsewhere.borrow_mut().push((session, event));
+                        continue;
                     }
                     let event = format!("data: {answer}\n\n");
                     let cut = 1 + self.roll(event.len() as u64 - 1) as usize;
@@ -476,6 +502,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         next_call: Cell::new(0),
         report: RefCell::default(),
         config_number: Cell::new(0),
+        elsewhere: RefCell::default(),
     });
     let workers = 1 + envoy.roll(3);
     for _ in 0..=workers {

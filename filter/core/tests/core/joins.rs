@@ -1,0 +1,527 @@
+//! Calls whose ends are seen on different HTTP streams: each is counted once, with its first final outcome.
+//! Each row is a list of streams; the numbers are those of the wire cases in `tests/README.md`.
+
+use agent_meter_core::exchange::{Headers, StreamEnd};
+use serde_json::Value;
+
+use crate::host::Envoy;
+use crate::support::test;
+
+const CONFIG: &str = r#"{"products": [{
+    "id": "mcp", "type": "MCP_SERVER", "match": {"path_prefix": "/mcp"},
+    "identity": {"customer": {"trusted_header": "x-customer-id"}},
+    "session": {"session_timeout": "5m"}, "call_timeout": "2m"
+}]}"#;
+
+/// What happens to a stream, in order.
+enum Step {
+    /// The whole request goes up.
+    Request(u32, &'static str, &'static [(&'static str, &'static str)], &'static str),
+    /// The response's head comes down: status and content type.
+    Head(u32, &'static str, &'static str),
+    /// Bytes of the response come down.
+    Body(u32, &'static str),
+    /// The response is complete.
+    Done(u32),
+    /// Somebody leaves.
+    Cut(u32),
+    /// Seconds pass.
+    Wait(u64),
+}
+use Step::{Body, Cut, Done, Head, Request, Wait};
+
+const S: (&str, &str) = ("mcp-session-id", "s");
+const POST: &[(&str, &str)] = &[(":method", "POST"), S];
+const GET: &[(&str, &str)] = &[(":method", "GET"), S, ("last-event-id", "1")];
+const MODERN: &[(&str, &str)] = &[(":method", "POST"), ("mcp-protocol-version", "2026-07-28")];
+/// HTTP+SSE has no session header.
+const OLD_POST: &[(&str, &str)] = &[(":method", "POST")];
+const OLD_GET: &[(&str, &str)] = &[(":method", "GET")];
+const SSE: &str = "text/event-stream";
+const JSON: &str = "application/json";
+const CALL: &str = r#"{"id":1,"method":"tools/call","params":{"name":"a"}}"#;
+const CALL_2: &str = r#"{"id":2,"method":"tools/call","params":{"name":"b"}}"#;
+const OK: &str = "data: {\"id\":1,\"result\":{}}\n\n";
+const OK_2: &str = "data: {\"id\":2,\"result\":{}}\n\n";
+const CREATED: &str = r#"{"id":1,"result":{"task":{"taskId":"t","status":"working"}}}"#;
+const CREATED_MODERN: &str =
+    r#"{"id":1,"result":{"resultType":"task","taskId":"t","status":"working"}}"#;
+const ASK_RESULT: &str = r#"{"id":5,"method":"tasks/result","params":{"taskId":"t"}}"#;
+const ASK_STATUS: &str = r#"{"id":6,"method":"tasks/get","params":{"taskId":"t"}}"#;
+const ASK_CANCEL: &str = r#"{"id":7,"method":"tasks/cancel","params":{"taskId":"t"}}"#;
+
+fn play(steps: &[Step]) -> Vec<(String, String)> {
+    let mut envoy = Envoy::new(CONFIG);
+    let mut seen = Vec::new();
+    for step in steps {
+        let now = envoy.now;
+        match step {
+            Request(stream, path, headers, body) => {
+                let headers: Vec<(String, Vec<u8>)> = [&[(":path", *path)], *headers]
+                    .concat()
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+                    .collect();
+                let Envoy { worker, host, .. } = &mut envoy;
+                assert!(worker.request_head(host, *stream, Headers(&headers), now).is_some());
+                worker.request_body(host, *stream, body.as_bytes(), true, now);
+            }
+            Head(stream, status, media_type) => {
+                let headers = [(":status", *status), ("content-type", *media_type)]
+                    .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+                let _ = envoy.worker.response_head(*stream, Headers(&headers));
+            }
+            Body(stream, text) => {
+                envoy.worker.response_body(&mut envoy.host, *stream, text.as_bytes(), now);
+            }
+            Done(stream) => {
+                envoy.worker.stream_end(&mut envoy.host, *stream, StreamEnd::Complete, now);
+            }
+            Cut(stream) => {
+                envoy.worker.stream_end(&mut envoy.host, *stream, StreamEnd::Aborted, now);
+            }
+            Wait(seconds) => seen.extend(envoy.deliver(seconds * 1000)),
+        }
+    }
+    // Every session times out, and with it what still waits.
+    seen.extend(envoy.deliver(600_000));
+    let calls: Vec<&Value> = seen
+        .iter()
+        .map(|event| &event["data"])
+        .filter(|data| data["event_type"] == "tool_invocation")
+        .collect();
+    let closed: u64 = seen
+        .iter()
+        .filter(|event| event["data"]["event_type"] == "session_closed")
+        .map(|event| event["data"]["total_tool_calls"].as_u64().unwrap())
+        .sum();
+    assert_eq!(closed, calls.len() as u64, "final events and calls differ");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut outcomes: Vec<(String, String)> = calls
+        .iter()
+        .map(|data| (text(&data["tool_name"]), text(&data["execution_status"])))
+        .collect();
+    outcomes.sort();
+    outcomes
+}
+
+fn check(name: &str, steps: &[Step], want: &[(&str, &str)]) {
+    let want: Vec<(String, String)> =
+        want.iter().map(|(tool, outcome)| ((*tool).to_owned(), (*outcome).to_owned())).collect();
+    assert_eq!(play(steps), want, "{name}");
+}
+
+#[test]
+fn answers_on_resumed_streams_count_once() {
+    let cut_post = || {
+        [Request(1, "/mcp", POST, CALL), Head(1, "200", SSE), Body(1, "id: 1\ndata:\n\n"), Cut(1)]
+    };
+    let get = |answer: &'static str| {
+        [Request(2, "/mcp", GET, ""), Head(2, "200", SSE), Body(2, answer), Cut(2)]
+    };
+    check(
+        "44: only on the resumed stream",
+        &[&cut_post()[..], &get(OK)].concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "44, later",
+        &[&cut_post()[..], &[Wait(30)], &get(OK)].concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "46: the same stream resumed twice",
+        &[&cut_post()[..], &get(OK), &[Wait(5)], &get(OK)].concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "51: the answer is read before the call's stream is known to have ended",
+        &[&[Request(1, "/mcp", POST, CALL), Head(1, "200", SSE)][..], &get(OK), &[Wait(5), Cut(1)]]
+            .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "45, 47, 50: replays of what was answered on its own stream",
+        &[
+            &[Request(1, "/mcp", POST, CALL), Head(1, "200", SSE), Body(1, OK), Done(1)][..],
+            &[
+                Request(3, "/mcp", POST, CALL_2),
+                Head(3, "200", SSE),
+                Body(3, OK_2),
+                Body(3, OK),
+                Done(3),
+            ],
+            &get(
+                "data: {\"id\":1,\"result\":{}}\n\ndata: {}\n\ndata: {\"id\":2,\"result\":{}}\n\n",
+            ),
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS"), ("b", "SUCCESS")],
+    );
+    check(
+        "49: polled three times",
+        &[
+            &cut_post()[..],
+            &[Request(4, "/mcp", GET, ""), Head(4, "200", SSE), Done(4), Wait(3)],
+            &[Request(5, "/mcp", GET, ""), Head(5, "200", SSE), Done(5), Wait(3)],
+            &get(OK),
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check("52, 55: nothing ever comes", &cut_post(), &[("a", "UNKNOWN")]);
+    check(
+        "25: an id that is used again is another call, and an old answer is not its own",
+        &[
+            &[Request(1, "/mcp", POST, CALL), Head(1, "200", SSE), Body(1, OK), Done(1), Wait(1)][..],
+            &get(OK),
+            &[Wait(1), Request(6, "/mcp", POST, CALL), Head(6, "200", SSE), Cut(6), Wait(1)],
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS"), ("a", "UNKNOWN")],
+    );
+    check(
+        "26: the same id in flight twice, one answer",
+        &[
+            Request(1, "/mcp", POST, CALL),
+            Request(2, "/mcp", POST, CALL),
+            Head(1, "200", SSE),
+            Head(2, "200", SSE),
+            Body(2, OK),
+            Done(2),
+            Cut(1),
+        ],
+        &[("a", "SUCCESS"), ("a", "UNKNOWN")],
+    );
+    check(
+        "an answer of another session is not this one's",
+        &[
+            &cut_post()[..],
+            &[
+                Request(2, "/mcp", &[(":method", "GET"), ("mcp-session-id", "other")], ""),
+                Head(2, "200", SSE),
+                Body(2, OK),
+                Done(2),
+            ],
+        ]
+        .concat_steps(),
+        &[("a", "UNKNOWN")],
+    );
+    check(
+        "29: an answer whose id changed its type",
+        &[&cut_post()[..], &get("data: {\"id\":\"1\",\"result\":{}}\n\n")].concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+}
+
+#[test]
+fn a_cancelled_call_is_cancelled_unless_it_is_answered() {
+    const CANCEL: &str = r#"{"method":"notifications/cancelled","params":{"requestId":1}}"#;
+    let open = || [Request(1, "/mcp", POST, CALL), Head(1, "200", SSE)];
+    let cancel = || [Request(2, "/mcp", POST, CANCEL), Head(2, "202", ""), Done(2)];
+    check(
+        "53: silence",
+        &[&open()[..], &cancel(), &[Wait(200)]].concat_steps(),
+        &[("a", "CANCELLED")],
+    );
+    check(
+        "the stream ends",
+        &[&open()[..], &cancel(), &[Done(1)]].concat_steps(),
+        &[("a", "CANCELLED")],
+    );
+    check(
+        "cancelled after the stream had been cut",
+        &[&open()[..], &[Cut(1), Wait(1)], &cancel()].concat_steps(),
+        &[("a", "CANCELLED")],
+    );
+    check(
+        "54: the answer wins",
+        &[&open()[..], &cancel(), &[Body(1, OK), Done(1)]].concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "no answer in time, and nobody cancelled",
+        &[&open()[..], &[Wait(200)]].concat_steps(),
+        &[("a", "TIMEOUT")],
+    );
+}
+
+#[test]
+fn http_with_sse_is_joined_by_the_endpoint() {
+    let stream = |endpoint: &'static str| {
+        [Request(1, "/mcp/sse", OLD_GET, ""), Head(1, "200", SSE), Body(1, endpoint)]
+    };
+    let accepted = |stream: u32, path: &'static str, body: &'static str| {
+        [
+            Request(stream, path, OLD_POST, body),
+            Head(stream, "202", "text/plain"),
+            Body(stream, "Accepted"),
+            Done(stream),
+        ]
+    };
+    for endpoint in [
+        "event: endpoint\ndata: /mcp/message?sessionId=x\n\n",
+        "event: endpoint\r\ndata: http://host:1/mcp/message?sessionId=x\r\n\r\n",
+        "event: endpoint\ndata: message?sessionId=x\n\n",
+    ] {
+        check(
+            "89, 90, 93: answered on the stream, out of order",
+            &[
+                &stream(endpoint)[..],
+                &accepted(2, "/mcp/message?sessionId=x", CALL),
+                &accepted(3, "/mcp/message?sessionId=x", CALL_2),
+                &[Wait(1), Body(1, OK_2), Body(1, OK), Wait(1), Cut(1)],
+            ]
+            .concat_steps(),
+            &[("a", "SUCCESS"), ("b", "SUCCESS")],
+        );
+    }
+    let endpoint = "event: endpoint\ndata: /mcp/message?sessionId=x\n\n";
+    check(
+        "92: the stream goes before the answer",
+        &[&stream(endpoint)[..], &accepted(2, "/mcp/message?sessionId=x", CALL), &[Cut(1)]]
+            .concat_steps(),
+        &[("a", "UNKNOWN")],
+    );
+    check(
+        "94: the same id under another endpoint",
+        &[
+            &stream(endpoint)[..],
+            &accepted(2, "/mcp/message?sessionId=y", CALL),
+            &[Body(1, OK), Cut(1)],
+        ]
+        .concat_steps(),
+        &[("a", "UNKNOWN")],
+    );
+    check(
+        "91: the server refuses the message",
+        &[
+            &stream(endpoint)[..],
+            &[Request(2, "/mcp/message?sessionId=z", OLD_POST, CALL), Head(2, "404", ""), Done(2)],
+        ]
+        .concat_steps(),
+        &[("a", "ERROR")],
+    );
+}
+
+#[test]
+fn tasks_count_once_at_their_first_final_state() {
+    let created =
+        || [Request(1, "/mcp", POST, CALL), Head(1, "200", JSON), Body(1, CREATED), Done(1)];
+    let modern = || {
+        [Request(1, "/mcp", MODERN, CALL), Head(1, "200", JSON), Body(1, CREATED_MODERN), Done(1)]
+    };
+    let ask = |headers: &'static [(&'static str, &'static str)],
+               body: &'static str,
+               answer: &'static str| {
+        [Request(2, "/mcp", headers, body), Head(2, "200", JSON), Body(2, answer), Done(2)]
+    };
+    let working =
+        || ask(POST, ASK_STATUS, r#"{"id":6,"result":{"taskId":"t","status":"working"}}"#);
+    let completed =
+        || ask(POST, ASK_STATUS, r#"{"id":6,"result":{"taskId":"t","status":"completed"}}"#);
+    let result = || ask(POST, ASK_RESULT, r#"{"id":5,"result":{"content":[]}}"#);
+    check("118: accepted, and the session ends", &created(), &[("a", "UNKNOWN")]);
+    check(
+        "119, 120: polled, completed, and fetched twice",
+        &[
+            &created()[..],
+            &working(),
+            &[Wait(2)],
+            &working(),
+            &completed(),
+            &result(),
+            &[Wait(2)],
+            &result(),
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check("the result alone", &[&created()[..], &result()].concat_steps(), &[("a", "SUCCESS")]);
+    check(
+        "121: failed",
+        &[
+            &created()[..],
+            &ask(POST, ASK_STATUS, r#"{"id":6,"result":{"taskId":"t","status":"failed"}}"#),
+        ]
+        .concat_steps(),
+        &[("a", "ERROR")],
+    );
+    check(
+        "the result reports an error",
+        &[&created()[..], &ask(POST, ASK_RESULT, r#"{"id":5,"result":{"isError":true}}"#)]
+            .concat_steps(),
+        &[("a", "ERROR")],
+    );
+    check(
+        "a task that the server no longer knows says nothing of the call",
+        &[
+            &created()[..],
+            &ask(POST, ASK_RESULT, r#"{"id":5,"error":{"code":-32602}}"#),
+            &completed(),
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "122: cancelled",
+        &[
+            &created()[..],
+            &ask(POST, ASK_CANCEL, r#"{"id":7,"result":{"taskId":"t","status":"cancelled"}}"#),
+        ]
+        .concat_steps(),
+        &[("a", "CANCELLED")],
+    );
+    check(
+        "123: told by a notification only",
+        &[
+            &created()[..],
+            &[
+                Request(3, "/mcp", GET, ""),
+                Head(3, "200", SSE),
+                Body(3, "data: {\"method\":\"notifications/tasks/status\",\"params\":{\"taskId\":\"t\",\"status\":\"completed\"}}\n\n"),
+                Cut(3),
+            ],
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "told by a list",
+        &[
+            &created()[..],
+            &ask(
+                POST,
+                r#"{"id":8,"method":"tasks/list"}"#,
+                r#"{"id":8,"result":{"tasks":[{"taskId":"u","status":"failed"},{"status":"completed","taskId":"t"}]}}"#,
+            ),
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check("125: nobody asks", &[&created()[..], &[Wait(200)]].concat_steps(), &[("a", "UNKNOWN")]);
+    for (name, answer, outcome) in [
+        (
+            "126",
+            r#"{"id":6,"result":{"resultType":"complete","taskId":"t","status":"completed","result":{"isError":false}}}"#,
+            "SUCCESS",
+        ),
+        (
+            "127",
+            r#"{"id":6,"result":{"resultType":"complete","taskId":"t","status":"completed","result":{"isError":true}}}"#,
+            "ERROR",
+        ),
+        (
+            "128",
+            r#"{"id":6,"result":{"resultType":"task","taskId":"t","status":"completed","result":{}}}"#,
+            "SUCCESS",
+        ),
+        (
+            "failed",
+            r#"{"id":6,"result":{"resultType":"task","taskId":"t","status":"failed","error":{"code":-1}}}"#,
+            "ERROR",
+        ),
+    ] {
+        let twice = [
+            &modern()[..],
+            &ask(MODERN, ASK_STATUS, answer),
+            &[Wait(3)],
+            &ask(MODERN, ASK_STATUS, answer),
+        ];
+        check(name, &twice.concat_steps(), &[("a", outcome)]);
+    }
+    check(
+        "129: pushed after it was polled",
+        &[
+            &modern()[..],
+            &ask(MODERN, ASK_STATUS, r#"{"id":6,"result":{"taskId":"t","status":"completed","result":{}}}"#),
+            &[
+                Request(3, "/mcp", MODERN, r#"{"id":9,"method":"subscriptions/listen","params":{"taskIds":["t"]}}"#),
+                Head(3, "200", SSE),
+                Body(3, "data: {\"method\":\"notifications/tasks\",\"params\":{\"taskId\":\"t\",\"status\":\"completed\",\"result\":{}}}\n\n"),
+                Body(3, "data: {\"id\":9,\"result\":{\"resultType\":\"complete\"}}\n\n"),
+                Done(3),
+            ],
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "130: polled by another customer's connection",
+        &[
+            &modern()[..],
+            &ask(
+                &[
+                    (":method", "POST"),
+                    ("mcp-protocol-version", "2026-07-28"),
+                    ("x-customer-id", "other"),
+                ],
+                ASK_STATUS,
+                r#"{"id":6,"result":{"taskId":"t","status":"completed","result":{}}}"#,
+            ),
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "a call whose stream was cut becomes a task on the resumed stream",
+        &[
+            &[Request(1, "/mcp", POST, CALL), Head(1, "200", SSE), Cut(1)][..],
+            &[
+                Request(3, "/mcp", GET, ""),
+                Head(3, "200", SSE),
+                Body(3, "data: {\"id\":1,\"result\":{\"task\":{\"taskId\":\"t\"}}}\n\n"),
+                Cut(3),
+            ],
+            &result(),
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+}
+
+#[test]
+fn wire_case_103_to_107_each_round_of_input_is_a_leg() {
+    const INPUT: &str = r#"{"id":1,"result":{"resultType":"input_required","requestState":"s"}}"#;
+    const RETRY: &str = r#"{"id":2,"method":"tools/call","params":{"name":"a","requestState":"s","inputResponses":{}}}"#;
+    const DONE: &str = r#"{"id":2,"result":{"resultType":"complete"}}"#;
+    let leg = || [Request(1, "/mcp", MODERN, CALL), Head(1, "200", JSON), Body(1, INPUT), Done(1)];
+    let retry = |stream: u32| {
+        [
+            Request(stream, "/mcp", MODERN, RETRY),
+            Head(stream, "200", JSON),
+            Body(stream, DONE),
+            Done(stream),
+        ]
+    };
+    check(
+        "103",
+        &[&leg()[..], &retry(2)].concat_steps(),
+        &[("a", "HITL_REQUIRED"), ("a", "SUCCESS")],
+    );
+    check("105: given up", &leg(), &[("a", "HITL_REQUIRED")]);
+    check(
+        "107: the same state twice is two executions",
+        &[&leg()[..], &retry(2), &retry(3)].concat_steps(),
+        &[("a", "HITL_REQUIRED"), ("a", "SUCCESS"), ("a", "SUCCESS")],
+    );
+}
+
+/// Joins lists of steps.
+trait ConcatSteps {
+    fn concat_steps(self) -> Vec<Step>;
+}
+
+impl<const N: usize> ConcatSteps for [&[Step]; N] {
+    fn concat_steps(self) -> Vec<Step> {
+        let copy = |step: &Step| match *step {
+            Request(stream, path, headers, body) => Request(stream, path, headers, body),
+            Head(stream, status, media_type) => Head(stream, status, media_type),
+            Body(stream, text) => Body(stream, text),
+            Done(stream) => Done(stream),
+            Cut(stream) => Cut(stream),
+            Wait(seconds) => Wait(seconds),
+        };
+        self.into_iter().flatten().map(copy).collect()
+    }
+}
