@@ -13,11 +13,11 @@ use crate::config::{Config, Product, ProductType, SessionRules};
 use crate::counter::{Counter, Gauge};
 use crate::durable::{Lease, read_slot};
 use crate::event::{Event, Stamp};
-use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionRef, Tells};
+use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionEnd, SessionRef, Tells};
 use crate::host::{Conflict, Host};
 use crate::joins::{HeldEvidence, Join, JoinTable};
 use crate::journal::{Entry, Reader, cursor_key};
-use crate::limits::{FACTS_PER_TICK_MAX, JOINS_MAX, OUTBOX_BATCHES_MAX};
+use crate::limits::{FACTS_PER_TICK_MAX, JOINS_MAX, OUTBOX_BATCHES_MAX, SESSION_ENDS_MAX};
 use crate::outbox::{Batch, Dispatch, Outbox, Reply, StoredEvent};
 use crate::pricing::Pricing;
 use crate::session::{CloseReason, Due, Session, SessionState, SessionTable};
@@ -50,6 +50,10 @@ fn join_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}q{slot}")
 }
 
+fn ends_key(prefix: &str) -> String {
+    format!("{prefix}d")
+}
+
 fn evidence_key(prefix: &str) -> String {
     format!("{prefix}e")
 }
@@ -72,6 +76,13 @@ fn read_value<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Op
     value
 }
 
+/// A session that the client or the server has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct PendingEnd {
+    session: SessionRef,
+    reason: SessionEnd,
+}
+
 /// What to do with the events that are left when the accountant stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
@@ -90,8 +101,9 @@ pub struct Accountant {
     meta: Meta,
     sessions: SessionTable,
     /// Sessions that end when all journals have been read once more: a call that ended before its session did may
-    /// still be in another worker's journal.
-    ending: Vec<u32>,
+    /// still be in another worker's journal, and even the session's first one.
+    ends: Vec<PendingEnd>,
+    are_ends_dirty: bool,
     joins: JoinTable,
     evidence: HeldEvidence,
     outbox: Outbox,
@@ -129,7 +141,8 @@ impl Accountant {
             prefix,
             lease,
             sessions: SessionTable::default(),
-            ending: Vec::new(),
+            ends: Vec::new(),
+            are_ends_dirty: false,
             joins: JoinTable::default(),
             evidence: HeldEvidence::default(),
             outbox,
@@ -149,11 +162,9 @@ impl Accountant {
         }
         let evidence = read_value(host, &evidence_key(&accountant.prefix));
         accountant.evidence = evidence.unwrap_or_default();
+        accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
-            if session.as_ref().is_some_and(|session| session.ending.is_some()) {
-                accountant.ending.push(slot);
-            }
             let product_id = session.as_ref().map(|s| s.session.product_id.clone());
             let product = product_id.and_then(|id| accountant.config.product(&id).cloned());
             let rules = product.as_ref().map_or(&accountant.default_rules, |p| &p.session);
@@ -218,6 +229,8 @@ impl Accountant {
                     Err(Conflict) => return,
                 }
             }
+            // Once more, for sessions that have just been ended.
+            self.fold_new(host, now);
             for slot in self.sessions.slots() {
                 self.close(host, slot, CloseReason::Shutdown, now, now);
             }
@@ -235,14 +248,18 @@ impl Accountant {
     /// Whether everything was read that had been written.
     fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
         let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
-        let ending = if is_all_read { core::mem::take(&mut self.ending) } else { Vec::new() };
+        let ends = if is_all_read { core::mem::take(&mut self.ends) } else { Vec::new() };
+        self.are_ends_dirty |= !ends.is_empty();
         for entry in entries {
             self.fold(host, &entry, now);
         }
-        for slot in ending {
-            let ended = self.sessions.get(slot).and_then(|session| session.ending);
-            if let Some(ended) = ended {
-                self.close(host, slot, CloseReason::Ended(ended), now, now);
+        for PendingEnd { session, reason } in ends {
+            let (product, _) = self.product(host, &session);
+            let currency = self.pricing(product.as_ref()).currency.clone();
+            match self.sessions.find(&session, &currency) {
+                Some(slot) => self.close(host, slot, CloseReason::Ended(reason), now, now),
+                // A session without calls, or one that is closed already.
+                None => host.count(Counter::SessionEndUnused, 1),
             }
         }
         is_all_read
@@ -263,14 +280,12 @@ impl Accountant {
                 self.touch(host, slot, at, now);
             }
             Some(Fact::SessionEnd { session, reason, .. }) => {
-                let (product, _) = self.product(host, &session);
-                let currency = self.pricing(product.as_ref()).currency.clone();
-                if let Some(slot) = self.sessions.find(&session, &currency)
-                    && let Some(found) = self.sessions.get_mut(slot)
-                {
-                    found.ending = Some(reason);
-                    self.ending.push(slot);
+                if self.ends.len() >= SESSION_ENDS_MAX {
+                    host.count(Counter::SessionEndUnused, 1);
+                    return;
                 }
+                self.ends.push(PendingEnd { session, reason });
+                self.are_ends_dirty = true;
             }
         }
     }
@@ -473,7 +488,6 @@ impl Accountant {
             self.fold_call(host, &join.call, &join.call_id, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
-        self.ending.retain(|&ending| ending != slot);
         let (_, product_type) = self.product(host, &session.session);
         let event = Event::SessionClosed { session: &session, product_type, reason };
         self.make(host, &event, at, now);
@@ -533,6 +547,9 @@ impl Accountant {
         for slot in self.joins.take_dirty() {
             let value = self.joins.get(slot).map(encoded).unwrap_or_default();
             writes.push((join_key(&self.prefix, slot), value));
+        }
+        if core::mem::take(&mut self.are_ends_dirty) {
+            writes.push((ends_key(&self.prefix), encoded(&self.ends)));
         }
         if self.evidence.take_dirty() {
             writes.push((evidence_key(&self.prefix), encoded(&self.evidence)));

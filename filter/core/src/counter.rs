@@ -31,6 +31,8 @@ counters! {
     AnswerUnmatched = "answer_unmatched",
     /// Answers and task reports that came again, or for a call that was never seen.
     EvidenceUnused = "evidence_unused",
+    /// Ends of sessions without calls, of sessions that were closed already, or too many at once.
+    SessionEndUnused = "session_end_unused",
     /// Calls that were over early because too many were waiting for an answer on another stream.
     JoinsOverLimit = "joins_over_limit",
     /// Calls beyond the bound of calls followed in one exchange.

@@ -19,6 +19,8 @@ pub const CALLS_PER_EXCHANGE_MAX: usize = 1024;
 pub const ENDPOINT_BYTES_MAX: usize = 1024;
 /// Calls whose answer may come on another stream; beyond it the one that expires first is over.
 pub const JOINS_MAX: usize = 10_000;
+/// Session ends that wait for the next reading of all journals; beyond it a session ends by its timeout.
+pub const SESSION_ENDS_MAX: usize = 4096;
 /// Pieces of evidence kept for calls that have not been told of yet.
 pub const EVIDENCE_MAX: usize = 1024;
 /// How long evidence waits for its call, in milliseconds: both have been written to journals by then.

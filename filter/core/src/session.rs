@@ -117,8 +117,6 @@ pub struct Session {
     pub ended_at: Timestamp,
     /// The last sign of life.
     pub active_at: Timestamp,
-    /// Set when the session is about to be closed.
-    pub ending: Option<SessionEnd>,
     /// All calls.
     pub totals: Totals,
     /// Calls by outcome, in the order of [`ExecutionStatus::ALL`].
@@ -149,7 +147,6 @@ impl Session {
             started_at,
             ended_at: started_at,
             active_at: started_at,
-            ending: None,
             totals: Totals::default(),
             by_status: BTreeMap::new(),
             by_tool: BTreeMap::new(),

@@ -108,6 +108,27 @@ fn a_delete_closes_the_session_after_its_last_calls() {
 }
 
 #[test]
+fn a_session_ends_after_its_calls_in_whatever_order_the_journals_are_read() {
+    let mut envoy = Envoy::new(CONFIG);
+    // The journal of this worker is the first that is read.
+    envoy.call("first", "lookup", "{}");
+    envoy.deliver(250);
+    let other = crate::host::meter(&mut envoy.host, CONFIG);
+    let first = core::mem::replace(&mut envoy.worker, other);
+    envoy.call("s", "lookup", "{}");
+    envoy.worker = first;
+    envoy.delete("s");
+    let made = envoy.deliver(2000);
+    let closed = kinds(&made, "session_closed");
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0]["close_reason"], "client_delete");
+    assert_eq!(closed[0]["total_tool_calls"], 1);
+    envoy.delete("unknown");
+    envoy.deliver(1000);
+    assert_eq!(envoy.host.counters[&Counter::SessionEndUnused], 1);
+}
+
+#[test]
 fn a_long_call_keeps_its_session_from_being_idle() {
     let mut envoy = Envoy::new(CONFIG);
     let stream = envoy.start("s", "lookup");
