@@ -20,12 +20,12 @@ fn files() -> Vec<(String, String)> {
         .expect("git lists the files");
     let names = String::from_utf8(listed.stdout).expect("file names in UTF-8");
     let read = |name: &str| Some((name.to_owned(), fs::read_to_string(root().join(name)).ok()?));
-    let files: Vec<_> = names.lines().filter_map(read).collect();
+    let files: Vec<_> = names.lines().filter_map(read).collect::<Vec<_>>();
     assert!(files.len() > 50, "git listed {} files only", files.len());
     files
 }
 
-fn check(rule: &str, broken: Vec<String>) {
+fn check(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
 }
 
@@ -37,8 +37,8 @@ fn source_files_do_one_job() {
         .map(|(name, text)| (text.lines().count(), name))
         .filter(|(lines, name)| is_source(name) && *lines > SOURCE_LINES_MAX)
         .map(|(lines, name)| format!("{name}: {lines} lines"))
-        .collect();
-    check("a file of more than 600 lines holds two jobs: split it", broken);
+        .collect::<Vec<_>>();
+    check("a file of more than 600 lines holds two jobs: split it", &broken);
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn rust_files_say_what_they_are_for() {
         .into_iter()
         .filter(|(name, text)| name.ends_with(".rs") && !text.starts_with("//!"))
         .map(|(name, _)| name)
-        .collect();
-    check("begin the file with `//!` and one sentence", broken);
+        .collect::<Vec<_>>();
+    check("begin the file with `//!` and one sentence", &broken);
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn nothing_is_left_for_later() {
                 .map(|(at, _)| format!("{name}:{}", at + 1))
                 .collect::<Vec<_>>()
         })
-        .collect();
-    check("do it now, or write it down where it is decided", broken);
+        .collect::<Vec<_>>();
+    check("do it now, or write it down where it is decided", &broken);
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn only_one_file_names_host_calls() {
                 && !allowed.contains(&name.as_str())
         })
         .map(|(name, _)| name)
-        .collect();
-    check("add a function to filter/proxy/src/host.rs and call that", broken);
+        .collect::<Vec<_>>();
+    check("add a function to filter/proxy/src/host.rs and call that", &broken);
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn the_core_knows_no_host_no_clock_and_no_randomness() {
                 .map(|word| format!("{name}: {word}"))
                 .collect::<Vec<_>>()
         })
-        .collect();
-    check("pass it in as plain data", broken);
+        .collect::<Vec<_>>();
+    check("pass it in as plain data", &broken);
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn each_dependency_of_the_module_is_accounted_for() {
         .filter(|name| *name != "agent-meter-core" && *name != "log")
         .filter(|name| !design.contains(&format!("`{name}`")))
         .map(str::to_owned)
-        .collect();
-    check("add a row to the table of dependencies in filter/DESIGN.md", broken);
+        .collect::<Vec<_>>();
+    check("add a row to the table of dependencies in filter/DESIGN.md", &broken);
 }
 
 #[test]
@@ -141,5 +141,5 @@ fn links_in_the_documents_lead_somewhere() {
             }
         }
     }
-    check("the file is not there", broken);
+    check("the file is not there", &broken);
 }

@@ -52,6 +52,13 @@ fn module_in(directory: &str, command: &str) -> anyhow::Result<PathBuf> {
     Ok(module)
 }
 
+/// As `plain_plugin`; a call whose answer may come on another stream is over after two seconds.
+pub(crate) fn impatient_plugin() -> Value {
+    let mut plugin = plain_plugin();
+    plugin["products"][0]["call_timeout"] = json!("2s");
+    plugin
+}
+
 /// One product at `/mcp` with these session rules, 0.001 USD a call, delivered at once.
 pub(crate) fn plugin(session: &Value) -> Value {
     json!({
