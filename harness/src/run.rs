@@ -4,12 +4,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::envoy::Endpoint;
 use crate::recover::Recovered;
 use crate::stack::{Events, Options, Stack, Upstream};
+
+/// What other programs read from the `ready` line; the members keep this order.
+#[derive(Serialize)]
+struct Ready {
+    listen: SocketAddr,
+    collector: Option<String>,
+    envoy_admin: SocketAddr,
+}
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -50,10 +59,12 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     };
     let envoy = stack.envoy()?;
     let own = stack.collector().map(|collector| collector.addr().to_string());
-    let ready = json!({
-        "listen": envoy.listen(), "collector": own.or(external), "envoy_admin": envoy.admin(),
-    });
-    println!("ready {ready}");
+    let ready = Ready {
+        listen: envoy.listen(),
+        collector: own.or(external),
+        envoy_admin: envoy.admin(),
+    };
+    println!("ready {}", serde_json::to_string(&ready)?);
     tokio::select! {
         () = signals.stop() => {}
         error = stack.ended() => return Err(error),
