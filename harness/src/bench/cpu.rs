@@ -1,10 +1,11 @@
-//! CPU time of a process, and which cores it may use; Linux only.
+//! CPU time of a process and of its workers, and which cores it may use; Linux only.
 //!
 //! `/proc/PID/stat` counts in steps of 10 ms, which is 10 us for each of 1000 requests. The total is therefore read
-//! from `/proc/PID/task/*/schedstat` in nanoseconds where the kernel has it; how much of it was user time the kernel
-//! only samples, so that figure is the coarser one.
+//! from `/proc/PID/task/*/schedstat` in nanoseconds where the kernel has it. How much of it was user time the kernel
+//! only samples, a few hundred times a second: of that figure only the mean over many rounds says anything.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -13,45 +14,62 @@ use tokio::process::Command;
 /// The step of `/proc/PID/stat`: USER_HZ is 100 on every architecture that Envoy runs on.
 const TICK: Duration = Duration::from_millis(10);
 
-/// CPU time that a process has used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// CPU time that Envoy has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct CpuTime {
     pub(super) total: Duration,
+    /// Part of the total: the threads that carry requests. The filter delivers from another one.
+    pub(super) workers: Duration,
     pub(super) user: Duration,
 }
 
 impl CpuTime {
     pub(super) fn of(pid: u32) -> anyhow::Result<Self> {
-        let path = format!("/proc/{pid}/stat");
-        let stat = fs::read_to_string(&path);
-        let stat = stat.with_context(|| format!("{path}: CPU time is measured on Linux only"))?;
-        let (user, system) = user_and_system(&stat).with_context(|| format!("{path} is odd"))?;
-        Ok(Self { total: scheduled(pid).unwrap_or(user + system), user })
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let (user, _) = user_and_system(&process)?;
+        let mut time = Self { user, ..Self::default() };
+        // None of Envoy's threads ends before Envoy does.
+        for thread in fs::read_dir(process.join("task"))? {
+            let thread = thread?.path();
+            let used = match scheduled(&thread) {
+                Some(used) => used,
+                None => user_and_system(&thread).map(|(user, system)| user + system)?,
+            };
+            time.total += used;
+            if fs::read_to_string(thread.join("comm"))?.starts_with("wrk:") {
+                time.workers += used;
+            }
+        }
+        Ok(time)
     }
 
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             total: self.total.saturating_sub(earlier.total),
+            workers: self.workers.saturating_sub(earlier.workers),
             user: self.user.saturating_sub(earlier.user),
         }
     }
 }
 
-/// The 14th and 15th field; the second is a name in parentheses, with any character in it.
-fn user_and_system(stat: &str) -> Option<(Duration, Duration)> {
+fn user_and_system(of: &Path) -> anyhow::Result<(Duration, Duration)> {
+    let path = of.join("stat");
+    let name = path.display();
+    let stat = fs::read_to_string(&path);
+    let stat = stat.with_context(|| format!("{name}: CPU time is measured on Linux only"))?;
+    fields_14_and_15(&stat).with_context(|| format!("{name} is odd: {stat}"))
+}
+
+/// The second field is a name in parentheses, with any character in it.
+fn fields_14_and_15(stat: &str) -> Option<(Duration, Duration)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse().ok().map(|ticks: u32| TICK * ticks);
     Some((ticks()?, ticks()?))
 }
 
-/// Time on a core of all threads together; none of Envoy's threads ends before Envoy does.
-fn scheduled(pid: u32) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        total += Duration::from_nanos(text.split_ascii_whitespace().next()?.parse().ok()?);
-    }
-    Some(total).filter(|total| !total.is_zero())
+fn scheduled(thread: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(thread.join("schedstat")).ok()?;
+    Some(Duration::from_nanos(text.split_ascii_whitespace().next()?.parse().ok()?))
 }
 
 /// Keeps Envoy on a core of its own, and this process off it; returns a sentence that says so.
@@ -99,9 +117,9 @@ mod tests {
     fn stat_is_read_whatever_the_process_is_called() {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 250 31 0 0 20 0 9 0 1 2 3";
         let expected = (Duration::from_millis(2500), Duration::from_millis(310));
-        assert_eq!(user_and_system(stat), Some(expected));
-        assert_eq!(user_and_system("42 (envoy) S 1 42"), None);
-        assert_eq!(user_and_system(""), None);
+        assert_eq!(fields_14_and_15(stat), Some(expected));
+        assert_eq!(fields_14_and_15("42 (envoy) S 1 42"), None);
+        assert_eq!(fields_14_and_15(""), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Keep-alive connections to one listener, each with one call at a time.
+//! Keep-alive connections to one listener, each with one call under way at a time.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::messages::{Scenario, call, id_of};
 
-/// Calls under way at once.
+/// Calls under way at once while CPU time is measured.
 pub(super) const CONNECTIONS: u32 = 4;
 
 /// The connections to one listener.
@@ -36,20 +36,29 @@ impl Load {
         self.sent
     }
 
-    /// Sends calls and waits for their answers; returns the latencies in ascending order.
-    pub(super) async fn send(&mut self, requests: u32) -> anyhow::Result<Vec<Duration>> {
+    /// Sends calls on all connections and waits for their answers.
+    pub(super) async fn send(&mut self, requests: u32) -> anyhow::Result<()> {
+        self.send_on(CONNECTIONS, requests).await.map(drop)
+    }
+
+    /// Sends calls one after the other; returns the latencies in ascending order.
+    pub(super) async fn latencies(&mut self, requests: u32) -> anyhow::Result<Vec<Duration>> {
+        let mut latencies = self.send_on(1, requests).await?;
+        latencies.sort_unstable();
+        Ok(latencies)
+    }
+
+    async fn send_on(&mut self, connections: u32, requests: u32) -> anyhow::Result<Vec<Duration>> {
         let mut tasks = JoinSet::new();
-        for (place, client) in (0..CONNECTIONS).zip(&self.connections) {
-            let first = self.sent.wrapping_add(place);
-            let calls = (place..requests).step_by(usize::try_from(CONNECTIONS)?);
-            let calls: Vec<String> = calls.map(|number| call(first.wrapping_add(number))).collect();
+        for (place, client) in (0..connections).zip(&self.connections) {
+            let calls = (place..requests).step_by(usize::try_from(connections)?);
+            let calls = calls.map(|number| call(self.sent.wrapping_add(number))).collect();
             tasks.spawn(converse(client.clone(), self.url.clone(), calls, self.answer_bytes));
         }
         let mut latencies = Vec::new();
         while let Some(done) = tasks.join_next().await {
             latencies.extend(done??);
         }
-        latencies.sort_unstable();
         self.sent += requests;
         Ok(latencies)
     }

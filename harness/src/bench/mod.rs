@@ -1,9 +1,10 @@
 //! `agent-meter bench`: what the filter costs, beside no filter, an empty one, Envoy's own and Lua.
 //!
-//! One Envoy with one listener for each variant; in each round every listener gets the same calls, in shuffled order,
-//! and the CPU time of the Envoy process is read before and after. What the numbers are worth is in the differences
-//! within a round: a noisy machine disturbs neighbours alike. agent-meter's slice ends when the collector has the
-//! events of every call, so its delivery is on its own account.
+//! One Envoy with one listener for each variant; in each round every listener gets the same calls, in shuffled order:
+//! once one by one, for the latency, and once on several connections, with the CPU time of the Envoy process read
+//! before and after. What the numbers are worth is in the differences within a round: a noisy machine disturbs
+//! neighbours alike. agent-meter's slice ends when the collector has the events of every call, so its delivery is on
+//! its own account.
 
 mod cpu;
 mod listeners;
@@ -36,7 +37,7 @@ use crate::stack::WorkDir;
 use crate::wait;
 
 /// The order of the slices is the same in every run.
-const SEED: u64 = 0x6167_656e_7463_7075;
+const SEED: u64 = 0x006d_6574_6572;
 const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 /// Calls to each listener that only logs what its filter finds.
 const PROOF_CALLS: u32 = 4;
@@ -46,7 +47,7 @@ const PROOF_CALLS: u32 = 4;
 pub struct Bench {
     /// Measured rounds; one more goes before them, unmeasured.
     pub rounds: u32,
-    /// Calls to each listener in each round.
+    /// Calls to each listener in each round for the latency, and as many for the CPU time.
     pub requests: u32,
     /// How the upstream answers.
     pub scenario: Scenario,
@@ -192,26 +193,38 @@ impl Rounds {
 
     async fn slice(&mut self, place: usize, requests: u32) -> anyhow::Result<Slice> {
         let load = &mut self.loads[place];
+        let latencies = load.latencies(requests).await?;
+        self.delivered(place).await?;
+
         let before = CpuTime::of(self.pid)?;
-        let latencies = load.send(requests).await?;
-        if Variant::ALL[place] == Variant::AgentMeter {
-            let expected = usize::try_from(load.sent())?;
-            wait::until(DELIVERY_LIMIT, "every call has its event", async || {
-                let told = self.told.calls();
-                ensure!(told >= expected, "{told} events for {expected} calls");
-                Ok(())
-            })
-            .await?;
-        }
+        self.loads[place].send(requests).await?;
+        self.delivered(place).await?;
         let used = CpuTime::of(self.pid)?.since(before);
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(requests);
-        let at = |percent| percentile(&latencies, percent).unwrap_or_default().as_secs_f64() * 1e6;
+
+        let us = |time: Duration| time.as_secs_f64() * 1e6;
+        let each = |time: Duration| us(time) / f64::from(requests);
+        let at = |percent| us(percentile(&latencies, percent).unwrap_or_default());
         Ok(Slice {
             cpu_us: each(used.total),
+            workers_us: each(used.workers),
             user_us: each(used.user),
             p50_us: at(50),
             p99_us: at(99),
         })
+    }
+
+    /// Waits until agent-meter has delivered, so that it does not do so in another's slice.
+    async fn delivered(&self, place: usize) -> anyhow::Result<()> {
+        if Variant::ALL[place] != Variant::AgentMeter {
+            return Ok(());
+        }
+        let sent = usize::try_from(self.loads[place].sent())?;
+        wait::until(DELIVERY_LIMIT, "every call has its event", async || {
+            let told = self.told.calls();
+            ensure!(told >= sent, "{told} events for {sent} calls");
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -8,28 +8,39 @@ use super::listeners::Variant;
 use super::load::CONNECTIONS;
 use super::messages::{CALL_BYTES, RESULT_BYTES, Scenario};
 use super::scanner::Throughput;
-use super::stats::Quartiles;
+use super::stats::{Quartiles, midmean_difference, tenths};
 
 /// One listener in one round, for each request; times in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
     pub(super) cpu_us: f64,
+    pub(super) workers_us: f64,
     pub(super) user_us: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
 }
 
-/// One listener over all rounds: medians, and quartiles of the differences to `no filter` in the same round.
+/// One listener over all rounds: medians, and differences to `no filter` in the same round.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     #[serde(skip)]
     variant: Variant,
     listener: &'static str,
+    #[serde(serialize_with = "tenths")]
     cpu_us: f64,
     added_cpu_us: Quartiles,
-    added_user_us: Quartiles,
-    added_system_us: Quartiles,
+    /// Of the added CPU time: the worker's, median.
+    #[serde(serialize_with = "tenths")]
+    added_worker_us: f64,
+    /// Of the added CPU time: user time, mean of the middle half of the rounds.
+    #[serde(serialize_with = "tenths")]
+    added_user_us: f64,
+    /// Of the added CPU time: system time, mean of the middle half of the rounds.
+    #[serde(serialize_with = "tenths")]
+    added_system_us: f64,
+    #[serde(serialize_with = "tenths")]
     latency_p50_us: f64,
+    #[serde(serialize_with = "tenths")]
     latency_p99_us: f64,
     added_latency_p50_us: Quartiles,
     added_latency_p99_us: Quartiles,
@@ -44,13 +55,16 @@ impl Row {
         let added = |figure: Figure| {
             Quartiles::of_differences(&all(slices, figure), &all(reference, figure))
         };
+        let mean =
+            |figure: Figure| midmean_difference(&all(slices, figure), &all(reference, figure));
         Self {
             variant,
             listener: variant.name(),
             cpu_us: median(|slice| slice.cpu_us),
             added_cpu_us: added(|slice| slice.cpu_us),
-            added_user_us: added(|slice| slice.user_us),
-            added_system_us: added(|slice| slice.cpu_us - slice.user_us),
+            added_worker_us: added(|slice| slice.workers_us).median,
+            added_user_us: mean(|slice| slice.user_us),
+            added_system_us: mean(|slice| slice.cpu_us - slice.user_us),
             latency_p50_us: median(|slice| slice.p50_us),
             latency_p99_us: median(|slice| slice.p99_us),
             added_latency_p50_us: added(|slice| slice.p50_us),
@@ -93,96 +107,106 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenario, rounds, requests, seed, envoy, cores, .. } = self;
-        writeln!(f, "Envoy {envoy}, 1 worker; {cores}")?;
         writeln!(
             f,
-            "one exchange: tools/call of {CALL_BYTES} bytes, result of {RESULT_BYTES} bytes, as {scenario}"
+            "Envoy {envoy}, 1 worker; {cores}\n\
+             {rounds} rounds, shuffled with seed {seed:#x}; in each, for each listener, {requests} calls on \
+             {CONNECTIONS} connections for CPU and {requests} one by one for latency\n\
+             a call is tools/call of {CALL_BYTES} bytes with a result of {RESULT_BYTES} bytes, as {scenario}\n\
+             medians over the rounds; added: difference to `no filter` in the same round, with its quartiles\n"
         )?;
+        self.write_listeners(f)?;
         writeln!(
             f,
-            "{rounds} rounds of {requests} requests for each listener on {CONNECTIONS} connections, shuffled with seed {seed:#x}"
-        )?;
-        writeln!(
-            f,
-            "medians over the rounds; added: difference to `no filter` in the same round (quartiles)\n"
-        )?;
-        let head = ["listener", "CPU", "added CPU", "of it user", "added p50", "added p99"];
-        let units = ["", "us/request", "us/request", "us/request", "us", "us"];
-        for [listener, cpu, added, user, p50, p99] in [head, units] {
-            writeln!(f, "{listener:<18} {cpu:>10} {added:>22} {user:>10} {p50:>20} {p99:>22}")?;
-        }
-        for row in &self.listeners {
-            write!(f, "{:<18} {:>10.1}", row.listener, row.cpu_us)?;
-            if row.variant == Variant::NoFilter {
-                let (p50, p99) = (row.latency_p50_us, row.latency_p99_us);
-                writeln!(
-                    f,
-                    " {:>22} {:>10} {:>20} {:>22}",
-                    "-",
-                    "-",
-                    format!("[{p50:.0}]"),
-                    format!("[{p99:.0}]")
-                )?;
-                continue;
-            }
-            let added = spread(row.added_cpu_us, 1);
-            let user = row.added_user_us.median;
-            let p50 = spread(row.added_latency_p50_us, 0);
-            let p99 = spread(row.added_latency_p99_us, 0);
-            writeln!(f, " {added:>22} {user:>10.1} {p50:>20} {p99:>22}")?;
-        }
-        let noise = spread(self.added(Variant::NoFilterAgain), 1);
-        writeln!(
-            f,
-            "\n[ ]: not added but whole; latency with {CONNECTIONS} calls under way at once"
-        )?;
-        writeln!(
-            f,
-            "noise of this machine: {noise} us/request, what `no filter again` adds; ratios within one run only"
+            "\n[ ]: the whole, not what is added; user time is sampled by the kernel: a mean of the middle half of the rounds\n\
+             machine noise: `no filter again` adds {} us/call CPU; ratios within one run only",
+            spread(self.added(Variant::NoFilterAgain), 1)
         )?;
         let ours = self.added(Variant::AgentMeter).median;
-        let ratio = |other| ours / self.added(other).median;
+        let times = |other| ours / self.added(other).median;
         writeln!(
             f,
-            "agent-meter adds {:.1} times the CPU of the empty Wasm filter, {:.1} times the native mcp filter's, {:.1} times the Lua filter's",
-            ratio(Variant::EmptyWasm),
-            ratio(Variant::NativeMcp),
-            ratio(Variant::Lua),
+            "agent-meter adds {:.1} times the CPU of the empty Wasm filter, {:.1} times the native mcp filter's, \
+             {:.1} times the Lua filter's;\nit delivered {} tool_invocation events for {} calls meanwhile",
+            times(Variant::EmptyWasm),
+            times(Variant::NativeMcp),
+            times(Variant::Lua),
+            self.tool_invocations,
+            self.calls_sent
         )?;
-        writeln!(
-            f,
-            "it delivered {} tool_invocation events for {} calls while it was measured",
-            self.tool_invocations, self.calls_sent
-        )?;
-        writeln!(
-            f,
-            "\n{:<24} {:>14} {:>20} {:>18}",
-            "tools/call of 1 MB", "MessageReader", "serde_json borrowed", "serde_json Value"
-        )?;
-        writeln!(f, "{:<24} {:>14} {:>20} {:>18}", "", "MB/s", "MB/s (times)", "MB/s (times)")?;
-        for body in &self.scanner {
-            let beside = |mb_s: f64| format!("{mb_s:.0} ({:.2})", mb_s / body.reader_mb_s);
-            writeln!(
-                f,
-                "{:<24} {:>14.0} {:>20} {:>18}",
-                body.body,
-                body.reader_mb_s,
-                beside(body.serde_borrowed_mb_s),
-                beside(body.serde_value_mb_s)
-            )?;
-        }
-        if !self.optimised {
-            writeln!(
-                f,
-                "this harness is a development build: these rates mean nothing; use --release"
-            )?;
-        }
-        writeln!(f, "\n{:<24} {:>14}", "module", "bytes")?;
+        self.write_scanner(f)?;
+        writeln!(f, "\n{:<24} {:>13}", "module", "size, bytes")?;
         for ModuleSize { module, bytes } in &self.modules {
-            writeln!(f, "{module:<24} {bytes:>14}")?;
+            writeln!(f, "{module:<24} {bytes:>13}")?;
         }
         Ok(())
     }
+}
+
+impl Report {
+    fn write_listeners(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = [
+            "listener",
+            "CPU",
+            "added CPU",
+            "of it worker",
+            "of it user",
+            "added p50",
+            "added p99",
+        ];
+        let units = ["", "us/call", "us/call", "us/call", "us/call", "us", "us"];
+        for row in [head, units] {
+            columns(f, row)?;
+        }
+        for row in &self.listeners {
+            let cpu = format!("{:.1}", row.cpu_us);
+            if row.variant == Variant::NoFilter {
+                let p50 = format!("[{:.0}]", row.latency_p50_us);
+                let p99 = format!("[{:.0}]", row.latency_p99_us);
+                columns(f, [row.listener, &cpu, "", "", "", &p50, &p99])?;
+                continue;
+            }
+            let added = spread(row.added_cpu_us, 1);
+            let worker = format!("{:.1}", row.added_worker_us);
+            let user = format!("{:.1}", row.added_user_us);
+            let p50 = spread(row.added_latency_p50_us, 0);
+            let p99 = spread(row.added_latency_p99_us, 0);
+            columns(f, [row.listener, &cpu, &added, &worker, &user, &p50, &p99])?;
+        }
+        Ok(())
+    }
+
+    fn write_scanner(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = [
+            "core, native: call of 1 MB",
+            "MessageReader",
+            "serde_json borrowed",
+            "serde_json Value",
+        ];
+        let units = ["", "MB/s", "MB/s (ratio)", "MB/s (ratio)"];
+        writeln!(f)?;
+        let mut line = |[body, reader, borrowed, value]: [&str; 4]| {
+            writeln!(f, "{body:<28} {reader:>13} {borrowed:>20} {value:>17}")
+        };
+        line(head)?;
+        line(units)?;
+        for body in &self.scanner {
+            let reader = format!("{:.0}", body.reader_mb_s);
+            let beside = |mb_s: f64| format!("{mb_s:.0} ({:.2})", mb_s / body.reader_mb_s);
+            let (borrowed, value) =
+                (beside(body.serde_borrowed_mb_s), beside(body.serde_value_mb_s));
+            line([body.body, &reader, &borrowed, &value])?;
+        }
+        if !self.optimised {
+            writeln!(f, "these rates mean nothing: the harness is a development build")?;
+        }
+        Ok(())
+    }
+}
+
+fn columns(f: &mut fmt::Formatter<'_>, row: [&str; 7]) -> fmt::Result {
+    let [listener, cpu, added, worker, user, p50, p99] = row;
+    writeln!(f, "{listener:<17} {cpu:>7} {added:>21} {worker:>12} {user:>10} {p50:>16} {p99:>19}")
 }
 
 fn spread(Quartiles { q1, median, q3 }: Quartiles, digits: usize) -> String {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::messages::TOOL;
-use super::stats::Quartiles;
+use super::stats::{Quartiles, tenths};
 
 const BODY_BYTES: usize = 1_000_000;
 /// As Envoy reads from a socket.
@@ -23,8 +23,11 @@ const PASSES: usize = 100;
 pub(super) struct Throughput {
     pub(super) body: &'static str,
     pub(super) bytes: usize,
+    #[serde(serialize_with = "tenths")]
     pub(super) reader_mb_s: f64,
+    #[serde(serialize_with = "tenths")]
     pub(super) serde_borrowed_mb_s: f64,
+    #[serde(serialize_with = "tenths")]
     pub(super) serde_value_mb_s: f64,
 }
 

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::serve::ListenerExt;
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -31,6 +32,10 @@ impl Server {
     async fn start(router: Router) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(ANY_PORT).await.context("cannot listen")?;
         let addr = listener.local_addr()?;
+        // The chunks of an event stream would wait for the peer's acknowledgement, 40 ms each.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         Ok(Self { addr, serving: tokio::spawn(axum::serve(listener, router).into_future()) })
     }
 }

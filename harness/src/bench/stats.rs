@@ -1,13 +1,21 @@
 //! The arithmetic of the benchmark: quartiles, paired differences, percentiles, a shuffle from a seed.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The three quartiles of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Quartiles {
+    #[serde(serialize_with = "tenths")]
     pub(super) q1: f64,
+    #[serde(serialize_with = "tenths")]
     pub(super) median: f64,
+    #[serde(serialize_with = "tenths")]
     pub(super) q3: f64,
+}
+
+/// Writes no more digits than are measured.
+pub(super) fn tenths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 10.0).round() / 10.0)
 }
 
 impl Quartiles {
@@ -28,9 +36,20 @@ impl Quartiles {
         Self::of(values.iter().zip(reference).map(|(value, reference)| value - reference).collect())
     }
 
+    /// The middle quartile alone.
     pub(super) fn median(values: &[f64]) -> f64 {
         Self::of(values.to_vec()).median
     }
+}
+
+/// The mean of the middle half of the differences between values of the same round: for coarse figures, whose median
+/// would be coarse too.
+pub(super) fn midmean_difference(values: &[f64], reference: &[f64]) -> f64 {
+    let mut all: Vec<f64> = values.iter().zip(reference).map(|(one, other)| one - other).collect();
+    all.sort_by(f64::total_cmp);
+    let outer = all.len() / 4;
+    let middle = &all[outer..all.len() - outer];
+    middle.iter().sum::<f64>() / u32::try_from(middle.len()).map_or(f64::NAN, f64::from)
 }
 
 /// The value below which `percent` of a sorted sample lies (nearest rank).
@@ -88,6 +107,9 @@ mod tests {
         let values = [105.0, 115.0, 1005.0, 111.0];
         let found = Quartiles::of_differences(&values, &reference);
         assert_eq!(found, Quartiles { q1: 5.0, median: 5.0, q3: 5.25 });
+        assert_eq!(midmean_difference(&values, &reference), 5.0);
+        assert_eq!(midmean_difference(&values[3..], &reference[3..]), 6.0);
+        assert!(midmean_difference(&[], &[]).is_nan());
     }
 
     #[test]
