@@ -108,7 +108,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Starts an exchange, or `None` if the request belongs to no product.
-    pub fn start(config: &Config, headers: Headers<'_>, now: Timestamp) -> Option<Self> {
+    pub fn start(config: &Config, headers: Headers<'_>) -> Option<Self> {
         let path = headers.get(":path")?;
         let product = Rc::clone(config.product_for(path)?);
         let is_stateless = headers
@@ -140,7 +140,8 @@ impl Exchange {
             is_stateless,
             path: path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path).to_vec(),
             request,
-            request_ended_at: now,
+            // No call comes to be before the body's first chunk, which sets it.
+            request_ended_at: Timestamp::default(),
             is_request_complete: false,
             requests: Vec::new(),
             other_requests: 0,

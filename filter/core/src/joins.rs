@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{CallEnded, Evidence, Tells};
+use crate::free_slots::FreeSlots;
 use crate::limits::{EVIDENCE_MAX, EVIDENCE_WAIT_MS};
 use crate::link::Link;
 use crate::units::{Millis, Timestamp};
@@ -27,8 +28,7 @@ pub struct Join {
 #[derive(Clone, Debug, Default)]
 pub struct JoinTable {
     slots: BTreeMap<u32, Join>,
-    free: BTreeSet<u32>,
-    high: u32,
+    free: FreeSlots,
     by_link: HashMap<Link, VecDeque<u32>>,
     by_session: HashMap<[u8; 16], BTreeSet<u32>>,
     due: BTreeSet<(Timestamp, u32)>,
@@ -48,7 +48,7 @@ impl JoinTable {
 
     /// The number of slots that were ever in use.
     pub fn high(&self) -> u32 {
-        self.high
+        self.free.high()
     }
 
     /// The join in a slot.
@@ -58,23 +58,16 @@ impl JoinTable {
 
     /// Adds a call.
     pub fn insert(&mut self, join: Join) {
-        let slot = self.free.pop_first().unwrap_or_else(|| {
-            let slot = self.high;
-            self.high = self.high.saturating_add(1);
-            slot
-        });
+        let slot = self.free.take();
         self.dirty.insert(slot);
         self.put(slot, join);
     }
 
     /// Puts back a call that was read from shared data; a slot without one becomes free.
     pub fn restore(&mut self, slot: u32, join: Option<Join>) {
-        self.high = self.high.max(slot.saturating_add(1));
-        match join {
-            Some(join) => self.put(slot, join),
-            None => {
-                self.free.insert(slot);
-            }
+        self.free.restore(slot, join.is_some());
+        if let Some(join) = join {
+            self.put(slot, join);
         }
     }
 
@@ -125,7 +118,7 @@ impl JoinTable {
             }
         }
         self.due.remove(&(join.expires_at, slot));
-        self.free.insert(slot);
+        self.free.give_back(slot);
         self.dirty.insert(slot);
         Some(join)
     }

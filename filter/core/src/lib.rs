@@ -54,6 +54,8 @@ pub mod durable;
 
 pub mod accountant;
 
+pub mod free_slots;
+
 pub mod joins;
 
 pub mod active_time;

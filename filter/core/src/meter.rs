@@ -103,10 +103,9 @@ impl Meter {
         host: &mut impl Host,
         stream: u32,
         headers: Headers<'_>,
-        now: Timestamp,
     ) -> Option<RequestEdit> {
         self.serves_streams = true;
-        let exchange = Exchange::start(&self.config, headers, now)?;
+        let exchange = Exchange::start(&self.config, headers)?;
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
             return None;

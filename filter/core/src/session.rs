@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::active_time::ActiveTime;
 use crate::config::SessionRules;
 use crate::fact::{CallEnded, SessionEnd, SessionRef};
+use crate::free_slots::FreeSlots;
 use crate::limits::{OTHER, TOOLS_PER_SESSION_MAX};
 use crate::pricing::Charge;
 use crate::status::ExecutionStatus;
@@ -202,9 +203,7 @@ struct Slot {
 #[derive(Clone, Debug, Default)]
 pub struct SessionTable {
     slots: BTreeMap<u32, Slot>,
-    /// Slots below `high` that are free.
-    free: BTreeSet<u32>,
-    high: u32,
+    free: FreeSlots,
     by_key: HashMap<([u8; 16], String), u32>,
     due: BTreeSet<(Timestamp, u32)>,
     recent: BTreeSet<(Timestamp, u32)>,
@@ -224,7 +223,7 @@ impl SessionTable {
 
     /// The number of slots that were ever in use.
     pub fn high(&self) -> u32 {
-        self.high
+        self.free.high()
     }
 
     /// The slot of a session.
@@ -254,11 +253,7 @@ impl SessionTable {
 
     /// Adds a session in the first free slot.
     pub fn insert(&mut self, session: Session, rules: &SessionRules) -> u32 {
-        let slot = self.free.pop_first().unwrap_or_else(|| {
-            let slot = self.high;
-            self.high = self.high.saturating_add(1);
-            slot
-        });
+        let slot = self.free.take();
         self.put(slot, session, rules);
         self.dirty.insert(slot);
         slot
@@ -266,12 +261,9 @@ impl SessionTable {
 
     /// Puts back a session that was read from shared data; a slot without one becomes free.
     pub fn restore(&mut self, slot: u32, session: Option<Session>, rules: &SessionRules) {
-        self.high = self.high.max(slot.saturating_add(1));
-        match session {
-            Some(session) => self.put(slot, session, rules),
-            None => {
-                self.free.insert(slot);
-            }
+        self.free.restore(slot, session.is_some());
+        if let Some(session) = session {
+            self.put(slot, session, rules);
         }
     }
 
@@ -290,7 +282,7 @@ impl SessionTable {
         self.by_key.remove(&(session.session.key, session.currency.clone()));
         self.due.remove(&(due_entry, slot));
         self.recent.remove(&(recent_entry, slot));
-        self.free.insert(slot);
+        self.free.give_back(slot);
         self.dirty.insert(slot);
         Some(session)
     }

@@ -18,7 +18,9 @@ const NO_VERSION: u32 = u32::MAX;
 /// The host calls, and the numbers of the metrics in this VM.
 #[derive(Debug)]
 pub(crate) struct Envoy {
-    counters: Vec<Option<u32>>,
+    /// A counter's number in Envoy, and what has been added since the last tick: a host call for each count would
+    /// cost a request more than its scanning.
+    counters: Vec<(Option<u32>, u64)>,
     gauges: Vec<Option<u32>>,
 }
 
@@ -31,8 +33,21 @@ impl Envoy {
         let counter = |counter: &Counter| define(MetricType::Counter, counter.name());
         let gauge = |gauge: &Gauge| define(MetricType::Gauge, gauge.name());
         Self {
-            counters: Counter::ALL.iter().map(counter).collect(),
+            counters: Counter::ALL.iter().map(|each| (counter(each), 0)).collect(),
             gauges: Gauge::ALL.iter().map(gauge).collect(),
+        }
+    }
+}
+
+impl Envoy {
+    /// Adds what has been counted since the last time to Envoy's stats.
+    pub(crate) fn flush_counters(&mut self) {
+        for (id, pending) in &mut self.counters {
+            let by = i64::try_from(core::mem::take(pending)).unwrap_or(i64::MAX);
+            if let (Some(id), true) = (*id, by > 0) {
+                // A metric that Envoy does not take is no reason to disturb traffic.
+                let _ = hostcalls::increment_metric(id, by);
+            }
         }
     }
 }
@@ -66,12 +81,8 @@ impl Host for Envoy {
     }
 
     fn count(&mut self, counter: Counter, by: u64) {
-        let id = self.counters.get(place(Counter::ALL, &counter)).copied().flatten();
-        if let (Some(id), Ok(by)) = (id, i64::try_from(by))
-            && by > 0
-        {
-            // A metric that Envoy does not take is no reason to disturb traffic.
-            let _ = hostcalls::increment_metric(id, by);
+        if let Some((_, pending)) = self.counters.get_mut(place(Counter::ALL, &counter)) {
+            *pending = pending.saturating_add(by);
         }
     }
 

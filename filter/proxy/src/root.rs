@@ -88,6 +88,7 @@ impl Context for Root {
         if let Some(vm) = &self.vm {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
             meter.stop(envoy, host::now());
+            envoy.flush_counters();
         }
         // A callout dispatched from here would never leave, so there is nothing to wait for.
         true
@@ -122,7 +123,9 @@ impl RootContext for Root {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
             #[cfg(feature = "crash-test")]
             crate::crash::tick(meter.is_accountant());
-            meter.tick(envoy, host::now())
+            let requests = meter.tick(envoy, host::now());
+            envoy.flush_counters();
+            requests
         };
         self.send(requests);
     }

@@ -64,7 +64,7 @@ impl HttpContext for Stream {
         crate::crash::request(Headers(&headers));
         let edit = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
-            meter.request_head(envoy, self.id, Headers(&headers), host::now())
+            meter.request_head(envoy, self.id, Headers(&headers))
         };
         let Some(edit) = edit else {
             self.vm = None;

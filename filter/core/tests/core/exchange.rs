@@ -51,7 +51,7 @@ fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let request_headers = headers(row.request_headers);
-    let mut exchange = Exchange::start(&config, Headers(&request_headers), Timestamp(1000))?;
+    let mut exchange = Exchange::start(&config, Headers(&request_headers))?;
     for chunk in request {
         exchange.request_body(chunk, Timestamp(1001));
     }
@@ -474,7 +474,7 @@ fn what_matches_no_product_is_not_followed() {
         let request_headers = [(":method", "POST"), (":path", path)];
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let headers = headers(&request_headers);
-        assert!(Exchange::start(&config, Headers(&headers), Timestamp(0)).is_none(), "{path:?}");
+        assert!(Exchange::start(&config, Headers(&headers)).is_none(), "{path:?}");
     }
 }
 
@@ -505,8 +505,7 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
         let pairs = [&[(":method", method), (":path", "/mcp")], extra].concat();
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let request_headers = headers(&pairs);
-        let mut exchange =
-            Exchange::start(&config, Headers(&request_headers), Timestamp(0)).unwrap();
+        let mut exchange = Exchange::start(&config, Headers(&request_headers)).unwrap();
         exchange.request_end(Timestamp(0));
         let _ = exchange.response_head(Headers(&headers(&[(":status", status)])));
         let seen = exchange.end(StreamEnd::Complete, Timestamp(5));
@@ -564,7 +563,7 @@ fn identities_and_names_of_any_bytes_are_bounded_text() {
             ("x-customer-id".to_owned(), value.clone()),
             ("mcp-session-id".to_owned(), value),
         ];
-        let mut exchange = Exchange::start(&config, Headers(&headers), Timestamp(0)).unwrap();
+        let mut exchange = Exchange::start(&config, Headers(&headers)).unwrap();
         exchange.request_body(CALL.as_bytes(), Timestamp(0));
         exchange.request_end(Timestamp(0));
         let (session, _) = exchange.running().unwrap();

@@ -78,7 +78,7 @@ impl Envoy {
         let mut envoy = Self { host, main, worker, now, next_stream: 1 };
         // A VM that has served a stream leaves the lease to the one on the main thread.
         let headers = [(":path".to_owned(), b"/elsewhere".to_vec())];
-        assert!(envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers), now).is_none());
+        assert!(envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers)).is_none());
         assert!(envoy.tick(0).is_empty());
         assert!(envoy.main.is_accountant());
         envoy
@@ -109,9 +109,7 @@ impl Envoy {
         ]
         .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let body = format!(r#"{{"id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
-        assert!(
-            self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now).is_some()
-        );
+        assert!(self.worker.request_head(&mut self.host, stream, Headers(&headers)).is_some());
         self.worker.request_body(&mut self.host, stream, body.as_bytes(), true, self.now);
         stream
     }
@@ -137,9 +135,7 @@ impl Envoy {
             ("x-customer-id", "acme"),
         ]
         .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-        assert!(
-            self.worker.request_head(&mut self.host, stream, Headers(&headers), self.now).is_some()
-        );
+        assert!(self.worker.request_head(&mut self.host, stream, Headers(&headers)).is_some());
         self.worker.request_body(&mut self.host, stream, &[], true, self.now);
         let _ =
             self.worker.response_head(stream, Headers(&[(":status".to_owned(), b"200".to_vec())]));

@@ -63,7 +63,7 @@ fn play(steps: &[Step]) -> Vec<(String, String)> {
                     .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
                     .collect();
                 let Envoy { worker, host, .. } = &mut envoy;
-                assert!(worker.request_head(host, *stream, Headers(&headers), now).is_some());
+                assert!(worker.request_head(host, *stream, Headers(&headers)).is_some());
                 worker.request_body(host, *stream, body.as_bytes(), true, now);
             }
             Head(stream, status, media_type) => {

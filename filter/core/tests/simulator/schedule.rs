@@ -278,7 +278,7 @@ impl Envoy {
                     ("x-customer".to_owned(), vec![b'c'; 250]),
                     ("mcp-session-id".to_owned(), format!("session-{session}").into_bytes()),
                 ];
-                assert!(vm.meter.request_head(host, id, Headers(&headers), now).is_some());
+                assert!(vm.meter.request_head(host, id, Headers(&headers)).is_some());
             }
             Step::Request(chunk, is_end) => vm.meter.request_body(host, id, &chunk, is_end, now),
             Step::ResponseHead { is_events, http_status } => {

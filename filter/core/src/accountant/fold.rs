@@ -1,0 +1,287 @@
+//! What a fact does to sessions, and what becomes of sessions and waiting calls as time passes.
+
+use std::rc::Rc;
+
+use super::state::PendingEnd;
+use super::{Accountant, count};
+use crate::config::{Product, ProductType};
+use crate::counter::Counter;
+use crate::event::Event;
+use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionRef, Tells};
+use crate::host::Host;
+use crate::joins::Join;
+use crate::journal::Entry;
+use crate::limits::{FACTS_PER_TICK_MAX, JOINS_MAX, SESSION_ENDS_MAX};
+use crate::pricing::Pricing;
+use crate::session::{CloseReason, Due, Session, SessionState};
+use crate::session_key::hash;
+use crate::status::ExecutionStatus;
+use crate::units::Timestamp;
+
+impl Accountant {
+    /// Whether everything was read that had been written.
+    pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
+        let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
+        let ends = if is_all_read { core::mem::take(&mut self.ends) } else { Vec::new() };
+        self.are_ends_dirty |= !ends.is_empty();
+        for entry in entries {
+            self.fold(host, &entry, now);
+        }
+        for PendingEnd { session, reason } in ends {
+            let (product, _) = self.product(host, &session);
+            let currency = self.pricing(product.as_ref()).currency.clone();
+            match self.sessions.find(&session, &currency) {
+                Some(slot) => self.close(host, slot, CloseReason::Ended(reason), now, now),
+                // A session without calls, or one that is closed already.
+                None => host.count(Counter::SessionEndUnused, 1),
+            }
+        }
+        is_all_read
+    }
+
+    fn fold(&mut self, host: &mut impl Host, entry: &Entry, now: Timestamp) {
+        match Fact::decode(&entry.bytes) {
+            None => host.count(Counter::FactsUnreadable, 1),
+            Some(Fact::Call(call)) => self.fold_call(host, &call, &entry.name, now),
+            Some(Fact::Open(open)) => {
+                let CallOpen { call, link, expires_at } = open;
+                let join = Join { call_id: entry.name.clone(), call, link, expires_at };
+                self.fold_open(host, join, now);
+            }
+            Some(Fact::Evidence(evidence)) => self.fold_evidence(host, evidence, now),
+            Some(Fact::Running { session, started_at, at }) => {
+                let slot = self.open(host, &session, started_at, now);
+                self.touch(host, slot, at, now);
+            }
+            Some(Fact::SessionEnd { session, reason, .. }) => {
+                if self.ends.len() >= SESSION_ENDS_MAX {
+                    host.count(Counter::SessionEndUnused, 1);
+                    return;
+                }
+                self.ends.push(PendingEnd { session, reason });
+                self.are_ends_dirty = true;
+            }
+        }
+    }
+
+    fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, call_id: &str, now: Timestamp) {
+        let slot = self.open(host, &call.session, call.started_at, now);
+        self.touch(host, slot, call.ended_at, now);
+        let (product, product_type) = self.product(host, &call.session);
+        let default_pricing = self.default_pricing.clone();
+        let pricing = product.as_ref().map_or(&default_pricing, |product| &product.pricing);
+        let charge = pricing.charge(&call.tool, call.status);
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let added = session.add(call, &charge);
+        host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
+        host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
+        let session = session.clone();
+        let event = Event::ToolInvocation {
+            session: &session,
+            product_type,
+            call,
+            call_id,
+            charge: &charge,
+        };
+        self.make(host, &event, call.ended_at, now);
+    }
+
+    /// A call waits for what another stream tells of it, if nothing has been told yet.
+    fn fold_open(&mut self, host: &mut impl Host, mut join: Join, now: Timestamp) {
+        let slot = self.open(host, &join.call.session, join.call.started_at, now);
+        self.touch(host, slot, join.call.ended_at, now);
+        while let Some(evidence) = self.evidence.claim(&join.link, join.call.started_at) {
+            match self.tell(host, join, &evidence, now) {
+                Some(waiting) => join = waiting,
+                None => return,
+            }
+        }
+        if self.joins.len() >= JOINS_MAX
+            && let Some(oldest) = self.joins.take_expired(Timestamp(u64::MAX))
+        {
+            host.count(Counter::JoinsOverLimit, 1);
+            self.fold_call(host, &oldest.call, &oldest.call_id, now);
+        }
+        self.joins.insert(join);
+    }
+
+    fn fold_evidence(&mut self, host: &mut impl Host, evidence: Evidence, now: Timestamp) {
+        let found = evidence.links.iter().find_map(|link| self.joins.take(link, evidence.at));
+        match found {
+            Some(join) => {
+                if let Some(waiting) = self.tell(host, join, &evidence, now) {
+                    // What tells of the task may have come before.
+                    self.fold_open(host, waiting, now);
+                }
+            }
+            None => {
+                let product = self.config.products.iter().map(|p| p.call_timeout.millis()).max();
+                let cancel_wait = product.unwrap_or_default();
+                let dropped = self.evidence.hold(evidence, cancel_wait, now);
+                host.count(Counter::EvidenceUnused, dropped);
+            }
+        }
+    }
+
+    /// Applies evidence to a call; gives the call back if it still waits.
+    fn tell(
+        &mut self,
+        host: &mut impl Host,
+        mut join: Join,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> Option<Join> {
+        match evidence.tells {
+            Tells::Ended { status, http_status, transport } => {
+                let ended_at = evidence.at.max(join.call.started_at);
+                let call =
+                    CallEnded { status, http_status, transport, ended_at, ..join.call.clone() };
+                self.fold_call(host, &call, &join.call_id, now);
+                None
+            }
+            Tells::BecameTask(link) => {
+                join.link = link;
+                join.call.status = ExecutionStatus::Pending;
+                Some(join)
+            }
+            Tells::Cancelled => {
+                // An answer may still come, and then decides.
+                join.call.status = ExecutionStatus::Cancelled;
+                Some(join)
+            }
+        }
+    }
+
+    /// Ends the calls that have waited for too long.
+    pub(super) fn expire_joins(&mut self, host: &mut impl Host, now: Timestamp) {
+        while let Some(mut join) = self.joins.take_expired(now) {
+            if join.call.status == ExecutionStatus::Pending {
+                join.call.status = ExecutionStatus::Unknown;
+            }
+            self.fold_call(host, &join.call, &join.call_id, now);
+        }
+        host.count(Counter::EvidenceUnused, self.evidence.drop_expired(now));
+    }
+
+    /// The slot of a session, which is created if it is new.
+    fn open(
+        &mut self,
+        host: &mut impl Host,
+        session: &SessionRef,
+        started_at: Timestamp,
+        now: Timestamp,
+    ) -> u32 {
+        let (product, product_type) = self.product(host, session);
+        let currency = self.pricing(product.as_ref()).currency.clone();
+        if let Some(slot) = self.sessions.find(session, &currency) {
+            return slot;
+        }
+        if count(self.sessions.len()) >= u64::from(self.config.sessions_max)
+            && let Some(oldest) = self.sessions.least_recent()
+        {
+            self.close(host, oldest, CloseReason::TableFull, now, now);
+        }
+        let id = hash(&[
+            self.meta.source.as_bytes(),
+            &session.key,
+            &self.meta.next_sequence.to_be_bytes(),
+        ]);
+        let created = Session::new(session.clone(), currency, id, started_at);
+        let state = SessionState::Created;
+        self.make(
+            host,
+            &Event::SessionChanged { session: &created, product_type, state },
+            started_at,
+            now,
+        );
+        let rules = product.as_ref().map_or(&self.default_rules, |product| &product.session);
+        self.sessions.insert(created, rules)
+    }
+
+    /// Notes a sign of life at `at`: a session becomes ACTIVE with its second call, and after having been IDLE.
+    fn touch(&mut self, host: &mut impl Host, slot: u32, at: Timestamp, now: Timestamp) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.active_at = session.active_at.max(at);
+        let is_further_call = session.totals.calls > 0;
+        let becomes_active = match session.state {
+            SessionState::Created => is_further_call,
+            SessionState::Idle => true,
+            SessionState::Active | SessionState::Closed => false,
+        };
+        if becomes_active {
+            session.state = SessionState::Active;
+            let session = session.clone();
+            let (product, product_type) = self.product(host, &session.session);
+            let rules = product.as_ref().map_or(&self.default_rules, |product| &product.session);
+            self.sessions.reschedule(slot, rules);
+            let state = SessionState::Active;
+            self.make(
+                host,
+                &Event::SessionChanged { session: &session, product_type, state },
+                at,
+                now,
+            );
+        }
+    }
+
+    pub(super) fn close_due(&mut self, host: &mut impl Host, now: Timestamp) {
+        loop {
+            let config = Rc::clone(&self.config);
+            let default_rules = self.default_rules.clone();
+            let rules_of = |session: &SessionRef| {
+                config.product(&session.product_id).map_or(&default_rules, |p| &p.session)
+            };
+            match self.sessions.next_due(now, rules_of) {
+                None => return,
+                Some(Due::TimedOut(slot, at)) => {
+                    self.close(host, slot, CloseReason::SessionTimeout, at, now);
+                }
+                Some(Due::Idle(slot, at)) => {
+                    let Some(session) = self.sessions.get(slot).cloned() else { continue };
+                    let (_, product_type) = self.product(host, &session.session);
+                    let state = SessionState::Idle;
+                    let event = Event::SessionChanged { session: &session, product_type, state };
+                    self.make(host, &event, at, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn close(
+        &mut self,
+        host: &mut impl Host,
+        slot: u32,
+        reason: CloseReason,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let Some(session_key) = self.sessions.get(slot).map(|session| session.session.key) else {
+            return;
+        };
+        while let Some(join) = self.joins.take_of_session(&session_key) {
+            self.fold_call(host, &join.call, &join.call_id, now);
+        }
+        let Some(session) = self.sessions.remove(slot) else { return };
+        let (_, product_type) = self.product(host, &session.session);
+        let event = Event::SessionClosed { session: &session, product_type, reason };
+        self.make(host, &event, at, now);
+    }
+
+    fn product(
+        &self,
+        host: &mut impl Host,
+        session: &SessionRef,
+    ) -> (Option<Rc<Product>>, ProductType) {
+        match self.config.product(&session.product_id) {
+            Some(product) => (Some(Rc::clone(product)), product.product_type),
+            None => {
+                host.count(Counter::ProductUnknown, 1);
+                (None, ProductType::McpServer)
+            }
+        }
+    }
+
+    fn pricing<'a>(&'a self, product: Option<&'a Rc<Product>>) -> &'a Pricing {
+        product.map_or(&self.default_pricing, |product| &product.pricing)
+    }
+}

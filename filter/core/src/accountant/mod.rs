@@ -1,0 +1,156 @@
+//! The one writer of sessions, totals and outbox: folds facts into sessions and events, and delivers them.
+//!
+//! To the next maintainer: a tick reads, folds, commits and only then sends. Until the commit nothing has happened:
+//! if the VM dies or the lease is lost, the next accountant reads the same facts again and makes the same events.
+//! Only a spill line is written before the commit that drops its event: a line too many is recognised by its id,
+//! a line too few is a loss.
+
+mod fold;
+mod state;
+
+use std::rc::Rc;
+
+use self::state::{Meta, PendingEnd};
+use crate::config::{Config, SessionRules};
+use crate::counter::Counter;
+use crate::durable::Lease;
+use crate::event::{Event, Stamp};
+use crate::host::{Conflict, Host};
+use crate::joins::{HeldEvidence, JoinTable};
+use crate::journal::Reader;
+use crate::outbox::{Dispatch, Outbox, Reply, StoredEvent};
+use crate::pricing::Pricing;
+use crate::session::{CloseReason, SessionTable};
+use crate::sink::cloudevents;
+use crate::units::Timestamp;
+
+/// What to do with the events that are left when the accountant stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Envoy goes on with another configuration: leave them to the next accountant.
+    ToSuccessor,
+    /// Envoy stops: close every session and write every event to the log.
+    Nothing,
+}
+
+/// The holder of the lease.
+#[derive(Debug)]
+pub struct Accountant {
+    config: Rc<Config>,
+    prefix: String,
+    lease: Lease,
+    meta: Meta,
+    sessions: SessionTable,
+    /// Sessions that end when all journals have been read once more: a call that ended before its session did may
+    /// still be in another worker's journal, and even the session's first one.
+    ends: Vec<PendingEnd>,
+    are_ends_dirty: bool,
+    joins: JoinTable,
+    evidence: HeldEvidence,
+    outbox: Outbox,
+    journals: Reader,
+    default_rules: SessionRules,
+    default_pricing: Pricing,
+}
+
+impl Accountant {
+    /// Folds what is new, makes what is due, commits, and gives the requests to send. `Err` means that another VM
+    /// has taken over: throw this accountant away.
+    pub fn tick(
+        &mut self,
+        host: &mut impl Host,
+        now: Timestamp,
+    ) -> Result<Vec<Dispatch>, Conflict> {
+        let held = self.lease.check(host, &self.prefix)?;
+        // Before new events come: they must not age with a batch that waits for them.
+        self.outbox.seal_due(&self.config.delivery, now);
+        let is_all_read = self.fold_new(host, now);
+        if is_all_read {
+            self.expire_joins(host, now);
+            self.close_due(host, now);
+        }
+        self.outbox.seal_due(&self.config.delivery, now);
+        let expired = self.outbox.take_expired(&self.config.delivery, now);
+        self.spill(host, "retry_horizon", expired);
+        let writes = self.take_writes();
+        self.lease.commit(host, &self.prefix, held, writes)?;
+        self.set_gauges(host);
+        Ok(self.dispatch(host, now))
+    }
+
+    /// Takes in the collector's reply and gives the requests to send next.
+    pub fn reply(
+        &mut self,
+        host: &mut impl Host,
+        part: u64,
+        reply: Reply,
+        now: Timestamp,
+    ) -> Vec<Dispatch> {
+        if !matches!(reply, Reply::Taken { .. }) {
+            host.count(Counter::BatchesFailed, 1);
+        }
+        let settled = self.outbox.reply(&self.config.delivery, part, reply, now);
+        self.meta.acked = self.meta.acked.saturating_add(settled.acked);
+        host.count(Counter::EventsRefused, count(settled.refused.len()));
+        self.spill(host, "refused", settled.refused);
+        self.dispatch(host, now)
+    }
+
+    /// Stops: gives the lease back, after having left the state as `leave` says.
+    pub fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Leave) {
+        if leave == Leave::Nothing {
+            let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
+            while !self.fold_new(host, now) {
+                let writes = self.take_writes();
+                if self.lease.commit(host, &self.prefix, held, writes).is_err() {
+                    return;
+                }
+                match self.lease.check(host, &self.prefix) {
+                    Ok(next) => held = next,
+                    Err(Conflict) => return,
+                }
+            }
+            // Once more, for sessions that have just been ended.
+            self.fold_new(host, now);
+            for slot in self.sessions.slots() {
+                self.close(host, slot, CloseReason::Shutdown, now, now);
+            }
+            let events = self.outbox.take_all();
+            self.spill(host, "shutdown", events);
+            let writes = self.take_writes();
+            if self.lease.commit(host, &self.prefix, held, writes).is_err() {
+                return;
+            }
+            self.set_gauges(host);
+        }
+        self.lease.release(host, &self.prefix);
+    }
+
+    fn make(&mut self, host: &mut impl Host, event: &Event<'_>, time: Timestamp, now: Timestamp) {
+        let sequence = self.meta.next_sequence;
+        self.meta.next_sequence = sequence.saturating_add(1);
+        let stamp = Stamp { source: &self.meta.source, sequence, time };
+        let json = cloudevents::encode(&stamp, event);
+        let stored = StoredEvent { sequence, json };
+        let overflow = self.outbox.push(&self.config.delivery, stored, now);
+        self.spill(host, "outbox_full", overflow);
+    }
+
+    fn spill(&mut self, host: &mut impl Host, reason: &str, events: Vec<StoredEvent>) {
+        self.meta.spilled = self.meta.spilled.saturating_add(count(events.len()));
+        for event in events {
+            host.spill(reason, "event", &event.json);
+        }
+    }
+
+    fn dispatch(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
+        let timeout = self.config.collector.timeout.millis();
+        let requests = self.outbox.dispatch(&self.config.delivery, timeout, now);
+        host.count(Counter::BatchesSent, count(requests.len()));
+        requests
+    }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

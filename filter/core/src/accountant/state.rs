@@ -1,0 +1,179 @@
+//! The accountant's state in shared data: its keys, how it is read when a VM takes over, and what a commit writes.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Accountant, count};
+use crate::config::{Config, SessionRules};
+use crate::counter::{Counter, Gauge};
+use crate::durable::{Lease, read_slot};
+use crate::fact::{SessionEnd, SessionRef};
+use crate::host::Host;
+use crate::joins::{HeldEvidence, JoinTable};
+use crate::journal::{Reader, cursor_key};
+use crate::limits::OUTBOX_BATCHES_MAX;
+use crate::outbox::{Batch, Outbox};
+use crate::pricing::Pricing;
+use crate::session::{Session, SessionTable};
+
+/// What the accountant has to know besides sessions, batches and cursors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) source: String,
+    pub(super) next_sequence: u64,
+    pub(super) acked: u64,
+    pub(super) spilled: u64,
+    pub(super) sessions_high: u32,
+    pub(super) joins_high: u32,
+    pub(super) batches: (u64, u64),
+}
+/// A session that the client or the server has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PendingEnd {
+    pub(super) session: SessionRef,
+    pub(super) reason: SessionEnd,
+}
+
+impl Accountant {
+    /// Takes over with a new lease: reads what the last accountant left. `source` names a new series of events if
+    /// there was none.
+    pub fn resume(
+        host: &mut impl Host,
+        config: Rc<Config>,
+        prefix: String,
+        lease: Lease,
+        source: &str,
+        seed: u64,
+    ) -> Self {
+        host.count(Counter::LeaseTaken, 1);
+        let meta = read_value(host, &meta_key(&prefix)).unwrap_or_else(|| Meta {
+            source: source.to_owned(),
+            next_sequence: 1,
+            acked: 0,
+            spilled: 0,
+            sessions_high: 0,
+            joins_high: 0,
+            batches: (0, 0),
+        });
+        let journals = Reader::resume(host, &prefix);
+        let (first, next) = meta.batches;
+        let outbox = Outbox::new(next, seed ^ lease.term());
+        let mut accountant = Self {
+            config,
+            prefix,
+            lease,
+            sessions: SessionTable::default(),
+            ends: Vec::new(),
+            are_ends_dirty: false,
+            joins: JoinTable::default(),
+            evidence: HeldEvidence::default(),
+            outbox,
+            journals,
+            default_rules: SessionRules::default(),
+            default_pricing: Pricing::default(),
+            meta,
+        };
+        for number in first..next {
+            if let Some(batch) = read_value::<Batch>(host, &batch_key(&accountant.prefix, number)) {
+                accountant.outbox.restore(number, batch);
+            }
+        }
+        for slot in 0..accountant.meta.joins_high {
+            let join = read_value(host, &join_key(&accountant.prefix, slot));
+            accountant.joins.restore(slot, join);
+        }
+        let evidence = read_value(host, &evidence_key(&accountant.prefix));
+        accountant.evidence = evidence.unwrap_or_default();
+        accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
+        for slot in 0..accountant.meta.sessions_high {
+            let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
+            let product_id = session.as_ref().map(|s| s.session.product_id.clone());
+            let product = product_id.and_then(|id| accountant.config.product(&id).cloned());
+            let rules = product.as_ref().map_or(&accountant.default_rules, |p| &p.session);
+            accountant.sessions.restore(slot, session, rules);
+        }
+        accountant
+    }
+
+    pub(super) fn take_writes(&mut self) -> Vec<(String, Vec<u8>)> {
+        let mut writes = Vec::new();
+        for (index, cursor) in self.journals.take_moved() {
+            writes.push((cursor_key(&self.prefix, index), encoded(&cursor)));
+        }
+        for slot in self.sessions.take_dirty() {
+            let value = self.sessions.get(slot).map(encoded).unwrap_or_default();
+            writes.push((session_key(&self.prefix, slot), value));
+        }
+        for slot in self.joins.take_dirty() {
+            let value = self.joins.get(slot).map(encoded).unwrap_or_default();
+            writes.push((join_key(&self.prefix, slot), value));
+        }
+        if core::mem::take(&mut self.are_ends_dirty) {
+            writes.push((ends_key(&self.prefix), encoded(&self.ends)));
+        }
+        if self.evidence.take_dirty() {
+            writes.push((evidence_key(&self.prefix), encoded(&self.evidence)));
+        }
+        for (number, batch) in self.outbox.take_dirty() {
+            let value = batch.map(encoded).unwrap_or_default();
+            writes.push((batch_key(&self.prefix, number), value));
+        }
+        let batches = self.outbox.range();
+        let sessions_high = self.sessions.high();
+        let joins_high = self.joins.high();
+        if !writes.is_empty() {
+            self.meta.batches = batches;
+            self.meta.sessions_high = sessions_high;
+            self.meta.joins_high = joins_high;
+            writes.push((meta_key(&self.prefix), encoded(&self.meta)));
+        }
+        writes
+    }
+
+    pub(super) fn set_gauges(&self, host: &mut impl Host) {
+        host.gauge(Gauge::EventsMade, self.meta.next_sequence.saturating_sub(1));
+        host.gauge(Gauge::EventsAcked, self.meta.acked);
+        host.gauge(Gauge::EventsSpilled, self.meta.spilled);
+        host.gauge(Gauge::OutboxEvents, self.outbox.len());
+        host.gauge(Gauge::SessionsLive, count(self.sessions.len()));
+    }
+}
+
+fn meta_key(prefix: &str) -> String {
+    format!("{prefix}m")
+}
+
+fn session_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}s{slot}")
+}
+
+fn join_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}q{slot}")
+}
+
+fn ends_key(prefix: &str) -> String {
+    format!("{prefix}d")
+}
+
+fn evidence_key(prefix: &str) -> String {
+    format!("{prefix}e")
+}
+
+fn batch_key(prefix: &str, number: u64) -> String {
+    format!("{prefix}o{}", number % OUTBOX_BATCHES_MAX)
+}
+
+fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).unwrap_or_default()
+}
+
+/// The value of a slot, or `None` if there is none, or none that can be read, which is counted.
+fn read_value<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Option<T> {
+    let bytes = read_slot(host, key)?;
+    let value = postcard::from_bytes(&bytes).ok();
+    if value.is_none() {
+        host.count(Counter::SlotsUnreadable, 1);
+    }
+    value
+}
