@@ -8,39 +8,22 @@
 use std::rc::Rc;
 
 use crate::answers::AnswerReader;
-use crate::config::{Config, IdentitySource, Product};
+use crate::config::{Config, Product};
 use crate::counter::Counter;
-use crate::fact::{
-    CallEnded, CallOpen, Evidence, Fact, Identity, SessionEnd, SessionRef, Tells, Transport,
-};
-use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX, IDENTITY_BYTES_MAX};
+use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionEnd, SessionRef, Tells, Transport};
+use crate::head::{Headers, RequestHead};
+use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::link::{Link, Scope, resolve_endpoint, task_link};
-use crate::observe::mcp::{Id, Message, MessageReader, Method, TaskReport};
+use crate::observe::mcp::{Id, Message, Method, TaskReport};
+use crate::requests::RequestReader;
 use crate::session_key::{Rung, session_ref};
 use crate::status::ExecutionStatus;
 use crate::units::Timestamp;
 use crate::wire::encoding::ContentCoding;
-use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
 
-/// What stands for a level of the identity that the request did not tell.
-pub const ANONYMOUS: &str = "anonymous";
 /// What stands for a tool that the request did not name.
 pub const UNNAMED_TOOL: &str = "__unnamed__";
-/// The first revision of MCP without sessions, in which a client cancels a call by leaving (2026-07-28).
-const FIRST_STATELESS_REVISION: &[u8] = b"2026-07-28";
-
-/// The headers of a request or response, names in lower case; values may be any bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Headers<'a>(pub &'a [(String, Vec<u8>)]);
-
-impl<'a> Headers<'a> {
-    /// The first value under `name`.
-    pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
-    }
-}
-
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
@@ -70,10 +53,10 @@ enum Asks {
 }
 
 /// How the request is read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Request {
     /// A `POST`: its body is read.
-    Messages(Box<MessageReader>),
+    Messages(Box<RequestReader>),
     /// A `GET`: an event stream may carry answers to other requests.
     Stream,
     /// A `DELETE`, which ends the session if the server agrees.
@@ -95,6 +78,12 @@ pub struct Exchange {
     request: Request,
     request_ended_at: Timestamp,
     is_request_complete: bool,
+    /// A message of the client was read. Of a body in which none was, the response decides what it was.
+    is_understood: bool,
+    /// `Mcp-Name` where `Mcp-Method` is `tools/call` (2026-07-28); the body comes before it.
+    named_tool: Option<Vec<u8>>,
+    /// The ids under which calls were counted by their answers alone.
+    guessed: Vec<Id>,
     requests: Vec<OpenRequest>,
     /// Requests whose answers are of no interest.
     other_requests: u32,
@@ -111,43 +100,34 @@ impl Exchange {
     pub fn start(config: &Config, headers: Headers<'_>) -> Option<Self> {
         let path = headers.get(":path")?;
         let product = Rc::clone(config.product_for(path)?);
-        let is_stateless = headers
-            .get("mcp-protocol-version")
-            .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
-        let present = |name: &str| headers.get(name).filter(|value| !value.is_empty());
-        let mcp_session_id = present("mcp-session-id").filter(|_| !is_stateless);
-        let rung = match (mcp_session_id, present(&product.session.header)) {
-            (Some(id), _) => Rung::McpSessionId(id),
-            (None, Some(value)) => Rung::Header(value),
-            (None, None) => Rung::Window,
-        };
-        let rules = &product.identity;
-        let identity = Identity {
-            customer: identity_level(rules.customer.as_ref(), headers),
-            team: identity_level(rules.team.as_ref(), headers),
-            agent: identity_level(rules.agent.as_ref(), headers),
-        };
         let request = match headers.get(":method") {
-            Some(b"POST") => Request::Messages(Box::default()),
+            Some(b"POST") => {
+                let coding = ContentCoding::parse(headers.get("content-encoding"));
+                Request::Messages(Box::new(RequestReader::new(coding)))
+            }
             Some(b"GET") => Request::Stream,
             Some(b"DELETE") => Request::Delete,
             _ => Request::Other,
         };
-        let session = session_ref(&product.id, identity, rung);
+        let head = RequestHead::read(&product, headers);
+        let RequestHead { session, has_session_id, is_window, is_stateless, named_tool } = head;
         Some(Self {
-            has_session_id: mcp_session_id.is_some(),
-            is_window: rung == Rung::Window,
+            has_session_id,
+            is_window,
             is_stateless,
             path: path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path).to_vec(),
             request,
             // No call comes to be before the body's first chunk, which sets it.
             request_ended_at: Timestamp::default(),
             is_request_complete: false,
+            is_understood: false,
+            named_tool,
+            guessed: Vec::new(),
             requests: Vec::new(),
             other_requests: 0,
             http_status: 0,
             response: None,
-            scope: mcp_session_id.map(|_| Scope::session(&session)),
+            scope: has_session_id.then(|| Scope::session(&session)),
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
             session,
             product,
@@ -158,9 +138,7 @@ impl Exchange {
     pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
         self.request_ended_at = now;
         let Request::Messages(reader) = &mut self.request else { return };
-        let mut messages = Vec::new();
-        reader.feed(chunk, &mut |message| messages.push(message.clone()));
-        for message in messages {
+        for message in reader.feed(chunk) {
             self.sent(message, now);
         }
     }
@@ -169,13 +147,9 @@ impl Exchange {
     pub fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
         self.is_request_complete = true;
-        if let Request::Messages(reader) = &self.request {
-            let is_read = match reader.progress() {
-                Progress::Complete => true,
-                Progress::Open => !reader.has_started(),
-                Progress::Failed => false,
-            };
-            if !is_read {
+        if let Request::Messages(reader) = &mut self.request {
+            self.is_understood |= reader.is_empty();
+            if reader.is_unreadable() {
                 self.observed.counts.push(Counter::RequestUnparsed);
             }
         }
@@ -190,6 +164,7 @@ impl Exchange {
             // A server may answer before the request has ended; an event stream may tell of other calls.
             Request::Messages(_) => {
                 !self.is_request_complete
+                    || !self.is_understood
                     || !self.requests.is_empty()
                     || media_type == MediaType::EventStream
             }
@@ -294,11 +269,12 @@ impl Exchange {
 
     /// A message of the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
+        self.is_understood |= message.method != Method::None || message.is_answer();
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let asks = match message.method {
             Method::ToolsCall if message.id.is_some() => {
                 self.observed.counts.push(Counter::Calls);
-                Asks::ToolCall { tool: tool_name(&message) }
+                Asks::ToolCall { tool: tool_name(message.tool.as_deref()) }
             }
             Method::TasksResult if task.is_some() => Asks::TaskResult(task.unwrap_or_default()),
             Method::TaskStatus if task.is_some() => Asks::TaskStatus(task.unwrap_or_default()),
@@ -322,6 +298,9 @@ impl Exchange {
             }
         };
         let Some(id) = message.id else { return };
+        if self.guessed.contains(&id) {
+            return;
+        }
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
             self.observed.counts.push(Counter::CallsOverLimit);
         } else {
@@ -348,6 +327,8 @@ impl Exchange {
             }
         } else if self.other_requests > 0 {
             self.other_requests = self.other_requests.saturating_sub(1);
+        } else if !self.is_understood && message.has_tool_result {
+            self.guess(message, transport, now);
         } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
             let status = ExecutionStatus::of_answer(message, self.http_status);
             let task = message.result_task.id.as_ref();
@@ -361,6 +342,20 @@ impl Exchange {
         } else {
             self.observed.counts.push(Counter::AnswerUnmatched);
         }
+    }
+
+    /// The request could not be read, but this is what a tool call comes to.
+    fn guess(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
+        let Some(id) = &answer.id else { return };
+        if self.guessed.contains(id) || self.guessed.len() >= CALLS_PER_EXCHANGE_MAX {
+            return;
+        }
+        self.guessed.push(id.clone());
+        self.observed.counts.push(Counter::Calls);
+        let tool = tool_name(self.named_tool.as_deref());
+        let status = ExecutionStatus::of_answer(answer, self.http_status);
+        let call = self.call(tool, status, transport, now);
+        self.observed.facts.push(Fact::Call(call));
     }
 
     /// The open request that an answer belongs to: by id, or, because some servers change or drop ids, by being the
@@ -504,27 +499,9 @@ pub struct Observed {
     pub counts: Vec<Counter>,
 }
 
-fn tool_name(message: &Message) -> String {
-    match &message.tool {
+fn tool_name(name: Option<&[u8]>) -> String {
+    match name {
         Some(name) if !name.is_empty() => String::from_utf8_lossy(name).into_owned(),
         _ => UNNAMED_TOOL.to_owned(),
-    }
-}
-
-fn identity_level(source: Option<&IdentitySource>, headers: Headers<'_>) -> String {
-    let text = match source {
-        Some(IdentitySource::Value(value)) => return value.clone(),
-        Some(IdentitySource::TrustedHeader(name)) => {
-            String::from_utf8_lossy(headers.get(name).unwrap_or_default())
-        }
-        None => return ANONYMOUS.to_owned(),
-    };
-    let mut end = text.len().min(IDENTITY_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end = end.saturating_sub(1);
-    }
-    match text.get(..end) {
-        Some(kept) if !kept.is_empty() => kept.to_owned(),
-        _ => ANONYMOUS.to_owned(),
     }
 }

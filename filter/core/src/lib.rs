@@ -38,6 +38,10 @@ pub mod status;
 
 pub mod accept_encoding;
 
+pub mod head;
+
+pub mod requests;
+
 pub mod answers;
 
 pub mod exchange;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use agent_meter_core::config::{Collector, Config};
-use agent_meter_core::exchange::Headers;
+use agent_meter_core::head::Headers;
 use agent_meter_core::meter::{Meter, Place};
 use agent_meter_core::outbox::{Dispatch, Reply};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};

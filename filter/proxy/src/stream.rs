@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use agent_meter_core::exchange::{Headers, StreamEnd};
+use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::head::Headers;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 

@@ -132,6 +132,8 @@ pub struct Message {
     pub tool: Option<Vec<u8>>,
     /// There is a `result`.
     pub has_result: bool,
+    /// `result` has a member that only tool results have: `content`, `structuredContent` or `isError`.
+    pub has_tool_result: bool,
     /// `result.isError` is true.
     pub is_error: bool,
     /// `result.resultType`.
@@ -262,6 +264,7 @@ impl Visitor for Builder<'_> {
             }
             (node::MESSAGE, b"result") => {
                 message.has_result = true;
+                message.has_tool_result = false;
                 message.is_error = false;
                 message.result_type = ResultType::Complete;
                 message.has_task = false;
@@ -295,7 +298,12 @@ impl Visitor for Builder<'_> {
                 Want::object(node::PUSHED_RESULT)
             }
             (node::PUSHED_RESULT, b"isError") => Want::scalar(field::PUSHED_IS_ERROR),
+            (node::RESULT, b"content" | b"structuredContent") => {
+                message.has_tool_result = true;
+                Want::NOTHING
+            }
             (node::RESULT, b"isError") => {
+                message.has_tool_result = true;
                 message.is_error = false;
                 Want::scalar(field::IS_ERROR)
             }

@@ -41,8 +41,9 @@ fn deflate(text: &[u8]) -> Vec<u8> {
 
 const ANSWER: &[u8] = br#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"hello hello hello"}]}}"#;
 
+// 72: a body in gzip or deflate.
 #[test]
-fn wire_case_72_a_compressed_json_answer_is_read_however_it_is_cut() {
+fn a_compressed_json_answer_is_read_however_it_is_cut() {
     let two_members = [gzip(&[&ANSWER[..20]]), gzip(&[&ANSWER[20..]])].concat();
     for (coding, body) in [
         ("gzip", gzip(&[ANSWER])),
@@ -61,8 +62,9 @@ fn wire_case_72_a_compressed_json_answer_is_read_however_it_is_cut() {
     }
 }
 
+// 73: events in gzip.
 #[test]
-fn wire_case_73_compressed_events_are_read_as_they_are_flushed() {
+fn compressed_events_are_read_as_they_are_flushed() {
     let events: Vec<Vec<u8>> = (0..5)
         .map(|id| format!("data: {{\"id\":{id},\"result\":{{}}}}\n\n").into_bytes())
         .collect();

@@ -2,39 +2,43 @@
 
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Exchange, Headers, Observed, StreamEnd};
+use agent_meter_core::exchange::{Exchange, Observed, StreamEnd};
 use agent_meter_core::fact::{Fact, SessionEnd};
+use agent_meter_core::head::Headers;
 use agent_meter_core::units::Timestamp;
 
 use crate::dice::Dice;
 use crate::support::{cuts, test};
 
-const CONFIG: &str = r#"{"products": [{
+pub(crate) const CONFIG: &str = r#"{"products": [{
     "id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"},
     "identity": {"customer": {"trusted_header": "x-customer-id"}, "team": {"value": "blue"}}
 }]}"#;
 
 /// One HTTP stream, and what it should come to.
-struct Row {
-    name: &'static str,
-    request_headers: &'static [(&'static str, &'static str)],
-    request: &'static str,
-    response_headers: &'static [(&'static str, &'static str)],
-    response: &'static str,
-    end: StreamEnd,
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) request_headers: &'static [(&'static str, &'static str)],
+    pub(crate) request: &'static str,
+    pub(crate) response_headers: &'static [(&'static str, &'static str)],
+    pub(crate) response: &'static str,
+    pub(crate) end: StreamEnd,
     /// Tool and outcome of each call, in order.
-    calls: &'static [(&'static str, &'static str)],
+    pub(crate) calls: &'static [(&'static str, &'static str)],
 }
 
-const POST: &[(&str, &str)] = &[(":method", "POST"), (":path", "/mcp?x=1")];
-const MODERN: &[(&str, &str)] =
+pub(crate) const POST: &[(&str, &str)] = &[(":method", "POST"), (":path", "/mcp?x=1")];
+pub(crate) const MODERN: &[(&str, &str)] =
     &[(":method", "POST"), (":path", "/mcp"), ("mcp-protocol-version", "2026-07-28")];
-const JSON: &[(&str, &str)] = &[(":status", "200"), ("content-type", "application/json")];
-const EVENTS: &[(&str, &str)] = &[(":status", "200"), ("content-type", "text/event-stream")];
-const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}"#;
+pub(crate) const JSON: &[(&str, &str)] =
+    &[(":status", "200"), ("content-type", "application/json")];
+pub(crate) const EVENTS: &[(&str, &str)] =
+    &[(":status", "200"), ("content-type", "text/event-stream")];
+pub(crate) const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}"#;
 const RESULT: &str = r#"{"result":{"content":[]},"jsonrpc":"2.0","id":1}"#;
 
-const PLAIN: Row = Row {
+pub(crate) const PLAIN: Row = Row {
     name: "1: a call answered in JSON",
     request_headers: POST,
     request: CALL,
@@ -44,11 +48,11 @@ const PLAIN: Row = Row {
     calls: &[("echo", "SUCCESS")],
 };
 
-fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
 }
 
-fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
+pub(crate) fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let request_headers = headers(row.request_headers);
     let mut exchange = Exchange::start(&config, Headers(&request_headers))?;
@@ -73,7 +77,7 @@ fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
 }
 
 /// Tool and outcome of each call; `open` before the outcome means that its answer may come on another stream.
-fn calls(observed: &Observed) -> Vec<(&str, String)> {
+pub(crate) fn calls(observed: &Observed) -> Vec<(&str, String)> {
     observed
         .facts
         .iter()
@@ -87,7 +91,7 @@ fn calls(observed: &Observed) -> Vec<(&str, String)> {
         .collect()
 }
 
-fn check(row: &Row) {
+pub(crate) fn check(row: &Row) {
     let (request, response) = (row.request.as_bytes(), row.response.as_bytes());
     let want: Vec<(&str, String)> =
         row.calls.iter().map(|&(tool, outcome)| (tool, outcome.to_owned())).collect();
@@ -453,11 +457,24 @@ fn calls_end_as_the_wire_says() {
             calls: &[("__unnamed__", "SUCCESS")],
             ..PLAIN
         },
-        Row { name: "87: no JSON at all", request: "hello", calls: &[], ..PLAIN },
+        Row { name: "87: no JSON at all", request: "hello", response: "", calls: &[], ..PLAIN },
+        Row {
+            name: "what cannot be read is a call if it is answered as one, and once",
+            request_headers: &[
+                (":method", "POST"),
+                (":path", "/mcp"),
+                ("mcp-method", "tools/call"),
+                ("mcp-name", "=?base64?ZWNobw==?="),
+            ],
+            request: "\u{1}",
+            response: r#"[{"id":1,"result":{"content":[]}},{"id":1,"result":{"content":[]}},{"id":2,"result":{}}]"#,
+            ..PLAIN
+        },
         Row { name: "an empty body", request: "", response: "", calls: &[], ..PLAIN },
         Row {
             name: "a request cut in the middle is no call",
             request: r#"{"id":1,"method":"tools/call""#,
+            response: "",
             end: StreamEnd::Aborted,
             calls: &[],
             ..PLAIN
@@ -489,6 +506,7 @@ fn durations_run_from_the_end_of_the_request_to_the_end_of_the_answer() {
 fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
     const ID: (&str, &str) = ("mcp-session-id", "secret");
     const MODERN_REVISION: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
+    // 13, 33: what ends a session.
     type Sent = &'static [(&'static str, &'static str)];
     let rows: &[(&str, Sent, &str, Option<SessionEnd>)] = &[
         ("DELETE", &[ID], "200", Some(SessionEnd::ClientDelete)),
@@ -541,6 +559,7 @@ fn a_session_is_named_by_what_is_presented_and_by_whom() {
         key(&[("x-customer-id", "globex"), ("mcp-session-id", "s")]),
         key(&[customer, ("x-session-id", "s")]),
         key(&[customer]),
+        // 111: a revision without sessions.
         key(&[customer, ("mcp-session-id", "s"), ("mcp-protocol-version", "2026-07-28")]),
     ];
     for other in &others {

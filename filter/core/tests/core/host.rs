@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::{Counter, Gauge};
-use agent_meter_core::exchange::{Headers, StreamEnd};
+use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::head::Headers;
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::{Meter, Place};
 use agent_meter_core::outbox::{Dispatch, Reply};

@@ -1,7 +1,8 @@
 //! Calls whose ends are seen on different HTTP streams: each is counted once, with its first final outcome.
 //! Each row is a list of streams; the numbers are those of the wire cases in `tests/README.md`.
 
-use agent_meter_core::exchange::{Headers, StreamEnd};
+use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::head::Headers;
 use serde_json::Value;
 
 use crate::host::Envoy;
@@ -14,7 +15,7 @@ const CONFIG: &str = r#"{"products": [{
 }]}"#;
 
 /// What happens to a stream, in order.
-enum Step {
+pub(crate) enum Step {
     /// The whole request goes up.
     Request(u32, &'static str, &'static [(&'static str, &'static str)], &'static str),
     /// The response's head comes down: status and content type.
@@ -28,21 +29,22 @@ enum Step {
     /// Seconds pass.
     Wait(u64),
 }
-use Step::{Body, Cut, Done, Head, Request, Wait};
+pub(crate) use Step::{Body, Cut, Done, Head, Request, Wait};
 
-const S: (&str, &str) = ("mcp-session-id", "s");
-const POST: &[(&str, &str)] = &[(":method", "POST"), S];
-const GET: &[(&str, &str)] = &[(":method", "GET"), S, ("last-event-id", "1")];
-const MODERN: &[(&str, &str)] = &[(":method", "POST"), ("mcp-protocol-version", "2026-07-28")];
+pub(crate) const S: (&str, &str) = ("mcp-session-id", "s");
+pub(crate) const POST: &[(&str, &str)] = &[(":method", "POST"), S];
+pub(crate) const GET: &[(&str, &str)] = &[(":method", "GET"), S, ("last-event-id", "1")];
+pub(crate) const MODERN: &[(&str, &str)] =
+    &[(":method", "POST"), ("mcp-protocol-version", "2026-07-28")];
 /// HTTP+SSE has no session header.
-const OLD_POST: &[(&str, &str)] = &[(":method", "POST")];
-const OLD_GET: &[(&str, &str)] = &[(":method", "GET")];
-const SSE: &str = "text/event-stream";
-const JSON: &str = "application/json";
-const CALL: &str = r#"{"id":1,"method":"tools/call","params":{"name":"a"}}"#;
-const CALL_2: &str = r#"{"id":2,"method":"tools/call","params":{"name":"b"}}"#;
-const OK: &str = "data: {\"id\":1,\"result\":{}}\n\n";
-const OK_2: &str = "data: {\"id\":2,\"result\":{}}\n\n";
+pub(crate) const OLD_POST: &[(&str, &str)] = &[(":method", "POST")];
+pub(crate) const OLD_GET: &[(&str, &str)] = &[(":method", "GET")];
+pub(crate) const SSE: &str = "text/event-stream";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const CALL: &str = r#"{"id":1,"method":"tools/call","params":{"name":"a"}}"#;
+pub(crate) const CALL_2: &str = r#"{"id":2,"method":"tools/call","params":{"name":"b"}}"#;
+pub(crate) const OK: &str = "data: {\"id\":1,\"result\":{}}\n\n";
+pub(crate) const OK_2: &str = "data: {\"id\":2,\"result\":{}}\n\n";
 const CREATED: &str = r#"{"id":1,"result":{"task":{"taskId":"t","status":"working"}}}"#;
 const CREATED_MODERN: &str =
     r#"{"id":1,"result":{"resultType":"task","taskId":"t","status":"working"}}"#;
@@ -105,7 +107,7 @@ fn play(steps: &[Step]) -> Vec<(String, String)> {
     outcomes
 }
 
-fn check(name: &str, steps: &[Step], want: &[(&str, &str)]) {
+pub(crate) fn check(name: &str, steps: &[Step], want: &[(&str, &str)]) {
     let want: Vec<(String, String)> =
         want.iter().map(|(tool, outcome)| ((*tool).to_owned(), (*outcome).to_owned())).collect();
     assert_eq!(play(steps), want, "{name}");
@@ -141,7 +143,7 @@ fn answers_on_resumed_streams_count_once() {
         &[("a", "SUCCESS")],
     );
     check(
-        "45, 47, 50: replays of what was answered on its own stream",
+        "45, 47, 48, 50: replays of what was answered on its own stream",
         &[
             &[Request(1, "/mcp", POST, CALL), Head(1, "200", SSE), Body(1, OK), Done(1)][..],
             &[
@@ -402,17 +404,17 @@ fn tasks_count_once_at_their_first_final_state() {
     check("125: nobody asks", &[&created()[..], &[Wait(200)]].concat_steps(), &[("a", "UNKNOWN")]);
     for (name, answer, outcome) in [
         (
-            "126",
+            "126: polled",
             r#"{"id":6,"result":{"resultType":"complete","taskId":"t","status":"completed","result":{"isError":false}}}"#,
             "SUCCESS",
         ),
         (
-            "127",
+            "127: polled",
             r#"{"id":6,"result":{"resultType":"complete","taskId":"t","status":"completed","result":{"isError":true}}}"#,
             "ERROR",
         ),
         (
-            "128",
+            "128: polled",
             r#"{"id":6,"result":{"resultType":"task","taskId":"t","status":"completed","result":{}}}"#,
             "SUCCESS",
         ),
@@ -481,7 +483,7 @@ fn tasks_count_once_at_their_first_final_state() {
 }
 
 #[test]
-fn wire_case_103_to_107_each_round_of_input_is_a_leg() {
+fn each_round_of_input_is_a_leg() {
     const INPUT: &str = r#"{"id":1,"result":{"resultType":"input_required","requestState":"s"}}"#;
     const RETRY: &str = r#"{"id":2,"method":"tools/call","params":{"name":"a","requestState":"s","inputResponses":{}}}"#;
     const DONE: &str = r#"{"id":2,"result":{"resultType":"complete"}}"#;
@@ -495,7 +497,7 @@ fn wire_case_103_to_107_each_round_of_input_is_a_leg() {
         ]
     };
     check(
-        "103",
+        "103: one round",
         &[&leg()[..], &retry(2)].concat_steps(),
         &[("a", "HITL_REQUIRED"), ("a", "SUCCESS")],
     );
@@ -508,7 +510,7 @@ fn wire_case_103_to_107_each_round_of_input_is_a_leg() {
 }
 
 /// Joins lists of steps.
-trait ConcatSteps {
+pub(crate) trait ConcatSteps {
     fn concat_steps(self) -> Vec<Step>;
 }
 

@@ -11,3 +11,4 @@ mod joins;
 mod scanner;
 mod sse;
 mod support;
+mod wire_cases;

@@ -51,12 +51,12 @@ fn check(text: &[u8], want: &[&str], progress: Progress) {
 fn requests_are_read_as_tolerantly_as_servers_read_them() {
     let complete: &[(&[u8], &[&str])] = &[
         (br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"}}"#, &["call 1 echo"]),
-        // Wire case 74 and 75: escapes in values and keys.
+        // 74, 75: escapes in values and keys.
         (br#"{"id":1,"method":"tools\/c\u0061ll","params":{"name":"echo"}}"#, &["call 1 echo"]),
         (br#"{"id":1,"\u006dethod":"tools/call","params":{"n\u0061me":"echo"}}"#, &["call 1 echo"]),
         // 76: any order.
         (br#"{"params":{"arguments":{},"name":"echo"},"id":"a","method":"tools/call"}"#, &[r#"call "a" echo"#]),
-        // 77 and 78: the last duplicate wins.
+        // 77, 78: the last duplicate wins.
         (br#"{"id":1,"method":"tools/list","method":"tools/call","params":{"name":"a","name":"b"}}"#, &["call 1 b"]),
         (br#"{"id":1,"method":"tools/call","method":"tools/list"}"#, &["other"]),
         (br#"{"id":1,"method":"tools/call","params":{"name":"a"},"params":{}}"#, &["call 1 "]),
@@ -119,7 +119,7 @@ fn answers_are_read_with_their_outcome() {
         (br#"{"error":{"code":-32000.5},"id":null}"#, &["answer - error None"]),
         (br#"{"error":"text"}"#, &["answer - error None"]),
         (br#"{"id":1}"#, &["other"]),
-        // A request of the server with the id of a call is not its answer (case 6).
+        // A request of the server with the id of a call is not its answer.
         (br#"{"id":1,"method":"sampling/createMessage","params":{}}"#, &["other"]),
     ];
     for (text, want) in cases {
@@ -154,6 +154,7 @@ fn what_is_no_json_fails_and_what_is_cut_stays_open() {
     }
 }
 
+// 80: any depth.
 #[test]
 fn depth_and_size_cost_no_memory() {
     let head = br#"{"id":1,"method":"tools/call","params":{"arguments":"#;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Headers, StreamEnd};
+use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::head::Headers;
 use agent_meter_core::meter::{Meter, Place};
 use agent_meter_core::outbox::{Dispatch, Reply};
 use agent_meter_core::units::Timestamp;

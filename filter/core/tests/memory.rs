@@ -1,0 +1,162 @@
+//! What streams cost in memory: bodies of any size, and many streams at once. Each test runs in this one thread, under
+//! an allocator that counts.
+
+#![cfg(not(target_arch = "wasm32"))]
+#![expect(unsafe_code, reason = "a global allocator is unsafe by its signature")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use agent_meter_core::config::Config;
+use agent_meter_core::exchange::{Exchange, StreamEnd};
+use agent_meter_core::fact::Fact;
+use agent_meter_core::head::Headers;
+use agent_meter_core::units::Timestamp;
+
+const CONFIG: &str =
+    r#"{"products": [{"id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"}}]}"#;
+const CHUNK: usize = 64 * 1024;
+const BODY: usize = 64 * 1024 * 1024;
+/// What one exchange may hold beyond what it held before its bodies.
+const BODY_COST_MAX: isize = 64 * 1024;
+/// What an open exchange may hold; `limits.rs` counts on about 1 KiB.
+const EXCHANGE_COST_MAX: isize = 2 * 1024;
+
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count(bytes: usize, is_more: bool) {
+    let bytes = isize::try_from(bytes).unwrap_or(isize::MAX);
+    // A thread that ends frees after its counters are gone.
+    let _ = LIVE.try_with(|live| {
+        live.set(if is_more { live.get() + bytes } else { live.get() - bytes });
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
+// SAFETY: it does what the system's allocator does, and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), true);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(layout.size(), false);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn live() -> isize {
+    LIVE.with(Cell::get)
+}
+
+/// Live heap at its highest since the last call.
+fn take_peak() -> isize {
+    PEAK.with(|peak| peak.replace(live()))
+}
+
+fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+fn start() -> Exchange {
+    let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
+    let headers = headers(&[(":method", "POST"), (":path", "/mcp")]);
+    Exchange::start(&config, Headers(&headers)).unwrap()
+}
+
+/// Feeds head, filling, tail; gives how far live heap rose above where it began.
+fn feed(mut take: impl FnMut(&[u8]), head: &[u8], filling: &[u8], tail: &[u8]) -> isize {
+    let chunk = filling.repeat(CHUNK / filling.len());
+    take(head);
+    let began = live();
+    let _ = take_peak();
+    for _ in 0..BODY / chunk.len() {
+        take(&chunk);
+    }
+    take(tail);
+    take_peak() - began
+}
+
+const CALL_HEAD: &[u8] = br#"{"jsonrpc":"2.0","params":{"name":"big","arguments":{"text":""#;
+const CALL_TAIL: &[u8] = br#""}},"method":"tools/call","id":1}"#;
+
+/// 83: 64 MB of arguments, the method and the id behind them.
+#[test]
+fn a_large_request_costs_nothing() {
+    for filling in [b"x".as_slice(), b"\\\"", "\u{E9}".as_bytes()] {
+        let mut exchange = start();
+        let cost =
+            feed(|bytes| exchange.request_body(bytes, Timestamp(1)), CALL_HEAD, filling, CALL_TAIL);
+        exchange.request_end(Timestamp(2));
+        assert!(exchange.running().is_some(), "the call is seen");
+        assert!(cost < BODY_COST_MAX, "{cost} bytes");
+    }
+}
+
+/// 8, 71: 64 MB of result before the id, as JSON and as one line of an event.
+#[test]
+fn a_large_answer_costs_nothing() {
+    let json = (
+        "application/json",
+        br#"{"result":{"content":[{"type":"text","text":""#.as_slice(),
+        br#""}]},"jsonrpc":"2.0","id":1}"#.as_slice(),
+    );
+    let event = (
+        "text/event-stream",
+        b"event: message\ndata: {\"result\":{\"content\":[{\"type\":\"text\",\"text\":\""
+            .as_slice(),
+        b"\"}]},\"jsonrpc\":\"2.0\",\"id\":1}\n\n".as_slice(),
+    );
+    for (media_type, head, tail) in [json, event] {
+        let mut exchange = start();
+        exchange.request_body(&[CALL_HEAD, CALL_TAIL].concat(), Timestamp(1));
+        exchange.request_end(Timestamp(1));
+        let _ = exchange
+            .response_head(Headers(&headers(&[(":status", "200"), ("content-type", media_type)])));
+        let take = |bytes: &[u8]| exchange.response_body(bytes, Timestamp(2));
+        let cost = feed(take, head, b"y", tail);
+        assert!(cost < BODY_COST_MAX, "{media_type}: {cost} bytes");
+        let facts = exchange.end(StreamEnd::Complete, Timestamp(3)).facts;
+        assert!(
+            matches!(facts.as_slice(), [Fact::Call(call)] if call.status.name() == "SUCCESS"),
+            "{facts:?}"
+        );
+    }
+}
+
+/// 133: 10,000 streams that are open, with a call each.
+#[test]
+fn an_open_stream_costs_little() {
+    const STREAMS: isize = 10_000;
+    let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
+    let request = headers(&[(":method", "POST"), (":path", "/mcp"), ("mcp-session-id", "s")]);
+    let response = headers(&[(":status", "200"), ("content-type", "text/event-stream")]);
+    let body = [CALL_HEAD, CALL_TAIL].concat();
+    let before = live();
+    let mut open = Vec::new();
+    for _ in 0..STREAMS {
+        let mut exchange = Exchange::start(&config, Headers(&request)).unwrap();
+        exchange.request_body(&body, Timestamp(1));
+        exchange.request_end(Timestamp(1));
+        let _ = exchange.response_head(Headers(&response));
+        exchange.response_body(b": ping\n\n", Timestamp(2));
+        let _ = exchange.take_observed();
+        open.push(exchange);
+    }
+    let each = (live() - before) / STREAMS;
+    println!("{each} bytes for each open stream");
+    assert!(each < EXCHANGE_COST_MAX, "{each} bytes");
+    drop(open);
+    assert!(live() - before < BODY_COST_MAX, "{} bytes are left", live() - before);
+}
