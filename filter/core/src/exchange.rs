@@ -78,7 +78,7 @@ pub struct Exchange {
     request: Request,
     request_ended_at: Timestamp,
     is_request_complete: bool,
-    /// A message of the client was read. Of a body in which none was, the response decides what it was.
+    /// The request was read. Of a `POST` in which nothing was, the response decides what it was.
     is_understood: bool,
     /// `Mcp-Name` where `Mcp-Method` is `tools/call` (2026-07-28); the body comes before it.
     named_tool: Option<Vec<u8>>,
@@ -109,6 +109,7 @@ impl Exchange {
             Some(b"DELETE") => Request::Delete,
             _ => Request::Other,
         };
+        let is_understood = !matches!(request, Request::Messages(_));
         let head = RequestHead::read(&product, headers);
         let RequestHead { session, has_session_id, is_window, is_stateless, named_tool } = head;
         Some(Self {
@@ -120,7 +121,7 @@ impl Exchange {
             // No call comes to be before the body's first chunk, which sets it.
             request_ended_at: Timestamp::default(),
             is_request_complete: false,
-            is_understood: false,
+            is_understood,
             named_tool,
             guessed: Vec::new(),
             requests: Vec::new(),
