@@ -636,3 +636,69 @@ fn what_is_seen_is_counted() {
     assert_eq!(count(&row, Counter::Calls), 1100);
     assert_eq!(count(&row, Counter::CallsOverLimit), 1100 - 1024);
 }
+
+#[test]
+fn any_exchange_is_read_alike_however_it_is_cut() {
+    const WORDS: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\n",
+        "\r",
+        "\n\n",
+        "data: ",
+        "data:",
+        "event: endpoint\n",
+        "event: message\n",
+        "\"id\":1",
+        "\"id\":\"1\"",
+        "\"id\":null",
+        "\"method\":\"tools/call\"",
+        "\"method\":\"tasks/result\"",
+        "\"method\":\"notifications/cancelled\"",
+        "\"params\":{\"name\":\"x\"}",
+        "\"params\":{\"taskId\":\"t\"}",
+        "\"params\":{\"requestId\":1}",
+        "\"result\":{\"isError\":true}",
+        "\"result\":{\"task\":{\"taskId\":\"t\"}}",
+        "\"result\":{\"tasks\":[{\"taskId\":\"t\",\"status\":\"failed\"}]}",
+        "\"error\":{\"code\":-32602}",
+        "{\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"y\"}}",
+        "{\"id\":1,\"result\":{\"content\":[]}}",
+        "data: {\"id\":1,\"result\":{}}\n\n",
+        "\u{FEFF}",
+        "\u{1F600}",
+    ];
+    const HEADS: &[&[(&str, &str)]] =
+        &[POST, MODERN, &[(":method", "GET"), (":path", "/mcp"), ("mcp-session-id", "s")]];
+    let mut dice = Dice(5);
+    let pick = |dice: &mut Dice, end: usize| usize::try_from(dice.below(end as u64)).unwrap();
+    for round in 0..20_000 {
+        let text = |dice: &mut Dice| -> String {
+            (0..dice.below(14)).map(|_| WORDS[pick(dice, WORDS.len())]).collect()
+        };
+        let (request, response) = (text(&mut dice), text(&mut dice));
+        let row = Row {
+            request_headers: HEADS[pick(&mut dice, HEADS.len())],
+            response_headers: if dice.below(2) == 0 { JSON } else { EVENTS },
+            end: if dice.below(2) == 0 { StreamEnd::Complete } else { StreamEnd::Aborted },
+            ..PLAIN
+        };
+        let (request, response) = (request.as_bytes(), response.as_bytes());
+        let whole = play(&row, &[request], &[response]).unwrap();
+        let single = play(
+            &row,
+            &request.chunks(1).collect::<Vec<_>>(),
+            &response.chunks(1).collect::<Vec<_>>(),
+        );
+        assert_eq!(single.unwrap(), whole, "round {round}: {:?}", (request, response));
+        for fact in whole.facts {
+            assert_eq!(Fact::decode(&fact.encode()), Some(fact));
+        }
+    }
+}
