@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::state::PendingEnd;
 use super::{Accountant, count};
-use crate::config::{Product, ProductType};
+use crate::config::Product;
 use crate::counter::Counter;
 use crate::event::Event;
 use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionRef, Tells};
@@ -12,7 +12,6 @@ use crate::host::Host;
 use crate::joins::Join;
 use crate::journal::Entry;
 use crate::limits::{FACTS_PER_TICK_MAX, JOINS_MAX, SESSION_ENDS_MAX};
-use crate::pricing::Pricing;
 use crate::session::{CloseReason, Due, Session, SessionState};
 use crate::session_key::hash;
 use crate::status::ExecutionStatus;
@@ -28,9 +27,8 @@ impl Accountant {
             self.fold(host, &entry, now);
         }
         for PendingEnd { session, reason } in ends {
-            let (product, _) = self.product(host, &session);
-            let currency = self.pricing(product.as_ref()).currency.clone();
-            match self.sessions.find(&session, &currency) {
+            let product = self.product(host, &session);
+            match self.sessions.find(&session, &product.pricing.currency) {
                 Some(slot) => self.close(host, slot, CloseReason::Ended(reason), now, now),
                 // A session without calls, or one that is closed already.
                 None => host.count(Counter::SessionEndUnused, 1),
@@ -67,23 +65,16 @@ impl Accountant {
     fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, call_id: &str, now: Timestamp) {
         let slot = self.open(host, &call.session, call.started_at, now);
         self.touch(host, slot, call.ended_at, now);
-        let (product, product_type) = self.product(host, &call.session);
-        let default_pricing = self.default_pricing.clone();
-        let pricing = product.as_ref().map_or(&default_pricing, |product| &product.pricing);
-        let charge = pricing.charge(&call.tool, call.status);
+        let product = self.product(host, &call.session);
+        let charge = product.pricing.charge(&call.tool, call.status);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let added = session.add(call, &charge);
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
-        let session = session.clone();
-        let event = Event::ToolInvocation {
-            session: &session,
-            product_type,
-            call,
-            call_id,
-            charge: &charge,
-        };
-        self.make(host, &event, call.ended_at, now);
+        let product_type = product.product_type;
+        let event = Event::ToolInvocation { session, product_type, call, call_id, charge: &charge };
+        let json = self.meta.write(&event, call.ended_at);
+        self.push(host, json, now);
     }
 
     /// A call waits for what another stream tells of it, if nothing has been told yet.
@@ -171,9 +162,9 @@ impl Accountant {
         started_at: Timestamp,
         now: Timestamp,
     ) -> u32 {
-        let (product, product_type) = self.product(host, session);
-        let currency = self.pricing(product.as_ref()).currency.clone();
-        if let Some(slot) = self.sessions.find(session, &currency) {
+        let product = self.product(host, session);
+        let currency = &product.pricing.currency;
+        if let Some(slot) = self.sessions.find(session, currency) {
             return slot;
         }
         if count(self.sessions.len()) >= u64::from(self.config.sessions_max)
@@ -186,16 +177,10 @@ impl Accountant {
             &session.key,
             &self.meta.next_sequence.to_be_bytes(),
         ]);
-        let created = Session::new(session.clone(), currency, id, started_at);
-        let state = SessionState::Created;
-        self.make(
-            host,
-            &Event::SessionChanged { session: &created, product_type, state },
-            started_at,
-            now,
-        );
-        let rules = product.as_ref().map_or(&self.default_rules, |product| &product.session);
-        self.sessions.insert(created, rules)
+        let created = Session::new(session.clone(), currency.clone(), id, started_at);
+        let slot = self.sessions.insert(created, &product.session);
+        self.tell_state(host, slot, &product, started_at, now);
+        slot
     }
 
     /// Notes a sign of life at `at`: a session becomes ACTIVE with its second call, and after having been IDLE.
@@ -210,26 +195,35 @@ impl Accountant {
         };
         if becomes_active {
             session.state = SessionState::Active;
-            let session = session.clone();
-            let (product, product_type) = self.product(host, &session.session);
-            let rules = product.as_ref().map_or(&self.default_rules, |product| &product.session);
-            self.sessions.reschedule(slot, rules);
-            let state = SessionState::Active;
-            self.make(
-                host,
-                &Event::SessionChanged { session: &session, product_type, state },
-                at,
-                now,
-            );
+            let session = session.session.clone();
+            let product = self.product(host, &session);
+            self.sessions.reschedule(slot, &product.session);
+            self.tell_state(host, slot, &product, at, now);
         }
+    }
+
+    /// Makes the event of the state that a session has come into.
+    fn tell_state(
+        &mut self,
+        host: &mut impl Host,
+        slot: u32,
+        product: &Product,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let Some(session) = self.sessions.get(slot) else { return };
+        let product_type = product.product_type;
+        let event = Event::SessionChanged { session, product_type, state: session.state };
+        let json = self.meta.write(&event, at);
+        self.push(host, json, now);
     }
 
     pub(super) fn close_due(&mut self, host: &mut impl Host, now: Timestamp) {
         loop {
             let config = Rc::clone(&self.config);
-            let default_rules = self.default_rules.clone();
+            let unknown = Rc::clone(&self.unknown_product);
             let rules_of = |session: &SessionRef| {
-                config.product(&session.product_id).map_or(&default_rules, |p| &p.session)
+                &config.product(&session.product_id).unwrap_or(&unknown).session
             };
             match self.sessions.next_due(now, rules_of) {
                 None => return,
@@ -237,11 +231,11 @@ impl Accountant {
                     self.close(host, slot, CloseReason::SessionTimeout, at, now);
                 }
                 Some(Due::Idle(slot, at)) => {
-                    let Some(session) = self.sessions.get(slot).cloned() else { continue };
-                    let (_, product_type) = self.product(host, &session.session);
-                    let state = SessionState::Idle;
-                    let event = Event::SessionChanged { session: &session, product_type, state };
-                    self.make(host, &event, at, now);
+                    let session = self.sessions.get(slot).map(|session| session.session.clone());
+                    if let Some(session) = session {
+                        let product = self.product(host, &session);
+                        self.tell_state(host, slot, &product, at, now);
+                    }
                 }
             }
         }
@@ -262,26 +256,16 @@ impl Accountant {
             self.fold_call(host, &join.call, &join.call_id, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
-        let (_, product_type) = self.product(host, &session.session);
+        let product_type = self.product(host, &session.session).product_type;
         let event = Event::SessionClosed { session: &session, product_type, reason };
-        self.make(host, &event, at, now);
+        let json = self.meta.write(&event, at);
+        self.push(host, json, now);
     }
 
-    fn product(
-        &self,
-        host: &mut impl Host,
-        session: &SessionRef,
-    ) -> (Option<Rc<Product>>, ProductType) {
-        match self.config.product(&session.product_id) {
-            Some(product) => (Some(Rc::clone(product)), product.product_type),
-            None => {
-                host.count(Counter::ProductUnknown, 1);
-                (None, ProductType::McpServer)
-            }
-        }
-    }
-
-    fn pricing<'a>(&'a self, product: Option<&'a Rc<Product>>) -> &'a Pricing {
-        product.map_or(&self.default_pricing, |product| &product.pricing)
+    /// The product of a session; one without prices if the configuration no longer has it.
+    fn product(&self, host: &mut impl Host, session: &SessionRef) -> Rc<Product> {
+        let product = self.config.product(&session.product_id);
+        host.count(Counter::ProductUnknown, u64::from(product.is_none()));
+        Rc::clone(product.unwrap_or(&self.unknown_product))
     }
 }

@@ -11,17 +11,14 @@ mod state;
 use std::rc::Rc;
 
 use self::state::{Meta, PendingEnd};
-use crate::config::{Config, SessionRules};
+use crate::config::{Config, Product};
 use crate::counter::Counter;
 use crate::durable::Lease;
-use crate::event::{Event, Stamp};
 use crate::host::{Conflict, Host};
 use crate::joins::{HeldEvidence, JoinTable};
 use crate::journal::Reader;
 use crate::outbox::{Dispatch, Outbox, Reply, StoredEvent};
-use crate::pricing::Pricing;
 use crate::session::{CloseReason, SessionTable};
-use crate::sink::cloudevents;
 use crate::units::Timestamp;
 
 /// What to do with the events that are left when the accountant stops.
@@ -49,8 +46,8 @@ pub struct Accountant {
     evidence: HeldEvidence,
     outbox: Outbox,
     journals: Reader,
-    default_rules: SessionRules,
-    default_pricing: Pricing,
+    /// Stands for a product that the configuration no longer has.
+    unknown_product: Rc<Product>,
 }
 
 impl Accountant {
@@ -126,13 +123,9 @@ impl Accountant {
         self.lease.release(host, &self.prefix);
     }
 
-    fn make(&mut self, host: &mut impl Host, event: &Event<'_>, time: Timestamp, now: Timestamp) {
-        let sequence = self.meta.next_sequence;
-        self.meta.next_sequence = sequence.saturating_add(1);
-        let stamp = Stamp { source: &self.meta.source, sequence, time };
-        let json = cloudevents::encode(&stamp, event);
-        let stored = StoredEvent { sequence, json };
-        let overflow = self.outbox.push(&self.config.delivery, stored, now);
+    /// Puts an event that was just written into the outbox.
+    fn push(&mut self, host: &mut impl Host, event: StoredEvent, now: Timestamp) {
+        let overflow = self.outbox.push(&self.config.delivery, event, now);
         self.spill(host, "outbox_full", overflow);
     }
 

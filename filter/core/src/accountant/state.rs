@@ -5,17 +5,19 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::{Accountant, count};
-use crate::config::{Config, SessionRules};
+use crate::config::{Config, Product};
 use crate::counter::{Counter, Gauge};
 use crate::durable::{Lease, read_slot};
+use crate::event::{Event, Stamp};
 use crate::fact::{SessionEnd, SessionRef};
 use crate::host::Host;
 use crate::joins::{HeldEvidence, JoinTable};
 use crate::journal::{Reader, cursor_key};
 use crate::limits::OUTBOX_BATCHES_MAX;
-use crate::outbox::{Batch, Outbox};
-use crate::pricing::Pricing;
+use crate::outbox::{Batch, Outbox, StoredEvent};
 use crate::session::{Session, SessionTable};
+use crate::sink::cloudevents;
+use crate::units::Timestamp;
 
 /// What the accountant has to know besides sessions, batches and cursors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,16 @@ pub(super) struct Meta {
     pub(super) joins_high: u32,
     pub(super) batches: (u64, u64),
 }
+impl Meta {
+    /// Gives an event its number and its bytes.
+    pub(super) fn write(&mut self, event: &Event<'_>, time: Timestamp) -> StoredEvent {
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.saturating_add(1);
+        let stamp = Stamp { source: &self.source, sequence, time };
+        StoredEvent { sequence, json: cloudevents::encode(&stamp, event) }
+    }
+}
+
 /// A session that the client or the server has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PendingEnd {
@@ -70,8 +82,7 @@ impl Accountant {
             evidence: HeldEvidence::default(),
             outbox,
             journals,
-            default_rules: SessionRules::default(),
-            default_pricing: Pricing::default(),
+            unknown_product: Rc::new(Product::unknown()),
             meta,
         };
         for number in first..next {
@@ -88,9 +99,9 @@ impl Accountant {
         accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
-            let product_id = session.as_ref().map(|s| s.session.product_id.clone());
-            let product = product_id.and_then(|id| accountant.config.product(&id).cloned());
-            let rules = product.as_ref().map_or(&accountant.default_rules, |p| &p.session);
+            let product_id = session.as_ref().map_or("", |s| s.session.product_id.as_str());
+            let product = accountant.config.product(product_id);
+            let rules = &product.unwrap_or(&accountant.unknown_product).session;
             accountant.sessions.restore(slot, session, rules);
         }
         accountant

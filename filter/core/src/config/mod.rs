@@ -313,6 +313,21 @@ impl Config {
 const IN_FLIGHT_MAX: u32 = 64;
 
 impl Product {
+    /// Stands for a product that the configuration no longer has, while facts of it are still on their way: everything
+    /// at its default, and every call at no price.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            id: String::new(),
+            product_type: ProductType::McpServer,
+            matcher: Matcher::Path(String::new()),
+            identity: IdentityRules::default(),
+            session: SessionRules::default(),
+            pricing: Pricing::default(),
+            call_timeout: call_timeout_default(),
+            response_encoding: ResponseEncoding::default(),
+        }
+    }
+
     fn validate(&self, path: &str) -> Result<(), ConfigError> {
         not_empty(&format!("{path}.id"), &self.id)?;
         if self.id.len() > 64 {
