@@ -23,7 +23,7 @@ demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
 	./target/release/agent-meter demo
 
 .PHONY: test
-test: test-core test-wasm test-harness test-e2e ## Run all tests
+test: test-core test-wasm test-harness test-e2e test-peers ## Run all tests
 
 .PHONY: test-core
 test-core: ## The core's tables and 10,000 simulated schedules with faults
@@ -42,7 +42,15 @@ test-harness: module ## The harness and the collector
 
 .PHONY: test-e2e
 test-e2e: module crash-build ## The module in real Envoy, and the repository's rules
-	cargo test -p agent-meter-tests
+	cargo test -p agent-meter-tests --lib --test tidy --test deploy --test e2e
+
+.PHONY: test-peers
+test-peers: module ## Real MCP clients and servers: the official Python SDK and rmcp
+	cargo test -p agent-meter-tests --test peers
+
+.PHONY: peers
+peers: module ## The same, and the peers from npm, which are many megabytes
+	AGENT_METER_NPM_PEERS=1 cargo test -p agent-meter-tests --test peers
 
 .PHONY: bench
 bench: build ## Envoy CPU for each request, against the alternatives

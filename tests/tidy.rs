@@ -1,11 +1,14 @@
 //! The repository's rules, as a test. Each failure says how to mend it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Lines of a source file; tables of tests may be longer.
 const SOURCE_LINES_MAX: usize = 600;
+/// The wire cases of the table in `tests/README.md`.
+const WIRE_CASES: u32 = 136;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").to_owned()
@@ -142,4 +145,55 @@ fn links_in_the_documents_lead_somewhere() {
         }
     }
     check("the file is not there", &broken);
+}
+
+/// The numbers that begin strings and comments of a test and end with a colon, as in `"45, 47: replays"`.
+fn wire_cases(text: &str) -> BTreeSet<u32> {
+    let mut cases = BTreeSet::new();
+    for (colon, _) in text.match_indices(':') {
+        let head = text[..colon].trim_end_matches(|c: char| c.is_ascii_digit() || ", ".contains(c));
+        if head.ends_with(['"', '/']) {
+            let numbers = text[head.len()..colon].split(',').map(str::trim);
+            cases.extend(numbers.filter_map(|number| number.parse::<u32>().ok()));
+        }
+    }
+    cases
+}
+
+#[test]
+fn the_table_of_wire_cases_is_complete() {
+    let files = files();
+    let cases_in: BTreeMap<&str, BTreeSet<u32>> = files
+        .iter()
+        .filter_map(|(name, text)| Some((short_name(name)?, wire_cases(text))))
+        .collect();
+    let table = files.iter().find(|(name, _)| name == "tests/README.md").map(|(_, text)| text);
+    let mut broken = Vec::new();
+    let mut listed = Vec::new();
+    for line in table.expect("a table").lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, case, what, expected, places, _] = cells.as_slice() else { continue };
+        let Ok(case) = case.parse::<u32>() else { continue };
+        listed.push(case);
+        let places: Vec<&str> = places.split('`').skip(1).step_by(2).collect();
+        if what.is_empty() || expected.is_empty() || places.is_empty() {
+            broken.push(format!("{case}: an empty cell"));
+        }
+        for place in places {
+            if !cases_in.get(place).is_some_and(|cases| cases.contains(&case)) {
+                broken.push(format!("{case}: no test in {place} begins with this number"));
+            }
+        }
+    }
+    if !listed.iter().copied().eq(1..=WIRE_CASES) {
+        broken.push(format!("expected 1 to {WIRE_CASES} in order, found {listed:?}"));
+    }
+    check("make tests/README.md and the tests agree", &broken);
+}
+
+/// The name of a test file as the table of wire cases has it.
+fn short_name(name: &str) -> Option<&str> {
+    let is_test = name.ends_with(".rs");
+    let short = name.strip_prefix("filter/core/tests/").or_else(|| name.strip_prefix("tests/"));
+    short.filter(|_| is_test)
 }

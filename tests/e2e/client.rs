@@ -102,7 +102,7 @@ impl Agent {
         request("DELETE", "/mcp", &self.all_headers(), b"")
     }
 
-    fn all_headers(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn all_headers(&self) -> Vec<(&str, &str)> {
         let mut headers = vec![
             ("x-customer-id", self.name.as_str()),
             ("x-agent-id", self.name.as_str()),

@@ -1,6 +1,7 @@
 //! End-to-end tests: the built module in real Envoy, between a scripted client, a scripted upstream and the collector.
 //! One topic a file; what they share is here. See `tests/README.md`.
 
+mod alone;
 mod books;
 mod client;
 mod config;
@@ -10,8 +11,10 @@ mod http1;
 mod load;
 mod module;
 mod sessions;
+mod streams;
 mod traffic;
 mod upstream;
+mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -112,7 +112,7 @@ async fn a_call_that_runs_longer_than_the_idle_timeout_keeps_its_session_awake()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_with_a_delete_that_the_server_grants_or_when_it_is_gone()
 -> anyhow::Result<()> {
-    // The session's name says how the server answers its DELETE.
+    // 13, 33: the session's name says how the server answers its DELETE.
     let upstream = Upstream::start(|request| {
         let session = request.header("mcp-session-id").unwrap_or_default();
         let tool = text(&rpc_of(request), "/params/name");
@@ -184,7 +184,7 @@ async fn sessions_follow_their_ids_and_not_their_connections() -> anyhow::Result
     let thief = Agent { session: one.session.clone(), ..Agent::new("thief") };
     client.exchange(&thief.call(1, "one")).await?;
 
-    // One session over connections to both workers.
+    // 35: one session over connections to both workers.
     let wide = Agent::new("wide");
     let mut connections = 0;
     wait::until(LIMIT, "both workers serve", async || {

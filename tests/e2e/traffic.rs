@@ -145,13 +145,13 @@ fn cases() -> Vec<Case> {
             success("chunked"),
         ),
         case(
-            "an event stream byte by byte",
+            "66: an event stream byte by byte",
             post(&[], &call("bytewise", "{}")),
             in_pieces(SSE_HEAD, &event_bytes, ""),
             success("bytewise"),
         ),
         case(
-            "an event stream cut between CR and LF",
+            "66: an event stream cut between CR and LF",
             post(&[], &call("crlf", "{}")),
             in_pieces(
                 SSE_HEAD,
@@ -160,16 +160,21 @@ fn cases() -> Vec<Case> {
             ),
             success("crlf"),
         ),
-        case("10 MB of arguments", post(&[], &large), json(), success("large")),
-        case("100,000 levels", post(&[], &deep), json(), success("deep")),
+        case("83: 10 MB of arguments", post(&[], &large), json(), success("large")),
+        case("80: 100,000 levels", post(&[], &deep), json(), success("deep")),
         case(
-            "an event of 1 MB in one line",
+            "71: an event of 1 MB in one line",
             post(&[], &call("long", "{}")),
             in_pieces(SSE_HEAD, &long_line, ""),
             success("long"),
         ),
         case("no body", post(&[], b""), json(), None),
-        case("a body that is no JSON", post(&[], b"{\"method\":\"tools/call\",,"), json(), None),
+        case(
+            "136: a body that is no JSON",
+            post(&[], b"{\"method\":\"tools/call\",,"),
+            json(),
+            success("__unnamed__"),
+        ),
         case("a body in gzip", post(&[("content-encoding", "gzip")], GZIP), json(), None),
         case(
             "header values that are no UTF-8",
@@ -178,7 +183,7 @@ fn cases() -> Vec<Case> {
             success("strange"),
         ),
         case(
-            "an answer in gzip",
+            "72: an answer in gzip",
             post(&[], &call("gzip", "{}")),
             plain(response(
                 "200 OK",
@@ -214,7 +219,12 @@ fn cases() -> Vec<Case> {
             ),
             None,
         ),
-        case("another path", request("POST", "/other", &[], &call("other", "{}")), json(), None),
+        case(
+            "135: another path",
+            request("POST", "/other", &[], &call("other", "{}")),
+            json(),
+            None,
+        ),
         Case {
             client: Behaviour::LeavesAt(3000),
             ..case(

@@ -1,6 +1,7 @@
 //! A scripted upstream: it answers each request with exact bytes, cut and timed as the test says, and records the
 //! requests as they arrive. It knows nothing of MCP but the shape of a few answers.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::http1::{Kind, Message, Reader};
@@ -29,7 +31,12 @@ pub(crate) enum Step {
     Close,
     /// Resets the connection.
     Reset,
+    /// Takes the steps that the test sends, until it sends no more.
+    Follow(Orders),
 }
+
+/// Steps that a test sends while an answer is on its way.
+pub(crate) type Orders = Arc<tokio::sync::Mutex<UnboundedReceiver<Step>>>;
 
 /// How a request is answered.
 type Script = dyn Fn(&Message) -> Vec<Step> + Send + Sync;
@@ -126,7 +133,8 @@ async fn connection(
         if !is_complete {
             return Ok(());
         }
-        for step in steps {
+        let mut steps = VecDeque::from(steps);
+        while let Some(step) = steps.pop_front() {
             match step {
                 Step::Send(bytes) => {
                     reader.stream.write_all(&bytes).await.context("the peer has left")?;
@@ -135,6 +143,12 @@ async fn connection(
                 Step::Gate => gate.acquire().await?.forget(),
                 Step::Close => return Ok(()),
                 Step::Reset => return Ok(reader.stream.set_zero_linger()?),
+                Step::Follow(orders) => {
+                    let order = orders.lock().await.recv().await;
+                    if let Some(order) = order {
+                        steps.extend([order, Step::Follow(orders)]);
+                    }
+                }
             }
         }
     }

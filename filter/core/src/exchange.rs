@@ -50,6 +50,8 @@ enum Asks {
     TaskStatus(Link),
     /// `tasks/list`: the answer tells how several stand.
     TaskList,
+    /// Something else, whose answer is of no interest.
+    Other,
 }
 
 /// How the request is read.
@@ -85,8 +87,6 @@ pub struct Exchange {
     /// The ids under which calls were counted by their answers alone.
     guessed: Vec<Id>,
     requests: Vec<OpenRequest>,
-    /// Requests whose answers are of no interest.
-    other_requests: u32,
     http_status: u16,
     /// `None` if the response's body is of no interest, or has not begun.
     response: Option<AnswerReader>,
@@ -125,7 +125,6 @@ impl Exchange {
             named_tool,
             guessed: Vec::new(),
             requests: Vec::new(),
-            other_requests: 0,
             http_status: 0,
             response: None,
             scope: has_session_id.then(|| Scope::session(&session)),
@@ -166,7 +165,7 @@ impl Exchange {
             Request::Messages(_) => {
                 !self.is_request_complete
                     || !self.is_understood
-                    || !self.requests.is_empty()
+                    || self.requests.iter().any(|request| request.asks != Asks::Other)
                     || media_type == MediaType::EventStream
             }
             Request::Stream => media_type == MediaType::EventStream,
@@ -292,18 +291,15 @@ impl Exchange {
             | Method::TasksResult
             | Method::TaskStatus
             | Method::TasksList
-            | Method::Other => {
-                let is_request = message.id.is_some();
-                self.other_requests = self.other_requests.saturating_add(u32::from(is_request));
-                return;
-            }
+            | Method::Other => Asks::Other,
         };
         let Some(id) = message.id else { return };
         if self.guessed.contains(&id) {
             return;
         }
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
-            self.observed.counts.push(Counter::CallsOverLimit);
+            let is_call = matches!(asks, Asks::ToolCall { .. });
+            self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
         } else {
             self.requests.push(OpenRequest { id, asks });
         }
@@ -326,9 +322,16 @@ impl Exchange {
             for request in core::mem::take(&mut self.requests) {
                 self.answered(request, message, transport, now);
             }
-        } else if self.other_requests > 0 {
-            self.other_requests = self.other_requests.saturating_sub(1);
-        } else if !self.is_understood && message.has_tool_result {
+        } else if let Some(task) = &message.related_task {
+            let links = vec![task_link(&self.product.id, task)];
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            let tells = Tells::Ended { status, http_status: self.http_status, transport };
+            self.evidence(links, tells, now);
+        } else if !self.is_understood
+            && message.has_tool_result
+            // An event stream of a session may repeat the answers of other calls.
+            && (transport == Transport::Json || self.scope.is_none())
+        {
             self.guess(message, transport, now);
         } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
             let status = ExecutionStatus::of_answer(message, self.http_status);
@@ -403,8 +406,8 @@ impl Exchange {
                     self.task_told(&answer.result_task, Some(link), transport, now);
                 }
             }
-            // What it lists has been told already.
-            Asks::TaskList => {}
+            // What a list tells has been told already.
+            Asks::TaskList | Asks::Other => {}
         }
     }
 
@@ -417,9 +420,11 @@ impl Exchange {
         now: Timestamp,
     ) {
         let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
-        let (Some(end), Some(link)) = (task.end, asked.or(named)) else { return };
-        let status = ExecutionStatus::of_task(end, task.is_error);
-        let tells = Tells::Ended { status, http_status: self.http_status, transport };
+        let (Some(state), Some(link)) = (task.state, asked.or(named)) else { return };
+        let tells = match ExecutionStatus::of_task(state, task.is_error) {
+            Some(status) => Tells::Ended { status, http_status: self.http_status, transport },
+            None => Tells::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
+        };
         self.evidence(vec![link], tells, now);
     }
 
@@ -427,7 +432,7 @@ impl Exchange {
         let requests = core::mem::take(&mut self.requests);
         let call = |request: OpenRequest| match request.asks {
             Asks::ToolCall { tool } => Some((request.id, tool)),
-            Asks::TaskResult(_) | Asks::TaskStatus(_) | Asks::TaskList => None,
+            Asks::TaskResult(_) | Asks::TaskStatus(_) | Asks::TaskList | Asks::Other => None,
         };
         requests.into_iter().filter_map(call).collect()
     }

@@ -99,6 +99,11 @@ pub enum Tells {
     },
     /// It goes on as a task.
     BecameTask(Link),
+    /// It is a task that is not final: the server was asked, or told of it.
+    Alive {
+        /// When it is over if nothing more is told.
+        expires_at: Timestamp,
+    },
     /// The client no longer waits for it.
     Cancelled,
 }

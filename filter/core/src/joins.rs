@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{CallEnded, Evidence, Tells};
+use crate::fact::{CallEnded, Evidence};
 use crate::free_slots::FreeSlots;
-use crate::limits::{EVIDENCE_MAX, EVIDENCE_WAIT_MS};
+use crate::limits::EVIDENCE_MAX;
 use crate::link::Link;
 use crate::units::{Millis, Timestamp};
 
@@ -139,13 +139,8 @@ pub struct HeldEvidence {
 }
 
 impl HeldEvidence {
-    /// Keeps evidence; gives how many pieces were dropped for it.
-    pub fn hold(&mut self, evidence: Evidence, cancel_wait: Millis, now: Timestamp) -> u64 {
-        // A call that the client gave up may stay open as long as calls may.
-        let wait = match evidence.tells {
-            Tells::Cancelled => cancel_wait,
-            Tells::Ended { .. } | Tells::BecameTask(_) => Millis(EVIDENCE_WAIT_MS),
-        };
+    /// Keeps evidence for as long as a call may stay open; gives how many pieces were dropped for it.
+    pub fn hold(&mut self, evidence: Evidence, wait: Millis, now: Timestamp) -> u64 {
         let is_full = self.held.len() >= EVIDENCE_MAX;
         if is_full {
             self.held.pop_front();

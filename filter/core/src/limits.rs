@@ -22,9 +22,7 @@ pub const JOINS_MAX: usize = 10_000;
 /// Session ends that wait for the next reading of all journals; beyond it a session ends by its timeout.
 pub const SESSION_ENDS_MAX: usize = 4096;
 /// Pieces of evidence kept for calls that have not been told of yet.
-pub const EVIDENCE_MAX: usize = 1024;
-/// How long evidence waits for its call, in milliseconds: both have been written to journals by then.
-pub const EVIDENCE_WAIT_MS: u64 = 60_000;
+pub const EVIDENCE_MAX: usize = 4096;
 /// Exchanges that one worker follows at once, at about 1 KiB each.
 pub const EXCHANGES_MAX: usize = 65_536;
 /// The longest time between two signs of life of a running call, in milliseconds.

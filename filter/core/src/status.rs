@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::mcp::{Message, ResultType, TaskEnd};
+use crate::observe::mcp::{Message, ResultType, TaskState};
 
 /// The outcome of a call; the names are those of the billing domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ impl ExecutionStatus {
                 Some(-32602) => Self::ValidationFailed,
                 Some(-32001) => Self::Timeout,
                 Some(-32042) => Self::HitlRequired,
+                // As in the Language Server Protocol; the official Python server answers so.
+                Some(-32800) => Self::Cancelled,
                 _ => Self::Error,
             };
         }
@@ -81,14 +83,15 @@ impl ExecutionStatus {
         }
     }
 
-    /// The outcome that a task's final state tells. In 2025-11-25 a task whose tool reports an error is `failed`; in
-    /// 2026-07-28 it is `completed`, and its result says `isError`.
-    pub fn of_task(end: TaskEnd, is_error: bool) -> Self {
-        match end {
-            TaskEnd::Completed if is_error => Self::Error,
-            TaskEnd::Completed => Self::Success,
-            TaskEnd::Failed => Self::Error,
-            TaskEnd::Cancelled => Self::Cancelled,
+    /// The outcome that a task's state tells, if it is final. In 2025-11-25 a task whose tool reports an error is
+    /// `failed`; in 2026-07-28 it is `completed`, and its result says `isError`.
+    pub fn of_task(state: TaskState, is_error: bool) -> Option<Self> {
+        match state {
+            TaskState::Open => None,
+            TaskState::Completed if is_error => Some(Self::Error),
+            TaskState::Completed => Some(Self::Success),
+            TaskState::Failed => Some(Self::Error),
+            TaskState::Cancelled => Some(Self::Cancelled),
         }
     }
 

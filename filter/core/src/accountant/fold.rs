@@ -105,10 +105,12 @@ impl Accountant {
                     self.fold_open(host, waiting, now);
                 }
             }
+            // That a task lives is of no use to a call that is over.
+            None if matches!(evidence.tells, Tells::Alive { .. }) => {}
             None => {
-                let product = self.config.products.iter().map(|p| p.call_timeout.millis()).max();
-                let cancel_wait = product.unwrap_or_default();
-                let dropped = self.evidence.hold(evidence, cancel_wait, now);
+                // The call's own stream may stay open, and its end untold, for as long as this.
+                let waits = self.config.products.iter().map(|p| p.call_timeout.millis());
+                let dropped = self.evidence.hold(evidence, waits.max().unwrap_or_default(), now);
                 host.count(Counter::EvidenceUnused, dropped);
             }
         }
@@ -133,6 +135,10 @@ impl Accountant {
             Tells::BecameTask(link) => {
                 join.link = link;
                 join.call.status = ExecutionStatus::Pending;
+                Some(join)
+            }
+            Tells::Alive { expires_at } => {
+                join.expires_at = join.expires_at.max(expires_at);
                 Some(join)
             }
             Tells::Cancelled => {

@@ -96,9 +96,11 @@ pub enum Method {
     Other,
 }
 
-/// The state of a task, where it is a final one.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskEnd {
+pub enum TaskState {
+    /// Any that is not final, such as `working` or `input_required`.
+    Open,
     /// `completed`.
     Completed,
     /// `failed`.
@@ -112,8 +114,8 @@ pub enum TaskEnd {
 pub struct TaskReport {
     /// `taskId`.
     pub id: Option<Vec<u8>>,
-    /// `status`, if it is a final one.
-    pub end: Option<TaskEnd>,
+    /// `status`.
+    pub state: Option<TaskState>,
     /// `result.isError` beside them is true (2026-07-28).
     pub is_error: bool,
 }
@@ -150,6 +152,8 @@ pub struct Message {
     pub params_task: TaskReport,
     /// The task that `result` tells of: as such, or as `result.task`.
     pub result_task: TaskReport,
+    /// `result._meta["io.modelcontextprotocol/related-task"].taskId`: the task that this is the result of.
+    pub related_task: Option<Vec<u8>>,
     /// The tasks in `result.tasks`, bounded.
     pub listed_tasks: Vec<TaskReport>,
 }
@@ -181,6 +185,9 @@ mod node {
     pub(super) const PUSHED_RESULT: u8 = 8;
     /// `result.result` of an answer about a task.
     pub(super) const POLLED_RESULT: u8 = 9;
+    /// `result._meta`, and what names the task in it.
+    pub(super) const META: u8 = 10;
+    pub(super) const RELATED_TASK: u8 = 11;
 }
 
 mod field {
@@ -199,6 +206,7 @@ mod field {
     pub(super) const POLLED_IS_ERROR: u8 = 12;
     pub(super) const LISTED_TASK_ID: u8 = 13;
     pub(super) const LISTED_STATUS: u8 = 14;
+    pub(super) const RELATED_TASK_ID: u8 = 15;
 }
 
 /// Reads the messages of one body, or of one server-sent event.
@@ -269,6 +277,7 @@ impl Visitor for Builder<'_> {
                 message.result_type = ResultType::Complete;
                 message.has_task = false;
                 message.result_task = TaskReport::default();
+                message.related_task = None;
                 message.listed_tasks.clear();
                 Want::object(node::RESULT)
             }
@@ -290,7 +299,7 @@ impl Visitor for Builder<'_> {
                 Want::scalar(field::PARAMS_TASK_ID)
             }
             (node::PARAMS, b"status") => {
-                message.params_task.end = None;
+                message.params_task.state = None;
                 Want::scalar(field::PARAMS_STATUS)
             }
             (node::PARAMS, b"result") => {
@@ -320,13 +329,22 @@ impl Visitor for Builder<'_> {
                 Want::scalar(field::RESULT_TASK_ID)
             }
             (node::RESULT | node::TASK, b"status") => {
-                message.result_task.end = None;
+                message.result_task.state = None;
                 Want::scalar(field::RESULT_STATUS)
             }
             (node::RESULT, b"result") => {
                 message.result_task.is_error = false;
                 Want::object(node::POLLED_RESULT)
             }
+            (node::RESULT, b"_meta") => {
+                message.related_task = None;
+                Want::object(node::META)
+            }
+            (node::META, b"io.modelcontextprotocol/related-task") => {
+                message.related_task = None;
+                Want::object(node::RELATED_TASK)
+            }
+            (node::RELATED_TASK, b"taskId") => Want::scalar(field::RELATED_TASK_ID),
             (node::POLLED_RESULT, b"isError") => Want::scalar(field::POLLED_IS_ERROR),
             (node::RESULT, b"tasks") => {
                 message.listed_tasks.clear();
@@ -367,10 +385,11 @@ impl Visitor for Builder<'_> {
             field::IS_ERROR => message.is_error = is_true,
             field::PUSHED_IS_ERROR => message.params_task.is_error = is_true,
             field::POLLED_IS_ERROR => message.result_task.is_error = is_true,
+            field::RELATED_TASK_ID => message.related_task = text(),
             field::PARAMS_TASK_ID => message.params_task.id = text(),
             field::RESULT_TASK_ID => message.result_task.id = text(),
-            field::PARAMS_STATUS => message.params_task.end = task_end(value),
-            field::RESULT_STATUS => message.result_task.end = task_end(value),
+            field::PARAMS_STATUS => message.params_task.state = task_state(value),
+            field::RESULT_STATUS => message.result_task.state = task_state(value),
             field::LISTED_TASK_ID => {
                 if let Some(task) = message.listed_tasks.last_mut() {
                     task.id = text();
@@ -378,7 +397,7 @@ impl Visitor for Builder<'_> {
             }
             field::LISTED_STATUS => {
                 if let Some(task) = message.listed_tasks.last_mut() {
-                    task.end = task_end(value);
+                    task.state = task_state(value);
                 }
             }
             field::RESULT_TYPE => {
@@ -424,11 +443,12 @@ fn id(value: Scalar<'_>) -> Id {
     Id { is_string: value.is_string, text: value.text.to_vec() }
 }
 
-fn task_end(value: Scalar<'_>) -> Option<TaskEnd> {
+fn task_state(value: Scalar<'_>) -> Option<TaskState> {
     match value.text {
-        b"completed" => Some(TaskEnd::Completed),
-        b"failed" => Some(TaskEnd::Failed),
-        b"cancelled" => Some(TaskEnd::Cancelled),
-        _ => None,
+        _ if !value.is_string => None,
+        b"completed" => Some(TaskState::Completed),
+        b"failed" => Some(TaskState::Failed),
+        b"cancelled" => Some(TaskState::Cancelled),
+        _ => Some(TaskState::Open),
     }
 }

@@ -161,6 +161,12 @@ fn calls_end_as_the_wire_says() {
             ..PLAIN
         },
         Row {
+            name: "JSON-RPC -32800",
+            response: r#"{"id":1,"error":{"code":-32800}}"#,
+            calls: &[("echo", "CANCELLED")],
+            ..PLAIN
+        },
+        Row {
             name: "117: JSON-RPC -32042",
             response: r#"{"id":1,"error":{"code":-32042}}"#,
             calls: &[("echo", "HITL_REQUIRED")],

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::host::Envoy;
 use crate::support::test;
 
-const CONFIG: &str = r#"{"products": [{
+pub(crate) const CONFIG: &str = r#"{"products": [{
     "id": "mcp", "type": "MCP_SERVER", "match": {"path_prefix": "/mcp"},
     "identity": {"customer": {"trusted_header": "x-customer-id"}},
     "session": {"session_timeout": "5m"}, "call_timeout": "2m"

@@ -1,0 +1,213 @@
+//! Tests with real MCP clients and servers around the built module in real Envoy: what a client saw is what the ledger
+//! says, once each. See `tests/README.md`.
+
+#[path = "../e2e/books.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod books;
+mod npm;
+mod process;
+mod python;
+mod tools;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_meter::mcp_server::Mode;
+use agent_meter::stack::{Options, Stack, Upstream};
+use agent_meter::wait;
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::books::{Books, differences, text};
+
+/// How long anything is waited for; only a failure takes that long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Calls by tool and `execution_status`.
+pub(crate) type Seen = BTreeMap<(String, String), u64>;
+
+/// The build's target directory.
+pub(crate) fn target() -> anyhow::Result<PathBuf> {
+    // Tests lie in target/PROFILE/deps.
+    let executable = std::env::current_exe()?;
+    let target = executable.ancestors().nth(3).context("this test lies in no target directory")?;
+    Ok(target.to_owned())
+}
+
+/// A stack with the shipped module around a real server.
+pub(crate) struct Metered {
+    stack: Stack,
+}
+
+impl Metered {
+    /// Around a server of another process.
+    pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
+        Self::start(Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())).await
+    }
+
+    /// Around the harness's own server, which is of rmcp.
+    pub(crate) async fn around_rmcp(mode: Mode) -> anyhow::Result<Self> {
+        Self::start(Upstream::Demo(mode)).await
+    }
+
+    async fn start(upstream: Upstream) -> anyhow::Result<Self> {
+        let module = target()?.join("wasm32-unknown-unknown/release/agent_meter_filter.wasm");
+        ensure!(module.is_file(), "there is no {}: run `make build`", module.display());
+        let plugin = json!({
+            "delivery": { "flush_interval": "100ms", "retry_initial": "100ms", "retry_max": "500ms" },
+            "products": [{
+                "id": "mcp",
+                "type": "MCP_SERVER",
+                "match": { "path_prefix": "/" },
+                "identity": {
+                    "customer": { "trusted_header": "x-customer-id" },
+                    "agent": { "trusted_header": "x-agent-id" },
+                },
+                "pricing": {
+                    "currency": "USD",
+                    "default": { "price": "0.001", "cost_tier": "standard" },
+                },
+            }],
+        });
+        let stack =
+            Stack::start(Options { upstream, ..Options::new(plugin, Some(module)) }).await?;
+        Ok(Self { stack })
+    }
+
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// Envoy's address with this path.
+    pub(crate) fn url(&self, path: &str) -> anyhow::Result<String> {
+        Ok(format!("http://{}{path}", self.stack.envoy()?.listen()))
+    }
+
+    async fn metrics(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let prefix = "wasmcustom.agent_meter.";
+        let stats = self.stack.envoy()?.stats(prefix).await?;
+        let named = stats
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value)));
+        Ok(named.collect())
+    }
+
+    /// Waits until everything is in the ledger and these are its calls, and checks what holds for every real peer;
+    /// gives the books and the filter's metrics.
+    pub(crate) async fn billed(&self, seen: &Seen) -> anyhow::Result<Billed> {
+        let ledger = self.stack.ledger()?;
+        let billed = wait::until(LIMIT, "what the client saw is in the ledger", async || {
+            let metrics = self.metrics().await?;
+            let books = Books::read(&ledger).await?;
+            let wrong = differences(&expected(seen), &by_tool(&books));
+            ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+            let metric = |name: &str| metrics.get(name).copied().unwrap_or_default();
+            let (made, acked) = (metric("events_made"), metric("events_acked"));
+            ensure!(made == acked, "{made} events made, {acked} acknowledged");
+            Ok(Billed { books, metrics })
+        })
+        .await?;
+        billed.books.check(&ledger).await?;
+        println!("calls: {seen:?}, evidence_unused: {}", billed.metric("evidence_unused"));
+        for counter in ["request_unparsed", "response_unparsed", "exchanges_over_limit"] {
+            ensure!(billed.metric(counter) == 0, "{counter} is {}", billed.metric(counter));
+        }
+        Ok(billed)
+    }
+
+    /// Waits until so many sessions were closed by their client.
+    pub(crate) async fn closed_by_client(&self, count: usize) -> anyhow::Result<()> {
+        let ledger = self.stack.ledger()?;
+        wait::until(LIMIT, "the sessions are closed", async || {
+            let books = Books::read(&ledger).await?;
+            let reasons: Vec<String> =
+                books.closed().map(|data| text(data, "/close_reason")).collect();
+            ensure!(reasons == vec!["client_delete"; count], "closed: {reasons:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops everything and checks the ledger of the whole life, and that it still is what the client saw.
+    pub(crate) async fn finish(self, seen: &Seen) -> anyhow::Result<()> {
+        let books = self.stop().await?;
+        let wrong = differences(&expected(seen), &by_tool(&books));
+        ensure!(wrong.is_empty(), "after the stop: {}", wrong.join("; "));
+        Ok(())
+    }
+
+    /// Stops everything and checks the ledger of the whole life: every session is closed, and nothing is missing.
+    pub(crate) async fn stop(self) -> anyhow::Result<Books> {
+        let log = std::fs::read_to_string(self.stack.dir().join("envoy.log"))?;
+        ensure!(!log.contains("agent-meter panicked"), "a VM died");
+        let ledger = self.stack.ledger()?;
+        let recovered = self.stack.stop().await?;
+        ensure!(recovered.refused.is_empty() && recovered.unreadable.is_empty(), "{recovered:?}");
+        let books = Books::read(&ledger).await?;
+        books.check(&ledger).await?;
+        let (created, closed) = (books.of_type("session_created").count(), books.closed().count());
+        ensure!(created == closed, "{created} sessions were created, {closed} closed");
+        ensure!(books.revenue()? == books.closed_revenue()?, "the final events differ");
+        Ok(books)
+    }
+}
+
+/// What the ledger and the filter say once everything is delivered.
+pub(crate) struct Billed {
+    pub(crate) books: Books,
+    metrics: BTreeMap<String, u64>,
+}
+
+impl Billed {
+    /// A metric of the filter.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        self.metrics.get(name).copied().unwrap_or_default()
+    }
+
+    /// Fails if an answer belonged to nothing, or came again for a call that had ended more than a minute before.
+    pub(crate) fn without_strays(&self) -> anyhow::Result<()> {
+        for counter in ["evidence_unused", "answer_unmatched"] {
+            ensure!(self.metric(counter) == 0, "{counter} is {}", self.metric(counter));
+        }
+        Ok(())
+    }
+}
+
+/// All agents together, under an empty name.
+fn by_tool(books: &Books) -> books::Calls {
+    let mut calls = books::Calls::new();
+    for ((_, tool, status), count) in books.calls() {
+        *calls.entry((String::new(), tool, status)).or_default() += count;
+    }
+    calls
+}
+
+fn expected(seen: &Seen) -> books::Calls {
+    let calls = seen.iter();
+    calls
+        .map(|((tool, status), count)| ((String::new(), tool.clone(), status.clone()), *count))
+        .collect()
+}
+
+/// A call for a client of another process.
+pub(crate) fn call(tool: &str, arguments: &Value) -> Value {
+    json!({ "tool": tool, "arguments": arguments })
+}
+
+/// What a client says of its calls, in the words of the ledger.
+pub(crate) fn seen(calls: &[Value], outcomes: &Value) -> anyhow::Result<Seen> {
+    let outcomes = outcomes.as_array().context("the client printed no outcomes")?;
+    ensure!(outcomes.len() == calls.len(), "{} outcomes of {} calls", outcomes.len(), calls.len());
+    let mut seen = Seen::new();
+    for (call, outcome) in calls.iter().zip(outcomes) {
+        let status = match outcome.as_str().context("an outcome is a string")? {
+            status @ ("SUCCESS" | "ERROR" | "GAVE_UP") => status,
+            "-32602" => "VALIDATION_FAILED",
+            _ => "ERROR",
+        };
+        *seen.entry((text(call, "/tool"), status.to_owned())).or_default() += 1;
+    }
+    Ok(seen)
+}
