@@ -59,11 +59,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     };
     let envoy = stack.envoy()?;
     let own = stack.collector().map(|collector| collector.addr().to_string());
-    let ready = Ready {
-        listen: envoy.listen(),
-        collector: own.or(external),
-        envoy_admin: envoy.admin(),
-    };
+    let ready =
+        Ready { listen: envoy.listen(), collector: own.or(external), envoy_admin: envoy.admin() };
     println!("ready {}", serde_json::to_string(&ready)?);
     tokio::select! {
         () = signals.stop() => {}
