@@ -509,6 +509,77 @@ fn each_round_of_input_is_a_leg() {
     );
 }
 
+#[test]
+fn a_task_that_is_polled_lives_on() {
+    const WORKING: &str = r#"{"id":6,"result":{"taskId":"t","status":"working"}}"#;
+    const COMPLETED: &str = r#"{"id":6,"result":{"taskId":"t","status":"completed"}}"#;
+    let ask = |answer: &'static str| {
+        [Request(2, "/mcp", POST, ASK_STATUS), Head(2, "200", JSON), Body(2, answer), Done(2)]
+    };
+    let created = || {
+        [Request(1, "/mcp", POST, CALL), Head(1, "200", JSON), Body(1, CREATED), Done(1), Wait(90)]
+    };
+    // Other calls keep the session alive; without a poll the call is over after two minutes.
+    let other = || {
+        [Request(3, "/mcp", POST, CALL_2), Head(3, "200", SSE), Body(3, OK_2), Done(3), Wait(90)]
+    };
+    check(
+        "119, 125: longer than call_timeout, but polled",
+        &[&created()[..], &ask(WORKING), &other(), &ask(COMPLETED)].concat_steps(),
+        &[("a", "SUCCESS"), ("b", "SUCCESS")],
+    );
+    check(
+        "119, 125: longer than call_timeout, and not polled",
+        &[&created()[..], &other(), &ask(COMPLETED)].concat_steps(),
+        &[("a", "UNKNOWN"), ("b", "SUCCESS")],
+    );
+}
+
+#[test]
+fn what_cannot_be_read_does_not_bill_again_what_was_billed() {
+    const CODED: &[(&str, &str)] = &[(":method", "POST"), S, ("content-encoding", "br")];
+    check(
+        "120: the result of a task, asked for by a request that cannot be read",
+        &[
+            &[Request(1, "/mcp", POST, CALL), Head(1, "200", JSON), Body(1, CREATED), Done(1)][..],
+            &[Request(2, "/mcp", POST, ASK_STATUS), Head(2, "200", JSON)],
+            &[Body(2, r#"{"id":6,"result":{"taskId":"t","status":"completed"}}"#), Done(2)],
+            &[Request(3, "/mcp", CODED, "\u{1}"), Head(3, "200", JSON)],
+            &[Body(3, r#"{"id":5,"result":{"content":[],"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t"}}}}"#), Done(3)],
+        ]
+        .concat_steps(),
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "47: a replay on the stream of a request that cannot be read",
+        &[
+            Request(1, "/mcp", POST, CALL),
+            Head(1, "200", SSE),
+            Body(1, OK),
+            Done(1),
+            Request(3, "/mcp", CODED, "\u{1}"),
+            Head(3, "200", SSE),
+            Body(3, "data: {\"id\":1,\"result\":{\"content\":[]}}\n\n"),
+            Done(3),
+        ],
+        &[("a", "SUCCESS")],
+    );
+    check(
+        "47: an answer on the stream of a request that is no call",
+        &[
+            Request(1, "/mcp", POST, CALL),
+            Head(1, "200", SSE),
+            Cut(1),
+            Request(9, "/mcp", POST, r#"{"id":9,"method":"tools/list"}"#),
+            Head(9, "200", SSE),
+            Body(9, OK),
+            Body(9, "data: {\"id\":9,\"result\":{}}\n\n"),
+            Done(9),
+        ],
+        &[("a", "SUCCESS")],
+    );
+}
+
 /// Joins lists of steps.
 pub(crate) trait ConcatSteps {
     fn concat_steps(self) -> Vec<Step>;
