@@ -108,7 +108,11 @@ impl Bootstrap {
         };
         let config = at(named(filters, "agent-meter")?, "/typed_config/config")?;
         *at(config, "/vm_config/code/local")? = json!({ "filename": wasm });
-        *at(config, "/configuration/value")? = json!(self.plugin.to_string());
+        // As text, the way Istio hands it over: what the user wrote reaches the filter unchanged.
+        *at(config, "/configuration")? = json!({
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": self.plugin.to_string(),
+        });
         Ok(())
     }
 }
