@@ -56,6 +56,8 @@ pub struct Meter {
     generation: Vec<u8>,
     serves_streams: bool,
     exchanges: HashMap<u32, Exchange>,
+    /// Exchanges whose calls started since the last tick; most of them have ended by the next.
+    started: Vec<u32>,
     /// Exchanges with a running call, and when they next show a sign of life; the earliest first.
     running: VecDeque<(Timestamp, u32)>,
     running_interval: Millis,
@@ -80,6 +82,7 @@ impl Meter {
             generation,
             serves_streams: false,
             exchanges: HashMap::new(),
+            started: Vec::new(),
             running: VecDeque::new(),
             running_interval: Millis(running_interval),
             journal: None,
@@ -133,7 +136,7 @@ impl Meter {
         if is_end {
             exchange.request_end(now);
             if exchange.running().is_some() {
-                self.running.push_back((now.plus(self.running_interval), stream));
+                self.started.push(stream);
             }
         }
         let observed = exchange.take_observed();
@@ -292,6 +295,11 @@ impl Meter {
     }
 
     fn show_running(&mut self, host: &mut impl Host, now: Timestamp) {
+        for stream in core::mem::take(&mut self.started) {
+            if self.exchanges.get(&stream).and_then(Exchange::running).is_some() {
+                self.running.push_back((now.plus(self.running_interval), stream));
+            }
+        }
         while let Some(&(due, stream)) = self.running.front() {
             if due > now {
                 return;
