@@ -23,6 +23,9 @@ pub const JOINS_MAX: usize = 10_000;
 pub const SESSION_ENDS_MAX: usize = 4096;
 /// Pieces of evidence kept for calls that have not been told of yet.
 pub const EVIDENCE_MAX: usize = 4096;
+/// How much longer than a call may stay open evidence of it is kept, in milliseconds: workers look at open calls every
+/// [`RUNNING_INTERVAL_MS_MAX`] at the latest, and what they tell is read on a later tick.
+pub const EVIDENCE_SLACK_MS: u64 = 60_000;
 /// Exchanges that one worker follows at once, at about 1 KiB each.
 pub const EXCHANGES_MAX: usize = 65_536;
 /// The longest time between two signs of life of a running call, in milliseconds.
@@ -56,6 +59,7 @@ pub const LEASE_TICKS_WORKER: u32 = 12;
 /// Ticks of silence after which a VM that is being stopped takes the accountant for dead.
 pub const LEASE_TICKS_LAST: u32 = 2;
 
+const _: () = assert!(EVIDENCE_SLACK_MS > 2 * RUNNING_INTERVAL_MS_MAX);
 const _: () = assert!(LEASE_TICKS_LAST < LEASE_TICKS_MAIN);
 const _: () = assert!(LEASE_TICKS_MAIN < LEASE_TICKS_WORKER);
 const _: () = assert!(VALUE_BYTES_MAX * 8 < JOURNAL_PAGE_BYTES_MAX);

@@ -11,11 +11,11 @@ use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionRef, Tells};
 use crate::host::Host;
 use crate::joins::Join;
 use crate::journal::Entry;
-use crate::limits::{FACTS_PER_TICK_MAX, JOINS_MAX, SESSION_ENDS_MAX};
+use crate::limits::{EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, JOINS_MAX, SESSION_ENDS_MAX};
 use crate::session::{CloseReason, Due, Session, SessionState};
 use crate::session_key::hash;
 use crate::status::ExecutionStatus;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 
 impl Accountant {
     /// Whether everything was read that had been written.
@@ -109,8 +109,9 @@ impl Accountant {
             None if matches!(evidence.tells, Tells::Alive { .. }) => {}
             None => {
                 // The call's own stream may stay open, and its end untold, for as long as this.
-                let waits = self.config.products.iter().map(|p| p.call_timeout.millis());
-                let dropped = self.evidence.hold(evidence, waits.max().unwrap_or_default(), now);
+                let waits = self.config.products.iter().map(|p| p.call_timeout.millis().0);
+                let wait = waits.max().unwrap_or_default().saturating_add(EVIDENCE_SLACK_MS);
+                let dropped = self.evidence.hold(evidence, Millis(wait), now);
                 host.count(Counter::EvidenceUnused, dropped);
             }
         }

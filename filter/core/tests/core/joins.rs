@@ -11,7 +11,7 @@ use crate::support::test;
 pub(crate) const CONFIG: &str = r#"{"products": [{
     "id": "mcp", "type": "MCP_SERVER", "match": {"path_prefix": "/mcp"},
     "identity": {"customer": {"trusted_header": "x-customer-id"}},
-    "session": {"session_timeout": "5m"}, "call_timeout": "2m"
+    "session": {"session_timeout": "5m"}, "call_timeout": "110s"
 }]}"#;
 
 /// What happens to a stream, in order.

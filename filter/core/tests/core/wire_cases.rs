@@ -681,7 +681,7 @@ fn an_answer_whose_call_was_never_seen() {
     assert!(worker.response_head(1, Headers(&headers(EVENTS))));
     worker.response_body(host, 1, OK_A.as_bytes(), *now);
     worker.stream_end(host, 1, StreamEnd::Aborted, *now);
-    assert!(envoy.deliver(130_000).is_empty());
+    assert!(envoy.deliver(180_000).is_empty());
     assert_eq!(envoy.host.counters.get(&Counter::EvidenceUnused), Some(&1));
 }
 
