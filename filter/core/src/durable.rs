@@ -61,7 +61,12 @@ fn write_head(
     head: Head,
     expect: Expect,
 ) -> Result<(), Conflict> {
-    host.set(&head_key(prefix), &postcard::to_allocvec(&head).unwrap_or_default(), expect)
+    host.set(&head_key(prefix), &encoded(&head), expect)
+}
+
+/// A value as it stands in shared data; serialising plain data into memory cannot fail.
+pub(crate) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).unwrap_or_default()
 }
 
 /// The value of a slot, or `None` if it was never written or was emptied.
@@ -180,7 +185,7 @@ impl Lease {
         head.redo_term = head.term;
         let stamp = Stamp { term: head.term, commit: head.commit };
         let redo = Redo { stamp, writes };
-        let bytes = postcard::to_allocvec(&redo).unwrap_or_default();
+        let bytes = encoded(&redo);
         host.set(&redo_key(prefix, head.term), &bytes, Expect::Any)?;
         write_head(host, prefix, head, Expect::Version(version))?;
         self.head = head;
@@ -220,7 +225,7 @@ fn apply(host: &mut impl Host, writes: &[(String, Vec<u8>)], stamp: Stamp) -> Re
                 _ => Expect::Version(version),
             },
         };
-        let mut bytes = postcard::to_allocvec(&stamp).unwrap_or_default();
+        let mut bytes = encoded(&stamp);
         bytes.extend_from_slice(value);
         host.set(key, &bytes, expect)?;
     }

@@ -217,14 +217,8 @@ impl Exchange {
             && (end == StreamEnd::Aborted
                 || self.http_status == ACCEPTED
                 || (transport == Transport::Sse && !is_unreadable));
-        for (id, tool) in self.take_calls() {
-            let call = self.call(tool, status, Transport::None, now);
-            let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
-            match scope {
-                Some(scope) => self.open(call, scope.link(&id), expires_at),
-                None => self.observed.facts.push(Fact::Call(call)),
-            }
-        }
+        let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
+        self.leave_calls(status, scope, expires_at, now);
         self.session_end(now);
         self.observed
     }
@@ -234,14 +228,9 @@ impl Exchange {
         if now.saturating_since(self.request_ended_at) < self.product.call_timeout.millis() {
             return;
         }
-        for (id, tool) in self.take_calls() {
-            let call = self.call(tool, ExecutionStatus::Timeout, Transport::None, now);
-            match self.scope_of_calls() {
-                // The accountant knows whether the client has given it up.
-                Some(scope) => self.open(call, scope.link(&id), now),
-                None => self.observed.facts.push(Fact::Call(call)),
-            }
-        }
+        // The accountant knows whether the client has given a call up.
+        let scope = self.scope_of_calls();
+        self.leave_calls(ExecutionStatus::Timeout, scope, now, now);
     }
 
     /// What has been observed since the last time.
@@ -271,27 +260,25 @@ impl Exchange {
     fn sent(&mut self, message: Message, now: Timestamp) {
         self.is_understood |= message.method != Method::None || message.is_answer();
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
-        let asks = match message.method {
-            Method::ToolsCall if message.id.is_some() => {
+        let asks = match (message.method, task) {
+            (Method::ToolsCall, _) if message.id.is_some() => {
                 self.observed.counts.push(Counter::Calls);
                 Asks::ToolCall { tool: tool_name(message.tool.as_deref()) }
             }
-            Method::TasksResult if task.is_some() => Asks::TaskResult(task.unwrap_or_default()),
-            Method::TaskStatus if task.is_some() => Asks::TaskStatus(task.unwrap_or_default()),
-            Method::TasksList if message.id.is_some() => Asks::TaskList,
-            Method::Cancelled => {
+            (Method::TasksResult, Some(task)) => Asks::TaskResult(task),
+            (Method::TaskStatus, Some(task)) => Asks::TaskStatus(task),
+            (Method::TasksList, _) => Asks::TaskList,
+            (Method::Cancelled, _) => {
                 if let (Some(id), Some(scope)) = (&message.request_id, self.scope_of_calls()) {
                     let links = scope.links(id).to_vec();
                     self.evidence(links, Tells::Cancelled, now);
                 }
                 return;
             }
-            Method::None | Method::TaskNotification => return,
-            Method::ToolsCall
-            | Method::TasksResult
-            | Method::TaskStatus
-            | Method::TasksList
-            | Method::Other => Asks::Other,
+            (Method::None | Method::TaskNotification, _) => return,
+            (Method::ToolsCall | Method::TasksResult | Method::TaskStatus | Method::Other, _) => {
+                Asks::Other
+            }
         };
         let Some(id) = message.id else { return };
         if self.guessed.contains(&id) {
@@ -325,7 +312,7 @@ impl Exchange {
         } else if let Some(task) = &message.related_task {
             let links = vec![task_link(&self.product.id, task)];
             let status = ExecutionStatus::of_answer(message, self.http_status);
-            let tells = Tells::Ended { status, http_status: self.http_status, transport };
+            let tells = self.ended(status, transport);
             self.evidence(links, tells, now);
         } else if !self.is_understood
             && message.has_tool_result
@@ -340,7 +327,7 @@ impl Exchange {
                 (ExecutionStatus::Pending, Some(task)) => {
                     Tells::BecameTask(task_link(&self.product.id, task))
                 }
-                _ => Tells::Ended { status, http_status: self.http_status, transport },
+                _ => self.ended(status, transport),
             };
             self.evidence(scope.links(id).to_vec(), tells, now);
         } else {
@@ -397,7 +384,7 @@ impl Exchange {
             // "No such task" says nothing of the call; any other answer is the call's.
             Asks::TaskResult(link) => {
                 if status != ExecutionStatus::ValidationFailed && self.is_success() {
-                    let tells = Tells::Ended { status, http_status: self.http_status, transport };
+                    let tells = self.ended(status, transport);
                     self.evidence(vec![link], tells, now);
                 }
             }
@@ -422,19 +409,28 @@ impl Exchange {
         let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let (Some(state), Some(link)) = (task.state, asked.or(named)) else { return };
         let tells = match ExecutionStatus::of_task(state, task.is_error) {
-            Some(status) => Tells::Ended { status, http_status: self.http_status, transport },
+            Some(status) => self.ended(status, transport),
             None => Tells::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
         };
         self.evidence(vec![link], tells, now);
     }
 
-    fn take_calls(&mut self) -> Vec<(Id, String)> {
-        let requests = core::mem::take(&mut self.requests);
-        let call = |request: OpenRequest| match request.asks {
-            Asks::ToolCall { tool } => Some((request.id, tool)),
-            Asks::TaskResult(_) | Asks::TaskStatus(_) | Asks::TaskList | Asks::Other => None,
-        };
-        requests.into_iter().filter_map(call).collect()
+    /// Lets go of the calls without an answer: they wait for one elsewhere if they have a scope, else this is their end.
+    fn leave_calls(
+        &mut self,
+        status: ExecutionStatus,
+        scope: Option<Scope>,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) {
+        for OpenRequest { id, asks } in core::mem::take(&mut self.requests) {
+            let Asks::ToolCall { tool } = asks else { continue };
+            let call = self.call(tool, status, Transport::None, now);
+            match scope {
+                Some(scope) => self.open(call, scope.link(&id), expires_at),
+                None => self.observed.facts.push(Fact::Call(call)),
+            }
+        }
     }
 
     fn call(
@@ -474,6 +470,10 @@ impl Exchange {
         };
         let call = CallEnded { session, ..call };
         self.observed.facts.push(Fact::Open(CallOpen { call, link, expires_at }));
+    }
+
+    fn ended(&self, status: ExecutionStatus, transport: Transport) -> Tells {
+        Tells::Ended { status, http_status: self.http_status, transport }
     }
 
     fn evidence(&mut self, links: Vec<Link>, tells: Tells, at: Timestamp) {

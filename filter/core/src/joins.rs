@@ -9,7 +9,7 @@ use crate::fact::{CallEnded, Evidence};
 use crate::free_slots::FreeSlots;
 use crate::limits::EVIDENCE_MAX;
 use crate::link::Link;
-use crate::units::{Millis, Timestamp};
+use crate::units::{Millis, Timestamp, count};
 
 /// A call that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +165,7 @@ impl HeldEvidence {
         self.held.retain(|held| held.until > now);
         let dropped = before.saturating_sub(self.held.len());
         self.is_dirty |= dropped > 0;
-        u64::try_from(dropped).unwrap_or(u64::MAX)
+        count(dropped)
     }
 
     /// Whether it has changed since the last time.

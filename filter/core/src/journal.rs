@@ -11,6 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{encoded, read_slot};
 use crate::host::{Conflict, Expect, Host};
 use crate::limits::{JOURNAL_ORPHAN_TICKS, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGES, JOURNALS_MAX};
 
@@ -55,10 +56,6 @@ pub fn cursor_key(prefix: &str, index: u32) -> String {
 
 fn read<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Option<(Option<T>, u32)> {
     host.get(key).map(|(bytes, version)| (postcard::from_bytes(&bytes).ok(), version))
-}
-
-fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).unwrap_or_default()
 }
 
 /// The journal could not take the fact: it is full, or none is free.
@@ -133,7 +130,7 @@ impl Writer {
         let next = self.page.saturating_add(1);
         let is_free = |reader_page: u64| next.saturating_sub(reader_page) < JOURNAL_PAGES;
         if !is_free(self.reader_page) {
-            let cursor = crate::durable::read_slot(host, &cursor_key(prefix, self.index));
+            let cursor = read_slot(host, &cursor_key(prefix, self.index));
             if let Some(cursor) =
                 cursor.and_then(|bytes| postcard::from_bytes::<Cursor>(&bytes).ok())
                 && cursor.generation == self.generation
@@ -181,7 +178,7 @@ impl Reader {
             if host.get(&owner_key(prefix, index)).is_none() {
                 break;
             }
-            let cursor = crate::durable::read_slot(host, &cursor_key(prefix, index))
+            let cursor = read_slot(host, &cursor_key(prefix, index))
                 .and_then(|bytes| postcard::from_bytes(&bytes).ok())
                 .unwrap_or_default();
             journals.push(Journal { cursor, ..Journal::default() });

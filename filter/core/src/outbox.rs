@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Delivery;
 use crate::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX};
 use crate::sink::cloudevents;
-use crate::units::{Millis, Timestamp};
+use crate::units::{Millis, Timestamp, count};
 
 /// An event as it is sent, every time with the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -397,7 +397,3 @@ impl Outbox {
 
 /// The longest wait that a collector can ask for.
 const RETRY_AFTER_MAX: Millis = Millis(3_600_000);
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
-}

@@ -4,6 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::fact::{Identity, SessionRef};
+use crate::units::count;
 
 /// What a request presents as its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +43,7 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
 pub fn hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for part in parts {
-        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
-        hasher.update(length.to_be_bytes());
+        hasher.update(count(part.len()).to_be_bytes());
         hasher.update(part);
     }
     let digest = hasher.finalize();

@@ -43,3 +43,8 @@ impl Timestamp {
         PRINTER.timestamp_to_string(&time)
     }
 }
+
+/// A number of things in memory, as it is written and added up.
+pub(crate) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

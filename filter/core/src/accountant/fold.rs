@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use super::Accountant;
 use super::state::PendingEnd;
-use super::{Accountant, count};
 use crate::config::Product;
 use crate::counter::Counter;
 use crate::event::Event;
@@ -15,7 +15,7 @@ use crate::limits::{EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, JOINS_MAX, SESSION_EN
 use crate::session::{CloseReason, Due, Session, SessionState};
 use crate::session_key::hash;
 use crate::status::ExecutionStatus;
-use crate::units::{Millis, Timestamp};
+use crate::units::{Millis, Timestamp, count};
 
 impl Accountant {
     /// Whether everything was read that had been written.

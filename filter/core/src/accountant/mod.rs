@@ -19,7 +19,7 @@ use crate::joins::{HeldEvidence, JoinTable};
 use crate::journal::Reader;
 use crate::outbox::{Dispatch, Outbox, Reply, StoredEvent};
 use crate::session::{CloseReason, SessionTable};
-use crate::units::Timestamp;
+use crate::units::{Timestamp, count};
 
 /// What to do with the events that are left when the accountant stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +142,4 @@ impl Accountant {
         host.count(Counter::BatchesSent, count(requests.len()));
         requests
     }
-}
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Accountant, count};
+use super::Accountant;
 use crate::config::{Config, Product};
 use crate::counter::{Counter, Gauge};
-use crate::durable::{Lease, read_slot};
+use crate::durable::{Lease, encoded, read_slot};
 use crate::event::{Event, Stamp};
 use crate::fact::{SessionEnd, SessionRef};
 use crate::host::Host;
@@ -17,7 +17,7 @@ use crate::limits::OUTBOX_BATCHES_MAX;
 use crate::outbox::{Batch, Outbox, StoredEvent};
 use crate::session::{Session, SessionTable};
 use crate::sink::cloudevents;
-use crate::units::Timestamp;
+use crate::units::{Timestamp, count};
 
 /// What the accountant has to know besides sessions, batches and cursors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,7 @@ pub(super) struct Meta {
     pub(super) joins_high: u32,
     pub(super) batches: (u64, u64),
 }
+
 impl Meta {
     /// Gives an event its number and its bytes.
     pub(super) fn write(&mut self, event: &Event<'_>, time: Timestamp) -> StoredEvent {
@@ -173,10 +174,6 @@ fn evidence_key(prefix: &str) -> String {
 
 fn batch_key(prefix: &str, number: u64) -> String {
     format!("{prefix}o{}", number % OUTBOX_BATCHES_MAX)
-}
-
-fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).unwrap_or_default()
 }
 
 /// The value of a slot, or `None` if there is none, or none that can be read, which is counted.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use crate::limits::{DECODED_BYTES_FREE, DECODED_RATIO_MAX};
+use crate::units::count;
 
 /// How a body is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +54,7 @@ struct Bounded<S> {
 
 impl<S: Sink> Write for Bounded<S> {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        self.bytes_out = self.bytes_out.saturating_add(length);
+        self.bytes_out = self.bytes_out.saturating_add(count(piece.len()));
         let bytes_max =
             self.bytes_in.saturating_mul(DECODED_RATIO_MAX).saturating_add(DECODED_BYTES_FREE);
         if self.bytes_out > bytes_max {
@@ -114,9 +114,8 @@ impl<S: Sink> Decoder<S> {
                 State::Deflate(Box::new(DeflateDecoder::new(sink)))
             };
         }
-        let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         if let Some(sink) = self.bounded() {
-            sink.bytes_in = sink.bytes_in.saturating_add(length);
+            sink.bytes_in = sink.bytes_in.saturating_add(count(chunk.len()));
         }
         let decoded = match &mut self.state {
             State::Identity(sink) => {

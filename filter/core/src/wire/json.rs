@@ -7,6 +7,7 @@
 //! once, in [`Scanner::feed`]; a state may hand a byte on to the next state by not advancing. A new state must come
 //! out right when the chunk ends in the middle of it: the tests split every input at every byte.
 
+use super::BYTE_ORDER_MARK;
 use crate::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
 
 /// What the visitor wants of a value, depending on what it turns out to be.
@@ -146,8 +147,6 @@ impl Default for Scanner {
         }
     }
 }
-
-const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 impl Scanner {
     /// Where the text stands. A number at top level is `Open` until [`Scanner::end`].

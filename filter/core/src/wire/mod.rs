@@ -4,3 +4,6 @@ pub mod encoding;
 pub mod json;
 pub mod media_type;
 pub mod sse;
+
+/// U+FEFF in UTF-8, which may stand before a text.
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];

@@ -4,6 +4,8 @@
 //! To the next maintainer: lines end in LF, CRLF or CR. After a CR the line is over at once, and one LF that follows
 //! is swallowed, also when it comes in the next chunk.
 
+use super::BYTE_ORDER_MARK;
+
 /// What the framer tells.
 pub trait Sink {
     /// The next bytes of the event's data; lines are joined by LF.
@@ -68,8 +70,6 @@ impl Default for Framer {
         }
     }
 }
-
-const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 impl Framer {
     /// Reads the next bytes of the stream. An event that the stream's end cuts off is never dispatched.
