@@ -34,6 +34,8 @@ pub mod wire;
 
 pub mod observe;
 
+pub mod usage;
+
 pub mod status;
 
 pub mod accept_encoding;
