@@ -44,7 +44,10 @@ impl AnswerReader {
                 Format::Events { framer: Box::default(), event: Box::default() }
             }
             // Some servers answer JSON-RPC without saying so; a text that is no JSON fails at its first byte.
-            MediaType::Json | MediaType::Other => Format::Json(Box::default()),
+            MediaType::Json
+            | MediaType::Other
+            | MediaType::JsonLines
+            | MediaType::AmazonEventStream => Format::Json(Box::default()),
         };
         let decoder = Decoder::new(coding, Body { format, told: Told::default() }).ok()?;
         Some(Self { decoder })

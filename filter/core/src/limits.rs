@@ -9,6 +9,8 @@ pub const VALUE_BYTES_MAX: usize = 128;
 pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Containers that the JSON scanner follows by name; deeper ones are skipped by counting brackets.
 pub const TRACKED_DEPTH_MAX: usize = 8;
+/// Elements with a name and a count, such as tokens by modality, kept of one document.
+pub const DOCUMENT_ITEMS_MAX: usize = 32;
 /// Bytes that a coded body may decode to for each of its own; JSON reaches about 20. Beyond, decoding stops.
 pub const DECODED_RATIO_MAX: u64 = 200;
 /// Bytes that any coded body may decode to.

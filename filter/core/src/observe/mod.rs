@@ -1,3 +1,5 @@
-//! Structure to meaning: what a message of a protocol says about calls.
+//! What bodies say, as far as metering goes.
 
+pub mod document;
+pub mod llm;
 pub mod mcp;

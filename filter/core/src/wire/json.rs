@@ -9,6 +9,7 @@
 
 use super::BYTE_ORDER_MARK;
 use crate::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
+use crate::units::count;
 
 /// What the visitor wants of a value, depending on what it turns out to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Scalar<'a> {
     pub text: &'a [u8],
     /// The text was longer than what was kept.
     pub is_truncated: bool,
+    /// The length of the whole text, kept or not, in bytes.
+    pub bytes: u64,
 }
 
 /// Chooses what the scanner reports.
@@ -125,6 +128,7 @@ pub struct Scanner {
     reads_key: bool,
     text: Vec<u8>,
     is_truncated: bool,
+    text_bytes: u64,
     /// The first half of a surrogate pair.
     high_surrogate: Option<u16>,
     has_started: bool,
@@ -141,6 +145,7 @@ impl Default for Scanner {
             reads_key: false,
             text: Vec::new(),
             is_truncated: false,
+            text_bytes: 0,
             high_surrogate: None,
             has_started: false,
             mark_bytes_seen: 0,
@@ -165,17 +170,25 @@ impl Scanner {
         }
     }
 
+    /// Begins a new text; the memory is kept.
+    pub fn restart(&mut self) {
+        let text = core::mem::take(&mut self.text);
+        *self = Self { text, ..Self::default() };
+        self.clear_text();
+    }
+
     /// Whether anything but white space and a byte order mark has been seen.
     pub fn has_started(&self) -> bool {
         self.has_started
     }
 
-    /// Reads the next bytes of the text. What follows the top-level value is passed over.
-    pub fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) {
+    /// Reads the next bytes of the text; gives how many of them belong to it. What follows the top-level value is
+    /// passed over.
+    pub fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) -> usize {
         let mut rest = chunk;
         while let Some((&byte, tail)) = rest.split_first() {
             rest = match self.state {
-                State::Complete | State::Failed => return,
+                State::Complete | State::Failed => break,
                 State::Skip { depth, in_string, is_escaped } => {
                     self.skip(rest, depth, in_string, is_escaped)
                 }
@@ -195,6 +208,7 @@ impl Scanner {
                 }
             };
         }
+        chunk.len().saturating_sub(rest.len())
     }
 
     /// Tells that the text has ended; a bare top-level number or literal is complete by that.
@@ -437,7 +451,8 @@ impl Scanner {
 
     fn finish_scalar(&mut self, is_string: bool, visitor: &mut impl Visitor) {
         if let Some(field) = self.want.scalar {
-            let value = Scalar { is_string, text: &self.text, is_truncated: self.is_truncated };
+            let (text, is_truncated, bytes) = (&self.text, self.is_truncated, self.text_bytes);
+            let value = Scalar { is_string, text, is_truncated, bytes };
             visitor.scalar(field, value);
         }
         self.value_ended();
@@ -453,6 +468,7 @@ impl Scanner {
 
     fn clear_text(&mut self) {
         self.text.clear();
+        self.text_bytes = 0;
         self.is_truncated = false;
         self.high_surrogate = None;
     }
@@ -468,6 +484,7 @@ impl Scanner {
     fn keep_all(&mut self, bytes: &[u8]) {
         let bytes_max = if self.reads_key { KEY_BYTES_MAX } else { VALUE_BYTES_MAX };
         let room = bytes_max.saturating_sub(self.text.len());
+        self.text_bytes = self.text_bytes.saturating_add(count(bytes.len()));
         if bytes.len() > room {
             self.is_truncated = true;
         }

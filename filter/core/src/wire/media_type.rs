@@ -7,9 +7,17 @@ pub enum MediaType {
     Json,
     /// `text/event-stream`.
     EventStream,
+    /// `application/vnd.amazon.eventstream`.
+    AmazonEventStream,
+    /// `application/x-ndjson` and its like: one JSON text a line.
+    JsonLines,
     /// Anything else, or no header.
     Other,
 }
+
+/// The names under which JSON lines come; the third is Cohere's.
+const JSON_LINES: &[&str] =
+    &["application/x-ndjson", "application/jsonl", "application/stream+json"];
 
 impl MediaType {
     /// Reads a header value; types are case-insensitive and parameters are passed over.
@@ -17,6 +25,10 @@ impl MediaType {
         let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if essence.eq_ignore_ascii_case(b"text/event-stream") {
             Self::EventStream
+        } else if essence.eq_ignore_ascii_case(b"application/vnd.amazon.eventstream") {
+            Self::AmazonEventStream
+        } else if JSON_LINES.iter().any(|name| essence.eq_ignore_ascii_case(name.as_bytes())) {
+            Self::JsonLines
         } else if essence.eq_ignore_ascii_case(b"application/json")
             || essence
                 .len()

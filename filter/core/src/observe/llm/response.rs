@@ -1,0 +1,142 @@
+//! Reads what a response tells of a generation as it passes: JSON, an array that is streamed, server-sent events,
+//! JSON lines or an Amazon event stream, plain or coded.
+
+use super::generation::{Format, Generation};
+use crate::head::Headers;
+use crate::observe::document::{Document, DocumentReader, PathTree};
+use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use crate::wire::json::Progress;
+use crate::wire::media_type::MediaType;
+use crate::wire::sse::{self, EventType};
+
+/// Reads one response, chunk by chunk.
+#[derive(Debug)]
+pub struct ResponseReader {
+    /// The body, or what the head alone has told if the body's coding is not read.
+    body: Result<Decoder<Body>, Generation>,
+    is_streamed: bool,
+}
+
+/// The body without its coding.
+#[derive(Debug)]
+struct Body {
+    generation: Generation,
+    fold: fn(&mut Generation, &Document),
+    reader: DocumentReader,
+    framing: Framing,
+    is_unreadable: bool,
+}
+
+#[derive(Debug)]
+enum Framing {
+    /// One JSON text, maybe an array of documents.
+    Json,
+    /// Server-sent events, each with a JSON text.
+    Events(Box<sse::Framer>),
+    /// A JSON text a line.
+    Lines,
+}
+
+impl ResponseReader {
+    /// A reader for a response with this head.
+    pub fn new(format: &Format, headers: Headers<'_>) -> Self {
+        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
+        let framing = match media_type {
+            MediaType::EventStream => Framing::Events(Box::default()),
+            MediaType::JsonLines => Framing::Lines,
+            MediaType::Json | MediaType::Other | MediaType::AmazonEventStream => Framing::Json,
+        };
+        let is_streamed = !matches!(framing, Framing::Json);
+        let mut generation = Generation::default();
+        if let Some(head) = format.head {
+            head(&mut generation, headers);
+        }
+        let reader = DocumentReader::new(PathTree::new(format.paths));
+        let body = Body { generation, fold: format.fold, reader, framing, is_unreadable: false };
+        let coding = ContentCoding::parse(headers.get("content-encoding"));
+        Self { body: Decoder::new(coding, body).map_err(|body| body.generation), is_streamed }
+    }
+
+    /// Reads the next bytes.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        if let Ok(decoder) = &mut self.body {
+            decoder.feed(chunk);
+        }
+    }
+
+    /// Whether the response came as a stream of documents.
+    pub fn is_streamed(&self) -> bool {
+        self.is_streamed
+    }
+
+    /// The response has ended: what it has told, and whether it could be read.
+    pub fn end(mut self) -> (Generation, bool) {
+        match &mut self.body {
+            Ok(decoder) => {
+                let is_broken = decoder.is_broken();
+                match decoder.sink() {
+                    Some(body) => {
+                        body.end();
+                        let generation = core::mem::take(&mut body.generation);
+                        (generation, !is_broken && !body.is_unreadable)
+                    }
+                    None => (Generation::default(), !is_broken),
+                }
+            }
+            Err(generation) => (core::mem::take(generation), false),
+        }
+    }
+}
+
+impl Sink for Body {
+    fn decoded(&mut self, piece: &[u8]) {
+        let Self { generation, fold, reader, framing, .. } = self;
+        match framing {
+            Framing::Json => {
+                reader.feed(piece, &mut |document| fold(generation, document));
+            }
+            Framing::Events(framer) => {
+                framer.feed(piece, &mut EventSink { reader, generation, fold: *fold });
+            }
+            Framing::Lines => {
+                // JSON escapes line breaks, so that one is the end of a text.
+                for (at, line) in piece.split(|byte| *byte == b'\n').enumerate() {
+                    if at > 0 {
+                        reader.restart();
+                    }
+                    reader.feed(line, &mut |document| fold(generation, document));
+                }
+            }
+        }
+    }
+}
+
+impl Body {
+    fn end(&mut self) {
+        // A text that is cut is no failure, and clients pass over an event that is none.
+        if matches!(self.framing, Framing::Json) {
+            self.is_unreadable |= self.reader.progress() == Progress::Failed;
+        }
+    }
+}
+
+/// Reads the data of server-sent events; an event that the stream's end cuts off is not taken in.
+struct EventSink<'a> {
+    reader: &'a mut DocumentReader,
+    generation: &'a mut Generation,
+    fold: fn(&mut Generation, &Document),
+}
+
+impl sse::Sink for EventSink<'_> {
+    fn data(&mut self, piece: &[u8]) {
+        self.reader.feed(piece, &mut |_| {});
+    }
+
+    fn dispatch(&mut self, _event_type: EventType) {
+        // What is no JSON, such as `[DONE]`, tells nothing.
+        if self.reader.progress() == Progress::Complete && self.reader.document().is_object() {
+            (self.fold)(self.generation, self.reader.document());
+        }
+        self.reader.restart();
+    }
+}
