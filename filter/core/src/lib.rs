@@ -68,6 +68,8 @@ pub mod active_time;
 
 pub mod session;
 
+pub mod pattern;
+
 pub mod pricing;
 
 pub mod event;
