@@ -72,6 +72,8 @@ pub mod pattern;
 
 pub mod pricing;
 
+pub mod rates;
+
 pub mod event;
 
 pub mod sink;
