@@ -68,7 +68,11 @@ pub mod active_time;
 
 pub mod session;
 
+pub mod pattern;
+
 pub mod pricing;
+
+pub mod rates;
 
 pub mod event;
 

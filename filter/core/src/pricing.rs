@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 
 use crate::config::{ConfigError, Price, error};
+use crate::pattern::is_fit;
 use crate::status::ExecutionStatus;
 
 /// A product's price list.
@@ -107,49 +108,5 @@ impl Pricing {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether `pattern`, in which `*` stands for any text, fits the whole of `text`.
-///
-/// Takes each part between stars at its first place behind the one before; the last part must end the text.
-fn is_fit(pattern: &str, text: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut rest) = text.strip_prefix(head) else { return false };
-    let mut parts = tail.split('*').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        let Some((_, behind)) = rest.split_once(part) else { return false };
-        rest = behind;
-    }
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_fit;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, text, fits) in [
-            ("*", "", true),
-            ("*", "anything", true),
-            ("lookup_*", "lookup_", true),
-            ("lookup_*", "lookup_customer", true),
-            ("lookup_*", "a_lookup_b", false),
-            ("*_write", "db_write", true),
-            ("*_write", "db_write_all", false),
-            ("db.*.write", "db.a.b.write", true),
-            ("db.*.write", "db.write", false),
-            ("a*a", "a", false),
-            ("a**b", "ab", true),
-            ("a*b*c", "a_c_b_c", true),
-            ("a*b*c", "a_c_b", false),
-            ("exact", "exactly", false),
-        ] {
-            assert_eq!(is_fit(pattern, text), fits, "{pattern:?} on {text:?}");
-        }
     }
 }

@@ -8,6 +8,7 @@ mod encoding;
 mod exchange;
 mod host;
 mod joins;
+mod rates;
 mod scanner;
 mod sse;
 mod support;

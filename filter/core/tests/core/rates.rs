@@ -1,0 +1,636 @@
+//! Rate cards: which rate a generation gets, what it costs to the last digit, and which cards are refused.
+
+use agent_meter_core::config::ConfigError;
+use agent_meter_core::rates::{RateCard, TokenKind, Unpriced, cost};
+use agent_meter_core::units::Timestamp;
+use agent_meter_core::usage::{Provider, ServiceTier, Usage};
+use serde_json::{Value, json};
+
+use crate::support::test;
+
+fn read(card: Value) -> Result<RateCard, ConfigError> {
+    let card: RateCard = serde_path_to_error::deserialize(card).map_err(|failure| ConfigError {
+        path: failure.path().to_string(),
+        reason: failure.inner().to_string(),
+    })?;
+    card.validate("")?;
+    Ok(card)
+}
+
+fn card(rates: &Value) -> RateCard {
+    read(json!({ "version": "test", "currency": "USD", "rates": rates })).expect("a valid card")
+}
+
+/// A card with the one rate of `model`.
+fn only(mut rate: Value) -> RateCard {
+    rate["provider"] = json!("openai");
+    rate["model"] = json!("model");
+    card(&json!([rate]))
+}
+
+fn usage(counts: &Value) -> Usage {
+    let mut usage = Usage::default();
+    for (name, count) in counts.as_object().expect("counts") {
+        let count = count.as_u64();
+        match name.as_str() {
+            "input" => usage.input = count,
+            "output" => usage.output = count,
+            "cache_read" => usage.cache_read = count,
+            "cache_write_5m" => usage.cache_write_5m = count,
+            "cache_write_1h" => usage.cache_write_1h = count,
+            "input_audio" => usage.input_audio = count,
+            "input_image" => usage.input_image = count,
+            "cache_read_audio" => usage.cache_read_audio = count,
+            "reasoning" => usage.reasoning = count,
+            "output_audio" => usage.output_audio = count,
+            "output_image" => usage.output_image = count,
+            other => panic!("{other} is no count"),
+        }
+    }
+    usage
+}
+
+/// The lines as `kind tokens cost`, the total, and what else is to be known.
+fn priced(rate: &Value, counts: &Value, tier: ServiceTier) -> String {
+    let card = only(rate.clone());
+    let rate = card.find(Provider::OpenAi, "model", "", Timestamp(0)).expect("a rate");
+    match cost(&usage(counts), rate, tier) {
+        Ok(priced) => {
+            let sum: rust_decimal::Decimal = priced.lines.iter().map(|line| line.cost).sum();
+            assert_eq!(sum, priced.total, "{priced:?}");
+            let lines: Vec<String> = priced
+                .lines
+                .iter()
+                .map(|line| format!("{} {} {}", line.kind.name(), line.tokens, line.cost))
+                .collect();
+            let mark = if priced.is_inconsistent { " inconsistent" } else { "" };
+            format!("{} = {}{mark}", lines.join(" + "), priced.total)
+        }
+        Err(reason) => reason.to_string(),
+    }
+}
+
+#[test]
+fn every_token_costs_the_rate_of_its_kind_once() {
+    let plain = json!({ "input": "2.5", "output": "10" });
+    let cached = json!({ "input": "3", "output": "15", "cache_read": "0.3", "cache_write_5m": "3.75",
+        "cache_write_1h": "6" });
+    let audio = json!({ "input": "4", "output": "16", "cache_read": "0.4", "input_audio": "32",
+        "cache_read_audio": "0.5", "output_audio": "64" });
+    let audio_without_cached_audio = json!({ "input": "4", "output": "16", "cache_read": "0.4",
+        "input_audio": "32" });
+    let audio_without_cache = json!({ "input": "4", "output": "16", "input_audio": "32" });
+    for (what, rate, counts, expected) in [
+        (
+            "input and output",
+            &plain,
+            json!({ "input": 1000, "output": 100 }),
+            "input 1000 0.0025 + output 100 0.001 = 0.0035",
+        ),
+        ("no tokens", &plain, json!({ "input": 0, "output": 0 }), " = 0"),
+        ("output alone", &plain, json!({ "output": 7 }), "output 7 0.00007 = 0.00007"),
+        ("input alone", &plain, json!({ "input": 7 }), "input 7 0.0000175 = 0.0000175"),
+        (
+            "parts without rates stay in their whole",
+            &plain,
+            json!({ "input": 10, "output": 10, "cache_read": 2, "cache_write_5m": 2, "cache_write_1h": 1,
+                "input_audio": 3, "input_image": 2, "reasoning": 4, "output_audio": 3, "output_image": 3 }),
+            "input 10 0.000025 + output 10 0.0001 = 0.000125",
+        ),
+        (
+            "a cache",
+            &cached,
+            json!({ "input": 1000, "output": 10, "cache_read": 600, "cache_write_5m": 200, "cache_write_1h": 100 }),
+            "input 100 0.0003 + cache_read 600 0.00018 + cache_write_5m 200 0.00075 + \
+             cache_write_1h 100 0.0006 + output 10 0.00015 = 0.00198",
+        ),
+        (
+            "a write for an hour costs as one for 5 minutes where it has no rate",
+            &json!({ "input": "3", "output": "15", "cache_write_5m": "3.75" }),
+            json!({ "input": 300, "output": 0, "cache_write_1h": 200 }),
+            "input 100 0.0003 + cache_write_1h 200 0.00075 = 0.00105",
+        ),
+        (
+            "a write for 5 minutes is input where only one for an hour has a rate",
+            &json!({ "input": "3", "output": "15", "cache_write_1h": "6" }),
+            json!({ "input": 300, "output": 0, "cache_write_5m": 200 }),
+            "input 300 0.0009 = 0.0009",
+        ),
+        (
+            "reasoning costs output where it has no rate",
+            &plain,
+            json!({ "input": 0, "output": 50, "reasoning": 40 }),
+            "output 50 0.0005 = 0.0005",
+        ),
+        (
+            "reasoning with a rate",
+            &json!({ "input": "0.4", "output": "1.2", "reasoning": "4" }),
+            json!({ "input": 0, "output": 50, "reasoning": 40 }),
+            "output 10 0.000012 + reasoning 40 0.00016 = 0.000172",
+        ),
+        (
+            "cached audio with a rate is taken out of both",
+            &audio,
+            json!({ "input": 100, "output": 20, "cache_read": 50, "input_audio": 40, "cache_read_audio": 30,
+                "output_audio": 15 }),
+            "input 40 0.00016 + cache_read 20 0.000008 + input_audio 10 0.00032 + \
+             cache_read_audio 30 0.000015 + output 5 0.00008 + output_audio 15 0.00096 = 0.001543",
+        ),
+        (
+            "cached audio without a rate is a cache read",
+            &audio_without_cached_audio,
+            json!({ "input": 100, "output": 0, "cache_read": 50, "input_audio": 40, "cache_read_audio": 30 }),
+            "input 40 0.00016 + cache_read 50 0.00002 + input_audio 10 0.00032 = 0.0005",
+        ),
+        (
+            "cached audio is audio where the cache has no rate",
+            &audio_without_cache,
+            json!({ "input": 100, "output": 0, "cache_read": 50, "input_audio": 40, "cache_read_audio": 30 }),
+            "input 60 0.00024 + input_audio 40 0.00128 = 0.00152",
+        ),
+        (
+            "cached audio tells of its wholes",
+            &audio,
+            json!({ "input": 100, "output": 0, "cache_read_audio": 30 }),
+            "input 70 0.00028 + cache_read_audio 30 0.000015 = 0.000295",
+        ),
+        (
+            "parts stand for an unknown whole",
+            &cached,
+            json!({ "output": 1, "cache_read": 10, "cache_write_5m": 4 }),
+            "cache_read 10 0.000003 + cache_write_5m 4 0.000015 + output 1 0.000015 = 0.000033",
+        ),
+        (
+            "images",
+            &json!({ "input": "5", "output": "10", "input_image": "10", "output_image": "40" }),
+            json!({ "input": 100, "output": 100, "input_image": 60, "output_image": 90 }),
+            "input 40 0.0002 + input_image 60 0.0006 + output 10 0.0001 + output_image 90 0.0036 = 0.0045",
+        ),
+        (
+            "a rate of zero is a price",
+            &json!({ "input": "0", "output": "0" }),
+            json!({ "input": 5, "output": 6 }),
+            "input 5 0 + output 6 0 = 0",
+        ),
+        (
+            "the smallest rate, to the last digit",
+            &json!({ "input": "0.000000000001", "output": "0.333333333333" }),
+            json!({ "input": 1, "output": 3 }),
+            "input 1 0.000000000000000001 + output 3 0.000000999999999999 = 0.000001000000000000",
+        ),
+    ] {
+        // A decimal is shown with its trailing zeros; equal values may differ there.
+        let expected = expected.replace("0.000001000000000000", "0.000001");
+        assert_eq!(priced(rate, &counts, ServiceTier::Standard), expected, "{what}");
+    }
+}
+
+#[test]
+fn inconsistent_counts_charge_the_whole_and_say_so() {
+    let rate = json!({ "input": "10", "output": "10", "cache_read": "1", "cache_read_audio": "2",
+        "input_audio": "3", "reasoning": "20" });
+    for (what, counts, expected) in [
+        (
+            "more read from the cache than read",
+            json!({ "input": 100, "output": 0, "cache_read": 101 }),
+            "cache_read 100 0.0001 = 0.0001 inconsistent",
+        ),
+        (
+            "parts that are too much together",
+            json!({ "input": 100, "output": 0, "cache_read": 80, "input_audio": 30 }),
+            "cache_read 80 0.00008 + input_audio 20 0.00006 = 0.00014 inconsistent",
+        ),
+        (
+            "parts without rates that are too much",
+            json!({ "input": 100, "output": 0, "input_image": 101 }),
+            "input 100 0.001 = 0.001 inconsistent",
+        ),
+        (
+            "more cached audio than audio",
+            json!({ "input": 100, "output": 0, "cache_read": 50, "input_audio": 10, "cache_read_audio": 20 }),
+            "input 50 0.0005 + cache_read 40 0.00004 + cache_read_audio 10 0.00002 = 0.00056 inconsistent",
+        ),
+        (
+            "more reasoning than output",
+            json!({ "input": 0, "output": 5, "reasoning": 6 }),
+            "reasoning 5 0.0001 = 0.0001 inconsistent",
+        ),
+        (
+            "the largest counts",
+            json!({ "input": 1, "output": 0, "cache_read": u64::MAX, "input_audio": u64::MAX }),
+            "cache_read 1 0.000001 = 0.000001 inconsistent",
+        ),
+        (
+            "all that there is, and no more",
+            json!({ "input": 100, "output": 0, "cache_read": 60, "input_audio": 60, "cache_read_audio": 20 }),
+            "cache_read 40 0.00004 + input_audio 40 0.00012 + cache_read_audio 20 0.00004 = 0.0002",
+        ),
+    ] {
+        assert_eq!(priced(&rate, &counts, ServiceTier::Standard), expected, "{what}");
+    }
+}
+
+#[test]
+fn what_has_no_price_is_not_free() {
+    let output_only = json!({ "output": "10" });
+    for (what, rate, counts, expected) in [
+        (
+            "a kind without any rate",
+            output_only.clone(),
+            json!({ "input": 1, "output": 1 }),
+            "no rate for input tokens",
+        ),
+        (
+            "none of that kind",
+            output_only,
+            json!({ "input": 0, "output": 1 }),
+            "output 1 0.00001 = 0.00001",
+        ),
+        (
+            "an embedding has no output",
+            json!({ "input": "1" }),
+            json!({ "input": 1, "output": 1 }),
+            "no rate for output tokens",
+        ),
+        (
+            "everything is cached",
+            json!({ "cache_read": "1" }),
+            json!({ "input": 5, "cache_read": 5 }),
+            "cache_read 5 0.000005 = 0.000005",
+        ),
+        (
+            "nothing is known",
+            json!({ "input": "1" }),
+            json!({ "cache_read": 5 }),
+            "neither input nor output tokens are known",
+        ),
+        (
+            "more than a decimal can hold",
+            json!({ "input": "999999999999.999999999999" }),
+            json!({ "input": u64::MAX }),
+            "the cost is more than a decimal can hold",
+        ),
+    ] {
+        assert_eq!(priced(&rate, &counts, ServiceTier::Standard), expected, "{what}");
+    }
+    let card = only(json!({ "input": "1" }));
+    let found = card.price(
+        Provider::Anthropic,
+        "",
+        "claude",
+        Timestamp(0),
+        ServiceTier::Standard,
+        &usage(&json!({ "input": 1 })),
+    );
+    let model = "claude".to_owned();
+    assert_eq!(found, Err(Unpriced::NoRate { provider: Provider::Anthropic, model }));
+}
+
+#[test]
+fn a_long_context_prices_the_whole_request() {
+    let rate = json!({ "input": "1", "output": "10", "cache_read": "0.1", "context_tiers": [
+        { "above_input_tokens": 200, "input": "2", "output": "20" },
+        { "above_input_tokens": 400, "input": "4", "cache_read": "0.4" },
+    ] });
+    for (what, counts, expected) in [
+        (
+            "at the threshold",
+            json!({ "input": 200, "output": 1 }),
+            "input 200 0.0002 + output 1 0.00001 = 0.00021",
+        ),
+        (
+            "above it, all tokens",
+            json!({ "input": 201, "output": 1 }),
+            "input 201 0.000402 + output 1 0.00002 = 0.000422",
+        ),
+        (
+            "cached tokens count, and a kind that is not named keeps its rate",
+            json!({ "input": 201, "output": 0, "cache_read": 200 }),
+            "input 1 0.000002 + cache_read 200 0.00002 = 0.000022",
+        ),
+        (
+            "only the highest tier counts",
+            json!({ "input": 401, "output": 1, "cache_read": 1 }),
+            "input 400 0.0016 + cache_read 1 0.0000004 + output 1 0.00001 = 0.0016104",
+        ),
+    ] {
+        assert_eq!(priced(&rate, &counts, ServiceTier::Standard), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_service_tier_replaces_the_rates_that_it_names() {
+    let rate = json!({ "input": "2", "output": "10", "cache_read": "1",
+        "context_tiers": [{ "above_input_tokens": 1000, "input": "4", "output": "20", "cache_read": "2" }],
+        "service_tiers": {
+            "batch": { "input": "1", "output": "5" },
+            "priority": { "output": "30", "context_tiers": [{ "above_input_tokens": 1000, "output": "60" }] },
+        } });
+    let small = json!({ "input": 100, "output": 10, "cache_read": 50 });
+    let large = json!({ "input": 2000, "output": 10, "cache_read": 50 });
+    for (what, tier, counts, expected) in [
+        (
+            "batch",
+            ServiceTier::Batch,
+            &small,
+            "input 50 0.00005 + cache_read 50 0.00005 + output 10 0.00005 = 0.00015",
+        ),
+        (
+            "batch, where its own rate goes before a standard context tier",
+            ServiceTier::Batch,
+            &large,
+            "input 1950 0.00195 + cache_read 50 0.0001 + output 10 0.00005 = 0.0021",
+        ),
+        (
+            "priority with its own context tier",
+            ServiceTier::Priority,
+            &large,
+            "input 1950 0.0078 + cache_read 50 0.0001 + output 10 0.0006 = 0.0085",
+        ),
+        (
+            "a tier that the card does not name costs the standard rates",
+            ServiceTier::Flex,
+            &small,
+            "input 50 0.0001 + cache_read 50 0.00005 + output 10 0.0001 = 0.00025",
+        ),
+    ] {
+        assert_eq!(priced(&rate, counts, tier), expected, "{what}");
+    }
+}
+
+#[test]
+fn the_rate_that_was_taken_is_told() {
+    let card =
+        only(json!({ "input": "2", "context_tiers": [{ "above_input_tokens": 10, "input": "4" }],
+        "service_tiers": { "batch": { "input": "1" } } }));
+    let at = |tier, input| {
+        let usage = usage(&json!({ "input": input }));
+        let priced = card.price(Provider::OpenAi, "model", "", Timestamp(0), tier, &usage);
+        let priced = priced.expect("a price");
+        (priced.service_tier, priced.above_input_tokens, priced.lines[0].rate.to_string())
+    };
+    assert_eq!(at(ServiceTier::Standard, 10), (ServiceTier::Standard, None, "2".to_owned()));
+    assert_eq!(at(ServiceTier::Flex, 11), (ServiceTier::Standard, Some(10), "4".to_owned()));
+    assert_eq!(at(ServiceTier::Batch, 10), (ServiceTier::Batch, None, "1".to_owned()));
+}
+
+#[test]
+fn the_most_exact_name_decides() {
+    let rate = |provider: &str, model: &str, aliases: &[&str]| json!({ "provider": provider, "model": model, "aliases": aliases, "input": "1" });
+    let card = card(&json!([
+        rate("*", "*-free", &[]),
+        rate("openai", "gpt-4o*", &[]),
+        rate("openai", "gpt-*", &[]),
+        rate("*", "gpt-4o", &[]),
+        rate("openai", "gpt-4o", &["gpt-4o-2024-08-06", "chatgpt-4o-*"]),
+        rate("anthropic", "gpt-4o-mini", &[]),
+        rate("bedrock", "*anthropic.claude-sonnet-4-5*", &[]),
+    ]));
+    for (what, provider, answered, requested, expected) in [
+        ("exact", Provider::OpenAi, "gpt-4o", "", Some(4)),
+        ("exact for any provider", Provider::Mistral, "gpt-4o", "", Some(3)),
+        ("alias", Provider::OpenAi, "gpt-4o-2024-08-06", "gpt-4o", Some(4)),
+        (
+            "a pattern among aliases, in the card's order",
+            Provider::OpenAi,
+            "chatgpt-4o-latest",
+            "",
+            Some(4),
+        ),
+        ("the first pattern that fits", Provider::OpenAi, "gpt-4o-mini", "", Some(1)),
+        ("a later pattern", Provider::OpenAi, "gpt-5", "", Some(2)),
+        ("a pattern for any provider", Provider::Ollama, "x-free", "", Some(0)),
+        ("letters' case counts", Provider::OpenAi, "GPT-4o", "", None),
+        ("another provider's model", Provider::Mistral, "gpt-4o-mini", "", None),
+        (
+            "requested, when the answer's name has no rate",
+            Provider::OpenAi,
+            "o9",
+            "gpt-4o",
+            Some(4),
+        ),
+        (
+            "answered, even if requested is more exact",
+            Provider::OpenAi,
+            "gpt-4o-x",
+            "gpt-4o",
+            Some(1),
+        ),
+        ("requested alone", Provider::OpenAi, "", "gpt-4o", Some(4)),
+        ("no name", Provider::OpenAi, "", "", None),
+        (
+            "Bedrock's ids by pattern",
+            Provider::Bedrock,
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "",
+            Some(6),
+        ),
+    ] {
+        let found = card.find(provider, answered, requested, Timestamp(0));
+        let expected: Option<usize> = expected;
+        assert_eq!(found, expected.map(|at| &card.rates()[at]), "{what}");
+    }
+}
+
+#[test]
+fn a_rate_counts_from_its_first_day_to_before_its_last() {
+    let rate = |from: Value, to: Value, model: &str| json!({ "provider": "openai", "model": model, "effective_from": from, "effective_to": to, "input": "1" });
+    let mut rates = vec![
+        rate(json!("2026-01-01"), json!("2026-02-01"), "m"),
+        rate(json!("2026-02-01"), json!("2026-03-01T12:00:00+01:00"), "m"),
+        rate(json!("2026-01-01"), json!("2026-02-01"), "p*"),
+        rate(json!("2026-01-01"), json!("2026-04-01"), "*"),
+    ];
+    rates.push(
+        json!({ "provider": "mistral", "model": "m", "effective_to": "1970-01-02", "input": "1" }),
+    );
+    let card = card(&Value::Array(rates));
+    let (january, february) = (1_767_225_600_000, 1_769_904_000_000);
+    let eleven_in_march = 1_772_362_800_000;
+    for (what, provider, model, at, expected) in [
+        ("before all", Provider::OpenAi, "m", january - 1, None),
+        ("the first moment", Provider::OpenAi, "m", january, Some(0)),
+        ("the last moment", Provider::OpenAi, "m", february - 1, Some(0)),
+        ("the next rate", Provider::OpenAi, "m", february, Some(1)),
+        ("a time with an offset", Provider::OpenAi, "m", eleven_in_march - 1, Some(1)),
+        (
+            "a pattern, when no exact rate counts any more",
+            Provider::OpenAi,
+            "m",
+            eleven_in_march,
+            Some(3),
+        ),
+        ("a pattern's time", Provider::OpenAi, "pp", january, Some(2)),
+        (
+            "a later pattern, when the first does not count any more",
+            Provider::OpenAi,
+            "pp",
+            february,
+            Some(3),
+        ),
+        ("no beginning", Provider::Mistral, "m", 0, Some(4)),
+        ("an end", Provider::Mistral, "m", 86_400_000, None),
+    ] {
+        let found = card.find(provider, model, "", Timestamp(at));
+        let expected: Option<usize> = expected;
+        assert_eq!(found, expected.map(|at| &card.rates()[at]), "{what}");
+    }
+}
+
+#[test]
+fn a_card_that_cannot_be_charged_by_is_refused_with_its_place() {
+    let rates = |rates: Value| json!({ "version": "1", "currency": "USD", "rates": rates });
+    let rate = |more: Value| {
+        let mut rate = json!({ "provider": "openai", "model": "m", "input": "1" });
+        for (name, value) in more.as_object().expect("members") {
+            rate[name] = value.clone();
+        }
+        rates(json!([rate]))
+    };
+    let twice = |a: Value, b: Value| {
+        let mut card = rate(a);
+        let second = rate(b)["rates"][0].clone();
+        card["rates"].as_array_mut().expect("rates").push(second);
+        card
+    };
+    let decimal = "expected a decimal string from 0 to below 1000000000000 with at most 12 places";
+    for (card, path, reason) in [
+        (json!({ "rates": [] }), ".", "missing field `version`"),
+        (json!({ "version": "", "rates": [] }), "version", "found an empty string"),
+        (
+            json!({ "version": "1", "currency": "usd", "rates": [] }),
+            "currency",
+            "expected an ISO 4217 code",
+        ),
+        (json!({ "version": "1", "rates": [], "x": 1 }), "x", "unknown field `x`"),
+        (rates(json!([{ "model": "m" }])), "rates[0]", "missing field `provider`"),
+        (rates(json!([{ "provider": "*" }])), "rates[0]", "missing field `model`"),
+        (rate(json!({ "provider": "opennai" })), "rates[0].provider", "unknown variant `opennai`"),
+        (rate(json!({ "model": "" })), "rates[0].model", "found an empty string"),
+        (rate(json!({ "aliases": ["a", ""] })), "rates[0].aliases[1]", "found an empty string"),
+        (rate(json!({ "input": 2.5 })), "rates[0].input", "invalid type: floating point"),
+        (rate(json!({ "input": "-1" })), "rates[0].input", decimal),
+        (rate(json!({ "input": "1e-6" })), "rates[0].input", decimal),
+        (rate(json!({ "reasoning": "0.0000000000001" })), "rates[0].reasoning", decimal),
+        (
+            rate(json!({ "cached": "1" })),
+            "rates[0].cached",
+            "unknown field `cached`, expected one of",
+        ),
+        (rates(json!([{ "provider": "*", "model": "m" }])), "rates[0]", "at least one rate"),
+        (
+            rate(json!({ "effective_from": "2026-13-01" })),
+            "rates[0].effective_from",
+            "expected a date",
+        ),
+        (
+            rate(json!({ "effective_from": "1969-12-31" })),
+            "rates[0].effective_from",
+            "not before 1970",
+        ),
+        (
+            rate(json!({ "effective_from": "2026-01-01", "effective_to": "2026-01-01" })),
+            "rates[0].effective_to",
+            "expected a time after `effective_from`",
+        ),
+        (
+            rate(json!({ "context_tiers": [{ "input": "1" }] })),
+            "rates[0].context_tiers[0]",
+            "missing field `above_input_tokens`",
+        ),
+        (
+            rate(json!({ "context_tiers": [{ "above_input_tokens": 1 }] })),
+            "rates[0].context_tiers[0]",
+            "at least one rate",
+        ),
+        (
+            rate(json!({ "context_tiers": [{ "above_input_tokens": 5, "input": "1" },
+                { "above_input_tokens": 5, "input": "1" }] })),
+            "rates[0].context_tiers[1].above_input_tokens",
+            "expected more than in the context tier before",
+        ),
+        (
+            rate(json!({ "service_tiers": { "fast": { "input": "1" } } })),
+            "rates[0].service_tiers.fast",
+            "unknown field `fast`, expected one of `batch`, `flex`, `priority`",
+        ),
+        (
+            rate(json!({ "service_tiers": { "standard": { "input": "1" } } })),
+            "rates[0].service_tiers.standard",
+            "unknown field `standard`",
+        ),
+        (
+            rate(json!({ "service_tiers": { "batch": {} } })),
+            "rates[0].service_tiers.batch",
+            "at least one rate",
+        ),
+        (
+            rate(json!({ "service_tiers": { "batch": { "model": "m" } } })),
+            "rates[0].service_tiers.batch.model",
+            "unknown field `model`",
+        ),
+        (twice(json!({}), json!({})), "rates[1].model", "found \"m\" again, which rates[0] names"),
+        (
+            twice(json!({}), json!({ "model": "n", "aliases": ["o", "m"] })),
+            "rates[1].aliases[1]",
+            "found \"m\" again, which rates[0] names",
+        ),
+        (
+            twice(
+                json!({ "effective_to": "2026-01-02" }),
+                json!({ "effective_from": "2026-01-01" }),
+            ),
+            "rates[1].model",
+            "expected one rate of a model at a time",
+        ),
+    ] {
+        let found = read(card.clone()).expect_err(&card.to_string());
+        assert_eq!(found.path, path, "{card}: {found}");
+        assert!(found.reason.contains(reason), "{card}: {found}");
+    }
+}
+
+#[test]
+fn a_card_below_another_path_says_where_it_stands() {
+    let card: RateCard =
+        serde_json::from_value(json!({ "version": "1", "currency": "?", "rates": [] }))
+            .expect("a card");
+    let found = card.validate("rate_cards[2]").expect_err("a currency");
+    assert_eq!(found.path, "rate_cards[2].currency");
+}
+
+#[test]
+fn yaml_and_json_hold_the_same_card() {
+    let yaml = "
+version: \"2026-11-23\"
+currency: USD
+rates:
+- provider: openai
+  model: gpt-4o
+  aliases: [gpt-4o-2024-08-06]
+  effective_from: 2026-01-01
+  effective_to: 2027-01-01
+  input: \"2.5\"
+  output: \"10\"
+  cache_read: \"1.25\"
+  context_tiers:
+  - above_input_tokens: 200000
+    input: \"5\"
+  service_tiers:
+    batch: {input: \"1.25\", output: \"5\"}
+";
+    let from_yaml: RateCard = serde_yaml_ng::from_str(yaml).expect("a card");
+    let value: Value = serde_yaml_ng::from_str(yaml).expect("a value");
+    let from_json: RateCard = serde_json::from_str(&value.to_string()).expect("a card");
+    assert_eq!(from_yaml, from_json);
+    assert_eq!((from_yaml.version(), from_yaml.currency()), ("2026-11-23", "USD"));
+    let rate = &from_yaml.rates()[0];
+    assert_eq!((rate.provider(), rate.model()), (Some(Provider::OpenAi), "gpt-4o"));
+}
+
+#[test]
+fn each_kind_has_the_name_that_events_carry() {
+    for kind in TokenKind::ALL {
+        assert_eq!(serde_json::to_value(kind).expect("a name"), kind.name());
+    }
+}
