@@ -39,6 +39,22 @@ counters! {
     CallsOverLimit = "calls_over_limit",
     /// Exchanges that were not metered because too many were open at once.
     ExchangesOverLimit = "exchanges_over_limit",
+    /// Requests that made a generation, or asked for one.
+    Generations = "generations",
+    /// Generations that the provider refused with an HTTP error and without telling any usage: there is nothing to bill.
+    GenerationsRefused = "generations_refused",
+    /// Generations that were told again, and had been counted.
+    GenerationsToldAgain = "generations_told_again",
+    /// Generations for which no cost is claimed: without a rate, or of unknown usage.
+    GenerationsUnpriced = "generations_unpriced",
+    /// Generations whose usage the response did not tell.
+    UsageUnknown = "usage_unknown",
+    /// Generations whose counts contradict each other: a part larger than its whole.
+    UsageInconsistent = "usage_inconsistent",
+    /// Generations of which Envoy's own filter told other counts; the filter's own stand.
+    UsageDisagreement = "usage_disagreement",
+    /// Calls and generations that could not be joined because too many ran.
+    AttributionOverLimit = "attribution_over_limit",
     /// Facts that waited in memory because the journal was full.
     JournalFull = "journal_full",
     /// Facts lost to the accountant: written to Envoy's log because journal and memory were full.

@@ -1,9 +1,11 @@
 //! What the accountant tells the collector. An event is made once: its sequence number, id and time are fixed then.
 
+use crate::attribution::Attribution;
 use crate::config::ProductType;
-use crate::fact::CallEnded;
+use crate::fact::{CallEnded, GenerationEnded};
 use crate::pricing::Charge;
 use crate::session::{CloseReason, Session, SessionState};
+use crate::session_tokens::TokenCharge;
 use crate::units::Timestamp;
 
 /// Where an event comes from and when what it tells happened.
@@ -28,10 +30,23 @@ pub enum Event<'a> {
         product_type: ProductType,
         /// The call.
         call: &'a CallEnded,
-        /// Unique within the source.
-        call_id: &'a str,
         /// What it is charged.
         charge: &'a Charge<'a>,
+    },
+    /// A generation has ended.
+    TokenConsumption {
+        /// The session that the generation belongs to.
+        session: &'a Session,
+        /// The kind of the session's product.
+        product_type: ProductType,
+        /// The generation.
+        generation: &'a GenerationEnded,
+        /// How it is known what caused it.
+        attribution: Attribution,
+        /// The id and the tool of the call that caused it.
+        call: Option<&'a (String, String)>,
+        /// What it costs and is charged.
+        charge: &'a TokenCharge<'a>,
     },
     /// A session has come into a state other than CLOSED.
     SessionChanged {

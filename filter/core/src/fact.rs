@@ -4,11 +4,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::link::Link;
+use crate::session_tokens::UNKNOWN_MODEL;
 use crate::status::ExecutionStatus;
+use crate::trace::TraceId;
 use crate::units::Timestamp;
+use crate::usage::{Completeness, Provider, ServiceTier, Usage};
 
 /// The version of the encoding; raised when [`Fact`] changes.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Who a request is for. `anonymous` stands where the request did not tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,9 +47,26 @@ pub enum Transport {
     None,
 }
 
+/// A call that runs, told where it may have to be joined with the generations that it causes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallStarted {
+    /// See [`CallEnded::call_id`].
+    pub call_id: String,
+    /// The session it belongs to.
+    pub session: SessionRef,
+    /// The tool's name as the client wrote it, bounded.
+    pub tool: String,
+    /// The traces that the request names.
+    pub traces: Vec<TraceId>,
+    /// The end of the request's message.
+    pub at: Timestamp,
+}
+
 /// One call that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallEnded {
+    /// Unique within the source.
+    pub call_id: String,
     /// The session it belongs to.
     pub session: SessionRef,
     /// The tool's name as the client wrote it, bounded.
@@ -108,6 +128,81 @@ pub enum Tells {
     Cancelled,
 }
 
+/// A generation that has been asked for, told where it may have to be joined with the call that causes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationStarted {
+    /// See [`GenerationEnded::generation_id`].
+    pub generation_id: String,
+    /// The traces that the request names.
+    pub traces: Vec<TraceId>,
+    /// The call may be inferred from being the only one that runs.
+    pub may_infer: bool,
+    /// The request's head.
+    pub at: Timestamp,
+}
+
+/// Where a generation's usage was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    /// The response's body.
+    Body,
+    /// Headers of the response.
+    ResponseHeaders,
+    /// What Envoy's own filter has extracted.
+    EnvoyMetadata,
+    /// The result of an MCP tool call.
+    McpResult,
+}
+
+/// One generation of a large language model that has ended, however it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationEnded {
+    /// Unique within the source.
+    pub generation_id: String,
+    /// The session it belongs to if no tool call caused it.
+    pub session: SessionRef,
+    /// The product whose rules it is metered by.
+    pub product_id: String,
+    /// The tool call that told of it, and the tool.
+    pub told_by: Option<(String, String)>,
+    /// Who ran the model.
+    pub provider: Provider,
+    /// The model, as the response names it.
+    pub model: Option<String>,
+    /// The model, as the request names it.
+    pub model_requested: Option<String>,
+    /// The tier that decides the rate.
+    pub service_tier: ServiceTier,
+    /// The tokens.
+    pub usage: Usage,
+    /// How much of them is known.
+    pub completeness: Completeness,
+    /// Some of them are an estimate.
+    pub is_estimated: bool,
+    /// Where they were read.
+    pub source: UsageSource,
+    /// What names the generation if another response may tell of it again, and when it was asked for by the
+    /// provider's clock, in seconds since 1970.
+    pub told_again: Option<(Link, Option<u64>)>,
+    /// The response's HTTP status.
+    pub http_status: u16,
+    /// The response came as a stream of documents.
+    pub is_streamed: bool,
+    /// The request's head.
+    pub started_at: Timestamp,
+    /// The end of the response.
+    pub ended_at: Timestamp,
+}
+
+impl GenerationEnded {
+    /// The model as the response names it, else as the request does.
+    pub fn model_name(&self) -> &str {
+        let model = self.model.as_deref().or(self.model_requested.as_deref());
+        model.unwrap_or(UNKNOWN_MODEL)
+    }
+}
+
 /// Why a session ends before its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEnd {
@@ -120,6 +215,8 @@ pub enum SessionEnd {
 /// What a worker tells the accountant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
+    /// A call runs.
+    CallStarted(CallStarted),
     /// A call has ended.
     Call(CallEnded),
     /// A call may end on another stream.
@@ -135,6 +232,10 @@ pub enum Fact {
         /// When this was seen.
         at: Timestamp,
     },
+    /// A generation has been asked for.
+    GenerationStarted(GenerationStarted),
+    /// A generation has ended.
+    Generation(Box<GenerationEnded>),
     /// The session is over.
     SessionEnd {
         /// The session.

@@ -14,8 +14,6 @@ use crate::units::{Millis, Timestamp, count};
 /// A call that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
-    /// Unique within the source.
-    pub call_id: String,
     /// The call; its status and end are what they are if nothing more comes.
     pub call: CallEnded,
     /// What an answer will carry.

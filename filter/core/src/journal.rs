@@ -75,6 +75,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Names the journal and its owner's time; no two owners have the same.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.index, self.generation)
+    }
+
     /// Takes the first free journal.
     pub fn claim(host: &mut impl Host, prefix: &str) -> Result<Self, Full> {
         for index in 0..JOURNALS_MAX {

@@ -42,6 +42,8 @@ pub mod accept_encoding;
 
 pub mod head;
 
+pub mod trace;
+
 pub mod requests;
 
 pub mod answers;
@@ -62,9 +64,17 @@ pub mod accountant;
 
 pub mod free_slots;
 
+pub mod slots;
+
 pub mod joins;
 
+pub mod attribution;
+
+pub mod told;
+
 pub mod active_time;
+
+pub mod session_tokens;
 
 pub mod session;
 

@@ -21,6 +21,26 @@ pub const CALLS_PER_EXCHANGE_MAX: usize = 1024;
 pub const ENDPOINT_BYTES_MAX: usize = 1024;
 /// Calls whose answer may come on another stream; beyond it the one that expires first is over.
 pub const JOINS_MAX: usize = 10_000;
+/// Running tool calls that generations may be attributed to, at about 300 bytes each.
+pub const RUNNING_CALLS_MAX: usize = 10_000;
+/// Generations that run, of which the cause is known or looked for, at about 300 bytes each.
+pub const RUNNING_GENERATIONS_MAX: usize = 10_000;
+/// Bytes of text that one token is taken for where usage has to be estimated: about right for English.
+pub const BYTES_PER_TOKEN: u64 = 4;
+/// How long a generation may run before it is taken for lost, in milliseconds.
+pub const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
+/// Readings of all journals for which an ended call can still be found to be the cause of a generation: one in which
+/// the generation's start is read, and one more in which everything that was written before it is.
+pub const CAUSE_READINGS: u64 = 2;
+/// Generations that may be told again and are remembered, in pages; about 4,000 of them.
+pub const TOLD_PAGES: u32 = 32;
+/// Generations in one page.
+pub const TOLD_PAGE_LINKS: usize = 128;
+/// The age at which a generation that is told again is taken for one that was counted before, in seconds: the memory
+/// of them does not reach further back on a busy day.
+pub const TOLD_AGE_MAX_S: u64 = 24 * 3600;
+/// Models kept apart in one session; more are added up under [`OTHER`].
+pub const MODELS_PER_SESSION_MAX: usize = 32;
 /// Session ends that wait for the next reading of all journals; beyond it a session ends by its timeout.
 pub const SESSION_ENDS_MAX: usize = 4096;
 /// Pieces of evidence kept for calls that have not been told of yet.

@@ -4,6 +4,7 @@
 use crate::fact::SessionRef;
 use crate::observe::mcp::Id;
 use crate::session_key::hash;
+use crate::usage::Provider;
 
 /// Names an open call: by the JSON-RPC id within what scopes it, or by its task.
 pub type Link = [u8; 16];
@@ -47,6 +48,11 @@ impl Scope {
 /// The link of a task; a task may be polled by anyone who knows its id.
 pub fn task_link(product_id: &str, task_id: &[u8]) -> Link {
     hash(&[b"task", product_id.as_bytes(), task_id])
+}
+
+/// The link of a generation that several responses may tell of.
+pub fn generation_link(provider: Provider, id: &str) -> Link {
+    hash(&[b"generation", provider.name().as_bytes(), id.as_bytes()])
 }
 
 /// The path and query of an endpoint that an event stream at `path` told: absolute, or relative to it.

@@ -21,7 +21,7 @@ use crate::units::{Millis, Timestamp};
 
 /// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
 /// do not read each other's.
-const LAYOUT: &str = "agent-meter.1";
+const LAYOUT: &str = "agent-meter.2";
 
 /// What a VM knows of where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub struct Meter {
     running: VecDeque<(Timestamp, u32)>,
     running_interval: Millis,
     journal: Option<Writer>,
+    ids_made: u64,
     overflow: VecDeque<Vec<u8>>,
     seat: Seat,
 }
@@ -86,6 +87,7 @@ impl Meter {
             running: VecDeque::new(),
             running_interval: Millis(running_interval),
             journal: None,
+            ids_made: 0,
             overflow: VecDeque::new(),
             seat: Seat::Candidate(Candidate::default()),
         }
@@ -109,7 +111,8 @@ impl Meter {
         headers: Headers<'_>,
     ) -> Option<RequestEdit> {
         self.serves_streams = true;
-        let exchange = Exchange::start(&self.config, headers)?;
+        let config = Rc::clone(&self.config);
+        let exchange = Exchange::start(&config, headers, || self.next_id(host))?;
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
             return None;
@@ -160,6 +163,18 @@ impl Meter {
             exchange.response_body(chunk, now);
             let observed = exchange.take_observed();
             self.record(host, observed);
+        }
+    }
+
+    /// Whether what Envoy's own filter has extracted is to be given to [`Meter::envoy_usage`] before the end.
+    pub fn wants_envoy_usage(&self, stream: u32) -> bool {
+        self.exchanges.get(&stream).is_some_and(Exchange::wants_envoy_usage)
+    }
+
+    /// The record of token usage that Envoy's own filter has made of a stream's response.
+    pub fn envoy_usage(&mut self, stream: u32, record: &[u8]) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.envoy_usage(record);
         }
     }
 
@@ -267,10 +282,25 @@ impl Meter {
         self.overflow.push_back(bytes);
     }
 
-    fn append(&mut self, host: &mut impl Host, fact: &[u8]) -> bool {
+    /// A name that no other exchange of this Envoy process has. A journal has one owner at a time.
+    fn next_id(&mut self, host: &mut impl Host) -> String {
+        self.claim_journal(host);
+        let number = self.ids_made;
+        self.ids_made = number.saturating_add(1);
+        match &self.journal {
+            Some(journal) => format!("{}.{number}", journal.name()),
+            None => format!("{:x}.{number}", self.place.seed),
+        }
+    }
+
+    fn claim_journal(&mut self, host: &mut impl Host) {
         if self.journal.is_none() {
             self.journal = Writer::claim(host, &self.prefix).ok();
         }
+    }
+
+    fn append(&mut self, host: &mut impl Host, fact: &[u8]) -> bool {
+        self.claim_journal(host);
         self.journal
             .as_mut()
             .is_some_and(|journal| journal.append(host, &self.prefix, fact).is_ok())

@@ -20,6 +20,28 @@ pub struct Pricing {
     pub default: ToolPrice,
     /// Rules by tool.
     pub tools: Vec<ToolRule>,
+    /// What tokens cost the customer.
+    pub tokens: TokenPricing,
+}
+
+/// What tokens cost the customer; the default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenPricing {
+    /// The provider cost is passed through to the customer.
+    pub pass_through: bool,
+    /// What is added to it, as a share of it: `"0.2"` adds a fifth.
+    pub markup: Price,
+}
+
+impl TokenPricing {
+    /// What tokens with this provider cost are charged; `None` if no decimal can hold it.
+    pub fn charge(&self, provider_cost: Decimal) -> Option<Decimal> {
+        if !self.pass_through {
+            return Some(Decimal::ZERO);
+        }
+        provider_cost.checked_mul(self.markup.amount().checked_add(Decimal::ONE)?)
+    }
 }
 
 impl Default for Pricing {
@@ -29,6 +51,7 @@ impl Default for Pricing {
             billable_statuses: vec![ExecutionStatus::Success],
             default: ToolPrice::default(),
             tools: Vec::new(),
+            tokens: TokenPricing::default(),
         }
     }
 }

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::active_time::ActiveTime;
 use crate::config::SessionRules;
-use crate::fact::{CallEnded, SessionEnd, SessionRef};
+use crate::fact::{CallEnded, GenerationEnded, SessionEnd, SessionRef};
 use crate::free_slots::FreeSlots;
 use crate::limits::{OTHER, TOOLS_PER_SESSION_MAX};
 use crate::pricing::Charge;
+use crate::session_tokens::{GenerationTotals, TokenCharge};
 use crate::status::ExecutionStatus;
 use crate::units::Timestamp;
 
@@ -91,13 +92,18 @@ impl Totals {
     fn add(&mut self, charge: &Charge<'_>) -> bool {
         self.calls = self.calls.saturating_add(1);
         self.billable_calls = self.billable_calls.saturating_add(u64::from(charge.is_billable));
-        match self.revenue.checked_add(charge.price) {
-            Some(sum) => {
-                self.revenue = sum;
-                true
-            }
-            None => false,
+        add_money(&mut self.revenue, charge.price)
+    }
+}
+
+/// Adds to a sum; `false` if it no longer fits a decimal, and is left as it was.
+pub(crate) fn add_money(sum: &mut Decimal, amount: Decimal) -> bool {
+    match sum.checked_add(amount) {
+        Some(new) => {
+            *sum = new;
+            true
         }
+        None => false,
     }
 }
 
@@ -118,8 +124,10 @@ pub struct Session {
     pub ended_at: Timestamp,
     /// The last sign of life.
     pub active_at: Timestamp,
-    /// All calls.
+    /// All calls, and what they and their generations cost and are charged.
     pub totals: Totals,
+    /// All generations.
+    pub generations: GenerationTotals,
     /// Calls by outcome, in the order of [`ExecutionStatus::ALL`].
     pub by_status: BTreeMap<ExecutionStatus, u64>,
     /// Calls by tool, bounded.
@@ -149,6 +157,7 @@ impl Session {
             ended_at: started_at,
             active_at: started_at,
             totals: Totals::default(),
+            generations: GenerationTotals::default(),
             by_status: BTreeMap::new(),
             by_tool: BTreeMap::new(),
             active: ActiveTime::default(),
@@ -163,12 +172,46 @@ impl Session {
         self.active.add(call.started_at, call.ended_at);
         let of_status = self.by_status.entry(call.status).or_default();
         *of_status = of_status.saturating_add(1);
-        let is_tool_over_limit =
-            self.by_tool.len() >= TOOLS_PER_SESSION_MAX && !self.by_tool.contains_key(&call.tool);
-        let tool = if is_tool_over_limit { OTHER } else { call.tool.as_str() };
+        let (of_tool, is_tool_over_limit) = self.of_tool(&call.tool);
+        let fits_tool = of_tool.add(charge);
         let fits = self.totals.add(charge);
-        let fits_tool = self.by_tool.entry(tool.to_owned()).or_default().add(charge);
         Added { is_tool_over_limit, is_money_over_limit: !(fits && fits_tool) }
+    }
+
+    /// Adds a generation that has ended, caused by a call of `tool` if that is known.
+    pub fn add_generation(
+        &mut self,
+        generation: &GenerationEnded,
+        tool: Option<&str>,
+        charge: &TokenCharge<'_>,
+    ) -> Added {
+        self.started_at = self.started_at.min(generation.started_at);
+        self.ended_at = self.ended_at.max(generation.ended_at);
+        self.active_at = self.active_at.max(generation.ended_at);
+        self.active.add(generation.started_at, generation.ended_at);
+        let cost = charge.cost();
+        let (place, is_tool_over_limit) = match tool {
+            Some(tool) => {
+                let (of_tool, is_over_limit) = self.of_tool(tool);
+                (&mut of_tool.provider_cost, is_over_limit)
+            }
+            None => (&mut self.generations.unattributed_cost, false),
+        };
+        let fits = [
+            add_money(place, cost),
+            self.generations.add(generation, charge),
+            add_money(&mut self.totals.provider_cost, cost),
+            add_money(&mut self.totals.revenue, charge.price),
+        ];
+        Added { is_tool_over_limit, is_money_over_limit: fits.contains(&false) }
+    }
+
+    /// The totals of a tool, and whether they are those of all tools beyond the bound.
+    fn of_tool(&mut self, tool: &str) -> (&mut Totals, bool) {
+        let is_over_limit =
+            self.by_tool.len() >= TOOLS_PER_SESSION_MAX && !self.by_tool.contains_key(tool);
+        let tool = if is_over_limit { OTHER } else { tool };
+        (self.by_tool.entry(tool.to_owned()).or_default(), is_over_limit)
     }
 
     fn due_at(&self, rules: &SessionRules) -> Timestamp {

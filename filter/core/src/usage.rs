@@ -42,6 +42,43 @@ impl Usage {
         self.input.is_none() && self.output.is_none()
     }
 
+    /// What is known, and what `other` knows beyond that.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            input: self.input.or(other.input),
+            output: self.output.or(other.output),
+            cache_read: self.cache_read.or(other.cache_read),
+            cache_write_5m: self.cache_write_5m.or(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.or(other.cache_write_1h),
+            input_audio: self.input_audio.or(other.input_audio),
+            input_image: self.input_image.or(other.input_image),
+            cache_read_audio: self.cache_read_audio.or(other.cache_read_audio),
+            reasoning: self.reasoning.or(other.reasoning),
+            output_audio: self.output_audio.or(other.output_audio),
+            output_image: self.output_image.or(other.output_image),
+            provider_total: self.provider_total.or(other.provider_total),
+        }
+    }
+
+    /// Every count under its name in events.
+    pub fn counts(&self) -> [(&'static str, Option<u64>); 12] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cache_read", self.cache_read),
+            ("cache_write_5m", self.cache_write_5m),
+            ("cache_write_1h", self.cache_write_1h),
+            ("input_audio", self.input_audio),
+            ("input_image", self.input_image),
+            ("cache_read_audio", self.cache_read_audio),
+            ("reasoning", self.reasoning),
+            ("output_audio", self.output_audio),
+            ("output_image", self.output_image),
+            ("provider_total", self.provider_total),
+        ]
+    }
+
     /// Input and output together; what is unknown counts as zero.
     pub fn total(&self) -> u64 {
         self.input.unwrap_or(0).saturating_add(self.output.unwrap_or(0))
@@ -97,6 +134,22 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// Every provider.
+    pub const ALL: [Self; 12] = [
+        Self::OpenAi,
+        Self::AzureOpenAi,
+        Self::Anthropic,
+        Self::Gemini,
+        Self::Vertex,
+        Self::Bedrock,
+        Self::Mistral,
+        Self::Cohere,
+        Self::DeepSeek,
+        Self::Vllm,
+        Self::Ollama,
+        Self::OpenAiCompatible,
+    ];
+
     /// The name in events, rate cards and the configuration.
     pub const fn name(self) -> &'static str {
         match self {

@@ -72,7 +72,7 @@ fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 fn start() -> Exchange {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let headers = headers(&[(":method", "POST"), (":path", "/mcp")]);
-    Exchange::start(&config, Headers(&headers)).unwrap()
+    Exchange::start(&config, Headers(&headers), || "0".to_owned()).unwrap()
 }
 
 /// Feeds head, filling, tail; gives how far live heap rose above where it began.
@@ -146,7 +146,7 @@ fn an_open_stream_costs_little() {
     let before = live();
     let mut open = Vec::new();
     for _ in 0..STREAMS {
-        let mut exchange = Exchange::start(&config, Headers(&request)).unwrap();
+        let mut exchange = Exchange::start(&config, Headers(&request), || "0".to_owned()).unwrap();
         exchange.request_body(&body, Timestamp(1));
         exchange.request_end(Timestamp(1));
         let _ = exchange.response_head(Headers(&response));

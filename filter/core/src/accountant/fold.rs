@@ -11,7 +11,9 @@ use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionRef, Tells};
 use crate::host::Host;
 use crate::joins::Join;
 use crate::journal::Entry;
-use crate::limits::{EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, JOINS_MAX, SESSION_ENDS_MAX};
+use crate::limits::{
+    EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX, SESSION_ENDS_MAX,
+};
 use crate::session::{CloseReason, Due, Session, SessionState};
 use crate::session_key::hash;
 use crate::status::ExecutionStatus;
@@ -25,6 +27,11 @@ impl Accountant {
         self.are_ends_dirty |= !ends.is_empty();
         for entry in entries {
             self.fold(host, &entry, now);
+        }
+        if is_all_read {
+            for (generation, cause) in self.attributions.all_read() {
+                self.fold_generation(host, *generation, cause, now);
+            }
         }
         for PendingEnd { session, reason } in ends {
             let product = self.product(host, &session);
@@ -40,10 +47,25 @@ impl Accountant {
     fn fold(&mut self, host: &mut impl Host, entry: &Entry, now: Timestamp) {
         match Fact::decode(&entry.bytes) {
             None => host.count(Counter::FactsUnreadable, 1),
-            Some(Fact::Call(call)) => self.fold_call(host, &call, &entry.name, now),
+            Some(Fact::CallStarted(started)) => {
+                let time_max = self.product(host, &started.session).call_timeout.millis();
+                let is_kept = self.attributions.call_started(started, time_max);
+                host.count(Counter::AttributionOverLimit, u64::from(!is_kept));
+            }
+            Some(Fact::GenerationStarted(started)) => {
+                let time_max = Millis(GENERATION_TIME_MAX_MS);
+                let is_kept = self.attributions.generation_started(started, time_max);
+                host.count(Counter::AttributionOverLimit, u64::from(!is_kept));
+            }
+            Some(Fact::Generation(generation)) => {
+                if let Some((generation, cause)) = self.attributions.generation_ended(generation) {
+                    self.fold_generation(host, *generation, cause, now);
+                }
+            }
+            Some(Fact::Call(call)) => self.fold_call(host, &call, now),
             Some(Fact::Open(open)) => {
                 let CallOpen { call, link, expires_at } = open;
-                let join = Join { call_id: entry.name.clone(), call, link, expires_at };
+                let join = Join { call, link, expires_at };
                 self.fold_open(host, join, now);
             }
             Some(Fact::Evidence(evidence)) => self.fold_evidence(host, evidence, now),
@@ -62,7 +84,8 @@ impl Accountant {
         }
     }
 
-    fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, call_id: &str, now: Timestamp) {
+    fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, now: Timestamp) {
+        self.attributions.call_ended(&call.call_id, call.ended_at);
         let slot = self.open(host, &call.session, call.started_at, now);
         self.touch(host, slot, call.ended_at, now);
         let product = self.product(host, &call.session);
@@ -72,7 +95,7 @@ impl Accountant {
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
         let product_type = product.product_type;
-        let event = Event::ToolInvocation { session, product_type, call, call_id, charge: &charge };
+        let event = Event::ToolInvocation { session, product_type, call, charge: &charge };
         let json = self.meta.write(&event, call.ended_at);
         self.push(host, json, now);
     }
@@ -81,6 +104,7 @@ impl Accountant {
     fn fold_open(&mut self, host: &mut impl Host, mut join: Join, now: Timestamp) {
         let slot = self.open(host, &join.call.session, join.call.started_at, now);
         self.touch(host, slot, join.call.ended_at, now);
+        self.attributions.call_belongs_to(&join.call.call_id, &join.call.session);
         while let Some(evidence) = self.evidence.claim(&join.link, join.call.started_at) {
             match self.tell(host, join, &evidence, now) {
                 Some(waiting) => join = waiting,
@@ -91,7 +115,7 @@ impl Accountant {
             && let Some(oldest) = self.joins.take_expired(Timestamp(u64::MAX))
         {
             host.count(Counter::JoinsOverLimit, 1);
-            self.fold_call(host, &oldest.call, &oldest.call_id, now);
+            self.fold_call(host, &oldest.call, now);
         }
         self.joins.insert(join);
     }
@@ -130,7 +154,7 @@ impl Accountant {
                 let ended_at = evidence.at.max(join.call.started_at);
                 let call =
                     CallEnded { status, http_status, transport, ended_at, ..join.call.clone() };
-                self.fold_call(host, &call, &join.call_id, now);
+                self.fold_call(host, &call, now);
                 None
             }
             Tells::BecameTask(link) => {
@@ -156,13 +180,13 @@ impl Accountant {
             if join.call.status == ExecutionStatus::Pending {
                 join.call.status = ExecutionStatus::Unknown;
             }
-            self.fold_call(host, &join.call, &join.call_id, now);
+            self.fold_call(host, &join.call, now);
         }
         host.count(Counter::EvidenceUnused, self.evidence.drop_expired(now));
     }
 
     /// The slot of a session, which is created if it is new.
-    fn open(
+    pub(super) fn open(
         &mut self,
         host: &mut impl Host,
         session: &SessionRef,
@@ -191,10 +215,10 @@ impl Accountant {
     }
 
     /// Notes a sign of life at `at`: a session becomes ACTIVE with its second call, and after having been IDLE.
-    fn touch(&mut self, host: &mut impl Host, slot: u32, at: Timestamp, now: Timestamp) {
+    pub(super) fn touch(&mut self, host: &mut impl Host, slot: u32, at: Timestamp, now: Timestamp) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.active_at = session.active_at.max(at);
-        let is_further_call = session.totals.calls > 0;
+        let is_further_call = session.totals.calls > 0 || session.generations.all.generations > 0;
         let becomes_active = match session.state {
             SessionState::Created => is_further_call,
             SessionState::Idle => true,
@@ -260,7 +284,7 @@ impl Accountant {
             return;
         };
         while let Some(join) = self.joins.take_of_session(&session_key) {
-            self.fold_call(host, &join.call, &join.call_id, now);
+            self.fold_call(host, &join.call, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
         let product_type = self.product(host, &session.session).product_type;
@@ -270,7 +294,7 @@ impl Accountant {
     }
 
     /// The product of a session; one without prices if the configuration no longer has it.
-    fn product(&self, host: &mut impl Host, session: &SessionRef) -> Rc<Product> {
+    pub(super) fn product(&self, host: &mut impl Host, session: &SessionRef) -> Rc<Product> {
         let product = self.config.product(&session.product_id);
         host.count(Counter::ProductUnknown, u64::from(product.is_none()));
         Rc::clone(product.unwrap_or(&self.unknown_product))

@@ -6,19 +6,23 @@
 //! a line too few is a loss.
 
 mod fold;
+mod generations;
 mod state;
 
 use std::rc::Rc;
 
 use self::state::{Meta, PendingEnd};
+use crate::attribution::Attributions;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
 use crate::durable::Lease;
 use crate::host::{Conflict, Host};
 use crate::joins::{HeldEvidence, JoinTable};
 use crate::journal::Reader;
+use crate::limits::CAUSE_READINGS;
 use crate::outbox::{Dispatch, Outbox, Reply, StoredEvent};
 use crate::session::{CloseReason, SessionTable};
+use crate::told::Told;
 use crate::units::{Timestamp, count};
 
 /// What to do with the events that are left when the accountant stops.
@@ -44,6 +48,8 @@ pub struct Accountant {
     are_ends_dirty: bool,
     joins: JoinTable,
     evidence: HeldEvidence,
+    attributions: Attributions,
+    told: Told,
     outbox: Outbox,
     journals: Reader,
     /// Stands for a product that the configuration no longer has.
@@ -64,6 +70,7 @@ impl Accountant {
         let is_all_read = self.fold_new(host, now);
         if is_all_read {
             self.expire_joins(host, now);
+            self.attributions.expire(now);
             self.close_due(host, now);
         }
         self.outbox.seal_due(&self.config.delivery, now);
@@ -107,8 +114,10 @@ impl Accountant {
                     Err(Conflict) => return,
                 }
             }
-            // Once more, for sessions that have just been ended.
-            self.fold_new(host, now);
+            // Once more, for sessions that have just been ended, and generations whose cause is to be found.
+            for _ in 0..=CAUSE_READINGS {
+                self.fold_new(host, now);
+            }
             for slot in self.sessions.slots() {
                 self.close(host, slot, CloseReason::Shutdown, now, now);
             }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::Accountant;
+use crate::attribution::Attributions;
 use crate::config::{Config, Product};
 use crate::counter::{Counter, Gauge};
 use crate::durable::{Lease, encoded, read_slot};
@@ -13,10 +14,11 @@ use crate::fact::{SessionEnd, SessionRef};
 use crate::host::Host;
 use crate::joins::{HeldEvidence, JoinTable};
 use crate::journal::{Reader, cursor_key};
-use crate::limits::OUTBOX_BATCHES_MAX;
+use crate::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
 use crate::outbox::{Batch, Outbox, StoredEvent};
 use crate::session::{Session, SessionTable};
 use crate::sink::cloudevents;
+use crate::told::Told;
 use crate::units::{Timestamp, count};
 
 /// What the accountant has to know besides sessions, batches and cursors.
@@ -28,6 +30,9 @@ pub(super) struct Meta {
     pub(super) spilled: u64,
     pub(super) sessions_high: u32,
     pub(super) joins_high: u32,
+    pub(super) calls_high: u32,
+    pub(super) generations_high: u32,
+    pub(super) told_at: u32,
     pub(super) batches: (u64, u64),
 }
 
@@ -67,6 +72,9 @@ impl Accountant {
             spilled: 0,
             sessions_high: 0,
             joins_high: 0,
+            calls_high: 0,
+            generations_high: 0,
+            told_at: 0,
             batches: (0, 0),
         });
         let journals = Reader::resume(host, &prefix);
@@ -81,6 +89,8 @@ impl Accountant {
             are_ends_dirty: false,
             joins: JoinTable::default(),
             evidence: HeldEvidence::default(),
+            attributions: Attributions::default(),
+            told: Told::default(),
             outbox,
             journals,
             unknown_product: Rc::new(Product::unknown()),
@@ -95,6 +105,18 @@ impl Accountant {
             let join = read_value(host, &join_key(&accountant.prefix, slot));
             accountant.joins.restore(slot, join);
         }
+        for slot in 0..accountant.meta.calls_high {
+            let call = read_value(host, &call_key(&accountant.prefix, slot));
+            accountant.attributions.restore_call(slot, call);
+        }
+        for slot in 0..accountant.meta.generations_high {
+            let generation = read_value(host, &generation_key(&accountant.prefix, slot));
+            accountant.attributions.restore_generation(slot, generation);
+        }
+        let told = (0..TOLD_PAGES).filter_map(|at| {
+            read_value(host, &told_key(&accountant.prefix, at)).map(|page| (at, page))
+        });
+        accountant.told = Told::restore(told.collect(), accountant.meta.told_at);
         let evidence = read_value(host, &evidence_key(&accountant.prefix));
         accountant.evidence = evidence.unwrap_or_default();
         accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
@@ -121,6 +143,18 @@ impl Accountant {
             let value = self.joins.get(slot).map(encoded).unwrap_or_default();
             writes.push((join_key(&self.prefix, slot), value));
         }
+        let attributions = &mut self.attributions;
+        for slot in attributions.calls.take_dirty() {
+            let value = attributions.calls.get(slot).map(encoded).unwrap_or_default();
+            writes.push((call_key(&self.prefix, slot), value));
+        }
+        for slot in attributions.generations.take_dirty() {
+            let value = attributions.generations.get(slot).map(encoded).unwrap_or_default();
+            writes.push((generation_key(&self.prefix, slot), value));
+        }
+        for (at, page) in self.told.take_dirty() {
+            writes.push((told_key(&self.prefix, at), encoded(page)));
+        }
         if core::mem::take(&mut self.are_ends_dirty) {
             writes.push((ends_key(&self.prefix), encoded(&self.ends)));
         }
@@ -138,6 +172,9 @@ impl Accountant {
             self.meta.batches = batches;
             self.meta.sessions_high = sessions_high;
             self.meta.joins_high = joins_high;
+            self.meta.calls_high = self.attributions.calls.high();
+            self.meta.generations_high = self.attributions.generations.high();
+            self.meta.told_at = self.told.at();
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
         }
         writes
@@ -162,6 +199,18 @@ fn session_key(prefix: &str, slot: u32) -> String {
 
 fn join_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}q{slot}")
+}
+
+fn call_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}t{slot}")
+}
+
+fn generation_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}u{slot}")
+}
+
+fn told_key(prefix: &str, page: u32) -> String {
+    format!("{prefix}w{page}")
 }
 
 fn ends_key(prefix: &str) -> String {

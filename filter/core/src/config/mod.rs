@@ -1,7 +1,10 @@
 //! The plugin's configuration: JSON in, [`Config`] or one line that names the path out.
 //! `envoy/filter.yaml` shows every option at its default; a test compares the two.
 
+mod llm;
+mod matcher;
 mod protobuf;
+mod reported;
 mod text;
 
 use std::rc::Rc;
@@ -9,9 +12,14 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::llm::{IncompleteUsage, LlmRules};
+pub use self::matcher::Matcher;
+pub use self::reported::{Places, ReportedUsage};
 pub use self::text::{Duration, Price};
 use crate::accept_encoding::ResponseEncoding;
+use crate::fact::GenerationEnded;
 use crate::pricing::Pricing;
+use crate::rates::{Priced, RateCard, Unpriced, cost};
 
 /// Why a configuration is refused: one line, `path: what was expected`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +58,9 @@ pub struct Config {
     /// The most sessions kept at once; beyond it the least recently active is closed.
     #[serde(default = "sessions_max_default")]
     pub sessions_max: u32,
+    /// What providers charge for tokens; the first card that names a model prices it.
+    #[serde(default)]
+    pub rate_cards: Vec<Rc<RateCard>>,
     /// What is metered; the first product that matches a request takes it.
     pub products: Vec<Rc<Product>>,
 }
@@ -119,6 +130,10 @@ impl Default for Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ProductType {
+    /// An API that agents call: its requests make generations.
+    AgenticApi,
+    /// An agent: sessions, with generations and tool calls.
+    AiAgent,
     /// A Model Context Protocol server: tool executions within sessions.
     McpServer,
 }
@@ -127,6 +142,8 @@ impl ProductType {
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::AgenticApi => "AGENTIC_API",
+            Self::AiAgent => "AI_AGENT",
             Self::McpServer => "MCP_SERVER",
         }
     }
@@ -150,6 +167,12 @@ pub struct Product {
     /// How calls form sessions.
     #[serde(default)]
     pub session: SessionRules,
+    /// Its requests ask for generations of large language models; without this they are MCP.
+    #[serde(default)]
+    pub llm: Option<LlmRules>,
+    /// Usage that tools report of generations that they made inside.
+    #[serde(default)]
+    pub reported_usage: ReportedUsage,
     /// What calls cost the customer.
     #[serde(default)]
     pub pricing: Pricing,
@@ -163,33 +186,6 @@ pub struct Product {
 
 fn call_timeout_default() -> Duration {
     Duration::from_seconds(3600)
-}
-
-/// The requests that belong to a product, by path without query.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Matcher {
-    /// Exactly this path.
-    Path(String),
-    /// This path and what lies below it: `/mcp` takes `/mcp` and `/mcp/a`, not `/mcpx`.
-    PathPrefix(String),
-}
-
-impl Matcher {
-    /// Whether a request with this `:path` belongs to the product.
-    pub fn is_match(&self, path_and_query: &[u8]) -> bool {
-        let path = path_and_query.split(|byte| matches!(byte, b'?' | b'#')).next();
-        let path = path.unwrap_or_default();
-        match self {
-            Self::Path(exact) => path == exact.as_bytes(),
-            Self::PathPrefix(prefix) => {
-                let prefix = prefix.as_bytes();
-                path.strip_prefix(prefix).is_some_and(|rest| {
-                    rest.is_empty() || prefix.ends_with(b"/") || rest.starts_with(b"/")
-                })
-            }
-        }
-    }
 }
 
 /// Where each level of the identity comes from; a level that is not configured is `anonymous`.
@@ -264,9 +260,36 @@ impl Config {
         Ok(config)
     }
 
-    /// The product that a request with this `:path` belongs to.
-    pub fn product_for(&self, path: &[u8]) -> Option<&Rc<Product>> {
-        self.products.iter().find(|product| product.matcher.is_match(path))
+    /// The product that a request to this `:authority` and `:path` belongs to.
+    pub fn product_for(&self, authority: &[u8], path: &[u8]) -> Option<&Rc<Product>> {
+        self.products.iter().find(|product| product.matcher.is_match(authority, path))
+    }
+
+    /// What a generation costs by the first card that names its model, and the card's version.
+    pub fn price(&self, generation: &GenerationEnded) -> Result<(Priced, &str), Unpriced> {
+        let GenerationEnded { provider, started_at: at, service_tier: tier, usage, .. } =
+            generation;
+        let answered = generation.model.as_deref().unwrap_or_default();
+        let requested = generation.model_requested.as_deref().unwrap_or_default();
+        let found = self.rate_cards.iter().find_map(|card| {
+            card.find(*provider, answered, requested, *at).map(|rate| (card, rate))
+        });
+        let (card, rate) = found.ok_or_else(|| Unpriced::NoRate {
+            provider: *provider,
+            model: generation.model_name().to_owned(),
+        })?;
+        cost(usage, rate, *tier).map(|priced| (priced, card.version()))
+    }
+
+    /// Whether generations are metered, so that tool calls may have caused some.
+    pub fn has_generations(&self) -> bool {
+        self.products.iter().any(|product| product.llm.is_some())
+    }
+
+    /// Whether a generation may be inferred to belong to a call that names no trace.
+    pub fn may_infer(&self) -> bool {
+        let may_infer = |llm: &LlmRules| llm.infer_when_unambiguous;
+        self.products.iter().any(|product| product.llm.as_ref().is_some_and(may_infer))
     }
 
     /// The product with this id.
@@ -291,6 +314,9 @@ impl Config {
             return Err(error("delivery.retry_max", reason));
         }
         in_range("sessions_max", self.sessions_max, 1, 1_000_000)?;
+        for (at, card) in self.rate_cards.iter().enumerate() {
+            card.validate(&format!("rate_cards[{at}]"))?;
+        }
         if self.products.is_empty() {
             return Err(error("products", "expected at least one product, found none"));
         }
@@ -303,6 +329,30 @@ impl Config {
                     product.id
                 );
                 return Err(error(&format!("{path}.id"), &reason));
+            }
+        }
+        self.validate_currencies()
+    }
+
+    /// Provider cost is held against revenue, and a generation may belong to a call of any product.
+    fn validate_currencies(&self) -> Result<(), ConfigError> {
+        let Some(first) = self.rate_cards.first() else { return Ok(()) };
+        let expected = |found: &str| {
+            format!(
+                "expected {:?} as in rate_cards[0].currency, found {found:?}: amounts are not converted",
+                first.currency()
+            )
+        };
+        for (at, card) in self.rate_cards.iter().enumerate() {
+            if card.currency() != first.currency() {
+                let path = format!("rate_cards[{at}].currency");
+                return Err(error(&path, &expected(card.currency())));
+            }
+        }
+        for (at, product) in self.products.iter().enumerate() {
+            if self.has_generations() && product.pricing.currency != first.currency() {
+                let path = format!("products[{at}].pricing.currency");
+                return Err(error(&path, &expected(&product.pricing.currency)));
             }
         }
         Ok(())
@@ -319,7 +369,9 @@ impl Product {
         Self {
             id: String::new(),
             product_type: ProductType::McpServer,
-            matcher: Matcher::Path(String::new()),
+            matcher: Matcher::default(),
+            llm: None,
+            reported_usage: ReportedUsage::default(),
             identity: IdentityRules::default(),
             session: SessionRules::default(),
             pricing: Pricing::default(),
@@ -333,10 +385,26 @@ impl Product {
         if self.id.len() > 64 {
             return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
         }
-        match &self.matcher {
-            Matcher::Path(value) => is_path(&format!("{path}.match.path"), value)?,
-            Matcher::PathPrefix(value) => is_path(&format!("{path}.match.path_prefix"), value)?,
+        self.matcher.validate(&format!("{path}.match"))?;
+        match (self.product_type, &self.llm) {
+            (ProductType::McpServer, Some(_)) => {
+                let reason = "expected none for a product of type \"MCP_SERVER\"";
+                return Err(error(&format!("{path}.llm"), reason));
+            }
+            (ProductType::AgenticApi | ProductType::AiAgent, None) => {
+                let name = self.product_type.name();
+                let reason = format!("expected `llm` for a product of type {name:?}, found none");
+                return Err(error(&format!("{path}.llm"), &reason));
+            }
+            (ProductType::AgenticApi | ProductType::AiAgent, Some(_))
+                if self.reported_usage != ReportedUsage::default() =>
+            {
+                let reason = "expected none beside `llm`, which reads the usage itself";
+                return Err(error(&format!("{path}.reported_usage"), reason));
+            }
+            _ => {}
         }
+        self.reported_usage.validate(&format!("{path}.reported_usage"))?;
         let levels = [
             ("customer", &self.identity.customer),
             ("team", &self.identity.team),

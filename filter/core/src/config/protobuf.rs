@@ -3,54 +3,14 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::wire::protobuf::{Field, field};
+
 /// The depth that protobuf's own readers allow.
 const DEPTH_MAX: u32 = 100;
 
 /// The `Struct` in `bytes`, or `None` if they are something else.
 pub(super) fn read_struct(bytes: &[u8]) -> Option<Value> {
     object(bytes, DEPTH_MAX)
-}
-
-enum Field<'a> {
-    Varint(u64),
-    Fixed64([u8; 8]),
-    Bytes(&'a [u8]),
-}
-
-/// A field's number and value, and what follows.
-fn field(bytes: &[u8]) -> Option<(u64, Field<'_>, &[u8])> {
-    let (tag, rest) = varint(bytes)?;
-    let (value, rest) = match tag & 7 {
-        0 => {
-            let (value, rest) = varint(rest)?;
-            (Field::Varint(value), rest)
-        }
-        1 => {
-            let (value, rest) = rest.split_first_chunk::<8>()?;
-            (Field::Fixed64(*value), rest)
-        }
-        2 => {
-            let (length, rest) = varint(rest)?;
-            let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-            (Field::Bytes(value), rest)
-        }
-        _ => return None,
-    };
-    Some((tag >> 3, value, rest))
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0;
-    let mut rest = bytes;
-    for shift in (0..64).step_by(7) {
-        let (&byte, tail) = rest.split_first()?;
-        rest = tail;
-        value |= u64::from(byte & 0x7F).checked_shl(shift)?;
-        if byte < 0x80 {
-            return Some((value, rest));
-        }
-    }
-    None
 }
 
 fn text(bytes: &[u8]) -> Option<String> {

@@ -1,5 +1,4 @@
-//! One HTTP stream through the filter, from request head to its end: bytes in, facts out.
-//! It never fails and never keeps a body; what it cannot read is counted and passes.
+//! One HTTP stream that carries messages of the Model Context Protocol.
 //!
 //! To the next maintainer: a call exists once its request message is complete, and its fact is made once its answer
 //! is complete, not at the end of the stream: a stream may live on for hours, and the client may act on the answer at
@@ -7,10 +6,13 @@
 
 use std::rc::Rc;
 
+use super::{Observed, StreamEnd};
 use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
-use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionEnd, SessionRef, Tells, Transport};
+use crate::fact::{
+    CallEnded, CallOpen, CallStarted, Evidence, Fact, SessionEnd, SessionRef, Tells, Transport,
+};
 use crate::head::{Headers, RequestHead};
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::link::{Link, Scope, resolve_endpoint, task_link};
@@ -18,20 +20,13 @@ use crate::observe::mcp::{Id, Message, Method, TaskReport};
 use crate::requests::RequestReader;
 use crate::session_key::{Rung, session_ref};
 use crate::status::ExecutionStatus;
+use crate::trace::{TraceId, add, traceparent, traces_of};
 use crate::units::Timestamp;
 use crate::wire::encoding::ContentCoding;
 use crate::wire::media_type::MediaType;
 
 /// What stands for a tool that the request did not name.
 pub const UNNAMED_TOOL: &str = "__unnamed__";
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// The response came to its end.
-    Complete,
-    /// The client left, or the stream was reset, before the response's end.
-    Aborted,
-}
 
 /// A request that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +38,7 @@ struct OpenRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Asks {
     /// `tools/call`.
-    ToolCall { tool: String },
+    ToolCall { call_id: String, tool: String },
     /// `tasks/result`: the answer is what the call came to.
     TaskResult(Link),
     /// `tasks/get`, `tasks/cancel`: the answer tells how the task stands.
@@ -67,9 +62,18 @@ enum Request {
     Other,
 }
 
-/// Everything that is known of one HTTP stream.
+/// Everything that is known of one such stream.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct McpExchange {
+    /// Names the exchange; its calls are named behind it.
+    id: String,
+    calls_seen: u32,
+    /// The traces that the request's headers name.
+    traces: Vec<TraceId>,
+    /// Generations are metered, which calls may cause.
+    tells_starts: bool,
+    /// And may be attributed without a trace.
+    may_infer: bool,
     product: Rc<Product>,
     session: SessionRef,
     has_session_id: bool,
@@ -95,11 +99,15 @@ pub struct Exchange {
     observed: Observed,
 }
 
-impl Exchange {
-    /// Starts an exchange, or `None` if the request belongs to no product.
-    pub fn start(config: &Config, headers: Headers<'_>) -> Option<Self> {
-        let path = headers.get(":path")?;
-        let product = Rc::clone(config.product_for(path)?);
+impl McpExchange {
+    /// Starts an exchange.
+    pub(super) fn start(
+        config: &Config,
+        product: Rc<Product>,
+        headers: Headers<'_>,
+        id: String,
+    ) -> Self {
+        let path = headers.get(":path").unwrap_or_default();
         let request = match headers.get(":method") {
             Some(b"POST") => {
                 let coding = ContentCoding::parse(headers.get("content-encoding"));
@@ -112,7 +120,12 @@ impl Exchange {
         let is_understood = !matches!(request, Request::Messages(_));
         let head = RequestHead::read(&product, headers);
         let RequestHead { session, has_session_id, is_window, is_stateless, named_tool } = head;
-        Some(Self {
+        Self {
+            id,
+            calls_seen: 0,
+            traces: if config.has_generations() { traces_of(headers) } else { Vec::new() },
+            tells_starts: config.has_generations(),
+            may_infer: config.may_infer(),
             has_session_id,
             is_window,
             is_stateless,
@@ -131,7 +144,7 @@ impl Exchange {
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
             session,
             product,
-        })
+        }
     }
 
     /// The next bytes of the request's body.
@@ -261,10 +274,7 @@ impl Exchange {
         self.is_understood |= message.method != Method::None || message.is_answer();
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let asks = match (message.method, task) {
-            (Method::ToolsCall, _) if message.id.is_some() => {
-                self.observed.counts.push(Counter::Calls);
-                Asks::ToolCall { tool: tool_name(message.tool.as_deref()) }
-            }
+            (Method::ToolsCall, _) if message.id.is_some() => self.started(&message, now),
             (Method::TasksResult, Some(task)) => Asks::TaskResult(task),
             (Method::TaskStatus, Some(task)) => Asks::TaskStatus(task),
             (Method::TasksList, _) => Asks::TaskList,
@@ -290,6 +300,29 @@ impl Exchange {
         } else {
             self.requests.push(OpenRequest { id, asks });
         }
+    }
+
+    /// A call runs.
+    fn started(&mut self, message: &Message, now: Timestamp) -> Asks {
+        self.observed.counts.push(Counter::Calls);
+        let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
+        if self.tells_starts {
+            let mut traces = self.traces.clone();
+            add(&mut traces, message.traceparent.as_deref().and_then(traceparent));
+            if !traces.is_empty() || self.may_infer {
+                let (call_id, tool) = (call_id.clone(), tool.clone());
+                let session = self.session.clone();
+                let started = CallStarted { call_id, session, tool, traces, at: now };
+                self.observed.facts.push(Fact::CallStarted(started));
+            }
+        }
+        Asks::ToolCall { call_id, tool }
+    }
+
+    fn next_call_id(&mut self) -> String {
+        let number = self.calls_seen;
+        self.calls_seen = number.saturating_add(1);
+        format!("{}.{number}", self.id)
     }
 
     /// A message of the server.
@@ -345,7 +378,8 @@ impl Exchange {
         self.observed.counts.push(Counter::Calls);
         let tool = tool_name(self.named_tool.as_deref());
         let status = ExecutionStatus::of_answer(answer, self.http_status);
-        let call = self.call(tool, status, transport, now);
+        let call_id = self.next_call_id();
+        let call = self.call(call_id, tool, status, transport, now);
         self.observed.facts.push(Fact::Call(call));
     }
 
@@ -369,8 +403,8 @@ impl Exchange {
     ) {
         let status = ExecutionStatus::of_answer(answer, self.http_status);
         match request.asks {
-            Asks::ToolCall { tool } => {
-                let call = self.call(tool, status, transport, now);
+            Asks::ToolCall { call_id, tool } => {
+                let call = self.call(call_id, tool, status, transport, now);
                 let task = answer.result_task.id.as_ref();
                 match (status, task) {
                     (ExecutionStatus::Pending, Some(task)) => {
@@ -424,8 +458,8 @@ impl Exchange {
         now: Timestamp,
     ) {
         for OpenRequest { id, asks } in core::mem::take(&mut self.requests) {
-            let Asks::ToolCall { tool } = asks else { continue };
-            let call = self.call(tool, status, Transport::None, now);
+            let Asks::ToolCall { call_id, tool } = asks else { continue };
+            let call = self.call(call_id, tool, status, Transport::None, now);
             match scope {
                 Some(scope) => self.open(call, scope.link(&id), expires_at),
                 None => self.observed.facts.push(Fact::Call(call)),
@@ -435,12 +469,14 @@ impl Exchange {
 
     fn call(
         &self,
+        call_id: String,
         tool: String,
         status: ExecutionStatus,
         transport: Transport,
         now: Timestamp,
     ) -> CallEnded {
         CallEnded {
+            call_id,
             session: self.session.clone(),
             tool,
             status,
@@ -495,15 +531,6 @@ impl Exchange {
 
 /// HTTP 202: the server took the message and answers on another stream.
 const ACCEPTED: u16 = 202;
-
-/// What an exchange has observed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// For the accountant, in the order in which they came about.
-    pub facts: Vec<Fact>,
-    /// For the stats.
-    pub counts: Vec<Counter>,
-}
 
 fn tool_name(name: Option<&[u8]>) -> String {
     match name {

@@ -148,6 +148,8 @@ pub struct Message {
     pub error_code: Option<i64>,
     /// `params.requestId`.
     pub request_id: Option<Id>,
+    /// `params._meta.traceparent`.
+    pub traceparent: Option<Vec<u8>>,
     /// The task that `params` names or tells of.
     pub params_task: TaskReport,
     /// The task that `result` tells of: as such, or as `result.task`.
@@ -188,6 +190,8 @@ mod node {
     /// `result._meta`, and what names the task in it.
     pub(super) const META: u8 = 10;
     pub(super) const RELATED_TASK: u8 = 11;
+    /// `params._meta`.
+    pub(super) const PARAMS_META: u8 = 12;
 }
 
 mod field {
@@ -207,6 +211,7 @@ mod field {
     pub(super) const LISTED_TASK_ID: u8 = 13;
     pub(super) const LISTED_STATUS: u8 = 14;
     pub(super) const RELATED_TASK_ID: u8 = 15;
+    pub(super) const TRACEPARENT: u8 = 16;
 }
 
 /// Reads the messages of one body, or of one server-sent event.
@@ -267,6 +272,7 @@ impl Visitor for Builder<'_> {
             (node::MESSAGE, b"params") => {
                 message.tool = None;
                 message.request_id = None;
+                message.traceparent = None;
                 message.params_task = TaskReport::default();
                 Want::object(node::PARAMS)
             }
@@ -290,6 +296,11 @@ impl Visitor for Builder<'_> {
                 message.tool = None;
                 Want::scalar(field::NAME)
             }
+            (node::PARAMS, b"_meta") => {
+                message.traceparent = None;
+                Want::object(node::PARAMS_META)
+            }
+            (node::PARAMS_META, b"traceparent") => Want::scalar(field::TRACEPARENT),
             (node::PARAMS, b"requestId") => {
                 message.request_id = None;
                 Want::scalar(field::REQUEST_ID)
@@ -382,6 +393,7 @@ impl Visitor for Builder<'_> {
             field::ID if !is_null => message.id = Some(id(value)),
             field::REQUEST_ID if !is_null => message.request_id = Some(id(value)),
             field::NAME => message.tool = text(),
+            field::TRACEPARENT => message.traceparent = text(),
             field::IS_ERROR => message.is_error = is_true,
             field::PUSHED_IS_ERROR => message.params_task.is_error = is_true,
             field::POLLED_IS_ERROR => message.result_task.is_error = is_true,

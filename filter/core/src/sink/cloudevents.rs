@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::attribution::Attribution;
 use crate::config::ProductType;
 use crate::event::{Event, Stamp};
-use crate::fact::Transport;
+use crate::fact::{Transport, UsageSource};
+use crate::rates::{Line, Unpriced};
 use crate::session::{Session, SessionState, Totals};
 use crate::session_key::hex;
+use crate::session_tokens::ModelTotals;
 use crate::status::ExecutionStatus;
+use crate::usage::{Completeness, Provider, ServiceTier, Usage};
 
 /// The media type of a batch; some collectors compare it to the letter.
 pub const BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json";
@@ -57,7 +61,6 @@ struct ToolInvocation<'a> {
     billable: bool,
     price: String,
     currency: &'a str,
-    provider_cost: String,
 }
 
 #[derive(Serialize)]
@@ -80,7 +83,12 @@ struct SessionClosed<'a> {
     billable_tool_calls: u64,
     calls_by_status: &'a BTreeMap<ExecutionStatus, u64>,
     calls_by_tool: Vec<ToolTotals<'a>>,
+    generations: u64,
+    unpriced_generations: u64,
+    unknown_usage_generations: u64,
+    usage_by_model: Vec<ModelUsage<'a>>,
     total_tokens: Tokens,
+    unattributed_provider_cost: String,
     wall_duration_ms: u64,
     active_duration_ms: u64,
     total_provider_cost: String,
@@ -97,7 +105,7 @@ struct ToolTotals<'a> {
     provider_cost: String,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct Tokens {
     input: u64,
     output: u64,
@@ -106,16 +114,80 @@ struct Tokens {
     cache_write: u64,
 }
 
+#[derive(Serialize)]
+struct ModelUsage<'a> {
+    provider: &'static str,
+    model: &'a str,
+    generations: u64,
+    unpriced_generations: u64,
+    unknown_usage_generations: u64,
+    #[serde(flatten)]
+    tokens: Tokens,
+    provider_cost: String,
+    revenue: String,
+}
+
+#[derive(Serialize)]
+struct TokenConsumption<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    metric_id: &'static str,
+    quantity: u64,
+    generation_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_name: Option<&'a str>,
+    attribution: Attribution,
+    provider: &'static str,
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_requested: Option<&'a str>,
+    service_tier: ServiceTier,
+    usage_source: UsageSource,
+    completeness: Completeness,
+    estimated: bool,
+    tokens: KnownTokens,
+    cost_lines: Vec<CostLine>,
+    priced: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unpriced_reason: Option<&'static str>,
+    total_provider_cost: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_card: Option<&'a str>,
+    price: String,
+    currency: &'a str,
+    http_status: u16,
+    duration_ms: u64,
+    streamed: bool,
+}
+
+/// Only what is known.
+#[derive(Serialize)]
+struct KnownTokens(#[serde(serialize_with = "known")] Usage);
+
+#[derive(Serialize)]
+struct CostLine {
+    kind: &'static str,
+    tokens: u64,
+    rate_per_million: String,
+    cost: String,
+}
+
+fn known<S: Serializer>(usage: &Usage, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(usage.counts().into_iter().filter_map(|(name, count)| Some((name, count?))))
+}
+
 /// One event as JSON, without line breaks.
 pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
     match event {
-        Event::ToolInvocation { session, product_type, call, call_id, charge } => {
+        Event::ToolInvocation { session, product_type, call, charge } => {
             let common = common("tool_invocation", session, *product_type);
             let data = ToolInvocation {
                 common,
                 metric_id: "tool_invocations",
                 quantity: 1,
-                call_id,
+                call_id: &call.call_id,
                 tool_name: &call.tool,
                 execution_status: call.status,
                 execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
@@ -125,9 +197,50 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 billable: charge.is_billable,
                 price: money(charge.price),
                 currency: &session.currency,
-                provider_cost: money(Decimal::ZERO),
             };
             envelope(stamp, "tool_invocation", session, data)
+        }
+        Event::TokenConsumption {
+            session,
+            product_type,
+            generation,
+            attribution,
+            call,
+            charge,
+        } => {
+            let common = common("token_consumption", session, *product_type);
+            let (lines, rate_card) = match &charge.cost {
+                Ok((lines, rate_card)) => (lines.as_slice(), Some(*rate_card)),
+                Err(_) => (&[][..], None),
+            };
+            let data = TokenConsumption {
+                common,
+                metric_id: "ai_tokens",
+                quantity: generation.usage.total(),
+                generation_id: &generation.generation_id,
+                call_id: call.map(|(id, _)| id.as_str()),
+                tool_name: call.map(|(_, tool)| tool.as_str()),
+                attribution: *attribution,
+                provider: generation.provider.name(),
+                model: generation.model_name(),
+                model_requested: generation.model_requested.as_deref(),
+                service_tier: generation.service_tier,
+                usage_source: generation.source,
+                completeness: generation.completeness,
+                estimated: generation.is_estimated,
+                tokens: KnownTokens(generation.usage),
+                cost_lines: lines.iter().map(cost_line).collect(),
+                priced: rate_card.is_some(),
+                unpriced_reason: charge.cost.as_ref().err().map(Unpriced::name),
+                total_provider_cost: rate_card.map(|_| money(charge.total)),
+                rate_card,
+                price: money(charge.price),
+                currency: &session.currency,
+                http_status: generation.http_status,
+                duration_ms: generation.ended_at.saturating_since(generation.started_at).0,
+                streamed: generation.is_streamed,
+            };
+            envelope(stamp, "token_consumption", session, data)
         }
         Event::SessionChanged { session, product_type, state } => {
             let event_type = match state {
@@ -154,7 +267,12 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 billable_tool_calls: session.totals.billable_calls,
                 calls_by_status: &session.by_status,
                 calls_by_tool: session.by_tool.iter().map(tool_totals).collect(),
-                total_tokens: Tokens::default(),
+                generations: session.generations.all.generations,
+                unpriced_generations: session.generations.all.unpriced,
+                unknown_usage_generations: session.generations.all.unknown_usage,
+                usage_by_model: session.generations.by_model.iter().map(model_usage).collect(),
+                total_tokens: tokens(&session.generations.all),
+                unattributed_provider_cost: money(session.generations.unattributed_cost),
                 wall_duration_ms: session.ended_at.saturating_since(session.started_at).0,
                 active_duration_ms: session.active.total().0,
                 total_provider_cost: money(session.totals.provider_cost),
@@ -226,6 +344,35 @@ fn tool_totals<'a>((tool_name, totals): (&'a String, &Totals)) -> ToolTotals<'a>
         billable_calls: totals.billable_calls,
         revenue: money(totals.revenue),
         provider_cost: money(totals.provider_cost),
+    }
+}
+
+fn model_usage<'a>(
+    ((provider, model), totals): (&'a (Provider, String), &ModelTotals),
+) -> ModelUsage<'a> {
+    ModelUsage {
+        provider: provider.name(),
+        model,
+        generations: totals.generations,
+        unpriced_generations: totals.unpriced,
+        unknown_usage_generations: totals.unknown_usage,
+        tokens: tokens(totals),
+        provider_cost: money(totals.provider_cost),
+        revenue: money(totals.revenue),
+    }
+}
+
+fn tokens(totals: &ModelTotals) -> Tokens {
+    let ModelTotals { input, output, reasoning, cache_read, cache_write, .. } = *totals;
+    Tokens { input, output, reasoning, cache_read, cache_write }
+}
+
+fn cost_line(line: &Line) -> CostLine {
+    CostLine {
+        kind: line.kind.name(),
+        tokens: line.tokens,
+        rate_per_million: money(line.rate),
+        cost: money(line.cost),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod encoding;
 pub mod json;
 pub mod media_type;
+pub mod protobuf;
 pub mod sse;
 
 /// U+FEFF in UTF-8, which may stand before a text.

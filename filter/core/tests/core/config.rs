@@ -21,7 +21,10 @@ fn read(value: &Value) -> Result<Config, String> {
 #[test]
 fn filter_yaml_shows_every_option_at_its_default() {
     let shown: Value = serde_yaml_ng::from_str(FILTER_YAML).unwrap();
-    assert_eq!(read(&shown).unwrap(), read(&minimal()).unwrap());
+    let mut least = minimal();
+    let llm = json!({"id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"}, "llm": {}});
+    least["products"].as_array_mut().unwrap().push(llm);
+    assert_eq!(read(&shown).unwrap(), read(&least).unwrap());
     // Each option that the code knows is there: taking one out leaves a file without it, adding one is refused.
     let mut without = Vec::new();
     collect_paths("", &shown, &mut without);
@@ -38,8 +41,10 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "delivery.retry_horizon",
         "emitter",
         "sessions_max",
+        "rate_cards",
         "products[0].id",
         "products[0].type",
+        "products[0].match.host",
         "products[0].match.path",
         "products[0].identity.customer",
         "products[0].identity.team",
@@ -52,8 +57,31 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].pricing.default.price",
         "products[0].pricing.default.cost_tier",
         "products[0].pricing.tools",
+        "products[0].pricing.tokens.pass_through",
+        "products[0].pricing.tokens.markup",
+        "products[0].reported_usage.provider",
+        "products[0].reported_usage.result.model",
+        "products[0].reported_usage.result.input",
+        "products[0].reported_usage.result.output",
+        "products[0].reported_usage.result.cache_read",
+        "products[0].reported_usage.result.cache_write",
+        "products[0].reported_usage.result.reasoning",
+        "products[0].reported_usage.trusted_headers.model",
+        "products[0].reported_usage.trusted_headers.input",
+        "products[0].reported_usage.trusted_headers.output",
+        "products[0].reported_usage.trusted_headers.cache_read",
+        "products[0].reported_usage.trusted_headers.cache_write",
+        "products[0].reported_usage.trusted_headers.reasoning",
         "products[0].call_timeout",
         "products[0].response_encoding",
+        "products[1].id",
+        "products[1].type",
+        "products[1].match.path_prefix",
+        "products[1].llm.provider",
+        "products[1].llm.ask_for_usage",
+        "products[1].llm.incomplete_usage",
+        "products[1].llm.infer_when_unambiguous",
+        "products[1].llm.envoy_metadata",
     ];
     without.sort();
     let mut known = known.map(str::to_owned);
@@ -93,27 +121,82 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `products`",
         ),
         (
             "/products/0/prise",
             json!("1"),
-            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `identity`, `session`, `pricing`, `call_timeout`, `response_encoding`",
+            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `identity`, `session`, `llm`, `reported_usage`, `pricing`, `call_timeout`, `response_encoding`",
         ),
         (
             "/products/0/type",
             json!("MCP"),
-            "products[0].type: unknown variant `MCP`, expected `MCP_SERVER`",
+            "products[0].type: unknown variant `MCP`, expected one of `AGENTIC_API`, `AI_AGENT`, `MCP_SERVER`",
         ),
         (
             "/products/0/match",
             json!({"glob": "*"}),
-            "products[0].match: unknown variant `glob`, expected `path` or `path_prefix`",
+            "products[0].match.glob: unknown field `glob`, expected one of `host`, `path`, `path_prefix`",
         ),
         (
             "/products/0/match/path",
             json!("mcp"),
             "products[0].match.path: expected a path that starts with `/`, found \"mcp\"",
+        ),
+        (
+            "/products/0/match",
+            json!({}),
+            "products[0].match: expected either `path` or `path_prefix`",
+        ),
+        (
+            "/products/0/match",
+            json!({"path": "/a", "path_prefix": "/b"}),
+            "products[0].match: expected either `path` or `path_prefix`",
+        ),
+        (
+            "/products/0/match",
+            json!({"path": "/a", "host": "https://api.openai.com"}),
+            "products[0].match.host: expected a host without port such as \"api.openai.com\" or \"*.openai.azure.com\", found \"https://api.openai.com\"",
+        ),
+        (
+            "/products/0/llm",
+            json!({}),
+            "products[0].llm: expected none for a product of type \"MCP_SERVER\"",
+        ),
+        (
+            "/products/0/type",
+            json!("AI_AGENT"),
+            "products[0].llm: expected `llm` for a product of type \"AI_AGENT\", found none",
+        ),
+        (
+            "/products/0/llm",
+            json!({"provider": "openia"}),
+            "products[0].llm.provider: expected `auto`, or one of `openai`, `azure_openai`, `anthropic`, `gemini`, `vertex`, `bedrock`, `mistral`, `cohere`, `deepseek`, `vllm`, `ollama`, `openai_compatible`",
+        ),
+        (
+            "/products/0/reported_usage",
+            json!({"provider": "openai", "result": {"input": "usage"}}),
+            "products[0].reported_usage.result.input: expected a JSON pointer such as \"/_meta/usage/input_tokens\", found \"usage\"",
+        ),
+        (
+            "/products/0/reported_usage",
+            json!({"result": {"input": "/usage"}}),
+            "products[0].reported_usage.provider: expected a provider, found none",
+        ),
+        (
+            "/products/0/reported_usage",
+            json!({"provider": "openai", "trusted_headers": {"input": "X-Usage"}}),
+            "products[0].reported_usage.trusted_headers.input: expected a header name in lower case, found \"X-Usage\"",
+        ),
+        (
+            "/rate_cards",
+            json!([{"version": "1", "currency": "USD", "rates": []}, {"version": "2", "currency": "EUR", "rates": []}]),
+            "rate_cards[1].currency: expected \"USD\" as in rate_cards[0].currency, found \"EUR\": amounts are not converted",
+        ),
+        (
+            "/rate_cards",
+            json!([{"version": "", "rates": []}]),
+            "rate_cards[0].version: expected a text that tells cards apart, found an empty string",
         ),
         ("/products/0/id", json!(""), "products[0].id: expected a name, found an empty string"),
         (
@@ -300,9 +383,10 @@ fn a_struct_reads_as_its_json_does() {
 
 #[test]
 fn paths_match_whole_segments() {
-    let prefix = Matcher::PathPrefix("/mcp".to_owned());
-    let root = Matcher::PathPrefix("/".to_owned());
-    let exact = Matcher::Path("/mcp".to_owned());
+    let below =
+        |prefix: &str| Matcher { path_prefix: Some(prefix.to_owned()), ..Matcher::default() };
+    let (prefix, root) = (below("/mcp"), below("/"));
+    let exact = Matcher { path: Some("/mcp".to_owned()), ..Matcher::default() };
     for (path, by_prefix, by_exact) in [
         ("/mcp", true, true),
         ("/mcp?a=/b", true, true),
@@ -313,9 +397,28 @@ fn paths_match_whole_segments() {
         ("/MCP", false, false),
         ("/", false, false),
     ] {
-        assert_eq!(prefix.is_match(path.as_bytes()), by_prefix, "prefix on {path}");
-        assert_eq!(exact.is_match(path.as_bytes()), by_exact, "exact on {path}");
-        assert!(root.is_match(path.as_bytes()), "root on {path}");
+        assert_eq!(prefix.is_match(b"", path.as_bytes()), by_prefix, "prefix on {path}");
+        assert_eq!(exact.is_match(b"", path.as_bytes()), by_exact, "exact on {path}");
+        assert!(root.is_match(b"", path.as_bytes()), "root on {path}");
+    }
+}
+
+#[test]
+fn hosts_match_without_port_and_case() {
+    for (host, authority, is_match) in [
+        ("", "anything:80", true),
+        ("api.openai.com", "api.openai.com", true),
+        ("api.openai.com", "API.OpenAI.com:443", true),
+        ("api.openai.com", "api.openai.com.evil.test", false),
+        ("*.openai.azure.com", "east.openai.azure.com", true),
+        ("*.openai.azure.com", "openai.azure.com", false),
+        ("*.openai.azure.com", "evilopenai.azure.com", false),
+        ("[::1]", "[::1]:8080", true),
+        ("127.0.0.1", "127.0.0.1:11434", true),
+    ] {
+        let path = Some("/".to_owned());
+        let matcher = Matcher { host: host.to_owned(), path, path_prefix: None };
+        assert_eq!(matcher.is_match(authority.as_bytes(), b"/"), is_match, "{host} on {authority}");
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 pub(crate) fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let request_headers = headers(row.request_headers);
-    let mut exchange = Exchange::start(&config, Headers(&request_headers))?;
+    let mut exchange = Exchange::start(&config, Headers(&request_headers), || "0".to_owned())?;
     for chunk in request {
         exchange.request_body(chunk, Timestamp(1001));
     }
@@ -86,7 +86,12 @@ pub(crate) fn calls(observed: &Observed) -> Vec<(&str, String)> {
             Fact::Open(open) => {
                 Some((open.call.tool.as_str(), format!("open {}", open.call.status.name())))
             }
-            Fact::Evidence(_) | Fact::Running { .. } | Fact::SessionEnd { .. } => None,
+            Fact::Evidence(_)
+            | Fact::CallStarted(_)
+            | Fact::GenerationStarted(_)
+            | Fact::Generation(_)
+            | Fact::Running { .. }
+            | Fact::SessionEnd { .. } => None,
         })
         .collect()
 }
@@ -497,7 +502,10 @@ fn what_matches_no_product_is_not_followed() {
         let request_headers = [(":method", "POST"), (":path", path)];
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let headers = headers(&request_headers);
-        assert!(Exchange::start(&config, Headers(&headers)).is_none(), "{path:?}");
+        assert!(
+            Exchange::start(&config, Headers(&headers), || "0".to_owned()).is_none(),
+            "{path:?}"
+        );
     }
 }
 
@@ -529,13 +537,20 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
         let pairs = [&[(":method", method), (":path", "/mcp")], extra].concat();
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let request_headers = headers(&pairs);
-        let mut exchange = Exchange::start(&config, Headers(&request_headers)).unwrap();
+        let mut exchange =
+            Exchange::start(&config, Headers(&request_headers), || "0".to_owned()).unwrap();
         exchange.request_end(Timestamp(0));
         let _ = exchange.response_head(Headers(&headers(&[(":status", status)])));
         let seen = exchange.end(StreamEnd::Complete, Timestamp(5));
         let found = seen.facts.iter().find_map(|fact| match fact {
             Fact::SessionEnd { reason, .. } => Some(*reason),
-            Fact::Call(_) | Fact::Open(_) | Fact::Evidence(_) | Fact::Running { .. } => None,
+            Fact::Call(_)
+            | Fact::Open(_)
+            | Fact::CallStarted(_)
+            | Fact::GenerationStarted(_)
+            | Fact::Generation(_)
+            | Fact::Evidence(_)
+            | Fact::Running { .. } => None,
         });
         assert_eq!(found, want, "{method} {extra:?} answered {status}");
         let shown = format!("{:?}", seen.facts);
@@ -588,7 +603,7 @@ fn identities_and_names_of_any_bytes_are_bounded_text() {
             ("x-customer-id".to_owned(), value.clone()),
             ("mcp-session-id".to_owned(), value),
         ];
-        let mut exchange = Exchange::start(&config, Headers(&headers)).unwrap();
+        let mut exchange = Exchange::start(&config, Headers(&headers), || "0".to_owned()).unwrap();
         exchange.request_body(CALL.as_bytes(), Timestamp(0));
         exchange.request_end(Timestamp(0));
         let (session, _) = exchange.running().unwrap();

@@ -290,7 +290,7 @@ fn depth_of_arguments() {
 #[test]
 fn an_answer_before_the_end_of_the_request() {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
-    let start = || Exchange::start(&config, Headers(&headers(POST))).unwrap();
+    let start = || Exchange::start(&config, Headers(&headers(POST)), || "0".to_owned()).unwrap();
     let told = |exchange: &mut Exchange| {
         let _ = exchange.response_head(Headers(&headers(JSON)));
         exchange.response_body(PLAIN.response.as_bytes(), Timestamp(2));

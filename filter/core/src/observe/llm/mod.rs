@@ -5,11 +5,13 @@
 //! fixtures under `tests/fixtures/llm`.
 
 mod anthropic;
+mod envoy;
 mod generation;
 mod openai;
 mod request;
 mod response;
 
+pub use self::envoy::read_token_usage;
 pub use self::generation::{Format, Generation, Route, Stage};
 pub use self::request::{RequestReader, Requested};
 pub use self::response::ResponseReader;

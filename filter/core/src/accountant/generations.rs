@@ -1,0 +1,91 @@
+//! What becomes of a generation that has ended: counted once, priced, and added to the session that caused it.
+
+use std::rc::Rc;
+
+use rust_decimal::Decimal;
+
+use super::Accountant;
+use crate::attribution::{Attribution, Cause};
+use crate::config::{Config, IncompleteUsage, Product};
+use crate::counter::Counter;
+use crate::event::Event;
+use crate::fact::GenerationEnded;
+use crate::host::Host;
+use crate::rates::Unpriced;
+use crate::session_tokens::TokenCharge;
+use crate::units::Timestamp;
+use crate::usage::Completeness;
+
+impl Accountant {
+    pub(super) fn fold_generation(
+        &mut self,
+        host: &mut impl Host,
+        generation: GenerationEnded,
+        cause: Option<Cause>,
+        now: Timestamp,
+    ) {
+        if let Some((link, created_at)) = &generation.told_again
+            && !generation.usage.is_unknown()
+        {
+            if !self.told.is_new(link, *created_at, now) {
+                host.count(Counter::GenerationsToldAgain, 1);
+                return;
+            }
+            self.told.remember(*link);
+        }
+        let cause = cause.unwrap_or_else(|| {
+            let call = generation.told_by.clone();
+            let attribution = if call.is_some() { Attribution::Result } else { Attribution::None };
+            Cause { attribution, session: generation.session.clone(), call }
+        });
+        let slot = self.open(host, &cause.session, generation.started_at, now);
+        self.touch(host, slot, generation.ended_at, now);
+        let config = Rc::clone(&self.config);
+        let rules = config.product(&generation.product_id).unwrap_or(&self.unknown_product);
+        let (charge, is_inconsistent) = charge(&config, rules, &generation);
+        let product_type = self.product(host, &cause.session).product_type;
+        let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let added = session.add_generation(&generation, tool, &charge);
+        host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
+        host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
+        host.count(Counter::GenerationsUnpriced, u64::from(charge.cost.is_err()));
+        host.count(Counter::UsageUnknown, u64::from(generation.usage.is_unknown()));
+        host.count(Counter::UsageInconsistent, u64::from(is_inconsistent));
+        let event = Event::TokenConsumption {
+            session,
+            product_type,
+            generation: &generation,
+            attribution: cause.attribution,
+            call: cause.call.as_ref(),
+            charge: &charge,
+        };
+        let json = self.meta.write(&event, generation.ended_at);
+        self.push(host, json, now);
+    }
+}
+
+/// What a generation costs and is charged by the rules of its product, and whether its counts contradict each other.
+fn charge<'a>(
+    config: &'a Config,
+    rules: &Product,
+    generation: &GenerationEnded,
+) -> (TokenCharge<'a>, bool) {
+    let policy = rules.llm.as_ref().map(|llm| llm.incomplete_usage).unwrap_or_default();
+    let is_waived =
+        policy == IncompleteUsage::Waive && generation.completeness != Completeness::Complete;
+    let priced = config.price(generation).and_then(|(priced, rate_card)| {
+        let price = rules.pricing.tokens.charge(priced.total).ok_or(Unpriced::MoneyOverflow)?;
+        Ok((priced, rate_card, if is_waived { Decimal::ZERO } else { price }))
+    });
+    match priced {
+        Err(reason) => {
+            let cost = Err(reason);
+            (TokenCharge { cost, total: Decimal::ZERO, price: Decimal::ZERO }, false)
+        }
+        Ok((priced, rate_card, price)) => {
+            let cost = Ok((priced.lines, rate_card));
+            (TokenCharge { cost, total: priced.total, price }, priced.is_inconsistent)
+        }
+    }
+}

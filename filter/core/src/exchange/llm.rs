@@ -1,0 +1,235 @@
+//! A request that makes a generation of a large language model, or asks for one, and its response.
+//!
+//! To the next maintainer: a generation is told of once, when its response has ended, whatever came of it. What a
+//! provider refuses with an HTTP error and without usage was no generation; what it works on in the background is one
+//! only when a later response tells of it.
+
+use std::rc::Rc;
+
+use super::Observed;
+use crate::config::{IncompleteUsage, LlmRules, Product};
+use crate::counter::Counter;
+use crate::fact::{Fact, GenerationEnded, GenerationStarted, SessionRef, UsageSource};
+use crate::head::{Headers, RequestHead};
+use crate::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
+use crate::link::generation_link;
+use crate::observe::llm::{
+    Generation, RequestReader, Requested, ResponseReader, Route, read_token_usage, route,
+};
+use crate::trace::{TraceId, traces_of};
+use crate::units::Timestamp;
+use crate::usage::{Completeness, Usage};
+use crate::wire::encoding::ContentCoding;
+
+/// One such HTTP stream.
+#[derive(Debug)]
+pub struct LlmExchange {
+    id: String,
+    product: Rc<Product>,
+    rules: LlmRules,
+    route: Route,
+    session: SessionRef,
+    traces: Vec<TraceId>,
+    is_poll: bool,
+    /// The first bytes of the request's body, or its end.
+    started_at: Option<Timestamp>,
+    request: RequestReader,
+    response: Option<ResponseReader>,
+    envoy: Option<Usage>,
+    http_status: u16,
+    observed: Observed,
+}
+
+impl LlmExchange {
+    /// Starts an exchange, or `None` if the request makes no generation.
+    pub(super) fn start(
+        product: Rc<Product>,
+        rules: LlmRules,
+        headers: Headers<'_>,
+        id: impl FnOnce() -> String,
+    ) -> Option<Self> {
+        let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
+        let method = text(":method")?;
+        let host = text(":authority").unwrap_or_default();
+        let route = route(rules.provider, method, host, text(":path")?)?;
+        let RequestHead { session, .. } = RequestHead::read(&product, headers);
+        let coding = ContentCoding::parse(headers.get("content-encoding"));
+        Some(Self {
+            id: id(),
+            product,
+            rules,
+            route,
+            session,
+            traces: traces_of(headers),
+            is_poll: method == "GET",
+            started_at: None,
+            request: RequestReader::new(coding),
+            response: None,
+            envoy: None,
+            http_status: 0,
+            observed: Observed { facts: Vec::new(), counts: vec![Counter::Generations] },
+        })
+    }
+
+    /// The next bytes of the request's body.
+    pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+        self.starts(now);
+        self.request.feed(chunk);
+    }
+
+    /// The request has ended.
+    pub(super) fn request_end(&mut self, now: Timestamp) {
+        self.starts(now);
+    }
+
+    /// The response's head.
+    pub(super) fn response_head(&mut self, headers: Headers<'_>) {
+        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
+        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+        self.response = Some(ResponseReader::new(self.route.format, headers));
+    }
+
+    /// The next bytes of the response's body.
+    pub(super) fn response_body(&mut self, chunk: &[u8]) {
+        if let Some(response) = &mut self.response {
+            response.feed(chunk);
+        }
+    }
+
+    /// What has been observed since the last time.
+    pub(super) fn take_observed(&mut self) -> Observed {
+        core::mem::take(&mut self.observed)
+    }
+
+    pub(super) fn product(&self) -> &Rc<Product> {
+        &self.product
+    }
+
+    /// Whether what Envoy has extracted is asked for.
+    pub(super) fn wants_envoy_usage(&self) -> bool {
+        self.rules.envoy_metadata && self.response.is_some()
+    }
+
+    /// What Envoy's own filter has extracted.
+    pub(super) fn envoy_usage(&mut self, record: &[u8]) {
+        self.envoy = read_token_usage(record);
+    }
+
+    /// The stream has ended, however that came about.
+    pub(super) fn end(mut self, now: Timestamp) -> Observed {
+        if let Some(ended) = self.ended(now) {
+            self.observed.facts.push(Fact::Generation(Box::new(ended)));
+        }
+        self.observed
+    }
+
+    fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {
+        // The request never came to its body: it made nothing.
+        let started_at = self.started_at?;
+        let requested = self.request.requested();
+        let is_streamed = self.response.as_ref().is_some_and(ResponseReader::is_streamed);
+        let (generation, is_readable) =
+            self.response.take().map_or((Generation::default(), true), ResponseReader::end);
+        let completeness = generation.completeness(is_readable)?;
+        let (mut usage, completeness, source) = self.with_envoy(generation.usage, completeness);
+        if usage.is_unknown() {
+            if self.http_status >= 400 {
+                self.observed.counts.push(Counter::GenerationsRefused);
+                return None;
+            }
+            // What is made in the background is told by a later response.
+            if self.is_poll || requested.is_background {
+                return None;
+            }
+        }
+        let is_estimated = completeness != Completeness::Complete
+            && self.rules.incomplete_usage == IncompleteUsage::Estimate
+            && self.estimate(&mut usage, &generation);
+        let told_again = self.route.is_told_again.then_some(generation.id.as_deref()).flatten();
+        let told_again =
+            told_again.map(|id| (generation_link(self.route.provider, id), generation.created_at));
+        let Requested { model, service_tier, .. } = requested;
+        Some(GenerationEnded {
+            generation_id: core::mem::take(&mut self.id),
+            session: self.session.clone(),
+            product_id: self.product.id.clone(),
+            told_by: None,
+            provider: self.route.provider,
+            model: generation.model,
+            model_requested: model.or_else(|| self.route.model.clone()).map(bounded),
+            service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
+            usage,
+            completeness,
+            is_estimated,
+            source,
+            told_again,
+            http_status: self.http_status,
+            is_streamed,
+            started_at: started_at.min(now),
+            ended_at: now,
+        })
+    }
+
+    /// What Envoy's own filter has extracted counts where this has no complete usage of its own, or the same.
+    /// It publishes nothing of a stream that was cut, and takes a first count for the last where a server stops early.
+    fn with_envoy(
+        &mut self,
+        usage: Usage,
+        completeness: Completeness,
+    ) -> (Usage, Completeness, UsageSource) {
+        let Some(envoy) = self.envoy.take() else {
+            return (usage, completeness, UsageSource::Body);
+        };
+        if completeness != Completeness::Complete {
+            let completeness = match completeness {
+                Completeness::Partial => Completeness::Partial,
+                _ => Completeness::Complete,
+            };
+            return (usage.or(envoy), completeness, UsageSource::EnvoyMetadata);
+        }
+        if envoy.input == usage.input && envoy.output == usage.output {
+            return (usage, completeness, UsageSource::EnvoyMetadata);
+        }
+        self.observed.counts.push(Counter::UsageDisagreement);
+        (usage, completeness, UsageSource::Body)
+    }
+
+    /// Fills in what is unknown by the bytes that passed. Gives whether something was.
+    fn estimate(&self, usage: &mut Usage, generation: &Generation) -> bool {
+        let tokens = |bytes: u64| Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(|count| *count > 0);
+        let before = *usage;
+        if usage.input.is_none() {
+            usage.input = tokens(self.request.bytes());
+        }
+        // A cut stream may have told a first count, which more text has followed.
+        let output = tokens(generation.text_bytes);
+        usage.output = usage.output.max(output);
+        *usage != before
+    }
+
+    fn starts(&mut self, now: Timestamp) {
+        if self.started_at.is_some() {
+            return;
+        }
+        self.started_at = Some(now);
+        let may_infer = self.rules.infer_when_unambiguous;
+        if !self.traces.is_empty() || may_infer {
+            let (generation_id, traces) = (self.id.clone(), self.traces.clone());
+            self.observed.facts.push(Fact::GenerationStarted(GenerationStarted {
+                generation_id,
+                traces,
+                may_infer,
+                at: now,
+            }));
+        }
+    }
+}
+
+fn bounded(mut model: String) -> String {
+    let mut end = model.len().min(VALUE_BYTES_MAX);
+    while !model.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    model.truncate(end);
+    model
+}
