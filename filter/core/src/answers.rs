@@ -1,8 +1,10 @@
 //! Reads what a response's body tells of calls: JSON or server-sent events, plain or coded.
 
+use crate::config::ReportedUsage;
 use crate::fact::Transport;
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::observe::mcp::{Message, MessageReader, Method};
+use crate::observe::reported::ReportReader;
 use crate::wire::encoding::{ContentCoding, Decoder, Sink};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
@@ -18,6 +20,7 @@ pub struct AnswerReader {
 #[derive(Debug)]
 struct Body {
     format: Format,
+    reports: Option<ReportReader>,
     told: Told,
 }
 
@@ -38,7 +41,11 @@ enum Format {
 
 impl AnswerReader {
     /// A reader for a body, or `None` if its coding is not read.
-    pub fn new(coding: ContentCoding, media_type: MediaType) -> Option<Self> {
+    pub fn new(
+        coding: ContentCoding,
+        media_type: MediaType,
+        rules: &ReportedUsage,
+    ) -> Option<Self> {
         let format = match media_type {
             MediaType::EventStream => {
                 Format::Events { framer: Box::default(), event: Box::default() }
@@ -49,7 +56,11 @@ impl AnswerReader {
             | MediaType::JsonLines
             | MediaType::AmazonEventStream => Format::Json(Box::default()),
         };
-        let decoder = Decoder::new(coding, Body { format, told: Told::default() }).ok()?;
+        let decoder = Decoder::new(
+            coding,
+            Body { format, reports: ReportReader::new(rules), told: Told::default() },
+        )
+        .ok()?;
         Some(Self { decoder })
     }
 
@@ -80,12 +91,14 @@ impl AnswerReader {
 
 impl Sink for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        let Self { format, told } = self;
+        let Self { format, reports, told } = self;
         match format {
             Format::Json(reader) => {
-                reader.feed(piece, &mut |message| keep(&mut told.messages, message));
+                feed(reader, reports, piece, &mut told.messages);
             }
-            Format::Events { framer, event } => framer.feed(piece, &mut EventSink { event, told }),
+            Format::Events { framer, event } => {
+                framer.feed(piece, &mut EventSink { event, reports, told });
+            }
         }
     }
 }
@@ -102,6 +115,7 @@ struct EventReader {
 
 struct EventSink<'a> {
     event: &'a mut EventReader,
+    reports: &'a mut Option<ReportReader>,
     told: &'a mut Told,
 }
 
@@ -110,11 +124,14 @@ impl sse::Sink for EventSink<'_> {
         let EventReader { reader, messages, text } = &mut *self.event;
         let room = ENDPOINT_BYTES_MAX.saturating_sub(text.len());
         text.extend_from_slice(piece.get(..room).unwrap_or(piece));
-        reader.feed(piece, &mut |message| keep(messages, message));
+        feed(reader, self.reports, piece, messages);
     }
 
     fn dispatch(&mut self, event_type: EventType) {
         let event = core::mem::take(self.event);
+        if let Some(reports) = self.reports {
+            reports.restart();
+        }
         match event_type {
             EventType::Message if event.reader.progress() == Progress::Complete => {
                 self.told.messages.extend(event.messages);
@@ -125,9 +142,24 @@ impl sse::Sink for EventSink<'_> {
     }
 }
 
-fn keep(messages: &mut Vec<Message>, message: &Message) {
-    let is_told = message.is_answer() || message.method == Method::TaskNotification;
-    if is_told && messages.len() < CALLS_PER_EXCHANGE_MAX {
-        messages.push(message.clone());
+fn feed(
+    reader: &mut MessageReader,
+    reports: &mut Option<ReportReader>,
+    piece: &[u8],
+    messages: &mut Vec<Message>,
+) {
+    // A message and its report end with the same byte; the report is read first.
+    if let Some(reports) = reports {
+        reports.feed(piece);
     }
+    reader.feed(piece, &mut |message| {
+        let is_told = message.is_answer() || message.method == Method::TaskNotification;
+        if is_told && messages.len() < CALLS_PER_EXCHANGE_MAX {
+            let mut message = message.clone();
+            if let (Some(reports), Some(id)) = (reports.as_mut(), &message.id) {
+                message.reported = reports.take(id);
+            }
+            messages.push(message);
+        }
+    });
 }

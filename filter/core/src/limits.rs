@@ -25,6 +25,9 @@ pub const JOINS_MAX: usize = 10_000;
 pub const RUNNING_CALLS_MAX: usize = 10_000;
 /// Generations that run, of which the cause is known or looked for, at about 300 bytes each.
 pub const RUNNING_GENERATIONS_MAX: usize = 10_000;
+/// Bytes of an event that are held back to see whether it is the chunk that only `ask_for_usage` brings; that has about
+/// 500.
+pub const HELD_EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of text that one token is taken for where usage has to be estimated: about right for English.
 pub const BYTES_PER_TOKEN: u64 = 4;
 /// How long a generation may run before it is taken for lost, in milliseconds.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use crate::accept_encoding::narrowed;
+use crate::accept_encoding::{ResponseEncoding, narrowed};
 use crate::accountant::{Accountant, Leave};
 use crate::config::Config;
 use crate::counter::Counter;
@@ -39,6 +39,8 @@ pub struct Place {
 pub struct RequestEdit {
     /// The `accept-encoding` to send instead of the client's.
     pub accept_encoding: Option<String>,
+    /// The body may get longer: its length is not told.
+    pub is_length_unknown: bool,
 }
 
 #[derive(Debug)]
@@ -117,13 +119,16 @@ impl Meter {
             host.count(Counter::ExchangesOverLimit, 1);
             return None;
         }
+        let is_length_unknown = exchange.may_edit();
         let rule = exchange.product().response_encoding;
+        let rule = if is_length_unknown { ResponseEncoding::Narrow } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
-        Some(RequestEdit { accept_encoding })
+        Some(RequestEdit { accept_encoding, is_length_unknown })
     }
 
-    /// The next bytes of a request's body; `is_end` with the last.
+    /// The next bytes of a request's body; `is_end` with the last. Gives what is to pass instead of them, if they may
+    /// not pass as they are.
     pub fn request_body(
         &mut self,
         host: &mut impl Host,
@@ -131,11 +136,9 @@ impl Meter {
         chunk: &[u8],
         is_end: bool,
         now: Timestamp,
-    ) {
-        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
-        if !chunk.is_empty() {
-            exchange.request_body(chunk, now);
-        }
+    ) -> Option<Vec<u8>> {
+        let exchange = self.exchanges.get_mut(&stream)?;
+        let edited = if chunk.is_empty() { None } else { exchange.request_body(chunk, now) };
         if is_end {
             exchange.request_end(now);
             if exchange.running().is_some() {
@@ -144,6 +147,7 @@ impl Meter {
         }
         let observed = exchange.take_observed();
         self.record(host, observed);
+        edited
     }
 
     /// A response's head. Gives whether its body is to be shown.
@@ -151,19 +155,21 @@ impl Meter {
         self.exchanges.get_mut(&stream).is_some_and(|exchange| exchange.response_head(headers))
     }
 
-    /// The next bytes of a response's body. What ends in them is in shared data when this returns.
+    /// The next bytes of a response's body; `is_end` with the last, if that is known. What ends in them is in shared
+    /// data when this returns. Gives what is to pass instead of them, if they may not pass as they are.
     pub fn response_body(
         &mut self,
         host: &mut impl Host,
         stream: u32,
         chunk: &[u8],
+        is_end: bool,
         now: Timestamp,
-    ) {
-        if let Some(exchange) = self.exchanges.get_mut(&stream) {
-            exchange.response_body(chunk, now);
-            let observed = exchange.take_observed();
-            self.record(host, observed);
-        }
+    ) -> Option<Vec<u8>> {
+        let exchange = self.exchanges.get_mut(&stream)?;
+        let edited = exchange.response_body(chunk, is_end, now);
+        let observed = exchange.take_observed();
+        self.record(host, observed);
+        edited
     }
 
     /// Whether what Envoy's own filter has extracted is to be given to [`Meter::envoy_usage`] before the end.

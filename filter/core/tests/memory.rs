@@ -96,8 +96,12 @@ const CALL_TAIL: &[u8] = br#""}},"method":"tools/call","id":1}"#;
 fn a_large_request_costs_nothing() {
     for filling in [b"x".as_slice(), b"\\\"", "\u{E9}".as_bytes()] {
         let mut exchange = start();
-        let cost =
-            feed(|bytes| exchange.request_body(bytes, Timestamp(1)), CALL_HEAD, filling, CALL_TAIL);
+        let cost = feed(
+            |bytes| drop(exchange.request_body(bytes, Timestamp(1))),
+            CALL_HEAD,
+            filling,
+            CALL_TAIL,
+        );
         exchange.request_end(Timestamp(2));
         assert!(exchange.running().is_some(), "the call is seen");
         assert!(cost < BODY_COST_MAX, "{cost} bytes");
@@ -124,7 +128,7 @@ fn a_large_answer_costs_nothing() {
         exchange.request_end(Timestamp(1));
         let _ = exchange
             .response_head(Headers(&headers(&[(":status", "200"), ("content-type", media_type)])));
-        let take = |bytes: &[u8]| exchange.response_body(bytes, Timestamp(2));
+        let take = |bytes: &[u8]| drop(exchange.response_body(bytes, false, Timestamp(2)));
         let cost = feed(take, head, b"y", tail);
         assert!(cost < BODY_COST_MAX, "{media_type}: {cost} bytes");
         let facts = exchange.end(StreamEnd::Complete, Timestamp(3)).facts;
@@ -150,7 +154,7 @@ fn an_open_stream_costs_little() {
         exchange.request_body(&body, Timestamp(1));
         exchange.request_end(Timestamp(1));
         let _ = exchange.response_head(Headers(&response));
-        exchange.response_body(b": ping\n\n", Timestamp(2));
+        exchange.response_body(b": ping\n\n", false, Timestamp(2));
         let _ = exchange.take_observed();
         open.push(exchange);
     }

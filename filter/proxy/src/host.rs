@@ -133,10 +133,26 @@ pub(crate) fn set_request_header(name: &str, value: &str) {
         hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value.as_bytes()));
 }
 
+/// Takes a request header out.
+pub(crate) fn remove_request_header(name: &str) {
+    // Without this Envoy would cut a body that has become longer.
+    let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+}
+
+/// Puts `bytes` in the place of the first `size` bytes of a buffer.
+pub(crate) fn replace(buffer_type: BufferType, size: usize, bytes: &[u8]) {
+    // What Envoy refuses passes as it is.
+    let _ = hostcalls::set_buffer(buffer_type, 0, size, bytes);
+}
+
+/// A property of the host as bytes.
+pub(crate) fn property_bytes(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
 /// A text property of the host, or nothing.
 pub(crate) fn property(path: &[&str]) -> String {
-    let value = hostcalls::get_property(path.to_vec()).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&value).into_owned()
+    String::from_utf8_lossy(&property_bytes(path).unwrap_or_default()).into_owned()
 }
 
 /// Sends a batch; gives the token with which the reply will come.

@@ -11,6 +11,9 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 use crate::host;
 use crate::root::Vm;
 
+/// Where Envoy's `ai_protocol_manager` publishes what it has extracted: a serialised `TokenUsage`.
+const TOKEN_USAGE: &[&str] = &["metadata", "typed_filter_metadata", "envoy.ai.token_usage"];
+
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// `None` if the stream belongs to no product, or has ended.
@@ -32,11 +35,12 @@ impl Stream {
         }
     }
 
-    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) {
-        let Some(vm) = &self.vm else { return };
+    /// Gives what is to pass instead of the bytes, if they may not pass as they are.
+    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
+        let vm = self.vm.as_ref()?;
         self.is_request_complete |= is_end;
         let Vm { meter, envoy } = &mut *vm.borrow_mut();
-        meter.request_body(envoy, self.id, chunk, is_end, host::now());
+        meter.request_body(envoy, self.id, chunk, is_end, host::now())
     }
 
     /// The response is complete. A request that is still on its way keeps the stream open until Envoy logs it.
@@ -49,7 +53,12 @@ impl Stream {
 
     fn end(&mut self, end: StreamEnd) {
         if let Some(vm) = self.vm.take() {
+            let wants_usage = vm.borrow().meter.wants_envoy_usage(self.id);
+            let record = if wants_usage { host::property_bytes(TOKEN_USAGE) } else { None };
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
+            if let Some(record) = record {
+                meter.envoy_usage(self.id, &record);
+            }
             meter.stream_end(envoy, self.id, end, host::now());
         }
     }
@@ -74,6 +83,9 @@ impl HttpContext for Stream {
         if let Some(value) = edit.accept_encoding {
             host::set_request_header("accept-encoding", &value);
         }
+        if edit.is_length_unknown {
+            host::remove_request_header("content-length");
+        }
         if end_of_stream {
             self.request_bytes(&[], true);
         }
@@ -83,7 +95,9 @@ impl HttpContext for Stream {
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         if self.vm.is_some() {
             let chunk = host::buffer(BufferType::HttpRequestBody, body_size);
-            self.request_bytes(&chunk, end_of_stream);
+            if let Some(edited) = self.request_bytes(&chunk, end_of_stream) {
+                host::replace(BufferType::HttpRequestBody, body_size, &edited);
+            }
         }
         Action::Continue
     }
@@ -107,11 +121,16 @@ impl HttpContext for Stream {
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         if let Some(vm) = &self.vm
             && self.reads_response
-            && body_size > 0
+            && (body_size > 0 || end_of_stream)
         {
             let chunk = host::buffer(BufferType::HttpResponseBody, body_size);
-            let Vm { meter, envoy } = &mut *vm.borrow_mut();
-            meter.response_body(envoy, self.id, &chunk, host::now());
+            let edited = {
+                let Vm { meter, envoy } = &mut *vm.borrow_mut();
+                meter.response_body(envoy, self.id, &chunk, end_of_stream, host::now())
+            };
+            if let Some(edited) = edited {
+                host::replace(BufferType::HttpResponseBody, body_size, &edited);
+            }
         }
         if end_of_stream {
             self.response_end();

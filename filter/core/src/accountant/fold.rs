@@ -19,6 +19,15 @@ use crate::session_key::hash;
 use crate::status::ExecutionStatus;
 use crate::units::{Millis, Timestamp, count};
 
+/// What shows that a session lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// A call, or a generation that belongs to none.
+    Call,
+    /// A part of a call.
+    Part,
+}
+
 impl Accountant {
     /// Whether everything was read that had been written.
     pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
@@ -71,7 +80,7 @@ impl Accountant {
             Some(Fact::Evidence(evidence)) => self.fold_evidence(host, evidence, now),
             Some(Fact::Running { session, started_at, at }) => {
                 let slot = self.open(host, &session, started_at, now);
-                self.touch(host, slot, at, now);
+                self.touch(host, slot, Life::Call, at, now);
             }
             Some(Fact::SessionEnd { session, reason, .. }) => {
                 if self.ends.len() >= SESSION_ENDS_MAX {
@@ -87,7 +96,7 @@ impl Accountant {
     fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, now: Timestamp) {
         self.attributions.call_ended(&call.call_id, call.ended_at);
         let slot = self.open(host, &call.session, call.started_at, now);
-        self.touch(host, slot, call.ended_at, now);
+        self.touch(host, slot, Life::Call, call.ended_at, now);
         let product = self.product(host, &call.session);
         let charge = product.pricing.charge(&call.tool, call.status);
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -103,7 +112,7 @@ impl Accountant {
     /// A call waits for what another stream tells of it, if nothing has been told yet.
     fn fold_open(&mut self, host: &mut impl Host, mut join: Join, now: Timestamp) {
         let slot = self.open(host, &join.call.session, join.call.started_at, now);
-        self.touch(host, slot, join.call.ended_at, now);
+        self.touch(host, slot, Life::Call, join.call.ended_at, now);
         self.attributions.call_belongs_to(&join.call.call_id, &join.call.session);
         while let Some(evidence) = self.evidence.claim(&join.link, join.call.started_at) {
             match self.tell(host, join, &evidence, now) {
@@ -215,12 +224,20 @@ impl Accountant {
     }
 
     /// Notes a sign of life at `at`: a session becomes ACTIVE with its second call, and after having been IDLE.
-    pub(super) fn touch(&mut self, host: &mut impl Host, slot: u32, at: Timestamp, now: Timestamp) {
+    /// A generation is a call like any other, unless it is a part of one.
+    pub(super) fn touch(
+        &mut self,
+        host: &mut impl Host,
+        slot: u32,
+        life: Life,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.active_at = session.active_at.max(at);
-        let is_further_call = session.totals.calls > 0 || session.generations.all.generations > 0;
+        let is_further = session.totals.calls > 0 || session.generations.all.generations > 0;
         let becomes_active = match session.state {
-            SessionState::Created => is_further_call,
+            SessionState::Created => is_further && life == Life::Call,
             SessionState::Idle => true,
             SessionState::Active | SessionState::Closed => false,
         };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 
 use super::Accountant;
+use super::fold::Life;
 use crate::attribution::{Attribution, Cause};
 use crate::config::{Config, IncompleteUsage, Product};
 use crate::counter::Counter;
@@ -39,7 +40,8 @@ impl Accountant {
             Cause { attribution, session: generation.session.clone(), call }
         });
         let slot = self.open(host, &cause.session, generation.started_at, now);
-        self.touch(host, slot, generation.ended_at, now);
+        let life = if cause.call.is_some() { Life::Part } else { Life::Call };
+        self.touch(host, slot, life, generation.ended_at, now);
         let config = Rc::clone(&self.config);
         let rules = config.product(&generation.product_id).unwrap_or(&self.unknown_product);
         let (charge, is_inconsistent) = charge(&config, rules, &generation);

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::Observed;
+use super::ask_for_usage::{UsageAsker, UsageRemover};
 use crate::config::{IncompleteUsage, LlmRules, Product};
 use crate::counter::Counter;
 use crate::fact::{Fact, GenerationEnded, GenerationStarted, SessionRef, UsageSource};
@@ -20,6 +21,7 @@ use crate::trace::{TraceId, traces_of};
 use crate::units::Timestamp;
 use crate::usage::{Completeness, Usage};
 use crate::wire::encoding::ContentCoding;
+use crate::wire::media_type::MediaType;
 
 /// One such HTTP stream.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct LlmExchange {
     /// The first bytes of the request's body, or its end.
     started_at: Option<Timestamp>,
     request: RequestReader,
+    asker: Option<Box<UsageAsker>>,
+    remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
     envoy: Option<Usage>,
     http_status: u16,
@@ -54,6 +58,8 @@ impl LlmExchange {
         let route = route(rules.provider, method, host, text(":path")?)?;
         let RequestHead { session, .. } = RequestHead::read(&product, headers);
         let coding = ContentCoding::parse(headers.get("content-encoding"));
+        let can_ask = rules.ask_for_usage && coding == ContentCoding::Identity;
+        let asker = (can_ask && route.takes_stream_options).then(Box::default);
         Some(Self {
             id: id(),
             product,
@@ -64,6 +70,8 @@ impl LlmExchange {
             is_poll: method == "GET",
             started_at: None,
             request: RequestReader::new(coding),
+            asker,
+            remover: None,
             response: None,
             envoy: None,
             http_status: 0,
@@ -71,10 +79,16 @@ impl LlmExchange {
         })
     }
 
-    /// The next bytes of the request's body.
-    pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+    /// The next bytes of the request's body. Gives what is to pass instead of them, if they may not pass as they are.
+    pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.starts(now);
         self.request.feed(chunk);
+        self.asker.as_mut()?.edit(chunk)
+    }
+
+    /// Whether the request's body may be edited, so that its length is not known, and the response's may have to be.
+    pub(super) fn may_edit(&self) -> bool {
+        self.asker.is_some()
     }
 
     /// The request has ended.
@@ -84,16 +98,25 @@ impl LlmExchange {
 
     /// The response's head.
     pub(super) fn response_head(&mut self, headers: Headers<'_>) {
+        let has_asked = self.asker.as_ref().is_some_and(|asker| asker.has_asked());
+        let is_events =
+            headers.get("content-type").map(MediaType::parse) == Some(MediaType::EventStream);
+        let coding = ContentCoding::parse(headers.get("content-encoding"));
+        if has_asked && is_events && coding == ContentCoding::Identity {
+            self.remover = Some(Box::default());
+        }
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
         self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
         self.response = Some(ResponseReader::new(self.route.format, headers));
     }
 
-    /// The next bytes of the response's body.
-    pub(super) fn response_body(&mut self, chunk: &[u8]) {
+    /// The next bytes of the response's body; `is_end` with the last. Gives what is to pass instead of them, if they
+    /// may not pass as they are.
+    pub(super) fn response_body(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
         if let Some(response) = &mut self.response {
             response.feed(chunk);
         }
+        self.remover.as_mut().map(|remover| remover.edit(chunk, is_end))
     }
 
     /// What has been observed since the last time.

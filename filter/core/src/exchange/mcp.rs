@@ -11,17 +11,20 @@ use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
 use crate::fact::{
-    CallEnded, CallOpen, CallStarted, Evidence, Fact, SessionEnd, SessionRef, Tells, Transport,
+    CallEnded, CallOpen, CallStarted, Evidence, Fact, GenerationEnded, SessionEnd, SessionRef,
+    Tells, Transport,
 };
 use crate::head::{Headers, RequestHead};
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::link::{Link, Scope, resolve_endpoint, task_link};
 use crate::observe::mcp::{Id, Message, Method, TaskReport};
+use crate::observe::reported::{Reported, reported_in_headers};
 use crate::requests::RequestReader;
 use crate::session_key::{Rung, session_ref};
 use crate::status::ExecutionStatus;
 use crate::trace::{TraceId, add, traceparent, traces_of};
 use crate::units::Timestamp;
+use crate::usage::{Completeness, ServiceTier};
 use crate::wire::encoding::ContentCoding;
 use crate::wire::media_type::MediaType;
 
@@ -96,6 +99,8 @@ pub struct McpExchange {
     response: Option<AnswerReader>,
     /// What the ids of answers on this stream belong to, if it is known.
     scope: Option<Scope>,
+    /// What the response's headers report of the generations of its call.
+    reported: Option<Reported>,
     observed: Observed,
 }
 
@@ -140,6 +145,7 @@ impl McpExchange {
             requests: Vec::new(),
             http_status: 0,
             response: None,
+            reported: None,
             scope: has_session_id.then(|| Scope::session(&session)),
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
             session,
@@ -188,7 +194,8 @@ impl McpExchange {
             return false;
         }
         let coding = ContentCoding::parse(headers.get("content-encoding"));
-        self.response = AnswerReader::new(coding, media_type);
+        self.response = AnswerReader::new(coding, media_type, &self.product.reported_usage);
+        self.reported = reported_in_headers(&self.product.reported_usage.trusted_headers, headers);
         if self.response.is_none() && self.is_success() && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
         }
@@ -412,7 +419,13 @@ impl McpExchange {
                         let expires_at = now.plus(self.product.call_timeout.millis());
                         self.open(call, link, expires_at);
                     }
-                    _ => self.observed.facts.push(Fact::Call(call)),
+                    _ => {
+                        let in_result = answer.reported.as_deref().cloned();
+                        if let Some(reported) = in_result.or_else(|| self.reported.take()) {
+                            self.report(reported, &call);
+                        }
+                        self.observed.facts.push(Fact::Call(call));
+                    }
                 }
             }
             // "No such task" says nothing of the call; any other answer is the call's.
@@ -430,6 +443,32 @@ impl McpExchange {
             // What a list tells has been told already.
             Asks::TaskList | Asks::Other => {}
         }
+    }
+
+    /// The generations that a call made inside, told by its answer.
+    fn report(&mut self, reported: Reported, call: &CallEnded) {
+        let Some(provider) = self.product.reported_usage.provider else { return };
+        let Reported { usage, model, source } = reported;
+        self.observed.counts.push(Counter::Generations);
+        self.observed.facts.push(Fact::Generation(Box::new(GenerationEnded {
+            generation_id: format!("{}.g", call.call_id),
+            session: call.session.clone(),
+            product_id: self.product.id.clone(),
+            told_by: Some((call.call_id.clone(), call.tool.clone())),
+            provider,
+            model,
+            model_requested: None,
+            service_tier: ServiceTier::Standard,
+            usage,
+            completeness: Completeness::Complete,
+            is_estimated: false,
+            source,
+            told_again: None,
+            http_status: call.http_status,
+            is_streamed: call.transport == Transport::Sse,
+            started_at: call.started_at,
+            ended_at: call.ended_at,
+        })));
     }
 
     /// A report of a task: of the one that was asked for, else of the one that it names.

@@ -1,6 +1,7 @@
 //! One HTTP stream through the filter, from request head to its end: bytes in, facts out.
 //! It never fails and never keeps a body; what it cannot read is counted and passes.
 
+mod ask_for_usage;
 mod llm;
 mod mcp;
 
@@ -61,10 +62,19 @@ impl Exchange {
         }
     }
 
-    /// The next bytes of the request's body.
-    pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+    /// Whether bodies may have to be edited on their way, as the product's `ask_for_usage` has it: the request's length
+    /// is not known then, and the response must come without a coding.
+    pub fn may_edit(&self) -> bool {
+        matches!(self, Self::Llm(exchange) if exchange.may_edit())
+    }
+
+    /// The next bytes of the request's body. Gives what is to pass instead of them, if they may not pass as they are.
+    pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         match self {
-            Self::Mcp(exchange) => exchange.request_body(chunk, now),
+            Self::Mcp(exchange) => {
+                exchange.request_body(chunk, now);
+                None
+            }
             Self::Llm(exchange) => exchange.request_body(chunk, now),
         }
     }
@@ -88,11 +98,15 @@ impl Exchange {
         }
     }
 
-    /// The next bytes of the response's body.
-    pub fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
+    /// The next bytes of the response's body; `is_end` with the last, if that is known. Gives what is to pass instead
+    /// of them, if they may not pass as they are.
+    pub fn response_body(&mut self, chunk: &[u8], is_end: bool, now: Timestamp) -> Option<Vec<u8>> {
         match self {
-            Self::Mcp(exchange) => exchange.response_body(chunk, now),
-            Self::Llm(exchange) => exchange.response_body(chunk),
+            Self::Mcp(exchange) => {
+                exchange.response_body(chunk, now);
+                None
+            }
+            Self::Llm(exchange) => exchange.response_body(chunk, is_end),
         }
     }
 

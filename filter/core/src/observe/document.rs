@@ -121,6 +121,21 @@ impl PathTree {
         Rc::new(tree)
     }
 
+    /// The tree of JSON pointers (RFC 6901) below the member `under`, and of further paths. Array indexes are not
+    /// followed.
+    pub fn of_pointers(under: &str, pointers: &[(&str, Field)], paths: &'static Paths) -> Rc<Self> {
+        let mut tree = Self::empty();
+        for (pointer, field) in pointers {
+            let steps = pointer.split('/').skip(1);
+            let steps = steps.map(|step| step.replace("~1", "/").replace("~0", "~"));
+            tree.add([under.to_owned()].into_iter().chain(steps).map(Cow::Owned), *field);
+        }
+        for (path, field) in paths {
+            tree.add(path.split('.').map(Cow::Borrowed), *field);
+        }
+        Rc::new(tree)
+    }
+
     fn empty() -> Self {
         let step = Cow::Borrowed("");
         let root = Node { parent: DOCUMENTS, step, field: None, is_object: true, is_array: false };
@@ -226,6 +241,15 @@ impl Document {
         match self.value(field) {
             Value::Text(text) if !text.is_empty() => Some(String::from_utf8_lossy(text)),
             _ => None,
+        }
+    }
+
+    /// A string or number as it stands in the text, and whether it is a string.
+    pub fn raw(&self, field: Field) -> Option<(bool, &[u8])> {
+        match self.value(field) {
+            Value::Text(text) => Some((true, text)),
+            Value::Bare(text) => Some((false, text)),
+            Value::Absent | Value::Null | Value::Container => None,
         }
     }
 

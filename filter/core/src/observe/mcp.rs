@@ -3,6 +3,7 @@
 
 use rust_decimal::Decimal;
 
+use super::reported::Reported;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
 /// A JSON-RPC id as it stands in the text.
@@ -158,6 +159,8 @@ pub struct Message {
     pub related_task: Option<Vec<u8>>,
     /// The tasks in `result.tasks`, bounded.
     pub listed_tasks: Vec<TaskReport>,
+    /// The usage that the result reports of generations that the tool made, if the product says where.
+    pub reported: Option<Box<Reported>>,
 }
 
 impl Message {

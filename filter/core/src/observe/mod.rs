@@ -3,3 +3,4 @@
 pub mod document;
 pub mod llm;
 pub mod mcp;
+pub mod reported;

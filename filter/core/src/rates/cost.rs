@@ -63,10 +63,10 @@ impl Unpriced {
     /// The name in events.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::NoRate { .. } => "NO_RATE",
-            Self::NoRateForKind(_) => "NO_RATE_FOR_KIND",
-            Self::UnknownUsage => "UNKNOWN_USAGE",
-            Self::MoneyOverflow => "MONEY_OVERFLOW",
+            Self::NoRate { .. } => "no_rate",
+            Self::NoRateForKind(_) => "no_rate_for_kind",
+            Self::UnknownUsage => "unknown_usage",
+            Self::MoneyOverflow => "money_overflow",
         }
     }
 }

@@ -17,11 +17,27 @@ const CONFIG: &str = r#"{
     }]
 }"#;
 
+/// With generations.
+const DOCUMENTED: &str = r#"{
+    "emitter": "edge-1",
+    "products": [{
+        "id": "crm", "type": "MCP_SERVER", "match": {"path": "/mcp"},
+        "identity": {"customer": {"trusted_header": "x-customer-id"}},
+        "pricing": {"tools": [{"tool": "lookup", "price": "0.001", "cost_tier": "lookup"}]}
+    }, {
+        "id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"}, "llm": {},
+        "pricing": {"tokens": {"pass_through": true, "markup": "0.2"}}
+    }],
+    "rate_cards": [{"version": "2025-11-01", "rates": [
+        {"provider": "openai", "model": "gpt-4o", "aliases": ["gpt-4o-2024-08-06"], "input": "2.5", "output": "10", "cache_read": "1.25"}
+    ]}]
+}"#;
+
 fn types(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["data"]["event_type"].as_str().unwrap()).collect()
 }
 
-fn kinds(events: &[Value], kind: &str) -> Vec<Value> {
+pub(crate) fn kinds(events: &[Value], kind: &str) -> Vec<Value> {
     let is_kind = |event: &&Value| event["data"]["event_type"] == kind;
     events.iter().filter(is_kind).map(|event| event["data"].clone()).collect()
 }
@@ -68,8 +84,13 @@ fn a_session_goes_through_its_states_and_ends_with_its_totals() {
 
 #[test]
 fn events_are_written_as_documented() {
-    let mut envoy = Envoy::new(CONFIG);
-    envoy.call("s", "lookup", "{}");
+    let mut envoy = Envoy::new(DOCUMENTED);
+    let call = envoy.start("s", "lookup");
+    envoy.generate(
+        r#"{"id":"chatcmpl-1","object":"chat.completion","model":"gpt-4o-2024-08-06","service_tier":"default","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,"prompt_tokens_details":{"cached_tokens":400},"completion_tokens_details":{"reasoning_tokens":60}}}"#,
+    );
+    envoy.finish(call, "{}");
+    envoy.deliver(0);
     envoy.delete("s");
     let mut made = envoy.deliver(2000);
     let source = made[0]["source"].as_str().unwrap().to_owned();

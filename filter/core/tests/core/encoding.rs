@@ -4,6 +4,7 @@ use std::io::Write;
 
 use agent_meter_core::accept_encoding::{ResponseEncoding, narrowed};
 use agent_meter_core::answers::AnswerReader;
+use agent_meter_core::config::ReportedUsage;
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::media_type::MediaType;
 use flate2::Compression;
@@ -13,7 +14,7 @@ use crate::support::{cuts, test};
 
 fn read(coding: &str, media_type: MediaType, chunks: &[&[u8]]) -> (usize, bool) {
     let coding = ContentCoding::parse(Some(coding.as_bytes()));
-    let mut reader = AnswerReader::new(coding, media_type).unwrap();
+    let mut reader = AnswerReader::new(coding, media_type, &ReportedUsage::default()).unwrap();
     let answers = chunks.iter().map(|chunk| reader.feed(chunk).messages.len()).sum();
     (answers, reader.is_unreadable())
 }
@@ -69,7 +70,9 @@ fn compressed_events_are_read_as_they_are_flushed() {
         .map(|id| format!("data: {{\"id\":{id},\"result\":{{}}}}\n\n").into_bytes())
         .collect();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    let mut reader = AnswerReader::new(ContentCoding::Gzip, MediaType::EventStream).unwrap();
+    let mut reader =
+        AnswerReader::new(ContentCoding::Gzip, MediaType::EventStream, &ReportedUsage::default())
+            .unwrap();
     for event in &events {
         encoder.write_all(event).unwrap();
         encoder.flush().unwrap();
@@ -89,8 +92,11 @@ fn what_is_damaged_or_blows_up_is_given_up() {
     let bomb = gzip(&[&[b"{\"a\":\"".as_slice(), &vec![b'x'; 64 << 20]].concat()]);
     assert!(bomb.len() < 100_000);
     assert!(read("gzip", MediaType::Json, &[&bomb]).1);
-    assert!(AnswerReader::new(ContentCoding::parse(Some(b"br")), MediaType::Json).is_none());
-    assert!(AnswerReader::new(ContentCoding::parse(Some(b"gzip, br")), MediaType::Json).is_none());
+    for coding in ["br", "gzip, br"] {
+        let coding = ContentCoding::parse(Some(coding.as_bytes()));
+        let rules = ReportedUsage::default();
+        assert!(AnswerReader::new(coding, MediaType::Json, &rules).is_none());
+    }
 }
 
 #[test]

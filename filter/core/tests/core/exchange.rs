@@ -65,7 +65,7 @@ pub(crate) fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<O
     }
     let mut seen = exchange.take_observed();
     for chunk in response {
-        exchange.response_body(chunk, Timestamp(1010));
+        exchange.response_body(chunk, false, Timestamp(1010));
         let more = exchange.take_observed();
         seen.facts.extend(more.facts);
         seen.counts.extend(more.counts);

@@ -56,6 +56,9 @@ impl Host for Memory {
     }
 }
 
+/// The trace of every request.
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// An Envoy with an accountant on its main thread and one worker, driven by hand.
 pub(crate) struct Envoy {
     pub(crate) host: Memory,
@@ -107,6 +110,7 @@ impl Envoy {
             (":path", "/mcp"),
             ("mcp-session-id", session),
             ("x-customer-id", "acme"),
+            ("traceparent", TRACE),
         ]
         .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let body = format!(r#"{{"id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
@@ -115,13 +119,34 @@ impl Envoy {
         stream
     }
 
+    /// A chat completion of 3 ms, asked for by whatever runs.
+    pub(crate) fn generate(&mut self, answer: &str) {
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        let headers = [
+            (":method", "POST"),
+            (":path", "/v1/chat/completions"),
+            (":authority", "api.openai.com"),
+            ("traceparent", TRACE),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        assert!(self.worker.request_head(&mut self.host, stream, Headers(&headers)).is_some());
+        let body = br#"{"model":"gpt-4o"}"#;
+        self.worker.request_body(&mut self.host, stream, body, true, self.now);
+        self.now.0 += 3;
+        let headers = [(":status".to_owned(), b"200".to_vec())];
+        assert!(self.worker.response_head(stream, Headers(&headers)));
+        self.worker.response_body(&mut self.host, stream, answer.as_bytes(), true, self.now);
+        self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);
+    }
+
     /// The answer to a call, 5 ms later.
     pub(crate) fn finish(&mut self, stream: u32, result: &str) {
         self.now.0 += 5;
         let headers = [(":status".to_owned(), b"200".to_vec())];
         assert!(self.worker.response_head(stream, Headers(&headers)));
         let body = format!(r#"{{"id":1,"result":{result}}}"#);
-        self.worker.response_body(&mut self.host, stream, body.as_bytes(), self.now);
+        self.worker.response_body(&mut self.host, stream, body.as_bytes(), false, self.now);
         self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);
     }
 

@@ -74,7 +74,7 @@ fn play(steps: &[Step]) -> Vec<(String, String)> {
                 let _ = envoy.worker.response_head(*stream, Headers(&headers));
             }
             Body(stream, text) => {
-                envoy.worker.response_body(&mut envoy.host, *stream, text.as_bytes(), now);
+                envoy.worker.response_body(&mut envoy.host, *stream, text.as_bytes(), false, now);
             }
             Done(stream) => {
                 envoy.worker.stream_end(&mut envoy.host, *stream, StreamEnd::Complete, now);

@@ -6,6 +6,7 @@ mod config;
 mod dice;
 mod encoding;
 mod exchange;
+mod generations;
 mod host;
 mod joins;
 mod rates;

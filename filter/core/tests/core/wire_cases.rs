@@ -293,7 +293,7 @@ fn an_answer_before_the_end_of_the_request() {
     let start = || Exchange::start(&config, Headers(&headers(POST)), || "0".to_owned()).unwrap();
     let told = |exchange: &mut Exchange| {
         let _ = exchange.response_head(Headers(&headers(JSON)));
-        exchange.response_body(PLAIN.response.as_bytes(), Timestamp(2));
+        exchange.response_body(PLAIN.response.as_bytes(), false, Timestamp(2));
     };
     // The message is complete, the request is not.
     let mut exchange = start();
@@ -679,7 +679,7 @@ fn an_answer_whose_call_was_never_seen() {
     assert!(worker.request_head(host, 1, Headers(&request)).is_some());
     worker.request_body(host, 1, &[], true, *now);
     assert!(worker.response_head(1, Headers(&headers(EVENTS))));
-    worker.response_body(host, 1, OK_A.as_bytes(), *now);
+    worker.response_body(host, 1, OK_A.as_bytes(), false, *now);
     worker.stream_end(host, 1, StreamEnd::Aborted, *now);
     assert!(envoy.deliver(180_000).is_empty());
     assert_eq!(envoy.host.counters.get(&Counter::EvidenceUnused), Some(&1));

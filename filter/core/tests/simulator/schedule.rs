@@ -281,7 +281,9 @@ impl Envoy {
                 ];
                 assert!(vm.meter.request_head(host, id, Headers(&headers)).is_some());
             }
-            Step::Request(chunk, is_end) => vm.meter.request_body(host, id, &chunk, is_end, now),
+            Step::Request(chunk, is_end) => {
+                vm.meter.request_body(host, id, &chunk, is_end, now);
+            }
             Step::ResponseHead { is_events, http_status } => {
                 let media_type = if is_events { "text/event-stream" } else { "application/json" };
                 let headers = [
@@ -291,7 +293,7 @@ impl Envoy {
                 vm.meter.response_head(id, Headers(&headers));
             }
             Step::Response(chunk, completed) => {
-                vm.meter.response_body(host, id, &chunk, now);
+                vm.meter.response_body(host, id, &chunk, false, now);
                 self.done(vm, at, &completed);
             }
             Step::End(end) => {

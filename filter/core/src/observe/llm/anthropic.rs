@@ -46,6 +46,7 @@ pub(super) fn route(method: &str, path: &str) -> Option<Route> {
             format: &MESSAGES,
             model: None,
             is_told_again: false,
+            takes_stream_options: false,
         }),
         _ => None,
     }

@@ -26,6 +26,8 @@ pub struct Route {
     pub model: Option<String>,
     /// The same generation may be told again, by another response: it is counted by its id.
     pub is_told_again: bool,
+    /// The request may say `stream_options.include_usage`.
+    pub takes_stream_options: bool,
 }
 
 /// How far a generation has come.

@@ -101,12 +101,19 @@ const RUNS: Format = Format {
 
 /// What a request to a path like OpenAI's asks for.
 pub(super) fn route(provider: Provider, method: &str, path: &str) -> Option<Route> {
-    let chat = |format| Route { provider, format, model: None, is_told_again: false };
-    let again = |format| Route { provider, format, model: None, is_told_again: true };
+    let once = |format| Route {
+        provider,
+        format,
+        model: None,
+        is_told_again: false,
+        takes_stream_options: false,
+    };
+    let again = |format| Route { is_told_again: true, ..once(format) };
     match (method, segments(path).as_slice()) {
-        ("POST", [.., "completions" | "embeddings"]) => Some(chat(&CHAT)),
+        ("POST", [.., "completions"]) => Some(Route { takes_stream_options: true, ..once(&CHAT) }),
+        ("POST", [.., "embeddings"]) => Some(once(&CHAT)),
         ("POST", [.., "images", "generations" | "edits"])
-        | ("POST", [.., "audio", "transcriptions" | "translations"]) => Some(chat(&MEDIA)),
+        | ("POST", [.., "audio", "transcriptions" | "translations"]) => Some(once(&MEDIA)),
         ("POST", [.., "responses"] | [.., "responses", _, "cancel"])
         | ("GET", [.., "responses", _]) => Some(again(&RESPONSES)),
         ("POST", [.., "threads", "runs"] | [.., "threads", _, "runs"])

@@ -1,0 +1,585 @@
+//! Generations: from the bytes of two streams on two workers to one event, on the call that caused it.
+
+use agent_meter_core::counter::Counter;
+use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::head::Headers;
+use agent_meter_core::meter::Meter;
+use serde_json::{Value, json};
+
+use crate::accountant::kinds;
+use crate::host::{Envoy, meter};
+use crate::support::test;
+
+const TRACE_A: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const TRACE_B: &str = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-00f067aa0ba902b7-01";
+
+fn config(llm: &Value) -> String {
+    json!({
+        "emitter": "edge-1",
+        "rate_cards": [{"version": "2025-11-01", "currency": "USD", "rates": [
+            {"provider": "openai", "model": "gpt-4o*", "input": "2.5", "output": "10", "cache_read": "1.25"},
+        ]}],
+        "products": [
+            {
+                "id": "crm", "type": "MCP_SERVER", "match": {"path": "/mcp"},
+                "identity": {"customer": {"trusted_header": "x-customer-id"}},
+                "pricing": {"default": {"price": "0.05"}},
+            },
+            {
+                "id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"},
+                "llm": llm,
+                "pricing": {"tokens": {"pass_through": true, "markup": "0.2"}},
+            },
+        ],
+    })
+    .to_string()
+}
+
+/// Two workers and what passes them.
+struct Mesh {
+    envoy: Envoy,
+    second: Meter,
+    next_stream: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Worker {
+    First,
+    Second,
+}
+
+const CHAT: &str = r#"{"id":"c","object":"chat.completion","model":"gpt-4o-2024-08-06","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
+const JSON: &str = "application/json";
+
+impl Mesh {
+    fn new(config: &str) -> Self {
+        let mut envoy = Envoy::new(config);
+        let second = meter(&mut envoy.host, config);
+        Self { envoy, second, next_stream: 100 }
+    }
+
+    fn send(&mut self, worker: Worker, head: &[(&str, &str)], body: &str) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        let headers: Vec<_> =
+            head.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        let Envoy { host, worker: first, now, .. } = &mut self.envoy;
+        let meter = match worker {
+            Worker::First => first,
+            Worker::Second => &mut self.second,
+        };
+        assert!(meter.request_head(host, stream, Headers(&headers)).is_some());
+        meter.request_body(host, stream, body.as_bytes(), true, *now);
+        stream
+    }
+
+    fn answer(
+        &mut self,
+        worker: Worker,
+        stream: u32,
+        head: &[(&str, &str)],
+        body: &str,
+        end: StreamEnd,
+    ) {
+        self.envoy.now.0 += 5;
+        let headers: Vec<_> =
+            head.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        let Envoy { host, worker: first, now, .. } = &mut self.envoy;
+        let meter = match worker {
+            Worker::First => first,
+            Worker::Second => &mut self.second,
+        };
+        if !head.is_empty() {
+            let _ = meter.response_head(stream, Headers(&headers));
+            meter.response_body(host, stream, body.as_bytes(), true, *now);
+        }
+        meter.stream_end(host, stream, end, *now);
+    }
+
+    /// A tool call of `session` on the first worker, whose request has gone up.
+    fn call(&mut self, session: &str, trace: &str) -> u32 {
+        let head = [
+            (":method", "POST"),
+            (":path", "/mcp"),
+            ("mcp-session-id", session),
+            ("x-customer-id", "acme"),
+            ("traceparent", trace),
+        ];
+        let body = r#"{"id":1,"method":"tools/call","params":{"name":"summarise"}}"#;
+        self.send(Worker::First, &head, body)
+    }
+
+    fn answer_call(&mut self, stream: u32) {
+        let head = [(":status", "200"), ("content-type", JSON)];
+        self.answer(Worker::First, stream, &head, r#"{"id":1,"result":{}}"#, StreamEnd::Complete);
+    }
+
+    /// A chat completion on the second worker, whose request has gone up.
+    fn ask(&mut self, trace: &str) -> u32 {
+        let head = [
+            (":method", "POST"),
+            (":path", "/v1/chat/completions"),
+            (":authority", "api.openai.com"),
+            ("traceparent", trace),
+        ];
+        self.send(Worker::Second, &head, r#"{"model":"gpt-4o"}"#)
+    }
+
+    fn answer_chat(&mut self, stream: u32) {
+        let head = [(":status", "200"), ("content-type", JSON)];
+        self.answer(Worker::Second, stream, &head, CHAT, StreamEnd::Complete);
+    }
+
+    /// The token events, and the tool event, of what has happened.
+    fn events(&mut self) -> (Vec<Value>, Vec<Value>) {
+        let made = self.envoy.deliver(2000);
+        (kinds(&made, "token_consumption"), kinds(&made, "tool_invocation"))
+    }
+}
+
+/// What happens, in its order, and whether the accountant reads in between.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Call,
+    Ask,
+    Answer,
+    AnswerCall,
+    Tick,
+    /// The accountant's VM dies, and another takes over.
+    Die,
+}
+
+#[test]
+fn a_generation_belongs_to_the_call_that_was_running_however_the_two_end() {
+    use Step::{Answer, AnswerCall, Ask, Call, Die, Tick};
+    let orders: [&[Step]; 9] = [
+        &[Call, Ask, Answer, AnswerCall],
+        &[Call, Tick, Ask, Tick, Answer, Tick, AnswerCall],
+        &[Call, Ask, AnswerCall, Answer],
+        &[Call, Ask, Tick, AnswerCall, Tick, Tick, Tick, Tick, Answer],
+        &[Call, Tick, Tick, Tick, Ask, AnswerCall, Answer, Tick],
+        &[Call, Tick, Die, Ask, Tick, Answer, AnswerCall],
+        &[Call, Ask, Tick, Die, Answer, Tick, AnswerCall],
+        &[Call, Ask, Answer, Tick, Die, AnswerCall],
+        &[Call, Ask, Tick, Tick, Tick, Die, AnswerCall, Tick, Die, Answer],
+    ];
+    for order in orders {
+        let config = config(&json!({}));
+        let mut mesh = Mesh::new(&config);
+        let (mut call, mut asked) = (0, 0);
+        let mut made = Vec::new();
+        for step in order {
+            match step {
+                Call => call = mesh.call("s", TRACE_A),
+                Ask => asked = mesh.ask(TRACE_A),
+                Answer => mesh.answer_chat(asked),
+                AnswerCall => mesh.answer_call(call),
+                Tick => {
+                    let waiting = mesh.envoy.tick(1100);
+                    made.extend(mesh.envoy.take(waiting));
+                }
+                Die => {
+                    mesh.envoy.main = meter(&mut mesh.envoy.host, &config);
+                    // The lease lapses.
+                    while !mesh.envoy.main.is_accountant() {
+                        let waiting = mesh.envoy.tick(250);
+                        assert!(waiting.is_empty() || mesh.envoy.main.is_accountant());
+                        made.extend(mesh.envoy.take(waiting));
+                    }
+                }
+            }
+        }
+        made.extend(mesh.envoy.deliver(4000));
+        let (tokens, calls) = (kinds(&made, "token_consumption"), kinds(&made, "tool_invocation"));
+        assert_eq!((tokens.len(), calls.len()), (1, 1), "{order:?}");
+        for (name, value) in [
+            ("call_id", &calls[0]["call_id"]),
+            ("session_id", &calls[0]["session_id"]),
+            ("attribution", &json!("trace")),
+            ("tool_name", &json!("summarise")),
+            ("customer_id", &json!("acme")),
+            ("total_provider_cost", &json!("0.003")),
+            ("price", &json!("0.0036")),
+        ] {
+            assert_eq!(&tokens[0][name], value, "{name} of {order:?}");
+        }
+        assert!(mesh.envoy.host.counters.get(&Counter::FactsUnreadable).is_none_or(|n| *n == 0));
+        let rest = mesh.envoy.deliver(4_000_000);
+        let closed = kinds(&rest, "session_closed");
+        assert_eq!(closed.len(), 1, "{order:?}");
+        for (name, value) in [
+            ("total_provider_cost", json!("0.003")),
+            ("total_revenue", json!("0.0536")),
+            ("unattributed_provider_cost", json!("0")),
+            ("generations", json!(1)),
+            (
+                "total_tokens",
+                json!({"input": 1000, "output": 100, "reasoning": 0, "cache_read": 400, "cache_write": 0}),
+            ),
+            (
+                "calls_by_tool",
+                json!([{"tool_name": "summarise", "calls": 1, "billable_calls": 1, "revenue": "0.05", "provider_cost": "0.003"}]),
+            ),
+        ] {
+            assert_eq!(closed[0][name], value, "{name} of {order:?}");
+        }
+        // Nothing is kept of what has ended.
+        let left = mesh.envoy.host.data.iter().filter(|(key, (value, _))| {
+            let name = key.rsplit('.').next().unwrap();
+            // A slot that is free holds its stamp only.
+            (name.starts_with('t') || name.starts_with('u')) && value.len() > 8
+        });
+        let left: Vec<_> = left.map(|(key, _)| key).collect();
+        assert!(left.is_empty(), "{left:?} of {order:?}");
+    }
+}
+
+#[test]
+fn a_cause_that_is_not_certain_is_not_claimed() {
+    // The options, the traces and sessions of calls that run, the generation's trace: what is claimed.
+    let off = json!({});
+    let infer = json!({"infer_when_unambiguous": true});
+    let rows: [(&Value, &[(&str, &str)], &str, &str, bool); 11] = [
+        (&off, &[("s", TRACE_A)], TRACE_A, "trace", true),
+        (&off, &[("s", TRACE_A), ("t", TRACE_B)], TRACE_B, "trace", true),
+        (&off, &[("s", TRACE_A)], TRACE_B, "none", false),
+        (&off, &[("s", TRACE_A)], "", "none", false),
+        (&off, &[("s", "")], "", "none", false),
+        (&off, &[("s", TRACE_A), ("s", TRACE_A)], TRACE_A, "none", true),
+        (&off, &[("s", TRACE_A), ("t", TRACE_A)], TRACE_A, "none", false),
+        (&infer, &[("s", "")], "", "inferred", true),
+        (&infer, &[("s", TRACE_A)], "", "inferred", true),
+        (&infer, &[("s", ""), ("s", "")], "", "none", false),
+        (&infer, &[], "", "none", false),
+    ];
+    for (llm, calls, trace, attribution, is_on_a_calls_session) in rows {
+        let mut mesh = Mesh::new(&config(llm));
+        let open: Vec<u32> =
+            calls.iter().map(|(session, trace)| mesh.call(session, trace)).collect();
+        let asked = mesh.ask(trace);
+        mesh.answer_chat(asked);
+        for stream in open {
+            mesh.answer_call(stream);
+        }
+        let (tokens, ended) = mesh.events();
+        let shown = format!("{llm} {calls:?} {trace}");
+        assert_eq!(tokens.len(), 1, "{shown}");
+        assert_eq!(tokens[0]["attribution"], attribution, "{shown}");
+        assert_eq!(tokens[0].get("call_id").is_some(), attribution != "none", "{shown}");
+        let is_theirs = ended.iter().any(|call| call["session_id"] == tokens[0]["session_id"]);
+        assert_eq!(is_theirs, is_on_a_calls_session, "{shown}");
+        let product = if is_on_a_calls_session { "crm" } else { "llm" };
+        assert_eq!(tokens[0]["product_id"], product, "{shown}");
+    }
+}
+
+#[test]
+fn a_call_that_ended_before_the_generation_was_asked_for_is_not_its_cause() {
+    let mut mesh = Mesh::new(&config(&json!({"infer_when_unambiguous": true})));
+    let call = mesh.call("s", TRACE_A);
+    mesh.answer_call(call);
+    mesh.envoy.now.0 += 1;
+    let asked = mesh.ask(TRACE_A);
+    mesh.answer_chat(asked);
+    let (tokens, _) = mesh.events();
+    assert_eq!(tokens[0]["attribution"], "none");
+}
+
+#[test]
+fn a_trace_in_the_message_counts_like_one_in_the_head() {
+    let mut mesh = Mesh::new(&config(&json!({})));
+    let head = [(":method", "POST"), (":path", "/mcp")];
+    let body = json!({"id": 1, "method": "tools/call", "params": {
+        "name": "summarise", "_meta": {"traceparent": TRACE_B},
+    }});
+    let call = mesh.send(Worker::First, &head, &body.to_string());
+    let asked = mesh.ask(TRACE_B);
+    mesh.answer_chat(asked);
+    mesh.answer_call(call);
+    let (tokens, calls) = mesh.events();
+    assert_eq!(tokens[0]["call_id"], calls[0]["call_id"]);
+}
+
+#[test]
+fn a_stored_response_is_counted_once_however_often_it_is_told() {
+    let mut mesh = Mesh::new(&config(&json!({})));
+    let told = |status: &str, usage: &str, at: u64| {
+        format!(
+            r#"{{"id":"resp_1","object":"response","created_at":{at},"status":"{status}","model":"gpt-4o","usage":{usage}}}"#
+        )
+    };
+    let now = mesh.envoy.now.0 / 1000;
+    let usage = r#"{"input_tokens":10,"output_tokens":20,"total_tokens":30}"#;
+    let (post, get) = (
+        [(":method", "POST"), (":path", "/v1/responses"), (":authority", "api.openai.com")],
+        [(":method", "GET"), (":path", "/v1/responses/resp_1"), (":authority", "api.openai.com")],
+    );
+    let head = [(":status", "200"), ("content-type", JSON)];
+    for (ask, body, answer) in [
+        (&post, r#"{"background":true}"#, told("queued", "null", now)),
+        (&get, "", told("in_progress", "null", now)),
+        (&get, "", told("completed", usage, now)),
+        (&get, "", told("completed", usage, now)),
+        (&get, "", told("completed", usage, now)),
+    ] {
+        let stream = mesh.send(Worker::First, ask, body);
+        mesh.answer(Worker::First, stream, &head, &answer, StreamEnd::Complete);
+    }
+    let (tokens, _) = mesh.events();
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(tokens[0]["quantity"], 30);
+    assert_eq!(mesh.envoy.host.counters[&Counter::GenerationsToldAgain], 2);
+    // Another one that was counted before what is remembered.
+    let old = told("completed", usage, now - 90_000).replace("resp_1", "resp_0");
+    let stream = mesh.send(Worker::First, &get, "");
+    mesh.answer(Worker::First, stream, &head, &old, StreamEnd::Complete);
+    assert_eq!(mesh.events().0.len(), 0);
+    assert_eq!(mesh.envoy.host.counters[&Counter::GenerationsToldAgain], 3);
+}
+
+const FIRST: &str = r#"data: {"object":"chat.completion.chunk","model":"gpt-4o","choices":[{"index":0,"delta":{"content":"twelve bytes"}}]}
+
+"#;
+const STARTED: &str = r#"data: {"type":"message_start","message":{"model":"claude","usage":{"input_tokens":50,"output_tokens":1}}}
+
+data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"forty bytes of text, which are 10 tokens"}}
+
+"#;
+
+#[test]
+fn what_is_not_known_is_named_and_never_zero() {
+    let events = [(":status", "200"), ("content-type", "text/event-stream")];
+    let plain = [(":status", "200"), ("content-type", JSON)];
+    let brotli = [(":status", "200"), ("content-type", JSON), ("content-encoding", "br")];
+    let error = [(":status", "429"), ("content-type", JSON)];
+    let (complete, aborted) = (StreamEnd::Complete, StreamEnd::Aborted);
+    let rows: [(&str, &str, &[(&str, &str)], &str, StreamEnd, Value); 11] = [
+        (
+            "bill_observed",
+            "openai",
+            &plain,
+            CHAT,
+            complete,
+            json!(["COMPLETE", {"input": 1000, "output": 100, "cache_read": 400, "provider_total": 1100}, false, "0.003", "0.0036", null]),
+        ),
+        (
+            "bill_observed",
+            "openai",
+            &plain,
+            "{}",
+            complete,
+            json!(["MISSING", {}, false, null, "0", "unknown_usage"]),
+        ),
+        (
+            "bill_observed",
+            "openai",
+            &plain,
+            "<html>",
+            complete,
+            json!(["FAILED", {}, false, null, "0", "unknown_usage"]),
+        ),
+        (
+            "bill_observed",
+            "openai",
+            &brotli,
+            "?",
+            complete,
+            json!(["FAILED", {}, false, null, "0", "unknown_usage"]),
+        ),
+        (
+            "bill_observed",
+            "openai",
+            &events,
+            FIRST,
+            aborted,
+            json!(["MISSING", {}, false, null, "0", "unknown_usage"]),
+        ),
+        (
+            "bill_observed",
+            "openai",
+            &[],
+            "",
+            aborted,
+            json!(["MISSING", {}, false, null, "0", "unknown_usage"]),
+        ),
+        // 18 bytes of request, 12 of text.
+        (
+            "estimate",
+            "openai",
+            &events,
+            FIRST,
+            aborted,
+            json!(["MISSING", {"input": 5, "output": 3}, true, "0.0000425", "0.000051", null]),
+        ),
+        (
+            "estimate",
+            "anthropic",
+            &events,
+            STARTED,
+            aborted,
+            json!(["PARTIAL", {"input": 50, "output": 10}, true, null, "0", "no_rate"]),
+        ),
+        (
+            "bill_observed",
+            "anthropic",
+            &events,
+            STARTED,
+            aborted,
+            json!(["PARTIAL", {"input": 50, "output": 1}, false, null, "0", "no_rate"]),
+        ),
+        (
+            "waive",
+            "openai",
+            &plain,
+            CHAT,
+            complete,
+            json!(["COMPLETE", {"input": 1000, "output": 100, "cache_read": 400, "provider_total": 1100}, false, "0.003", "0.0036", null]),
+        ),
+        (
+            "bill_observed",
+            "openai",
+            &error,
+            r#"{"error":{"message":"slow down"}}"#,
+            complete,
+            json!(null),
+        ),
+    ];
+    for (policy, provider, head, body, end, want) in rows {
+        let mut mesh =
+            Mesh::new(&config(&json!({"incomplete_usage": policy, "provider": provider})));
+        let path = if provider == "openai" { "/v1/chat/completions" } else { "/v1/messages" };
+        let ask = [(":method", "POST"), (":path", path)];
+        let stream = mesh.send(Worker::Second, &ask, r#"{"model":"gpt-4o"}"#);
+        mesh.answer(Worker::Second, stream, head, body, end);
+        let (tokens, _) = mesh.events();
+        let shown = format!("{policy} {provider} {body}");
+        if want.is_null() {
+            assert_eq!(tokens.len(), 0, "{shown}");
+            assert_eq!(mesh.envoy.host.counters[&Counter::GenerationsRefused], 1, "{shown}");
+            continue;
+        }
+        let found = &tokens[0];
+        let found = json!([
+            found["completeness"],
+            found["tokens"],
+            found["estimated"],
+            found["total_provider_cost"],
+            found["price"],
+            found["unpriced_reason"]
+        ]);
+        assert_eq!(found, want, "{shown}");
+        let unknown = want[1].as_object().unwrap().is_empty();
+        let count = |counter| mesh.envoy.host.counters.get(&counter).copied().unwrap_or(0);
+        assert_eq!(count(Counter::UsageUnknown), u64::from(unknown), "{shown}");
+        assert_eq!(count(Counter::GenerationsUnpriced), u64::from(want[3].is_null()), "{shown}");
+    }
+}
+
+#[test]
+fn what_is_waived_costs_the_operator_alone() {
+    let mut mesh = Mesh::new(&config(&json!({"incomplete_usage": "waive"})));
+    let ask =
+        [(":method", "POST"), (":path", "/v1/chat/completions"), (":authority", "api.openai.com")];
+    let stream = mesh.send(Worker::Second, &ask, r#"{"model":"gpt-4o"}"#);
+    // A server that counts on in each chunk, cut in the middle.
+    let chunk = format!(
+        "data: {}\n\n",
+        json!({"object": "chat.completion.chunk", "model": "gpt-4o", "choices": [{"index": 0}],
+            "usage": {"prompt_tokens": 1000, "completion_tokens": 7}})
+    );
+    let head = [(":status", "200"), ("content-type", "text/event-stream")];
+    mesh.answer(Worker::Second, stream, &head, &chunk, StreamEnd::Aborted);
+    let (tokens, _) = mesh.events();
+    assert_eq!(tokens[0]["completeness"], "PARTIAL");
+    assert_eq!(tokens[0]["total_provider_cost"], "0.00257");
+    assert_eq!(tokens[0]["price"], "0");
+}
+
+#[test]
+fn what_envoy_has_extracted_fills_in_and_never_replaces_what_is_known_better() {
+    // 1000 read, 200 made, complete.
+    let record = [0x1a, 3, 0x08, 0xe8, 0x07, 0x22, 3, 0x08, 0xc8, 0x01, 0x48, 1];
+    let same = CHAT.replace("\"completion_tokens\":100", "\"completion_tokens\":200");
+    for (body, output, source, disagreements) in [
+        ("{}", 200, "envoy_metadata", 0),
+        (same.as_str(), 200, "envoy_metadata", 0),
+        (CHAT, 100, "body", 1),
+    ] {
+        let mut mesh = Mesh::new(&config(&json!({})));
+        let stream = mesh.ask("");
+        let head = [(":status", "200"), ("content-type", JSON)]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        let Mesh { envoy, second, .. } = &mut mesh;
+        assert!(second.response_head(stream, Headers(&head)));
+        second.response_body(&mut envoy.host, stream, body.as_bytes(), true, envoy.now);
+        assert!(second.wants_envoy_usage(stream));
+        second.envoy_usage(stream, &record);
+        second.stream_end(&mut envoy.host, stream, StreamEnd::Complete, envoy.now);
+        let (tokens, _) = mesh.events();
+        assert_eq!(tokens[0]["tokens"]["output"], output, "{body}");
+        assert_eq!(tokens[0]["usage_source"], source, "{body}");
+        assert_eq!(tokens[0]["completeness"], "COMPLETE", "{body}");
+        let count = mesh.envoy.host.counters.get(&Counter::UsageDisagreement).copied();
+        assert_eq!(count.unwrap_or(0), disagreements, "{body}");
+    }
+}
+
+#[test]
+fn a_tool_may_report_the_generations_that_it_made_inside() {
+    let places = json!({"model": "/_meta/usage/model", "input": "/_meta/usage/in", "output": "/structuredContent/a~1b"});
+    let headers = json!({"model": "x-model", "input": "x-in", "output": "x-out"});
+    let in_result = r#"{"id":1,"result":{"_meta":{"usage":{"in":10,"model":"gpt-4o"}},"structuredContent":{"a/b":4},"usage":{"in":99}}}"#;
+    let in_events = format!("data: {{\"id\":7,\"method\":\"x\"}}\n\ndata: {in_result}\n\n");
+    let plain = [(":status", "200"), ("content-type", JSON)];
+    let events = [(":status", "200"), ("content-type", "text/event-stream")];
+    let in_head = [
+        (":status", "200"),
+        ("content-type", JSON),
+        ("x-in", "10"),
+        ("x-out", "4"),
+        ("x-model", "gpt-4o"),
+    ];
+    let none = r#"{"id":1,"result":{}}"#;
+    let rows: [(Value, &[(&str, &str)], &str, Option<&str>); 7] = [
+        (json!({"provider": "openai", "result": places}), &plain, in_result, Some("mcp_result")),
+        (json!({"provider": "openai", "result": places}), &events, &in_events, Some("mcp_result")),
+        (
+            json!({"provider": "openai", "trusted_headers": headers}),
+            &in_head,
+            none,
+            Some("response_headers"),
+        ),
+        (json!({"provider": "openai", "result": places}), &plain, none, None),
+        (json!({"provider": "openai", "result": places}), &in_head, none, None),
+        (json!({}), &in_head, in_result, None),
+        (
+            json!({"provider": "openai", "result": places, "trusted_headers": headers}),
+            &in_head,
+            in_result,
+            Some("mcp_result"),
+        ),
+    ];
+    for (rules, head, body, source) in rows {
+        let mut config: Value = serde_json::from_str(&config(&json!({}))).unwrap();
+        config["products"][0]["reported_usage"] = rules.clone();
+        let mut mesh = Mesh::new(&config.to_string());
+        let call = mesh.call("s", "");
+        mesh.answer(Worker::First, call, head, body, StreamEnd::Complete);
+        let (tokens, calls) = mesh.events();
+        let shown = format!("{rules} {head:?}");
+        assert_eq!(calls.len(), 1, "{shown}");
+        assert_eq!(tokens.len(), usize::from(source.is_some()), "{shown}");
+        if let Some(source) = source {
+            for (name, value) in [
+                ("usage_source", json!(source)),
+                ("attribution", json!("result")),
+                ("call_id", calls[0]["call_id"].clone()),
+                ("session_id", calls[0]["session_id"].clone()),
+                ("tokens", json!({"input": 10, "output": 4})),
+                ("total_provider_cost", json!("0.000065")),
+            ] {
+                assert_eq!(tokens[0][name], value, "{name}: {shown}");
+            }
+        }
+    }
+}
