@@ -1,6 +1,7 @@
 //! The core's tests, one binary: they run natively and, by `make test-wasm`, on wasm32 in node.
 
 mod accountant;
+mod amazon_event_stream;
 mod config;
 #[path = "../dice.rs"]
 mod dice;
