@@ -113,14 +113,30 @@ impl Sink for Body {
 
 impl Body {
     fn end(&mut self) {
-        // A text that is cut is no failure, and clients pass over an event that is none.
-        if matches!(self.framing, Framing::Json) {
-            self.is_unreadable |= self.reader.progress() == Progress::Failed;
+        match &self.framing {
+            // A text that is cut is no failure, and clients pass over an event that is none.
+            Framing::Json => self.is_unreadable |= self.reader.is_unreadable(),
+            // An event without the blank line behind it was sent nevertheless, and its tokens were used.
+            Framing::Events(framer) if framer.has_pending_data() => {
+                fold_event(&mut self.generation, self.fold, &self.reader);
+            }
+            Framing::Events(_) | Framing::Lines => {}
         }
     }
 }
 
-/// Reads the data of server-sent events; an event that the stream's end cuts off is not taken in.
+/// Takes in the data of an event. What is no JSON, such as `[DONE]`, or is cut, tells nothing.
+fn fold_event(
+    generation: &mut Generation,
+    fold: fn(&mut Generation, &Document),
+    reader: &DocumentReader,
+) {
+    if reader.progress() == Progress::Complete && reader.document().is_object() {
+        fold(generation, reader.document());
+    }
+}
+
+/// Reads the data of server-sent events.
 struct EventSink<'a> {
     reader: &'a mut DocumentReader,
     generation: &'a mut Generation,
@@ -133,10 +149,7 @@ impl sse::Sink for EventSink<'_> {
     }
 
     fn dispatch(&mut self, _event_type: EventType) {
-        // What is no JSON, such as `[DONE]`, tells nothing.
-        if self.reader.progress() == Progress::Complete && self.reader.document().is_object() {
-            (self.fold)(self.generation, self.reader.document());
-        }
+        fold_event(self.generation, self.fold, self.reader);
         self.reader.restart();
     }
 }
