@@ -9,6 +9,10 @@ mod encoding;
 mod exchange;
 mod host;
 mod joins;
+// The golden bodies are files.
+#[cfg(not(target_arch = "wasm32"))]
+mod llm;
+mod llm_formats;
 mod scanner;
 mod sse;
 mod support;

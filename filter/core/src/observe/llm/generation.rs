@@ -155,6 +155,8 @@ pub(super) fn sum(parts: &[Option<u64>]) -> Option<u64> {
 
 /// The tier that a provider's word means; what is no special tier has the list price.
 pub(super) fn service_tier(word: &str) -> ServiceTier {
+    // As Vertex AI names its traffic.
+    let word = word.strip_prefix("ON_DEMAND_").unwrap_or(word);
     let is = |other: &str| word.eq_ignore_ascii_case(other);
     if is("batch") {
         ServiceTier::Batch
@@ -165,6 +167,15 @@ pub(super) fn service_tier(word: &str) -> ServiceTier {
     } else {
         ServiceTier::Standard
     }
+}
+
+/// The model and the verb of a segment such as `gemini-2.5-flash:generateContent`, decoded where clients encode it.
+pub(super) fn split_verb(segment: &str) -> Option<(String, &str)> {
+    let (model, verb) = match segment.rsplit_once(':') {
+        Some(split) => split,
+        None => segment.rsplit_once("%3A").or_else(|| segment.rsplit_once("%3a"))?,
+    };
+    Some((model.replace("%40", "@"), verb))
 }
 
 /// A count that a header tells.
