@@ -1,8 +1,9 @@
 //! What providers' wire formats hold in store beside the golden bodies: who is asked, and odd texts, inline.
 
 use agent_meter_core::head::Headers;
-use agent_meter_core::observe::llm::{Generation, ResponseReader, route};
+use agent_meter_core::observe::llm::{Generation, RequestReader, ResponseReader, route};
 use agent_meter_core::usage::{Completeness, Provider, ServiceTier, Usage};
+use agent_meter_core::wire::encoding::ContentCoding;
 
 use crate::support::{cuts, test};
 
@@ -313,4 +314,35 @@ fn the_tier_is_read_wherever_it_is_told() {
     let headers = [("x-gemini-service-tier".to_owned(), b"flex".to_vec())];
     let told = ResponseReader::new(route.format, Headers(&headers)).end().0;
     assert_eq!(told.service_tier, Some(ServiceTier::Flex));
+}
+
+#[test]
+fn a_request_names_the_model_the_tier_and_how_the_response_shall_come() {
+    for (body, model, tier, is_streamed, is_background) in [
+        (r#"{"model":"m","stream":true}"#, Some("m"), None, true, false),
+        (r#"{"background":true,"model":"m"}"#, Some("m"), None, false, true),
+        (
+            r#"{"service_tier":"auto","stream":false}"#,
+            None,
+            Some(ServiceTier::Standard),
+            false,
+            false,
+        ),
+        (r#"{"serviceTier":"SERVICE_TIER_FLEX"}"#, None, Some(ServiceTier::Flex), false, false),
+        (r#"{"serviceTier":{"type":"priority"}}"#, None, Some(ServiceTier::Priority), false, false),
+        (r#"{"messages":[{"model":"no","stream":true}]}"#, None, None, false, false),
+    ] {
+        for cut in cuts(body.as_bytes()) {
+            let mut reader = RequestReader::new(ContentCoding::Identity);
+            cut.iter().for_each(|chunk| reader.feed(chunk));
+            let told = reader.requested();
+            assert_eq!(told.model.as_deref(), model, "{body}");
+            assert_eq!(told.service_tier, tier, "{body}");
+            assert_eq!(
+                (told.is_streamed, told.is_background),
+                (is_streamed, is_background),
+                "{body}"
+            );
+        }
+    }
 }

@@ -155,8 +155,9 @@ pub(super) fn sum(parts: &[Option<u64>]) -> Option<u64> {
 
 /// The tier that a provider's word means; what is no special tier has the list price.
 pub(super) fn service_tier(word: &str) -> ServiceTier {
-    // As Vertex AI names its traffic.
-    let word = word.strip_prefix("ON_DEMAND_").unwrap_or(word);
+    // As Vertex AI names its traffic, and Gemini's requests the tier.
+    let bare = word.strip_prefix("ON_DEMAND_").or_else(|| word.strip_prefix("SERVICE_TIER_"));
+    let word = bare.unwrap_or(word);
     let is = |other: &str| word.eq_ignore_ascii_case(other);
     if is("batch") {
         ServiceTier::Batch

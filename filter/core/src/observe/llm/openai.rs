@@ -1,10 +1,10 @@
 //! OpenAI: Chat Completions, legacy Completions, Embeddings, Responses, Assistants runs, images and transcriptions
 //! (API reference, read 2026-11).
 //!
-//! Its counts are inclusive: `prompt_tokens` and `input_tokens` hold cache reads, cache writes, audio and
-//! images; `completion_tokens` and `output_tokens` hold reasoning, audio, images and predictions, accepted or not.
-//! `total_tokens` is their sum. Caches are kept for 30 minutes or 12 hours: the first is told as the short lifetime, the
-//! second as the long one.
+//! Its counts are inclusive: `prompt_tokens` and `input_tokens` hold cache reads, cache writes, audio and images;
+//! `completion_tokens` and `output_tokens` hold reasoning, audio, images and predictions, accepted or not.
+//! `total_tokens` is their sum. Responses tell caches of 30 minutes and of 12 hours apart: the first is taken for the
+//! short lifetime, the second for the long one.
 
 use super::generation::{Format, Generation, Route, Stage};
 use crate::observe::document::{Document, Field, Paths};
@@ -17,8 +17,6 @@ pub(super) const USAGE: &Paths = &[
     ("usage.total_tokens", Field::Total),
     ("usage.prompt_tokens_details.cached_tokens", Field::CacheRead),
     ("usage.prompt_tokens_details.cache_write_tokens", Field::CacheWrite),
-    ("usage.prompt_tokens_details.cache_write_tokens_details.ttl_30m_tokens", Field::CacheWrite5m),
-    ("usage.prompt_tokens_details.cache_write_tokens_details.ttl_12h_tokens", Field::CacheWrite1h),
     ("usage.prompt_tokens_details.audio_tokens", Field::InputAudio),
     ("usage.prompt_tokens_details.image_tokens", Field::InputImage),
     ("usage.completion_tokens_details.reasoning_tokens", Field::Reasoning),
