@@ -74,6 +74,8 @@ fn what_makes_no_generation_has_no_route() {
         (None, "GET", CHAT),
         (None, "GET", "/v1/models"),
         (None, "POST", "/v1/threads/t/messages"),
+        (None, "POST", "/v1/channels/c/messages"),
+        (Some(Provider::Anthropic), "POST", "/v1/threads/t/messages"),
         (None, "POST", "/v1/messages/count_tokens"),
         (None, "POST", "/v1/messages/batches"),
         (None, "POST", "/v1/files"),

@@ -101,7 +101,7 @@ fn by_host(host: &str) -> Option<Provider> {
 /// The provider whose paths look like this one; a path like OpenAI's may be anybody's.
 fn by_path(segments: &[&str]) -> Option<Provider> {
     match segments {
-        [.., "messages"] => Some(Provider::Anthropic),
+        [.., "v1", "messages"] => Some(Provider::Anthropic),
         [.., "deployments", _, "completions" | "embeddings"]
         | [.., "deployments", _, _, "completions" | "generations" | "edits"]
         | [.., "deployments", _, "audio", _] => Some(Provider::AzureOpenAi),

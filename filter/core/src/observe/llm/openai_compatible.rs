@@ -61,7 +61,7 @@ pub(super) fn route_with(
         ("POST", [.., "embeddings" | "rerank"]) => {
             Some(Route { provider, format: &EMBED, model: None, is_told_again: false })
         }
-        ("POST", [.., "messages"]) => {
+        ("POST", [.., "v1", "messages"]) => {
             anthropic::route(method, segments).map(|route| Route { provider, ..route })
         }
         _ => openai::route_with(provider, chat, method, segments),
