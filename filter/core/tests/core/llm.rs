@@ -22,7 +22,7 @@ const FOLDERS: &[(Provider, &str)] = &[
     (Provider::Anthropic, "api.anthropic.com"),
     (Provider::Gemini, "generativelanguage.googleapis.com"),
     (Provider::Vertex, "europe-west4-aiplatform.googleapis.com"),
-    //(Provider::Bedrock, "bedrock-runtime.eu-central-1.amazonaws.com"),
+    (Provider::Bedrock, "bedrock-runtime.eu-central-1.amazonaws.com"),
     (Provider::Mistral, "api.mistral.ai"),
     (Provider::Cohere, "api.cohere.com"),
     (Provider::DeepSeek, "api.deepseek.com"),

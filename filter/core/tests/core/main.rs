@@ -2,6 +2,7 @@
 
 mod accountant;
 mod amazon_event_stream;
+mod bedrock;
 mod config;
 #[path = "../dice.rs"]
 mod dice;

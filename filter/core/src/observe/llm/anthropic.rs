@@ -8,7 +8,7 @@ use super::generation::{Format, Generation, Route, Stage, keep, sum};
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::{Provider, Usage};
 
-const PATHS: &Paths = &[
+pub(super) const PATHS: &Paths = &[
     ("type", Field::Kind),
     ("id", Field::Id),
     ("model", Field::Model),

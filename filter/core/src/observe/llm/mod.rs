@@ -6,6 +6,8 @@
 
 mod anthropic;
 mod azure;
+mod bedrock;
+mod bedrock_chunks;
 mod cohere;
 mod deepseek;
 mod gemini;
@@ -36,7 +38,7 @@ pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -
         Provider::Anthropic => anthropic::route(method, segments),
         Provider::Gemini => gemini::route(method, segments),
         Provider::Vertex => vertex::route(method, segments),
-        Provider::Bedrock => None,
+        Provider::Bedrock => bedrock::route(method, segments),
         Provider::Mistral => mistral::route(method, segments),
         Provider::Cohere => cohere::route(method, segments),
         Provider::DeepSeek => deepseek::route(method, segments),
@@ -101,6 +103,7 @@ fn by_host(host: &str) -> Option<Provider> {
 /// The provider whose paths look like this one; a path like OpenAI's may be anybody's.
 fn by_path(segments: &[&str]) -> Option<Provider> {
     match segments {
+        _ if bedrock::is_path(segments) => Some(Provider::Bedrock),
         [.., "v1", "messages"] => Some(Provider::Anthropic),
         [.., "deployments", _, "completions" | "embeddings"]
         | [.., "deployments", _, _, "completions" | "generations" | "edits"]
