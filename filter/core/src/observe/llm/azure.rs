@@ -3,7 +3,7 @@
 //!
 //! The path names the deployment, `/openai/deployments/{deployment}/chat/completions`; the body names its model.
 
-use super::generation::Route;
+use super::generation::{Route, percent_decoded};
 use super::{openai, openai_compatible};
 use crate::usage::Provider;
 
@@ -13,7 +13,7 @@ pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
         openai_compatible::route_with(Provider::AzureOpenAi, &openai::CHAT, method, segments)?;
     let mut pairs = segments.windows(2);
     let deployment = pairs.find_map(|pair| match pair {
-        ["deployments", deployment] => Some((*deployment).to_owned()),
+        ["deployments", deployment] => Some(percent_decoded(deployment)),
         _ => None,
     });
     Some(Route { model: deployment, ..route })

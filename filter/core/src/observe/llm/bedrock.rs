@@ -13,7 +13,9 @@
 //! of its last event. All of them tell of one generation: the body stands over the headers, and the metrics, which
 //! come last and are what is charged for, stand over the events before them.
 
-use super::generation::{Format, Generation, Route, Stage, header_count, keep, service_tier, sum};
+use super::generation::{
+    Format, Generation, Route, Stage, header_count, keep, percent_decoded, service_tier, sum,
+};
 use super::{anthropic, openai, openai_compatible};
 use crate::head::Headers;
 use crate::observe::document::{Document, Field, Paths};
@@ -124,7 +126,7 @@ pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
             ("POST", "invoke" | "invoke-with-response-stream") => &INVOKE,
             _ => return None,
         };
-        let model = Some(decoded(&id.join("/")));
+        let model = Some(percent_decoded(&id.join("/")));
         return Some(Route { provider: PROVIDER, format, model, is_told_again: false });
     }
     openai_compatible::route(PROVIDER, method, segments)
@@ -142,23 +144,6 @@ fn split_model<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'a [&'b str], &'b st
     let at = segments.iter().position(|segment| *segment == "model")?;
     let (verb, id) = segments.get(at.saturating_add(1)..)?.split_last()?;
     (!id.is_empty()).then_some((id, *verb))
-}
-
-/// Undoes percent-encoding; what is none is kept.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        let coded = (*byte == b'%').then(|| tail.split_at_checked(2)).flatten();
-        let number = coded
-            .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|(digits, behind)| Some((core::str::from_utf8(digits).ok()?, behind)))
-            .and_then(|(digits, behind)| Some((u8::from_str_radix(digits, 16).ok()?, behind)));
-        let (byte, behind) = number.unwrap_or((*byte, tail));
-        bytes.push(byte);
-        rest = behind;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Counts of Bedrock's own, with an input that leaves the cache out.

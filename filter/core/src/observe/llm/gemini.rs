@@ -123,7 +123,7 @@ pub(super) fn content_route(provider: Provider, method: &str, segments: &[&str])
         // A tuned model of Vertex AI answers at an endpoint, whose number is no model.
         ("POST", [.., collection, call]) => {
             let (model, verb) = split_verb(call)?;
-            let format = match verb {
+            let format = match verb.as_str() {
                 "generateContent" | "streamGenerateContent" => &GENERATE,
                 "embedContent" | "batchEmbedContents" => &EMBED,
                 _ => return None,

@@ -170,13 +170,27 @@ pub(super) fn service_tier(word: &str) -> ServiceTier {
     }
 }
 
-/// The model and the verb of a segment such as `gemini-2.5-flash:generateContent`, decoded where clients encode it.
-pub(super) fn split_verb(segment: &str) -> Option<(String, &str)> {
-    let (model, verb) = match segment.rsplit_once(':') {
-        Some(split) => split,
-        None => segment.rsplit_once("%3A").or_else(|| segment.rsplit_once("%3a"))?,
-    };
-    Some((model.replace("%40", "@"), verb))
+/// The model and the verb of a segment such as `gemini-2.5-flash:generateContent`.
+pub(super) fn split_verb(segment: &str) -> Option<(String, String)> {
+    let segment = percent_decoded(segment);
+    segment.rsplit_once(':').map(|(model, verb)| (model.to_owned(), verb.to_owned()))
+}
+
+/// Undoes percent-encoding; what is none is kept.
+pub(super) fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        let coded = (*byte == b'%').then(|| tail.split_at_checked(2)).flatten();
+        let number = coded
+            .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|(digits, behind)| Some((core::str::from_utf8(digits).ok()?, behind)))
+            .and_then(|(digits, behind)| Some((u8::from_str_radix(digits, 16).ok()?, behind)));
+        let (byte, behind) = number.unwrap_or((*byte, tail));
+        bytes.push(byte);
+        rest = behind;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A count that a header tells.

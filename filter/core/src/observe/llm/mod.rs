@@ -78,6 +78,7 @@ fn by_host(host: &str) -> Option<Provider> {
         Some((name, port)) if !port.contains(']') => (name, port),
         _ => (host.as_str(), ""),
     };
+    let name = name.trim_end_matches('.');
     let is_at = |domain: &str| {
         name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
@@ -89,7 +90,8 @@ fn by_host(host: &str) -> Option<Provider> {
     // Regions stand before the name, `europe-west4-aiplatform`, or behind it, `aiplatform.eu.rep`.
     let is_vertex = name.ends_with("-aiplatform.googleapis.com")
         || (name.starts_with("aiplatform.") && is_at("rep.googleapis.com"));
-    if is_amazon && (has_label("bedrock-runtime") || has_label("bedrock-runtime-fips")) {
+    let is_bedrock = ["bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle"];
+    if is_amazon && is_bedrock.into_iter().any(has_label) {
         Some(Provider::Bedrock)
     } else if is_vertex {
         Some(Provider::Vertex)

@@ -31,7 +31,7 @@ fn publisher_route(method: &str, segments: &[&str]) -> Option<Route> {
         return None;
     };
     let (model, verb) = split_verb(call)?;
-    let format = match (verb, *publisher) {
+    let format = match (verb.as_str(), *publisher) {
         ("rawPredict" | "streamRawPredict", "anthropic") => &anthropic::MESSAGES,
         ("rawPredict" | "streamRawPredict", _) => &openai_compatible::CHAT,
         // Images and videos are made by `predict` too, and are not counted in tokens.
