@@ -20,7 +20,7 @@ pub struct AnswerReader {
 #[derive(Debug)]
 struct Body {
     format: Format,
-    reports: Option<ReportReader>,
+    reports: Option<Box<ReportReader>>,
     told: Told,
 }
 
@@ -58,7 +58,7 @@ impl AnswerReader {
         };
         let decoder = Decoder::new(
             coding,
-            Body { format, reports: ReportReader::new(rules), told: Told::default() },
+            Body { format, reports: ReportReader::new(rules).map(Box::new), told: Told::default() },
         )
         .ok()?;
         Some(Self { decoder })
@@ -115,7 +115,7 @@ struct EventReader {
 
 struct EventSink<'a> {
     event: &'a mut EventReader,
-    reports: &'a mut Option<ReportReader>,
+    reports: &'a mut Option<Box<ReportReader>>,
     told: &'a mut Told,
 }
 
@@ -144,7 +144,7 @@ impl sse::Sink for EventSink<'_> {
 
 fn feed(
     reader: &mut MessageReader,
-    reports: &mut Option<ReportReader>,
+    reports: &mut Option<Box<ReportReader>>,
     piece: &[u8],
     messages: &mut Vec<Message>,
 ) {

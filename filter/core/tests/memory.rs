@@ -11,7 +11,12 @@ use agent_meter_core::config::Config;
 use agent_meter_core::exchange::{Exchange, StreamEnd};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::head::Headers;
+use agent_meter_core::observe::llm::{ResponseReader, route};
 use agent_meter_core::units::Timestamp;
+use agent_meter_core::usage::Completeness;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Crc;
 
 const CONFIG: &str =
     r#"{"products": [{"id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"}}]}"#;
@@ -163,4 +168,93 @@ fn an_open_stream_costs_little() {
     assert!(each < EXCHANGE_COST_MAX, "{each} bytes");
     drop(open);
     assert!(live() - before < BODY_COST_MAX, "{} bytes are left", live() - before);
+}
+
+/// The bytes of a stream of a generation.
+const GENERATION: usize = 50 * 1024 * 1024;
+
+/// Feeds one chunk again and again and then the last; gives how far live heap rose above where it began.
+fn feed_generation(path: &str, media_type: &str, chunk: &[u8], last: &[u8]) -> isize {
+    let route = route(None, "POST", "gateway", path).unwrap();
+    let headers = headers(&[("content-type", media_type)]);
+    let began = live();
+    let _ = take_peak();
+    let mut reader = ResponseReader::new(route.format, Headers(&headers));
+    for _ in 0..GENERATION / chunk.len() {
+        reader.feed(chunk);
+    }
+    reader.feed(last);
+    let (generation, is_readable) = reader.end();
+    assert_eq!(generation.completeness(is_readable), Some(Completeness::Complete));
+    assert_eq!(generation.usage.total(), 29);
+    take_peak() - began
+}
+
+#[test]
+fn a_long_stream_of_a_generation_costs_nothing() {
+    const DELTA: &str =
+        r#"{"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"x"}}]}"#;
+    const LAST: &str = r#"{"object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":20,"completion_tokens":9}}"#;
+    let event = |data: &str| format!("data: {data}\n\n").into_bytes();
+    let many = event(DELTA).repeat(CHUNK / DELTA.len());
+    let one = event(&DELTA.replace('x', &"y".repeat(GENERATION / 4)));
+    for chunk in [many, one] {
+        let cost =
+            feed_generation("/v1/chat/completions", "text/event-stream", &chunk, &event(LAST));
+        assert!(cost < BODY_COST_MAX, "{cost} bytes");
+    }
+}
+
+/// A message of an Amazon event stream.
+fn frame(event_type: &str, payload: &str) -> Vec<u8> {
+    let mut headers = Vec::new();
+    for (name, value) in [(":event-type", event_type), (":message-type", "event")] {
+        headers.push(u8::try_from(name.len()).unwrap());
+        headers.extend_from_slice(name.as_bytes());
+        headers.push(7);
+        headers.extend_from_slice(&u16::try_from(value.len()).unwrap().to_be_bytes());
+        headers.extend_from_slice(value.as_bytes());
+    }
+    let total = u32::try_from(16 + headers.len() + payload.len()).unwrap();
+    let length = u32::try_from(headers.len()).unwrap();
+    let mut bytes = [total.to_be_bytes(), length.to_be_bytes()].concat();
+    bytes.extend_from_slice(&crc(&bytes));
+    bytes.extend_from_slice(&headers);
+    bytes.extend_from_slice(payload.as_bytes());
+    bytes.extend_from_slice(&crc(&bytes));
+    bytes
+}
+
+fn crc(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc.sum().to_be_bytes()
+}
+
+#[test]
+fn a_long_stream_of_bedrock_costs_nothing() {
+    const STREAM: &str = "application/vnd.amazon.eventstream";
+    const METRICS: &str =
+        r#"{"amazon-bedrock-invocationMetrics":{"inputTokenCount":20,"outputTokenCount":9}}"#;
+    const USAGE: &str = r#"{"usage":{"inputTokens":20,"outputTokens":9}}"#;
+    let converse = |text: &str| {
+        frame("contentBlockDelta", &format!(r#"{{"delta":{{"text":"{text}"}},"p":"abc"}}"#))
+    };
+    let wrapped = |inner: &str| {
+        let coded = BASE64_STANDARD.encode(inner);
+        frame("chunk", &format!(r#"{{"bytes":"{coded}","p":"abc"}}"#))
+    };
+    let invoke = |text: &str| wrapped(&format!(r#"{{"generation":"{text}"}}"#));
+    let stop = [frame("messageStop", r#"{"stopReason":"end_turn"}"#), frame("metadata", USAGE)];
+    // Many messages, and a few of the longest.
+    let long = "y".repeat(12 * 1024 * 1024);
+    for (verb, chunk, last) in [
+        ("converse-stream", converse("x").repeat(500), stop.concat()),
+        ("converse-stream", converse(&long), stop.concat()),
+        ("invoke-with-response-stream", invoke("x").repeat(500), wrapped(METRICS)),
+        ("invoke-with-response-stream", invoke(&long), wrapped(METRICS)),
+    ] {
+        let cost = feed_generation(&format!("/model/m/{verb}"), STREAM, &chunk, &last);
+        assert!(cost < BODY_COST_MAX, "{verb}: {cost} bytes");
+    }
 }

@@ -16,6 +16,7 @@ use crate::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::link::generation_link;
 use crate::observe::llm::{
     Generation, RequestReader, Requested, ResponseReader, Route, read_token_usage, route,
+    takes_stream_options,
 };
 use crate::trace::{TraceId, traces_of};
 use crate::units::Timestamp;
@@ -55,11 +56,12 @@ impl LlmExchange {
         let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
         let method = text(":method")?;
         let host = text(":authority").unwrap_or_default();
-        let route = route(rules.provider, method, host, text(":path")?)?;
+        let path = text(":path")?;
+        let route = route(rules.provider, method, host, path)?;
         let RequestHead { session, .. } = RequestHead::read(&product, headers);
         let coding = ContentCoding::parse(headers.get("content-encoding"));
         let can_ask = rules.ask_for_usage && coding == ContentCoding::Identity;
-        let asker = (can_ask && route.takes_stream_options).then(Box::default);
+        let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
         Some(Self {
             id: id(),
             product,

@@ -55,6 +55,10 @@ fields! {
     OutputAudio,
     /// Images that were made, in tokens.
     OutputImage,
+    /// Tokens that were read and are charged for, where they are told apart.
+    BilledInput,
+    /// Tokens that were made and are charged for, where they are told apart.
+    BilledOutput,
     /// The provider's total.
     Total,
     /// Another count, that the provider's file explains.
@@ -205,7 +209,7 @@ enum Value {
     Container,
 }
 
-/// An element with a name and a count.
+/// Elements of one name and the sum of their counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Which array it is in: the name of the member that holds the array.
@@ -327,6 +331,8 @@ pub struct DocumentReader {
     tree: Rc<PathTree>,
     scanner: Scanner,
     document: Document,
+    /// The text is a document or an array of documents.
+    holds_documents: bool,
     /// Of the element that is being read.
     item: (Vec<u8>, Option<u64>),
 }
@@ -338,6 +344,7 @@ impl DocumentReader {
             tree,
             scanner: Scanner::default(),
             document: Document::default(),
+            holds_documents: false,
             item: (Vec::new(), None),
         }
     }
@@ -345,14 +352,15 @@ impl DocumentReader {
     /// Reads the next bytes of a text and calls `found` with each document in it as it ends: the text itself, or,
     /// if it is an array, its elements. Gives how many of the bytes belong to the text.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Document)) -> usize {
-        let Self { tree, scanner, document, item } = self;
-        scanner.feed(chunk, &mut Builder { tree, document, item, found })
+        let Self { tree, scanner, document, holds_documents, item } = self;
+        scanner.feed(chunk, &mut Builder { tree, document, holds_documents, item, found })
     }
 
     /// Begins a new text.
     pub fn restart(&mut self) {
         self.scanner.restart();
         self.document.clear();
+        self.holds_documents = false;
     }
 
     /// Where the text stands.
@@ -360,9 +368,10 @@ impl DocumentReader {
         self.scanner.progress()
     }
 
-    /// Whether the text holds anything.
-    pub fn has_started(&self) -> bool {
-        self.scanner.has_started()
+    /// Whether the text cannot hold a document: it is no JSON, or a string, number or literal.
+    pub fn is_unreadable(&self) -> bool {
+        let is_scalar = self.scanner.has_started() && !self.holds_documents;
+        is_scalar || self.progress() == Progress::Failed
     }
 
     /// Names the type of the event that carries the text.
@@ -380,6 +389,7 @@ impl DocumentReader {
 struct Builder<'a> {
     tree: &'a PathTree,
     document: &'a mut Document,
+    holds_documents: &'a mut bool,
     item: &'a mut (Vec<u8>, Option<u64>),
     found: &'a mut dyn FnMut(&Document),
 }
@@ -431,6 +441,7 @@ impl Visitor for Builder<'_> {
     }
 
     fn open(&mut self, node: u8) {
+        *self.holds_documents |= node == ROOT || node == DOCUMENTS;
         if node == ROOT {
             let event_type = core::mem::take(&mut self.document.event_type);
             self.document.clear();
@@ -453,10 +464,13 @@ impl Visitor for Builder<'_> {
         }
         let Some(of) = self.array_of(node) else { return };
         let (name, count) = core::mem::take(self.item);
-        if let Some(count) = count
-            && self.document.items.len() < DOCUMENT_ITEMS_MAX
-        {
-            self.document.items.push(Item { of, name, count });
+        let Some(count) = count else { return };
+        let items = &mut self.document.items;
+        let same = items.iter_mut().find(|item| item.of == of && item.name == name);
+        if let Some(item) = same {
+            item.count = item.count.saturating_add(count);
+        } else if items.len() < DOCUMENT_ITEMS_MAX {
+            items.push(Item { of, name, count });
         }
     }
 }

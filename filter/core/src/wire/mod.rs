@@ -1,5 +1,6 @@
-//! Bytes to structure: JSON and server-sent events, read as they stream by, in constant memory.
+//! Bytes to structure: JSON, server-sent events and Amazon event streams, read as they stream by, in constant memory.
 
+pub mod amazon_event_stream;
 pub mod encoding;
 pub mod json;
 pub mod media_type;

@@ -1,6 +1,8 @@
 //! The core's tests, one binary: they run natively and, by `make test-wasm`, on wasm32 in node.
 
 mod accountant;
+mod amazon_event_stream;
+mod bedrock;
 mod config;
 #[path = "../dice.rs"]
 mod dice;
@@ -9,6 +11,10 @@ mod exchange;
 mod generations;
 mod host;
 mod joins;
+// The golden bodies are files.
+#[cfg(not(target_arch = "wasm32"))]
+mod llm;
+mod llm_formats;
 mod rates;
 mod scanner;
 mod sse;

@@ -1,14 +1,14 @@
 //! Anthropic Messages (API version 2023-06-01, read 2026-11), also as Vertex AI and Bedrock carry them.
 //!
 //! `input_tokens` counts neither cache reads nor cache writes: the three are added up. `output_tokens` holds thinking,
-//! which is not told apart. In a stream `message_start` tells the input and a first output, and `message_delta` the
-//! counts so far, of which the last stand.
+//! which some models tell apart. In a stream `message_start` tells the input and a first output, and `message_delta`
+//! the counts so far, of which the last stand.
 
-use super::generation::{Format, Generation, Route, Stage, keep, segments, sum};
+use super::generation::{Format, Generation, Route, Stage, keep, sum};
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::{Provider, Usage};
 
-const PATHS: &Paths = &[
+pub(super) const PATHS: &Paths = &[
     ("type", Field::Kind),
     ("id", Field::Id),
     ("model", Field::Model),
@@ -19,6 +19,7 @@ const PATHS: &Paths = &[
     ("usage.cache_creation_input_tokens", Field::CacheWrite),
     ("usage.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
     ("usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("usage.output_tokens_details.thinking_tokens", Field::Reasoning),
     ("usage.service_tier", Field::Tier),
     ("message.id", Field::Id),
     ("message.model", Field::Model),
@@ -28,6 +29,7 @@ const PATHS: &Paths = &[
     ("message.usage.cache_creation_input_tokens", Field::CacheWrite),
     ("message.usage.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
     ("message.usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("message.usage.output_tokens_details.thinking_tokens", Field::Reasoning),
     ("message.usage.service_tier", Field::Tier),
     ("delta.stop_reason", Field::Finish),
     ("delta.text", Field::OutputText),
@@ -38,15 +40,16 @@ const PATHS: &Paths = &[
 /// Messages, plain and streamed.
 pub(super) const MESSAGES: Format = Format { paths: &[PATHS], fold, head: None };
 
-/// What a request to a path like Anthropic's asks for. Counting tokens is no generation.
-pub(super) fn route(method: &str, path: &str) -> Option<Route> {
-    match (method, segments(path).as_slice()) {
+/// What a request to a path like Anthropic's asks for. Counting tokens is no generation, and
+/// the messages of one of OpenAI's threads are none either.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    match (method, segments) {
+        (_, [.., "threads", _, "messages"]) => None,
         ("POST", [.., "messages"]) => Some(Route {
             provider: Provider::Anthropic,
             format: &MESSAGES,
             model: None,
             is_told_again: false,
-            takes_stream_options: false,
         }),
         _ => None,
     }
@@ -61,6 +64,7 @@ pub(super) fn fold(generation: &mut Generation, document: &Document) {
     let by_lifetime = (document.count(Field::CacheWrite5m), document.count(Field::CacheWrite1h));
     let usage = &mut generation.usage;
     keep(&mut usage.output, document.count(Field::Output));
+    keep(&mut usage.reasoning, document.count(Field::Reasoning));
     keep(&mut usage.cache_read, document.count(Field::CacheRead));
     match by_lifetime {
         // Without lifetimes they are written for 5 minutes, as the API's default is.

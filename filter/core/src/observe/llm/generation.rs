@@ -26,8 +26,6 @@ pub struct Route {
     pub model: Option<String>,
     /// The same generation may be told again, by another response: it is counted by its id.
     pub is_told_again: bool,
-    /// The request may say `stream_options.include_usage`.
-    pub takes_stream_options: bool,
 }
 
 /// How far a generation has come.
@@ -157,6 +155,9 @@ pub(super) fn sum(parts: &[Option<u64>]) -> Option<u64> {
 
 /// The tier that a provider's word means; what is no special tier has the list price.
 pub(super) fn service_tier(word: &str) -> ServiceTier {
+    // As Vertex AI names its traffic, and Gemini's requests the tier.
+    let bare = word.strip_prefix("ON_DEMAND_").or_else(|| word.strip_prefix("SERVICE_TIER_"));
+    let word = bare.unwrap_or(word);
     let is = |other: &str| word.eq_ignore_ascii_case(other);
     if is("batch") {
         ServiceTier::Batch
@@ -167,6 +168,29 @@ pub(super) fn service_tier(word: &str) -> ServiceTier {
     } else {
         ServiceTier::Standard
     }
+}
+
+/// The model and the verb of a segment such as `gemini-2.5-flash:generateContent`.
+pub(super) fn split_verb(segment: &str) -> Option<(String, String)> {
+    let segment = percent_decoded(segment);
+    segment.rsplit_once(':').map(|(model, verb)| (model.to_owned(), verb.to_owned()))
+}
+
+/// Undoes percent-encoding; what is none is kept.
+pub(super) fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        let coded = (*byte == b'%').then(|| tail.split_at_checked(2)).flatten();
+        let number = coded
+            .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|(digits, behind)| Some((core::str::from_utf8(digits).ok()?, behind)))
+            .and_then(|(digits, behind)| Some((u8::from_str_radix(digits, 16).ok()?, behind)));
+        let (byte, behind) = number.unwrap_or((*byte, tail));
+        bytes.push(byte);
+        rest = behind;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A count that a header tells.

@@ -1,18 +1,29 @@
 //! What the requests and responses of large language models say. One file for each provider; each says which of its
 //! counts include which.
 //!
-//! A new provider: a file with a table of paths, a `fold` and a `route`; a name in [`Provider`]; a line in [`route`];
-//! fixtures under `tests/fixtures/llm`.
+//! A new provider: a file with a table of paths, a `fold` and a `route`; a name in [`Provider`]; a line in [`route`],
+//! and one in [`by_host`] or [`by_path`]; fixtures under `tests/fixtures/llm`.
 
 mod anthropic;
+mod azure;
+mod bedrock;
+mod bedrock_chunks;
+mod cohere;
+mod deepseek;
 mod envoy;
+mod gemini;
 mod generation;
+mod mistral;
+mod ollama;
 mod openai;
+mod openai_compatible;
 mod request;
 mod response;
+mod vertex;
+mod vllm;
 
 pub use self::envoy::read_token_usage;
-pub use self::generation::{Format, Generation, Route, Stage};
+pub use self::generation::{Format, Generation, Parts, Route, Stage};
 pub use self::request::{RequestReader, Requested};
 pub use self::response::ResponseReader;
 use crate::usage::Provider;
@@ -20,27 +31,113 @@ use crate::usage::Provider;
 /// What a request asks for, or `None` if it makes no generation. `provider` is the configured one; without one the
 /// host and then the path tell.
 pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -> Option<Route> {
-    let provider = provider.or_else(|| by_host(host)).or_else(|| by_path(path));
+    let segments = generation::segments(path);
+    let segments = segments.as_slice();
+    let provider = provider.or_else(|| by_host(host)).or_else(|| by_path(segments));
     match provider.unwrap_or(Provider::OpenAiCompatible) {
-        Provider::Anthropic => anthropic::route(method, path),
-        provider => openai::route(provider, method, path),
+        Provider::OpenAi => openai::route(method, segments),
+        Provider::AzureOpenAi => azure::route(method, segments),
+        Provider::Anthropic => anthropic::route(method, segments),
+        Provider::Gemini => gemini::route(method, segments),
+        Provider::Vertex => vertex::route(method, segments),
+        Provider::Bedrock => bedrock::route(method, segments),
+        Provider::Mistral => mistral::route(method, segments),
+        Provider::Cohere => cohere::route(method, segments),
+        Provider::DeepSeek => deepseek::route(method, segments),
+        Provider::Vllm => vllm::route(method, segments),
+        Provider::Ollama => ollama::route(method, segments),
+        Provider::OpenAiCompatible => {
+            openai_compatible::route(Provider::OpenAiCompatible, method, segments)
+        }
     }
 }
 
-fn by_host(host: &str) -> Option<Provider> {
-    let host = host.split(':').next().unwrap_or_default();
-    let is_at = |domain: &str| {
-        host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    const DOMAINS: &[(&str, Provider)] =
-        &[("api.openai.com", Provider::OpenAi), ("api.anthropic.com", Provider::Anthropic)];
-    DOMAINS.iter().find(|(domain, _)| is_at(domain)).map(|(_, provider)| *provider)
+/// Whether a request to this path may say `stream_options.include_usage`, and needs to for usage in its stream.
+pub fn takes_stream_options(provider: Provider, path: &str) -> bool {
+    let is_completion = matches!(generation::segments(path).as_slice(), [.., "completions"]);
+    // Mistral always tells.
+    is_completion && provider != Provider::Mistral
 }
 
-fn by_path(path: &str) -> Option<Provider> {
-    let segments = generation::segments(path);
-    match segments.as_slice() {
-        [.., "messages"] => Some(Provider::Anthropic),
+/// Domains, each with its subdomains.
+const DOMAINS: &[(&str, Provider)] = &[
+    ("api.openai.com", Provider::OpenAi),
+    ("openai.azure.com", Provider::AzureOpenAi),
+    ("openai.azure.us", Provider::AzureOpenAi),
+    ("services.ai.azure.com", Provider::AzureOpenAi),
+    ("cognitiveservices.azure.com", Provider::AzureOpenAi),
+    ("api.anthropic.com", Provider::Anthropic),
+    ("generativelanguage.googleapis.com", Provider::Gemini),
+    ("aiplatform.googleapis.com", Provider::Vertex),
+    ("api.mistral.ai", Provider::Mistral),
+    ("codestral.mistral.ai", Provider::Mistral),
+    ("api.cohere.com", Provider::Cohere),
+    ("api.cohere.ai", Provider::Cohere),
+    ("api.deepseek.com", Provider::DeepSeek),
+    ("ollama.com", Provider::Ollama),
+];
+
+/// The port on which Ollama listens.
+const OLLAMA_PORT: &str = "11434";
+
+fn by_host(host: &str) -> Option<Provider> {
+    let host = host.to_ascii_lowercase();
+    let (name, port) = match host.rsplit_once(':') {
+        // The colons of an IPv6 address are in brackets.
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (host.as_str(), ""),
+    };
+    let name = name.trim_end_matches('.');
+    let is_at = |domain: &str| {
+        name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    if let Some((_, provider)) = DOMAINS.iter().find(|(domain, _)| is_at(domain)) {
+        return Some(*provider);
+    }
+    let has_label = |label: &str| name.split('.').any(|other| other == label);
+    let is_amazon = is_at("amazonaws.com") || is_at("amazonaws.com.cn") || is_at("api.aws");
+    // Regions stand before the name, `europe-west4-aiplatform`, or behind it, `aiplatform.eu.rep`.
+    let is_vertex = name.ends_with("-aiplatform.googleapis.com")
+        || (name.starts_with("aiplatform.") && is_at("rep.googleapis.com"));
+    let is_bedrock = ["bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle"];
+    if is_amazon && is_bedrock.into_iter().any(has_label) {
+        Some(Provider::Bedrock)
+    } else if is_vertex {
+        Some(Provider::Vertex)
+    } else if port == OLLAMA_PORT {
+        Some(Provider::Ollama)
+    } else {
+        None
+    }
+}
+
+/// The provider whose paths look like this one; a path like OpenAI's may be anybody's.
+fn by_path(segments: &[&str]) -> Option<Provider> {
+    match segments {
+        _ if bedrock::is_path(segments) => Some(Provider::Bedrock),
+        [.., "v1", "messages"] => Some(Provider::Anthropic),
+        [.., "deployments", _, "completions" | "embeddings"]
+        | [.., "deployments", _, _, "completions" | "generations" | "edits"]
+        | [.., "deployments", _, "audio", _] => Some(Provider::AzureOpenAi),
+        [.., "projects", _, "locations", _, "endpoints", "openapi", "chat", "completions"]
+        | [.., "publishers", _, "models", _] => Some(Provider::Vertex),
+        [.., "projects", _, "locations", _, "endpoints", call]
+            if generation::split_verb(call).is_some() =>
+        {
+            Some(Provider::Vertex)
+        }
+        [.., "models" | "tunedModels", call] if generation::split_verb(call).is_some() => {
+            Some(Provider::Gemini)
+        }
+        [.., "projects", _, "locations", _, "interactions"]
+        | [.., "projects", _, "locations", _, "interactions", _] => Some(Provider::Vertex),
+        [.., "v1beta", "openai", "chat", "completions"] => Some(Provider::Gemini),
+        [.., "v1beta", "interactions"] | [.., "v1beta", "interactions", _] => {
+            Some(Provider::Gemini)
+        }
+        [.., "v1" | "v2", "chat" | "embed"] | [.., "v1", "generate"] => Some(Provider::Cohere),
+        [.., "fim", "completions"] => Some(Provider::Mistral),
+        [.., "api", "chat" | "generate" | "embed" | "embeddings"] => Some(Provider::Ollama),
         _ => None,
     }
 }

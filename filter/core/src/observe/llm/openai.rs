@@ -1,10 +1,12 @@
 //! OpenAI: Chat Completions, legacy Completions, Embeddings, Responses, Assistants runs, images and transcriptions
 //! (API reference, read 2026-11).
 //!
-//! Its counts are inclusive: `prompt_tokens` and `input_tokens` hold cached tokens, audio and images;
-//! `completion_tokens` and `output_tokens` hold reasoning and audio. `total_tokens` is their sum.
+//! Its counts are inclusive: `prompt_tokens` and `input_tokens` hold cache reads, cache writes, audio and images;
+//! `completion_tokens` and `output_tokens` hold reasoning, audio, images and predictions, accepted or not.
+//! `total_tokens` is their sum. Responses tell caches of 30 minutes and of 12 hours apart: the first is taken for the
+//! short lifetime, the second for the long one.
 
-use super::generation::{Format, Generation, Route, Stage, segments};
+use super::generation::{Format, Generation, Route, Stage};
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::{Provider, Usage};
 
@@ -14,9 +16,12 @@ pub(super) const USAGE: &Paths = &[
     ("usage.completion_tokens", Field::Output),
     ("usage.total_tokens", Field::Total),
     ("usage.prompt_tokens_details.cached_tokens", Field::CacheRead),
+    ("usage.prompt_tokens_details.cache_write_tokens", Field::CacheWrite),
     ("usage.prompt_tokens_details.audio_tokens", Field::InputAudio),
+    ("usage.prompt_tokens_details.image_tokens", Field::InputImage),
     ("usage.completion_tokens_details.reasoning_tokens", Field::Reasoning),
     ("usage.completion_tokens_details.audio_tokens", Field::OutputAudio),
+    ("usage.completion_tokens_details.image_tokens", Field::OutputImage),
 ];
 
 /// What else there is in Chat Completions and their chunks, legacy Completions and Embeddings.
@@ -65,6 +70,15 @@ const RESPONSES: Format = Format {
         ("created_at", Field::CreatedAt),
         ("usage.input_tokens", Field::Input),
         ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
+        ("usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
+        (
+            "usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
+            Field::CacheWrite5m,
+        ),
+        (
+            "usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
+            Field::CacheWrite1h,
+        ),
         ("usage.output_tokens", Field::Output),
         ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
         ("usage.total_tokens", Field::Total),
@@ -75,6 +89,15 @@ const RESPONSES: Format = Format {
         ("response.created_at", Field::CreatedAt),
         ("response.usage.input_tokens", Field::Input),
         ("response.usage.input_tokens_details.cached_tokens", Field::CacheRead),
+        ("response.usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
+        (
+            "response.usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
+            Field::CacheWrite5m,
+        ),
+        (
+            "response.usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
+            Field::CacheWrite1h,
+        ),
         ("response.usage.output_tokens", Field::Output),
         ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
         ("response.usage.total_tokens", Field::Total),
@@ -100,18 +123,21 @@ const RUNS: Format = Format {
 };
 
 /// What a request to a path like OpenAI's asks for.
-pub(super) fn route(provider: Provider, method: &str, path: &str) -> Option<Route> {
-    let once = |format| Route {
-        provider,
-        format,
-        model: None,
-        is_told_again: false,
-        takes_stream_options: false,
-    };
-    let again = |format| Route { is_told_again: true, ..once(format) };
-    match (method, segments(path).as_slice()) {
-        ("POST", [.., "completions"]) => Some(Route { takes_stream_options: true, ..once(&CHAT) }),
-        ("POST", [.., "embeddings"]) => Some(once(&CHAT)),
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    route_with(Provider::OpenAi, &CHAT, method, segments)
+}
+
+/// The same for another provider, with its reading of Chat Completions.
+pub(super) fn route_with(
+    provider: Provider,
+    chat: &'static Format,
+    method: &str,
+    segments: &[&str],
+) -> Option<Route> {
+    let once = |format| Route { provider, format, model: None, is_told_again: false };
+    let again = |format| Route { provider, format, model: None, is_told_again: true };
+    match (method, segments) {
+        ("POST", [.., "completions" | "embeddings"]) => Some(once(chat)),
         ("POST", [.., "images", "generations" | "edits"])
         | ("POST", [.., "audio", "transcriptions" | "translations"]) => Some(once(&MEDIA)),
         ("POST", [.., "responses"] | [.., "responses", _, "cancel"])
@@ -125,10 +151,14 @@ pub(super) fn route(provider: Provider, method: &str, path: &str) -> Option<Rout
 
 /// The counts of a document in which they are inclusive.
 pub(super) fn inclusive(document: &Document) -> Usage {
+    let cache_write_1h = document.count(Field::CacheWrite1h);
+    let cache_write = document.count(Field::CacheWrite).filter(|_| cache_write_1h.is_none());
     Usage {
         input: document.count(Field::Input),
         output: document.count(Field::Output),
         cache_read: document.count(Field::CacheRead),
+        cache_write_5m: document.count(Field::CacheWrite5m).or(cache_write),
+        cache_write_1h,
         input_audio: document.count(Field::InputAudio),
         input_image: document.count(Field::InputImage),
         reasoning: document.count(Field::Reasoning),
@@ -148,9 +178,9 @@ pub(super) fn fold_chat(generation: &mut Generation, document: &Document) {
     }
     generation.tell(told);
     // The chunk with the usage is the last and has no choices; servers that count on in each chunk have not finished.
-    let is_chunk_in_between = document.is(Field::Kind, "chat.completion.chunk")
-        && document.tells(Field::Extra)
-        && !generation.is_finished;
+    let is_chunk = document.is(Field::Kind, "chat.completion.chunk")
+        || document.is(Field::Kind, "text_completion");
+    let is_chunk_in_between = is_chunk && document.tells(Field::Extra) && !generation.is_finished;
     if !is_chunk_in_between {
         generation.stage = Stage::Final;
     }

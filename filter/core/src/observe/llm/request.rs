@@ -10,6 +10,9 @@ const PATHS: &Paths = &[
     ("model", Field::Model),
     ("stream", Field::Stream),
     ("service_tier", Field::Tier),
+    // Gemini, and Bedrock.
+    ("serviceTier", Field::Tier),
+    ("serviceTier.type", Field::Tier),
     ("background", Field::Background),
 ];
 

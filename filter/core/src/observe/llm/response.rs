@@ -1,9 +1,11 @@
 //! Reads what a response tells of a generation as it passes: JSON, an array that is streamed, server-sent events,
 //! JSON lines or an Amazon event stream, plain or coded.
 
-use super::generation::{Format, Generation};
+use super::bedrock_chunks::{self, Unwrapper};
+use super::generation::{Format, Generation, Stage};
 use crate::head::Headers;
 use crate::observe::document::{Document, DocumentReader, PathTree};
+use crate::wire::amazon_event_stream::{self, MessageHeaders};
 use crate::wire::encoding::{ContentCoding, Decoder, Sink};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
@@ -35,6 +37,14 @@ enum Framing {
     Events(Box<sse::Framer>),
     /// A JSON text a line.
     Lines,
+    /// Messages of an Amazon event stream, each with a JSON text, which may be wrapped.
+    Frames(Box<Frames>),
+}
+
+#[derive(Debug, Default)]
+struct Frames {
+    framer: amazon_event_stream::Framer,
+    unwrapper: Unwrapper,
 }
 
 impl ResponseReader {
@@ -44,7 +54,8 @@ impl ResponseReader {
         let framing = match media_type {
             MediaType::EventStream => Framing::Events(Box::default()),
             MediaType::JsonLines => Framing::Lines,
-            MediaType::Json | MediaType::Other | MediaType::AmazonEventStream => Framing::Json,
+            MediaType::AmazonEventStream => Framing::Frames(Box::default()),
+            MediaType::Json | MediaType::Other => Framing::Json,
         };
         let is_streamed = !matches!(framing, Framing::Json);
         let mut generation = Generation::default();
@@ -98,6 +109,10 @@ impl Sink for Body {
             Framing::Events(framer) => {
                 framer.feed(piece, &mut EventSink { reader, generation, fold: *fold });
             }
+            Framing::Frames(frames) => {
+                let Frames { framer, unwrapper } = frames.as_mut();
+                framer.feed(piece, &mut FrameSink { unwrapper, reader, generation, fold: *fold });
+            }
             Framing::Lines => {
                 // JSON escapes line breaks, so that one is the end of a text.
                 for (at, line) in piece.split(|byte| *byte == b'\n').enumerate() {
@@ -113,14 +128,37 @@ impl Sink for Body {
 
 impl Body {
     fn end(&mut self) {
-        // A text that is cut is no failure, and clients pass over an event that is none.
-        if matches!(self.framing, Framing::Json) {
-            self.is_unreadable |= self.reader.progress() == Progress::Failed;
+        match &self.framing {
+            // A text that is cut is no failure, and clients pass over an event that is none.
+            Framing::Json => self.is_unreadable |= self.reader.is_unreadable(),
+            // An event without the blank line behind it was sent nevertheless, and its tokens were used.
+            Framing::Events(framer) if framer.has_pending_data() => {
+                fold_event(&mut self.generation, self.fold, &self.reader);
+            }
+            Framing::Frames(frames) if frames.framer.is_broken() => {
+                self.is_unreadable = true;
+                // What was passed over may have told more.
+                if self.generation.stage == Stage::Final {
+                    self.generation.stage = Stage::Open;
+                }
+            }
+            Framing::Events(_) | Framing::Lines | Framing::Frames(_) => {}
         }
     }
 }
 
-/// Reads the data of server-sent events; an event that the stream's end cuts off is not taken in.
+/// Takes in the data of an event. What is no JSON, such as `[DONE]`, or is cut, tells nothing.
+fn fold_event(
+    generation: &mut Generation,
+    fold: fn(&mut Generation, &Document),
+    reader: &DocumentReader,
+) {
+    if reader.progress() == Progress::Complete && reader.document().is_object() {
+        fold(generation, reader.document());
+    }
+}
+
+/// Reads the data of server-sent events.
 struct EventSink<'a> {
     reader: &'a mut DocumentReader,
     generation: &'a mut Generation,
@@ -133,9 +171,37 @@ impl sse::Sink for EventSink<'_> {
     }
 
     fn dispatch(&mut self, _event_type: EventType) {
-        // What is no JSON, such as `[DONE]`, tells nothing.
-        if self.reader.progress() == Progress::Complete && self.reader.document().is_object() {
-            (self.fold)(self.generation, self.reader.document());
+        fold_event(self.generation, self.fold, self.reader);
+        self.reader.restart();
+    }
+}
+
+/// Reads the messages of an Amazon event stream; exceptions tell nothing.
+struct FrameSink<'a> {
+    unwrapper: &'a mut Unwrapper,
+    reader: &'a mut DocumentReader,
+    generation: &'a mut Generation,
+    fold: fn(&mut Generation, &Document),
+}
+
+impl amazon_event_stream::Sink for FrameSink<'_> {
+    fn payload(&mut self, headers: &MessageHeaders, piece: &[u8]) {
+        if headers.event_type == bedrock_chunks::EVENT_TYPE {
+            let reader = &mut *self.reader;
+            self.unwrapper.feed(piece, &mut |piece| {
+                reader.feed(piece, &mut |_| {});
+            });
+        } else {
+            self.reader.feed(piece, &mut |_| {});
+        }
+    }
+
+    fn dispatch(&mut self, headers: &MessageHeaders) {
+        let is_wrapped = headers.event_type == bedrock_chunks::EVENT_TYPE;
+        let is_whole = !is_wrapped || self.unwrapper.end();
+        if is_whole && headers.is_event() {
+            self.reader.set_event_type(&headers.event_type);
+            fold_event(self.generation, self.fold, self.reader);
         }
         self.reader.restart();
     }
