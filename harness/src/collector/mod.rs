@@ -5,6 +5,7 @@
 mod gaps;
 mod ingest;
 mod ledger;
+mod members;
 pub(crate) mod money;
 pub(crate) mod query;
 mod sessions;
