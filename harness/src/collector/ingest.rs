@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::generation::{Generation, generation};
 use super::members::{Members, shown};
-use super::sessions::{SessionState, TokenTotals, ToolTotals, Totals};
+use super::sessions::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
 
 /// What became of one POST, and the body of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -101,6 +102,7 @@ pub(super) struct Event<'a> {
 #[derive(Debug)]
 pub(super) enum Body {
     Call(Box<Call>),
+    Generation(Box<Generation>),
     Session(Box<SessionChange>),
     /// A type this collector does not know: kept as raw text, counted in nothing.
     Unknown,
@@ -130,7 +132,6 @@ pub(super) struct Call {
     pub(super) tier: String,
     pub(super) billable: bool,
     pub(super) price: Decimal,
-    pub(super) provider_cost: Decimal,
     pub(super) currency: String,
 }
 
@@ -215,6 +216,9 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     let kind = event_type.strip_prefix("agent-meter.").unwrap_or_default();
     let body = match kind {
         "tool_invocation" => Body::Call(Box::new(call(&attributes.members("data")?)?)),
+        "token_consumption" => {
+            Body::Generation(Box::new(generation(&attributes.members("data")?)?))
+        }
         "session_created" => session(&attributes.members("data")?, SessionState::Created)?,
         "session_active" => session(&attributes.members("data")?, SessionState::Active)?,
         "session_idle" => session(&attributes.members("data")?, SessionState::Idle)?,
@@ -224,6 +228,7 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     let session_id = match &body {
         Body::Unknown => object.get("data").and_then(|data| data.get("session_id")?.as_str()),
         Body::Call(call) => Some(call.identity.session_id.as_str()),
+        Body::Generation(generation) => Some(generation.identity.session_id.as_str()),
         Body::Session(change) => Some(change.identity.session_id.as_str()),
     };
     let session_id = session_id.map(str::to_owned);
@@ -235,7 +240,7 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     Ok(Event { raw, source, id, sequence, event_type, time, time_ms, subject, session_id, body })
 }
 
-fn identity(data: &Members<'_>) -> Result<Identity, String> {
+pub(super) fn identity(data: &Members<'_>) -> Result<Identity, String> {
     Ok(Identity {
         product: data.text("product_id")?,
         product_type: data.text("product_type")?,
@@ -269,7 +274,6 @@ fn call(data: &Members<'_>) -> Result<Call, String> {
         tier: data.text("cost_tier")?,
         billable,
         price,
-        provider_cost: data.money("provider_cost")?,
         currency: data.currency("currency")?,
     })
 }
@@ -284,29 +288,71 @@ fn session(data: &Members<'_>, state: SessionState) -> Result<Body, String> {
 
 fn closing(data: &Members<'_>) -> Result<Closing, String> {
     let (ended_at, ended_ms) = data.time("session_ended_at")?;
-    let tokens = data.members("total_tokens")?;
-    Ok(Closing {
-        ended_at,
-        ended_ms,
-        close_reason: data.name("close_reason")?,
-        totals: Totals {
-            total_tool_calls: data.total("total_tool_calls")?,
-            billable_tool_calls: data.total("billable_tool_calls")?,
-            calls_by_status: calls_by_status(&data.members("calls_by_status")?)?,
-            calls_by_tool: calls_by_tool(data)?,
-            total_tokens: Some(TokenTotals {
-                input: tokens.total("input")?,
-                output: tokens.total("output")?,
-                reasoning: tokens.total("reasoning")?,
-                cache_read: tokens.total("cache_read")?,
-                cache_write: tokens.total("cache_write")?,
-            }),
-            wall_duration_ms: Some(data.total("wall_duration_ms")?),
-            active_duration_ms: Some(data.total("active_duration_ms")?),
-            total_provider_cost: Some(data.money("total_provider_cost")?),
-            total_revenue: Some(data.money("total_revenue")?),
-            currency: Some(data.currency("currency")?),
-        },
+    let totals = Totals {
+        total_tool_calls: data.total("total_tool_calls")?,
+        billable_tool_calls: data.total("billable_tool_calls")?,
+        calls_by_status: calls_by_status(&data.members("calls_by_status")?)?,
+        calls_by_tool: calls_by_tool(data)?,
+        total_tokens: token_totals(&data.members("total_tokens")?)?,
+        wall_duration_ms: Some(data.total("wall_duration_ms")?),
+        active_duration_ms: Some(data.total("active_duration_ms")?),
+        total_provider_cost: Some(data.money("total_provider_cost")?),
+        total_revenue: Some(data.money("total_revenue")?),
+        currency: Some(data.currency("currency")?),
+        ..Totals::new()
+    };
+    // A filter that meters no tokens tells none of these.
+    let metered = GENERATION_TOTALS.iter().any(|member| data.object.contains_key(*member));
+    let totals = if metered {
+        Totals {
+            generations: data.total("generations")?,
+            unpriced_generations: data.total("unpriced_generations")?,
+            unknown_usage_generations: data.total("unknown_usage_generations")?,
+            usage_by_model: usage_by_model(data)?,
+            unattributed_provider_cost: Some(data.money("unattributed_provider_cost")?),
+            ..totals
+        }
+    } else {
+        totals
+    };
+    Ok(Closing { ended_at, ended_ms, close_reason: data.name("close_reason")?, totals })
+}
+
+const GENERATION_TOTALS: [&str; 5] = [
+    "generations",
+    "unpriced_generations",
+    "unknown_usage_generations",
+    "usage_by_model",
+    "unattributed_provider_cost",
+];
+
+fn token_totals(tokens: &Members<'_>) -> Result<TokenTotals, String> {
+    Ok(TokenTotals {
+        input: tokens.total("input")?,
+        output: tokens.total("output")?,
+        reasoning: tokens.total("reasoning")?,
+        cache_read: tokens.total("cache_read")?,
+        cache_write: tokens.total("cache_write")?,
+    })
+}
+
+fn usage_by_model(data: &Members<'_>) -> Result<Vec<ModelTotals>, String> {
+    let entries = data.list("usage_by_model")?;
+    let mut models = entries.iter().map(model_totals).collect::<Result<Vec<_>, _>>()?;
+    let key = |model: &ModelTotals| (model.provider.clone(), model.model.clone());
+    models.sort_by_cached_key(key);
+    Ok(models)
+}
+
+fn model_totals(model: &Members<'_>) -> Result<ModelTotals, String> {
+    Ok(ModelTotals {
+        provider: model.name("provider")?,
+        model: model.name("model")?,
+        generations: model.total("generations")?,
+        unpriced_generations: model.total("unpriced_generations")?,
+        tokens: token_totals(model)?,
+        provider_cost: Some(model.money("provider_cost")?),
+        revenue: Some(model.money("revenue")?),
     })
 }
 
