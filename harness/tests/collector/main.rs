@@ -1,6 +1,8 @@
 //! The collector from outside: what it stores, what it refuses, what it answers, what it bills.
 //! Events are written here as `filter/EVENTS.md` describes them, by no code of the filter.
 
+mod generations;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
