@@ -8,6 +8,7 @@ pub mod collector;
 pub mod demo;
 pub mod envoy;
 pub mod invoice;
+pub mod llm_server;
 pub mod mcp_client;
 pub mod mcp_server;
 pub mod plugin;
