@@ -15,5 +15,6 @@ pub mod plugin;
 pub mod recover;
 pub mod run;
 pub mod stack;
+pub mod trace;
 pub mod wait;
 pub mod wasm;
