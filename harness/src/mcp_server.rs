@@ -256,3 +256,50 @@ fn describe((name, description, argument): &(&'static str, &'static str, &'stati
     schema.insert("required".to_owned(), json!([argument]));
     Tool::new(*name, *description, schema)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm_server::{LlmOptions, LlmServer};
+    use crate::stack::ANY_PORT;
+
+    /// What a client sends in the header and in `_meta`, and which trace the LLM is asked in.
+    #[tokio::test]
+    async fn the_trace_of_a_call_is_taken_from_meta_and_else_from_the_header() {
+        let llm = LlmServer::start(ANY_PORT, LlmOptions::default()).await.expect("an LLM");
+        let server = McpServer::start(ANY_PORT, Mode::Json).await.expect("a server");
+        server.set_llm(format!("http://{}", llm.addr()));
+        let traceparent = |digit: &str| format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
+        let (one, two) = (traceparent("1"), traceparent("2"));
+        for (header, meta, expected) in [
+            (None, None, None),
+            (Some(&one), None, Some(&one)),
+            (None, Some(&two), Some(&two)),
+            (Some(&one), Some(&two), Some(&two)),
+            (Some(&"not a trace".to_owned()), None, None),
+        ] {
+            let mut params = json!({ "name": "summarise", "arguments": { "text": "short" } });
+            if let Some(meta) = meta {
+                params["_meta"] = json!({ "traceparent": meta });
+            }
+            let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+            let mut request = reqwest::Client::new()
+                .post(format!("http://{}/mcp", server.addr()))
+                .header("accept", "application/json, text/event-stream")
+                .header("mcp-protocol-version", "2025-06-18")
+                .json(&call);
+            if let Some(header) = header {
+                request = request.header(TRACEPARENT, header);
+            }
+            let before = llm.traceparents().len();
+            let answer = request.send().await.expect("an answer").text().await.expect("text");
+            assert!(answer.contains("All is well."), "{answer}");
+            let traces = llm.traceparents().split_off(before);
+            let traces: Vec<&str> = traces.iter().map(|trace| &trace[..36]).collect();
+            let expected: Vec<&str> = expected.iter().map(|trace| &trace[..36]).collect();
+            assert_eq!(traces, expected, "{header:?} {meta:?}");
+        }
+        server.stop().await;
+        llm.stop().await;
+    }
+}
