@@ -13,9 +13,7 @@ const TIERS: [&str; 4] = ["standard", "batch", "flex", "priority"];
 const USAGE_SOURCES: [&str; 4] = ["body", "response_headers", "envoy_metadata", "mcp_result"];
 const COMPLETENESS: [&str; 4] = ["COMPLETE", "PARTIAL", "FAILED", "MISSING"];
 const UNPRICED_REASONS: [&str; 4] =
-    ["no_rate", "no_rate_for_kind", UNKNOWN_USAGE, "money_overflow"];
-/// The reason that says that not the rate is missing, but what it would be multiplied with.
-pub(super) const UNKNOWN_USAGE: &str = "unknown_usage";
+    ["no_rate", "no_rate_for_kind", "unknown_usage", "money_overflow"];
 
 /// The kinds of tokens; `input` and `output` hold all others but the provider's own total.
 const KINDS: [&str; 12] = [
@@ -63,6 +61,12 @@ pub(super) struct Tokens {
     pub(super) cache_write: Option<i64>,
 }
 
+impl Tokens {
+    pub(super) fn is_unknown(&self) -> bool {
+        self.input.is_none() && self.output.is_none()
+    }
+}
+
 /// What the generation cost the operator.
 #[derive(Debug)]
 pub(super) enum Rated {
@@ -81,6 +85,9 @@ pub(super) fn generation(data: &Members<'_>) -> Result<Generation, String> {
         data.name("model_requested")?;
     }
     let tokens = tokens(data)?;
+    if tokens.is_unknown() && data.flag("priced")? {
+        return Err(data.wrong("priced", "false when neither input nor output is known"));
+    }
     let quantity = tokens.input.unwrap_or(0).checked_add(tokens.output.unwrap_or(0));
     if Some(data.count("quantity")?) != quantity {
         return Err(data.wrong("quantity", "the sum of tokens.input and tokens.output"));

@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 
 use rust_decimal::Decimal;
 
-use super::generation::{Rated, UNKNOWN_USAGE};
+use super::generation::Rated;
 use super::ingest::Body;
 use super::money;
 
@@ -40,7 +40,7 @@ impl Tally {
                         add(&mut self.provider_cost, key, *cost);
                         "known"
                     }
-                    Rated::Unpriced { reason: UNKNOWN_USAGE } => "unknown_usage",
+                    Rated::Unpriced { .. } if generation.tokens.is_unknown() => "unknown_usage",
                     Rated::Unpriced { .. } => "no_rate",
                 };
                 *self.generations.entry(price).or_default() += 1;

@@ -1,6 +1,8 @@
 //! The check of closed sessions: what their final events tell against the sum of their calls and
 //! generations.
 
+use std::collections::BTreeMap;
+
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::Value;
@@ -89,27 +91,27 @@ fn fold_unnamed_tools(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds up the models that the final event does not name, as it does.
+/// Adds up the models of each provider that the final event does not name, as it does.
 fn fold_unnamed_models(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
-    let Some(last) = told.usage_by_model.iter().find(|model| model.model == OTHER) else {
+    if !told.usage_by_model.iter().any(|model| model.model == OTHER) {
         return Ok(());
-    };
-    let name = |model: &ModelTotals| (model.provider.clone(), model.model.clone());
-    let (mut models, unnamed): (Vec<_>, Vec<_>) =
-        core::mem::take(&mut calls.usage_by_model).into_iter().partition(|model: &ModelTotals| {
-            model.model != OTHER && told.usage_by_model.iter().any(|told| name(told) == name(model))
-        });
-    let mut other = ModelTotals::new(last.provider.clone(), OTHER.to_owned());
-    for model in unnamed {
-        other.generations += model.generations;
-        other.unpriced_generations += model.unpriced_generations;
-        other.tokens.add(model.tokens);
-        add(&mut other.provider_cost, model.provider_cost)?;
-        add(&mut other.revenue, model.revenue)?;
     }
-    models.push(other);
-    models.sort_by_cached_key(name);
-    calls.usage_by_model = models;
+    let mut folded: BTreeMap<(String, String), ModelTotals> = BTreeMap::new();
+    for model in core::mem::take(&mut calls.usage_by_model) {
+        let is_named = told
+            .usage_by_model
+            .iter()
+            .any(|named| (&named.provider, &named.model) == (&model.provider, &model.model));
+        let name = if is_named { &model.model } else { OTHER };
+        let key = (model.provider.clone(), name.to_owned());
+        let sum = folded.entry(key.clone()).or_insert_with(|| ModelTotals::new(key.0, key.1));
+        sum.generations += model.generations;
+        sum.unpriced_generations += model.unpriced_generations;
+        sum.tokens.add(model.tokens);
+        add(&mut sum.provider_cost, model.provider_cost)?;
+        add(&mut sum.revenue, model.revenue)?;
+    }
+    calls.usage_by_model = folded.into_values().collect();
     Ok(())
 }
 

@@ -8,7 +8,6 @@ use rusqlite::{Row, Transaction, params_from_iter};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::generation::UNKNOWN_USAGE;
 use super::ledger::Ledger;
 use super::money;
 use super::query::{BadQuery, Conditions, Page, Parameters, count};
@@ -60,9 +59,9 @@ pub struct Totals {
     pub calls_by_tool: Vec<ToolTotals>,
     /// Generations, whether priced or not.
     pub generations: u64,
-    /// Generations whose cost is not known, those of unknown usage included.
+    /// Generations whose cost is not known, for whatever reason.
     pub unpriced_generations: u64,
-    /// Generations whose cost is not known because their tokens are not.
+    /// Generations of which neither the input nor the output is known.
     pub unknown_usage_generations: u64,
     /// Sorted by provider and model.
     pub usage_by_model: Vec<ModelTotals>,
@@ -450,7 +449,7 @@ impl Sums {
     ) -> anyhow::Result<()> {
         let mut statement = ledger.prepare_cached(&format!(
             "SELECT tool, provider, model, currency, count(*), sum(provider_cost IS NULL),
-             sum(unpriced_reason IS '{UNKNOWN_USAGE}'), decimal_sum(coalesce(provider_cost, '0')),
+             sum(input IS NULL AND output IS NULL), decimal_sum(coalesce(provider_cost, '0')),
              decimal_sum(price), {} FROM generations WHERE session_id = ? AND source = ?
              GROUP BY tool, provider, model, currency",
             TokenTotals::COLUMNS

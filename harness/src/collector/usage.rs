@@ -27,7 +27,7 @@ SELECT time_ms, customer, team, agent, product, session_id, coalesce(tool, '__un
  coalesce((SELECT tier FROM calls AS call WHERE call.source = generation.source
   AND call.call_id = generation.call_id LIMIT 1), '__unattributed__'),
  source, currency, day, provider, model, 0, 0, price, provider_cost, 1, provider_cost IS NULL,
- unpriced_reason IS 'unknown_usage', input, output, reasoning, cache_read, cache_write
+ input IS NULL AND output IS NULL, input, output, reasoning, cache_read, cache_write
 FROM generations AS generation
 )";
 
@@ -173,9 +173,9 @@ pub struct UsageRow {
     pub margin: Decimal,
     /// Generations, whether priced or not.
     pub generations: u64,
-    /// Generations whose cost is not known, those of unknown usage included.
+    /// Generations whose cost is not known, for whatever reason.
     pub unpriced_generations: u64,
-    /// Generations whose cost is not known because their tokens are not.
+    /// Generations of which neither the input nor the output is known.
     pub unknown_usage_generations: u64,
     /// Tokens, as far as they are known.
     pub tokens: TokenTotals,

@@ -135,7 +135,7 @@ pub struct Generations {
     pub generations: u64,
     /// Those whose cost is not known.
     pub unpriced_generations: u64,
-    /// Of these, those whose tokens are not known.
+    /// Those of which neither the input nor the output is known; they have no cost either.
     pub unknown_usage_generations: u64,
 }
 
@@ -288,7 +288,7 @@ fn read_generations(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, provider, model, count(*),
-         sum(provider_cost IS NULL), sum(unpriced_reason IS 'unknown_usage'), decimal_sum(price),
+         sum(provider_cost IS NULL), sum(input IS NULL AND output IS NULL), decimal_sum(price),
          decimal_sum(coalesce(provider_cost, '0')), {} FROM generations{}
          GROUP BY customer, product, product_type, currency, tool, provider, model
          ORDER BY tool NULLS LAST, provider, model",

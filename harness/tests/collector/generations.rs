@@ -299,10 +299,17 @@ fn each_rule_of_a_generation_has_its_own_reason() {
         assert_eq!(reasons, [format!("data.{reason}")], "{event}");
         assert_eq!(ledger.count_events().expect("count"), 0, "{event}");
     }
+    let untold = json!({"tokens": {"cache_read": 1}, "quantity": 0});
+    let receipt = insert(&memory(), &[generation(1, untold)]);
+    let expected = "data.priced: must be false when neither input nor output is known, found true";
+    assert_eq!(receipt.rejected[0].reason, expected);
     for reason in ["no_rate", "no_rate_for_kind", "unknown_usage", "money_overflow"] {
         ledger_of(&[unpriced_generation(1, reason)]);
     }
-    ledger_of(&[generation(1, json!({"tokens": {"thoughts": 3}, "quantity": 0, "more": 1}))]);
+    ledger_of(&[generation(
+        1,
+        json!({"tokens": {"input": 0, "thoughts": 3}, "quantity": 0, "more": 1}),
+    )]);
 }
 
 #[test]
@@ -574,10 +581,10 @@ fn reconciliation_adds_up_the_models_that_a_final_event_does_not_name() {
     let mut events = session();
     events.push(end(10, json!({})));
     let mut models = events[9]["data"]["usage_by_model"].as_array().expect("models").clone();
-    models.retain(|model| model["model"] == "new");
-    models.push(json!({"provider": "__other__", "model": "__other__", "generations": 5,
-        "unpriced_generations": 1, "input": 3010, "output": 2401, "reasoning": 600,
-        "cache_read": 1500, "cache_write": 7, "provider_cost": "0.76975", "revenue": "0.0114"}));
+    models.retain(|model| model["model"] == "new" || model["provider"] == "anthropic");
+    models.push(json!({"provider": "openai", "model": "__other__", "generations": 4,
+        "unpriced_generations": 1, "input": 2010, "output": 1601, "reasoning": 400,
+        "cache_read": 1000, "cache_write": 7, "provider_cost": "0.26975", "revenue": "0.0114"}));
     events[9]["data"]["usage_by_model"] = json!(models);
     assert_eq!(reconcile(&ledger_of(&events)), json!({"sessions": 1, "mismatches": []}));
 }
