@@ -414,8 +414,8 @@ impl Sums {
         self.tools.entry(name.clone()).or_insert_with(|| ToolTotals::new(name))
     }
 
-    fn in_currency(&mut self, currency: String) {
-        self.mixed |= *self.totals.currency.get_or_insert_with(|| currency.clone()) != currency;
+    fn in_currency(&mut self, currency: &str) {
+        self.mixed |= self.totals.currency.get_or_insert_with(|| currency.to_owned()) != currency;
     }
 
     fn add_calls(&mut self, ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<()> {
@@ -425,7 +425,7 @@ impl Sums {
         )?;
         let mut rows = statement.query([&session.session_id, &session.source])?;
         while let Some(row) = rows.next()? {
-            self.in_currency(row.get(2)?);
+            self.in_currency(row.get_ref(2)?.as_str()?);
             let calls = count(row, 3)?;
             let billable_calls = count(row, 4)?;
             let revenue = Some(money::column(row, 5)?);
@@ -456,7 +456,7 @@ impl Sums {
         ))?;
         let mut rows = statement.query([&session.session_id, &session.source])?;
         while let Some(row) = rows.next()? {
-            self.in_currency(row.get(3)?);
+            self.in_currency(row.get_ref(3)?.as_str()?);
             let (generations, unpriced) = (count(row, 4)?, count(row, 5)?);
             let cost = Some(money::column(row, 7)?);
             let revenue = Some(money::column(row, 8)?);
