@@ -211,3 +211,57 @@ impl fmt::Display for Costs<'_> {
         write!(f, "Provider cost {total} USD; the LLM endpoint's own account says {own} USD.")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::llm_server::{Entry, Tokens};
+
+    fn generation(tool: Option<&str>, model: &str, cost: &str) -> Value {
+        json!({
+            "event_type": "token_consumption", "tool_name": tool, "provider": "openai",
+            "model": model, "price": "0", "total_provider_cost": cost,
+            "tokens": {"input": 10, "output": 5, "reasoning": 2, "cache_read": 4},
+        })
+    }
+
+    fn account(events: &[Value]) -> Account {
+        let mut account = Account::default();
+        for event in events {
+            account.add(event).expect("readable");
+        }
+        account
+    }
+
+    #[test]
+    fn the_ledger_is_compared_with_the_endpoint_in_tokens_and_cost() {
+        let tokens = Tokens { input: 20, output: 10, reasoning: 4, cache_read: 8, cache_write: 0 };
+        let entry = Entry {
+            provider: "openai",
+            model: "gpt-4o".to_owned(),
+            generations: 2,
+            unreported: 0,
+            tokens,
+            cost: Some(Decimal::new(30, 2)),
+        };
+        let llm = llm_server::Account { requests: 2, entries: vec![entry] };
+        let one = generation(Some("summarise"), "gpt-4o", "0.1");
+        let same = account(&[one.clone(), generation(Some("other"), "gpt-4o", "0.2")]);
+        assert_eq!(same.differences_from(&llm), [""; 0]);
+        let text = Costs { account: &same, llm: &llm }.to_string();
+        assert!(
+            text.ends_with("Provider cost 0.3 USD; the LLM endpoint's own account says 0.3 USD.")
+        );
+        for (second, differences) in [
+            (generation(Some("other"), "gpt-4o", "0.3"), 2),
+            (generation(Some("other"), "gpt-4o-mini", "0.2"), 2),
+            (generation(None, "gpt-4o", "0.2"), 1),
+            (json!({}), 2),
+        ] {
+            let found = account(&[one.clone(), second]).differences_from(&llm);
+            assert_eq!(found.len(), differences, "{found:?}");
+        }
+    }
+}
