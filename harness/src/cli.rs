@@ -148,6 +148,9 @@ struct McpServerArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
+    /// Base URL of an LLM that speaks like OpenAI, for the tool `summarise`, such as http://127.0.0.1:10000/llm
+    #[arg(long, value_name = "URL")]
+    llm_url: Option<Url>,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +315,9 @@ impl McpServerArgs {
     async fn execute(self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let server = McpServer::start(self.listen, Mode::default()).await?;
+        if let Some(url) = self.llm_url {
+            server.set_llm(url.as_str().trim_end_matches('/').to_owned());
+        }
         println!("ready {}", json!({ "mcp": format!("http://{}/mcp", server.addr()) }));
         signals.stop().await;
         server.stop().await;

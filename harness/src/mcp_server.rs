@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,13 +20,21 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::trace::{self, TRACEPARENT};
+
 /// Tools with the one string argument that each of them needs.
-const TOOLS: [(&str, &str, &str); 4] = [
+const TOOLS: [(&str, &str, &str); 5] = [
     ("lookup_customer", "Looks a customer up", "customer_id"),
     ("write_record", "Writes a record to the database", "record"),
     ("analyze_report", "Analyses a report, step by step", "report"),
     ("fail", "Fails, and says so in its result", "reason"),
+    (SUMMARISE, "Lets a large language model sum a text up", "text"),
 ];
+
+/// Only there when the server knows an LLM.
+const SUMMARISE: &str = "summarise";
+/// Longer texts go to the larger model.
+const SHORT_TEXT: usize = 40;
 
 const ANALYSIS_STEPS: u32 = 3;
 const ANALYSIS_STEP: Duration = Duration::from_millis(15);
@@ -72,6 +80,7 @@ pub type Calls = BTreeMap<(String, Outcome), u64>;
 pub struct McpServer {
     addr: SocketAddr,
     executed: Arc<Mutex<Calls>>,
+    llm_url: Arc<Mutex<Option<String>>>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
 }
@@ -84,7 +93,8 @@ impl McpServer {
             .with_context(|| format!("the MCP server cannot listen on {listen}"))?;
         let addr = listener.local_addr()?;
         let executed = Arc::new(Mutex::new(Calls::new()));
-        let tools = Tools { executed: executed.clone() };
+        let llm_url = Arc::<Mutex<Option<String>>>::default();
+        let tools = Tools { executed: executed.clone(), llm_url: llm_url.clone() };
         // Envoy may serve under another name than the loopback's.
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
@@ -103,7 +113,7 @@ impl McpServer {
             let _ = stopped.await;
             sessions.cancel();
         });
-        Ok(Self { addr, executed, stop, serving: tokio::spawn(serving.into_future()) })
+        Ok(Self { addr, executed, llm_url, stop, serving: tokio::spawn(serving.into_future()) })
     }
 
     /// Where it listens.
@@ -113,7 +123,13 @@ impl McpServer {
 
     /// What it executed since it started.
     pub fn executed(&self) -> Calls {
-        self.executed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.executed).clone()
+    }
+
+    /// Offers the tool `summarise` from now on, which asks the LLM whose API of OpenAI is at this
+    /// base URL, such as `http://127.0.0.1:10000/llm`.
+    pub fn set_llm(&self, url: String) {
+        *lock(&self.llm_url) = Some(url);
     }
 
     /// Ends every session, and waits at most two seconds for open requests.
@@ -129,6 +145,11 @@ impl McpServer {
 #[derive(Debug, Clone)]
 struct Tools {
     executed: Arc<Mutex<Calls>>,
+    llm_url: Arc<Mutex<Option<String>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl rmcp::ServerHandler for Tools {
@@ -141,7 +162,9 @@ impl rmcp::ServerHandler for Tools {
         _page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(TOOLS.iter().map(describe).collect()))
+        let has_llm = lock(&self.llm_url).is_some();
+        let tools = TOOLS.iter().filter(|(tool, ..)| has_llm || *tool != SUMMARISE);
+        Ok(ListToolsResult::with_all_items(tools.map(describe).collect()))
     }
 
     async fn call_tool(
@@ -149,14 +172,14 @@ impl rmcp::ServerHandler for Tools {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let answer = execute(&request, &context).await;
+        let llm_url = lock(&self.llm_url).clone();
+        let answer = execute(&request, &context, llm_url.as_deref()).await;
         let outcome = match &answer {
             Ok(result) if result.is_error == Some(true) => Outcome::Error,
             Ok(_) => Outcome::Success,
             Err(_) => Outcome::ValidationFailed,
         };
-        let mut executed = self.executed.lock().unwrap_or_else(PoisonError::into_inner);
-        *executed.entry((request.name.into_owned(), outcome)).or_default() += 1;
+        *lock(&self.executed).entry((request.name.into_owned(), outcome)).or_default() += 1;
         answer.map(Into::into)
     }
 }
@@ -165,8 +188,10 @@ impl rmcp::ServerHandler for Tools {
 async fn execute(
     request: &CallToolRequestParams,
     context: &RequestContext<RoleServer>,
+    llm_url: Option<&str>,
 ) -> Result<CallToolResult, ErrorData> {
-    let Some((tool, _, argument)) = TOOLS.iter().find(|(tool, ..)| *tool == request.name) else {
+    let offered = |tool: &str| tool == request.name && (llm_url.is_some() || tool != SUMMARISE);
+    let Some((tool, _, argument)) = TOOLS.iter().find(|(tool, ..)| offered(tool)) else {
         return Err(ErrorData::invalid_params(format!("unknown tool: {}", request.name), None));
     };
     let arguments = request.arguments.as_ref();
@@ -174,9 +199,15 @@ async fn execute(
         let message = format!("{tool}: expected a string in `{argument}`");
         return Err(ErrorData::invalid_params(message, None));
     };
-    match *tool {
-        "fail" => return Ok(CallToolResult::error(vec![ContentBlock::text(value)])),
-        "analyze_report" => analyze(context).await,
+    match (*tool, llm_url) {
+        (SUMMARISE, Some(url)) => {
+            return Ok(match summarise(url, value, traceparent(context)).await {
+                Ok(summary) => CallToolResult::success(vec![ContentBlock::text(summary)]),
+                Err(error) => CallToolResult::error(vec![ContentBlock::text(format!("{error:#}"))]),
+            });
+        }
+        ("fail", _) => return Ok(CallToolResult::error(vec![ContentBlock::text(value)])),
+        ("analyze_report", _) => analyze(context).await,
         _ => {}
     }
     Ok(CallToolResult::success(vec![ContentBlock::text(format!("{tool}: {value}: done"))]))
@@ -195,10 +226,80 @@ async fn analyze(context: &RequestContext<RoleServer>) {
     }
 }
 
+/// The trace of the call: told in `_meta`, else in the header of the request that brought it.
+fn traceparent(context: &RequestContext<RoleServer>) -> Option<String> {
+    let header = || {
+        let headers = &context.extensions.get::<axum::http::request::Parts>()?.headers;
+        headers.get(TRACEPARENT)?.to_str().ok()
+    };
+    context.meta.get_traceparent().or_else(header).map(str::to_owned)
+}
+
+/// Asks the LLM, as a part of the call's trace.
+async fn summarise(url: &str, text: &str, traceparent: Option<String>) -> anyhow::Result<String> {
+    let model = if text.len() > SHORT_TEXT { "gpt-4o" } else { "gpt-4o-mini" };
+    let prompt = format!("Sum this up in one sentence: {text}");
+    let body = json!({"model": model, "messages": [{"role": "user", "content": prompt}]});
+    let mut request = reqwest::Client::new().post(format!("{url}/v1/chat/completions")).json(&body);
+    if let Some(child) = traceparent.and_then(|parent| trace::child_of(&parent)) {
+        request = request.header(TRACEPARENT, child);
+    }
+    let answer = request.send().await?.error_for_status()?.json::<serde_json::Value>().await?;
+    let summary = answer.pointer("/choices/0/message/content").and_then(|text| text.as_str());
+    summary.map(str::to_owned).context("the LLM's answer has no content")
+}
+
 fn describe((name, description, argument): &(&'static str, &'static str, &'static str)) -> Tool {
     let mut schema = JsonObject::new();
     schema.insert("type".to_owned(), json!("object"));
     schema.insert("properties".to_owned(), json!({ *argument: { "type": "string" } }));
     schema.insert("required".to_owned(), json!([argument]));
     Tool::new(*name, *description, schema)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llm_server::{LlmOptions, LlmServer};
+    use crate::stack::ANY_PORT;
+
+    /// What a client sends in the header and in `_meta`, and which trace the LLM is asked in.
+    #[tokio::test]
+    async fn the_trace_of_a_call_is_taken_from_meta_and_else_from_the_header() {
+        let llm = LlmServer::start(ANY_PORT, LlmOptions::default()).await.expect("an LLM");
+        let server = McpServer::start(ANY_PORT, Mode::Json).await.expect("a server");
+        server.set_llm(format!("http://{}", llm.addr()));
+        let traceparent = |digit: &str| format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
+        let (one, two) = (traceparent("1"), traceparent("2"));
+        for (header, meta, expected) in [
+            (None, None, None),
+            (Some(&one), None, Some(&one)),
+            (None, Some(&two), Some(&two)),
+            (Some(&one), Some(&two), Some(&two)),
+            (Some(&"not a trace".to_owned()), None, None),
+        ] {
+            let mut params = json!({ "name": "summarise", "arguments": { "text": "short" } });
+            if let Some(meta) = meta {
+                params["_meta"] = json!({ "traceparent": meta });
+            }
+            let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+            let mut request = reqwest::Client::new()
+                .post(format!("http://{}/mcp", server.addr()))
+                .header("accept", "application/json, text/event-stream")
+                .header("mcp-protocol-version", "2025-06-18")
+                .json(&call);
+            if let Some(header) = header {
+                request = request.header(TRACEPARENT, header);
+            }
+            let before = llm.traceparents().len();
+            let answer = request.send().await.expect("an answer").text().await.expect("text");
+            assert!(answer.contains("All is well."), "{answer}");
+            let traces = llm.traceparents().split_off(before);
+            let traces: Vec<&str> = traces.iter().map(|trace| &trace[..36]).collect();
+            let expected: Vec<&str> = expected.iter().map(|trace| &trace[..36]).collect();
+            assert_eq!(traces, expected, "{header:?} {meta:?}");
+        }
+        server.stop().await;
+        llm.stop().await;
+    }
 }

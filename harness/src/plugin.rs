@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 /// Reads a plugin configuration in YAML or JSON.
@@ -49,8 +50,49 @@ pub fn everything_free() -> Value {
     })
 }
 
+/// Whether the demo's filter meters the LLM behind `/llm/`: only a filter that knows products with
+/// `llm`, and `rate_cards`, takes the configuration of [`meter_llm`].
+pub const LLM_METERED: bool = false;
+
+/// The share that the demo's customers pay on top of what their tokens cost the operator: a fifth.
+pub const TOKEN_MARKUP: Decimal = Decimal::from_parts(2, 0, 0, false, 1);
+
 /// The subscription of the demo: lookups 0.001, database writes 0.05, analyses 0.10 USD.
 pub fn demo() -> Value {
+    let mut plugin = demo_tools();
+    if LLM_METERED {
+        meter_llm(&mut plugin);
+    }
+    plugin
+}
+
+/// Adds the LLM of the demo: its cost by OpenAI's list prices, passed on with [`TOKEN_MARKUP`].
+pub fn meter_llm(plugin: &mut Value) {
+    plugin["rate_cards"] = json!([{
+        "version": "demo",
+        "currency": "USD",
+        "rates": [
+            { "provider": "openai", "model": "gpt-4o", "aliases": ["gpt-4o-2024-08-06"],
+              "input": "2.5", "cache_read": "1.25", "output": "10" },
+            { "provider": "openai", "model": "gpt-4o-mini", "aliases": ["gpt-4o-mini-2024-07-18"],
+              "input": "0.15", "cache_read": "0.075", "output": "0.6" },
+        ],
+    }]);
+    let tokens = json!({ "pass_through": true, "markup": TOKEN_MARKUP.to_string() });
+    let product = json!({
+        "id": "llm",
+        "type": "AI_AGENT",
+        "match": { "path_prefix": "/llm" },
+        "identity": identity(),
+        "llm": { "provider": "openai" },
+        "pricing": { "currency": "USD", "tokens": tokens },
+    });
+    if let Some(products) = plugin["products"].as_array_mut() {
+        products.push(product);
+    }
+}
+
+fn demo_tools() -> Value {
     json!({
         "delivery": { "flush_interval": "100ms", "retry_initial": "100ms" },
         "products": [{
@@ -82,6 +124,17 @@ fn identity() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_llm_of_the_demo_is_a_product_with_a_rate_card() {
+        let mut plugin = demo_tools();
+        meter_llm(&mut plugin);
+        assert_eq!(plugin["products"][1]["match"]["path_prefix"], "/llm");
+        assert_eq!(plugin["products"][1]["pricing"]["tokens"]["markup"], "0.2");
+        assert_eq!(plugin["rate_cards"][0]["rates"][0]["model"], "gpt-4o");
+        let added = demo().get("rate_cards").is_some();
+        assert_eq!(added, LLM_METERED);
+    }
 
     #[test]
     fn events_go_to_the_harness_whatever_the_file_says() {

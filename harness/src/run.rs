@@ -51,8 +51,18 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         Events::Own { .. } => None,
     };
     let settings = Vec::new();
-    let options =
-        Options { concurrency, plugin, wasm, listen, admin, upstream, events, node_id, settings };
+    let options = Options {
+        concurrency,
+        plugin,
+        wasm,
+        listen,
+        admin,
+        upstream,
+        llm: None,
+        events,
+        node_id,
+        settings,
+    };
     let mut stack = tokio::select! {
         stack = Stack::start(options) => stack?,
         () = signals.stop() => return Ok(()),

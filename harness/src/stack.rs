@@ -1,4 +1,4 @@
-//! The stack: MCP server (optional), collector (own or another's), Envoy; started in this order, stopped in reverse.
+//! The stack: MCP server and LLM endpoint (optional), collector (own or another's), Envoy; started in this order, stopped in reverse.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::collector::{Collector, Ledger};
 use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Program};
+use crate::llm_server::{LlmOptions, LlmServer};
 use crate::mcp_server::{McpServer, Mode};
 use crate::plugin;
 use crate::recover::{Recovered, Target, recover};
@@ -57,6 +58,9 @@ pub struct Options {
     pub admin: SocketAddr,
     /// The metered server.
     pub upstream: Upstream,
+    /// Adds an LLM endpoint of this process behind Envoy at `/llm/`, for the own MCP server's tool
+    /// `summarise`; `None` for no such endpoint.
+    pub llm: Option<LlmOptions>,
     /// What receives the events.
     pub events: Events,
     /// Envoy's node id, the default emitter of the events.
@@ -75,6 +79,7 @@ impl Options {
             listen: ANY_PORT,
             admin: ANY_PORT,
             upstream: Upstream::Demo(Mode::Sessions),
+            llm: None,
             events: Events::Own { listen: ANY_PORT, ledger: "sqlite::memory:".to_owned() },
             node_id: "agent-meter".to_owned(),
             settings: Vec::new(),
@@ -90,6 +95,7 @@ pub struct Stack {
     envoy: Option<Envoy>,
     collector: Option<Collector>,
     server: Option<McpServer>,
+    llm: Option<LlmServer>,
     dir: WorkDir,
     program: Program,
     bootstrap: Bootstrap,
@@ -110,6 +116,10 @@ impl Stack {
                 (Some(server), endpoint)
             }
         };
+        let llm = match options.llm {
+            Some(options) => Some(LlmServer::start(ANY_PORT, options).await?),
+            None => None,
+        };
         let (collector, events) = match options.events {
             Events::At(endpoint) => (None, endpoint),
             Events::Own { listen, ledger } => {
@@ -122,7 +132,7 @@ impl Stack {
         };
         let mut plugin = options.plugin;
         plugin::deliver_to_harness(&mut plugin)?;
-        let bootstrap = Bootstrap {
+        let mut bootstrap = Bootstrap {
             node_id: options.node_id,
             listen: options.listen,
             admin: options.admin,
@@ -132,10 +142,17 @@ impl Stack {
             plugin,
             settings: options.settings,
         };
+        if let Some(llm) = &llm {
+            bootstrap.route_llm(&llm.addr().into())?;
+        }
         let concurrency = options.concurrency;
         let envoy = Envoy::start(&program, &bootstrap, dir.path(), concurrency).await;
-        let envoy = Some(envoy.context("cannot start Envoy")?);
-        Ok(Self { envoy, collector, server, dir, program, bootstrap, concurrency })
+        let envoy = envoy.context("cannot start Envoy")?;
+        if let (Some(server), Some(_)) = (&server, &llm) {
+            server.set_llm(format!("http://{}/llm", reachable(envoy.listen())));
+        }
+        let envoy = Some(envoy);
+        Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, concurrency })
     }
 
     /// The MCP endpoint behind Envoy, for clients of this machine.
@@ -161,6 +178,11 @@ impl Stack {
     /// The own MCP server.
     pub fn server(&self) -> anyhow::Result<&McpServer> {
         self.server.as_ref().context("the MCP server is another's")
+    }
+
+    /// The LLM endpoint, where there is one.
+    pub fn llm(&self) -> Option<&LlmServer> {
+        self.llm.as_ref()
     }
 
     /// The working files: `bootstrap.json`, `envoy.log`, the module.
@@ -212,6 +234,9 @@ impl Stack {
         let recovered = self.recover().await;
         if let Some(server) = self.server.take() {
             server.stop().await;
+        }
+        if let Some(llm) = self.llm.take() {
+            llm.stop().await;
         }
         if let Some(collector) = self.collector.take() {
             collector.stop().await;
@@ -321,6 +346,37 @@ mod tests {
             (Mode::Json, Protocol::Stateless),
         ] {
             check(mode, protocol).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_tool_asks_the_llm_behind_envoy_in_the_trace_of_its_call() {
+        for mode in [Mode::Sessions, Mode::Json] {
+            let (upstream, llm) = (Upstream::Demo(mode), Some(LlmOptions::default()));
+            let options = Options { upstream, llm, ..Options::new(plugin::demo(), None) };
+            let stack = Stack::start(options).await.expect("the stack starts");
+            let agent = Agent::new(&stack.mcp_url().expect("Envoy runs"), "acme", "agent-1");
+            let session = agent.open().await.expect("a session");
+            let tools = session.tools().await.expect("tools");
+            assert!(tools.contains(&"summarise".to_owned()), "{tools:?}");
+            let long = "all that was said in the third quarter of the year";
+            for text in ["short", long, long] {
+                let call = Call::new("summarise", "text", text);
+                assert_eq!(session.call(&call).await.expect("a call"), Outcome::Success);
+            }
+            session.close().await.expect("closes");
+            let llm = stack.llm().expect("an endpoint");
+            let account = llm.account();
+            let generations: Vec<_> =
+                account.entries.iter().map(|entry| (&entry.model[..], entry.generations)).collect();
+            assert_eq!(generations, [("gpt-4o-2024-08-06", 2), ("gpt-4o-mini-2024-07-18", 1)]);
+            assert!(account.cost() > rust_decimal::Decimal::ZERO);
+            let traces: Vec<String> =
+                llm.traceparents().iter().map(|parent| parent[..35].to_owned()).collect();
+            assert_eq!(traces.len(), 3, "{traces:?}");
+            assert!(traces.iter().all(|trace| trace.starts_with("00-6167656e746d7472")));
+            assert!(traces[0] != traces[1] && traces[1] != traces[2], "{traces:?}");
+            assert_eq!(stack.stop().await.expect("stops"), Recovered::default());
         }
     }
 }

@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::money;
-use super::query::millis;
-use super::sessions::{SessionState, TokenTotals, ToolTotals, Totals};
+use super::generation::{Generation, generation};
+use super::members::{Members, shown};
+use super::sessions::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
 
 /// What became of one POST, and the body of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -102,6 +102,7 @@ pub(super) struct Event<'a> {
 #[derive(Debug)]
 pub(super) enum Body {
     Call(Box<Call>),
+    Generation(Box<Generation>),
     Session(Box<SessionChange>),
     /// A type this collector does not know: kept as raw text, counted in nothing.
     Unknown,
@@ -131,7 +132,6 @@ pub(super) struct Call {
     pub(super) tier: String,
     pub(super) billable: bool,
     pub(super) price: Decimal,
-    pub(super) provider_cost: Decimal,
     pub(super) currency: String,
 }
 
@@ -216,6 +216,9 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     let kind = event_type.strip_prefix("agent-meter.").unwrap_or_default();
     let body = match kind {
         "tool_invocation" => Body::Call(Box::new(call(&attributes.members("data")?)?)),
+        "token_consumption" => {
+            Body::Generation(Box::new(generation(&attributes.members("data")?)?))
+        }
         "session_created" => session(&attributes.members("data")?, SessionState::Created)?,
         "session_active" => session(&attributes.members("data")?, SessionState::Active)?,
         "session_idle" => session(&attributes.members("data")?, SessionState::Idle)?,
@@ -225,6 +228,7 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     let session_id = match &body {
         Body::Unknown => object.get("data").and_then(|data| data.get("session_id")?.as_str()),
         Body::Call(call) => Some(call.identity.session_id.as_str()),
+        Body::Generation(generation) => Some(generation.identity.session_id.as_str()),
         Body::Session(change) => Some(change.identity.session_id.as_str()),
     };
     let session_id = session_id.map(str::to_owned);
@@ -236,7 +240,7 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     Ok(Event { raw, source, id, sequence, event_type, time, time_ms, subject, session_id, body })
 }
 
-fn identity(data: &Members<'_>) -> Result<Identity, String> {
+pub(super) fn identity(data: &Members<'_>) -> Result<Identity, String> {
     Ok(Identity {
         product: data.text("product_id")?,
         product_type: data.text("product_type")?,
@@ -263,14 +267,13 @@ fn call(data: &Members<'_>) -> Result<Call, String> {
         identity,
         call_id: data.name("call_id")?,
         tool: data.text("tool_name")?,
-        status: data.status("execution_status")?,
+        status: data.one_of("execution_status", &STATUSES)?,
         duration_ms: data.count("execution_duration_ms")?,
         http_status: data.count("http_status")?,
         transport: data.text("transport")?,
         tier: data.text("cost_tier")?,
         billable,
         price,
-        provider_cost: data.money("provider_cost")?,
         currency: data.currency("currency")?,
     })
 }
@@ -285,29 +288,71 @@ fn session(data: &Members<'_>, state: SessionState) -> Result<Body, String> {
 
 fn closing(data: &Members<'_>) -> Result<Closing, String> {
     let (ended_at, ended_ms) = data.time("session_ended_at")?;
-    let tokens = data.members("total_tokens")?;
-    Ok(Closing {
-        ended_at,
-        ended_ms,
-        close_reason: data.name("close_reason")?,
-        totals: Totals {
-            total_tool_calls: data.total("total_tool_calls")?,
-            billable_tool_calls: data.total("billable_tool_calls")?,
-            calls_by_status: calls_by_status(&data.members("calls_by_status")?)?,
-            calls_by_tool: calls_by_tool(data)?,
-            total_tokens: Some(TokenTotals {
-                input: tokens.total("input")?,
-                output: tokens.total("output")?,
-                reasoning: tokens.total("reasoning")?,
-                cache_read: tokens.total("cache_read")?,
-                cache_write: tokens.total("cache_write")?,
-            }),
-            wall_duration_ms: Some(data.total("wall_duration_ms")?),
-            active_duration_ms: Some(data.total("active_duration_ms")?),
-            total_provider_cost: Some(data.money("total_provider_cost")?),
-            total_revenue: Some(data.money("total_revenue")?),
-            currency: Some(data.currency("currency")?),
-        },
+    let totals = Totals {
+        total_tool_calls: data.total("total_tool_calls")?,
+        billable_tool_calls: data.total("billable_tool_calls")?,
+        calls_by_status: calls_by_status(&data.members("calls_by_status")?)?,
+        calls_by_tool: calls_by_tool(data)?,
+        total_tokens: token_totals(&data.members("total_tokens")?)?,
+        wall_duration_ms: Some(data.total("wall_duration_ms")?),
+        active_duration_ms: Some(data.total("active_duration_ms")?),
+        total_provider_cost: Some(data.money("total_provider_cost")?),
+        total_revenue: Some(data.money("total_revenue")?),
+        currency: Some(data.currency("currency")?),
+        ..Totals::new()
+    };
+    // A filter that meters no tokens tells none of these.
+    let metered = GENERATION_TOTALS.iter().any(|member| data.object.contains_key(*member));
+    let totals = if metered {
+        Totals {
+            generations: data.total("generations")?,
+            unpriced_generations: data.total("unpriced_generations")?,
+            unknown_usage_generations: data.total("unknown_usage_generations")?,
+            usage_by_model: usage_by_model(data)?,
+            unattributed_provider_cost: Some(data.money("unattributed_provider_cost")?),
+            ..totals
+        }
+    } else {
+        totals
+    };
+    Ok(Closing { ended_at, ended_ms, close_reason: data.name("close_reason")?, totals })
+}
+
+const GENERATION_TOTALS: [&str; 5] = [
+    "generations",
+    "unpriced_generations",
+    "unknown_usage_generations",
+    "usage_by_model",
+    "unattributed_provider_cost",
+];
+
+fn token_totals(tokens: &Members<'_>) -> Result<TokenTotals, String> {
+    Ok(TokenTotals {
+        input: tokens.total("input")?,
+        output: tokens.total("output")?,
+        reasoning: tokens.total("reasoning")?,
+        cache_read: tokens.total("cache_read")?,
+        cache_write: tokens.total("cache_write")?,
+    })
+}
+
+fn usage_by_model(data: &Members<'_>) -> Result<Vec<ModelTotals>, String> {
+    let entries = data.list("usage_by_model")?;
+    let mut models = entries.iter().map(model_totals).collect::<Result<Vec<_>, _>>()?;
+    let key = |model: &ModelTotals| (model.provider.clone(), model.model.clone());
+    models.sort_by_cached_key(key);
+    Ok(models)
+}
+
+fn model_totals(model: &Members<'_>) -> Result<ModelTotals, String> {
+    Ok(ModelTotals {
+        provider: model.name("provider")?,
+        model: model.name("model")?,
+        generations: model.total("generations")?,
+        unpriced_generations: model.total("unpriced_generations")?,
+        tokens: token_totals(model)?,
+        provider_cost: Some(model.money("provider_cost")?),
+        revenue: Some(model.money("revenue")?),
     })
 }
 
@@ -326,131 +371,18 @@ fn calls_by_status(members: &Members<'_>) -> Result<BTreeMap<String, u64>, Strin
 }
 
 fn calls_by_tool(data: &Members<'_>) -> Result<Vec<ToolTotals>, String> {
-    let Value::Array(entries) = data.get("calls_by_tool")? else {
-        return Err(data.wrong("calls_by_tool", "an array"));
-    };
-    let mut tools = Vec::with_capacity(entries.len());
-    for (index, entry) in entries.iter().enumerate() {
-        let path = format!("{}calls_by_tool[{index}]", data.path);
-        let Value::Object(object) = entry else {
-            return Err(format!("{path}: must be an object, found {}", shown(entry)));
-        };
-        let tool = Members { path: Cow::Owned(format!("{path}.")), object };
-        tools.push(ToolTotals {
-            tool_name: tool.text("tool_name")?,
-            calls: tool.total("calls")?,
-            billable_calls: tool.total("billable_calls")?,
-            revenue: Some(tool.money("revenue")?),
-            provider_cost: Some(tool.money("provider_cost")?),
-        });
-    }
+    let entries = data.list("calls_by_tool")?;
+    let mut tools = entries.iter().map(tool_totals).collect::<Result<Vec<_>, _>>()?;
     tools.sort_by(|left, right| left.tool_name.cmp(&right.tool_name));
     Ok(tools)
 }
 
-/// A JSON object and where it is; every error opens with the path of the member.
-struct Members<'a> {
-    /// Empty, or a path that ends in a point.
-    path: Cow<'static, str>,
-    object: &'a Map<String, Value>,
-}
-
-impl<'a> Members<'a> {
-    fn get(&self, member: &str) -> Result<&'a Value, String> {
-        self.object.get(member).ok_or_else(|| format!("{}{member}: missing", self.path))
-    }
-
-    fn wrong(&self, member: &str, expected: &str) -> String {
-        let found = self.object.get(member).unwrap_or(&Value::Null);
-        format!("{}{member}: must be {expected}, found {}", self.path, shown(found))
-    }
-
-    fn text(&self, member: &str) -> Result<String, String> {
-        let text = self.get(member)?.as_str().map(str::to_owned);
-        text.ok_or_else(|| self.wrong(member, "a string"))
-    }
-
-    fn name(&self, member: &str) -> Result<String, String> {
-        let text = self.text(member)?;
-        if text.is_empty() { Err(self.wrong(member, "a string, not empty")) } else { Ok(text) }
-    }
-
-    fn exactly(&self, member: &str, expected: &str) -> Result<(), String> {
-        if self.text(member)? == expected {
-            return Ok(());
-        }
-        Err(self.wrong(member, &shown(&Value::from(expected))))
-    }
-
-    fn time(&self, member: &str) -> Result<(String, i64), String> {
-        let text = self.text(member)?;
-        let ms = millis(&text).ok_or_else(|| self.wrong(member, "an RFC 3339 time"))?;
-        Ok((text, ms))
-    }
-
-    /// Always 20 digits, and `id` the same digits: so `source` + `sequence` is as unique as
-    /// `source` + `id`, and ids sort as their numbers do (`gaps.rs` relies on both).
-    fn sequence(&self, member: &str) -> Result<i64, String> {
-        let text = self.text(member)?;
-        let digits = text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = if digits { text.parse().ok().filter(|number| *number > 0) } else { None };
-        number.ok_or_else(|| self.wrong(member, "20 decimal digits, from 1"))
-    }
-
-    /// An integer that the ledger can keep: 0 to `i64::MAX`.
-    fn count(&self, member: &str) -> Result<i64, String> {
-        let count = self.get(member)?.as_i64().filter(|count| *count >= 0);
-        count.ok_or_else(|| self.wrong(member, "an integer of at least 0"))
-    }
-
-    fn total(&self, member: &str) -> Result<u64, String> {
-        self.count(member).map(i64::unsigned_abs)
-    }
-
-    fn flag(&self, member: &str) -> Result<bool, String> {
-        self.get(member)?.as_bool().ok_or_else(|| self.wrong(member, "true or false"))
-    }
-
-    fn money(&self, member: &str) -> Result<Decimal, String> {
-        let amount = self.get(member)?.as_str().and_then(money::parse);
-        amount.ok_or_else(|| self.wrong(member, "a decimal string of at least 0"))
-    }
-
-    fn currency(&self, member: &str) -> Result<String, String> {
-        let text = self.text(member)?;
-        if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            return Ok(text);
-        }
-        Err(self.wrong(member, "an ISO 4217 code"))
-    }
-
-    fn status(&self, member: &str) -> Result<&'static str, String> {
-        let text = self.text(member)?;
-        let known = STATUSES.into_iter().find(|status| *status == text);
-        known.ok_or_else(|| self.wrong(member, &format!("one of {}", STATUSES.join(", "))))
-    }
-
-    fn hex32(&self, member: &str) -> Result<String, String> {
-        let text = self.text(member)?;
-        if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(text);
-        }
-        Err(self.wrong(member, "32 hexadecimal digits"))
-    }
-
-    fn members(&self, member: &str) -> Result<Members<'a>, String> {
-        let Value::Object(object) = self.get(member)? else {
-            return Err(self.wrong(member, "an object"));
-        };
-        Ok(Members { path: Cow::Owned(format!("{}{member}.", self.path)), object })
-    }
-}
-
-/// A value as an error shows it: JSON, cut at 60 characters, because the sender logs the reason.
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
+fn tool_totals(tool: &Members<'_>) -> Result<ToolTotals, String> {
+    Ok(ToolTotals {
+        tool_name: tool.text("tool_name")?,
+        calls: tool.total("calls")?,
+        billable_calls: tool.total("billable_calls")?,
+        revenue: Some(tool.money("revenue")?),
+        provider_cost: Some(tool.money("provider_cost")?),
+    })
 }

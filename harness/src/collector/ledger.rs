@@ -2,17 +2,15 @@
 //! It decides what is new, what is a duplicate and what is a conflict, and folds sessions; the
 //! reports over it are in `usage.rs`, `sessions.rs` and `gaps.rs`.
 //!
-//! To the next maintainer. `events` is the truth; `calls` and `sessions` are derived from it in
-//! the transaction that stores an event, and could be made again from `raw`. Events may arrive in
-//! any order, so both must come out the same in each order: a call is a row of its own, and a
-//! session is the event with the highest `fold_order`. A change of the tables needs a new
-//! `SCHEMA_VERSION` and a migration in `prepare`.
+//! To the next maintainer. `events` is the truth; `calls`, `generations` and `sessions` are derived
+//! from it (`derive.rs`) in the transaction that stores an event, and are made again from `raw` when
+//! an older file is opened. Events may arrive in any order, so all must come out the same in each
+//! order: a call and a generation are rows of their own, and a session is the event with the highest
+//! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params, params_from_iter};
@@ -20,81 +18,11 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::ingest::{self, Body, Call, Event, Identity, IngestError, Receipt, Rejected};
-use super::query::{BadQuery, Conditions, Page, Parameters};
-use super::sessions::SessionState;
-use super::{money, query};
-
-/// Kept in the file as `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
-
-/// `position` is the order of insertion and the cursor of lists. Money is TEXT, a decimal without
-/// trailing zeros. Times in `_ms` are milliseconds since 1970, UTC.
-const SCHEMA: &str = "
-CREATE TABLE events (
-    position    INTEGER PRIMARY KEY,
-    source      TEXT NOT NULL,
-    id          TEXT NOT NULL,
-    sequence    INTEGER NOT NULL,
-    type        TEXT NOT NULL,
-    time        TEXT NOT NULL,
-    subject     TEXT NOT NULL,
-    session_id  TEXT,
-    raw         TEXT NOT NULL,
-    received_at TEXT NOT NULL,
-    UNIQUE (source, id)
-) STRICT;
-CREATE INDEX events_session ON events (session_id);
-
-CREATE TABLE calls (
-    position      INTEGER PRIMARY KEY REFERENCES events (position),
-    source        TEXT NOT NULL,
-    sequence      INTEGER NOT NULL,
-    session_id    TEXT NOT NULL,
-    call_id       TEXT NOT NULL,
-    time_ms       INTEGER NOT NULL,
-    day           TEXT NOT NULL,
-    customer      TEXT NOT NULL,
-    team          TEXT NOT NULL,
-    agent         TEXT NOT NULL,
-    product       TEXT NOT NULL,
-    product_type  TEXT NOT NULL,
-    tool          TEXT NOT NULL,
-    status        TEXT NOT NULL,
-    tier          TEXT NOT NULL,
-    duration_ms   INTEGER NOT NULL,
-    http_status   INTEGER NOT NULL,
-    transport     TEXT NOT NULL,
-    billable      INTEGER NOT NULL,
-    price         TEXT NOT NULL,
-    provider_cost TEXT NOT NULL,
-    currency      TEXT NOT NULL
-) STRICT;
-CREATE INDEX calls_session ON calls (session_id, source);
-CREATE INDEX calls_customer ON calls (customer);
-
-CREATE TABLE sessions (
-    position     INTEGER PRIMARY KEY,
-    source       TEXT NOT NULL,
-    session_id   TEXT NOT NULL,
-    fold_order   INTEGER NOT NULL,
-    state        TEXT NOT NULL,
-    session_key  TEXT NOT NULL,
-    product      TEXT NOT NULL,
-    product_type TEXT NOT NULL,
-    customer     TEXT NOT NULL,
-    team         TEXT NOT NULL,
-    agent        TEXT NOT NULL,
-    started_at   TEXT,
-    ended_at     TEXT,
-    ended_ms     INTEGER,
-    close_reason TEXT,
-    totals       TEXT,
-    currency     TEXT,
-    UNIQUE (source, session_id)
-) STRICT;
-CREATE INDEX sessions_state ON sessions (state);
-";
+use super::derive::derive;
+use super::ingest::{self, Event, IngestError, Receipt, Rejected};
+use super::metrics::{self, Tally};
+use super::query::{self, BadQuery, Conditions, Page, Parameters};
+use super::schema::{prepare, reader};
 
 /// A handle to one ledger; a clone is the same ledger. Its calls block, so keep them off async
 /// threads.
@@ -106,11 +34,9 @@ struct Shared {
     writer: Mutex<Connection>,
     /// `None` in memory, where a second connection would be a second database.
     reader: Option<Mutex<Connection>>,
+    /// Since the ledger was opened.
     tally: Mutex<Tally>,
 }
-
-/// Events by (outcome, type) since the ledger was opened.
-pub(super) type Tally = BTreeMap<(&'static str, &'static str), u64>;
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,7 +72,7 @@ impl Ledger {
             ingest::split(body, content_type)?.into_iter().map(ingest::read).collect();
         let received_at = query::rfc3339(chrono::Utc::now().timestamp_millis());
         let mut receipt = Receipt::default();
-        let mut tally = Tally::new();
+        let mut tally = Tally::default();
         let mut connection = lock(&self.0.writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (index, event) in events.into_iter().enumerate() {
@@ -160,6 +86,7 @@ impl Ledger {
                     let outcome = match insert(&transaction, &event, &received_at)? {
                         Inserted::New => {
                             receipt.accepted += 1;
+                            tally.accept(&event.body);
                             "accepted"
                         }
                         Inserted::Duplicate => {
@@ -173,17 +100,14 @@ impl Ledger {
                             "rejected"
                         }
                     };
-                    (outcome, metric_type(&event.event_type))
+                    (outcome, metrics::type_name(&event.event_type))
                 }
             };
-            *tally.entry((outcome, event_type)).or_default() += 1;
+            tally.count(outcome, event_type);
         }
         transaction.commit()?;
         drop(connection);
-        let mut total = lock(&self.0.tally);
-        for (kind, count) in tally {
-            *total.entry(kind).or_default() += count;
-        }
+        lock(&self.0.tally).merge(tally);
         Ok(receipt)
     }
 
@@ -295,42 +219,6 @@ fn file_of(url: &str) -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-/// Makes the tables of a new file, or checks the version of an old one before touching it.
-fn prepare(mut connection: Connection) -> anyhow::Result<Connection> {
-    connection.busy_timeout(Duration::from_secs(10))?;
-    money::register(&connection)?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let tables: i64 =
-        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match version {
-        SCHEMA_VERSION => {}
-        0 if tables == 0 => {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        }
-        newer if newer > SCHEMA_VERSION => bail!(
-            "schema version {newer} is newer than {SCHEMA_VERSION}, the newest this program \
-             knows; use a newer agent-meter"
-        ),
-        _ => bail!("this is a SQLite database, but not a ledger of agent-meter"),
-    }
-    transaction.commit()?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    // In WAL, NORMAL survives a crash of the process. A crash of the machine may lose the last
-    // commits, never tear one: the file stays consistent and `gaps` names what is missing.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    Ok(connection)
-}
-
-fn reader(path: &Path) -> anyhow::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(10))?;
-    money::register(&connection)?;
-    Ok(connection)
-}
-
 enum Inserted {
     New,
     Duplicate,
@@ -366,25 +254,7 @@ fn insert(
         let same = stored == event.raw || same_content(&stored, event.raw);
         return Ok(if same { Inserted::Duplicate } else { Inserted::Conflict });
     }
-    let position = ledger.last_insert_rowid();
-    match &event.body {
-        Body::Call(call) => insert_call(ledger, event, call, position)?,
-        Body::Session(change) => {
-            let closing = change.closing.as_ref();
-            fold(
-                ledger,
-                &Fold {
-                    source: &event.source,
-                    order: event.sequence,
-                    state: change.state,
-                    identity: &change.identity,
-                    started_at: Some(&change.started_at),
-                    closing,
-                },
-            )?;
-        }
-        Body::Unknown => {}
-    }
+    derive(ledger, event, ledger.last_insert_rowid())?;
     Ok(Inserted::New)
 }
 
@@ -393,121 +263,4 @@ fn insert(
 fn same_content(stored: &str, raw: &str) -> bool {
     let read = |text| serde_json::from_str::<Value>(text).ok();
     read(stored).is_some_and(|stored| read(raw) == Some(stored))
-}
-
-fn insert_call(
-    ledger: &Transaction<'_>,
-    event: &Event<'_>,
-    call: &Call,
-    position: i64,
-) -> rusqlite::Result<()> {
-    let identity = &call.identity;
-    let day = query::rfc3339(event.time_ms).split('T').next().unwrap_or_default().to_owned();
-    ledger
-        .prepare_cached(
-            "INSERT INTO calls
-             (position, source, sequence, session_id, call_id, time_ms, day, customer, team, agent,
-              product, product_type, tool, status, tier, duration_ms, http_status, transport,
-              billable, price, provider_cost, currency)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![
-            position,
-            event.source,
-            event.sequence,
-            identity.session_id,
-            call.call_id,
-            event.time_ms,
-            day,
-            identity.customer,
-            identity.team,
-            identity.agent,
-            identity.product,
-            identity.product_type,
-            call.tool,
-            call.status,
-            call.tier,
-            call.duration_ms,
-            call.http_status,
-            call.transport,
-            call.billable,
-            call.price.to_string(),
-            call.provider_cost.to_string(),
-            call.currency,
-        ])?;
-    // A call whose session events are late or lost still shows its session. Negative, so that
-    // each session event wins over each call, and of the calls the first one wins.
-    fold(
-        ledger,
-        &Fold {
-            source: &event.source,
-            order: -event.sequence,
-            state: SessionState::Active,
-            identity,
-            started_at: None,
-            closing: None,
-        },
-    )
-}
-
-struct Fold<'a> {
-    source: &'a str,
-    order: i64,
-    state: SessionState,
-    identity: &'a Identity,
-    started_at: Option<&'a str>,
-    closing: Option<&'a ingest::Closing>,
-}
-
-/// Keeps for a session what the event with the highest order tells, in whatever order they come.
-fn fold(ledger: &Transaction<'_>, fold: &Fold<'_>) -> rusqlite::Result<()> {
-    let (identity, closing) = (fold.identity, fold.closing);
-    let totals = closing.map(|closing| serde_json::to_string(&closing.totals)).transpose();
-    let totals = totals.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    ledger
-        .prepare_cached(
-            "INSERT INTO sessions
-             (source, session_id, fold_order, state, session_key, product, product_type, customer,
-              team, agent, started_at, ended_at, ended_ms, close_reason, totals, currency)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (source, session_id) DO UPDATE SET
-              (fold_order, state, session_key, product, product_type, customer, team, agent,
-               started_at, ended_at, ended_ms, close_reason, totals, currency)
-              = (excluded.fold_order, excluded.state, excluded.session_key, excluded.product,
-               excluded.product_type, excluded.customer, excluded.team, excluded.agent,
-               excluded.started_at, excluded.ended_at, excluded.ended_ms, excluded.close_reason,
-               excluded.totals, excluded.currency)
-             WHERE excluded.fold_order > sessions.fold_order",
-        )?
-        .execute(params![
-            fold.source,
-            identity.session_id,
-            fold.order,
-            fold.state.name(),
-            identity.session_key,
-            identity.product,
-            identity.product_type,
-            identity.customer,
-            identity.team,
-            identity.agent,
-            fold.started_at,
-            closing.map(|closing| &closing.ended_at),
-            closing.map(|closing| closing.ended_ms),
-            closing.map(|closing| &closing.close_reason),
-            totals,
-            closing.and_then(|closing| closing.totals.currency.as_ref()),
-        ])?;
-    Ok(())
-}
-
-/// A closed list, so that traffic cannot make metrics without end.
-fn metric_type(event_type: &str) -> &'static str {
-    match event_type {
-        "agent-meter.tool_invocation" => "tool_invocation",
-        "agent-meter.session_created" => "session_created",
-        "agent-meter.session_active" => "session_active",
-        "agent-meter.session_idle" => "session_idle",
-        "agent-meter.session_closed" => "session_closed",
-        _ => "other",
-    }
 }

@@ -1,16 +1,22 @@
 //! The collector: an HTTP server that takes the filter's events into a ledger and answers what is
-//! in it. Bytes flow `ingest` -> `ledger` -> `usage`, `sessions`, `gaps`; this file only routes.
+//! in it. Bytes flow `ingest` -> `ledger` -> `usage`, `sessions`, `reconcile`, `gaps`; this file
+//! only routes.
 //! It does not authenticate: bind it where only the filter and its operator can reach it.
 
+mod derive;
 mod gaps;
+mod generation;
 mod ingest;
 mod ledger;
+mod members;
+mod metrics;
 pub(crate) mod money;
 pub(crate) mod query;
+mod reconcile;
+mod schema;
 mod sessions;
 mod usage;
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -32,9 +38,9 @@ pub use ingest::{IngestError, Receipt, Rejected};
 pub use ledger::{EventsPage, EventsQuery, Ledger};
 pub use money::Overflow;
 pub use query::{BadQuery, Page, Period};
+pub use reconcile::{Mismatch, Reconciliation};
 pub use sessions::{
-    Mismatch, Reconciliation, Session, SessionState, Sessions, SessionsQuery, TokenTotals,
-    ToolTotals, Totals,
+    ModelTotals, Session, SessionState, Sessions, SessionsQuery, TokenTotals, ToolTotals, Totals,
 };
 pub use usage::{Dimension, Usage, UsageQuery, UsageRow};
 
@@ -194,14 +200,7 @@ async fn page() -> impl IntoResponse {
 }
 
 async fn metrics(State(ledger): State<Ledger>) -> impl IntoResponse {
-    let name = "agent_meter_collector_events_total";
-    let mut text = format!(
-        "# HELP {name} Events received since the collector started, by what became of them.\n\
-         # TYPE {name} counter\n"
-    );
-    for ((outcome, event_type), count) in ledger.tally() {
-        let _ = writeln!(text, "{name}{{outcome=\"{outcome}\",type=\"{event_type}\"}} {count}");
-    }
+    let text = ledger.tally().to_string();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -123,6 +123,11 @@ pub(crate) fn rfc3339(ms: i64) -> String {
     }
 }
 
+/// Reads a column that holds a count.
+pub(crate) fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(index)?.unsigned_abs())
+}
+
 /// One page of a list: where it starts and how long it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {

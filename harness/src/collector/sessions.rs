@@ -1,17 +1,16 @@
-//! Sessions as the ledger has folded them, and the check of their totals against their calls.
-//! The fold itself is in `ledger.rs`.
+//! Sessions as the ledger has folded them, with what they come to.
+//! The fold itself is in `derive.rs`.
 
 use std::collections::BTreeMap;
 
 use rusqlite::types::Type;
-use rusqlite::{Transaction, params_from_iter};
+use rusqlite::{Row, Transaction, params_from_iter};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::ledger::Ledger;
 use super::money;
-use super::query::{BadQuery, Conditions, Page, Parameters};
+use super::query::{BadQuery, Conditions, Page, Parameters, count};
 
 /// Where a session is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,7 +45,8 @@ impl SessionState {
     }
 }
 
-/// What a session came to; for one that is not closed, what its stored calls come to so far.
+/// What a session came to; for one that is not closed, what its stored calls and generations come
+/// to so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Calls of all outcomes.
@@ -55,22 +55,50 @@ pub struct Totals {
     pub billable_tool_calls: u64,
     /// Calls for each `execution_status` that occurred.
     pub calls_by_status: BTreeMap<String, u64>,
-    /// Sorted by name.
+    /// Sorted by name; a tool without calls has cost that came later than its calls.
     pub calls_by_tool: Vec<ToolTotals>,
-    /// Tokens; `None` before the session is closed.
-    pub total_tokens: Option<TokenTotals>,
+    /// Generations, whether priced or not.
+    pub generations: u64,
+    /// Generations whose cost is not known, for whatever reason.
+    pub unpriced_generations: u64,
+    /// Generations of which neither the input nor the output is known.
+    pub unknown_usage_generations: u64,
+    /// Sorted by provider and model.
+    pub usage_by_model: Vec<ModelTotals>,
+    /// Tokens of all generations.
+    pub total_tokens: TokenTotals,
     /// Milliseconds from the first call's start to the last call's end; `None` before the close.
     pub wall_duration_ms: Option<u64>,
     /// Milliseconds during which at least one call ran; `None` before the close.
     pub active_duration_ms: Option<u64>,
-    /// In `currency`; `None` when the calls have several currencies.
+    /// In `currency`; `None` when the session has several currencies.
     #[serde(with = "money::optional")]
     pub total_provider_cost: Option<Decimal>,
-    /// In `currency`; `None` when the calls have several currencies.
+    /// Of it, what belongs to no tool call.
+    #[serde(with = "money::optional")]
+    pub unattributed_provider_cost: Option<Decimal>,
+    /// Of calls and tokens, in `currency`; `None` when the session has several currencies.
     #[serde(with = "money::optional")]
     pub total_revenue: Option<Decimal>,
-    /// ISO 4217; `None` when there is no call yet, or the calls have several currencies.
+    /// ISO 4217; `None` when there is no call or generation yet, or there are several currencies.
     pub currency: Option<String>,
+}
+
+impl Totals {
+    /// Of a session in which nothing has happened yet.
+    pub(super) fn new() -> Totals {
+        Totals {
+            total_provider_cost: Some(Decimal::ZERO),
+            unattributed_provider_cost: Some(Decimal::ZERO),
+            total_revenue: Some(Decimal::ZERO),
+            ..Totals::default()
+        }
+    }
+
+    fn margin(&self) -> Result<Option<Decimal>, money::Overflow> {
+        let both = self.total_revenue.zip(self.total_provider_cost);
+        both.map(|(revenue, cost)| money::subtract(revenue, cost)).transpose()
+    }
 }
 
 /// What the calls of one tool came to in a session.
@@ -82,27 +110,98 @@ pub struct ToolTotals {
     pub calls: u64,
     /// Calls whose price is charged.
     pub billable_calls: u64,
-    /// In the session's currency; `None` when it has several.
+    /// The prices of the calls, in the session's currency; `None` when it has several.
     #[serde(with = "money::optional")]
     pub revenue: Option<Decimal>,
-    /// In the session's currency; `None` when it has several.
+    /// What the generations cost that were made for its calls, in the session's currency; `None`
+    /// when it has several.
     #[serde(with = "money::optional")]
     pub provider_cost: Option<Decimal>,
 }
 
-/// Tokens by kind.
+impl ToolTotals {
+    pub(super) fn new(tool_name: String) -> ToolTotals {
+        let (revenue, provider_cost) = (Some(Decimal::ZERO), Some(Decimal::ZERO));
+        ToolTotals { tool_name, calls: 0, billable_calls: 0, revenue, provider_cost }
+    }
+}
+
+/// What the generations of one model came to in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelTotals {
+    /// Who runs the model, such as `openai`.
+    pub provider: String,
+    /// The model, as answered.
+    pub model: String,
+    /// Generations, whether priced or not.
+    pub generations: u64,
+    /// Generations whose cost is not known.
+    pub unpriced_generations: u64,
+    /// Their tokens.
+    #[serde(flatten)]
+    pub tokens: TokenTotals,
+    /// What they cost, in the session's currency; `None` when it has several.
+    #[serde(with = "money::optional")]
+    pub provider_cost: Option<Decimal>,
+    /// What is charged for their tokens, in the session's currency; `None` when it has several.
+    #[serde(with = "money::optional")]
+    pub revenue: Option<Decimal>,
+}
+
+impl ModelTotals {
+    pub(super) fn new(provider: String, model: String) -> ModelTotals {
+        ModelTotals {
+            provider,
+            model,
+            generations: 0,
+            unpriced_generations: 0,
+            tokens: TokenTotals::default(),
+            provider_cost: Some(Decimal::ZERO),
+            revenue: Some(Decimal::ZERO),
+        }
+    }
+}
+
+/// Tokens by kind, as far as they are known; all but `input` and `output` are part of these two.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenTotals {
-    /// Tokens read by the model, those of the cache apart.
+    /// Tokens read by the model, from a cache or not.
     pub input: u64,
-    /// Tokens written by the model.
+    /// Tokens made by the model.
     pub output: u64,
-    /// Tokens of reasoning.
+    /// Of `output`: reasoning.
     pub reasoning: u64,
-    /// Tokens read from a cache.
+    /// Of `input`: read from a cache.
     pub cache_read: u64,
-    /// Tokens written to a cache.
+    /// Of `input`: written to a cache.
     pub cache_write: u64,
+}
+
+impl TokenTotals {
+    /// The columns of a query of generations, to be read with [`TokenTotals::read`].
+    pub(crate) const COLUMNS: &str = "coalesce(sum(input), 0), coalesce(sum(output), 0), \
+         coalesce(sum(reasoning), 0), coalesce(sum(cache_read), 0), coalesce(sum(cache_write), 0)";
+
+    /// Reads five columns from `first` on.
+    pub(crate) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<TokenTotals> {
+        let column = |index: usize| count(row, first + index);
+        Ok(TokenTotals {
+            input: column(0)?,
+            output: column(1)?,
+            reasoning: column(2)?,
+            cache_read: column(3)?,
+            cache_write: column(4)?,
+        })
+    }
+
+    /// Adds counts that the ledger has added up without an overflow.
+    pub(crate) fn add(&mut self, other: TokenTotals) {
+        self.input = self.input.saturating_add(other.input);
+        self.output = self.output.saturating_add(other.output);
+        self.reasoning = self.reasoning.saturating_add(other.reasoning);
+        self.cache_read = self.cache_read.saturating_add(other.cache_read);
+        self.cache_write = self.cache_write.saturating_add(other.cache_write);
+    }
 }
 
 /// One session as one source saw it.
@@ -135,6 +234,9 @@ pub struct Session {
     /// What it came to.
     #[serde(flatten)]
     pub totals: Totals,
+    /// Revenue less known provider cost; `None` when there are several currencies.
+    #[serde(serialize_with = "money::optional::serialize")]
+    pub margin: Option<Decimal>,
 }
 
 /// Which sessions to list.
@@ -201,30 +303,6 @@ pub struct Sessions {
     pub next: Option<String>,
 }
 
-/// Whether the final events of closed sessions agree with their stored calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reconciliation {
-    /// Closed sessions compared.
-    pub sessions: u64,
-    /// Empty when all agree.
-    pub mismatches: Vec<Mismatch>,
-}
-
-/// One total on which the final event and the calls differ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Mismatch {
-    /// The member of `session_closed`.
-    pub field: &'static str,
-    /// The session.
-    pub session_id: String,
-    /// The source that closed it.
-    pub source: String,
-    /// What the final event tells.
-    pub event: Value,
-    /// What the stored calls come to.
-    pub calls: Value,
-}
-
 impl Ledger {
     /// The sessions that a query selects.
     pub fn sessions(&self, query: &SessionsQuery) -> anyhow::Result<Sessions> {
@@ -247,95 +325,20 @@ impl Ledger {
             for (_, (mut session, totals)) in rows {
                 session.totals = match totals {
                     Some(totals) => totals,
-                    None => calls_so_far(ledger, &session)?,
+                    None => so_far(ledger, &session)?,
                 };
+                session.margin = session.totals.margin()?;
                 sessions.push(session);
             }
             Ok(Sessions { sessions, next })
         })
     }
-
-    /// Compares each closed session's final totals with the sum of its stored calls.
-    pub fn reconcile(&self) -> anyhow::Result<Reconciliation> {
-        self.read(|ledger| {
-            let mut conditions = Conditions::default();
-            conditions.and_equal("state", Some(SessionState::Closed.name()));
-            let mut reconciliation = Reconciliation { sessions: 0, mismatches: Vec::new() };
-            for (_, (session, totals)) in select(ledger, conditions, "ORDER BY position")? {
-                let told = totals.unwrap_or_default();
-                let mut calls = calls_so_far(ledger, &session)?;
-                fold_unnamed_tools(&told, &mut calls)?;
-                reconciliation.sessions += 1;
-                reconciliation.mismatches.extend(mismatches(&session, &told, &calls)?);
-            }
-            Ok(reconciliation)
-        })
-    }
-}
-
-/// The name under which a final event adds up the tools of a session that used too many.
-const OTHER: &str = "__other__";
-
-/// Adds up the calls of the tools that the final event does not name, as it does.
-fn fold_unnamed_tools(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
-    let is_named = |tool: &ToolTotals| {
-        told.calls_by_tool.iter().any(|named| named.tool_name == tool.tool_name)
-    };
-    if !told.calls_by_tool.iter().any(|tool| tool.tool_name == OTHER) {
-        return Ok(());
-    }
-    let (mut tools, unnamed): (Vec<_>, Vec<_>) =
-        core::mem::take(&mut calls.calls_by_tool).into_iter().partition(is_named);
-    let mut other = ToolTotals {
-        tool_name: OTHER.to_owned(),
-        calls: 0,
-        billable_calls: 0,
-        revenue: Some(Decimal::ZERO),
-        provider_cost: Some(Decimal::ZERO),
-    };
-    for tool in unnamed {
-        other.calls += tool.calls;
-        other.billable_calls += tool.billable_calls;
-        add(&mut other.revenue, tool.revenue)?;
-        add(&mut other.provider_cost, tool.provider_cost)?;
-    }
-    let at = tools.partition_point(|tool| tool.tool_name.as_str() < OTHER);
-    tools.insert(at, other);
-    calls.calls_by_tool = tools;
-    Ok(())
-}
-
-fn mismatches(session: &Session, told: &Totals, calls: &Totals) -> anyhow::Result<Vec<Mismatch>> {
-    let (event, stored) = (serde_json::to_value(told)?, serde_json::to_value(calls)?);
-    let mut mismatches = Vec::new();
-    for field in [
-        "total_tool_calls",
-        "billable_tool_calls",
-        "calls_by_status",
-        "calls_by_tool",
-        "total_provider_cost",
-        "total_revenue",
-        "currency",
-    ] {
-        // A session without calls has no currency to compare.
-        let nothing = field == "currency" && calls.total_tool_calls == 0;
-        if event[field] != stored[field] && !nothing {
-            mismatches.push(Mismatch {
-                field,
-                session_id: session.session_id.clone(),
-                source: session.source.clone(),
-                event: event[field].clone(),
-                calls: stored[field].clone(),
-            });
-        }
-    }
-    Ok(mismatches)
 }
 
 /// A row of `sessions`: its position, then the session with its final totals where it is closed.
-type SessionRow = (i64, (Session, Option<Totals>));
+pub(super) type SessionRow = (i64, (Session, Option<Totals>));
 
-fn select(
+pub(super) fn select(
     ledger: &Transaction<'_>,
     conditions: Conditions,
     tail: &str,
@@ -366,6 +369,7 @@ fn select(
             ended_at: row.get(11)?,
             close_reason: row.get(12)?,
             totals: Totals::default(),
+            margin: None,
         };
         let totals: Option<String> = row.get(13)?;
         let totals = totals.map(|text| serde_json::from_str(&text)).transpose();
@@ -374,60 +378,118 @@ fn select(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// What the stored calls of a session come to.
-fn calls_so_far(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
-    let mut statement = ledger.prepare_cached(
-        "SELECT tool, status, currency, count(*), sum(billable), decimal_sum(price),
-         decimal_sum(provider_cost) FROM calls WHERE session_id = ? AND source = ?
-         GROUP BY tool, status, currency ORDER BY tool",
-    )?;
-    let mut rows = statement.query([&session.session_id, &session.source])?;
-    let mut totals = Totals {
-        total_provider_cost: Some(Decimal::ZERO),
-        total_revenue: Some(Decimal::ZERO),
-        ..Totals::default()
-    };
-    let mut mixed = false;
-    while let Some(row) = rows.next()? {
-        let (tool_name, status): (String, String) = (row.get(0)?, row.get(1)?);
-        let currency: String = row.get(2)?;
-        let calls = row.get::<_, i64>(3)?.unsigned_abs();
-        let billable_calls = row.get::<_, i64>(4)?.unsigned_abs();
-        let revenue = Some(money::column(row, 5)?);
-        let provider_cost = Some(money::column(row, 6)?);
-        mixed |= *totals.currency.get_or_insert_with(|| currency.clone()) != currency;
-        totals.total_tool_calls += calls;
-        totals.billable_tool_calls += billable_calls;
-        *totals.calls_by_status.entry(status).or_default() += calls;
-        add(&mut totals.total_revenue, revenue)?;
-        add(&mut totals.total_provider_cost, provider_cost)?;
-        match totals.calls_by_tool.last_mut().filter(|tool| tool.tool_name == tool_name) {
-            Some(tool) => {
-                tool.calls += calls;
-                tool.billable_calls += billable_calls;
-                add(&mut tool.revenue, revenue)?;
-                add(&mut tool.provider_cost, provider_cost)?;
-            }
-            None => totals.calls_by_tool.push(ToolTotals {
-                tool_name,
-                calls,
-                billable_calls,
-                revenue,
-                provider_cost,
-            }),
-        }
-    }
+/// What the stored calls and generations of a session come to.
+pub(super) fn so_far(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
+    let mut sums = Sums { totals: Totals::new(), ..Sums::default() };
+    sums.add_calls(ledger, session)?;
+    sums.add_generations(ledger, session)?;
+    let Sums { mut totals, tools, models, mixed } = sums;
+    totals.calls_by_tool = tools.into_values().collect();
+    totals.usage_by_model = models.into_values().collect();
     if mixed {
         // Amounts in different currencies have no sum.
         (totals.currency, totals.total_revenue, totals.total_provider_cost) = (None, None, None);
+        totals.unattributed_provider_cost = None;
         for tool in &mut totals.calls_by_tool {
             (tool.revenue, tool.provider_cost) = (None, None);
+        }
+        for model in &mut totals.usage_by_model {
+            (model.revenue, model.provider_cost) = (None, None);
         }
     }
     Ok(totals)
 }
 
-fn add(sum: &mut Option<Decimal>, amount: Option<Decimal>) -> Result<(), money::Overflow> {
+/// The sums of one session while its rows are read.
+#[derive(Default)]
+struct Sums {
+    totals: Totals,
+    tools: BTreeMap<String, ToolTotals>,
+    models: BTreeMap<(String, String), ModelTotals>,
+    mixed: bool,
+}
+
+impl Sums {
+    fn tool(&mut self, name: String) -> &mut ToolTotals {
+        self.tools.entry(name.clone()).or_insert_with(|| ToolTotals::new(name))
+    }
+
+    fn in_currency(&mut self, currency: &str) {
+        self.mixed |= self.totals.currency.get_or_insert_with(|| currency.to_owned()) != currency;
+    }
+
+    fn add_calls(&mut self, ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<()> {
+        let mut statement = ledger.prepare_cached(
+            "SELECT tool, status, currency, count(*), sum(billable), decimal_sum(price)
+             FROM calls WHERE session_id = ? AND source = ? GROUP BY tool, status, currency",
+        )?;
+        let mut rows = statement.query([&session.session_id, &session.source])?;
+        while let Some(row) = rows.next()? {
+            self.in_currency(row.get_ref(2)?.as_str()?);
+            let calls = count(row, 3)?;
+            let billable_calls = count(row, 4)?;
+            let revenue = Some(money::column(row, 5)?);
+            let totals = &mut self.totals;
+            totals.total_tool_calls += calls;
+            totals.billable_tool_calls += billable_calls;
+            *totals.calls_by_status.entry(row.get(1)?).or_default() += calls;
+            add(&mut totals.total_revenue, revenue)?;
+            let tool = self.tool(row.get(0)?);
+            tool.calls += calls;
+            tool.billable_calls += billable_calls;
+            add(&mut tool.revenue, revenue)?;
+        }
+        Ok(())
+    }
+
+    fn add_generations(
+        &mut self,
+        ledger: &Transaction<'_>,
+        session: &Session,
+    ) -> anyhow::Result<()> {
+        let mut statement = ledger.prepare_cached(&format!(
+            "SELECT tool, provider, model, currency, count(*), sum(provider_cost IS NULL),
+             sum(input IS NULL AND output IS NULL), decimal_sum(coalesce(provider_cost, '0')),
+             decimal_sum(price), {} FROM generations WHERE session_id = ? AND source = ?
+             GROUP BY tool, provider, model, currency",
+            TokenTotals::COLUMNS
+        ))?;
+        let mut rows = statement.query([&session.session_id, &session.source])?;
+        while let Some(row) = rows.next()? {
+            self.in_currency(row.get_ref(3)?.as_str()?);
+            let (generations, unpriced) = (count(row, 4)?, count(row, 5)?);
+            let cost = Some(money::column(row, 7)?);
+            let revenue = Some(money::column(row, 8)?);
+            let tokens = TokenTotals::read(row, 9)?;
+            let totals = &mut self.totals;
+            totals.generations += generations;
+            totals.unpriced_generations += unpriced;
+            totals.unknown_usage_generations += count(row, 6)?;
+            totals.total_tokens.add(tokens);
+            add(&mut totals.total_revenue, revenue)?;
+            add(&mut totals.total_provider_cost, cost)?;
+            match row.get::<_, Option<String>>(0)? {
+                Some(tool) => add(&mut self.tool(tool).provider_cost, cost)?,
+                None => add(&mut totals.unattributed_provider_cost, cost)?,
+            }
+            let key: (String, String) = (row.get(1)?, row.get(2)?);
+            let model = self.models.entry(key.clone());
+            let model = model.or_insert_with(|| ModelTotals::new(key.0, key.1));
+            model.generations += generations;
+            model.unpriced_generations += unpriced;
+            model.tokens.add(tokens);
+            add(&mut model.provider_cost, cost)?;
+            add(&mut model.revenue, revenue)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds to a sum that there is only while all amounts have one currency.
+pub(super) fn add(
+    sum: &mut Option<Decimal>,
+    amount: Option<Decimal>,
+) -> Result<(), money::Overflow> {
     *sum = match (*sum, amount) {
         (Some(sum), Some(amount)) => Some(money::add(sum, amount)?),
         _ => None,

@@ -1,5 +1,6 @@
-//! Usage: calls and money, grouped and filtered by the dimensions of a call.
-//! Amounts of different currencies are never added up.
+//! Usage: calls, tokens and money, grouped and filtered by the dimensions of calls and generations.
+//! Amounts of different currencies are never added up, and what belongs nowhere is a row of its own:
+//! whatever the grouping, the rows come to the same sums.
 
 use rusqlite::{Transaction, params_from_iter};
 use rust_decimal::Decimal;
@@ -8,9 +9,29 @@ use serde::{Serialize, Serializer};
 
 use super::ledger::Ledger;
 use super::money;
-use super::query::{BadQuery, Conditions, Parameters, Period};
+use super::query::{BadQuery, Conditions, Parameters, Period, count};
+use super::sessions::TokenTotals;
 
-/// What calls can be grouped and filtered by.
+/// Calls and generations in one shape. A generation that belongs to no call has no tool, status and
+/// tier, and a call has no provider and model.
+const ENTRIES: &str = "(
+SELECT time_ms, customer, team, agent, product, session_id, tool, status, tier, source, currency,
+ day, '__none__' AS provider, '__none__' AS model, 1 AS calls, billable, price, NULL AS cost,
+ 0 AS generations, 0 AS unpriced, 0 AS unknown_usage, NULL AS input, NULL AS output,
+ NULL AS reasoning, NULL AS cache_read, NULL AS cache_write
+FROM calls
+UNION ALL
+SELECT time_ms, customer, team, agent, product, session_id, coalesce(tool, '__unattributed__'),
+ coalesce((SELECT status FROM calls AS call WHERE call.source = generation.source
+  AND call.call_id = generation.call_id LIMIT 1), '__unattributed__'),
+ coalesce((SELECT tier FROM calls AS call WHERE call.source = generation.source
+  AND call.call_id = generation.call_id LIMIT 1), '__unattributed__'),
+ source, currency, day, provider, model, 0, 0, price, provider_cost, 1, provider_cost IS NULL,
+ input IS NULL AND output IS NULL, input, output, reasoning, cache_read, cache_write
+FROM generations AS generation
+)";
+
+/// What calls and generations can be grouped and filtered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dimension {
     /// Who pays.
@@ -23,12 +44,17 @@ pub enum Dimension {
     Product,
     /// The session id.
     Session,
-    /// The tool as the client named it.
+    /// The tool as the client named it; `__unattributed__` for generations that belong to no call.
     Tool,
-    /// The outcome, such as `SUCCESS`.
+    /// The outcome of the call, such as `SUCCESS`; `__unattributed__` for generations whose call is
+    /// none or not in the ledger.
     Status,
-    /// The cost tier of the price list.
+    /// The call's cost tier of the price list; `__unattributed__` as for the status.
     Tier,
+    /// Who runs the model, such as `openai`; `__none__` for calls.
+    Provider,
+    /// The model, as answered; `__none__` for calls.
+    Model,
     /// The Envoy process that saw the call.
     Source,
     /// ISO 4217.
@@ -38,7 +64,7 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    const ALL: [Dimension; 11] = [
+    const ALL: [Dimension; 13] = [
         Dimension::Customer,
         Dimension::Team,
         Dimension::Agent,
@@ -47,6 +73,8 @@ impl Dimension {
         Dimension::Tool,
         Dimension::Status,
         Dimension::Tier,
+        Dimension::Provider,
+        Dimension::Model,
         Dimension::Source,
         Dimension::Currency,
         Dimension::Day,
@@ -63,26 +91,28 @@ impl Dimension {
             Dimension::Tool => "tool",
             Dimension::Status => "status",
             Dimension::Tier => "tier",
+            Dimension::Provider => "provider",
+            Dimension::Model => "model",
             Dimension::Source => "source",
             Dimension::Currency => "currency",
             Dimension::Day => "day",
         }
     }
 
-    /// The column of `calls`.
+    /// The column of [`ENTRIES`].
     fn column(self) -> &'static str {
         if self == Dimension::Session { "session_id" } else { self.name() }
     }
 }
 
-/// Which calls to count, and how to group them.
+/// What to count, and how to group them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageQuery {
     /// Empty: one row for all.
     pub group_by: Vec<Dimension>,
-    /// Only calls with all these values.
+    /// Only calls and generations with all these values.
     pub filters: Vec<(Dimension, String)>,
-    /// Only calls that ended in this span.
+    /// Only calls and generations that ended in this span.
     pub period: Period,
 }
 
@@ -126,7 +156,7 @@ pub struct Usage {
     pub rows: Vec<UsageRow>,
 }
 
-/// The calls of one group.
+/// What one group comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRow {
     /// As in `group_by`; with the currency at the end when a group had several.
@@ -135,10 +165,20 @@ pub struct UsageRow {
     pub calls: u64,
     /// Calls whose price is charged.
     pub billable_calls: u64,
-    /// The sum of the prices, in the group's one currency.
+    /// The prices of calls and tokens, in the group's one currency.
     pub revenue: Decimal,
-    /// What the calls cost the operator, in the group's one currency.
+    /// What the generations cost the operator, as far as it is known, in the group's one currency.
     pub provider_cost: Decimal,
+    /// Revenue less provider cost; below zero for a loss.
+    pub margin: Decimal,
+    /// Generations, whether priced or not.
+    pub generations: u64,
+    /// Generations whose cost is not known, for whatever reason.
+    pub unpriced_generations: u64,
+    /// Generations of which neither the input nor the output is known.
+    pub unknown_usage_generations: u64,
+    /// Tokens, as far as they are known.
+    pub tokens: TokenTotals,
 }
 
 impl Serialize for UsageRow {
@@ -151,12 +191,21 @@ impl Serialize for UsageRow {
         row.serialize_entry("billable_calls", &self.billable_calls)?;
         row.serialize_entry("revenue", &self.revenue.to_string())?;
         row.serialize_entry("provider_cost", &self.provider_cost.to_string())?;
+        row.serialize_entry("margin", &self.margin.to_string())?;
+        row.serialize_entry("generations", &self.generations)?;
+        row.serialize_entry("unpriced_generations", &self.unpriced_generations)?;
+        row.serialize_entry("unknown_usage_generations", &self.unknown_usage_generations)?;
+        row.serialize_entry("input", &self.tokens.input)?;
+        row.serialize_entry("output", &self.tokens.output)?;
+        row.serialize_entry("reasoning", &self.tokens.reasoning)?;
+        row.serialize_entry("cache_read", &self.tokens.cache_read)?;
+        row.serialize_entry("cache_write", &self.tokens.cache_write)?;
         row.end()
     }
 }
 
 impl Ledger {
-    /// Calls and money of the groups that a query asks for.
+    /// Calls, tokens and money of the groups that a query asks for.
     pub fn usage(&self, query: &UsageQuery) -> anyhow::Result<Usage> {
         let mut conditions = Conditions::default();
         for (dimension, value) in &query.filters {
@@ -182,7 +231,7 @@ fn mixes_currencies(
     let group = if columns.is_empty() { "1 = 1".to_owned() } else { columns.join(", ") };
     ledger
         .prepare_cached(&format!(
-            "SELECT 1 FROM calls{} GROUP BY {group} HAVING count(DISTINCT currency) > 1 LIMIT 1",
+            "SELECT 1 FROM {ENTRIES}{} GROUP BY {group} HAVING count(DISTINCT currency) > 1 LIMIT 1",
             conditions.sql()
         ))?
         .exists(params_from_iter(&conditions.values))
@@ -199,22 +248,32 @@ fn rows(
         "" => (String::new(), ""),
         columns => (format!(" GROUP BY {columns} ORDER BY {columns}"), ", "),
     };
+    let tokens = TokenTotals::COLUMNS;
     let mut statement = ledger.prepare_cached(&format!(
-        "SELECT count(*), coalesce(sum(billable), 0), decimal_sum(price),
-         decimal_sum(provider_cost){separator}{columns} FROM calls{}{grouped}",
+        "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
+         coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
+         decimal_sum(coalesce(cost, '0')), {tokens}{separator}{columns} FROM {ENTRIES}{}{grouped}",
         conditions.sql()
     ))?;
-    let rows = statement.query_map(params_from_iter(&conditions.values), |row| {
-        let dimensions = group_by.iter().zip(4..);
-        Ok(UsageRow {
+    let mut rows = statement.query(params_from_iter(&conditions.values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (revenue, provider_cost) = (money::column(row, 5)?, money::column(row, 6)?);
+        let dimensions = group_by.iter().zip(12..);
+        found.push(UsageRow {
             dimensions: dimensions
                 .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
                 .collect::<rusqlite::Result<_>>()?,
-            calls: row.get::<_, i64>(0)?.unsigned_abs(),
-            billable_calls: row.get::<_, i64>(1)?.unsigned_abs(),
-            revenue: money::column(row, 2)?,
-            provider_cost: money::column(row, 3)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+            calls: count(row, 0)?,
+            billable_calls: count(row, 1)?,
+            revenue,
+            provider_cost,
+            margin: money::subtract(revenue, provider_cost)?,
+            generations: count(row, 2)?,
+            unpriced_generations: count(row, 3)?,
+            unknown_usage_generations: count(row, 4)?,
+            tokens: TokenTotals::read(row, 7)?,
+        });
+    }
+    Ok(found)
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 const TEMPLATE: &str = include_str!("../../../envoy/envoy.yaml");
 
 const LISTENER: &str = "/static_resources/listeners/0";
+const CLUSTERS: &str = "/static_resources/clusters";
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
 /// What the harness sets in `envoy/envoy.yaml`.
@@ -91,13 +92,42 @@ impl Bootstrap {
             at(&mut root, &format!("{MANAGER}{route}"))?["host_rewrite_literal"] = json!(authority);
         }
         self.set_filter(at(&mut root, &format!("{MANAGER}/http_filters"))?)?;
-        let clusters = at(&mut root, "/static_resources/clusters")?;
+        let clusters = at(&mut root, CLUSTERS)?;
         set_endpoint(named(clusters, "upstream")?, &self.upstream)?;
         set_endpoint(named(clusters, "agent_meter_collector")?, &self.collector)?;
         for (pointer, value) in &self.settings {
             set(&mut root, pointer, value.clone())?;
         }
         Ok(root)
+    }
+
+    /// Adds a route for `/llm/` to an LLM endpoint, which sees the path without it: behind the same
+    /// listener and the same filter as the metered server.
+    pub fn route_llm(&mut self, llm: &Endpoint) -> anyhow::Result<()> {
+        let mut root = self.render()?;
+        let routes = format!("{MANAGER}/route_config/virtual_hosts/0/routes");
+        let mut route = json!({ "cluster": "llm", "prefix_rewrite": "/", "timeout": "0s" });
+        if let Some(authority) = &llm.authority {
+            route["host_rewrite_literal"] = json!(authority);
+        }
+        let list = at(&mut root, &routes)?;
+        // The first route that matches is taken.
+        list.as_array_mut()
+            .context("envoy/envoy.yaml: no list of routes")?
+            .insert(0, json!({ "match": { "prefix": "/llm/" }, "route": route }));
+        self.settings.push((routes, list.take()));
+        let clusters = at(&mut root, CLUSTERS)?;
+        let mut cluster = named(clusters, "upstream")?.clone();
+        cluster["name"] = json!("llm");
+        cluster["load_assignment"]["cluster_name"] = json!("llm");
+        if let Some(cluster) = cluster.as_object_mut() {
+            // The metered server's, if it has one.
+            cluster.remove("transport_socket");
+        }
+        set_endpoint(&mut cluster, llm)?;
+        clusters.as_array_mut().context("envoy/envoy.yaml: no list of clusters")?.push(cluster);
+        self.settings.push((CLUSTERS.to_owned(), clusters.take()));
+        Ok(())
     }
 
     fn set_filter(&self, filters: &mut Value) -> anyhow::Result<()> {
@@ -226,6 +256,24 @@ mod tests {
     fn without_a_module_the_filter_is_left_out() {
         let bare = Bootstrap { wasm: None, ..bootstrap("http://127.0.0.1:3") };
         assert!(!bare.render().expect("renders").to_string().contains("envoy.runtime"));
+    }
+
+    #[test]
+    fn the_llm_has_a_route_of_its_own_before_all_others() {
+        let mut routed = bootstrap("https://tools.internal:3");
+        routed.route_llm(&"http://llm.internal:7".parse().expect("a URL")).expect("a route");
+        let root = routed.render().expect("renders");
+        let routes = root.pointer(&format!("{MANAGER}/route_config/virtual_hosts/0/routes"));
+        let routes = routes.expect("routes");
+        let route = json!({ "cluster": "llm", "prefix_rewrite": "/", "timeout": "0s",
+            "host_rewrite_literal": "llm.internal:7" });
+        assert_eq!(routes[0], json!({ "match": { "prefix": "/llm/" }, "route": route }));
+        assert_eq!(routes[1]["route"]["cluster"], "upstream");
+        let clusters = root.pointer(CLUSTERS).expect("clusters");
+        assert_eq!(clusters[2]["name"], "llm");
+        assert!(clusters[0]["transport_socket"].is_object());
+        assert!(clusters[2]["transport_socket"].is_null());
+        assert!(clusters[2].to_string().contains(r#""address":"llm.internal","port_value":7"#));
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! `agent-meter demo`: agents call tools through Envoy, the ledger is compared with what they did, and is invoiced.
+//! `agent-meter demo`: agents call tools through Envoy, the ledger is compared with what they did and
+//! with the LLM endpoint's own account, and is invoiced.
+
+mod account;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,13 +15,16 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::collector::{EventsQuery, Ledger};
+use crate::collector::Ledger;
 use crate::invoice::{Invoice, invoices};
+use crate::llm_server::{self, LlmOptions, LlmServer};
 use crate::mcp_client::{Agent, Call};
 use crate::mcp_server::{Calls, Outcome};
 use crate::run::{Signals, tell};
 use crate::stack::{ANY_PORT, Events, Options, Stack};
 use crate::{plugin, wait};
+
+use account::{Account, ByCustomer, Costs, read_account};
 
 const CUSTOMERS: [&str; 2] = ["acme", "globex"];
 /// Several flushes and one retry.
@@ -43,21 +49,6 @@ pub struct Demo {
     pub json: bool,
     /// Stay up until Ctrl-C.
     pub keep: bool,
-}
-
-/// Calls by customer, tool and `execution_status`.
-type ByCustomer = BTreeMap<(String, String, String), u64>;
-
-/// What the ledger says about one source.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Account {
-    events: u64,
-    missing: u64,
-    calls: ByCustomer,
-    billable_calls: u64,
-    sessions_closed: u64,
-    revenue: Decimal,
-    provider_cost: Decimal,
 }
 
 /// Runs the demo; an error if the ledger differs in anything from what the agents did.
@@ -89,6 +80,7 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
     let priced_as_documented = demo.plugin.is_none();
     let options = Options {
         concurrency: demo.concurrency,
+        llm: Some(LlmOptions::default()),
         events: Events::Own { listen: ANY_PORT, ledger: demo.ledger.clone() },
         ..Options::new(demo.plugin.clone().unwrap_or_else(plugin::demo), Some(demo.wasm.clone()))
     };
@@ -110,7 +102,8 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
     let done = converse(demo, &stack.mcp_url()?).await?;
     same("the MCP server", &by_tool(&done), &stack.server()?.executed())?;
 
-    let expected = expected(demo, done, priced_as_documented);
+    let llm = stack.llm().map(LlmServer::account).unwrap_or_default();
+    let expected = expected(demo, done, &llm, priced_as_documented);
     let account = settle(&stack, &ledger, &earlier, &expected).await?;
     let differences = expected.differences(&account, priced_as_documented);
     ensure!(
@@ -118,6 +111,14 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
         "the ledger differs from what the agents did: {}",
         differences.join("; ")
     );
+    if expected.generations > 0 {
+        let differences = account.differences_from(&llm);
+        ensure!(
+            differences.is_empty(),
+            "the ledger differs from the LLM endpoint's own account: {}",
+            differences.join("; ")
+        );
+    }
     reconcile(&ledger).await?;
 
     let stats = stack.envoy()?.stats(STATS).await?;
@@ -132,6 +133,7 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
             account.billable_calls, account.sessions_closed, account.events, account.missing,
         ),
     );
+    say(demo, format_args!("\n{}", Costs { account: &account, llm: &llm }));
     for invoice in in_background(&ledger, |ledger| invoices(&ledger)).await? as Vec<Invoice> {
         say(demo, format_args!("\n{invoice}"));
     }
@@ -143,7 +145,11 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
         "events_acked": acked,
         "ledger_events": account.events,
         "revenue": account.revenue.normalize().to_string(),
+        "generations": account.generations,
+        "unpriced_generations": account.unpriced_generations,
+        "tokens": account.tokens,
         "provider_cost": account.provider_cost.normalize().to_string(),
+        "llm_account_cost": llm.cost().to_string(),
         "gaps": account.missing,
     });
     Ok((stack, totals))
@@ -182,11 +188,14 @@ async fn converse(demo: &Demo, url: &str) -> anyhow::Result<ByCustomer> {
     Ok(calls)
 }
 
-/// One of ten calls: five lookups, two writes, one analysis, one that fails, one that is refused.
+/// One of ten calls: three lookups, two writes, two that ask an LLM, one analysis, one that fails, one
+/// that is refused.
 fn scripted(index: u32) -> Call {
     match index % 10 {
         2 | 6 => Call::new("write_record", "record", "a new address"),
         4 => Call::new("analyze_report", "report", "third quarter"),
+        3 => Call::new("summarise", "text", "the minutes of a meeting about the third quarter"),
+        8 => Call::new("summarise", "text", "a short note"),
         7 => Call::new("fail", "reason", "the database is read-only"),
         9 if index % 20 == 9 => Call::new("drop_table", "table", "customers"),
         9 => Call::new("write_record", "rekord", "a misspelt argument"),
@@ -194,8 +203,8 @@ fn scripted(index: u32) -> Call {
     }
 }
 
-/// What the ledger should say. Money counts only at the documented prices.
-fn expected(demo: &Demo, calls: ByCustomer, priced: bool) -> Account {
+/// What the ledger should say. Money, and generations, count only at the documented prices.
+fn expected(demo: &Demo, calls: ByCustomer, llm: &llm_server::Account, priced: bool) -> Account {
     let mut account = Account { sessions_closed: demo.sessions.into(), ..Account::default() };
     for ((_, tool, status), count) in &calls {
         if priced && *status == Outcome::Success.to_string() {
@@ -204,6 +213,11 @@ fn expected(demo: &Demo, calls: ByCustomer, priced: bool) -> Account {
         }
     }
     account.calls = calls;
+    if priced && plugin::LLM_METERED {
+        account.generations = llm.entries.iter().map(|entry| entry.generations).sum();
+        account.provider_cost = llm.cost();
+        account.revenue += llm.cost() * (Decimal::ONE + plugin::TOKEN_MARKUP);
+    }
     account
 }
 
@@ -214,38 +228,6 @@ fn documented_price(tool: &str) -> Decimal {
         "analyze_report" => Decimal::new(10, 2),
         _ => Decimal::new(1, 3),
     }
-}
-
-impl Account {
-    /// How the ledger's account differs, one text for each difference.
-    fn differences(&self, ledger: &Self, priced: bool) -> Vec<String> {
-        let mut found = Vec::new();
-        let keys: BTreeSet<_> = self.calls.keys().chain(ledger.calls.keys()).collect();
-        for key @ (customer, tool, status) in keys {
-            let (done, seen) = (count(&self.calls, key), count(&ledger.calls, key));
-            if done != seen {
-                found
-                    .push(format!("{customer} {tool} {status}: {done} done, {seen} in the ledger"));
-            }
-        }
-        let mut unequal = |what: &str, done: &dyn fmt::Display, seen: &dyn fmt::Display| {
-            let (done, seen) = (done.to_string(), seen.to_string());
-            if done != seen {
-                found.push(format!("{what}: expected {done}, found {seen}"));
-            }
-        };
-        unequal("sessions closed", &self.sessions_closed, &ledger.sessions_closed);
-        unequal("missing events", &self.missing, &ledger.missing);
-        if priced {
-            unequal("billable calls", &self.billable_calls, &ledger.billable_calls);
-            unequal("revenue", &self.revenue.normalize(), &ledger.revenue.normalize());
-        }
-        found
-    }
-}
-
-fn count(calls: &ByCustomer, key: &(String, String, String)) -> u64 {
-    calls.get(key).copied().unwrap_or_default()
 }
 
 const STATS: &str = "wasmcustom.agent_meter.";
@@ -275,11 +257,14 @@ async fn settle(
         let stored: u64 = account.calls.values().sum();
         ensure!(
             stored >= calls
+                && account.generations >= expected.generations
                 && account.sessions_closed >= expected.sessions_closed
                 && made == acked
                 && made == account.events,
-            "{stored} of {calls} calls and {} of {} closed sessions in the ledger; \
-             {made} events made, {acked} acknowledged, {} stored",
+            "{stored} of {calls} calls, {} of {} generations and {} of {} closed sessions in the \
+             ledger; {made} events made, {acked} acknowledged, {} stored",
+            account.generations,
+            expected.generations,
             account.sessions_closed,
             expected.sessions_closed,
             account.events,
@@ -291,67 +276,24 @@ async fn settle(
     Ok(account)
 }
 
-/// The account of the sources that were not there `earlier`.
-fn read_account(ledger: &Ledger, earlier: &BTreeSet<String>) -> anyhow::Result<Account> {
-    let mut account = Account::default();
-    for source in ledger.gaps()?.sources {
-        if earlier.contains(&source.source) {
-            continue;
-        }
-        account.events += u64::try_from(source.received)?;
-        account.missing +=
-            source.missing.iter().map(|gap| gap.to.abs_diff(gap.from) + 1).sum::<u64>();
-        let mut query = EventsQuery { source: Some(source.source), ..EventsQuery::default() };
-        loop {
-            let page = ledger.events(&query)?;
-            for event in &page.events {
-                account.add(&serde_json::from_str::<Value>(event.get())?["data"])?;
-            }
-            let Some(next) = page.next else { break };
-            query.page.after = Some(next.parse()?);
-        }
-    }
-    Ok(account)
-}
-
-impl Account {
-    fn add(&mut self, data: &Value) -> anyhow::Result<()> {
-        let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
-        match data["event_type"].as_str() {
-            Some("session_closed") => self.sessions_closed += 1,
-            Some("tool_invocation") => {
-                let key = (text("customer_id"), text("tool_name"), text("execution_status"));
-                *self.calls.entry(key).or_default() +=
-                    data["quantity"].as_u64().unwrap_or_default();
-                self.billable_calls += u64::from(data["billable"] == true);
-                self.revenue += Decimal::from_str_exact(&text("price")).context("price")?;
-                self.provider_cost +=
-                    Decimal::from_str_exact(&text("provider_cost")).context("provider_cost")?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
 /// The names of the sources in the ledger.
 async fn sources(ledger: &Ledger) -> anyhow::Result<BTreeSet<String>> {
     let gaps = in_background(ledger, |ledger| ledger.gaps()).await?;
     Ok(gaps.sources.into_iter().map(|source| source.source).collect())
 }
 
-/// Compares the sessions' final events with their calls, in the whole ledger.
+/// Compares the sessions' final events with their calls and generations, in the whole ledger.
 async fn reconcile(ledger: &Ledger) -> anyhow::Result<()> {
     let found = in_background(ledger, |ledger| ledger.reconcile()).await?.mismatches;
     let told = found.iter().map(|mismatch| {
         format!(
-            "session {}: {}: {} in its final event, {} by its calls",
+            "session {}: {}: {} in its final event, {} by its calls and generations",
             mismatch.session_id, mismatch.field, mismatch.event, mismatch.calls
         )
     });
     ensure!(
         found.is_empty(),
-        "final events differ from calls: {}",
+        "final events differ from what they sum up: {}",
         told.collect::<Vec<_>>().join("; ")
     );
     Ok(())

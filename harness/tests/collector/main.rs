@@ -1,6 +1,8 @@
 //! The collector from outside: what it stores, what it refuses, what it answers, what it bills.
 //! Events are written here as `filter/EVENTS.md` describes them, by no code of the filter.
 
+mod generations;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -66,7 +68,6 @@ fn call(sequence: u64, data: Value) -> Value {
         "billable": true,
         "price": "0.001",
         "currency": "USD",
-        "provider_cost": "0",
     });
     let mut event = event(sequence, "tool_invocation", members);
     merge(&mut event["data"], data);
@@ -95,7 +96,7 @@ fn closed(sequence: u64, data: Value) -> Value {
         "calls_by_tool": [{"tool_name": "search", "calls": 3, "billable_calls": 2,
             "revenue": "0.002", "provider_cost": "0"}],
         "total_tokens":
-            {"input": 5, "output": 4, "reasoning": 3, "cache_read": 2, "cache_write": 1},
+            {"input": 0, "output": 0, "reasoning": 0, "cache_read": 0, "cache_write": 0},
         "wall_duration_ms": 300_000,
         "active_duration_ms": 36,
         "total_provider_cost": "0",
@@ -142,9 +143,29 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     query.split('&').filter(|pair| !pair.is_empty()).filter_map(split).collect()
 }
 
+/// The rows of a query, without what only generations have.
 fn usage(ledger: &Ledger, query: &str) -> Value {
     let query = UsageQuery::from_pairs(pairs(query)).expect(query);
-    serde_json::to_value(ledger.usage(&query).expect("usage")).expect("json")["rows"].take()
+    let mut rows = serde_json::to_value(ledger.usage(&query).expect("usage")).expect("json");
+    for row in rows["rows"].as_array_mut().expect("rows") {
+        for count in [
+            "generations",
+            "unpriced_generations",
+            "unknown_usage_generations",
+            "input",
+            "output",
+            "reasoning",
+            "cache_read",
+            "cache_write",
+        ] {
+            assert_eq!(row[count], 0, "{count} of a ledger without generations");
+            merge(row, json!({count: null}));
+        }
+        assert_eq!(row["provider_cost"], "0");
+        assert_eq!(row["margin"], row["revenue"]);
+        merge(row, json!({"provider_cost": null, "margin": null}));
+    }
+    rows["rows"].take()
 }
 
 fn sessions(ledger: &Ledger, query: &str) -> Value {
@@ -319,10 +340,6 @@ fn each_rule_of_an_event_has_its_own_reason() {
             r#"data.price: must be a decimal string of at least 0, found "1e3""#.into(),
         ),
         (
-            call(1, json!({"provider_cost": ""})),
-            r#"data.provider_cost: must be a decimal string of at least 0, found """#.into(),
-        ),
-        (
             call(1, json!({"currency": "usd"})),
             r#"data.currency: must be an ISO 4217 code, found "usd""#.into(),
         ),
@@ -418,6 +435,15 @@ fn a_body_that_is_no_batch_is_refused_whole() {
 }
 
 #[test]
+fn a_cost_told_with_a_call_counts_in_nothing() {
+    let costs = [json!("5"), json!(5), json!("much")];
+    let calls =
+        (1..).zip(costs).map(|(sequence, cost)| call(sequence, json!({"provider_cost": cost})));
+    // Asserts a provider cost of 0.
+    assert_eq!(usage(&ledger_of(&calls.collect::<Vec<_>>()), "")[0]["calls"], 3);
+}
+
+#[test]
 fn unknown_types_and_members_are_kept_and_count_in_nothing() {
     let mut odd = event(1, "budget_alert", json!({"customer_id": 5, "new": {"a": [1]}}));
     odd["extension"] = json!("x");
@@ -493,13 +519,11 @@ fn sums_of_money_are_exact() {
         (vec!["0.0000000000000000000000000001", "1"], "1.0000000000000000000000000001"),
         (vec![], "0"),
     ] {
-        let calls = (1..).zip(&prices).map(|(sequence, price)| {
-            call(sequence, json!({"price": price, "provider_cost": price}))
-        });
+        let calls =
+            (1..).zip(&prices).map(|(sequence, price)| call(sequence, json!({"price": price})));
         let ledger = ledger_of(&calls.collect::<Vec<_>>());
         let total = &usage(&ledger, "")[0];
         assert_eq!(total["revenue"], expected, "{prices:?}");
-        assert_eq!(total["provider_cost"], expected, "{prices:?}");
     }
 }
 
@@ -523,7 +547,7 @@ fn varied() -> Ledger {
     let mut other = call(
         1,
         json!({"customer_id": "bolt", "tool_name": "fetch", "price": "2.5",
-        "cost_tier": "premium", "provider_cost": "0.5", "team_id": "red", "agent_id": "agent-2",
+        "cost_tier": "premium", "team_id": "red", "agent_id": "agent-2",
         "session_id": "ffffffffffffffffffffffffffffffff"}),
     );
     merge(
@@ -546,39 +570,28 @@ fn usage_has_the_promised_shape() {
         (
             "group_by=tool,status&product=tools&customer=acme&status=SUCCESS",
             json!([{"tool": "search", "status": "SUCCESS", "calls": 3, "billable_calls": 3,
-                "revenue": "0.003", "provider_cost": "0"}]),
+                "revenue": "0.003"}]),
         ),
-        (
-            "",
-            json!([{"calls": 6, "billable_calls": 5, "revenue": "2.504", "provider_cost": "0.5"}]),
-        ),
-        (
-            "group_by=",
-            json!([{"calls": 6, "billable_calls": 5, "revenue": "2.504", "provider_cost": "0.5"}]),
-        ),
-        (
-            "customer=nobody",
-            json!([{"calls": 0, "billable_calls": 0, "revenue": "0", "provider_cost": "0"}]),
-        ),
+        ("", json!([{"calls": 6, "billable_calls": 5, "revenue": "2.504"}])),
+        ("group_by=", json!([{"calls": 6, "billable_calls": 5, "revenue": "2.504"}])),
+        ("customer=nobody", json!([{"calls": 0, "billable_calls": 0, "revenue": "0"}])),
         ("group_by=tool&customer=nobody", json!([])),
         (
             "group_by=customer,status",
             json!([
                 {"customer": "acme", "status": "ERROR", "calls": 1, "billable_calls": 0,
-                 "revenue": "0", "provider_cost": "0"},
+                 "revenue": "0"},
                 {"customer": "acme", "status": "SUCCESS", "calls": 4, "billable_calls": 4,
-                 "revenue": "0.004", "provider_cost": "0"},
+                 "revenue": "0.004"},
                 {"customer": "bolt", "status": "SUCCESS", "calls": 1, "billable_calls": 1,
-                 "revenue": "2.5", "provider_cost": "0.5"},
+                 "revenue": "2.5"},
             ]),
         ),
         (
             "group_by=day",
             json!([
-                {"day": "2026-07-01", "calls": 5, "billable_calls": 4, "revenue": "2.503",
-                 "provider_cost": "0.5"},
-                {"day": "2026-07-02", "calls": 1, "billable_calls": 1, "revenue": "0.001",
-                 "provider_cost": "0"},
+                {"day": "2026-07-01", "calls": 5, "billable_calls": 4, "revenue": "2.503"},
+                {"day": "2026-07-02", "calls": 1, "billable_calls": 1, "revenue": "0.001"},
             ]),
         ),
         (
@@ -588,7 +601,7 @@ fn usage_has_the_promised_shape() {
                 "session": "ffffffffffffffffffffffffffffffff", "tool": "fetch",
                 "status": "SUCCESS", "tier": "premium", "source": "urn:agent-meter:envoy-2:0001",
                 "currency": "USD", "day": "2026-07-01", "calls": 1, "billable_calls": 1,
-                "revenue": "2.5", "provider_cost": "0.5"}]),
+                "revenue": "2.5"}]),
         ),
     ] {
         assert_eq!(usage(&ledger, query), expected, "{query}");
@@ -632,8 +645,7 @@ fn currencies_are_never_added_up() {
         call(3, json!({"tool_name": "fetch"})),
     ]);
     let row = |currency, tool: Option<&str>, calls, revenue| {
-        let mut row = json!({"calls": calls, "billable_calls": calls, "revenue": revenue,
-            "provider_cost": "0"});
+        let mut row = json!({"calls": calls, "billable_calls": calls, "revenue": revenue});
         merge(&mut row, json!({"currency": currency, "tool": tool}));
         row
     };
@@ -668,8 +680,8 @@ fn currencies_are_never_added_up() {
 
 #[test]
 fn bad_parameters_are_named() {
-    let dimensions = "customer, team, agent, product, session, tool, status, tier, source, \
-                      currency, day";
+    let dimensions = "customer, team, agent, product, session, tool, status, tier, \
+                      provider, model, source, currency, day";
     for (query, expected) in [
         (
             "group_by=foo",
@@ -752,9 +764,12 @@ fn a_session_shows_its_calls_so_far_and_then_its_final_totals() {
         "product_id": "tools", "product_type": "MCP_SERVER", "customer_id": "acme",
         "team_id": "blue", "agent_id": "agent-1", "started_at": "2026-07-01T10:00:00.000Z",
         "ended_at": null, "close_reason": null, "total_tool_calls": 0, "billable_tool_calls": 0,
-        "calls_by_status": {}, "calls_by_tool": [], "total_tokens": null,
+        "calls_by_status": {}, "calls_by_tool": [], "generations": 0, "unpriced_generations": 0,
+        "unknown_usage_generations": 0, "usage_by_model": [],
+        "total_tokens":
+            {"input": 0, "output": 0, "reasoning": 0, "cache_read": 0, "cache_write": 0},
         "wall_duration_ms": null, "active_duration_ms": null, "total_provider_cost": "0",
-        "total_revenue": "0", "currency": null,
+        "unattributed_provider_cost": "0", "total_revenue": "0", "currency": null, "margin": "0",
     });
     let ledger = ledger_of(&events[..1]);
     assert_eq!(sessions(&ledger, ""), json!({"sessions": [expected], "next": null}));
@@ -771,6 +786,7 @@ fn a_session_shows_its_calls_so_far_and_then_its_final_totals() {
                 "provider_cost": "0"}]),
         ),
         ("total_revenue", json!("0.002")),
+        ("margin", json!("0.002")),
         ("currency", json!("USD")),
     ] {
         expected[member] = value;
@@ -782,10 +798,6 @@ fn a_session_shows_its_calls_so_far_and_then_its_final_totals() {
         ("state", json!("CLOSED")),
         ("ended_at", json!("2026-07-01T10:05:00.000Z")),
         ("close_reason", json!("session_timeout")),
-        (
-            "total_tokens",
-            json!({"input": 5, "output": 4, "reasoning": 3, "cache_read": 2, "cache_write": 1}),
-        ),
         ("wall_duration_ms", json!(300_000)),
         ("active_duration_ms", json!(36)),
     ] {
@@ -939,7 +951,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 2; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 3; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -960,7 +972,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 2 is newer than 1, the newest this program \
+                "ledger {newer:?}: schema version 3 is newer than 2, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),
@@ -984,7 +996,7 @@ fn an_invoice_shows_each_price_and_ends_with_the_total() {
         call(
             sequence,
             json!({"execution_status": status, "billable": false, "price": "0",
-            "tool_name": "fetch", "provider_cost": "0.25"}),
+            "tool_name": "fetch"}),
         )
     };
     let mut events = whole_session();
@@ -1016,9 +1028,9 @@ Product tools (MCP_SERVER), USD
   search         standard       0.001      3         2   0.002
   Not billed       ERROR 2, TIMEOUT 1
   Sessions closed  1
-  Provider cost    0.25 USD
+  Provider cost    0 USD
   Revenue          29.002 USD
-  Margin           28.752 USD (99.1 %)
+  Margin           29.002 USD (100.0 %)
 
 Total  29.002 USD
 ";
@@ -1044,12 +1056,15 @@ Total  29.002 USD
                 line("fetch", "standard", Value::Null, 1, 0, "0"),
                 line("search", "standard", json!("0.001"), 3, 2, "0.002"),
             ],
+            "token_lines": [], "cost_by_tool": [], "cost_by_model": [], "generations": 0,
+            "unpriced_generations": 0, "unknown_usage_generations": 0,
             "not_billed": {"ERROR": 2, "TIMEOUT": 1}, "sessions_closed": 1,
-            "provider_cost": "0.25", "revenue": "29.002", "margin": "28.752",
-            "margin_percent": "99.1",
+            "provider_cost": "0", "revenue": "29.002", "margin": "29.002",
+            "margin_percent": "100.0",
         }],
-        "totals": [{"currency": "USD", "calls": 9, "billable_calls": 6, "provider_cost": "0.25",
-            "revenue": "29.002", "margin": "28.752", "margin_percent": "99.1"}],
+        "totals": [{"currency": "USD", "calls": 9, "billable_calls": 6, "generations": 0,
+            "unpriced_generations": 0, "unknown_usage_generations": 0, "provider_cost": "0",
+            "revenue": "29.002", "margin": "29.002", "margin_percent": "100.0"}],
     });
     assert_eq!(json, expected);
 }
@@ -1079,25 +1094,6 @@ fn an_invoice_covers_its_customer_and_its_period_only() {
     let names: Vec<_> =
         invoices(&ledger).expect("invoices").into_iter().map(|invoice| invoice.customer).collect();
     assert_eq!(names, [Some("acme".to_owned()), Some("bolt".to_owned())]);
-}
-
-#[test]
-fn a_margin_is_rounded_to_one_decimal_and_absent_without_revenue() {
-    for (price, cost, margin, percent) in [
-        ("0.003", "0.001", "0.002", "66.7"),
-        ("1", "3", "-2", "-200.0"),
-        ("2", "1.001", "0.999", "50.0"),
-        ("2000", "1999", "1", "0.1"),
-        ("1", "0", "1", "100.0"),
-        ("0", "1", "-1", "n/a"),
-        ("0", "0", "0", "n/a"),
-    ] {
-        let ledger = ledger_of(&[call(1, json!({"price": price, "provider_cost": cost}))]);
-        let invoice = Invoice::for_customer(&ledger, None, Period::default()).expect("invoice");
-        let sums = &invoice.totals[0].sums;
-        let found = (sums.margin.to_string(), sums.margin_percent.as_str());
-        assert_eq!(found, (margin.to_owned(), percent), "{price} - {cost}");
-    }
 }
 
 async fn start() -> Collector {
@@ -1170,7 +1166,9 @@ async fn the_routes_answer_over_a_socket() {
     let (status, text) = http.get("/v1/usage?group_by=tool%2Cstatus&status=SUCCESS").await;
     let expected = concat!(
         r#"{"rows":[{"tool":"search","status":"SUCCESS","calls":2,"billable_calls":2,"#,
-        r#""revenue":"0.002","provider_cost":"0"}]}"#
+        r#""revenue":"0.002","provider_cost":"0","margin":"0.002","generations":0,"#,
+        r#""unpriced_generations":0,"unknown_usage_generations":0,"input":0,"output":0,"#,
+        r#""reasoning":0,"cache_read":0,"cache_write":0}]}"#
     );
     assert_eq!((status, text.as_str()), (200, expected));
     let (status, text) = http.get("/v1/sessions?state=CLOSED").await;
@@ -1182,7 +1180,7 @@ async fn the_routes_answer_over_a_socket() {
 
     let (status, text) = http.get("/v1/usage?group_by=foo").await;
     let error = "group_by: unknown dimension \"foo\", expected one of customer, team, agent, \
-                 product, session, tool, status, tier, source, currency, day";
+                 product, session, tool, status, tier, provider, model, source, currency, day";
     assert_eq!((status, json(&text)), (400, json!({"error": error})));
     assert_eq!(http.get("/nothing").await, (404, r#"{"error":"no such path"}"#.to_owned()));
 
@@ -1243,8 +1241,7 @@ async fn overlapping_batches_from_eight_tasks_store_each_event_once() {
     assert_eq!(sums, (500, 700));
     let ledger = collector.ledger();
     assert_eq!(ledger.count_events().expect("count"), 500);
-    let expected =
-        json!([{"calls": 500, "billable_calls": 500, "revenue": "0.5", "provider_cost": "0"}]);
+    let expected = json!([{"calls": 500, "billable_calls": 500, "revenue": "0.5"}]);
     assert_eq!(usage(&ledger, ""), expected);
     assert_eq!(gaps(&ledger)["missing"], 0);
     collector.stop().await;

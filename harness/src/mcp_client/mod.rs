@@ -1,4 +1,5 @@
 //! A real MCP client (rmcp, streamable HTTP) that plays one agent: opens a session, calls tools, closes it.
+//! Each call has a trace of its own, in `_meta` and in the header `traceparent`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,13 +8,20 @@ use anyhow::{Context, bail};
 use reqwest::header::{HeaderName, HeaderValue};
 use rmcp::ClientLifecycleMode;
 use rmcp::ServiceError;
-use rmcp::model::{CallToolRequestParams, ErrorCode, JsonObject, ProtocolVersion};
+use rmcp::model::{
+    CallToolRequestParams, ErrorCode, JsonObject, ProtocolVersion, RequestParamsMeta,
+};
 use rmcp::service::{RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::json;
 
 use crate::mcp_server::Outcome;
+use crate::trace;
+
+mod traced;
+
+use traced::Traced;
 
 /// Longer than rmcp's own limit for the final DELETE.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -85,7 +93,9 @@ impl Agent {
     pub async fn open(&self) -> anyhow::Result<Session> {
         let config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
             .custom_headers(self.headers()?);
-        let transport = StreamableHttpClientTransport::from_config(config);
+        // As rmcp's own: a pooled connection may stall for 40 ms.
+        let http = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
+        let transport = StreamableHttpClientTransport::with_client(Traced(http), config);
         let lifecycle = match self.protocol {
             Protocol::Sessions => ClientLifecycleMode::Initialize,
             Protocol::Stateless => ClientLifecycleMode::Discover {
@@ -119,8 +129,9 @@ impl Call {
 impl Session {
     /// Calls a tool; an error is one of transport, not of the tool.
     pub async fn call(&self, call: &Call) -> anyhow::Result<Outcome> {
-        let request =
+        let mut request =
             CallToolRequestParams::new(call.tool.clone()).with_arguments(call.arguments.clone());
+        request.set_traceparent(&trace::fresh());
         match self.service.call_tool(request).await {
             Ok(result) if result.is_error == Some(true) => Ok(Outcome::Error),
             Ok(_) => Ok(Outcome::Success),

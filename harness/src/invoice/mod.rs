@@ -1,24 +1,26 @@
-//! The invoice: what a customer owes, line by line, exactly as the ledger has it.
-//! It rates nothing: every price was fixed when the call was metered. The one rounded number is
-//! the margin's percentage, to one decimal, halves away from zero.
+//! The invoice: what a customer owes, line by line, exactly as the ledger has it, and what the
+//! customer's generations cost the operator. It rates nothing: every price and every cost was fixed
+//! when the call or the generation was metered. The one rounded number is the margin's percentage,
+//! to one decimal, halves away from zero.
+
+mod text;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use rusqlite::params_from_iter;
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::collector::query::{Conditions, rfc3339};
-use crate::collector::{Ledger, Overflow, Period, money};
+use crate::collector::query::{Conditions, count, rfc3339};
+use crate::collector::{Ledger, Overflow, Period, TokenTotals, money};
 
 /// What one customer, or all of them, owe for a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Invoice {
     /// `None`: all customers on one invoice.
     pub customer: Option<String>,
-    /// Calls count by their own time, sessions by their end.
+    /// Calls and generations count by their own time, sessions by their end.
     #[serde(flatten, serialize_with = "period_as_text")]
     pub period: Period,
     /// Sorted by customer, product and currency.
@@ -40,10 +42,19 @@ pub struct ProductUse {
     pub currency: String,
     /// Sorted by tool, tier and price.
     pub lines: Vec<Line>,
+    /// Sorted by provider and model; only models whose tokens are charged.
+    pub token_lines: Vec<TokenLine>,
     /// Calls without a charge, for each `execution_status` that occurred.
     pub not_billed: BTreeMap<String, u64>,
     /// Sessions that ended in the period.
     pub sessions_closed: u64,
+    /// Sorted by tool, what was made for no tool call last; empty without generations.
+    pub cost_by_tool: Vec<ToolCost>,
+    /// Sorted by provider and model; empty without generations.
+    pub cost_by_model: Vec<ModelCost>,
+    /// Generations by whether their cost is known.
+    #[serde(flatten)]
+    pub generations: Generations,
     /// The money of the product.
     #[serde(flatten)]
     pub sums: Sums,
@@ -69,16 +80,83 @@ pub struct Line {
     pub amount: Decimal,
 }
 
+/// One line: the tokens of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TokenLine {
+    /// Who runs the model.
+    pub provider: String,
+    /// The model, as answered.
+    pub model: String,
+    /// Responses of the model.
+    pub generations: u64,
+    /// Their tokens.
+    #[serde(flatten)]
+    pub tokens: TokenTotals,
+    /// The sum of the prices of the generations.
+    #[serde(serialize_with = "money::as_text")]
+    pub amount: Decimal,
+}
+
+/// What the generations for one tool cost the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToolCost {
+    /// As the client named it; `None` for generations that belong to no tool call.
+    pub tool: Option<String>,
+    /// Generations by whether their cost is known.
+    #[serde(flatten)]
+    pub generations: Generations,
+    /// The sum of the costs that are known.
+    #[serde(serialize_with = "money::as_text")]
+    pub provider_cost: Decimal,
+}
+
+/// What the generations of one model cost the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelCost {
+    /// Who runs the model.
+    pub provider: String,
+    /// The model, as answered.
+    pub model: String,
+    /// Generations by whether their cost is known.
+    #[serde(flatten)]
+    pub generations: Generations,
+    /// Their tokens.
+    #[serde(flatten)]
+    pub tokens: TokenTotals,
+    /// The sum of the costs that are known.
+    #[serde(serialize_with = "money::as_text")]
+    pub provider_cost: Decimal,
+}
+
+/// Generations by whether their cost is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Generations {
+    /// All of them.
+    pub generations: u64,
+    /// Those whose cost is not known.
+    pub unpriced_generations: u64,
+    /// Those of which neither the input nor the output is known; they have no cost either.
+    pub unknown_usage_generations: u64,
+}
+
+impl Generations {
+    fn add(&mut self, other: Generations) {
+        self.generations += other.generations;
+        self.unpriced_generations += other.unpriced_generations;
+        self.unknown_usage_generations += other.unknown_usage_generations;
+    }
+}
+
 /// Money earned and spent, in one currency.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Sums {
-    /// What the calls cost the operator.
+    /// What the generations cost the operator, as far as it is known.
     #[serde(serialize_with = "money::as_text")]
     pub provider_cost: Decimal,
     /// The sum of the lines.
     #[serde(serialize_with = "money::as_text")]
     pub revenue: Decimal,
-    /// Revenue less provider cost; below zero for a loss.
+    /// Revenue less known provider cost; below zero for a loss.
     #[serde(serialize_with = "money::as_text")]
     pub margin: Decimal,
     /// Margin as a percentage of the revenue with one decimal, or `n/a` without revenue.
@@ -94,16 +172,19 @@ pub struct Total {
     pub calls: u64,
     /// Calls that are charged.
     pub billable_calls: u64,
+    /// Generations by whether their cost is known.
+    #[serde(flatten)]
+    pub generations: Generations,
     /// `revenue` is the amount owed.
     #[serde(flatten)]
     pub sums: Sums,
 }
 
-/// An invoice for each customer with calls or closed sessions in the ledger, by name, since ever.
+/// An invoice for each customer with calls, generations or closed sessions in the ledger, by name, since ever.
 pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
     let customers: Vec<String> = ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
-            "SELECT customer FROM calls
+            "SELECT customer FROM calls UNION SELECT customer FROM generations
              UNION SELECT customer FROM sessions WHERE state = 'CLOSED' ORDER BY 1",
         )?;
         let customers = statement.query_map([], |row| row.get(0))?;
@@ -124,16 +205,17 @@ impl Invoice {
         customer: Option<&str>,
         period: Period,
     ) -> anyhow::Result<Invoice> {
-        let mut calls = Conditions::default();
-        calls.and_equal("customer", customer);
-        calls.and_within("time_ms", period);
+        let mut used = Conditions::default();
+        used.and_equal("customer", customer);
+        used.and_within("time_ms", period);
         let mut sessions = Conditions::default();
         sessions.and("state = ?", "CLOSED".to_owned());
         sessions.and_equal("customer", customer);
         sessions.and_within("ended_ms", period);
         let products = ledger.read(|ledger| {
             let mut products = BTreeMap::new();
-            read_calls(ledger, &calls, &mut products)?;
+            read_calls(ledger, &used, &mut products)?;
+            read_generations(ledger, &used, &mut products)?;
             read_sessions(ledger, &sessions, &mut products)?;
             Ok(products)
         })?;
@@ -161,7 +243,7 @@ fn read_calls(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, tier, billable, price, status,
-         count(*), decimal_sum(price), decimal_sum(provider_cost) FROM calls{}
+         count(*), decimal_sum(price) FROM calls{}
          GROUP BY customer, product, product_type, currency, tool, tier, billable, price, status",
         conditions.sql()
     ))?;
@@ -169,7 +251,7 @@ fn read_calls(
     while let Some(row) = rows.next()? {
         let product = product_of(products, row)?;
         let billable: bool = row.get(6)?;
-        let calls = row.get::<_, i64>(9)?.unsigned_abs();
+        let calls = count(row, 9)?;
         let amount = money::column(row, 10)?;
         let line = Line {
             tool: row.get(4)?,
@@ -180,8 +262,6 @@ fn read_calls(
             amount,
         };
         product.sums.revenue = money::add(product.sums.revenue, amount)?;
-        let cost = money::column(row, 11)?;
-        product.sums.provider_cost = money::add(product.sums.provider_cost, cost)?;
         if !billable {
             *product.not_billed.entry(row.get(8)?).or_default() += calls;
         }
@@ -201,6 +281,100 @@ fn read_calls(
     Ok(())
 }
 
+fn read_generations(
+    ledger: &rusqlite::Transaction<'_>,
+    conditions: &Conditions,
+    products: &mut BTreeMap<Key, ProductUse>,
+) -> anyhow::Result<()> {
+    let mut statement = ledger.prepare_cached(&format!(
+        "SELECT customer, product, product_type, currency, tool, provider, model, count(*),
+         sum(provider_cost IS NULL), sum(input IS NULL AND output IS NULL), decimal_sum(price),
+         decimal_sum(coalesce(provider_cost, '0')), {} FROM generations{}
+         GROUP BY customer, product, product_type, currency, tool, provider, model
+         ORDER BY tool NULLS LAST, provider, model",
+        TokenTotals::COLUMNS,
+        conditions.sql()
+    ))?;
+    let mut rows = statement.query(params_from_iter(&conditions.values))?;
+    while let Some(row) = rows.next()? {
+        let product = product_of(products, row)?;
+        let (tool, provider, model) = (row.get(4)?, row.get(5)?, row.get(6)?);
+        let generations = Generations {
+            generations: count(row, 7)?,
+            unpriced_generations: count(row, 8)?,
+            unknown_usage_generations: count(row, 9)?,
+        };
+        let (price, cost) = (money::column(row, 10)?, money::column(row, 11)?);
+        let tokens = TokenTotals::read(row, 12)?;
+        product.add_generations(tool, (provider, model), generations, tokens, price, cost)?;
+    }
+    for product in products.values_mut() {
+        product.token_lines.retain(|line| !line.amount.is_zero());
+    }
+    Ok(())
+}
+
+impl ProductUse {
+    fn add_generations(
+        &mut self,
+        tool: Option<String>,
+        (provider, model): (String, String),
+        generations: Generations,
+        tokens: TokenTotals,
+        price: Decimal,
+        cost: Decimal,
+    ) -> Result<(), Overflow> {
+        self.generations.add(generations);
+        self.sums.revenue = money::add(self.sums.revenue, price)?;
+        self.sums.provider_cost = money::add(self.sums.provider_cost, cost)?;
+
+        let at = self.cost_by_tool.iter().position(|other| other.tool == tool);
+        let at = at.unwrap_or_else(|| {
+            let (generations, provider_cost) = (Generations::default(), Decimal::ZERO);
+            self.cost_by_tool.push(ToolCost { tool, generations, provider_cost });
+            self.cost_by_tool.len() - 1
+        });
+        let by_tool = &mut self.cost_by_tool[at];
+        by_tool.generations.add(generations);
+        by_tool.provider_cost = money::add(by_tool.provider_cost, cost)?;
+
+        let key = |other: &ModelCost| (&other.provider, &other.model) < (&provider, &model);
+        let at = self.cost_by_model.partition_point(key);
+        let known = self.cost_by_model.get(at);
+        if known.is_none_or(|other| (&other.provider, &other.model) != (&provider, &model)) {
+            let (name, run_by) = (model.clone(), provider.clone());
+            self.cost_by_model.insert(
+                at,
+                ModelCost {
+                    provider: run_by.clone(),
+                    model: name.clone(),
+                    generations: Generations::default(),
+                    tokens: TokenTotals::default(),
+                    provider_cost: Decimal::ZERO,
+                },
+            );
+            self.token_lines.insert(
+                at,
+                TokenLine {
+                    provider: run_by,
+                    model: name,
+                    generations: 0,
+                    tokens: TokenTotals::default(),
+                    amount: Decimal::ZERO,
+                },
+            );
+        }
+        let (by_model, line) = (&mut self.cost_by_model[at], &mut self.token_lines[at]);
+        by_model.generations.add(generations);
+        by_model.tokens.add(tokens);
+        by_model.provider_cost = money::add(by_model.provider_cost, cost)?;
+        line.generations += generations.generations;
+        line.tokens.add(tokens);
+        line.amount = money::add(line.amount, price)?;
+        Ok(())
+    }
+}
+
 fn read_sessions(
     ledger: &rusqlite::Transaction<'_>,
     conditions: &Conditions,
@@ -213,7 +387,7 @@ fn read_sessions(
     ))?;
     let mut rows = statement.query(params_from_iter(&conditions.values))?;
     while let Some(row) = rows.next()? {
-        let sessions_closed = row.get::<_, i64>(4)?.unsigned_abs();
+        let sessions_closed = count(row, 4)?;
         product_of(products, row)?.sessions_closed = sessions_closed;
     }
     Ok(())
@@ -232,8 +406,12 @@ fn product_of<'a>(
         product_type,
         currency,
         lines: Vec::new(),
+        token_lines: Vec::new(),
         not_billed: BTreeMap::new(),
         sessions_closed: 0,
+        cost_by_tool: Vec::new(),
+        cost_by_model: Vec::new(),
+        generations: Generations::default(),
         sums: Sums::default(),
     }))
 }
@@ -265,8 +443,10 @@ fn totals(products: &[ProductUse]) -> Result<Vec<Total>, Overflow> {
             currency: product.currency.clone(),
             calls: 0,
             billable_calls: 0,
+            generations: Generations::default(),
             sums: Sums::default(),
         });
+        total.generations.add(product.generations);
         total.calls += product.lines.iter().map(|line| line.calls).sum::<u64>();
         total.billable_calls += product.lines.iter().map(|line| line.billable_calls).sum::<u64>();
         total.sums.revenue = money::add(total.sums.revenue, product.sums.revenue)?;
@@ -295,11 +475,6 @@ impl Sums {
         };
         Ok(())
     }
-
-    fn margin_text(&self, currency: &str) -> String {
-        let unit = if self.margin_percent == "n/a" { "" } else { " %" };
-        format!("{} {currency} ({}{unit})", self.margin, self.margin_percent)
-    }
 }
 
 fn period_as_text<S: Serializer>(period: &Period, to: S) -> Result<S::Ok, S::Error> {
@@ -308,103 +483,4 @@ fn period_as_text<S: Serializer>(period: &Period, to: S) -> Result<S::Ok, S::Err
     map.serialize_entry("from", &period.from_ms.map(rfc3339))?;
     map.serialize_entry("to", &period.to_ms.map(rfc3339))?;
     map.end()
-}
-
-impl fmt::Display for Invoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let customer = self.customer.as_deref().map_or("all".to_owned(), printable);
-        let from = self.period.from_ms.map_or("the beginning".to_owned(), rfc3339);
-        let to = self.period.to_ms.map_or("now".to_owned(), rfc3339);
-        writeln!(f, "INVOICE\nCustomer  {customer}\nPeriod    {from} to {to}\n")?;
-        for product in &self.products {
-            self.write_product(f, product)?;
-        }
-        if self.totals.is_empty() {
-            return writeln!(f, "Total  0");
-        }
-        for total in &self.totals {
-            writeln!(f, "Total  {} {}", total.sums.revenue, total.currency)?;
-        }
-        Ok(())
-    }
-}
-
-impl Invoice {
-    fn write_product(&self, f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result {
-        let (name, kind) = (printable(&product.product), printable(&product.product_type));
-        write!(f, "Product {name} ({kind}), {}", product.currency)?;
-        if self.customer.is_none() {
-            write!(f, ", customer {}", printable(&product.customer))?;
-        }
-        f.write_str("\n")?;
-        let prices = product.lines.iter().filter_map(|line| line.unit_price);
-        let price_scale = prices.map(|price| price.scale()).max().unwrap_or(0);
-        let amounts = product.lines.iter().map(|line| line.amount);
-        let amount_scale = amounts.map(|amount| amount.scale()).max().unwrap_or(0);
-        let mut table =
-            vec![["Tool", "Tier", "Unit price", "Calls", "Billable", "Amount"].map(str::to_owned)];
-        table.extend(product.lines.iter().map(|line| {
-            [
-                printable(&line.tool),
-                printable(&line.tier),
-                line.unit_price.map_or("-".to_owned(), |price| aligned(price, price_scale)),
-                line.calls.to_string(),
-                line.billable_calls.to_string(),
-                aligned(line.amount, amount_scale),
-            ]
-        }));
-        write_table(f, &table)?;
-        let not_billed: Vec<String> =
-            product.not_billed.iter().map(|(status, calls)| format!("{status} {calls}")).collect();
-        let not_billed =
-            if not_billed.is_empty() { "none".to_owned() } else { not_billed.join(", ") };
-        let (sums, currency) = (&product.sums, &product.currency);
-        writeln!(f, "  Not billed       {not_billed}")?;
-        writeln!(f, "  Sessions closed  {}", product.sessions_closed)?;
-        writeln!(f, "  Provider cost    {} {currency}", sums.provider_cost)?;
-        writeln!(f, "  Revenue          {} {currency}", sums.revenue)?;
-        writeln!(f, "  Margin           {}\n", sums.margin_text(currency))
-    }
-}
-
-/// Two columns of names to the left, the numbers to the right.
-fn write_table(f: &mut fmt::Formatter<'_>, table: &[[String; 6]]) -> fmt::Result {
-    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
-    let widths = std::array::from_fn::<usize, 6, _>(|column| width(column).unwrap_or(0));
-    for row in table {
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            if column < 2 {
-                write!(f, "  {cell:<width$}")?;
-            } else {
-                write!(f, "  {cell:>width$}")?;
-            }
-        }
-        f.write_str("\n")?;
-    }
-    Ok(())
-}
-
-/// The same amount with zeros added, so that the points of a column are below one another.
-fn aligned(amount: Decimal, scale: u32) -> String {
-    let mut text = amount.to_string();
-    if scale > amount.scale() {
-        if amount.scale() == 0 {
-            text.push('.');
-        }
-        text.extend((amount.scale()..scale).map(|_| '0'));
-    }
-    text
-}
-
-/// A name that came from outside, without what could move a terminal's cursor.
-fn printable(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for character in name.chars() {
-        if character.is_control() {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
-    text
 }

@@ -1,0 +1,182 @@
+//! The tables of the ledger's file, their versions, and the way from an older version to this one.
+//! It knows no event: what becomes of one is in `derive.rs`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::bail;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use serde_json::value::RawValue;
+
+use super::derive::derive;
+use super::{ingest, money};
+
+/// Kept in the file as `PRAGMA user_version`.
+/// Version 1 knew no generations.
+const SCHEMA_VERSION: i64 = 2;
+
+/// `position` is the order of insertion and the cursor of lists. Money is TEXT, a decimal without
+/// trailing zeros. Times in `_ms` are milliseconds since 1970, UTC.
+const EVENTS: &str = "
+CREATE TABLE events (
+    position    INTEGER PRIMARY KEY,
+    source      TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    sequence    INTEGER NOT NULL,
+    type        TEXT NOT NULL,
+    time        TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    session_id  TEXT,
+    raw         TEXT NOT NULL,
+    received_at TEXT NOT NULL,
+    UNIQUE (source, id)
+) STRICT;
+CREATE INDEX events_session ON events (session_id);
+";
+
+/// What `derive.rs` makes of the events. An amount or a number of tokens that is not known is NULL,
+/// never 0.
+const DERIVED: &str = "
+CREATE TABLE calls (
+    position      INTEGER PRIMARY KEY REFERENCES events (position),
+    source        TEXT NOT NULL,
+    sequence      INTEGER NOT NULL,
+    session_id    TEXT NOT NULL,
+    call_id       TEXT NOT NULL,
+    time_ms       INTEGER NOT NULL,
+    day           TEXT NOT NULL,
+    customer      TEXT NOT NULL,
+    team          TEXT NOT NULL,
+    agent         TEXT NOT NULL,
+    product       TEXT NOT NULL,
+    product_type  TEXT NOT NULL,
+    tool          TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    tier          TEXT NOT NULL,
+    duration_ms   INTEGER NOT NULL,
+    http_status   INTEGER NOT NULL,
+    transport     TEXT NOT NULL,
+    billable      INTEGER NOT NULL,
+    price         TEXT NOT NULL,
+    currency      TEXT NOT NULL
+) STRICT;
+CREATE INDEX calls_session ON calls (session_id, source);
+CREATE INDEX calls_customer ON calls (customer);
+CREATE INDEX calls_call ON calls (source, call_id);
+
+CREATE TABLE generations (
+    position        INTEGER PRIMARY KEY REFERENCES events (position),
+    source          TEXT NOT NULL,
+    sequence        INTEGER NOT NULL,
+    session_id      TEXT NOT NULL,
+    generation_id   TEXT NOT NULL,
+    call_id         TEXT,
+    tool            TEXT,
+    attribution     TEXT NOT NULL,
+    time_ms         INTEGER NOT NULL,
+    day             TEXT NOT NULL,
+    customer        TEXT NOT NULL,
+    team            TEXT NOT NULL,
+    agent           TEXT NOT NULL,
+    product         TEXT NOT NULL,
+    product_type    TEXT NOT NULL,
+    provider        TEXT NOT NULL,
+    model           TEXT NOT NULL,
+    service_tier    TEXT NOT NULL,
+    completeness    TEXT NOT NULL,
+    estimated       INTEGER NOT NULL,
+    input           INTEGER,
+    output          INTEGER,
+    reasoning       INTEGER,
+    cache_read      INTEGER,
+    cache_write     INTEGER,
+    provider_cost   TEXT,
+    unpriced_reason TEXT,
+    rate_card       TEXT,
+    price           TEXT NOT NULL,
+    currency        TEXT NOT NULL
+) STRICT;
+CREATE INDEX generations_session ON generations (session_id, source);
+CREATE INDEX generations_customer ON generations (customer);
+
+CREATE TABLE sessions (
+    position     INTEGER PRIMARY KEY,
+    source       TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    fold_order   INTEGER NOT NULL,
+    state        TEXT NOT NULL,
+    session_key  TEXT NOT NULL,
+    product      TEXT NOT NULL,
+    product_type TEXT NOT NULL,
+    customer     TEXT NOT NULL,
+    team         TEXT NOT NULL,
+    agent        TEXT NOT NULL,
+    started_at   TEXT,
+    ended_at     TEXT,
+    ended_ms     INTEGER,
+    close_reason TEXT,
+    totals       TEXT,
+    currency     TEXT,
+    UNIQUE (source, session_id)
+) STRICT;
+CREATE INDEX sessions_state ON sessions (state);
+";
+
+/// Makes the tables of a new file, or checks the version of an old one before touching it.
+pub(super) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    money::register(&connection)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match version {
+        SCHEMA_VERSION => {}
+        0 if tables == 0 => {
+            transaction.execute_batch(EVENTS)?;
+            transaction.execute_batch(DERIVED)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        1 => {
+            derive_again(&transaction)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        newer if newer > SCHEMA_VERSION => bail!(
+            "schema version {newer} is newer than {SCHEMA_VERSION}, the newest this program \
+             knows; use a newer agent-meter"
+        ),
+        _ => bail!("this is a SQLite database, but not a ledger of agent-meter"),
+    }
+    transaction.commit()?;
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    // In WAL, NORMAL survives a crash of the process. A crash of the machine may lose the last
+    // commits, never tear one: the file stays consistent and `gaps` names what is missing.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(connection)
+}
+
+pub(super) fn reader(path: &Path) -> anyhow::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    money::register(&connection)?;
+    Ok(connection)
+}
+
+/// Makes the derived tables from the stored events, in the order in which they came.
+fn derive_again(ledger: &Transaction<'_>) -> anyhow::Result<()> {
+    ledger.execute_batch("DROP TABLE calls; DROP TABLE sessions;")?;
+    ledger.execute_batch(DERIVED)?;
+    let mut statement = ledger.prepare("SELECT position, raw FROM events ORDER BY position")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let position: i64 = row.get(0)?;
+        let raw = RawValue::from_string(row.get(1)?)?;
+        match ingest::read(&raw) {
+            Ok(event) => derive(ledger, &event, position)?,
+            // Stored when its type was not known yet; it counts in nothing, as before.
+            Err((id, reason)) => tracing::warn!(id, reason, "a stored event is not valid"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! What the demo reads in the ledger, what it should find there, and how the two are compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::Context;
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+use crate::collector::{EventsQuery, Ledger, TokenTotals};
+use crate::llm_server;
+
+/// Calls by customer, tool and `execution_status`.
+pub(super) type ByCustomer = BTreeMap<(String, String, String), u64>;
+
+/// What the ledger says about one source.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) events: u64,
+    pub(super) missing: u64,
+    pub(super) calls: ByCustomer,
+    pub(super) billable_calls: u64,
+    pub(super) sessions_closed: u64,
+    pub(super) revenue: Decimal,
+    pub(super) generations: u64,
+    pub(super) unpriced_generations: u64,
+    pub(super) tokens: TokenTotals,
+    pub(super) provider_cost: Decimal,
+    /// `None` is no tool call.
+    pub(super) cost_by_tool: BTreeMap<Option<String>, Decimal>,
+    pub(super) by_model: BTreeMap<(String, String), ModelUse>,
+}
+
+/// What one model did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ModelUse {
+    generations: u64,
+    tokens: TokenTotals,
+    cost: Decimal,
+}
+
+impl Account {
+    /// How the ledger's account differs, one text for each difference.
+    pub(super) fn differences(&self, ledger: &Self, priced: bool) -> Vec<String> {
+        let mut found = Vec::new();
+        let keys: BTreeSet<_> = self.calls.keys().chain(ledger.calls.keys()).collect();
+        for key @ (customer, tool, status) in keys {
+            let (done, seen) = (count(&self.calls, key), count(&ledger.calls, key));
+            if done != seen {
+                found
+                    .push(format!("{customer} {tool} {status}: {done} done, {seen} in the ledger"));
+            }
+        }
+        let mut unequal = |what: &str, done: &dyn fmt::Display, seen: &dyn fmt::Display| {
+            let (done, seen) = (done.to_string(), seen.to_string());
+            if done != seen {
+                found.push(format!("{what}: expected {done}, found {seen}"));
+            }
+        };
+        unequal("sessions closed", &self.sessions_closed, &ledger.sessions_closed);
+        unequal("missing events", &self.missing, &ledger.missing);
+        if priced {
+            unequal("billable calls", &self.billable_calls, &ledger.billable_calls);
+            unequal("generations", &self.generations, &ledger.generations);
+            unequal(
+                "provider cost",
+                &self.provider_cost.normalize(),
+                &ledger.provider_cost.normalize(),
+            );
+            unequal("revenue", &self.revenue.normalize(), &ledger.revenue.normalize());
+        }
+        found
+    }
+
+    /// How the ledger's generations differ from those that the endpoint reported, by its own rates.
+    pub(super) fn differences_from(&self, llm: &llm_server::Account) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut unequal = |what: String, own: String, ledger: String| {
+            if own != ledger {
+                found.push(format!("{what}: {own} by its account, {ledger} in the ledger"));
+            }
+        };
+        let mut own = BTreeMap::new();
+        for entry in &llm.entries {
+            let llm_server::Tokens { input, output, reasoning, cache_read, cache_write } =
+                entry.tokens;
+            let tokens = TokenTotals { input, output, reasoning, cache_read, cache_write };
+            let (generations, cost) = (entry.generations, entry.cost.unwrap_or_default());
+            let key = (entry.provider.to_owned(), entry.model.clone());
+            own.insert(key, ModelUse { generations, tokens, cost: cost.normalize() });
+        }
+        let none = ModelUse::default();
+        let models: BTreeSet<_> = own.keys().chain(self.by_model.keys()).collect();
+        for key @ (provider, model) in models {
+            let [own, ledger] = [&own, &self.by_model].map(|uses| uses.get(key).unwrap_or(&none));
+            unequal(format!("{provider} {model}"), format!("{own:?}"), format!("{ledger:?}"));
+        }
+        let by_tool = self.cost_by_tool.values().sum::<Decimal>().normalize();
+        unequal("cost by tool".to_owned(), llm.cost().to_string(), by_tool.to_string());
+        let without = self.cost_by_tool.get(&None).copied().unwrap_or_default();
+        unequal("cost of no tool".to_owned(), "0".to_owned(), without.normalize().to_string());
+        found
+    }
+}
+
+fn count(calls: &ByCustomer, key: &(String, String, String)) -> u64 {
+    calls.get(key).copied().unwrap_or_default()
+}
+
+/// The account of the sources that were not there `earlier`.
+pub(super) fn read_account(ledger: &Ledger, earlier: &BTreeSet<String>) -> anyhow::Result<Account> {
+    let mut account = Account::default();
+    for source in ledger.gaps()?.sources {
+        if earlier.contains(&source.source) {
+            continue;
+        }
+        account.events += u64::try_from(source.received)?;
+        account.missing +=
+            source.missing.iter().map(|gap| gap.to.abs_diff(gap.from) + 1).sum::<u64>();
+        let mut query = EventsQuery { source: Some(source.source), ..EventsQuery::default() };
+        loop {
+            let page = ledger.events(&query)?;
+            for event in &page.events {
+                account.add(&serde_json::from_str::<Value>(event.get())?["data"])?;
+            }
+            let Some(next) = page.next else { break };
+            query.page.after = Some(next.parse()?);
+        }
+    }
+    Ok(account)
+}
+
+impl Account {
+    fn add(&mut self, data: &Value) -> anyhow::Result<()> {
+        let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
+        match data["event_type"].as_str() {
+            Some("session_closed") => self.sessions_closed += 1,
+            Some("tool_invocation") => {
+                let key = (text("customer_id"), text("tool_name"), text("execution_status"));
+                *self.calls.entry(key).or_default() +=
+                    data["quantity"].as_u64().unwrap_or_default();
+                self.billable_calls += u64::from(data["billable"] == true);
+                self.revenue += Decimal::from_str_exact(&text("price")).context("price")?;
+            }
+            Some("token_consumption") => {
+                let count = |kind: &str| data["tokens"][kind].as_u64().unwrap_or_default();
+                let tokens = TokenTotals {
+                    input: count("input"),
+                    output: count("output"),
+                    reasoning: count("reasoning"),
+                    cache_read: count("cache_read"),
+                    cache_write: count("cache_write_5m") + count("cache_write_1h"),
+                };
+                let cost = data["total_provider_cost"].as_str().map(Decimal::from_str_exact);
+                let cost = cost.transpose().context("total_provider_cost")?;
+                self.generations += 1;
+                self.unpriced_generations += u64::from(cost.is_none());
+                let cost = cost.unwrap_or_default();
+                self.revenue += Decimal::from_str_exact(&text("price")).context("price")?;
+                self.provider_cost += cost;
+                self.tokens.add(tokens);
+                let tool = data["tool_name"].as_str().map(str::to_owned);
+                *self.cost_by_tool.entry(tool).or_default() += cost;
+                let model = self.by_model.entry((text("provider"), text("model"))).or_default();
+                model.generations += 1;
+                model.tokens.add(tokens);
+                model.cost = (model.cost + cost).normalize();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Tokens and provider cost by tool and by model, as text.
+pub(super) struct Costs<'a> {
+    pub(super) account: &'a Account,
+    pub(super) llm: &'a llm_server::Account,
+}
+
+impl fmt::Display for Costs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Costs { account, llm } = self;
+        let TokenTotals { input, output, .. } = account.tokens;
+        let own = llm.cost();
+        if account.generations == 0 {
+            let count: u64 = llm.entries.iter().map(|entry| entry.generations).sum();
+            return write!(
+                f,
+                "No generation is metered; the LLM endpoint's own account has {count} that cost {own} USD."
+            );
+        }
+        writeln!(
+            f,
+            "{} generations, {} of them without a cost; {input} tokens in, {output} out",
+            account.generations, account.unpriced_generations
+        )?;
+        for (tool, cost) in &account.cost_by_tool {
+            let tool = tool.as_deref().unwrap_or("(not attributed to a tool)");
+            writeln!(f, "  {tool}: {} USD", cost.normalize())?;
+        }
+        for ((provider, model), used) in &account.by_model {
+            let TokenTotals { input, output, .. } = used.tokens;
+            writeln!(
+                f,
+                "  {provider} {model}: {} generations, {input} tokens in, {output} out, {} USD",
+                used.generations, used.cost
+            )?;
+        }
+        let total = account.provider_cost.normalize();
+        write!(f, "Provider cost {total} USD; the LLM endpoint's own account says {own} USD.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::llm_server::{Entry, Tokens};
+
+    fn generation(tool: Option<&str>, model: &str, cost: &str) -> Value {
+        json!({
+            "event_type": "token_consumption", "tool_name": tool, "provider": "openai",
+            "model": model, "price": "0", "total_provider_cost": cost,
+            "tokens": {"input": 10, "output": 5, "reasoning": 2, "cache_read": 4},
+        })
+    }
+
+    fn account(events: &[Value]) -> Account {
+        let mut account = Account::default();
+        for event in events {
+            account.add(event).expect("readable");
+        }
+        account
+    }
+
+    #[test]
+    fn the_ledger_is_compared_with_the_endpoint_in_tokens_and_cost() {
+        let tokens = Tokens { input: 20, output: 10, reasoning: 4, cache_read: 8, cache_write: 0 };
+        let entry = Entry {
+            provider: "openai",
+            model: "gpt-4o".to_owned(),
+            generations: 2,
+            unreported: 0,
+            tokens,
+            cost: Some(Decimal::new(30, 2)),
+        };
+        let llm = llm_server::Account { requests: 2, entries: vec![entry] };
+        let one = generation(Some("summarise"), "gpt-4o", "0.1");
+        let same = account(&[one.clone(), generation(Some("other"), "gpt-4o", "0.2")]);
+        assert_eq!(same.differences_from(&llm), [""; 0]);
+        let text = Costs { account: &same, llm: &llm }.to_string();
+        assert!(
+            text.ends_with("Provider cost 0.3 USD; the LLM endpoint's own account says 0.3 USD.")
+        );
+        for (second, differences) in [
+            (generation(Some("other"), "gpt-4o", "0.3"), 2),
+            (generation(Some("other"), "gpt-4o-mini", "0.2"), 2),
+            (generation(None, "gpt-4o", "0.2"), 1),
+            (json!({}), 2),
+        ] {
+            let found = account(&[one.clone(), second]).differences_from(&llm);
+            assert_eq!(found.len(), differences, "{found:?}");
+        }
+    }
+}

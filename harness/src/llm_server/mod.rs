@@ -1,0 +1,159 @@
+//! An endpoint that speaks like the large language models of several providers, and keeps its own account of the
+//! tokens that it reported: `GET /account`. It thinks nothing; every number follows from the request.
+
+mod account;
+mod api;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub use account::{Account, Entry, Tokens};
+
+use account::Books;
+use api::{Ask, Form};
+
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// The most `traceparent` values that are kept.
+const TRACES_MAX: usize = 10_000;
+
+/// How the endpoint answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LlmOptions {
+    /// Between two parts of a stream, and before a plain answer.
+    pub delay: Duration,
+}
+
+/// A running endpoint. Dropped without [`LlmServer::stop`], it stops by itself, unwaited for.
+#[derive(Debug)]
+pub struct LlmServer {
+    addr: SocketAddr,
+    books: Arc<Mutex<Books>>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
+    books: Arc<Mutex<Books>>,
+    options: LlmOptions,
+}
+
+impl LlmServer {
+    /// Serves on `listen`; port 0 asks for a free one.
+    pub async fn start(listen: SocketAddr, options: LlmOptions) -> anyhow::Result<Self> {
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("the LLM endpoint cannot listen on {listen}"))?;
+        let addr = listener.local_addr()?;
+        let books = Arc::<Mutex<Books>>::default();
+        let router = Router::new()
+            .route("/account", get(account))
+            .fallback(ask)
+            .with_state(Shared { books: books.clone(), options });
+        let (stop, stopped) = oneshot::channel();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+            // An error means that the server was dropped, which stops it too.
+            let _ = stopped.await;
+        });
+        Ok(Self { addr, books, stop, serving: tokio::spawn(serving.into_future()) })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it has reported since it started.
+    pub fn account(&self) -> Account {
+        lock(&self.books).account()
+    }
+
+    /// The `traceparent` of the requests that had one, in their order.
+    pub fn traceparents(&self) -> Vec<String> {
+        lock(&self.books).traceparents.clone()
+    }
+
+    /// Takes no further connections, and waits at most two seconds for open requests.
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        let abort = self.serving.abort_handle();
+        if tokio::time::timeout(STOP_LIMIT, self.serving).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn account(State(shared): State<Shared>) -> Json<Account> {
+    Json(lock(&shared.books).account())
+}
+
+/// Answers as a model; the header `x-status` asks for a refusal with that status.
+async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let asked = Ask::read(uri.path(), uri.query().unwrap_or_default(), &headers, &body);
+    {
+        let mut books = lock(&shared.books);
+        books.requests += 1;
+        if let Some(traceparent) = text("traceparent")
+            && books.traceparents.len() < TRACES_MAX
+        {
+            books.traceparents.push(traceparent.to_owned());
+        }
+    }
+    let Some(asked) = asked else {
+        return refusal(StatusCode::NOT_FOUND, "no such API, or not a JSON object with a model");
+    };
+    if let Some(status) = text("x-status").and_then(|status| status.parse::<u16>().ok()) {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        return refusal(status, "refused as the request asked");
+    }
+    let generation = lock(&shared.books).begin(asked.api.provider(), &asked.model);
+    let content_type = [(header::CONTENT_TYPE, asked.content_type())];
+    let mut parts = asked.answer();
+    if asked.form == Form::Plain {
+        // A client that leaves drops this task, and nothing is reported.
+        tokio::time::sleep(shared.options.delay).await;
+        let (text, reported) = parts.swap_remove(0);
+        if let Some(tokens) = reported {
+            lock(&shared.books).report(generation, tokens);
+        }
+        return (content_type, text).into_response();
+    }
+    // A part is reported when it is handed to the connection: of a stream that the client leaves,
+    // the rest never is.
+    let parts = parts.into_iter().enumerate();
+    let sent =
+        futures_util::stream::unfold((parts, shared), move |(mut parts, shared)| async move {
+            let (at, (text, reported)) = parts.next()?;
+            if at > 0 && !shared.options.delay.is_zero() {
+                tokio::time::sleep(shared.options.delay).await;
+            }
+            if let Some(tokens) = reported {
+                lock(&shared.books).report(generation, tokens);
+            }
+            Some((Ok::<_, Infallible>(text), (parts, shared)))
+        });
+    (content_type, Body::from_stream(sent)).into_response()
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response {
+    let error = json!({"error": {"message": message, "type": "invalid_request_error"}});
+    (status, Json(error)).into_response()
+}
