@@ -11,6 +11,7 @@ pub mod invoice;
 pub mod mcp_client;
 pub mod mcp_server;
 pub mod plugin;
+pub mod prices;
 pub mod recover;
 pub mod run;
 pub mod stack;
