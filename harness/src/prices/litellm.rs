@@ -3,7 +3,9 @@
 //!
 //! A kind without a price of its own costs its whole's price, as in a card. What LiteLLM finds by falling back
 //! otherwise is written out: a context tier keeps what a lower one names, the service tiers `flex` and `priority` take
-//! the standard context tiers where they have none, and reasoning in a service tier costs that tier's output.
+//! the standard context tiers where they have none, and reasoning in a service tier costs that tier's output. Prices
+//! that are in its code and not in the list, such as half of the input's for what Fireworks reads from its cache, are
+//! not taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 
