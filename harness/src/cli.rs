@@ -10,6 +10,7 @@ use agent_meter::demo::{self, Demo};
 use agent_meter::envoy::{Bootstrap, Endpoint};
 use agent_meter::invoice::{Invoice, invoices};
 use agent_meter::mcp_server::{McpServer, Mode};
+use agent_meter::prices::{self, Source, Wanted};
 use agent_meter::recover::{self, Target};
 use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
@@ -44,6 +45,9 @@ enum Command {
     /// Check a plugin configuration or a module
     #[command(subcommand)]
     Check(CheckCommand),
+    /// Make rate cards of public price lists
+    #[command(subcommand)]
+    Prices(PricesCommand),
     /// Measure what the filter costs, beside no filter, an empty one, Envoy's own and Lua
     Bench(BenchArgs),
     /// Bring spilled events from an Envoy log into a ledger or to a collector
@@ -183,6 +187,37 @@ enum CheckCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum PricesCommand {
+    /// Make a rate card of a price list, and tell on stderr what the card cannot say
+    ///
+    /// Every price is taken digit for digit, and the card is read once as the filter will. It is in US dollars.
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// Where the list comes from
+    #[arg(long, value_name = "SOURCE")]
+    from: Source,
+    /// The list, JSON: LiteLLM's model_prices_and_context_window.json, models.dev's api.json or the data.json of
+    /// genai-prices
+    file: PathBuf,
+    /// Where the card is written; its name ends in .yaml or .json [default: stdout, as YAML]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Only these providers, such as openai,anthropic; a provider that only the list knows, such as xai, becomes
+    /// openai_compatible [default: all that the filter knows by name]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    provider: Vec<String>,
+    /// Only these models; * stands for any text; may be repeated [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    model: Vec<String>,
+    /// The card's version, which events carry [default: the list's source and today's date]
+    #[arg(long, value_name = "TEXT")]
+    version: Option<String>,
+}
+
 #[derive(Debug, Args)]
 struct BenchArgs {
     /// Measured rounds
@@ -230,6 +265,7 @@ impl Cli {
             Command::McpServer(args) => args.execute().await,
             Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Recover(args) => args.execute().await,
+            Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Bench(args) => args.execute().await,
             Command::Check(CheckCommand::Config { file, wasm }) => {
                 check::config(&file, &wasm::find(wasm.as_deref())?).await?;
@@ -340,6 +376,25 @@ impl InvoiceArgs {
             let texts: Vec<String> = found.iter().map(Invoice::to_string).collect();
             print(&texts.join("\n"))
         }
+    }
+}
+
+impl ImportArgs {
+    fn execute(self) -> anyhow::Result<()> {
+        let Self { from, file, out, provider, model, version } = self;
+        let wanted = Wanted { providers: provider, models: model };
+        let version = version.unwrap_or_else(|| from.version_today());
+        let imported = prices::import(from, &file, &wanted, version)?;
+        let text = imported.card.to_text(out.as_deref())?;
+        match &out {
+            Some(out) => {
+                std::fs::write(out, text)
+                    .with_context(|| format!("cannot write {}", out.display()))?;
+            }
+            None => print(text.trim_end())?,
+        }
+        eprintln!("{}", imported.report);
+        Ok(())
     }
 }
 

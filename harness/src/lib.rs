@@ -12,6 +12,7 @@ pub mod llm_server;
 pub mod mcp_client;
 pub mod mcp_server;
 pub mod plugin;
+pub mod prices;
 pub mod recover;
 pub mod run;
 pub mod stack;

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod books;
 mod npm;
+mod prices;
 mod process;
 mod python;
 mod tools;

@@ -20,7 +20,7 @@ pub(crate) async fn python() -> anyhow::Result<PathBuf> {
     let pins = here("requirements.txt");
     let home = installed("peers-venv", &pins, async |home| {
         let python = "python3";
-        let reason = "the tests with real MCP peers need python3, 3.10 or newer, with venv and pip";
+        let reason = "the tests with real MCP peers need python3, 3.11 or newer, with venv and pip";
         run(Command::new(python).args(["-m", "venv", "--clear"]).arg(home))
             .await
             .context(reason)?;

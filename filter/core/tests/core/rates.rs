@@ -1,11 +1,12 @@
 //! Rate cards: which rate a generation gets, what it costs to the last digit, and which cards are refused.
 
 use agent_meter_core::config::ConfigError;
-use agent_meter_core::rates::{RateCard, TokenKind, Unpriced, cost};
+use agent_meter_core::rates::{Line, RateCard, TokenKind, Unpriced, cost};
 use agent_meter_core::units::Timestamp;
 use agent_meter_core::usage::{Provider, ServiceTier, Usage};
 use serde_json::{Value, json};
 
+use crate::dice::Dice;
 use crate::support::test;
 
 fn read(card: Value) -> Result<RateCard, ConfigError> {
@@ -227,6 +228,46 @@ fn inconsistent_counts_charge_the_whole_and_say_so() {
         ),
     ] {
         assert_eq!(priced(&rate, &counts, ServiceTier::Standard), expected, "{what}");
+    }
+}
+
+#[test]
+fn whatever_is_told_each_token_is_charged_once() {
+    const SEED: u64 = 20_261_123;
+    let mut dice = Dice(SEED);
+    for round in 0..5000 {
+        let mut rate = json!({ "input": "1", "output": "1" });
+        for kind in TokenKind::ALL {
+            if dice.below(2) == 0 {
+                rate[kind.name()] = json!("1");
+            }
+        }
+        let mut count = || (dice.below(4) > 0).then(|| dice.below(100));
+        let usage = Usage {
+            input: Some(count().unwrap_or(0)),
+            output: Some(count().unwrap_or(0)),
+            cache_read: count(),
+            cache_write_5m: count(),
+            cache_write_1h: count(),
+            input_audio: count(),
+            input_image: count(),
+            cache_read_audio: count(),
+            reasoning: count(),
+            output_audio: count(),
+            output_image: count(),
+            provider_total: None,
+        };
+        let card = only(rate.clone());
+        let priced = cost(&usage, &card.rates()[0], ServiceTier::Standard).expect("a price");
+        let is_output = |kind: TokenKind| kind >= TokenKind::Output;
+        let (made, read): (Vec<_>, Vec<_>) =
+            priced.lines.iter().partition(|line| is_output(line.kind));
+        let sum = |lines: &[&Line]| lines.iter().map(|line| line.tokens).sum::<u64>();
+        let charged = (sum(&read), sum(&made));
+        let told = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
+        assert_eq!(charged, told, "seed {SEED}, round {round}: {rate}, {usage:?}, {priced:?}");
+        let (part, whole) = (usage.reasoning.unwrap_or(0), told.1);
+        assert!(part <= whole || priced.is_inconsistent, "round {round}: {usage:?}");
     }
 }
 

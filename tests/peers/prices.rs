@@ -1,0 +1,129 @@
+//! What tokens cost, beside genai-prices of PyPI: its own price list, imported as a rate card, gives its own costs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_meter::prices::{Source, Wanted, import_text};
+use agent_meter_core::rates::{Priced, RateCard, TokenKind, Unpriced};
+use agent_meter_core::units::Timestamp;
+use agent_meter_core::usage::{Provider, ServiceTier, Usage};
+use anyhow::{Context, ensure};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::process::Command;
+
+use crate::process::run;
+use crate::tools;
+
+/// Of a provider: its part of the list, and what the blocks cost by model.
+#[derive(Deserialize)]
+struct Theirs {
+    list: Box<RawValue>,
+    models: BTreeMap<String, Vec<Case>>,
+}
+
+/// One usage block and what it costs there.
+#[derive(Debug, Deserialize)]
+struct Case {
+    name: String,
+    at: Timestamp,
+    tier: ServiceTier,
+    usage: Usage,
+    total: Decimal,
+    /// What the model costs for a request, beside its tokens.
+    per_request: Decimal,
+}
+
+/// Why costs differ, and how many blocks do for that reason: first what the import says of a model that it left out.
+const EXPLAINED: [(&str, &str, usize); 5] = [
+    ("no token price", "costs nothing there, but a request's price; here it has no rate", 4190),
+    ("prices by the time of day", "a card has no such prices, so there is no rate", 154),
+    ("a price of more than 12 places", "traces of floats, such as 0.08333333333333334", 518),
+    (FREE_THERE, "output of embeddings, which there is none of; here it has no cost", 1411),
+    (FOR_A_REQUEST, "added to the cost of the tokens there", 72),
+];
+const FREE_THERE: &str = "a kind without a price";
+const FOR_A_REQUEST: &str = "a price for each request";
+
+/// How a cost of ours differs from theirs; `Err` if it should not.
+fn compare<'a>(
+    case: &Case,
+    ours: &Result<Priced, Unpriced>,
+    left_out: Option<&'a str>,
+) -> Result<Option<&'a str>, String> {
+    let priced = match (ours, left_out) {
+        (Ok(priced), _) => priced,
+        (Err(Unpriced::NoRate { .. }), Some(reason)) => return Ok(Some(reason)),
+        (Err(Unpriced::NoRateForKind(TokenKind::Output)), _) => return Ok(Some(FREE_THERE)),
+        (Err(reason), _) => return Err(reason.to_string()),
+    };
+    if priced.is_inconsistent {
+        Err(format!("{priced:?} is inconsistent"))
+    } else if priced.total == case.total {
+        Ok(None)
+    } else if priced.total + case.per_request == case.total {
+        Ok(Some(FOR_A_REQUEST))
+    } else {
+        Err(format!("{priced:?}"))
+    }
+}
+
+/// What the equal costs were made of, so that no kind and no tier is compared by name only.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    kinds: BTreeSet<TokenKind>,
+    service_tiers: BTreeSet<ServiceTier>,
+    has_context_tier: bool,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_token_costs_what_genai_prices_says() -> anyhow::Result<()> {
+    let mut command = Command::new(tools::python().await?);
+    let printed = run(command.arg(tools::here("prices.py"))).await?;
+    let theirs: BTreeMap<String, Theirs> = serde_json::from_str(&printed)?;
+    let (mut same, mut seen, mut wrong) = (0, Seen::default(), Vec::new());
+    let mut differences: BTreeMap<String, usize> = BTreeMap::new();
+    for (id, Theirs { list, models }) in theirs {
+        let wanted = Wanted { providers: vec![id.clone()], models: Vec::new() };
+        let imported = import_text(Source::GenaiPrices, list.get(), &wanted, id.clone());
+        let imported = imported.with_context(|| id.clone())?;
+        let card: RateCard = imported.card.to_rate_card()?;
+        let provider: Provider = card.rates()[0].provider().context("a provider")?;
+        for (model, cases) in models {
+            let listed = format!("{id}/{model}");
+            let left_out =
+                imported.report.models.iter().find(|(_, models)| models.contains(&listed));
+            let left_out = left_out.map(|(reason, _)| reason.as_str());
+            for case in cases {
+                let Case { name, at, tier, usage, .. } = &case;
+                let ours = card.price(provider, name, "", *at, *tier, usage);
+                match (compare(&case, &ours, left_out), &ours) {
+                    (Ok(None), Ok(priced)) => {
+                        same += 1;
+                        seen.kinds.extend(priced.lines.iter().map(|line| line.kind));
+                        seen.service_tiers.insert(priced.service_tier);
+                        seen.has_context_tier |= priced.above_input_tokens.is_some();
+                    }
+                    (Ok(reason), _) => {
+                        *differences.entry(reason.unwrap_or_default().to_owned()).or_default() += 1;
+                    }
+                    (Err(reason), _) => wrong.push(format!("{listed}: {case:?}: {reason}")),
+                }
+            }
+        }
+    }
+    println!("{same} costs are the same; explained: {differences:?}");
+    let examples = wrong.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+    ensure!(wrong.is_empty(), "{} costs differ:\n{examples}", wrong.len());
+    let explained = EXPLAINED.map(|(reason, _, count)| (reason.to_owned(), count));
+    assert_eq!(differences, BTreeMap::from(explained), "make the table agree");
+    ensure!(same > 50_000, "only {same} costs are the same");
+    use ServiceTier::{Batch, Flex, Priority, Standard};
+    let all = Seen {
+        kinds: TokenKind::ALL.into(),
+        service_tiers: [Standard, Batch, Flex, Priority].into(),
+        has_context_tier: true,
+    };
+    assert_eq!(seen, all);
+    Ok(())
+}
