@@ -50,19 +50,13 @@ pub fn everything_free() -> Value {
     })
 }
 
-/// Whether the demo's filter meters the LLM behind `/llm/`: only a filter that knows products with
-/// `llm`, and `rate_cards`, takes the configuration of [`meter_llm`].
-pub const LLM_METERED: bool = false;
-
 /// The share that the demo's customers pay on top of what their tokens cost the operator: a fifth.
 pub const TOKEN_MARKUP: Decimal = Decimal::from_parts(2, 0, 0, false, 1);
 
 /// The subscription of the demo: lookups 0.001, database writes 0.05, analyses 0.10 USD.
 pub fn demo() -> Value {
     let mut plugin = demo_tools();
-    if LLM_METERED {
-        meter_llm(&mut plugin);
-    }
+    meter_llm(&mut plugin);
     plugin
 }
 
@@ -124,17 +118,6 @@ fn identity() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_llm_of_the_demo_is_a_product_with_a_rate_card() {
-        let mut plugin = demo_tools();
-        meter_llm(&mut plugin);
-        assert_eq!(plugin["products"][1]["match"]["path_prefix"], "/llm");
-        assert_eq!(plugin["products"][1]["pricing"]["tokens"]["markup"], "0.2");
-        assert_eq!(plugin["rate_cards"][0]["rates"][0]["model"], "gpt-4o");
-        let added = demo().get("rate_cards").is_some();
-        assert_eq!(added, LLM_METERED);
-    }
 
     #[test]
     fn events_go_to_the_harness_whatever_the_file_says() {

@@ -69,6 +69,9 @@ pub const FACTS_PER_TICK_MAX: usize = 4096;
 pub const JOURNAL_ORPHAN_TICKS: u32 = 240;
 /// Tools kept apart in one session; more are added up under [`OTHER`].
 pub const TOOLS_PER_SESSION_MAX: usize = 64;
+/// The most entries of one rate card. The largest public list has 4,500 models; an entry takes about 300 bytes in
+/// each worker.
+pub const RATES_MAX: usize = 50_000;
 /// The name under which what overflows a bounded table is metered.
 pub const OTHER: &str = "__other__";
 /// Spans kept apart when a session's active time is added up.

@@ -213,7 +213,7 @@ fn expected(demo: &Demo, calls: ByCustomer, llm: &llm_server::Account, priced: b
         }
     }
     account.calls = calls;
-    if priced && plugin::LLM_METERED {
+    if priced {
         account.generations = llm.entries.iter().map(|entry| entry.generations).sum();
         account.provider_cost = llm.cost();
         account.revenue += llm.cost() * (Decimal::ONE + plugin::TOKEN_MARKUP);

@@ -5,12 +5,10 @@ use serde::Deserialize;
 use super::cost::{Priced, Unpriced, cost};
 use super::rate::Rate;
 use crate::config::{ConfigError, error};
+use crate::limits::RATES_MAX;
 use crate::pattern::{is_fit, is_pattern};
 use crate::units::Timestamp;
 use crate::usage::{Provider, ServiceTier, Usage};
-
-/// The most entries of one card. The largest public list has 4,500 models; an entry takes about 300 bytes in each worker.
-const RATES_MAX: usize = 50_000;
 
 /// A provider's price list, in the form of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
