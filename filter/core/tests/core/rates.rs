@@ -478,7 +478,7 @@ fn a_rate_counts_from_its_first_day_to_before_its_last() {
     let rate = |from: Value, to: Value, model: &str| json!({ "provider": "openai", "model": model, "effective_from": from, "effective_to": to, "input": "1" });
     let mut rates = vec![
         rate(json!("2026-01-01"), json!("2026-02-01"), "m"),
-        rate(json!("2026-02-01"), json!("2026-03-01T12:00:00+01:00"), "m"),
+        rate(json!("2026-02-01"), json!("2026-03-01T11:00:00Z"), "m"),
         rate(json!("2026-01-01"), json!("2026-02-01"), "p*"),
         rate(json!("2026-01-01"), json!("2026-04-01"), "*"),
     ];
