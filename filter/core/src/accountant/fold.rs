@@ -39,7 +39,7 @@ impl Accountant {
         }
         if is_all_read {
             for (generation, cause) in self.attributions.all_read() {
-                self.fold_generation(host, *generation, cause, now);
+                self.fold_generation(host, &generation, cause, now);
             }
         }
         for PendingEnd { session, reason } in ends {
@@ -68,7 +68,7 @@ impl Accountant {
             }
             Some(Fact::Generation(generation)) => {
                 if let Some((generation, cause)) = self.attributions.generation_ended(generation) {
-                    self.fold_generation(host, *generation, cause, now);
+                    self.fold_generation(host, &generation, cause, now);
                 }
             }
             Some(Fact::Call(call)) => self.fold_call(host, &call, now),

@@ -21,7 +21,7 @@ impl Accountant {
     pub(super) fn fold_generation(
         &mut self,
         host: &mut impl Host,
-        generation: GenerationEnded,
+        generation: &GenerationEnded,
         cause: Option<Cause>,
         now: Timestamp,
     ) {
@@ -44,11 +44,11 @@ impl Accountant {
         self.touch(host, slot, life, generation.ended_at, now);
         let config = Rc::clone(&self.config);
         let rules = config.product(&generation.product_id).unwrap_or(&self.unknown_product);
-        let (charge, is_inconsistent) = charge(&config, rules, &generation);
+        let (charge, is_inconsistent) = charge(&config, rules, generation);
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let added = session.add_generation(&generation, tool, &charge);
+        let added = session.add_generation(generation, tool, &charge);
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
         host.count(Counter::GenerationsUnpriced, u64::from(charge.cost.is_err()));
@@ -57,7 +57,7 @@ impl Accountant {
         let event = Event::TokenConsumption {
             session,
             product_type,
-            generation: &generation,
+            generation,
             attribution: cause.attribution,
             call: cause.call.as_ref(),
             charge: &charge,

@@ -137,8 +137,8 @@ pub(super) struct UsageRemover {
     held: Vec<u8>,
     /// The event is too large to be the chunk: the rest of it passes.
     is_passing: bool,
-    /// The last event was taken out and ended in CR, which one LF may follow.
-    swallows_line_feed: bool,
+    /// The last event has ended in a CR, which one LF may follow; whether it was taken out.
+    ended_in_carriage_return: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Default for UsageRemover {
             event: Event { reader, ended: None },
             held: Vec::new(),
             is_passing: false,
-            swallows_line_feed: false,
+            ended_in_carriage_return: None,
         }
     }
 }
@@ -180,39 +180,52 @@ impl UsageRemover {
     pub(super) fn edit(&mut self, chunk: &[u8], is_end: bool) -> Vec<u8> {
         let mut passed = Vec::with_capacity(chunk.len());
         let mut rest = chunk;
-        if core::mem::take(&mut self.swallows_line_feed) && rest.starts_with(b"\n") {
-            rest = rest.get(1..).unwrap_or_default();
+        // The second half of a CRLF that a chunk's end has cut belongs to the event before.
+        let is_cut = core::mem::take(&mut self.ended_in_carriage_return);
+        if let (Some(is_removed), Some(behind)) = (is_cut, rest.strip_prefix(b"\n")) {
+            passed.extend_from_slice(if is_removed { b"" } else { b"\n" });
+            self.framer.feed(b"\n", &mut self.event);
+            rest = behind;
         }
         while !rest.is_empty() {
-            let end =
-                memchr::memchr2(b'\n', b'\r', rest).map_or(rest.len(), |at| at.saturating_add(1));
+            let end = line_end(rest);
             let (line, behind) = rest.split_at(end);
             rest = behind;
             self.framer.feed(line, &mut self.event);
             self.held.extend_from_slice(line);
-            match self.event.ended.take() {
-                Some(true) if !self.is_passing => {
-                    self.held.clear();
-                    if line.ends_with(b"\r") {
-                        self.swallows_line_feed = rest.is_empty();
-                        rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-                    }
-                }
-                Some(_) => {
-                    self.is_passing = false;
+            let Some(is_the_chunk) = self.event.ended.take() else {
+                self.is_passing |= self.held.len() > HELD_EVENT_BYTES_MAX;
+                if self.is_passing {
                     passed.append(&mut self.held);
                 }
-                None => {
-                    self.is_passing |= self.held.len() > HELD_EVENT_BYTES_MAX;
-                    if self.is_passing {
-                        passed.append(&mut self.held);
-                    }
-                }
+                continue;
+            };
+            let is_removed = is_the_chunk && !self.is_passing;
+            if is_removed {
+                self.held.clear();
+            }
+            passed.append(&mut self.held);
+            self.is_passing = false;
+            if line.ends_with(b"\r") && rest.is_empty() {
+                self.ended_in_carriage_return = Some(is_removed);
             }
         }
         if is_end {
             passed.append(&mut self.held);
         }
         passed
+    }
+}
+
+/// Where the first line ends, its LF, CRLF or CR included.
+fn line_end(bytes: &[u8]) -> usize {
+    let end = memchr::memchr2(b'\n', b'\r', bytes).map(|at| at.saturating_add(1));
+    match end {
+        None => bytes.len(),
+        Some(end) => {
+            let (line, behind) = bytes.split_at(end);
+            let is_crlf = line.ends_with(b"\r") && behind.starts_with(b"\n");
+            end.saturating_add(usize::from(is_crlf))
+        }
     }
 }

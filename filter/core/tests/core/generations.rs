@@ -48,6 +48,9 @@ enum Worker {
     Second,
 }
 
+/// The headers of a row.
+type Head<'a> = &'a [(&'a str, &'a str)];
+
 const CHAT: &str = r#"{"id":"c","object":"chat.completion","model":"gpt-4o-2024-08-06","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
 const JSON: &str = "application/json";
 
@@ -239,7 +242,7 @@ fn a_cause_that_is_not_certain_is_not_claimed() {
     // The options, the traces and sessions of calls that run, the generation's trace: what is claimed.
     let off = json!({});
     let infer = json!({"infer_when_unambiguous": true});
-    let rows: [(&Value, &[(&str, &str)], &str, &str, bool); 11] = [
+    let rows: [(&Value, Head<'_>, &str, &str, bool); 11] = [
         (&off, &[("s", TRACE_A)], TRACE_A, "trace", true),
         (&off, &[("s", TRACE_A), ("t", TRACE_B)], TRACE_B, "trace", true),
         (&off, &[("s", TRACE_A)], TRACE_B, "none", false),
@@ -353,7 +356,7 @@ fn what_is_not_known_is_named_and_never_zero() {
     let brotli = [(":status", "200"), ("content-type", JSON), ("content-encoding", "br")];
     let error = [(":status", "429"), ("content-type", JSON)];
     let (complete, aborted) = (StreamEnd::Complete, StreamEnd::Aborted);
-    let rows: [(&str, &str, &[(&str, &str)], &str, StreamEnd, Value); 11] = [
+    let rows: [(&str, &str, Head<'_>, &str, StreamEnd, Value); 11] = [
         (
             "bill_observed",
             "openai",
@@ -540,7 +543,7 @@ fn a_tool_may_report_the_generations_that_it_made_inside() {
         ("x-model", "gpt-4o"),
     ];
     let none = r#"{"id":1,"result":{}}"#;
-    let rows: [(Value, &[(&str, &str)], &str, Option<&str>); 7] = [
+    let rows: [(Value, Head<'_>, &str, Option<&str>); 7] = [
         (json!({"provider": "openai", "result": places}), &plain, in_result, Some("mcp_result")),
         (json!({"provider": "openai", "result": places}), &events, &in_events, Some("mcp_result")),
         (

@@ -2,6 +2,7 @@
 
 mod accountant;
 mod amazon_event_stream;
+mod ask_for_usage;
 mod bedrock;
 mod config;
 #[path = "../dice.rs"]

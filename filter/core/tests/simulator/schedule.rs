@@ -24,7 +24,17 @@ const CONFIG: &str = r#"{
         "identity": {"customer": {"trusted_header": "x-customer"}},
         "session": {"idle_timeout": "60s", "session_timeout": "10m"},
         "pricing": {"default": {"price": "0.001"}, "tools": [{"tool": "*7", "price": "0.05"}]}
-    }]
+    }, {
+        "id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"},
+        "identity": {"customer": {"trusted_header": "x-customer"}},
+        "session": {"idle_timeout": "60s", "session_timeout": "10m"},
+        "llm": {"provider": "openai"},
+        "pricing": {"tokens": {"pass_through": true, "markup": "0.5"}}
+    }],
+    "rate_cards": [{"version": "1", "rates": [
+        {"provider": "openai", "model": "*", "input": "2.5", "output": "10"},
+        {"provider": "openai", "model": "gen-*3", "input": "0"}
+    ]}]
 }"#;
 
 /// What schedules did, added up.
@@ -41,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) spilled: u64,
     pub(crate) sessions: u64,
     pub(crate) host_calls: u64,
+    pub(crate) generations: u64,
+    pub(crate) attributed: u64,
 }
 
 impl Report {
@@ -56,13 +68,16 @@ impl Report {
         self.spilled += other.spilled;
         self.sessions += other.sessions;
         self.host_calls += other.host_calls;
+        self.generations += other.generations;
+        self.attributed += other.attributed;
     }
 }
 
-/// A stream of a client: one call or a batch of them, or a `DELETE`.
+/// A stream of a client: one call or a batch of them, a generation, or a `DELETE`.
 #[derive(Debug)]
 struct Stream {
     id: u32,
+    /// The calls, or the generation, that have not come to their end.
     calls: Vec<String>,
     steps: Vec<Step>,
 }
@@ -71,7 +86,10 @@ struct Stream {
 enum Step {
     Head {
         method: &'static str,
+        path: &'static str,
         session: u64,
+        /// A number that stands for a trace.
+        trace: u32,
     },
     Request(Vec<u8>, bool),
     ResponseHead {
@@ -103,6 +121,8 @@ pub(crate) struct Envoy {
     config_number: Cell<u32>,
     /// Sessions, and events that answer calls whose own streams are cut.
     elsewhere: RefCell<Vec<(u64, String)>>,
+    /// The traces of calls, in the order in which they were made.
+    traces: RefCell<Vec<(u32, Vec<String>)>>,
 }
 
 impl Envoy {
@@ -272,10 +292,12 @@ impl Envoy {
         let now = self.now();
         let id = vm.streams[at].id;
         match step {
-            Step::Head { method, session } => {
+            Step::Head { method, path, session, trace } => {
+                let traceparent = format!("00-{trace:032x}-00f067aa0ba902b7-01");
                 let headers = [
                     (":method".to_owned(), method.as_bytes().to_vec()),
-                    (":path".to_owned(), b"/mcp".to_vec()),
+                    (":path".to_owned(), path.as_bytes().to_vec()),
+                    ("traceparent".to_owned(), traceparent.into_bytes()),
                     ("x-customer".to_owned(), vec![b'c'; 250]),
                     ("mcp-session-id".to_owned(), format!("session-{session}").into_bytes()),
                 ];
@@ -314,10 +336,13 @@ impl Envoy {
         let id = self.next_stream.get();
         self.next_stream.set(id + 1);
         let session = self.roll(9);
+        if self.chance(25) {
+            return self.generation(id);
+        }
         if self.chance(6) {
             let http_status = if self.chance(80) { 200 } else { 405 };
             let steps = vec![
-                Step::Head { method: "DELETE", session },
+                Step::Head { method: "DELETE", path: "/mcp", session, trace: id },
                 Step::Request(Vec::new(), true),
                 Step::ResponseHead { is_events: false, http_status },
                 Step::End(StreamEnd::Complete),
@@ -333,7 +358,7 @@ impl Envoy {
                 self.elsewhere.borrow_mut().pop();
             }
             let steps = vec![
-                Step::Head { method: "GET", session },
+                Step::Head { method: "GET", path: "/mcp", session, trace: id },
                 Step::Request(Vec::new(), true),
                 Step::ResponseHead { is_events: true, http_status: 200 },
                 Step::Response(event.into_bytes(), Vec::new()),
@@ -348,11 +373,43 @@ impl Envoy {
                 format!("tool-{number}")
             })
             .collect();
-        let steps = self.call_steps(session, &calls);
+        let steps = self.call_steps(id, session, &calls);
+        self.traces.borrow_mut().push((id, calls.clone()));
         Stream { id, calls, steps }
     }
 
-    fn call_steps(self: &Rc<Self>, session: u64, calls: &[String]) -> Vec<Step> {
+    /// A generation, which a call of these has asked for, or nothing that is known.
+    fn generation(self: &Rc<Self>, id: u32) -> Stream {
+        let number = self.next_call.get();
+        self.next_call.set(number + 1);
+        let name = format!("gen-{number}");
+        // One of the last few calls; it may not have begun, or have ended.
+        let recent = self.traces.borrow().len().min(4) as u64;
+        let cause = (recent > 0 && self.chance(85)).then(|| {
+            let traces = self.traces.borrow();
+            traces[traces.len() - 1 - self.roll(recent) as usize].clone()
+        });
+        let (trace, calls) = cause.unwrap_or((id, Vec::new()));
+        self.truth.borrow_mut().caused(&name, &calls);
+        let usage = format!(r#"{{"prompt_tokens":{number},"completion_tokens":2}}"#);
+        let answer = format!(r#"{{"object":"chat.completion","choices":[],"usage":{usage}}}"#);
+        let cut = self.roll(answer.len() as u64) as usize;
+        let mut steps = vec![
+            Step::Head { method: "POST", path: "/v1/chat/completions", session: 0, trace },
+            Step::Request(format!(r#"{{"model":"{name}"}}"#).into_bytes(), true),
+            Step::ResponseHead { is_events: false, http_status: 200 },
+            Step::Response(answer.as_bytes()[..cut].to_vec(), Vec::new()),
+        ];
+        if self.chance(90) {
+            steps.push(Step::Response(answer.as_bytes()[cut..].to_vec(), Vec::new()));
+            steps.push(Step::End(StreamEnd::Complete));
+        } else {
+            steps.push(Step::End(StreamEnd::Aborted));
+        }
+        Stream { id, calls: vec![name], steps }
+    }
+
+    fn call_steps(self: &Rc<Self>, trace: u32, session: u64, calls: &[String]) -> Vec<Step> {
         let id_of = |tool: &String| tool.trim_start_matches("tool-").to_owned();
         let requests: Vec<String> = calls
             .iter()
@@ -370,7 +427,7 @@ impl Envoy {
         let is_events = self.chance(50);
         let http_status = if self.chance(95) { 200 } else { 503 };
         let mut steps = vec![
-            Step::Head { method: "POST", session },
+            Step::Head { method: "POST", path: "/mcp", session, trace },
             Step::Request(body.as_bytes()[..cut].to_vec(), false),
             Step::Request(body.as_bytes()[cut..].to_vec(), true),
             Step::ResponseHead { is_events, http_status },
@@ -506,6 +563,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         report: RefCell::default(),
         config_number: Cell::new(0),
         elsewhere: RefCell::default(),
+        traces: RefCell::default(),
     });
     let workers = 1 + envoy.roll(3);
     for _ in 0..=workers {
@@ -529,6 +587,8 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
     let verdict = verdict::check(&world, &envoy.truth.borrow(), report.shutdowns == 0)?;
     report.calls = verdict.calls;
     report.sessions = verdict.sessions;
+    report.generations = verdict.generations;
+    report.attributed = verdict.attributed;
     report.takeovers = world.counters.get(&Counter::LeaseTaken).copied().unwrap_or(0);
     report.batches = world.batches;
     report.batches_failed = world.counters.get(&Counter::BatchesFailed).copied().unwrap_or(0);

@@ -15,11 +15,17 @@ pub(crate) struct Truth {
     done: BTreeSet<String>,
     /// Calls that were in the hands of a VM that died or was stopped.
     maybe: BTreeSet<String>,
+    /// The calls whose trace a generation carries.
+    causes: HashMap<String, Vec<String>>,
 }
 
 impl Truth {
     pub(crate) fn done(&mut self, calls: &[String]) {
         self.done.extend(calls.iter().cloned());
+    }
+
+    pub(crate) fn caused(&mut self, generation: &str, calls: &[String]) {
+        self.causes.insert(generation.to_owned(), calls.to_vec());
     }
 
     pub(crate) fn maybe(&mut self, calls: &[String]) {
@@ -32,10 +38,18 @@ impl Truth {
 pub(crate) struct Verdict {
     pub(crate) calls: u64,
     pub(crate) sessions: u64,
+    pub(crate) generations: u64,
+    pub(crate) attributed: u64,
 }
 
 #[derive(Debug, Default)]
 struct SessionSeen {
+    generations: u64,
+    unpriced: u64,
+    tokens: u64,
+    token_revenue: Decimal,
+    cost: Decimal,
+    cost_by_tool: BTreeMap<String, Decimal>,
     created: u64,
     closed: Vec<Value>,
     calls: u64,
@@ -67,6 +81,7 @@ pub(crate) fn check(world: &World, truth: &Truth, has_settled: bool) -> Result<V
     check_sequences(&events)?;
     let mut calls: HashMap<String, u64> = HashMap::new();
     let mut sessions: BTreeMap<String, SessionSeen> = BTreeMap::new();
+    let (mut generations, mut attributed) = (0, 0);
     for event in events.values() {
         let data = &event["data"];
         let session = sessions.entry(data["session_id"].as_str().unwrap().to_owned()).or_default();
@@ -79,6 +94,27 @@ pub(crate) fn check(world: &World, truth: &Truth, has_settled: bool) -> Result<V
                 let status = data["execution_status"].as_str().unwrap().to_owned();
                 *session.by_status.entry(status).or_default() += 1;
             }
+            "token_consumption" => {
+                let name = data["model"].as_str().unwrap().to_owned();
+                generations += 1;
+                session.generations += 1;
+                session.unpriced += u64::from(!data["priced"].as_bool().unwrap());
+                session.tokens += data["quantity"].as_u64().unwrap();
+                session.token_revenue += money(&data["price"]);
+                if let Some(tool) = data["tool_name"].as_str() {
+                    attributed += 1;
+                    if !truth.causes[&name].iter().any(|call| call == tool) {
+                        return Err(format!("{name} was attributed to {tool}"));
+                    }
+                }
+                if !data["total_provider_cost"].is_null() {
+                    let cost = money(&data["total_provider_cost"]);
+                    let tool = data["tool_name"].as_str().unwrap_or_default().to_owned();
+                    session.cost += cost;
+                    *session.cost_by_tool.entry(tool).or_default() += cost;
+                }
+                *calls.entry(name).or_default() += 1;
+            }
             "session_created" => session.created += 1,
             "session_closed" => session.closed.push(data.clone()),
             _ => {}
@@ -87,6 +123,9 @@ pub(crate) fn check(world: &World, truth: &Truth, has_settled: bool) -> Result<V
     for fact in &world.spilled_facts {
         if let Some(tool) = fact["Call"]["tool"].as_str() {
             *calls.entry(tool.to_owned()).or_default() += 1;
+        }
+        if let Some(model) = fact["Generation"]["model_requested"].as_str() {
+            *calls.entry(model.to_owned()).or_default() += 1;
         }
     }
     check_calls(&calls, truth)?;
@@ -102,7 +141,8 @@ pub(crate) fn check(world: &World, truth: &Truth, has_settled: bool) -> Result<V
     if gauge(Gauge::EventsMade) != accounted {
         return Err(format!("made {}, accounted for {accounted}", gauge(Gauge::EventsMade)));
     }
-    Ok(Verdict { calls: calls.len() as u64, sessions: sessions.len() as u64 })
+    let (calls, sessions) = (calls.len() as u64, sessions.len() as u64);
+    Ok(Verdict { calls, sessions, generations, attributed })
 }
 
 fn check_sequences(events: &BTreeMap<(String, String), Value>) -> Result<(), String> {
@@ -155,13 +195,52 @@ fn check_session(id: &str, session: &SessionSeen) -> Result<(), String> {
         money(&totals["total_revenue"]),
         by_status,
     );
-    let counted =
-        (session.calls, session.billable_calls, session.revenue, session.by_status.clone());
+    let counted = (
+        session.calls,
+        session.billable_calls,
+        session.revenue + session.token_revenue,
+        session.by_status.clone(),
+    );
     if claimed != counted {
         return Err(format!("session {id}: final event says {claimed:?}, its calls {counted:?}"));
     }
     if (tool_calls, tool_revenue) != (session.calls, session.revenue) {
         return Err(format!("session {id}: tools add up to {tool_calls} calls, {tool_revenue}"));
+    }
+    check_generations(id, totals, session)
+}
+
+fn check_generations(id: &str, totals: &Value, session: &SessionSeen) -> Result<(), String> {
+    let cost_of = |tool: &Value| {
+        (tool["tool_name"].as_str().unwrap().to_owned(), money(&tool["provider_cost"]))
+    };
+    let unattributed = (String::new(), money(&totals["unattributed_provider_cost"]));
+    let by_tool = totals["calls_by_tool"].as_array().unwrap().iter().map(cost_of);
+    let by_tool = by_tool.chain([unattributed]).filter(|(_, cost)| !cost.is_zero());
+    let by_model = totals["usage_by_model"].as_array().unwrap();
+    let model_cost: Decimal = by_model.iter().map(|model| money(&model["provider_cost"])).sum();
+    let model_revenue: Decimal = by_model.iter().map(|model| money(&model["revenue"])).sum();
+    let number = |name: &str| totals[name].as_u64().unwrap();
+    let tokens = &totals["total_tokens"];
+    let claimed = (
+        number("generations"),
+        number("unpriced_generations"),
+        tokens["input"].as_u64().unwrap() + tokens["output"].as_u64().unwrap(),
+        money(&totals["total_provider_cost"]),
+        (model_cost, model_revenue),
+        by_tool.collect::<BTreeMap<_, _>>(),
+    );
+    let cost_by_tool = session.cost_by_tool.iter().filter(|(_, cost)| !cost.is_zero());
+    let counted = (
+        session.generations,
+        session.unpriced,
+        session.tokens,
+        session.cost,
+        (session.cost, session.token_revenue),
+        cost_by_tool.map(|(tool, cost)| (tool.clone(), *cost)).collect::<BTreeMap<_, _>>(),
+    );
+    if claimed != counted {
+        return Err(format!("session {id}: final event says {claimed:?}, events {counted:?}"));
     }
     Ok(())
 }
