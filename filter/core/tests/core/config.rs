@@ -107,11 +107,14 @@ fn collect_paths(path: &str, value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
-fn the_configuration_in_the_readme_is_accepted() {
+fn the_configurations_in_the_readme_are_accepted() {
     let readme = include_str!("../../../../README.md");
     let shown = readme.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let config = read(&serde_yaml_ng::from_str(shown).unwrap()).unwrap();
     assert_eq!(config.products[0].pricing.tools.len(), 3);
+    let shown = readme.split("```yaml").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = read(&serde_yaml_ng::from_str(shown).unwrap()).unwrap();
+    assert_eq!(config.rate_cards[0].rates().len(), 1);
 }
 
 #[test]
