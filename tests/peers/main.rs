@@ -8,6 +8,7 @@ mod npm;
 mod prices;
 mod process;
 mod python;
+mod readings;
 mod tools;
 
 use std::collections::BTreeMap;

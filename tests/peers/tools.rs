@@ -17,15 +17,19 @@ pub(crate) fn here(name: &str) -> PathBuf {
 
 /// The Python with the official SDK.
 pub(crate) async fn python() -> anyhow::Result<PathBuf> {
-    let pins = here("requirements.txt");
-    let home = installed("peers-venv", &pins, async |home| {
+    python_with("peers-venv", &here("requirements.txt")).await
+}
+
+/// A Python with these packages, in a directory of this name.
+pub(crate) async fn python_with(name: &str, pins: &Path) -> anyhow::Result<PathBuf> {
+    let home = installed(name, pins, async |home| {
         let python = "python3";
         let reason = "the tests with real MCP peers need python3, 3.11 or newer, with venv and pip";
         run(Command::new(python).args(["-m", "venv", "--clear"]).arg(home))
             .await
             .context(reason)?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-        run(Command::new(home.join("bin/python")).args(pip).arg(&pins)).await.context(reason)?;
+        run(Command::new(home.join("bin/python")).args(pip).arg(pins)).await.context(reason)?;
         Ok(())
     })
     .await?;
