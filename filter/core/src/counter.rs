@@ -21,6 +21,12 @@ macro_rules! counters {
 counters! {
     /// Exchanges that matched a product.
     Exchanges = "exchanges",
+    /// Requests that were answered 401 because their identity or credential is not what the product asks for.
+    RequestsRejected = "requests_rejected",
+    /// Requests whose token was got in another way than the product expects, and that were metered nevertheless.
+    CredentialMismatch = "credential_mismatch",
+    /// Requests to a product's `close_path`.
+    SessionsClosedByRequest = "sessions_closed_by_request",
     /// Tool calls seen in requests.
     Calls = "calls",
     /// Request bodies that could not be read as JSON-RPC; they passed untouched.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Credential;
 use crate::link::Link;
 use crate::session_tokens::UNKNOWN_MODEL;
 use crate::status::ExecutionStatus;
@@ -11,7 +12,7 @@ use crate::units::Timestamp;
 use crate::usage::{Completeness, Provider, ServiceTier, Usage};
 
 /// The version of the encoding; raised when [`Fact`] changes.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Who a request is for. `anonymous` stands where the request did not tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,8 +21,12 @@ pub struct Identity {
     pub customer: String,
     /// The customer's team.
     pub team: String,
-    /// The agent that called.
+    /// The agent, or app, that called.
     pub agent: String,
+    /// A keyed hash of the API key that the request was made with.
+    pub api_key: Option<String>,
+    /// How the caller got its token, where the product asks.
+    pub credential: Option<Credential>,
 }
 
 /// The session that a call belongs to: the product and a hash of what names the session.
@@ -210,6 +215,8 @@ pub enum SessionEnd {
     ClientDelete,
     /// The server answered 404 to a request of the session.
     SessionGone,
+    /// A request to the product's `close_path`.
+    Closed,
 }
 
 /// What a worker tells the accountant.

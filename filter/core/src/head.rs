@@ -1,12 +1,13 @@
-//! What a request's head says: whose session it belongs to, and which revision of MCP it speaks.
+//! What a request's head says: which session it belongs to, and which revision of MCP it speaks.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::config::{IdentitySource, Product};
+use crate::config::{Product, SessionSource};
 use crate::fact::{Identity, SessionRef};
-use crate::limits::{IDENTITY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::VALUE_BYTES_MAX;
 use crate::session_key::{Rung, session_ref};
+use crate::trace::traces_of;
 
 /// What stands for a level of the identity that the request did not tell.
 pub const ANONYMOUS: &str = "anonymous";
@@ -30,8 +31,10 @@ pub(crate) struct RequestHead {
     pub(crate) session: SessionRef,
     /// By `Mcp-Session-Id`.
     pub(crate) has_session_id: bool,
-    /// Neither a session id nor the product's session header.
+    /// Nothing names the session.
     pub(crate) is_window: bool,
+    /// The message may name the session, before anything that the head does.
+    pub(crate) may_message_name: bool,
     /// MCP 2026-07-28 or later.
     pub(crate) is_stateless: bool,
     /// `Mcp-Name` where `Mcp-Method` is `tools/call`.
@@ -39,31 +42,48 @@ pub(crate) struct RequestHead {
 }
 
 impl RequestHead {
-    pub(crate) fn read(product: &Product, headers: Headers<'_>) -> Self {
+    pub(crate) fn read(product: &Product, identity: Identity, headers: Headers<'_>) -> Self {
         let is_stateless = headers
             .get("mcp-protocol-version")
             .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
+        let rules = &product.session;
+        let baggage = headers.get("baggage").and_then(session_in_baggage);
+        let trace = traces_of(headers).first().copied();
         let present = |name: &str| headers.get(name).filter(|value| !value.is_empty());
-        let mcp_session_id = present("mcp-session-id").filter(|_| !is_stateless);
-        let rung = match (mcp_session_id, present(&product.session.header)) {
-            (Some(id), _) => Rung::McpSessionId(id),
-            (None, Some(value)) => Rung::Header(value),
-            (None, None) => Rung::Window,
+        let rung_of = |source: &SessionSource| match source {
+            SessionSource::McpSessionId => {
+                present("mcp-session-id").filter(|_| !is_stateless).map(Rung::McpSessionId)
+            }
+            SessionSource::Header => {
+                rules.headers.iter().find_map(|name| present(name)).map(Rung::Header)
+            }
+            SessionSource::Baggage => baggage.as_deref().map(Rung::Baggage),
+            SessionSource::Trace => trace.as_ref().map(|trace| Rung::Trace(trace)),
+            // Known when the message has come.
+            SessionSource::Meta => None,
         };
-        let rules = &product.identity;
-        let identity = Identity {
-            customer: identity_level(rules.customer.as_ref(), headers),
-            team: identity_level(rules.team.as_ref(), headers),
-            agent: identity_level(rules.agent.as_ref(), headers),
-        };
+        let found = rules.ladder.iter().position(|source| rung_of(source).is_some());
+        let rung = rules.ladder.iter().find_map(rung_of).unwrap_or(Rung::Window);
+        let meta = rules.ladder.iter().position(|source| *source == SessionSource::Meta);
+        let may_message_name =
+            meta.is_some_and(|meta| found.is_none_or(|found| meta < found));
         Self {
             session: session_ref(&product.id, identity, rung),
-            has_session_id: mcp_session_id.is_some(),
+            has_session_id: matches!(rung, Rung::McpSessionId(_)),
             is_window: rung == Rung::Window,
+            may_message_name,
             is_stateless,
             named_tool: named_tool(headers),
         }
     }
+}
+
+/// The member `session.id` of a `baggage` header (W3C Baggage, 2024): `key=value;property, ...`, percent-encoded.
+fn session_in_baggage(value: &[u8]) -> Option<Vec<u8>> {
+    let text = core::str::from_utf8(value).ok()?;
+    let members = text.split(',').filter_map(|member| member.split(';').next()?.split_once('='));
+    let (_, value) = members.into_iter().find(|(key, _)| key.trim() == "session.id")?;
+    Some(value.trim().as_bytes().to_vec()).filter(|value| !value.is_empty())
 }
 
 /// The tool that the headers of MCP 2026-07-28 name; a name that is no plain text is in base64.
@@ -79,22 +99,4 @@ fn named_tool(headers: Headers<'_>) -> Option<Vec<u8>> {
     };
     name.truncate(VALUE_BYTES_MAX);
     Some(name)
-}
-
-fn identity_level(source: Option<&IdentitySource>, headers: Headers<'_>) -> String {
-    let text = match source {
-        Some(IdentitySource::Value(value)) => return value.clone(),
-        Some(IdentitySource::TrustedHeader(name)) => {
-            String::from_utf8_lossy(headers.get(name).unwrap_or_default())
-        }
-        None => return ANONYMOUS.to_owned(),
-    };
-    let mut end = text.len().min(IDENTITY_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end = end.saturating_sub(1);
-    }
-    match text.get(..end) {
-        Some(kept) if !kept.is_empty() => kept.to_owned(),
-        _ => ANONYMOUS.to_owned(),
-    }
 }

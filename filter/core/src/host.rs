@@ -18,13 +18,17 @@ pub enum Expect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict;
 
-/// Shared data of the Envoy process, the log and the stats.
+/// Shared data of the Envoy process, what it knows of a stream, the log and the stats.
 pub trait Host {
     /// The value and its version, or `None` if the key was never written. A removed key has an empty value.
     fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)>;
 
     /// Writes `value` if the key is as expected.
     fn set(&mut self, key: &str, value: &[u8], expect: Expect) -> Result<(), Conflict>;
+
+    /// A property of the stream that is being looked at, such as `["connection", "uri_san_peer_certificate"]`; text as
+    /// its bytes. `None` if there is none.
+    fn property(&mut self, path: &[&str]) -> Option<Vec<u8>>;
 
     /// Writes one line to the log that `agent-meter recover` can read back; `body` is JSON without line breaks.
     fn spill(&mut self, reason: &str, kind: &str, body: &str);

@@ -42,7 +42,11 @@ pub mod accept_encoding;
 
 pub mod head;
 
+pub mod identity;
+
 pub mod trace;
+
+pub mod admission;
 
 pub mod requests;
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::accept_encoding::{ResponseEncoding, narrowed};
 use crate::accountant::{Accountant, Leave};
+use crate::admission::{Admission, LocalReply, admit};
 use crate::config::Config;
 use crate::counter::Counter;
 use crate::durable::{Candidate, Lease};
@@ -41,6 +42,21 @@ pub struct RequestEdit {
     pub accept_encoding: Option<String>,
     /// The body may get longer: its length is not told.
     pub is_length_unknown: bool,
+    /// Headers to take out.
+    pub remove: Vec<String>,
+}
+
+/// What becomes of a stream whose request has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// It goes on as it is, and need not be shown further.
+    Pass,
+    /// It goes on with this change, and need not be shown further.
+    Forget(RequestEdit),
+    /// It goes on with this change, and is to be shown.
+    Follow(RequestEdit),
+    /// It is to be answered with this.
+    Answer(LocalReply),
 }
 
 #[derive(Debug)]
@@ -105,26 +121,49 @@ impl Meter {
         matches!(self.seat, Seat::Accountant(_))
     }
 
-    /// A stream begins. `None` means that it belongs to no product and need not be shown further.
+    /// A stream begins.
     pub fn request_head(
         &mut self,
         host: &mut impl Host,
         stream: u32,
         headers: Headers<'_>,
-    ) -> Option<RequestEdit> {
+        now: Timestamp,
+    ) -> Head {
         self.serves_streams = true;
         let config = Rc::clone(&self.config);
-        let exchange = Exchange::start(&config, headers, || self.next_id(host))?;
+        let admission = admit(&config, headers, &mut |path| host.property(path), now);
+        let (product, identity) = match admission {
+            Admission::Pass => return Head::Pass,
+            Admission::Answer { reply, fact, count } => {
+                host.count(count, 1);
+                if let Some(fact) = fact {
+                    self.record_fact(host, &fact);
+                }
+                return Head::Answer(reply);
+            }
+            Admission::Follow { product, identity, is_credential_mismatch } => {
+                host.count(Counter::CredentialMismatch, u64::from(is_credential_mismatch));
+                (product, identity)
+            }
+        };
+        let stripped = &product.identity.strip_headers;
+        let is_sent = |name: &&String| headers.get(name).is_some();
+        let remove = stripped.iter().filter(is_sent).cloned().collect::<Vec<_>>();
+        let edit = RequestEdit { remove, ..RequestEdit::default() };
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
-            return None;
+            return Head::Forget(edit);
         }
+        let id = self.next_id(host);
+        let Some(exchange) = Exchange::start(&config, &product, identity, headers, id) else {
+            return Head::Forget(edit);
+        };
         let is_length_unknown = exchange.may_edit();
-        let rule = exchange.product().response_encoding;
-        let rule = if is_length_unknown { ResponseEncoding::Narrow } else { rule };
+        let rule =
+            if is_length_unknown { ResponseEncoding::Narrow } else { product.response_encoding };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
-        Some(RequestEdit { accept_encoding, is_length_unknown })
+        Head::Follow(RequestEdit { accept_encoding, is_length_unknown, ..edit })
     }
 
     /// The next bytes of a request's body; `is_end` with the last. Gives what is to pass instead of them, if they may

@@ -55,6 +55,8 @@ pub enum CloseReason {
     Ended(SessionEnd),
     /// Room was needed for a new one, and this was the least recently active.
     TableFull,
+    /// The identity has as many sessions as its product allows, and this was its least recently active.
+    IdentityLimit,
     /// Envoy stops.
     Shutdown,
 }
@@ -66,6 +68,8 @@ impl CloseReason {
             Self::SessionTimeout => "session_timeout",
             Self::Ended(SessionEnd::ClientDelete) => "client_delete",
             Self::Ended(SessionEnd::SessionGone) => "session_gone",
+            Self::Ended(SessionEnd::Closed) => "closed",
+            Self::IdentityLimit => "identity_limit",
             Self::TableFull => "table_full",
             Self::Shutdown => "shutdown",
         }

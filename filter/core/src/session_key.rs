@@ -11,8 +11,14 @@ use crate::units::count;
 pub enum Rung<'a> {
     /// `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
     McpSessionId(&'a [u8]),
-    /// The product's session header.
+    /// A header of the product's.
     Header(&'a [u8]),
+    /// `session.id` of the baggage.
+    Baggage(&'a [u8]),
+    /// The session or conversation that the message names.
+    Meta(&'a [u8]),
+    /// The trace.
+    Trace(&'a [u8]),
     /// The endpoint of an event stream of the HTTP+SSE transport (2024-11-05): path and query.
     Endpoint(&'a [u8]),
     /// Nothing: the calls of one identity form an activity window.
@@ -24,6 +30,9 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
     let (rung_name, value): (&[u8], &[u8]) = match rung {
         Rung::McpSessionId(value) => (b"mcp-session-id", value),
         Rung::Header(value) => (b"header", value),
+        Rung::Baggage(value) => (b"baggage", value),
+        Rung::Meta(value) => (b"meta", value),
+        Rung::Trace(value) => (b"trace", value),
         Rung::Endpoint(value) => (b"endpoint", value),
         Rung::Window => (b"window", b""),
     };
@@ -33,6 +42,7 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
         identity.customer.as_bytes(),
         identity.team.as_bytes(),
         identity.agent.as_bytes(),
+        identity.api_key.as_deref().unwrap_or_default().as_bytes(),
         rung_name,
         value,
     ];

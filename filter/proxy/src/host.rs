@@ -76,6 +76,10 @@ impl Host for Envoy {
         hostcalls::set_shared_data(key, Some(value), version).map_err(|_| Conflict)
     }
 
+    fn property(&mut self, path: &[&str]) -> Option<Vec<u8>> {
+        property_bytes(path)
+    }
+
     fn spill(&mut self, reason: &str, kind: &str, body: &str) {
         log::warn!("agent-meter spill reason={reason} {kind}={body}");
     }

@@ -1,10 +1,12 @@
 //! The plugin's configuration: JSON in, [`Config`] or one line that names the path out.
 //! `envoy/filter.yaml` shows every option at its default; a test compares the two.
 
+mod identity;
 mod llm;
 mod matcher;
 mod protobuf;
 mod reported;
+mod session;
 mod text;
 
 use std::rc::Rc;
@@ -12,9 +14,13 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::identity::{
+    Credential, IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
+};
 pub use self::llm::{IncompleteUsage, LlmRules};
 pub use self::matcher::Matcher;
 pub use self::reported::{Places, ReportedUsage};
+pub use self::session::{SessionRules, SessionSource};
 pub use self::text::{Duration, Price};
 use crate::accept_encoding::ResponseEncoding;
 use crate::fact::GenerationEnded;
@@ -188,6 +194,30 @@ fn call_timeout_default() -> Duration {
     Duration::from_seconds(3600)
 }
 
+/// How calls form sessions.
+    #[serde(default)]
+    pub session: SessionRules,
+    /// Its requests ask for generations of large language models; without this they are MCP.
+    #[serde(default)]
+    pub llm: Option<LlmRules>,
+    /// Usage that tools report of generations that they made inside.
+    #[serde(default)]
+    pub reported_usage: ReportedUsage,
+    /// What calls cost the customer.
+    #[serde(default)]
+    pub pricing: Pricing,
+    /// How long a call may go without an answer.
+    #[serde(default = "call_timeout_default")]
+    pub call_timeout: Duration,
+    /// What is done about compressed responses.
+    #[serde(default)]
+    pub response_encoding: ResponseEncoding,
+}
+
+fn call_timeout_default() -> Duration {
+    Duration::from_seconds(3600)
+}
+
 /// Where each level of the identity comes from; a level that is not configured is `anonymous`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -208,28 +238,6 @@ pub enum IdentitySource {
     Value(String),
     /// A request header that something in front of this filter sets and clients cannot.
     TrustedHeader(String),
-}
-
-/// How calls form sessions.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SessionRules {
-    /// The request header that names a session where MCP itself does not.
-    pub header: String,
-    /// Without activity for this long a session is IDLE.
-    pub idle_timeout: Duration,
-    /// Without activity for this long a session is CLOSED.
-    pub session_timeout: Duration,
-}
-
-impl Default for SessionRules {
-    fn default() -> Self {
-        Self {
-            header: "x-session-id".to_owned(),
-            idle_timeout: Duration::from_seconds(60),
-            session_timeout: Duration::from_seconds(3600),
-        }
-    }
 }
 
 impl Config {
@@ -405,28 +413,8 @@ impl Product {
             _ => {}
         }
         self.reported_usage.validate(&format!("{path}.reported_usage"))?;
-        let levels = [
-            ("customer", &self.identity.customer),
-            ("team", &self.identity.team),
-            ("agent", &self.identity.agent),
-        ];
-        for (level, source) in levels {
-            let at = format!("{path}.identity.{level}");
-            match source {
-                Some(IdentitySource::Value(value)) => not_empty(&format!("{at}.value"), value)?,
-                Some(IdentitySource::TrustedHeader(name)) => {
-                    is_header(&format!("{at}.trusted_header"), name)?;
-                }
-                None => {}
-            }
-        }
-        let session = &self.session;
-        is_header(&format!("{path}.session.header"), &session.header)?;
-        is_positive(&format!("{path}.session.idle_timeout"), session.idle_timeout)?;
-        if session.session_timeout < session.idle_timeout {
-            let reason = "expected at least `idle_timeout`";
-            return Err(error(&format!("{path}.session.session_timeout"), reason));
-        }
+        self.identity.validate(&format!("{path}.identity"))?;
+        self.session.validate(&format!("{path}.session"))?;
         is_positive(&format!("{path}.call_timeout"), self.call_timeout)?;
         self.pricing.validate(&format!("{path}.pricing"))
     }

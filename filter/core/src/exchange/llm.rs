@@ -10,7 +10,7 @@ use super::Observed;
 use super::ask_for_usage::{UsageAsker, UsageRemover};
 use crate::config::{IncompleteUsage, LlmRules, Product};
 use crate::counter::Counter;
-use crate::fact::{Fact, GenerationEnded, GenerationStarted, SessionRef, UsageSource};
+use crate::fact::{Fact, GenerationEnded, GenerationStarted, Identity, SessionRef, UsageSource};
 use crate::head::{Headers, RequestHead};
 use crate::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::link::generation_link;
@@ -50,20 +50,21 @@ impl LlmExchange {
     pub(super) fn start(
         product: Rc<Product>,
         rules: LlmRules,
+        identity: Identity,
         headers: Headers<'_>,
-        id: impl FnOnce() -> String,
+        id: String,
     ) -> Option<Self> {
         let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
         let method = text(":method")?;
         let host = text(":authority").unwrap_or_default();
         let path = text(":path")?;
         let route = route(rules.provider, method, host, path)?;
-        let RequestHead { session, .. } = RequestHead::read(&product, headers);
+        let RequestHead { session, .. } = RequestHead::read(&product, identity, headers);
         let coding = ContentCoding::parse(headers.get("content-encoding"));
         let can_ask = rules.ask_for_usage && coding == ContentCoding::Identity;
         let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
         Some(Self {
-            id: id(),
+            id,
             product,
             rules,
             route,

@@ -11,7 +11,7 @@ use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
 use crate::fact::{
-    CallEnded, CallOpen, CallStarted, Evidence, Fact, GenerationEnded, SessionEnd, SessionRef,
+    CallEnded, CallOpen, CallStarted, Evidence, Fact, GenerationEnded, Identity, SessionEnd, SessionRef,
     Tells, Transport,
 };
 use crate::head::{Headers, RequestHead};
@@ -80,8 +80,10 @@ pub struct McpExchange {
     product: Rc<Product>,
     session: SessionRef,
     has_session_id: bool,
-    /// Without a session id and a session header.
+    /// Nothing names the session.
     is_window: bool,
+    /// The message may name the session, before anything that the head does.
+    may_message_name: bool,
     is_stateless: bool,
     path: Vec<u8>,
     request: Request,
@@ -109,6 +111,7 @@ impl McpExchange {
     pub(super) fn start(
         config: &Config,
         product: Rc<Product>,
+        identity: Identity,
         headers: Headers<'_>,
         id: String,
     ) -> Self {
@@ -123,8 +126,15 @@ impl McpExchange {
             _ => Request::Other,
         };
         let is_understood = !matches!(request, Request::Messages(_));
-        let head = RequestHead::read(&product, headers);
-        let RequestHead { session, has_session_id, is_window, is_stateless, named_tool } = head;
+        let head = RequestHead::read(&product, identity, headers);
+        let RequestHead {
+            session,
+            has_session_id,
+            is_window,
+            may_message_name,
+            is_stateless,
+            named_tool,
+        } = head;
         Self {
             id,
             calls_seen: 0,
@@ -133,6 +143,7 @@ impl McpExchange {
             may_infer: config.may_infer(),
             has_session_id,
             is_window,
+            may_message_name,
             is_stateless,
             path: path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path).to_vec(),
             request,
@@ -279,6 +290,11 @@ impl McpExchange {
     /// A message of the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
         self.is_understood |= message.method != Method::None || message.is_answer();
+        if let (true, Some(name)) = (self.may_message_name, &message.session_id) {
+            let identity = self.session.identity.clone();
+            self.session = session_ref(&self.product.id, identity, Rung::Meta(name));
+            self.is_window = false;
+        }
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let asks = match (message.method, task) {
             (Method::ToolsCall, _) if message.id.is_some() => self.started(&message, now),

@@ -12,7 +12,7 @@ use self::mcp::McpExchange;
 pub use self::mcp::UNNAMED_TOOL;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
-use crate::fact::{Fact, SessionRef};
+use crate::fact::{Fact, Identity, SessionRef};
 use crate::head::Headers;
 use crate::units::Timestamp;
 
@@ -44,21 +44,23 @@ pub enum Exchange {
 }
 
 impl Exchange {
-    /// Starts an exchange, or `None` if the request belongs to no product, or to nothing that is metered. `id` gives
-    /// a name that is unique within the source.
+    /// Starts an exchange of a product, or `None` if the request is nothing that is metered. `id` is unique within the
+    /// source.
     pub fn start(
         config: &Config,
+        product: &Rc<Product>,
+        identity: Identity,
         headers: Headers<'_>,
-        id: impl FnOnce() -> String,
+        id: String,
     ) -> Option<Self> {
-        let path = headers.get(":path")?;
-        let authority = headers.get(":authority").unwrap_or_default();
-        let product = Rc::clone(config.product_for(authority, path)?);
+        let product = Rc::clone(product);
         match product.llm.clone() {
-            Some(rules) => {
-                LlmExchange::start(product, rules, headers, id).map(|it| Self::Llm(Box::new(it)))
+            Some(rules) => LlmExchange::start(product, rules, identity, headers, id)
+                .map(|exchange| Self::Llm(Box::new(exchange))),
+            None => {
+                let exchange = McpExchange::start(config, product, identity, headers, id);
+                Some(Self::Mcp(Box::new(exchange)))
             }
-            None => Some(Self::Mcp(Box::new(McpExchange::start(config, product, headers, id())))),
         }
     }
 

@@ -151,6 +151,8 @@ pub struct Message {
     pub request_id: Option<Id>,
     /// `params._meta.traceparent`.
     pub traceparent: Option<Vec<u8>>,
+    /// `params._meta.session_id`.
+    pub session_id: Option<Vec<u8>>,
     /// The task that `params` names or tells of.
     pub params_task: TaskReport,
     /// The task that `result` tells of: as such, or as `result.task`.
@@ -215,6 +217,7 @@ mod field {
     pub(super) const LISTED_STATUS: u8 = 14;
     pub(super) const RELATED_TASK_ID: u8 = 15;
     pub(super) const TRACEPARENT: u8 = 16;
+    pub(super) const SESSION_ID: u8 = 17;
 }
 
 /// Reads the messages of one body, or of one server-sent event.
@@ -276,6 +279,7 @@ impl Visitor for Builder<'_> {
                 message.tool = None;
                 message.request_id = None;
                 message.traceparent = None;
+                message.session_id = None;
                 message.params_task = TaskReport::default();
                 Want::object(node::PARAMS)
             }
@@ -301,9 +305,11 @@ impl Visitor for Builder<'_> {
             }
             (node::PARAMS, b"_meta") => {
                 message.traceparent = None;
+                message.session_id = None;
                 Want::object(node::PARAMS_META)
             }
             (node::PARAMS_META, b"traceparent") => Want::scalar(field::TRACEPARENT),
+            (node::PARAMS_META, b"session_id") => Want::scalar(field::SESSION_ID),
             (node::PARAMS, b"requestId") => {
                 message.request_id = None;
                 Want::scalar(field::REQUEST_ID)
@@ -397,6 +403,7 @@ impl Visitor for Builder<'_> {
             field::REQUEST_ID if !is_null => message.request_id = Some(id(value)),
             field::NAME => message.tool = text(),
             field::TRACEPARENT => message.traceparent = text(),
+            field::SESSION_ID => message.session_id = text().filter(|id| !id.is_empty()),
             field::IS_ERROR => message.is_error = is_true,
             field::PUSHED_IS_ERROR => message.params_task.is_error = is_true,
             field::POLLED_IS_ERROR => message.result_task.is_error = is_true,

@@ -1,0 +1,103 @@
+//! What becomes of a request by its head alone: it passes unseen, is followed, or is answered by the filter itself.
+
+use std::rc::Rc;
+
+use crate::config::{Config, OnMismatch, OnMissing, Product};
+use crate::counter::Counter;
+use crate::fact::{Fact, Identity, SessionEnd};
+use crate::head::{Headers, RequestHead};
+use crate::identity::{Found, Properties, find};
+use crate::units::Timestamp;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Admission {
+    /// It belongs to no product, or is excluded: it is not looked at again.
+    Pass,
+    /// It is followed.
+    Follow {
+        /// The product that it belongs to.
+        product: Rc<Product>,
+        /// Who it is for.
+        identity: Identity,
+        /// Its credential is not the one that the product expects.
+        is_credential_mismatch: bool,
+    },
+    /// The filter answers it.
+    Answer {
+        /// What the client gets.
+        reply: LocalReply,
+        /// For the accountant.
+        fact: Option<Fact>,
+        /// For the stats.
+        count: Counter,
+    },
+}
+
+/// A response that the filter makes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: String,
+}
+
+/// Decides by the request's head and what Envoy knows of the stream.
+pub fn admit(
+    config: &Config,
+    headers: Headers<'_>,
+    properties: Properties<'_>,
+    now: Timestamp,
+) -> Admission {
+    let Some(path) = headers.get(":path") else { return Admission::Pass };
+    let authority = headers.get(":authority").unwrap_or_default();
+    let Some(product) = config.product_for(authority, path, headers) else {
+        return Admission::Pass;
+    };
+    let Found { identity, is_missing, is_credential_mismatch } =
+        find(&product.identity, headers, properties);
+    if is_missing && product.identity.on_missing == OnMissing::Reject {
+        return refuse(product, "the identity of the caller is not known");
+    }
+    if is_credential_mismatch && product.identity.on_credential_mismatch == OnMismatch::Reject {
+        return refuse(product, "the token was not got in the way that this product expects");
+    }
+    let method = headers.get(":method").unwrap_or_default();
+    let is_close = !product.session.close_path.is_empty()
+        && without_query(path) == product.session.close_path.as_bytes()
+        && matches!(method, b"POST" | b"DELETE");
+    if is_close {
+        let RequestHead { session, .. } = RequestHead::read(product, identity, headers);
+        return Admission::Answer {
+            reply: LocalReply { status: 204, headers: Vec::new(), body: String::new() },
+            fact: Some(Fact::SessionEnd { session, reason: SessionEnd::Closed, at: now }),
+            count: Counter::SessionsClosedByRequest,
+        };
+    }
+    Admission::Follow { product: Rc::clone(product), identity, is_credential_mismatch }
+}
+
+/// 401: as JSON-RPC to clients of MCP, without an id, as no body has been read.
+fn refuse(product: &Product, reason: &str) -> Admission {
+    let body = if product.is_json_rpc() {
+        format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{UNAUTHORIZED},"message":"{reason}"}}}}"#)
+    } else {
+        format!(r#"{{"error":"unauthorized","error_description":"{reason}"}}"#)
+    };
+    let headers = vec![
+        ("content-type", "application/json".to_owned()),
+        ("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()),
+    ];
+    let reply = LocalReply { status: 401, headers, body };
+    Admission::Answer { reply, fact: None, count: Counter::RequestsRejected }
+}
+
+/// A JSON-RPC error code of the range that is left to servers, and that no revision of MCP defines.
+const UNAUTHORIZED: i32 = -32_050;
+
+fn without_query(path: &[u8]) -> &[u8] {
+    path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
+}

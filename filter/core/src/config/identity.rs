@@ -1,0 +1,205 @@
+//! Who a request is for: where each level of the identity is read, and what becomes of a request that does not tell.
+
+use core::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+use super::{ConfigError, error, is_header, not_empty};
+
+/// Where each level of the identity comes from; a level that is not configured is `anonymous`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityRules {
+    /// The billed customer.
+    pub customer: Sources,
+    /// The customer's team.
+    pub team: Sources,
+    /// The agent, or the app.
+    pub agent: Sources,
+    /// The key that the request was made with; in events as a hash.
+    pub api_key: Sources,
+    /// The key of that hash: without it, who knows a list of keys could look the hashes up.
+    pub api_key_salt: String,
+    /// The key in the metadata of Envoy's `jwt_authn` under which it puts verified claims: its `payload_in_metadata`.
+    pub jwt_payload: String,
+    /// What becomes of a request of which a configured customer or agent is not known.
+    pub on_missing: OnMissing,
+    /// How the caller shall have got its token; checked where there are verified claims.
+    pub credential: Option<Credential>,
+    /// What becomes of a request whose token was got in another way.
+    pub on_credential_mismatch: OnMismatch,
+    /// Request headers that are taken out before the request goes on: what clients must not be able to say.
+    pub strip_headers: Vec<String>,
+}
+
+/// Places to look, the first that tells wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources(pub Vec<IdentitySource>);
+
+/// Where one level of the identity comes from. Everything but `trusted_header` is verified by Envoy or configured.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentitySource {
+    /// The same for every request.
+    Value(String),
+    /// A claim that `jwt_authn` has verified: a name, or a JSON pointer such as `/act/sub`.
+    JwtClaim(String),
+    /// What the client's certificate says (mTLS).
+    Peer(PeerName),
+    /// Text that another filter has put into filter state, such as Istio's `io.istio.peer_principal`.
+    FilterState(String),
+    /// Text that another filter has put into dynamic metadata: its namespace, then the members on the way.
+    Metadata(Vec<String>),
+    /// A request header that something in front of this filter sets and clients cannot.
+    TrustedHeader(String),
+}
+
+/// A name in the client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerName {
+    /// The first URI, such as a SPIFFE id.
+    Uri,
+    /// The first DNS name.
+    Dns,
+    /// The subject.
+    Subject,
+}
+
+/// What becomes of a request of which the identity is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMissing {
+    /// It is metered for `anonymous`.
+    #[default]
+    MeterAsAnonymous,
+    /// It is answered 401.
+    Reject,
+}
+
+/// How a caller got its token.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Credential {
+    /// For itself (RFC 6749, section 4.4).
+    ClientCredentials,
+    /// On behalf of a user, or in a way that its claims do not tell.
+    BearerToken,
+}
+
+/// What becomes of a request with another credential than the product's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMismatch {
+    /// It is metered, and counted in `credential_mismatch`.
+    #[default]
+    Meter,
+    /// It is answered 401.
+    Reject,
+}
+
+impl<'de> Deserialize<'de> for Sources {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Sources;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a source such as `jwt_claim: sub`, or a list of sources")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Sources, E> {
+                Ok(Sources::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Sources, A::Error> {
+                let mut sources = Vec::new();
+                while let Some(source) = list.next_element()? {
+                    sources.push(source);
+                }
+                Ok(Sources(sources))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Sources, A::Error> {
+                let one = serde::de::value::MapAccessDeserializer::new(map);
+                IdentitySource::deserialize(one).map(|source| Sources(vec![source]))
+            }
+        }
+
+        from.deserialize_any(OneOrMore)
+    }
+}
+
+impl IdentityRules {
+    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        let levels = [
+            ("customer", &self.customer),
+            ("team", &self.team),
+            ("agent", &self.agent),
+            ("api_key", &self.api_key),
+        ];
+        for (level, Sources(sources)) in levels {
+            for (at, source) in sources.iter().enumerate() {
+                let place =
+                    if sources.len() > 1 { format!("{level}[{at}]") } else { level.to_owned() };
+                self.validate_source(source, &format!("{path}.{place}"))?;
+            }
+        }
+        for (at, header) in self.strip_headers.iter().enumerate() {
+            is_header(&format!("{path}.strip_headers[{at}]"), header)?;
+        }
+        if !self.api_key.0.is_empty() && self.api_key_salt.len() < SALT_BYTES_MIN {
+            let reason = format!("expected a secret of at least {SALT_BYTES_MIN} bytes");
+            return Err(error(&format!("{path}.api_key_salt"), &reason));
+        }
+        if self.credential.is_some() && self.jwt_payload.is_empty() {
+            let reason = "expected none without `jwt_payload`: only claims tell it";
+            return Err(error(&format!("{path}.credential"), reason));
+        }
+        Ok(())
+    }
+
+    fn validate_source(&self, source: &IdentitySource, path: &str) -> Result<(), ConfigError> {
+        match source {
+            IdentitySource::Value(value) => not_empty(&format!("{path}.value"), value),
+            IdentitySource::JwtClaim(claim) => {
+                not_empty(&format!("{path}.jwt_claim"), claim)?;
+                if self.jwt_payload.is_empty() {
+                    let reason = "expected none without `jwt_payload`, which says where claims are";
+                    return Err(error(&format!("{path}.jwt_claim"), reason));
+                }
+                Ok(())
+            }
+            IdentitySource::FilterState(key) => not_empty(&format!("{path}.filter_state"), key),
+            IdentitySource::Metadata(members) if members.len() < 2 => {
+                let reason = "expected a namespace and at least one member";
+                Err(error(&format!("{path}.metadata"), reason))
+            }
+            IdentitySource::TrustedHeader(name) => {
+                let path = format!("{path}.trusted_header");
+                is_header(&path, name)?;
+                if self.strip_headers.contains(name) {
+                    let reason = "expected a header that is not in `strip_headers`: clients set those";
+                    return Err(error(&path, reason));
+                }
+                Ok(())
+            }
+            IdentitySource::Metadata(_) | IdentitySource::Peer(_) => Ok(()),
+        }
+    }
+}
+
+/// A secret that cannot be guessed.
+const SALT_BYTES_MIN: usize = 16;

@@ -1,0 +1,77 @@
+//! How calls form sessions.
+
+use serde::Deserialize;
+
+use super::{ConfigError, Duration, error, in_range, is_header, is_path, is_positive};
+
+/// How calls form sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionRules {
+    /// What names a session; the first that a request presents. Without any, the calls of one identity form an activity
+    /// window.
+    pub ladder: Vec<SessionSource>,
+    /// The request headers that name a session, in the order in which they are looked for.
+    pub headers: Vec<String>,
+    /// Without activity for this long a session is IDLE.
+    pub idle_timeout: Duration,
+    /// Without activity for this long a session is CLOSED.
+    pub session_timeout: Duration,
+    /// The path at which `POST` or `DELETE` closes the session that the request presents; the filter answers it.
+    pub close_path: String,
+    /// The most sessions of one identity at once; beyond it its least recently active is closed. 0 is no limit.
+    pub per_identity_max: u32,
+}
+
+/// What may name a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionSource {
+    /// `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
+    McpSessionId,
+    /// One of the product's headers.
+    Header,
+    /// The member `session.id` of W3C baggage.
+    Baggage,
+    /// `params._meta.session_id` of the request's message, or its conversation.
+    Meta,
+    /// The trace that the request belongs to.
+    Trace,
+}
+
+impl Default for SessionRules {
+    fn default() -> Self {
+        use SessionSource::{Baggage, Header, McpSessionId, Meta};
+        Self {
+            // Not the trace: most applications make one for each call.
+            ladder: vec![McpSessionId, Header, Baggage, Meta],
+            headers: vec!["x-session-id".to_owned(), "agent-session-id".to_owned()],
+            idle_timeout: Duration::from_seconds(60),
+            session_timeout: Duration::from_seconds(3600),
+            close_path: String::new(),
+            per_identity_max: 0,
+        }
+    }
+}
+
+impl SessionRules {
+    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        for (at, header) in self.headers.iter().enumerate() {
+            is_header(&format!("{path}.headers[{at}]"), header)?;
+        }
+        for (at, source) in self.ladder.iter().enumerate() {
+            if self.ladder.iter().take(at).any(|earlier| earlier == source) {
+                return Err(error(&format!("{path}.ladder[{at}]"), "expected each once"));
+            }
+        }
+        is_positive(&format!("{path}.idle_timeout"), self.idle_timeout)?;
+        if self.session_timeout < self.idle_timeout {
+            let reason = "expected at least `idle_timeout`";
+            return Err(error(&format!("{path}.session_timeout"), reason));
+        }
+        if !self.close_path.is_empty() {
+            is_path(&format!("{path}.close_path"), &self.close_path)?;
+        }
+        in_range(&format!("{path}.per_identity_max"), self.per_identity_max, 0, 10_000)
+    }
+}
