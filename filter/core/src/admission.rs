@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::config::{Config, OnMismatch, OnMissing, Product};
+use crate::config::{Config, OnMismatch, OnMissing, Product, without_query};
 use crate::counter::Counter;
 use crate::fact::{Fact, Identity, SessionEnd};
 use crate::head::{Headers, RequestHead};
@@ -83,7 +83,9 @@ pub fn admit(
 /// 401: as JSON-RPC to clients of MCP, without an id, as no body has been read.
 fn refuse(product: &Product, reason: &str) -> Admission {
     let body = if product.is_json_rpc() {
-        format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{UNAUTHORIZED},"message":"{reason}"}}}}"#)
+        format!(
+            r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{UNAUTHORIZED},"message":"{reason}"}}}}"#
+        )
     } else {
         format!(r#"{{"error":"unauthorized","error_description":"{reason}"}}"#)
     };
@@ -97,7 +99,3 @@ fn refuse(product: &Product, reason: &str) -> Admission {
 
 /// A JSON-RPC error code of the range that is left to servers, and that no revision of MCP defines.
 const UNAUTHORIZED: i32 = -32_050;
-
-fn without_query(path: &[u8]) -> &[u8] {
-    path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
-}

@@ -23,7 +23,7 @@ pub struct Stamp<'a> {
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A call has ended.
-    ToolInvocation {
+    CallEnded {
         /// The session that the call belongs to.
         session: &'a Session,
         /// The kind of the session's product.

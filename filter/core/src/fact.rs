@@ -67,14 +67,36 @@ pub struct CallStarted {
     pub at: Timestamp,
 }
 
+/// What a call is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallKind {
+    /// A tool execution.
+    Tool,
+    /// An API call.
+    Api(ApiCall),
+}
+
+/// What is told of an API call only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiCall {
+    /// The HTTP method; `OTHER` for one that is not common.
+    pub method: String,
+    /// The size of the request's body, as it came.
+    pub request_bytes: u64,
+    /// The size of the response's body, as it came.
+    pub response_bytes: u64,
+}
+
 /// One call that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallEnded {
     /// Unique within the source.
     pub call_id: String,
+    /// What it is.
+    pub kind: CallKind,
     /// The session it belongs to.
     pub session: SessionRef,
-    /// The tool's name as the client wrote it, bounded.
+    /// The tool's name as the client wrote it, bounded; of an API call method and route, such as `GET /orders/{id}`.
     pub tool: String,
     /// Its outcome.
     pub status: ExecutionStatus,

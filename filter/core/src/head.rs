@@ -65,8 +65,7 @@ impl RequestHead {
         let found = rules.ladder.iter().position(|source| rung_of(source).is_some());
         let rung = rules.ladder.iter().find_map(rung_of).unwrap_or(Rung::Window);
         let meta = rules.ladder.iter().position(|source| *source == SessionSource::Meta);
-        let may_message_name =
-            meta.is_some_and(|meta| found.is_none_or(|found| meta < found));
+        let may_message_name = meta.is_some_and(|meta| found.is_none_or(|found| meta < found));
         Self {
             session: session_ref(&product.id, identity, rung),
             has_session_id: matches!(rung, Rung::McpSessionId(_)),

@@ -94,8 +94,7 @@ fn read(
 
 /// A claim that `jwt_authn` has verified.
 fn claim(rules: &IdentityRules, name: &str, properties: Properties<'_>) -> Option<String> {
-    let mut path =
-        vec!["metadata".to_owned(), "filter_metadata".to_owned(), JWT_AUTHN.to_owned()];
+    let mut path = vec!["metadata".to_owned(), "filter_metadata".to_owned(), JWT_AUTHN.to_owned()];
     path.push(rules.jwt_payload.clone());
     match name.strip_prefix('/') {
         Some(pointer) => {
@@ -110,9 +109,8 @@ fn claim(rules: &IdentityRules, name: &str, properties: Properties<'_>) -> Optio
 /// Text of one level, or `None` if there is none. What is too long is not cut: two customers must not become one.
 fn text(bytes: &[u8]) -> Option<String> {
     let text = core::str::from_utf8(bytes).ok()?.trim();
-    let is_usable = !text.is_empty()
-        && text.len() <= IDENTITY_BYTES_MAX
-        && !text.chars().any(char::is_control);
+    let is_usable =
+        !text.is_empty() && text.len() <= IDENTITY_BYTES_MAX && !text.chars().any(char::is_control);
     is_usable.then(|| text.to_owned())
 }
 

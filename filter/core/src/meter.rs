@@ -10,7 +10,7 @@ use crate::admission::{Admission, LocalReply, admit};
 use crate::config::Config;
 use crate::counter::Counter;
 use crate::durable::{Candidate, Lease};
-use crate::exchange::{Exchange, Observed, StreamEnd};
+use crate::exchange::{Exchange, Observed, Show, StreamEnd};
 use crate::fact::Fact;
 use crate::head::Headers;
 use crate::host::{Expect, Host};
@@ -44,11 +44,13 @@ pub struct RequestEdit {
     pub is_length_unknown: bool,
     /// Headers to take out.
     pub remove: Vec<String>,
+    /// What is to be shown of the body.
+    pub shows: Show,
 }
 
 /// What becomes of a stream whose request has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Head {
+pub enum Treatment {
     /// It goes on as it is, and need not be shown further.
     Pass,
     /// It goes on with this change, and need not be shown further.
@@ -128,18 +130,18 @@ impl Meter {
         stream: u32,
         headers: Headers<'_>,
         now: Timestamp,
-    ) -> Head {
+    ) -> Treatment {
         self.serves_streams = true;
         let config = Rc::clone(&self.config);
         let admission = admit(&config, headers, &mut |path| host.property(path), now);
         let (product, identity) = match admission {
-            Admission::Pass => return Head::Pass,
+            Admission::Pass => return Treatment::Pass,
             Admission::Answer { reply, fact, count } => {
                 host.count(count, 1);
                 if let Some(fact) = fact {
                     self.record_fact(host, &fact);
                 }
-                return Head::Answer(reply);
+                return Treatment::Answer(reply);
             }
             Admission::Follow { product, identity, is_credential_mismatch } => {
                 host.count(Counter::CredentialMismatch, u64::from(is_credential_mismatch));
@@ -152,18 +154,21 @@ impl Meter {
         let edit = RequestEdit { remove, ..RequestEdit::default() };
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
-            return Head::Forget(edit);
+            return Treatment::Forget(edit);
         }
         let id = self.next_id(host);
         let Some(exchange) = Exchange::start(&config, &product, identity, headers, id) else {
-            return Head::Forget(edit);
+            return Treatment::Forget(edit);
         };
         let is_length_unknown = exchange.may_edit();
         let rule =
             if is_length_unknown { ResponseEncoding::Narrow } else { product.response_encoding };
+        // Only what is read needs to be readable.
+        let shows = exchange.shows_request();
+        let rule = if shows == Show::Size { ResponseEncoding::Leave } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
-        Head::Follow(RequestEdit { accept_encoding, is_length_unknown, ..edit })
+        Treatment::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
     }
 
     /// The next bytes of a request's body; `is_end` with the last. Gives what is to pass instead of them, if they may
@@ -189,9 +194,24 @@ impl Meter {
         edited
     }
 
-    /// A response's head. Gives whether its body is to be shown.
-    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> bool {
-        self.exchanges.get_mut(&stream).is_some_and(|exchange| exchange.response_head(headers))
+    /// The size of the next bytes of a request's body, where that is all that is shown.
+    pub fn request_size(&mut self, stream: u32, bytes: usize, now: Timestamp) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.request_size(bytes, now);
+        }
+    }
+
+    /// A response's head. Gives what is to be shown of its body.
+    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> Show {
+        let exchange = self.exchanges.get_mut(&stream);
+        exchange.map(|exchange| exchange.response_head(headers)).unwrap_or_default()
+    }
+
+    /// The size of the next bytes of a response's body, where that is all that is shown.
+    pub fn response_size(&mut self, stream: u32, bytes: usize) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.response_size(bytes);
+        }
     }
 
     /// The next bytes of a response's body; `is_end` with the last, if that is known. What ends in them is in shared

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::exchange::StreamEnd;
 use crate::observe::mcp::{Message, ResultType, TaskState};
 
 /// The outcome of a call; the names are those of the billing domain.
@@ -92,6 +93,15 @@ impl ExecutionStatus {
             TaskState::Completed => Some(Self::Success),
             TaskState::Failed => Some(Self::Error),
             TaskState::Cancelled => Some(Self::Cancelled),
+        }
+    }
+
+    /// The outcome of an API call, of which the body says nothing.
+    pub fn of_api(http_status: u16, end: StreamEnd) -> Self {
+        match (http_status, end) {
+            (100..400, StreamEnd::Complete) => Self::Success,
+            (0, StreamEnd::Aborted) => Self::Cancelled,
+            _ => Self::of_http(http_status),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use agent_meter_core::admission::{Admission, admit};
 use agent_meter_core::config::Config;
 use agent_meter_core::exchange::{Exchange, StreamEnd};
 use agent_meter_core::fact::Fact;
@@ -74,10 +75,20 @@ fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
 }
 
+/// The exchange of a request of which Envoy knows nothing but its headers.
+fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Exchange> {
+    match admit(config, headers, &mut |_| None, Timestamp(0)) {
+        Admission::Follow { product, identity, .. } => {
+            Exchange::start(config, &product, identity, headers, "0".to_owned())
+        }
+        Admission::Pass | Admission::Answer { .. } => None,
+    }
+}
+
 fn start() -> Exchange {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let headers = headers(&[(":method", "POST"), (":path", "/mcp")]);
-    Exchange::start(&config, Headers(&headers), || "0".to_owned()).unwrap()
+    start_exchange(&config, Headers(&headers)).unwrap()
 }
 
 /// Feeds head, filling, tail; gives how far live heap rose above where it began.
@@ -155,7 +166,7 @@ fn an_open_stream_costs_little() {
     let before = live();
     let mut open = Vec::new();
     for _ in 0..STREAMS {
-        let mut exchange = Exchange::start(&config, Headers(&request), || "0".to_owned()).unwrap();
+        let mut exchange = start_exchange(&config, Headers(&request)).unwrap();
         exchange.request_body(&body, Timestamp(1));
         exchange.request_end(Timestamp(1));
         let _ = exchange.response_head(Headers(&response));

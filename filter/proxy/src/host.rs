@@ -3,6 +3,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use agent_meter_core::admission::LocalReply;
 use agent_meter_core::config::Collector;
 use agent_meter_core::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
@@ -10,7 +11,7 @@ use agent_meter_core::outbox::Dispatch;
 use agent_meter_core::sink::cloudevents::BATCH_MEDIA_TYPE;
 use agent_meter_core::units::Timestamp;
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, MapType, MetricType, Status};
+use proxy_wasm::types::{Action, BufferType, MapType, MetricType, Status};
 
 /// A version that Envoy never gives to a value: writing with it succeeds only if the key does not exist.
 const NO_VERSION: u32 = u32::MAX;
@@ -135,6 +136,17 @@ pub(crate) fn set_request_header(name: &str, value: &str) {
     // What Envoy refuses stays as the client sent it; the response tells whether it can be read.
     let _ =
         hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value.as_bytes()));
+}
+
+/// Answers a request instead of the server.
+pub(crate) fn answer(reply: &LocalReply) -> Action {
+    let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let body = Some(reply.body.as_bytes()).filter(|body| !body.is_empty());
+    match hostcalls::send_http_response(u32::from(reply.status), headers, body) {
+        Ok(()) => Action::Pause,
+        // Traffic goes on whatever metering does.
+        Err(_) => Action::Continue,
+    }
 }
 
 /// Takes a request header out.

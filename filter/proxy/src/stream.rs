@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::exchange::{Show, StreamEnd};
 use agent_meter_core::head::Headers;
+use agent_meter_core::meter::Treatment;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
@@ -19,7 +20,8 @@ pub(crate) struct Stream {
     /// `None` if the stream belongs to no product, or has ended.
     vm: Option<Rc<RefCell<Vm>>>,
     id: u32,
-    reads_response: bool,
+    request: Show,
+    response: Show,
     is_request_complete: bool,
     is_response_complete: bool,
 }
@@ -29,7 +31,8 @@ impl Stream {
         Self {
             vm,
             id,
-            reads_response: false,
+            request: Show::Nothing,
+            response: Show::Nothing,
             is_request_complete: false,
             is_response_complete: false,
         }
@@ -72,19 +75,34 @@ impl HttpContext for Stream {
         let headers = host::headers(MapType::HttpRequestHeaders);
         #[cfg(feature = "crash-test")]
         crate::crash::request(Headers(&headers));
-        let edit = {
+        let head = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
-            meter.request_head(envoy, self.id, Headers(&headers))
+            meter.request_head(envoy, self.id, Headers(&headers), host::now())
         };
-        let Some(edit) = edit else {
-            self.vm = None;
-            return Action::Continue;
+        let edit = match head {
+            Treatment::Follow(edit) => edit,
+            Treatment::Forget(edit) => {
+                self.vm = None;
+                edit
+            }
+            Treatment::Pass => {
+                self.vm = None;
+                return Action::Continue;
+            }
+            Treatment::Answer(reply) => {
+                self.vm = None;
+                return host::answer(&reply);
+            }
         };
+        self.request = edit.shows;
         if let Some(value) = edit.accept_encoding {
             host::set_request_header("accept-encoding", &value);
         }
         if edit.is_length_unknown {
             host::remove_request_header("content-length");
+        }
+        for name in &edit.remove {
+            host::remove_request_header(name);
         }
         if end_of_stream {
             self.request_bytes(&[], true);
@@ -93,7 +111,12 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
-        if self.vm.is_some() {
+        if let (Some(vm), Show::Size) = (&self.vm, self.request) {
+            vm.borrow_mut().meter.request_size(self.id, body_size, host::now());
+            if end_of_stream {
+                self.request_bytes(&[], true);
+            }
+        } else if self.vm.is_some() {
             let chunk = host::buffer(BufferType::HttpRequestBody, body_size);
             if let Some(edited) = self.request_bytes(&chunk, end_of_stream) {
                 host::replace(BufferType::HttpRequestBody, body_size, &edited);
@@ -110,7 +133,7 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         if let Some(vm) = &self.vm {
             let headers = host::headers(MapType::HttpResponseHeaders);
-            self.reads_response = vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
+            self.response = vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
         }
         if end_of_stream {
             self.response_end();
@@ -119,8 +142,11 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        if let (Some(vm), Show::Size) = (&self.vm, self.response) {
+            vm.borrow_mut().meter.response_size(self.id, body_size);
+        }
         if let Some(vm) = &self.vm
-            && self.reads_response
+            && self.response == Show::Bytes
             && (body_size > 0 || end_of_stream)
         {
             let chunk = host::buffer(BufferType::HttpResponseBody, body_size);

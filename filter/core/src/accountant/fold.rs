@@ -104,7 +104,7 @@ impl Accountant {
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
         let product_type = product.product_type;
-        let event = Event::ToolInvocation { session, product_type, call, charge: &charge };
+        let event = Event::CallEnded { session, product_type, call, charge: &charge };
         let json = self.meta.write(&event, call.ended_at);
         self.push(host, json, now);
     }

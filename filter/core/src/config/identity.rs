@@ -79,16 +79,7 @@ pub enum OnMissing {
 
 /// How a caller got its token.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Credential {
@@ -191,7 +182,8 @@ impl IdentityRules {
                 let path = format!("{path}.trusted_header");
                 is_header(&path, name)?;
                 if self.strip_headers.contains(name) {
-                    let reason = "expected a header that is not in `strip_headers`: clients set those";
+                    let reason =
+                        "expected a header that is not in `strip_headers`: clients set those";
                     return Err(error(&path, reason));
                 }
                 Ok(())

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{ConfigError, error, is_path};
+use super::{ConfigError, error, is_header, is_path};
+use crate::head::Headers;
 
 /// The requests that belong to a product: by path without query, and, where it is given, by host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -14,24 +15,45 @@ pub struct Matcher {
     pub path: Option<String>,
     /// This path and what lies below it: `/mcp` takes `/mcp` and `/mcp/a`, not `/mcpx`.
     pub path_prefix: Option<String>,
+    /// Paths of this form: `/orders/{id}/items`, in which `{...}` stands for one segment.
+    pub path_template: Option<String>,
+    /// Request headers that must be there.
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// A request header that must be there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// Its name in lower case.
+    pub name: String,
+    /// Its value; without one any will do.
+    #[serde(default)]
+    pub value: Option<String>,
 }
 
 impl Matcher {
-    /// Whether a request with this `:authority` and `:path` belongs to the product.
-    pub fn is_match(&self, authority: &[u8], path_and_query: &[u8]) -> bool {
-        let path = path_and_query.split(|byte| matches!(byte, b'?' | b'#')).next();
-        let path = path.unwrap_or_default();
-        let is_path = match (&self.path, &self.path_prefix) {
-            (Some(exact), _) => path == exact.as_bytes(),
-            (None, Some(prefix)) => {
-                let prefix = prefix.as_bytes();
-                path.strip_prefix(prefix).is_some_and(|rest| {
-                    rest.is_empty() || prefix.ends_with(b"/") || rest.starts_with(b"/")
-                })
-            }
-            (None, None) => false,
+    /// Whether a request with this `:authority`, `:path` and headers belongs to the product.
+    pub fn is_match(&self, authority: &[u8], path_and_query: &[u8], headers: Headers<'_>) -> bool {
+        let path = without_query(path_and_query);
+        let is_path = if let Some(exact) = &self.path {
+            path == exact.as_bytes()
+        } else if let Some(prefix) = &self.path_prefix {
+            let prefix = prefix.as_bytes();
+            path.strip_prefix(prefix).is_some_and(|rest| {
+                rest.is_empty() || prefix.ends_with(b"/") || rest.starts_with(b"/")
+            })
+        } else if let Some(template) = &self.path_template {
+            is_template(template, path)
+        } else {
+            false
         };
-        is_path && self.is_host(authority)
+        let has = |header: &HeaderMatch| match (&header.value, headers.get(&header.name)) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(value), Some(found)) => found == value.as_bytes(),
+        };
+        is_path && self.is_host(authority) && self.headers.iter().all(has)
     }
 
     fn is_host(&self, authority: &[u8]) -> bool {
@@ -58,12 +80,55 @@ impl Matcher {
             );
             return Err(error(&format!("{path}.host"), &reason));
         }
-        match (&self.path, &self.path_prefix) {
-            (Some(exact), None) => is_path(&format!("{path}.path"), exact),
-            (None, Some(prefix)) => is_path(&format!("{path}.path_prefix"), prefix),
-            _ => Err(error(path, "expected either `path` or `path_prefix`")),
+        for (at, header) in self.headers.iter().enumerate() {
+            is_header(&format!("{path}.headers[{at}].name"), &header.name)?;
+        }
+        match (&self.path, &self.path_prefix, &self.path_template) {
+            (Some(exact), None, None) => is_path(&format!("{path}.path"), exact),
+            (None, Some(prefix), None) => is_path(&format!("{path}.path_prefix"), prefix),
+            (None, None, Some(form)) => validate_template(&format!("{path}.path_template"), form),
+            _ => Err(error(path, "expected one of `path`, `path_prefix` and `path_template`")),
         }
     }
+}
+
+/// A path without its query.
+pub(crate) fn without_query(path: &[u8]) -> &[u8] {
+    path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
+}
+
+/// Whether a path has the form of a template, in which `{...}` stands for one segment that is not empty.
+pub(crate) fn is_template(template: &str, path: &[u8]) -> bool {
+    let mut parts = template.as_bytes().split(|byte| *byte == b'/');
+    let mut segments = path.split(|byte| *byte == b'/');
+    loop {
+        match (parts.next(), segments.next()) {
+            (None, None) => return true,
+            (Some(part), Some(segment)) => {
+                let is_any = part.starts_with(b"{") && part.ends_with(b"}");
+                if !(part == segment || (is_any && !segment.is_empty())) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+}
+
+pub(super) fn validate_template(path: &str, template: &str) -> Result<(), ConfigError> {
+    is_path(path, template)?;
+    let is_sound = |part: &str| {
+        let inner = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
+        let rest = inner.unwrap_or(part);
+        !rest.contains(['{', '}']) && !(inner.is_some() && rest.is_empty())
+    };
+    if template.split('/').all(is_sound) {
+        return Ok(());
+    }
+    let reason = format!(
+        "expected a path in which whole segments are `{{name}}`, such as \"/orders/{{id}}\", found {template:?}"
+    );
+    Err(error(path, &reason))
 }
 
 fn without_port(authority: &[u8]) -> &[u8] {

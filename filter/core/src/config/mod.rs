@@ -18,12 +18,15 @@ pub use self::identity::{
     Credential, IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
 };
 pub use self::llm::{IncompleteUsage, LlmRules};
-pub use self::matcher::Matcher;
+pub use self::matcher::{HeaderMatch, Matcher};
+pub(crate) use self::matcher::{is_template, without_query};
 pub use self::reported::{Places, ReportedUsage};
 pub use self::session::{SessionRules, SessionSource};
 pub use self::text::{Duration, Price};
 use crate::accept_encoding::ResponseEncoding;
 use crate::fact::GenerationEnded;
+use crate::head::Headers;
+use crate::pattern::is_fit;
 use crate::pricing::Pricing;
 use crate::rates::{Priced, RateCard, Unpriced, cost};
 
@@ -132,6 +135,26 @@ impl Default for Delivery {
     }
 }
 
+/// Requests of a product that are not metered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exclude {
+    /// Paths without query, or patterns in which `*` stands for any text.
+    pub paths: Vec<String>,
+    /// Methods such as `OPTIONS`.
+    pub methods: Vec<String>,
+    /// HTTP statuses of the response, under which an API call is not metered.
+    pub statuses: Vec<u16>,
+}
+
+impl Exclude {
+    fn is_match(&self, method: &[u8], path: &[u8]) -> bool {
+        let path = String::from_utf8_lossy(path);
+        self.methods.iter().any(|excluded| excluded.as_bytes() == method)
+            || self.paths.iter().any(|pattern| is_fit(pattern, &path))
+    }
+}
+
 /// The kind of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -142,6 +165,8 @@ pub enum ProductType {
     AiAgent,
     /// A Model Context Protocol server: tool executions within sessions.
     McpServer,
+    /// An API: its calls, by app.
+    StandardApi,
 }
 
 impl ProductType {
@@ -151,6 +176,7 @@ impl ProductType {
             Self::AgenticApi => "AGENTIC_API",
             Self::AiAgent => "AI_AGENT",
             Self::McpServer => "MCP_SERVER",
+            Self::StandardApi => "STANDARD_API",
         }
     }
 }
@@ -167,6 +193,12 @@ pub struct Product {
     /// The requests that belong to it.
     #[serde(rename = "match")]
     pub matcher: Matcher,
+    /// The requests among them that are not metered.
+    #[serde(default)]
+    pub exclude: Exclude,
+    /// The forms of paths under which API calls are told, such as `/orders/{id}`; the first that fits.
+    #[serde(default)]
+    pub routes: Vec<String>,
     /// Who a request is for.
     #[serde(default)]
     pub identity: IdentityRules,
@@ -192,52 +224,6 @@ pub struct Product {
 
 fn call_timeout_default() -> Duration {
     Duration::from_seconds(3600)
-}
-
-/// How calls form sessions.
-    #[serde(default)]
-    pub session: SessionRules,
-    /// Its requests ask for generations of large language models; without this they are MCP.
-    #[serde(default)]
-    pub llm: Option<LlmRules>,
-    /// Usage that tools report of generations that they made inside.
-    #[serde(default)]
-    pub reported_usage: ReportedUsage,
-    /// What calls cost the customer.
-    #[serde(default)]
-    pub pricing: Pricing,
-    /// How long a call may go without an answer.
-    #[serde(default = "call_timeout_default")]
-    pub call_timeout: Duration,
-    /// What is done about compressed responses.
-    #[serde(default)]
-    pub response_encoding: ResponseEncoding,
-}
-
-fn call_timeout_default() -> Duration {
-    Duration::from_seconds(3600)
-}
-
-/// Where each level of the identity comes from; a level that is not configured is `anonymous`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IdentityRules {
-    /// The billed customer.
-    pub customer: Option<IdentitySource>,
-    /// The customer's team.
-    pub team: Option<IdentitySource>,
-    /// The agent.
-    pub agent: Option<IdentitySource>,
-}
-
-/// Where one level of the identity comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IdentitySource {
-    /// The same for every request.
-    Value(String),
-    /// A request header that something in front of this filter sets and clients cannot.
-    TrustedHeader(String),
 }
 
 impl Config {
@@ -268,9 +254,17 @@ impl Config {
         Ok(config)
     }
 
-    /// The product that a request to this `:authority` and `:path` belongs to.
-    pub fn product_for(&self, authority: &[u8], path: &[u8]) -> Option<&Rc<Product>> {
-        self.products.iter().find(|product| product.matcher.is_match(authority, path))
+    /// The product that a request to this `:authority` and `:path` belongs to, unless it is excluded there.
+    pub fn product_for(
+        &self,
+        authority: &[u8],
+        path: &[u8],
+        headers: Headers<'_>,
+    ) -> Option<&Rc<Product>> {
+        let is_match = |product: &&Rc<Product>| product.matcher.is_match(authority, path, headers);
+        let product = self.products.iter().find(is_match)?;
+        let method = headers.get(":method").unwrap_or_default();
+        (!product.exclude.is_match(method, without_query(path))).then_some(product)
     }
 
     /// What a generation costs by the first card that names its model, and the card's version.
@@ -378,6 +372,8 @@ impl Product {
             id: String::new(),
             product_type: ProductType::McpServer,
             matcher: Matcher::default(),
+            exclude: Exclude::default(),
+            routes: Vec::new(),
             llm: None,
             reported_usage: ReportedUsage::default(),
             identity: IdentityRules::default(),
@@ -388,18 +384,42 @@ impl Product {
         }
     }
 
+    /// Whether its clients speak JSON-RPC.
+    pub fn is_json_rpc(&self) -> bool {
+        self.product_type == ProductType::McpServer
+    }
+
+    /// Whether its requests are API calls.
+    pub fn is_api(&self) -> bool {
+        matches!(self.product_type, ProductType::StandardApi | ProductType::AgenticApi)
+    }
+
+    /// The form under which calls to this path are told: bounded, whatever clients ask for.
+    pub fn route(&self, path: &[u8]) -> &str {
+        let path = without_query(path);
+        let found = self.routes.iter().find(|route| is_template(route, path));
+        let matcher = &self.matcher;
+        let of_match = matcher.path.as_ref().or(matcher.path_template.as_ref());
+        let of_match = of_match.or(matcher.path_prefix.as_ref());
+        found.or(of_match).map_or("", String::as_str)
+    }
+
     fn validate(&self, path: &str) -> Result<(), ConfigError> {
         not_empty(&format!("{path}.id"), &self.id)?;
         if self.id.len() > 64 {
             return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
         }
         self.matcher.validate(&format!("{path}.match"))?;
+        for (at, route) in self.routes.iter().enumerate() {
+            matcher::validate_template(&format!("{path}.routes[{at}]"), route)?;
+        }
         match (self.product_type, &self.llm) {
-            (ProductType::McpServer, Some(_)) => {
-                let reason = "expected none for a product of type \"MCP_SERVER\"";
-                return Err(error(&format!("{path}.llm"), reason));
+            (ProductType::McpServer | ProductType::StandardApi, Some(_)) => {
+                let name = self.product_type.name();
+                let reason = format!("expected none for a product of type {name:?}");
+                return Err(error(&format!("{path}.llm"), &reason));
             }
-            (ProductType::AgenticApi | ProductType::AiAgent, None) => {
+            (ProductType::AiAgent, None) => {
                 let name = self.product_type.name();
                 let reason = format!("expected `llm` for a product of type {name:?}, found none");
                 return Err(error(&format!("{path}.llm"), &reason));

@@ -28,6 +28,8 @@ use crate::wire::media_type::MediaType;
 #[derive(Debug)]
 pub struct LlmExchange {
     id: String,
+    /// The call that this is, where it is one, and its tool.
+    caused_by: Option<(String, String)>,
     product: Rc<Product>,
     rules: LlmRules,
     route: Route,
@@ -51,6 +53,7 @@ impl LlmExchange {
         product: Rc<Product>,
         rules: LlmRules,
         identity: Identity,
+        caused_by: Option<(String, String)>,
         headers: Headers<'_>,
         id: String,
     ) -> Option<Self> {
@@ -65,6 +68,7 @@ impl LlmExchange {
         let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
         Some(Self {
             id,
+            caused_by,
             product,
             rules,
             route,
@@ -179,7 +183,7 @@ impl LlmExchange {
             generation_id: core::mem::take(&mut self.id),
             session: self.session.clone(),
             product_id: self.product.id.clone(),
-            told_by: None,
+            told_by: self.caused_by.take(),
             provider: self.route.provider,
             model: generation.model,
             model_requested: model.or_else(|| self.route.model.clone()).map(bounded),
@@ -239,7 +243,7 @@ impl LlmExchange {
         }
         self.started_at = Some(now);
         let may_infer = self.rules.infer_when_unambiguous;
-        if !self.traces.is_empty() || may_infer {
+        if self.caused_by.is_none() && (!self.traces.is_empty() || may_infer) {
             let (generation_id, traces) = (self.id.clone(), self.traces.clone());
             self.observed.facts.push(Fact::GenerationStarted(GenerationStarted {
                 generation_id,

@@ -11,8 +11,8 @@ use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
 use crate::fact::{
-    CallEnded, CallOpen, CallStarted, Evidence, Fact, GenerationEnded, Identity, SessionEnd, SessionRef,
-    Tells, Transport,
+    CallEnded, CallKind, CallOpen, CallStarted, Evidence, Fact, GenerationEnded, Identity,
+    SessionEnd, SessionRef, Tells, Transport,
 };
 use crate::head::{Headers, RequestHead};
 use crate::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
@@ -532,6 +532,7 @@ impl McpExchange {
     ) -> CallEnded {
         CallEnded {
             call_id,
+            kind: CallKind::Tool,
             session: self.session.clone(),
             tool,
             status,

@@ -1,12 +1,14 @@
 //! One HTTP stream through the filter, from request head to its end: bytes in, facts out.
 //! It never fails and never keeps a body; what it cannot read is counted and passes.
 
+mod api;
 mod ask_for_usage;
 mod llm;
 mod mcp;
 
 use std::rc::Rc;
 
+use self::api::ApiExchange;
 use self::llm::LlmExchange;
 use self::mcp::McpExchange;
 pub use self::mcp::UNNAMED_TOOL;
@@ -34,6 +36,25 @@ pub struct Observed {
     pub counts: Vec<Counter>,
 }
 
+impl Observed {
+    fn add(&mut self, further: Self) {
+        self.facts.extend(further.facts);
+        self.counts.extend(further.counts);
+    }
+}
+
+/// What is to be shown of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Show {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Its size: the bytes need not be copied.
+    Size,
+    /// Its bytes.
+    Bytes,
+}
+
 /// Everything that is known of one HTTP stream.
 #[derive(Debug)]
 pub enum Exchange {
@@ -41,6 +62,8 @@ pub enum Exchange {
     Mcp(Box<McpExchange>),
     /// A generation of a large language model.
     Llm(Box<LlmExchange>),
+    /// An API call.
+    Api(Box<ApiExchange>),
 }
 
 impl Exchange {
@@ -54,8 +77,12 @@ impl Exchange {
         id: String,
     ) -> Option<Self> {
         let product = Rc::clone(product);
+        if product.is_api() {
+            let exchange = ApiExchange::start(config, product, identity, headers, id);
+            return Some(Self::Api(Box::new(exchange)));
+        }
         match product.llm.clone() {
-            Some(rules) => LlmExchange::start(product, rules, identity, headers, id)
+            Some(rules) => LlmExchange::start(product, rules, identity, None, headers, id)
                 .map(|exchange| Self::Llm(Box::new(exchange))),
             None => {
                 let exchange = McpExchange::start(config, product, identity, headers, id);
@@ -67,7 +94,19 @@ impl Exchange {
     /// Whether bodies may have to be edited on their way, as the product's `ask_for_usage` has it: the request's length
     /// is not known then, and the response must come without a coding.
     pub fn may_edit(&self) -> bool {
-        matches!(self, Self::Llm(exchange) if exchange.may_edit())
+        match self {
+            Self::Mcp(_) => false,
+            Self::Llm(exchange) => exchange.may_edit(),
+            Self::Api(exchange) => exchange.may_edit(),
+        }
+    }
+
+    /// What is to be shown of the request's body.
+    pub fn shows_request(&self) -> Show {
+        match self {
+            Self::Mcp(_) | Self::Llm(_) => Show::Bytes,
+            Self::Api(exchange) => exchange.show(),
+        }
     }
 
     /// The next bytes of the request's body. Gives what is to pass instead of them, if they may not pass as they are.
@@ -78,6 +117,14 @@ impl Exchange {
                 None
             }
             Self::Llm(exchange) => exchange.request_body(chunk, now),
+            Self::Api(exchange) => exchange.request_body(chunk, now),
+        }
+    }
+
+    /// The size of the next bytes of the request's body, where that is all that is shown.
+    pub fn request_size(&mut self, bytes: usize, now: Timestamp) {
+        if let Self::Api(exchange) = self {
+            exchange.request_size(bytes, now);
         }
     }
 
@@ -86,16 +133,27 @@ impl Exchange {
         match self {
             Self::Mcp(exchange) => exchange.request_end(now),
             Self::Llm(exchange) => exchange.request_end(now),
+            Self::Api(exchange) => exchange.request_end(now),
         }
     }
 
-    /// The response's head. Gives whether its body is to be shown.
-    pub fn response_head(&mut self, headers: Headers<'_>) -> bool {
+    /// The response's head. Gives what is to be shown of its body.
+    pub fn response_head(&mut self, headers: Headers<'_>) -> Show {
         match self {
-            Self::Mcp(exchange) => exchange.response_head(headers),
+            Self::Mcp(exchange) => {
+                if exchange.response_head(headers) {
+                    Show::Bytes
+                } else {
+                    Show::Nothing
+                }
+            }
             Self::Llm(exchange) => {
                 exchange.response_head(headers);
-                true
+                Show::Bytes
+            }
+            Self::Api(exchange) => {
+                exchange.response_head(headers);
+                exchange.show()
             }
         }
     }
@@ -109,18 +167,35 @@ impl Exchange {
                 None
             }
             Self::Llm(exchange) => exchange.response_body(chunk, is_end),
+            Self::Api(exchange) => exchange.response_body(chunk, is_end),
+        }
+    }
+
+    /// The size of the next bytes of the response's body, where that is all that is shown.
+    pub fn response_size(&mut self, bytes: usize) {
+        if let Self::Api(exchange) = self {
+            exchange.response_size(bytes);
         }
     }
 
     /// Whether what Envoy's own filter has extracted is to be given to [`Exchange::envoy_usage`] before the end.
     pub fn wants_envoy_usage(&self) -> bool {
-        matches!(self, Self::Llm(exchange) if exchange.wants_envoy_usage())
+        match self {
+            Self::Mcp(_) => false,
+            Self::Llm(exchange) => exchange.wants_envoy_usage(),
+            Self::Api(exchange) => exchange.wants_envoy_usage(),
+        }
     }
 
     /// The record that Envoy's own filter has made of the response.
     pub fn envoy_usage(&mut self, record: &[u8]) {
-        if let Self::Llm(exchange) = self {
-            exchange.envoy_usage(record);
+        let generation = match self {
+            Self::Mcp(_) => None,
+            Self::Llm(exchange) => Some(exchange.as_mut()),
+            Self::Api(exchange) => exchange.generation(),
+        };
+        if let Some(generation) = generation {
+            generation.envoy_usage(record);
         }
     }
 
@@ -129,6 +204,7 @@ impl Exchange {
         match self {
             Self::Mcp(exchange) => exchange.end(end, now),
             Self::Llm(exchange) => exchange.end(now),
+            Self::Api(exchange) => exchange.end(end, now),
         }
     }
 
@@ -144,6 +220,7 @@ impl Exchange {
         match self {
             Self::Mcp(exchange) => exchange.take_observed(),
             Self::Llm(exchange) => exchange.take_observed(),
+            Self::Api(exchange) => exchange.take_observed(),
         }
     }
 
@@ -151,6 +228,7 @@ impl Exchange {
     pub fn running(&self) -> Option<(&SessionRef, Timestamp)> {
         match self {
             Self::Mcp(exchange) => exchange.running(),
+            Self::Api(exchange) => exchange.running(),
             // The call that caused a generation shows that its session lives.
             Self::Llm(_) => None,
         }
@@ -161,6 +239,7 @@ impl Exchange {
         match self {
             Self::Mcp(exchange) => exchange.product(),
             Self::Llm(exchange) => exchange.product(),
+            Self::Api(exchange) => exchange.product(),
         }
     }
 }

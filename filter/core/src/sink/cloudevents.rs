@@ -7,9 +7,10 @@ use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
 use crate::attribution::Attribution;
-use crate::config::ProductType;
+use crate::config::{Credential, ProductType};
 use crate::event::{Event, Stamp};
-use crate::fact::{Transport, UsageSource};
+use crate::fact::{ApiCall, CallEnded, CallKind, Transport, UsageSource};
+use crate::pricing::Charge;
 use crate::rates::{Line, Unpriced};
 use crate::session::{Session, SessionState, Totals};
 use crate::session_key::hex;
@@ -40,7 +41,14 @@ struct Common<'a> {
     product_type: &'static str,
     customer_id: &'a str,
     team_id: &'a str,
-    agent_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_type: Option<Credential>,
     session_id: String,
     session_key: String,
 }
@@ -57,6 +65,26 @@ struct ToolInvocation<'a> {
     execution_duration_ms: u64,
     http_status: u16,
     transport: Transport,
+    cost_tier: &'a str,
+    billable: bool,
+    price: String,
+    currency: &'a str,
+}
+
+#[derive(Serialize)]
+struct ApiCallData<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    metric_id: &'static str,
+    quantity: u64,
+    call_id: &'a str,
+    method: &'a str,
+    route: &'a str,
+    execution_status: ExecutionStatus,
+    http_status: u16,
+    execution_duration_ms: u64,
+    request_bytes: u64,
+    response_bytes: u64,
     cost_tier: &'a str,
     billable: bool,
     price: String,
@@ -181,7 +209,10 @@ fn known<S: Serializer>(usage: &Usage, to: S) -> Result<S::Ok, S::Error> {
 /// One event as JSON, without line breaks.
 pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
     match event {
-        Event::ToolInvocation { session, product_type, call, charge } => {
+        Event::CallEnded { session, product_type, call, charge } => {
+            if let CallKind::Api(api) = &call.kind {
+                return api_call(stamp, session, *product_type, call, api, charge);
+            }
             let common = common("tool_invocation", session, *product_type);
             let data = ToolInvocation {
                 common,
@@ -284,6 +315,34 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
     }
 }
 
+fn api_call(
+    stamp: &Stamp<'_>,
+    session: &Session,
+    product_type: ProductType,
+    call: &CallEnded,
+    api: &ApiCall,
+    charge: &Charge<'_>,
+) -> String {
+    let data = ApiCallData {
+        common: common("api_call", session, product_type),
+        metric_id: "api_calls",
+        quantity: 1,
+        call_id: &call.call_id,
+        method: &api.method,
+        route: call.tool.split_once(' ').map_or("", |(_, route)| route),
+        execution_status: call.status,
+        http_status: call.http_status,
+        execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
+        request_bytes: api.request_bytes,
+        response_bytes: api.response_bytes,
+        cost_tier: charge.cost_tier,
+        billable: charge.is_billable,
+        price: money(charge.price),
+        currency: &session.currency,
+    };
+    envelope(stamp, "api_call", session, data)
+}
+
 /// Events as the body of one request.
 pub fn batch<'a>(events: impl Iterator<Item = &'a str>) -> Vec<u8> {
     let mut body = String::from("[");
@@ -325,13 +384,17 @@ fn common<'a>(
     product_type: ProductType,
 ) -> Common<'a> {
     let identity = &session.session.identity;
+    let is_app = matches!(product_type, ProductType::StandardApi | ProductType::AgenticApi);
     Common {
         event_type,
         product_id: &session.session.product_id,
         product_type: product_type.name(),
         customer_id: &identity.customer,
         team_id: &identity.team,
-        agent_id: &identity.agent,
+        agent_id: (!is_app).then_some(identity.agent.as_str()),
+        app_id: is_app.then_some(identity.agent.as_str()),
+        api_key_hash: identity.api_key.as_deref(),
+        credential_type: identity.credential,
         session_id: hex(&session.id),
         session_key: hex(&session.session.key),
     }

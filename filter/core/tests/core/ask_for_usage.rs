@@ -1,13 +1,13 @@
 //! `ask_for_usage`: what the server gets and what the client sees, however the bodies are cut.
 
 use agent_meter_core::config::Config;
-use agent_meter_core::exchange::{Exchange, StreamEnd};
+use agent_meter_core::exchange::{Exchange, Show, StreamEnd};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::head::Headers;
 use agent_meter_core::units::Timestamp;
 use agent_meter_core::usage::Completeness;
 
-use crate::support::{cuts, test};
+use crate::support::{cuts, start_exchange, test};
 
 const CONFIG: &str = r#"{"products": [{
     "id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"},
@@ -18,7 +18,7 @@ fn start(path: &str) -> Exchange {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let headers = [(":method", "POST"), (":path", path)];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-    Exchange::start(&config, Headers(&headers), || "0".to_owned()).unwrap()
+    start_exchange(&config, Headers(&headers)).unwrap()
 }
 
 /// What the server gets of a request.
@@ -35,7 +35,7 @@ fn sent(exchange: &mut Exchange, chunks: &[&[u8]]) -> String {
 fn seen(exchange: &mut Exchange, content_type: &str, chunks: &[&[u8]]) -> String {
     let headers = [(":status", "200"), ("content-type", content_type)];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-    assert!(exchange.response_head(Headers(&headers)));
+    assert_eq!(exchange.response_head(Headers(&headers)), Show::Bytes);
     let mut seen = Vec::new();
     for chunk in chunks {
         let edited = exchange.response_body(chunk, false, Timestamp(2));
@@ -100,7 +100,7 @@ fn any_other_request_goes_on_as_it_is() {
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let headers = [(":method", "POST"), (":path", path)];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-        let exchange = Exchange::start(&config, Headers(&headers), || "0".to_owned());
+        let exchange = start_exchange(&config, Headers(&headers));
         assert!(exchange.is_none_or(|exchange| !exchange.may_edit()), "{path}");
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration: what is taken, and the one line that refuses the rest.
 
 use agent_meter_core::config::{Config, Matcher};
+use agent_meter_core::head::Headers;
 use agent_meter_core::pricing::Pricing;
 use agent_meter_core::status::ExecutionStatus;
 use rust_decimal::Decimal;
@@ -400,9 +401,13 @@ fn paths_match_whole_segments() {
         ("/MCP", false, false),
         ("/", false, false),
     ] {
-        assert_eq!(prefix.is_match(b"", path.as_bytes()), by_prefix, "prefix on {path}");
-        assert_eq!(exact.is_match(b"", path.as_bytes()), by_exact, "exact on {path}");
-        assert!(root.is_match(b"", path.as_bytes()), "root on {path}");
+        assert_eq!(
+            prefix.is_match(b"", path.as_bytes(), Headers(&[])),
+            by_prefix,
+            "prefix on {path}"
+        );
+        assert_eq!(exact.is_match(b"", path.as_bytes(), Headers(&[])), by_exact, "exact on {path}");
+        assert!(root.is_match(b"", path.as_bytes(), Headers(&[])), "root on {path}");
     }
 }
 
@@ -420,8 +425,12 @@ fn hosts_match_without_port_and_case() {
         ("127.0.0.1", "127.0.0.1:11434", true),
     ] {
         let path = Some("/".to_owned());
-        let matcher = Matcher { host: host.to_owned(), path, path_prefix: None };
-        assert_eq!(matcher.is_match(authority.as_bytes(), b"/"), is_match, "{host} on {authority}");
+        let matcher = Matcher { host: host.to_owned(), path, ..Matcher::default() };
+        assert_eq!(
+            matcher.is_match(authority.as_bytes(), b"/", Headers(&[])),
+            is_match,
+            "{host} on {authority}"
+        );
     }
 }
 

@@ -2,13 +2,13 @@
 
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Exchange, Observed, StreamEnd};
+use agent_meter_core::exchange::{Observed, StreamEnd};
 use agent_meter_core::fact::{Fact, SessionEnd};
 use agent_meter_core::head::Headers;
 use agent_meter_core::units::Timestamp;
 
 use crate::dice::Dice;
-use crate::support::{cuts, test};
+use crate::support::{cuts, start_exchange, test};
 
 pub(crate) const CONFIG: &str = r#"{"products": [{
     "id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"},
@@ -55,7 +55,7 @@ pub(crate) fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 pub(crate) fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<Observed> {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let request_headers = headers(row.request_headers);
-    let mut exchange = Exchange::start(&config, Headers(&request_headers), || "0".to_owned())?;
+    let mut exchange = start_exchange(&config, Headers(&request_headers))?;
     for chunk in request {
         exchange.request_body(chunk, Timestamp(1001));
     }
@@ -502,10 +502,7 @@ fn what_matches_no_product_is_not_followed() {
         let request_headers = [(":method", "POST"), (":path", path)];
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let headers = headers(&request_headers);
-        assert!(
-            Exchange::start(&config, Headers(&headers), || "0".to_owned()).is_none(),
-            "{path:?}"
-        );
+        assert!(start_exchange(&config, Headers(&headers)).is_none(), "{path:?}");
     }
 }
 
@@ -537,8 +534,7 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
         let pairs = [&[(":method", method), (":path", "/mcp")], extra].concat();
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let request_headers = headers(&pairs);
-        let mut exchange =
-            Exchange::start(&config, Headers(&request_headers), || "0".to_owned()).unwrap();
+        let mut exchange = start_exchange(&config, Headers(&request_headers)).unwrap();
         exchange.request_end(Timestamp(0));
         let _ = exchange.response_head(Headers(&headers(&[(":status", status)])));
         let seen = exchange.end(StreamEnd::Complete, Timestamp(5));
@@ -603,7 +599,7 @@ fn identities_and_names_of_any_bytes_are_bounded_text() {
             ("x-customer-id".to_owned(), value.clone()),
             ("mcp-session-id".to_owned(), value),
         ];
-        let mut exchange = Exchange::start(&config, Headers(&headers), || "0".to_owned()).unwrap();
+        let mut exchange = start_exchange(&config, Headers(&headers)).unwrap();
         exchange.request_body(CALL.as_bytes(), Timestamp(0));
         exchange.request_end(Timestamp(0));
         let (session, _) = exchange.running().unwrap();

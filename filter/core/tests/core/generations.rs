@@ -1,9 +1,10 @@
 //! Generations: from the bytes of two streams on two workers to one event, on the call that caused it.
 
 use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::exchange::{Show, StreamEnd};
 use agent_meter_core::head::Headers;
 use agent_meter_core::meter::Meter;
+use agent_meter_core::meter::Treatment;
 use serde_json::{Value, json};
 
 use crate::accountant::kinds;
@@ -71,7 +72,8 @@ impl Mesh {
             Worker::First => first,
             Worker::Second => &mut self.second,
         };
-        assert!(meter.request_head(host, stream, Headers(&headers)).is_some());
+        let head = meter.request_head(host, stream, Headers(&headers), *now);
+        assert!(matches!(head, Treatment::Follow(_)));
         meter.request_body(host, stream, body.as_bytes(), true, *now);
         stream
     }
@@ -513,7 +515,7 @@ fn what_envoy_has_extracted_fills_in_and_never_replaces_what_is_known_better() {
         let head = [(":status", "200"), ("content-type", JSON)]
             .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let Mesh { envoy, second, .. } = &mut mesh;
-        assert!(second.response_head(stream, Headers(&head)));
+        assert_eq!(second.response_head(stream, Headers(&head)), Show::Bytes);
         second.response_body(&mut envoy.host, stream, body.as_bytes(), true, envoy.now);
         assert!(second.wants_envoy_usage(stream));
         second.envoy_usage(stream, &record);

@@ -3,6 +3,7 @@
 
 use agent_meter_core::exchange::StreamEnd;
 use agent_meter_core::head::Headers;
+use agent_meter_core::meter::Treatment;
 use serde_json::Value;
 
 use crate::host::Envoy;
@@ -65,7 +66,8 @@ fn play(steps: &[Step]) -> Vec<(String, String)> {
                     .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
                     .collect();
                 let Envoy { worker, host, .. } = &mut envoy;
-                assert!(worker.request_head(host, *stream, Headers(&headers)).is_some());
+                let head = worker.request_head(host, *stream, Headers(&headers), now);
+                assert!(matches!(head, Treatment::Follow(_)));
                 worker.request_body(host, *stream, body.as_bytes(), true, now);
             }
             Head(stream, status, media_type) => {

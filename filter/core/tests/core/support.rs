@@ -2,6 +2,22 @@
 
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
+use agent_meter_core::admission::{Admission, admit};
+use agent_meter_core::config::Config;
+use agent_meter_core::exchange::Exchange;
+use agent_meter_core::head::Headers;
+use agent_meter_core::units::Timestamp;
+
+/// The exchange of a request of which Envoy knows nothing but its headers.
+pub(crate) fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Exchange> {
+    match admit(config, headers, &mut |_| None, Timestamp(0)) {
+        Admission::Follow { product, identity, .. } => {
+            Exchange::start(config, &product, identity, headers, "0".to_owned())
+        }
+        Admission::Pass | Admission::Answer { .. } => None,
+    }
+}
+
 /// `#[test]` on every target: on wasm32 the tests run in node.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use core::prelude::v1::test;

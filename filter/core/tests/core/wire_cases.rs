@@ -5,9 +5,10 @@ use std::io::Write;
 
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Exchange, StreamEnd};
+use agent_meter_core::exchange::{Exchange, Show, StreamEnd};
 use agent_meter_core::fact::{Fact, SessionEnd};
 use agent_meter_core::head::Headers;
+use agent_meter_core::meter::Treatment;
 use agent_meter_core::units::Timestamp;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -15,7 +16,7 @@ use flate2::write::GzEncoder;
 use crate::exchange::{self, CALL, CONFIG, EVENTS, JSON, PLAIN, POST, Row, calls, headers, play};
 use crate::host::Envoy;
 use crate::joins::{self, Body, ConcatSteps, Cut, Done, GET, Head, MODERN, Request, Step, Wait};
-use crate::support::{cuts, test};
+use crate::support::{cuts, start_exchange, test};
 
 type Pairs = &'static [(&'static str, &'static str)];
 
@@ -290,7 +291,7 @@ fn depth_of_arguments() {
 #[test]
 fn an_answer_before_the_end_of_the_request() {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
-    let start = || Exchange::start(&config, Headers(&headers(POST)), || "0".to_owned()).unwrap();
+    let start = || start_exchange(&config, Headers(&headers(POST))).unwrap();
     let told = |exchange: &mut Exchange| {
         let _ = exchange.response_head(Headers(&headers(JSON)));
         exchange.response_body(PLAIN.response.as_bytes(), false, Timestamp(2));
@@ -676,9 +677,9 @@ fn an_answer_whose_call_was_never_seen() {
     let mut envoy = Envoy::new(joins::CONFIG);
     let Envoy { worker, host, now, .. } = &mut envoy;
     let request = headers(&[&[(":path", "/mcp")], GET].concat());
-    assert!(worker.request_head(host, 1, Headers(&request)).is_some());
+    assert!(matches!(worker.request_head(host, 1, Headers(&request), *now), Treatment::Follow(_)));
     worker.request_body(host, 1, &[], true, *now);
-    assert!(worker.response_head(1, Headers(&headers(EVENTS))));
+    assert_eq!(worker.response_head(1, Headers(&headers(EVENTS))), Show::Bytes);
     worker.response_body(host, 1, OK_A.as_bytes(), false, *now);
     worker.stream_end(host, 1, StreamEnd::Aborted, *now);
     assert!(envoy.deliver(180_000).is_empty());

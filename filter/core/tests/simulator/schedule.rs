@@ -8,6 +8,7 @@ use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
 use agent_meter_core::exchange::StreamEnd;
 use agent_meter_core::head::Headers;
+use agent_meter_core::meter::Treatment;
 use agent_meter_core::meter::{Meter, Place};
 use agent_meter_core::outbox::{Dispatch, Reply};
 use agent_meter_core::units::Timestamp;
@@ -301,7 +302,8 @@ impl Envoy {
                     ("x-customer".to_owned(), vec![b'c'; 250]),
                     ("mcp-session-id".to_owned(), format!("session-{session}").into_bytes()),
                 ];
-                assert!(vm.meter.request_head(host, id, Headers(&headers)).is_some());
+                let head = vm.meter.request_head(host, id, Headers(&headers), now);
+                assert!(matches!(head, Treatment::Follow(_)));
             }
             Step::Request(chunk, is_end) => {
                 vm.meter.request_body(host, id, &chunk, is_end, now);

@@ -181,6 +181,10 @@ impl SimHost {
 }
 
 impl Host for SimHost {
+    fn property(&mut self, _path: &[&str]) -> Option<Vec<u8>> {
+        None
+    }
+
     fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)> {
         self.step();
         self.world.borrow().data.get(key).cloned()

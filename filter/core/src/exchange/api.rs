@@ -1,0 +1,197 @@
+//! An API call: one request and its response, whatever they hold. Where the product has `llm` and the request makes a
+//! generation, that is told too, as caused by the call.
+
+use std::rc::Rc;
+
+use super::llm::LlmExchange;
+use super::{Observed, Show, StreamEnd};
+use crate::config::{Config, Product};
+use crate::counter::Counter;
+use crate::fact::{
+    ApiCall, CallEnded, CallKind, CallStarted, Fact, Identity, SessionRef, Transport,
+};
+use crate::head::{Headers, RequestHead};
+use crate::status::ExecutionStatus;
+use crate::trace::{TraceId, traces_of};
+use crate::units::{Timestamp, count};
+
+/// One such HTTP stream.
+#[derive(Debug)]
+pub struct ApiExchange {
+    call_id: String,
+    product: Rc<Product>,
+    session: SessionRef,
+    traces: Vec<TraceId>,
+    tells_start: bool,
+    method: String,
+    /// Method and route.
+    operation: String,
+    request_bytes: u64,
+    response_bytes: u64,
+    started_at: Option<Timestamp>,
+    http_status: u16,
+    generation: Option<Box<LlmExchange>>,
+    observed: Observed,
+}
+
+impl ApiExchange {
+    /// Starts an exchange.
+    pub(super) fn start(
+        config: &Config,
+        product: Rc<Product>,
+        identity: Identity,
+        headers: Headers<'_>,
+        id: String,
+    ) -> Self {
+        let method = String::from_utf8_lossy(headers.get(":method").unwrap_or_default());
+        // Names of methods are few; what is none is not kept.
+        let method = match method.as_ref() {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+            _ => "OTHER",
+        };
+        let operation =
+            format!("{method} {}", product.route(headers.get(":path").unwrap_or_default()));
+        let call_id = format!("{id}.0");
+        let generation = product.llm.clone().and_then(|rules| {
+            let product = Rc::clone(&product);
+            let caused_by = Some((call_id.clone(), operation.clone()));
+            LlmExchange::start(product, rules, identity.clone(), caused_by, headers, id)
+        });
+        let RequestHead { session, .. } = RequestHead::read(&product, identity, headers);
+        let traces = if config.has_generations() { traces_of(headers) } else { Vec::new() };
+        Self {
+            tells_start: generation.is_none() && (!traces.is_empty() || config.may_infer()),
+            call_id,
+            session,
+            traces,
+            method: method.to_owned(),
+            operation,
+            request_bytes: 0,
+            response_bytes: 0,
+            started_at: None,
+            http_status: 0,
+            generation: generation.map(Box::new),
+            observed: Observed { facts: Vec::new(), counts: vec![Counter::Calls] },
+            product,
+        }
+    }
+
+    /// What is to be shown of the bodies.
+    pub(super) fn show(&self) -> Show {
+        if self.generation.is_some() { Show::Bytes } else { Show::Size }
+    }
+
+    /// The next bytes of the request's body. Gives what is to pass instead of them, if they may not pass as they are.
+    pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        self.request_size(chunk.len(), now);
+        self.generation.as_mut()?.request_body(chunk, now)
+    }
+
+    /// The size of the next bytes of the request's body, which are not shown.
+    pub(super) fn request_size(&mut self, bytes: usize, now: Timestamp) {
+        self.starts(now);
+        self.request_bytes = self.request_bytes.saturating_add(count(bytes));
+    }
+
+    /// The request has ended.
+    pub(super) fn request_end(&mut self, now: Timestamp) {
+        self.starts(now);
+        if let Some(generation) = &mut self.generation {
+            generation.request_end(now);
+        }
+    }
+
+    /// The response's head.
+    pub(super) fn response_head(&mut self, headers: Headers<'_>) {
+        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
+        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+        if let Some(generation) = &mut self.generation {
+            generation.response_head(headers);
+        }
+    }
+
+    /// The next bytes of the response's body; `is_end` with the last. Gives what is to pass instead of them, if they
+    /// may not pass as they are.
+    pub(super) fn response_body(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
+        self.response_size(chunk.len());
+        self.generation.as_mut()?.response_body(chunk, is_end)
+    }
+
+    /// The size of the next bytes of the response's body, which are not shown.
+    pub(super) fn response_size(&mut self, bytes: usize) {
+        self.response_bytes = self.response_bytes.saturating_add(count(bytes));
+    }
+
+    /// What has been observed since the last time.
+    pub(super) fn take_observed(&mut self) -> Observed {
+        let mut observed = core::mem::take(&mut self.observed);
+        if let Some(generation) = &mut self.generation {
+            observed.add(generation.take_observed());
+        }
+        observed
+    }
+
+    pub(super) fn product(&self) -> &Rc<Product> {
+        &self.product
+    }
+
+    pub(super) fn generation(&mut self) -> Option<&mut LlmExchange> {
+        self.generation.as_deref_mut()
+    }
+
+    pub(super) fn may_edit(&self) -> bool {
+        self.generation.as_ref().is_some_and(|generation| generation.may_edit())
+    }
+
+    pub(super) fn wants_envoy_usage(&self) -> bool {
+        self.generation.as_ref().is_some_and(|generation| generation.wants_envoy_usage())
+    }
+
+    /// The session while the call runs, and when it started.
+    pub(super) fn running(&self) -> Option<(&SessionRef, Timestamp)> {
+        self.started_at.map(|started_at| (&self.session, started_at))
+    }
+
+    /// The stream has ended, however that came about.
+    pub(super) fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
+        if let Some(generation) = self.generation.take() {
+            self.observed.add(generation.end(now));
+        }
+        let Some(started_at) = self.started_at else { return self.observed };
+        if !self.product.exclude.statuses.contains(&self.http_status) {
+            let api = ApiCall {
+                method: self.method,
+                request_bytes: self.request_bytes,
+                response_bytes: self.response_bytes,
+            };
+            self.observed.facts.push(Fact::Call(CallEnded {
+                call_id: self.call_id,
+                kind: CallKind::Api(api),
+                session: self.session,
+                tool: self.operation,
+                status: ExecutionStatus::of_api(self.http_status, end),
+                http_status: self.http_status,
+                transport: Transport::None,
+                started_at: started_at.min(now),
+                ended_at: now,
+            }));
+        }
+        self.observed
+    }
+
+    fn starts(&mut self, now: Timestamp) {
+        if self.started_at.is_some() {
+            return;
+        }
+        self.started_at = Some(now);
+        if self.tells_start {
+            self.observed.facts.push(Fact::CallStarted(CallStarted {
+                call_id: self.call_id.clone(),
+                session: self.session.clone(),
+                tool: self.operation.clone(),
+                traces: self.traces.clone(),
+                at: now,
+            }));
+        }
+    }
+}
