@@ -2,6 +2,7 @@
 //! One topic a file; what they share is here. See `tests/README.md`.
 
 mod alone;
+mod ask_for_usage;
 mod attribution;
 mod books;
 mod client;
