@@ -69,7 +69,8 @@ fn bodies() -> Vec<Row<'static>> {
     let include = json!({ "include_usage": true });
     let asked = |text: &str| (text.as_bytes().to_vec(), Some(include.clone()));
     let left = |text: &str| (text.as_bytes().to_vec(), None);
-    let message = json!([{ "role": "user", "content": "}{\"stream\":true}\\ \"stream_options\" \u{1f600}" }]);
+    let message =
+        json!([{ "role": "user", "content": "}{\"stream\":true}\\ \"stream_options\" \u{1f600}" }]);
     let plain = json!({ "model": "gpt-4o", "messages": message, "stream": true });
     let pretty = serde_json::to_string_pretty(&plain).unwrap_or_default();
     let huge = json!({ "messages": "m}".repeat(3_000_000), "stream": true }).to_string();
@@ -161,7 +162,8 @@ async fn a_stream_is_asked_for_its_usage_and_the_client_sees_nothing_of_it() -> 
         rig.upstream.take_requests();
     }
     // What the upstream has refused was no generation.
-    let refused = rows.iter().filter(|row| serde_json::from_slice::<Value>(&row.1).is_err()).count();
+    let refused =
+        rows.iter().filter(|row| serde_json::from_slice::<Value>(&row.1).is_err()).count();
     let found = generations(&rig, 2 * rows.len() - refused).await?;
     let found = by_agent(found.iter().filter(|event| event["agent_id"] != "again"))?;
     for (name, body, _) in &rows {
@@ -189,7 +191,8 @@ async fn a_request_may_be_cut_anywhere() -> anyhow::Result<()> {
     let mut count = 0;
     for (text, options) in texts.into_iter().zip(options) {
         let bytewise = (1..text.len()).collect();
-        let places: Vec<Vec<usize>> = (1..text.len()).map(|at| vec![at]).chain([bytewise]).collect();
+        let places: Vec<Vec<usize>> =
+            (1..text.len()).map(|at| vec![at]).chain([bytewise]).collect();
         for places in places {
             let start = head("POST", "any.test", "cut", PATH, &[("transfer-encoding", "chunked")]);
             client.send(&[&start[..], b"\r\n"].concat()).await?;
@@ -227,8 +230,7 @@ fn answers() -> Vec<(&'static str, Vec<Step>, String)> {
     };
     let ended = |end: &str| (whole.replace('\n', end), rest.replace('\n', end));
     let (crlf, cr) = (ended("\r\n"), ended("\r"));
-    let length =
-        response("200 OK", &[("content-type", "text/event-stream")], whole.as_bytes());
+    let length = response("200 OK", &[("content-type", "text/event-stream")], whole.as_bytes());
     let until_close = format!(
         "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n{whole}"
     );

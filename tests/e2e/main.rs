@@ -8,6 +8,7 @@ mod books;
 mod client;
 mod config;
 mod crash;
+mod crash_generations;
 mod delivery;
 mod generations;
 mod http1;
