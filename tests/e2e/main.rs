@@ -11,6 +11,7 @@ mod crash;
 mod crash_generations;
 mod delivery;
 mod generations;
+mod golden;
 mod http1;
 mod llm;
 mod load;

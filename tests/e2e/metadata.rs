@@ -11,7 +11,7 @@ const FILTERS: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
 
 /// Envoy's filter between ours and the router: responses pass it first.
-fn with_ai_protocol_manager() -> Vec<(String, Value)> {
+pub(crate) fn with_ai_protocol_manager() -> Vec<(String, Value)> {
     let router = json!({
         "name": "envoy.filters.http.router",
         "typed_config": {
