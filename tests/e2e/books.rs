@@ -49,6 +49,11 @@ impl Books {
         self.of_type("tool_invocation")
     }
 
+    /// The data of all generations.
+    pub(crate) fn generations(&self) -> impl Iterator<Item = &Value> {
+        self.of_type("token_consumption")
+    }
+
     /// The data of all final events.
     pub(crate) fn closed(&self) -> impl Iterator<Item = &Value> {
         self.of_type("session_closed")
@@ -86,13 +91,20 @@ impl Books {
         sum(self.closed(), "/total_revenue")
     }
 
-    /// What holds for every ledger: no number is missing, no call has two events, no session closes twice, and the
-    /// final events agree with the calls.
+    /// What holds for every ledger: no number is missing, no call and no generation has two events, no session closes
+    /// twice, and the final events agree with the calls and generations.
     pub(crate) async fn check(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        let mut calls = BTreeSet::new();
+        let mut told = BTreeSet::new();
         for event in &self.events {
-            let call = (text(event, "/source"), text(event, "/data/call_id"));
-            ensure!(call.1.is_empty() || calls.insert(call), "a second event of a call: {event}");
+            let kind = text(event, "/data/event_type");
+            let id = match kind.as_str() {
+                "tool_invocation" => text(event, "/data/call_id"),
+                "token_consumption" => text(event, "/data/generation_id"),
+                _ => continue,
+            };
+            ensure!(!id.is_empty(), "a call or generation without an id: {event}");
+            let is_new = told.insert((text(event, "/source"), kind, id));
+            ensure!(is_new, "a second event of a call or generation: {event}");
         }
         let mut sessions = BTreeSet::new();
         for closed in self.closed() {
@@ -105,7 +117,10 @@ impl Books {
             ensure!(gaps.missing == 0, "events are missing: {gaps:?}");
             let reconciliation = ledger.reconcile()?;
             let mismatches = &reconciliation.mismatches;
-            ensure!(mismatches.is_empty(), "sessions differ from their calls: {mismatches:?}");
+            ensure!(
+                mismatches.is_empty(),
+                "sessions differ from their calls and generations: {mismatches:?}"
+            );
             Ok(())
         })
         .await?

@@ -27,7 +27,7 @@ const ORDER_LIMIT: Duration = Duration::from_secs(6);
 
 /// Who dies, in this order. After the first accountant, on Envoy's main thread, a worker is the accountant. The
 /// number counts host calls of its tick: the first of some 20 read the journals, the others commit.
-const DEATHS: [&str; 12] = [
+pub(crate) const DEATHS: [&str; 12] = [
     "worker",
     "accountant=0",
     "worker",
@@ -105,7 +105,7 @@ fn booked(books: &Books) -> BTreeMap<(String, String), u64> {
 }
 
 /// Gives the order until a VM has died of it.
-async fn kill(rig: &Rig, who: &str) -> anyhow::Result<()> {
+pub(crate) async fn kill(rig: &Rig, who: &str) -> anyhow::Result<()> {
     let dead = || anyhow::Ok(rig.log_lines("agent-meter panicked")?.len());
     let before = dead()?;
     let order = Agent::new("killer").with("x-agent-meter-crash", who).call(1, "kill");

@@ -179,7 +179,7 @@ async fn check_over_http(rig: &Rig) -> anyhow::Result<()> {
 }
 
 /// Both workers had connections, or the test proves less than it says.
-async fn check_workers(rig: &Rig) -> anyhow::Result<()> {
+pub(crate) async fn check_workers(rig: &Rig) -> anyhow::Result<()> {
     let stats = rig.stack()?.envoy()?.stats("listener.").await?;
     let served: Vec<(&String, &u64)> = stats
         .iter()

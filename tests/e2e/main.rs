@@ -2,13 +2,20 @@
 //! One topic a file; what they share is here. See `tests/README.md`.
 
 mod alone;
+mod ask_for_usage;
+mod attribution;
 mod books;
 mod client;
 mod config;
 mod crash;
+mod crash_generations;
 mod delivery;
+mod generations;
+mod golden;
 mod http1;
+mod llm;
 mod load;
+mod metadata;
 mod module;
 mod sessions;
 mod streams;
@@ -106,6 +113,12 @@ impl Rig {
         let at = stack::Upstream::At(upstream.addr().into());
         let stack = Stack::start(Options { upstream: at, ..options }).await?;
         Ok(Self { stack: Some(stack), upstream })
+    }
+
+    /// The options' own MCP server stands behind Envoy; the scripted upstream is idle.
+    pub(crate) async fn with_own_server(options: Options) -> anyhow::Result<Self> {
+        let upstream = Upstream::start(|_| Vec::new()).await?;
+        Ok(Self { stack: Some(Stack::start(options).await?), upstream })
     }
 
     pub(crate) fn stack(&self) -> anyhow::Result<&Stack> {

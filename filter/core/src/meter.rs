@@ -214,6 +214,11 @@ impl Meter {
         }
     }
 
+    /// Whether a response's body may get shorter, so that the length that its head tells is to be taken out.
+    pub fn shortens_response(&self, stream: u32) -> bool {
+        self.exchanges.get(&stream).is_some_and(Exchange::shortens_response)
+    }
+
     /// The next bytes of a response's body; `is_end` with the last, if that is known. What ends in them is in shared
     /// data when this returns. Gives what is to pass instead of them, if they may not pass as they are.
     pub fn response_body(

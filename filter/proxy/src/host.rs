@@ -149,10 +149,10 @@ pub(crate) fn answer(reply: &LocalReply) -> Action {
     }
 }
 
-/// Takes a request header out.
-pub(crate) fn remove_request_header(name: &str) {
-    // Without this Envoy would cut a body that has become longer.
-    let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+/// Takes a header out.
+pub(crate) fn remove_header(map: MapType, name: &str) {
+    // Without this Envoy would cut a body that has become longer, and a client wait for one that has become shorter.
+    let _ = hostcalls::remove_map_value(map, name);
 }
 
 /// Puts `bytes` in the place of the first `size` bytes of a buffer.

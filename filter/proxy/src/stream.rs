@@ -99,10 +99,10 @@ impl HttpContext for Stream {
             host::set_request_header("accept-encoding", &value);
         }
         if edit.is_length_unknown {
-            host::remove_request_header("content-length");
+            host::remove_header(MapType::HttpRequestHeaders, "content-length");
         }
         for name in &edit.remove {
-            host::remove_request_header(name);
+            host::remove_header(MapType::HttpRequestHeaders, name);
         }
         if end_of_stream {
             self.request_bytes(&[], true);
@@ -133,7 +133,14 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         if let Some(vm) = &self.vm {
             let headers = host::headers(MapType::HttpResponseHeaders);
-            self.response = vm.borrow_mut().meter.response_head(self.id, Headers(&headers));
+            let is_shortened = {
+                let meter = &mut vm.borrow_mut().meter;
+                self.response = meter.response_head(self.id, Headers(&headers));
+                meter.shortens_response(self.id)
+            };
+            if is_shortened {
+                host::remove_header(MapType::HttpResponseHeaders, "content-length");
+            }
         }
         if end_of_stream {
             self.response_end();

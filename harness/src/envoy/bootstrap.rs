@@ -189,14 +189,19 @@ fn socket(host: &str, port: u16) -> Value {
     json!({ "socket_address": { "address": host, "port_value": port } })
 }
 
-/// Puts a value at a JSON pointer; only the last member may be new.
+/// Puts a value at a JSON pointer; only the last member may be new, and `-` is a new member of a list.
 fn set(tree: &mut Value, pointer: &str, value: Value) -> anyhow::Result<()> {
     if let Some(found) = tree.pointer_mut(pointer) {
         *found = value;
         return Ok(());
     }
     let (parent, member) = pointer.rsplit_once('/').unwrap_or_default();
-    let parent = at(tree, parent)?.as_object_mut();
+    let parent = at(tree, parent)?;
+    if let (Some(list), "-") = (parent.as_array_mut(), member) {
+        list.push(value);
+        return Ok(());
+    }
+    let parent = parent.as_object_mut();
     parent.with_context(|| format!("{pointer}: no object"))?.insert(member.to_owned(), value);
     Ok(())
 }

@@ -115,18 +115,36 @@ pub(super) struct Books {
     generations: Vec<Generation>,
 }
 
-#[derive(Debug)]
-struct Generation {
-    provider: &'static str,
-    model: String,
+/// One response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Whose API was spoken.
+    pub provider: &'static str,
+    /// The model that answered.
+    pub model: String,
+    /// The `traceparent` of its request.
+    pub traceparent: Option<String>,
     /// The latest report; each one holds the ones before.
-    reported: Option<Tokens>,
+    pub reported: Option<Tokens>,
+}
+
+impl Generation {
+    /// What it cost, in USD; `None` without a report or a rate.
+    pub fn cost(&self) -> Option<Decimal> {
+        cost(self.provider, &self.model, self.reported?)
+    }
 }
 
 impl Books {
     /// Begins a response; the number is its own.
-    pub(super) fn begin(&mut self, provider: &'static str, model: &str) -> usize {
-        self.generations.push(Generation { provider, model: model.to_owned(), reported: None });
+    pub(super) fn begin(
+        &mut self,
+        provider: &'static str,
+        model: &str,
+        traceparent: Option<String>,
+    ) -> usize {
+        let model = model.to_owned();
+        self.generations.push(Generation { provider, model, traceparent, reported: None });
         self.generations.len() - 1
     }
 
@@ -136,9 +154,13 @@ impl Books {
         }
     }
 
+    pub(super) fn generations(&self) -> &[Generation] {
+        &self.generations
+    }
+
     pub(super) fn account(&self) -> Account {
         let mut entries: BTreeMap<(&'static str, &str), Entry> = BTreeMap::new();
-        for Generation { provider, model, reported } in &self.generations {
+        for Generation { provider, model, reported, .. } in &self.generations {
             let entry = entries.entry((provider, model)).or_insert_with(|| Entry {
                 provider,
                 model: model.clone(),

@@ -1,6 +1,9 @@
 //! What the endpoint's APIs look like on the wire: which request asks for what, and the bytes of the responses with
 //! their reports of tokens.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -46,6 +49,10 @@ pub(super) struct Ask {
     pub(super) tokens: Tokens,
     /// Whether a stream of Chat Completions reports its tokens.
     include_usage: bool,
+    /// Names the answer: no two have the same.
+    number: u64,
+    /// Seconds since 1970.
+    created: u64,
 }
 
 /// A part of an answer, and what has been reported when it is out.
@@ -76,7 +83,9 @@ impl Ask {
         let model = named.or_else(|| request["model"].as_str().map(str::to_owned))?;
         let tokens = api.reported(tokens(headers, &request));
         let include_usage = request["stream_options"]["include_usage"] == true;
-        Some(Ask { api, form, model: answering(&model).to_owned(), tokens, include_usage })
+        let model = answering(&model).to_owned();
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Some(Ask { api, form, model, tokens, include_usage, number: next_number(), created })
     }
 
     /// The answer in the parts in which it is sent; a plain one in one part.
@@ -121,17 +130,17 @@ impl Ask {
     }
 
     fn plain(&self) -> Value {
-        let (model, text) = (&self.model, WORDS.concat());
+        let (model, text, id) = (&self.model, WORDS.concat(), self.number);
         match self.api {
             Api::Chat => json!({
-                "id": "chatcmpl-1", "object": "chat.completion", "created": 1_767_225_600, "model": model,
-                "choices": [{"index": 0, "finish_reason": "stop",
+                "id": format!("chatcmpl-{id}"), "object": "chat.completion", "created": self.created,
+                "model": model, "choices": [{"index": 0, "finish_reason": "stop",
                     "message": {"role": "assistant", "content": text}}],
                 "usage": self.chat_usage(), "service_tier": "default",
             }),
             Api::Responses => self.response("completed"),
             Api::Messages => json!({
-                "id": "msg_1", "type": "message", "role": "assistant", "model": model,
+                "id": format!("msg_{id}"), "type": "message", "role": "assistant", "model": model,
                 "content": [{"type": "text", "text": text}], "stop_reason": "end_turn",
                 "stop_sequence": null, "usage": self.message_usage(self.tokens.output),
             }),
@@ -163,8 +172,8 @@ impl Ask {
     fn chat_parts(&self) -> Vec<(Option<&'static str>, Value, Option<Tokens>)> {
         let chunk = |choices: Value, usage: Option<Value>| {
             let mut chunk = json!({
-                "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_767_225_600,
-                "model": self.model, "choices": choices,
+                "id": format!("chatcmpl-{}", self.number), "object": "chat.completion.chunk",
+                "created": self.created, "model": self.model, "choices": choices,
             });
             if self.include_usage {
                 chunk["usage"] = usage.unwrap_or_default();
@@ -196,8 +205,8 @@ impl Ask {
             "total_tokens": input + output,
         });
         json!({
-            "id": "resp_1", "object": "response", "created_at": 1_767_225_600, "status": status,
-            "model": self.model, "service_tier": "default",
+            "id": format!("resp_{}", self.number), "object": "response", "created_at": self.created,
+            "status": status, "model": self.model, "service_tier": "default",
             "output": if done { json!([message]) } else { json!([]) },
             "usage": if done { usage } else { Value::Null },
         })
@@ -239,8 +248,8 @@ impl Ask {
             (Some(name), data, reported)
         };
         let message = json!({
-            "id": "msg_1", "type": "message", "role": "assistant", "model": self.model, "content": [],
-            "stop_reason": null, "stop_sequence": null, "usage": self.message_usage(first.output),
+            "id": format!("msg_{}", self.number), "type": "message", "role": "assistant",
+            "model": self.model, "content": [], "stop_reason": null, "stop_sequence": null, "usage": self.message_usage(first.output),
         });
         let block = json!({"index": 0, "content_block": {"type": "text", "text": ""}});
         let mut parts = vec![
@@ -271,7 +280,8 @@ impl Ask {
             candidate["finishReason"] = json!("STOP");
         }
         json!({
-            "candidates": [candidate], "modelVersion": self.model, "responseId": "r-1",
+            "candidates": [candidate], "modelVersion": self.model,
+            "responseId": format!("r-{}", self.number),
             "usageMetadata": {"promptTokenCount": input, "cachedContentTokenCount": cache_read,
                 "candidatesTokenCount": output - reasoning, "thoughtsTokenCount": reasoning,
                 "totalTokenCount": input + output},
@@ -337,6 +347,11 @@ impl Api {
         };
         Tokens { reasoning, cache_read, cache_write, ..tokens }
     }
+}
+
+fn next_number() -> u64 {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The API of a path, and the model where the path names it.

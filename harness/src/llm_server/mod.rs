@@ -1,10 +1,12 @@
 //! An endpoint that speaks like the large language models of several providers, and keeps its own account of the
 //! tokens that it reported: `GET /account`. It thinks nothing; every number follows from the request.
+//! Who accepts gzip gets it.
 
 mod account;
 mod api;
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,15 +14,17 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub use account::{Account, Entry, Tokens};
+pub use account::{Account, Entry, Generation, Tokens};
 
 use account::Books;
 use api::{Ask, Form};
@@ -81,6 +85,11 @@ impl LlmServer {
         lock(&self.books).account()
     }
 
+    /// Each response that was begun, in their order.
+    pub fn generations(&self) -> Vec<Generation> {
+        lock(&self.books).generations().to_vec()
+    }
+
     /// The `traceparent` of the requests that had one, in their order.
     pub fn traceparents(&self) -> Vec<String> {
         lock(&self.books).traceparents.clone()
@@ -124,8 +133,16 @@ async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: B
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         return refusal(status, "refused as the request asked");
     }
-    let generation = lock(&shared.books).begin(asked.api.provider(), &asked.model);
-    let content_type = [(header::CONTENT_TYPE, asked.content_type())];
+    let traceparent = text("traceparent").map(str::to_owned);
+    let generation = lock(&shared.books).begin(asked.api.provider(), &asked.model, traceparent);
+    let mut coder = text("accept-encoding")
+        .is_some_and(|it| it.contains("gzip"))
+        .then(|| GzEncoder::new(Vec::new(), Compression::default()));
+    let mut head = HeaderMap::new();
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static(asked.content_type()));
+    if coder.is_some() {
+        head.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     let mut parts = asked.answer();
     if asked.form == Form::Plain {
         // A client that leaves drops this task, and nothing is reported.
@@ -134,13 +151,15 @@ async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: B
         if let Some(tokens) = reported {
             lock(&shared.books).report(generation, tokens);
         }
-        return (content_type, text).into_response();
+        return (head, coded(&mut coder, text, true)).into_response();
     }
     // A part is reported when it is handed to the connection: of a stream that the client leaves,
     // the rest never is.
+    let last = parts.len() - 1;
     let parts = parts.into_iter().enumerate();
-    let sent =
-        futures_util::stream::unfold((parts, shared), move |(mut parts, shared)| async move {
+    let sent = futures_util::stream::unfold(
+        (parts, coder, shared),
+        move |(mut parts, mut coder, shared)| async move {
             let (at, (text, reported)) = parts.next()?;
             if at > 0 && !shared.options.delay.is_zero() {
                 tokio::time::sleep(shared.options.delay).await;
@@ -148,9 +167,25 @@ async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: B
             if let Some(tokens) = reported {
                 lock(&shared.books).report(generation, tokens);
             }
-            Some((Ok::<_, Infallible>(text), (parts, shared)))
-        });
-    (content_type, Body::from_stream(sent)).into_response()
+            let bytes = coded(&mut coder, text, at == last);
+            Some((Ok::<_, Infallible>(bytes), (parts, coder, shared)))
+        },
+    );
+    (head, Body::from_stream(sent)).into_response()
+}
+
+/// A part as it goes out, so that the client can decode it at once.
+fn coded(coder: &mut Option<GzEncoder<Vec<u8>>>, text: String, is_last: bool) -> Vec<u8> {
+    let Some(mut gzip) = coder.take() else { return text.into_bytes() };
+    // Writing to memory does not fail.
+    let _ = gzip.write_all(text.as_bytes());
+    if is_last {
+        return gzip.finish().unwrap_or_default();
+    }
+    let _ = gzip.flush();
+    let bytes = std::mem::take(gzip.get_mut());
+    *coder = Some(gzip);
+    bytes
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {

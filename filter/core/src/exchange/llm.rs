@@ -117,6 +117,11 @@ impl LlmExchange {
         self.response = Some(ResponseReader::new(self.route.format, headers));
     }
 
+    /// Whether something may be taken out of the response.
+    pub(super) fn shortens_response(&self) -> bool {
+        self.remover.is_some()
+    }
+
     /// The next bytes of the response's body; `is_end` with the last. Gives what is to pass instead of them, if they
     /// may not pass as they are.
     pub(super) fn response_body(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {

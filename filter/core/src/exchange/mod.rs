@@ -158,6 +158,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the response's body may get shorter on its way, so that its length is not known.
+    pub fn shortens_response(&self) -> bool {
+        matches!(self, Self::Llm(exchange) if exchange.shortens_response())
+    }
+
     /// The next bytes of the response's body; `is_end` with the last, if that is known. Gives what is to pass instead
     /// of them, if they may not pass as they are.
     pub fn response_body(&mut self, chunk: &[u8], is_end: bool, now: Timestamp) -> Option<Vec<u8>> {

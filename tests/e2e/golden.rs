@@ -1,0 +1,204 @@
+//! The golden bodies under `tests/fixtures/llm` through real Envoy, with its own `ai_protocol_manager` behind the
+//! filter: what the ledger says is what each body must tell, whether Envoy's reading is used or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use agent_meter::stack::Options;
+use agent_meter::wait;
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::client::Client;
+use crate::http1::Message;
+use crate::llm::{by_agent, generations, head, plugin, post, product};
+use crate::metadata::with_ai_protocol_manager;
+use crate::upstream::{Step, Upstream, chunk};
+use crate::{LIMIT, Rig, release_module};
+
+/// Where Envoy's filter leaves out reasoning that is told beside the output: the filter's own counts stand.
+const DISAGREEMENTS: [&str; 2] =
+    ["gemini.openai_compatible_endpoint", "openai_compatible.xai_reasoning_beside_completion"];
+
+/// One body and what it must tell.
+struct Case {
+    provider: String,
+    told: Value,
+    body: Vec<u8>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llm")
+}
+
+fn cases() -> anyhow::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(folder())? {
+        let path = entry?.path();
+        let table = path.join("cases.json");
+        if !table.is_file() {
+            continue;
+        }
+        let provider = path.file_name().context("a name")?.to_string_lossy().into_owned();
+        for told in serde_json::from_slice::<Vec<Value>>(&fs::read(table)?)? {
+            let body = fs::read(path.join(told["file"].as_str().context("a file")?))?;
+            cases.push(Case { provider: provider.clone(), told, body });
+        }
+    }
+    cases.sort_by_key(|case| (case.provider.clone(), case.told["name"].to_string()));
+    ensure!(cases.len() > 100, "{} cases", cases.len());
+    Ok(cases)
+}
+
+impl Case {
+    fn name(&self) -> String {
+        format!("{}.{}", self.provider, self.told["name"].as_str().unwrap_or_default())
+    }
+
+    fn text<'a>(&'a self, member: &str) -> &'a str {
+        self.told[member].as_str().unwrap_or_default()
+    }
+
+    /// Whether the body makes a generation that is told of.
+    fn is_told(&self) -> bool {
+        self.told["expect"]["completeness"] != "NONE"
+    }
+
+    /// The body, as if it were made now and for the first time.
+    fn body(&self, mode: &str) -> Vec<u8> {
+        // Of these a number is told to be the generation's, and the time of its making.
+        if !["responses", "threads", "runs", "interactions"]
+            .iter()
+            .any(|part| self.text("path").contains(part))
+        {
+            return self.body.clone();
+        }
+        let text = String::from_utf8_lossy(&self.body).into_owned();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let mut pieces = text.split("\"created_at\":");
+        let mut fresh = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let rest = piece.trim_start_matches(|it: char| it == ' ' || it.is_ascii_digit());
+            fresh.push_str(&format!("\"created_at\":{now}{rest}"));
+        }
+        match self.told["expect"]["id"].as_str() {
+            Some(id) => {
+                fresh.replace(id, &format!("{id}-{}-{mode}", self.text("name"))).into_bytes()
+            }
+            None => fresh.into_bytes(),
+        }
+    }
+
+    /// The answer, which ends too early where the case says so.
+    fn answer(&self, mode: &str) -> Vec<Step> {
+        let mut text = format!(
+            "HTTP/1.1 {} Told\r\ncontent-type: {}\r\ntransfer-encoding: chunked\r\n",
+            self.told["status"],
+            self.text("content_type")
+        );
+        for (name, value) in self.told["response_headers"].as_object().into_iter().flatten() {
+            text.push_str(&format!("{name}: {}\r\n", value.as_str().unwrap_or_default()));
+        }
+        let mut bytes = (text + "\r\n").into_bytes();
+        let body = self.body(mode);
+        if !body.is_empty() {
+            bytes.extend(chunk(&body));
+        }
+        if self.told["aborted"] == true {
+            return vec![Step::Send(bytes), Step::Close];
+        }
+        bytes.extend(b"0\r\n\r\n");
+        vec![Step::Send(bytes)]
+    }
+
+    fn request(&self, mode: &str) -> Vec<u8> {
+        let (host, agent) =
+            (format!("{}.{mode}.test", self.provider), format!("{mode} {}", self.name()));
+        if self.text("method") == "GET" {
+            let head = head("GET", &host, &agent, self.text("path"), &[]);
+            return [head, b"\r\n".into()].concat();
+        }
+        let body = self.told["request"].to_string();
+        post(&host, &agent, self.text("path"), &[], body.as_bytes())
+    }
+}
+
+/// Sends a request and reads what comes, to whatever end.
+async fn ask(listen: SocketAddr, request: Vec<u8>) -> anyhow::Result<()> {
+    let mut client = Client::connect(listen).await?;
+    client.send(&request).await?;
+    client.receive(|_| ()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_golden_body_is_metered_as_it_tells_with_envoys_reading_or_without()
+-> anyhow::Result<()> {
+    let cases = cases()?;
+    let modes = ["own", "envoy"];
+    let answers: BTreeMap<String, Vec<Step>> = cases
+        .iter()
+        .flat_map(|case| modes.map(|mode| (format!("{mode} {}", case.name()), case.answer(mode))))
+        .collect();
+    let upstream = Upstream::start(move |request: &Message| {
+        let agent = request.header("x-agent-id").unwrap_or_default();
+        answers.get(&agent).cloned().unwrap_or_default()
+    });
+    let providers: BTreeSet<&str> = cases.iter().map(|case| case.provider.as_str()).collect();
+    let products: Vec<Value> = providers
+        .iter()
+        .flat_map(|provider| {
+            modes.map(|mode| {
+                let llm = json!({ "provider": provider, "envoy_metadata": mode == "envoy" });
+                product(&format!("{provider}.{mode}.test"), &llm)
+            })
+        })
+        .collect();
+    let settings = with_ai_protocol_manager();
+    let options = Options { settings, ..Options::new(plugin(&products), Some(release_module()?)) };
+    let rig = Rig::with(upstream.await?, options).await?;
+    let listen = rig.listen()?;
+    let mut clients = JoinSet::new();
+    for request in cases.iter().flat_map(|case| modes.map(|mode| case.request(mode))) {
+        clients.spawn(ask(listen, request));
+    }
+    while let Some(asked) = clients.join_next().await {
+        asked??;
+    }
+
+    let told = cases.iter().filter(|case| case.is_told()).count();
+    let found = generations(&rig, 2 * told).await?;
+    let found = by_agent(found.iter())?;
+    let mut by_envoy = 0;
+    for case in cases.iter().filter(|case| case.is_told()) {
+        let expected = &case.told["expect"];
+        for mode in modes {
+            let name = format!("{mode} {}", case.name());
+            let event = found.get(&name).with_context(|| format!("{name} is not told"))?;
+            assert_eq!(event["tokens"], expected["usage"], "{name}: {event}");
+            assert_eq!(event["completeness"], expected["completeness"], "{name}: {event}");
+            assert_eq!(event["service_tier"], expected["service_tier"], "{name}: {event}");
+            if !expected["model"].is_null() {
+                assert_eq!(event["model"], expected["model"], "{name}: {event}");
+            }
+            if event["usage_source"] == "envoy_metadata" {
+                assert_eq!(mode, "envoy", "{event}");
+                assert!(!DISAGREEMENTS.contains(&&*case.name()), "{event}");
+                by_envoy += 1;
+            }
+        }
+    }
+    wait::until(LIMIT, "disagreements are counted", async || {
+        let counted = rig.metric("usage_disagreement").await?;
+        ensure!(counted == u64::try_from(DISAGREEMENTS.len())?, "{counted} were counted");
+        Ok(())
+    })
+    .await?;
+    println!("Envoy has read {by_envoy} of {told} as the filter has");
+    assert!(2 * by_envoy > told, "Envoy has read {by_envoy} of {told} only");
+    rig.finish().await
+}
