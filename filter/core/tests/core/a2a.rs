@@ -586,3 +586,14 @@ fn states_end_a_step_or_not() {
         assert_eq!(of_task(state).map(ExecutionStatus::name), want, "{state:?}");
     }
 }
+
+#[test]
+fn events_that_are_no_json_tell_nothing() {
+    const STREAM: &str = "data: [{\"id\":1,\"result\":{\"message\":{}}},\n\ndata: {\"id\":2,\"result\":{\"message\":{}}}\n\n";
+    for cut in cuts(STREAM.as_bytes()) {
+        let coding = ContentCoding::Identity;
+        let found = read_answers(Binding::JsonRpc, "text/event-stream", coding, &cut);
+        let ids: Vec<_> = found.iter().map(|it| text(it.id.as_ref().map(|id| &*id.text))).collect();
+        assert_eq!(ids, [Some("2".to_owned())]);
+    }
+}
