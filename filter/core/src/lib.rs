@@ -52,6 +52,12 @@ pub mod requests;
 
 pub mod answers;
 
+pub mod agent_requests;
+
+pub mod agent_answers;
+
+pub mod agent_step;
+
 pub mod exchange;
 
 pub mod session_key;

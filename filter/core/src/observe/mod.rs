@@ -1,5 +1,6 @@
 //! What bodies say, as far as metering goes.
 
+pub mod a2a;
 pub mod document;
 pub mod llm;
 pub mod mcp;

@@ -1,5 +1,6 @@
 //! The core's tests, one binary: they run natively and, by `make test-wasm`, on wasm32 in node.
 
+mod a2a;
 mod accountant;
 mod amazon_event_stream;
 mod ask_for_usage;

@@ -1,0 +1,58 @@
+//! Reads what is asked of an agent out of a request's body: JSON, plain or coded.
+
+use crate::observe::a2a::{Request, RequestReader, Route};
+use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use crate::wire::json::Progress;
+
+/// Reads one request body, chunk by chunk.
+#[derive(Debug)]
+pub struct AgentRequestReader {
+    /// `None` if the body's coding is not read.
+    decoder: Option<Decoder<Body>>,
+}
+
+#[derive(Debug)]
+struct Body {
+    reader: RequestReader,
+    requests: Vec<Request>,
+}
+
+impl Sink for Body {
+    fn decoded(&mut self, piece: &[u8]) {
+        let Self { reader, requests } = self;
+        reader.feed(piece, &mut |request| requests.push(request.clone()));
+    }
+}
+
+impl AgentRequestReader {
+    /// A reader for the body of a request with this head.
+    pub fn new(route: Route, coding: ContentCoding) -> Self {
+        let body = Body { reader: RequestReader::new(route), requests: Vec::new() };
+        Self { decoder: Decoder::new(coding, body).ok() }
+    }
+
+    /// Reads the next bytes; gives the requests that end in them: one in all, as A2A has no batches.
+    pub fn feed(&mut self, chunk: &[u8]) -> Vec<Request> {
+        let Some(decoder) = &mut self.decoder else { return Vec::new() };
+        decoder.feed(chunk);
+        decoder.sink().map(|body| core::mem::take(&mut body.requests)).unwrap_or_default()
+    }
+
+    /// Whether nothing has come.
+    pub fn is_empty(&mut self) -> bool {
+        let sink = self.decoder.as_mut().and_then(Decoder::sink);
+        sink.is_some_and(|body| !body.reader.has_started())
+    }
+
+    /// Whether the body, of which all has come, is something that this cannot read.
+    pub fn is_unreadable(&mut self) -> bool {
+        let Some(decoder) = &mut self.decoder else { return true };
+        let is_broken = decoder.is_broken();
+        let is_read = decoder.sink().is_some_and(|body| match body.reader.progress() {
+            Progress::Complete => true,
+            Progress::Open => !body.reader.has_started(),
+            Progress::Failed => false,
+        });
+        is_broken || !is_read
+    }
+}
