@@ -29,7 +29,6 @@ impl Scope {
             identity.customer.as_bytes(),
             identity.team.as_bytes(),
             identity.agent.as_bytes(),
-            identity.api_key.as_deref().unwrap_or_default().as_bytes(),
             path_and_query,
         ]))
     }

@@ -36,16 +36,15 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
         Rung::Endpoint(value) => (b"endpoint", value),
         Rung::Window => (b"window", b""),
     };
-    let parts = [
+    let mut parts = vec![
         b"agent-meter session key 1".as_slice(),
         product_id.as_bytes(),
         identity.customer.as_bytes(),
         identity.team.as_bytes(),
         identity.agent.as_bytes(),
-        identity.api_key.as_deref().unwrap_or_default().as_bytes(),
-        rung_name,
-        value,
     ];
+    parts.extend(identity.api_key.as_ref().map(|key| key.as_bytes()));
+    parts.extend([rung_name, value]);
     SessionRef { product_id: product_id.to_owned(), key: hash(&parts), identity }
 }
 
