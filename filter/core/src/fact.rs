@@ -74,6 +74,8 @@ pub enum CallKind {
     Tool,
     /// An API call.
     Api(ApiCall),
+    /// A turn of an agent.
+    Step,
 }
 
 /// What is told of an API call only.
@@ -96,7 +98,8 @@ pub struct CallEnded {
     pub kind: CallKind,
     /// The session it belongs to.
     pub session: SessionRef,
-    /// The tool's name as the client wrote it, bounded; of an API call method and route, such as `GET /orders/{id}`.
+    /// The tool's name as the client wrote it, bounded; of an API call method and route, such as
+    /// `GET /orders/{id}`; of a step `message/send` or `message/stream`.
     pub tool: String,
     /// Its outcome.
     pub status: ExecutionStatus,

@@ -17,9 +17,10 @@ use crate::fact::{CallEnded, GenerationEnded, SessionEnd, SessionRef};
 use crate::free_slots::FreeSlots;
 use crate::limits::{OTHER, TOOLS_PER_SESSION_MAX};
 use crate::pricing::Charge;
+use crate::session_key::identity_key;
 use crate::session_tokens::{GenerationTotals, TokenCharge};
 use crate::status::ExecutionStatus;
-use crate::units::Timestamp;
+use crate::units::{Timestamp, count};
 
 /// Where a session stands; a closed one is no longer in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,6 +255,8 @@ pub struct SessionTable {
     by_key: HashMap<([u8; 16], String), u32>,
     due: BTreeSet<(Timestamp, u32)>,
     recent: BTreeSet<(Timestamp, u32)>,
+    /// Sessions of products that limit how many one identity has.
+    by_identity: HashMap<[u8; 16], BTreeSet<u32>>,
     dirty: BTreeSet<u32>,
 }
 
@@ -317,6 +320,10 @@ impl SessionTable {
     fn put(&mut self, slot: u32, session: Session, rules: &SessionRules) {
         let due_entry = session.due_at(rules);
         let recent_entry = session.active_at;
+        if rules.per_identity_max > 0 {
+            let identity = identity_key(&session.session);
+            self.by_identity.entry(identity).or_default().insert(slot);
+        }
         self.by_key.insert((session.session.key, session.currency.clone()), slot);
         self.due.insert((due_entry, slot));
         self.recent.insert((recent_entry, slot));
@@ -329,9 +336,30 @@ impl SessionTable {
         self.by_key.remove(&(session.session.key, session.currency.clone()));
         self.due.remove(&(due_entry, slot));
         self.recent.remove(&(recent_entry, slot));
+        // Few products have limits, and hashing costs more than looking.
+        if !self.by_identity.is_empty() {
+            let identity = identity_key(&session.session);
+            if let Some(slots) = self.by_identity.get_mut(&identity) {
+                slots.remove(&slot);
+                if slots.is_empty() {
+                    self.by_identity.remove(&identity);
+                }
+            }
+        }
         self.free.give_back(slot);
         self.dirty.insert(slot);
         Some(session)
+    }
+
+    /// The least recently active session of an identity that has as many as its product allows.
+    pub fn over_identity_limit(&self, session: &SessionRef, rules: &SessionRules) -> Option<u32> {
+        if rules.per_identity_max == 0 {
+            return None;
+        }
+        let slots = self.by_identity.get(&identity_key(session))?;
+        let is_full = count(slots.len()) >= u64::from(rules.per_identity_max);
+        let active_at = |slot: &&u32| self.get(**slot).map(|session| session.active_at);
+        is_full.then(|| slots.iter().min_by_key(active_at).copied()).flatten()
     }
 
     /// The slot of the least recently active session.

@@ -48,6 +48,18 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
     SessionRef { product_id: product_id.to_owned(), key: hash(&parts), identity }
 }
 
+/// Names the product and identity of a session.
+pub fn identity_key(session: &SessionRef) -> [u8; 16] {
+    let SessionRef { product_id, identity, .. } = session;
+    hash(&[
+        product_id.as_bytes(),
+        identity.customer.as_bytes(),
+        identity.team.as_bytes(),
+        identity.agent.as_bytes(),
+        identity.api_key.as_deref().unwrap_or_default().as_bytes(),
+    ])
+}
+
 /// The first 16 bytes of SHA-256 over the parts, each preceded by its length so that no two lists run together.
 pub fn hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = Sha256::new();

@@ -212,6 +212,9 @@ impl Accountant {
         {
             self.close(host, oldest, CloseReason::TableFull, now, now);
         }
+        if let Some(oldest) = self.sessions.over_identity_limit(session, &product.session) {
+            self.close(host, oldest, CloseReason::IdentityLimit, now, now);
+        }
         let id = hash(&[
             self.meta.source.as_bytes(),
             &session.key,

@@ -205,7 +205,7 @@ pub struct Product {
     /// How calls form sessions.
     #[serde(default)]
     pub session: SessionRules,
-    /// Its requests ask for generations of large language models; without this they are MCP.
+    /// Its requests ask for generations of large language models. Without this those of an `AI_AGENT` are A2A.
     #[serde(default)]
     pub llm: Option<LlmRules>,
     /// Usage that tools report of generations that they made inside.
@@ -387,6 +387,7 @@ impl Product {
     /// Whether its clients speak JSON-RPC.
     pub fn is_json_rpc(&self) -> bool {
         self.product_type == ProductType::McpServer
+            || (self.product_type == ProductType::AiAgent && self.llm.is_none())
     }
 
     /// Whether its requests are API calls.
@@ -417,11 +418,6 @@ impl Product {
             (ProductType::McpServer | ProductType::StandardApi, Some(_)) => {
                 let name = self.product_type.name();
                 let reason = format!("expected none for a product of type {name:?}");
-                return Err(error(&format!("{path}.llm"), &reason));
-            }
-            (ProductType::AiAgent, None) => {
-                let name = self.product_type.name();
-                let reason = format!("expected `llm` for a product of type {name:?}, found none");
                 return Err(error(&format!("{path}.llm"), &reason));
             }
             (ProductType::AgenticApi | ProductType::AiAgent, Some(_))

@@ -1,6 +1,7 @@
 //! One HTTP stream through the filter, from request head to its end: bytes in, facts out.
 //! It never fails and never keeps a body; what it cannot read is counted and passes.
 
+mod agent;
 mod api;
 mod ask_for_usage;
 mod llm;
@@ -8,11 +9,12 @@ mod mcp;
 
 use std::rc::Rc;
 
+use self::agent::AgentExchange;
 use self::api::ApiExchange;
 use self::llm::LlmExchange;
 use self::mcp::McpExchange;
 pub use self::mcp::UNNAMED_TOOL;
-use crate::config::{Config, Product};
+use crate::config::{Config, Product, ProductType};
 use crate::counter::Counter;
 use crate::fact::{Fact, Identity, SessionRef};
 use crate::head::Headers;
@@ -55,6 +57,12 @@ pub enum Show {
     Bytes,
 }
 
+impl Show {
+    fn bytes_if(is_of_interest: bool) -> Self {
+        if is_of_interest { Self::Bytes } else { Self::Nothing }
+    }
+}
+
 /// Everything that is known of one HTTP stream.
 #[derive(Debug)]
 pub enum Exchange {
@@ -64,6 +72,8 @@ pub enum Exchange {
     Llm(Box<LlmExchange>),
     /// An API call.
     Api(Box<ApiExchange>),
+    /// A request to an agent.
+    Agent(Box<AgentExchange>),
 }
 
 impl Exchange {
@@ -84,6 +94,10 @@ impl Exchange {
         match product.llm.clone() {
             Some(rules) => LlmExchange::start(product, rules, identity, None, headers, id)
                 .map(|exchange| Self::Llm(Box::new(exchange))),
+            None if product.product_type == ProductType::AiAgent => {
+                AgentExchange::start(config, product, identity, headers, &id)
+                    .map(|exchange| Self::Agent(Box::new(exchange)))
+            }
             None => {
                 let exchange = McpExchange::start(config, product, identity, headers, id);
                 Some(Self::Mcp(Box::new(exchange)))
@@ -95,7 +109,7 @@ impl Exchange {
     /// is not known then, and the response must come without a coding.
     pub fn may_edit(&self) -> bool {
         match self {
-            Self::Mcp(_) => false,
+            Self::Mcp(_) | Self::Agent(_) => false,
             Self::Llm(exchange) => exchange.may_edit(),
             Self::Api(exchange) => exchange.may_edit(),
         }
@@ -104,7 +118,7 @@ impl Exchange {
     /// What is to be shown of the request's body.
     pub fn shows_request(&self) -> Show {
         match self {
-            Self::Mcp(_) | Self::Llm(_) => Show::Bytes,
+            Self::Mcp(_) | Self::Llm(_) | Self::Agent(_) => Show::Bytes,
             Self::Api(exchange) => exchange.show(),
         }
     }
@@ -113,6 +127,10 @@ impl Exchange {
     pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         match self {
             Self::Mcp(exchange) => {
+                exchange.request_body(chunk, now);
+                None
+            }
+            Self::Agent(exchange) => {
                 exchange.request_body(chunk, now);
                 None
             }
@@ -134,19 +152,15 @@ impl Exchange {
             Self::Mcp(exchange) => exchange.request_end(now),
             Self::Llm(exchange) => exchange.request_end(now),
             Self::Api(exchange) => exchange.request_end(now),
+            Self::Agent(exchange) => exchange.request_end(now),
         }
     }
 
     /// The response's head. Gives what is to be shown of its body.
     pub fn response_head(&mut self, headers: Headers<'_>) -> Show {
         match self {
-            Self::Mcp(exchange) => {
-                if exchange.response_head(headers) {
-                    Show::Bytes
-                } else {
-                    Show::Nothing
-                }
-            }
+            Self::Mcp(exchange) => Show::bytes_if(exchange.response_head(headers)),
+            Self::Agent(exchange) => Show::bytes_if(exchange.response_head(headers)),
             Self::Llm(exchange) => {
                 exchange.response_head(headers);
                 Show::Bytes
@@ -171,6 +185,10 @@ impl Exchange {
                 exchange.response_body(chunk, now);
                 None
             }
+            Self::Agent(exchange) => {
+                exchange.response_body(chunk, now);
+                None
+            }
             Self::Llm(exchange) => exchange.response_body(chunk, is_end),
             Self::Api(exchange) => exchange.response_body(chunk, is_end),
         }
@@ -186,7 +204,7 @@ impl Exchange {
     /// Whether what Envoy's own filter has extracted is to be given to [`Exchange::envoy_usage`] before the end.
     pub fn wants_envoy_usage(&self) -> bool {
         match self {
-            Self::Mcp(_) => false,
+            Self::Mcp(_) | Self::Agent(_) => false,
             Self::Llm(exchange) => exchange.wants_envoy_usage(),
             Self::Api(exchange) => exchange.wants_envoy_usage(),
         }
@@ -195,7 +213,7 @@ impl Exchange {
     /// The record that Envoy's own filter has made of the response.
     pub fn envoy_usage(&mut self, record: &[u8]) {
         let generation = match self {
-            Self::Mcp(_) => None,
+            Self::Mcp(_) | Self::Agent(_) => None,
             Self::Llm(exchange) => Some(exchange.as_mut()),
             Self::Api(exchange) => exchange.generation(),
         };
@@ -210,6 +228,7 @@ impl Exchange {
             Self::Mcp(exchange) => exchange.end(end, now),
             Self::Llm(exchange) => exchange.end(now),
             Self::Api(exchange) => exchange.end(end, now),
+            Self::Agent(exchange) => exchange.end(end, now),
         }
     }
 
@@ -226,6 +245,7 @@ impl Exchange {
             Self::Mcp(exchange) => exchange.take_observed(),
             Self::Llm(exchange) => exchange.take_observed(),
             Self::Api(exchange) => exchange.take_observed(),
+            Self::Agent(exchange) => exchange.take_observed(),
         }
     }
 
@@ -234,6 +254,7 @@ impl Exchange {
         match self {
             Self::Mcp(exchange) => exchange.running(),
             Self::Api(exchange) => exchange.running(),
+            Self::Agent(exchange) => exchange.running(),
             // The call that caused a generation shows that its session lives.
             Self::Llm(_) => None,
         }
@@ -245,6 +266,7 @@ impl Exchange {
             Self::Mcp(exchange) => exchange.product(),
             Self::Llm(exchange) => exchange.product(),
             Self::Api(exchange) => exchange.product(),
+            Self::Agent(exchange) => exchange.product(),
         }
     }
 }

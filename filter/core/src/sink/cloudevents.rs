@@ -92,6 +92,24 @@ struct ApiCallData<'a> {
 }
 
 #[derive(Serialize)]
+struct AgentStep<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
+    metric_id: &'static str,
+    quantity: u64,
+    call_id: &'a str,
+    operation: &'a str,
+    execution_status: ExecutionStatus,
+    execution_duration_ms: u64,
+    http_status: u16,
+    transport: Transport,
+    cost_tier: &'a str,
+    billable: bool,
+    price: String,
+    currency: &'a str,
+}
+
+#[derive(Serialize)]
 struct SessionChanged<'a> {
     #[serde(flatten)]
     common: Common<'a>,
@@ -210,8 +228,12 @@ fn known<S: Serializer>(usage: &Usage, to: S) -> Result<S::Ok, S::Error> {
 pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
     match event {
         Event::CallEnded { session, product_type, call, charge } => {
-            if let CallKind::Api(api) = &call.kind {
-                return api_call(stamp, session, *product_type, call, api, charge);
+            match &call.kind {
+                CallKind::Tool => {}
+                CallKind::Api(api) => {
+                    return api_call(stamp, session, *product_type, call, api, charge);
+                }
+                CallKind::Step => return agent_step(stamp, session, *product_type, call, charge),
             }
             let common = common("tool_invocation", session, *product_type);
             let data = ToolInvocation {
@@ -341,6 +363,31 @@ fn api_call(
         currency: &session.currency,
     };
     envelope(stamp, "api_call", session, data)
+}
+
+fn agent_step(
+    stamp: &Stamp<'_>,
+    session: &Session,
+    product_type: ProductType,
+    call: &CallEnded,
+    charge: &Charge<'_>,
+) -> String {
+    let data = AgentStep {
+        common: common("agent_step", session, product_type),
+        metric_id: "agent_steps",
+        quantity: 1,
+        call_id: &call.call_id,
+        operation: &call.tool,
+        execution_status: call.status,
+        execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
+        http_status: call.http_status,
+        transport: call.transport,
+        cost_tier: charge.cost_tier,
+        billable: charge.is_billable,
+        price: money(charge.price),
+        currency: &session.currency,
+    };
+    envelope(stamp, "agent_step", session, data)
 }
 
 /// Events as the body of one request.
