@@ -17,6 +17,7 @@ mod joins;
 #[cfg(not(target_arch = "wasm32"))]
 mod llm;
 mod llm_formats;
+mod products;
 mod rates;
 mod scanner;
 mod sse;
