@@ -28,7 +28,7 @@ pub enum Admission {
         /// What the client gets.
         reply: LocalReply,
         /// For the accountant.
-        fact: Option<Fact>,
+        fact: Option<Box<Fact>>,
         /// For the stats.
         count: Counter,
     },
@@ -73,7 +73,7 @@ pub fn admit(
         let RequestHead { session, .. } = RequestHead::read(product, identity, headers);
         return Admission::Answer {
             reply: LocalReply { status: 204, headers: Vec::new(), body: String::new() },
-            fact: Some(Fact::SessionEnd { session, reason: SessionEnd::Closed, at: now }),
+            fact: Some(Box::new(Fact::SessionEnd { session, reason: SessionEnd::Closed, at: now })),
             count: Counter::SessionsClosedByRequest,
         };
     }

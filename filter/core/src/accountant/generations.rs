@@ -11,6 +11,7 @@ use crate::config::{Config, IncompleteUsage, Product};
 use crate::counter::Counter;
 use crate::event::Event;
 use crate::fact::GenerationEnded;
+use crate::head::ANONYMOUS;
 use crate::host::Host;
 use crate::rates::Unpriced;
 use crate::session_tokens::TokenCharge;
@@ -34,7 +35,11 @@ impl Accountant {
             }
             self.told.remember(*link);
         }
-        let cause = cause.unwrap_or_else(|| {
+        let asked_by = &generation.session.identity.customer;
+        // A trace can be copied: who is known to be someone else does not spend another's money.
+        let is_theirs =
+            |cause: &Cause| asked_by == ANONYMOUS || *asked_by == cause.session.identity.customer;
+        let cause = cause.filter(is_theirs).unwrap_or_else(|| {
             let call = generation.told_by.clone();
             let attribution = if call.is_some() { Attribution::Result } else { Attribution::None };
             Cause { attribution, session: generation.session.clone(), call }

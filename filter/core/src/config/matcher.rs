@@ -120,7 +120,8 @@ pub(super) fn validate_template(path: &str, template: &str) -> Result<(), Config
     let is_sound = |part: &str| {
         let inner = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
         let rest = inner.unwrap_or(part);
-        !rest.contains(['{', '}']) && !(inner.is_some() && rest.is_empty())
+        let has_no_name = inner.is_some_and(str::is_empty);
+        !has_no_name && !rest.contains(['{', '}'])
     };
     if template.split('/').all(is_sound) {
         return Ok(());

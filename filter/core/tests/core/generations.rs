@@ -291,6 +291,30 @@ fn a_call_that_ended_before_the_generation_was_asked_for_is_not_its_cause() {
 }
 
 #[test]
+fn a_copied_trace_spends_nobody_elses_money() {
+    for (customer, attribution) in [("acme", "trace"), ("mallory", "none"), ("", "trace")] {
+        let mut config: Value = serde_json::from_str(&config(&json!({}))).unwrap();
+        config["products"][1]["identity"] = json!({"customer": {"trusted_header": "x-caller"}});
+        let mut mesh = Mesh::new(&config.to_string());
+        let call = mesh.call("s", TRACE_A);
+        let head = [
+            (":method", "POST"),
+            (":path", "/v1/chat/completions"),
+            (":authority", "api.openai.com"),
+            ("traceparent", TRACE_A),
+            ("x-caller", customer),
+        ];
+        let asked = mesh.send(Worker::Second, &head, "{}");
+        mesh.answer_chat(asked);
+        mesh.answer_call(call);
+        let (tokens, _) = mesh.events();
+        assert_eq!(tokens[0]["attribution"], attribution, "{customer}");
+        let payer = if customer == "mallory" { "mallory" } else { "acme" };
+        assert_eq!(tokens[0]["customer_id"], payer);
+    }
+}
+
+#[test]
 fn a_trace_in_the_message_counts_like_one_in_the_head() {
     let mut mesh = Mesh::new(&config(&json!({})));
     let head = [(":method", "POST"), (":path", "/mcp")];
