@@ -45,24 +45,19 @@ impl AgentAnswerReader {
     /// not see one that the stream's end cuts off.
     pub fn feed(&mut self, chunk: &[u8]) -> Vec<Answer> {
         self.decoder.feed(chunk);
-        self.decoder.sink().map(|body| core::mem::take(&mut body.answers)).unwrap_or_default()
+        core::mem::take(&mut self.decoder.sink().answers)
     }
 
     /// How the answers come.
     pub fn transport(&mut self) -> Transport {
-        match self.decoder.sink().map(|body| body.framer.is_some()) {
-            Some(true) => Transport::Sse,
-            Some(false) => Transport::Json,
-            None => Transport::None,
-        }
+        if self.decoder.sink().framer.is_some() { Transport::Sse } else { Transport::Json }
     }
 
     /// Whether the body turned out to be nothing that this can read.
     pub fn is_unreadable(&mut self) -> bool {
-        let is_no_json = self.decoder.sink().is_some_and(|body| {
-            body.framer.is_none() && body.reader.progress() == Progress::Failed
-        });
-        is_no_json || self.decoder.is_broken()
+        let is_broken = self.decoder.is_broken();
+        let body = self.decoder.sink();
+        is_broken || (body.framer.is_none() && body.reader.progress() == Progress::Failed)
     }
 }
 

@@ -67,23 +67,22 @@ impl AnswerReader {
     /// Reads the next bytes; gives what ends in them.
     pub fn feed(&mut self, chunk: &[u8]) -> Told {
         self.decoder.feed(chunk);
-        self.decoder.sink().map(|body| core::mem::take(&mut body.told)).unwrap_or_default()
+        core::mem::take(&mut self.decoder.sink().told)
     }
 
     /// How the answers come.
     pub fn transport(&mut self) -> Transport {
-        match self.decoder.sink().map(|body| &body.format) {
-            Some(Format::Json(_)) => Transport::Json,
-            Some(Format::Events { .. }) => Transport::Sse,
-            None => Transport::None,
+        match self.decoder.sink().format {
+            Format::Json(_) => Transport::Json,
+            Format::Events { .. } => Transport::Sse,
         }
     }
 
     /// Whether the body turned out to be nothing that this can read.
     pub fn is_unreadable(&mut self) -> bool {
-        let is_no_json = match self.decoder.sink().map(|body| &body.format) {
-            Some(Format::Json(reader)) => reader.progress() == Progress::Failed,
-            Some(Format::Events { .. }) | None => false,
+        let is_no_json = match &self.decoder.sink().format {
+            Format::Json(reader) => reader.progress() == Progress::Failed,
+            Format::Events { .. } => false,
         };
         is_no_json || self.decoder.is_broken()
     }

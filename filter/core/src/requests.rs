@@ -34,24 +34,24 @@ impl RequestReader {
     pub fn feed(&mut self, chunk: &[u8]) -> Vec<Message> {
         let Some(decoder) = &mut self.decoder else { return Vec::new() };
         decoder.feed(chunk);
-        decoder.sink().map(|body| core::mem::take(&mut body.messages)).unwrap_or_default()
+        core::mem::take(&mut decoder.sink().messages)
     }
 
     /// Whether nothing has come.
     pub fn is_empty(&mut self) -> bool {
-        let sink = self.decoder.as_mut().and_then(Decoder::sink);
-        sink.is_some_and(|body| !body.reader.has_started())
+        self.decoder.as_mut().is_some_and(|decoder| !decoder.sink().reader.has_started())
     }
 
     /// Whether the body, of which all has come, is something that this cannot read.
     pub fn is_unreadable(&mut self) -> bool {
         let Some(decoder) = &mut self.decoder else { return true };
         let is_broken = decoder.is_broken();
-        let is_read = decoder.sink().is_some_and(|body| match body.reader.progress() {
+        let body = decoder.sink();
+        let is_read = match body.reader.progress() {
             Progress::Complete => true,
             Progress::Open => !body.reader.has_started(),
             Progress::Failed => false,
-        });
+        };
         is_broken || !is_read
     }
 }

@@ -1,7 +1,10 @@
 //! Content codings of a body (RFC 9110, section 8.4.1): plain, gzip (RFC 1952) and deflate (zlib, RFC 1950, or, as
 //! some servers send it, RFC 1951 without a frame). The body that passes is not touched; this decodes a copy.
 
+use core::cell::{RefCell, RefMut};
+use core::fmt;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
@@ -44,15 +47,21 @@ pub trait Sink {
     fn decoded(&mut self, piece: &[u8]);
 }
 
-/// Counts what is decoded, and refuses what a small body blows up to.
-#[derive(Debug)]
-struct Bounded<S> {
-    sink: S,
+/// Counts what is decoded, and refuses what a small body blows up to. The sink is not a type parameter: the decoders
+/// would be in the module once for each.
+struct Bounded {
+    sink: Rc<RefCell<dyn Sink>>,
     bytes_in: u64,
     bytes_out: u64,
 }
 
-impl<S: Sink> Write for Bounded<S> {
+impl fmt::Debug for Bounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bounded").finish_non_exhaustive()
+    }
+}
+
+impl Write for Bounded {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         self.bytes_out = self.bytes_out.saturating_add(count(piece.len()));
         let bytes_max =
@@ -60,7 +69,7 @@ impl<S: Sink> Write for Bounded<S> {
         if self.bytes_out > bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.sink.decoded(piece);
+        self.sink.borrow_mut().decoded(piece);
         Ok(piece.len())
     }
 
@@ -70,33 +79,38 @@ impl<S: Sink> Write for Bounded<S> {
 }
 
 #[derive(Debug)]
-enum State<S: Sink> {
-    Identity(Bounded<S>),
-    Gzip(Box<MultiGzDecoder<Bounded<S>>>),
+enum State {
+    Identity,
+    Gzip(Box<MultiGzDecoder<Bounded>>),
     /// The first byte tells whether there is a zlib frame.
-    DeflateUnseen(Option<Bounded<S>>),
-    Zlib(Box<ZlibDecoder<Bounded<S>>>),
-    Deflate(Box<DeflateDecoder<Bounded<S>>>),
+    DeflateUnseen(Option<Bounded>),
+    Zlib(Box<ZlibDecoder<Bounded>>),
+    Deflate(Box<DeflateDecoder<Bounded>>),
 }
 
 /// Decodes one body, chunk by chunk, into a sink, in about 45 KiB of memory for a coded body.
 #[derive(Debug)]
 pub struct Decoder<S: Sink> {
-    state: State<S>,
+    sink: Rc<RefCell<S>>,
+    state: State,
     is_broken: bool,
 }
 
-impl<S: Sink> Decoder<S> {
+impl<S: Sink + 'static> Decoder<S> {
     /// A decoder for a body, or the sink again if the coding is not read.
     pub fn new(coding: ContentCoding, sink: S) -> Result<Self, S> {
-        let sink = Bounded { sink, bytes_in: 0, bytes_out: 0 };
+        if coding == ContentCoding::Other {
+            return Err(sink);
+        }
+        let sink = Rc::new(RefCell::new(sink));
+        let written: Rc<RefCell<dyn Sink>> = Rc::<RefCell<S>>::clone(&sink);
+        let bounded = Bounded { sink: written, bytes_in: 0, bytes_out: 0 };
         let state = match coding {
-            ContentCoding::Identity => State::Identity(sink),
-            ContentCoding::Gzip => State::Gzip(Box::new(MultiGzDecoder::new(sink))),
-            ContentCoding::Deflate => State::DeflateUnseen(Some(sink)),
-            ContentCoding::Other => return Err(sink.sink),
+            ContentCoding::Identity | ContentCoding::Other => State::Identity,
+            ContentCoding::Gzip => State::Gzip(Box::new(MultiGzDecoder::new(bounded))),
+            ContentCoding::Deflate => State::DeflateUnseen(Some(bounded)),
         };
-        Ok(Self { state, is_broken: false })
+        Ok(Self { sink, state, is_broken: false })
     }
 
     /// Decodes the next bytes; everything that they tell has reached the sink when this returns.
@@ -104,49 +118,53 @@ impl<S: Sink> Decoder<S> {
         if self.is_broken || chunk.is_empty() {
             return;
         }
-        if let State::DeflateUnseen(sink) = &mut self.state
-            && let (Some(sink), Some(first)) = (sink.take(), chunk.first())
-        {
-            // RFC 1950: the low half of the first byte is 8; no raw deflate block begins so in practice.
-            self.state = if first & 0x0F == 8 {
-                State::Zlib(Box::new(ZlibDecoder::new(sink)))
-            } else {
-                State::Deflate(Box::new(DeflateDecoder::new(sink)))
-            };
+        match &self.state {
+            State::Identity => self.sink.borrow_mut().decoded(chunk),
+            _ => self.is_broken = self.state.decode(chunk).is_err(),
         }
-        if let Some(sink) = self.bounded() {
-            sink.bytes_in = sink.bytes_in.saturating_add(count(chunk.len()));
-        }
-        let decoded = match &mut self.state {
-            State::Identity(sink) => {
-                sink.sink.decoded(chunk);
-                Ok(())
-            }
-            State::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
-            State::Zlib(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
-            State::Deflate(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
-            State::DeflateUnseen(_) => Ok(()),
-        };
-        self.is_broken = decoded.is_err();
     }
 
     /// The sink.
-    pub fn sink(&mut self) -> Option<&mut S> {
-        self.bounded().map(|bounded| &mut bounded.sink)
+    pub fn sink(&mut self) -> RefMut<'_, S> {
+        self.sink.borrow_mut()
     }
 
     /// Whether the body could not be decoded, or blows up too much.
     pub fn is_broken(&self) -> bool {
         self.is_broken
     }
+}
 
-    fn bounded(&mut self) -> Option<&mut Bounded<S>> {
-        match &mut self.state {
-            State::Identity(sink) => Some(sink),
-            State::Gzip(decoder) => Some(decoder.get_mut()),
-            State::DeflateUnseen(sink) => sink.as_mut(),
-            State::Zlib(decoder) => Some(decoder.get_mut()),
-            State::Deflate(decoder) => Some(decoder.get_mut()),
+impl State {
+    fn decode(&mut self, chunk: &[u8]) -> io::Result<()> {
+        if let Self::DeflateUnseen(sink) = self
+            && let (Some(sink), Some(first)) = (sink.take(), chunk.first())
+        {
+            // RFC 1950: the low half of the first byte is 8; no raw deflate block begins so in practice.
+            *self = if first & 0x0F == 8 {
+                Self::Zlib(Box::new(ZlibDecoder::new(sink)))
+            } else {
+                Self::Deflate(Box::new(DeflateDecoder::new(sink)))
+            };
+        }
+        if let Some(sink) = self.bounded() {
+            sink.bytes_in = sink.bytes_in.saturating_add(count(chunk.len()));
+        }
+        match self {
+            Self::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Self::Zlib(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Self::Deflate(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Self::Identity | Self::DeflateUnseen(_) => Ok(()),
+        }
+    }
+
+    fn bounded(&mut self) -> Option<&mut Bounded> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip(decoder) => Some(decoder.get_mut()),
+            Self::DeflateUnseen(sink) => sink.as_mut(),
+            Self::Zlib(decoder) => Some(decoder.get_mut()),
+            Self::Deflate(decoder) => Some(decoder.get_mut()),
         }
     }
 }

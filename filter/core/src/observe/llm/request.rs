@@ -63,14 +63,14 @@ impl RequestReader {
 
     /// What has been read so far.
     pub fn requested(&mut self) -> Requested {
-        let body = self.decoder.as_mut().and_then(Decoder::sink);
         let read = |document: &Document| Requested {
             model: document.text(Field::Model).map(|model| model.into_owned()),
             is_streamed: document.is_true(Field::Stream),
             is_background: document.is_true(Field::Background),
             service_tier: document.text(Field::Tier).map(|tier| service_tier(&tier)),
         };
-        body.map(|body| read(body.0.document())).unwrap_or_default()
+        let decoder = self.decoder.as_mut();
+        decoder.map(|decoder| read(decoder.sink().0.document())).unwrap_or_default()
     }
 
     /// The size of the body so far, in bytes as they came.

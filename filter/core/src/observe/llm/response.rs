@@ -85,14 +85,10 @@ impl ResponseReader {
         match &mut self.body {
             Ok(decoder) => {
                 let is_broken = decoder.is_broken();
-                match decoder.sink() {
-                    Some(body) => {
-                        body.end();
-                        let generation = core::mem::take(&mut body.generation);
-                        (generation, !is_broken && !body.is_unreadable)
-                    }
-                    None => (Generation::default(), !is_broken),
-                }
+                let mut body = decoder.sink();
+                body.end();
+                let generation = core::mem::take(&mut body.generation);
+                (generation, !is_broken && !body.is_unreadable)
             }
             Err(generation) => (core::mem::take(generation), false),
         }
