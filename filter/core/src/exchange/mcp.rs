@@ -55,8 +55,8 @@ enum Asks {
 /// How the request is read.
 #[derive(Debug)]
 enum Request {
-    /// A `POST`: its body is read.
-    Messages(Box<RequestReader>),
+    /// A `POST`: its body is read, until it has come to its end.
+    Messages(Option<Box<RequestReader>>),
     /// A `GET`: an event stream may carry answers to other requests.
     Stream,
     /// A `DELETE`, which ends the session if the server agrees.
@@ -119,7 +119,7 @@ impl McpExchange {
         let request = match headers.get(":method") {
             Some(b"POST") => {
                 let coding = ContentCoding::parse(headers.get("content-encoding"));
-                Request::Messages(Box::new(RequestReader::new(coding)))
+                Request::Messages(Some(Box::new(RequestReader::new(coding))))
             }
             Some(b"GET") => Request::Stream,
             Some(b"DELETE") => Request::Delete,
@@ -167,7 +167,7 @@ impl McpExchange {
     /// The next bytes of the request's body.
     pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
         self.request_ended_at = now;
-        let Request::Messages(reader) = &mut self.request else { return };
+        let Request::Messages(Some(reader)) = &mut self.request else { return };
         for message in reader.feed(chunk) {
             self.sent(message, now);
         }
@@ -177,7 +177,9 @@ impl McpExchange {
     pub fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
         self.is_request_complete = true;
-        if let Request::Messages(reader) = &mut self.request {
+        if let Request::Messages(reader) = &mut self.request
+            && let Some(mut reader) = reader.take()
+        {
             self.is_understood |= reader.is_empty();
             if reader.is_unreadable() {
                 self.observed.counts.push(Counter::RequestUnparsed);
