@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use agent_meter::bench::{self, Bench, Scenario};
+use agent_meter::bench::{self, Bench, Scenario, Section};
 use agent_meter::collector::{Collector, Ledger, Period};
 use agent_meter::demo::{self, Demo};
 use agent_meter::envoy::{Bootstrap, Endpoint};
@@ -229,6 +229,12 @@ struct BenchArgs {
     /// How the upstream answers: one JSON body, or an event stream
     #[arg(long, default_value_t = Scenario::Json)]
     scenario: Scenario,
+    /// Measure this part only
+    #[arg(long, value_name = "PART")]
+    only: Option<Section>,
+    /// Sessions that live at once; ten times as many come and go
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=400_000))]
+    sessions: u32,
     /// Print only one JSON object
     #[arg(long)]
     json: bool,
@@ -401,8 +407,8 @@ impl ImportArgs {
 impl BenchArgs {
     async fn execute(self) -> anyhow::Result<()> {
         let wasm = wasm::find(None)?;
-        let Self { rounds, requests, scenario, json } = self;
-        bench::run(Bench { rounds, requests, scenario, json, wasm }).await
+        let Self { rounds, requests, scenario, only, sessions, json } = self;
+        bench::run(Bench { rounds, requests, scenario, only, sessions, json, wasm }).await
     }
 }
 

@@ -65,6 +65,9 @@ pub const JOURNALS_MAX: u32 = 256;
 pub const OVERFLOW_FACTS_MAX: usize = 1024;
 /// Facts folded in one tick, so that a tick on the main thread stays short (about 20 us a fact).
 pub const FACTS_PER_TICK_MAX: usize = 4096;
+/// Sessions that become idle or time out in one tick: after a pause of the process all may be due at once, which would
+/// hold the main thread for long and make more events than the outbox takes.
+pub const DUE_PER_TICK_MAX: usize = 4096;
 /// The accountant's ticks without a sign of life after which a drained journal is given to others.
 pub const JOURNAL_ORPHAN_TICKS: u32 = 240;
 /// Tools kept apart in one session; more are added up under [`OTHER`].

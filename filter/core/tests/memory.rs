@@ -1,11 +1,8 @@
-//! What streams cost in memory: bodies of any size, and many streams at once. Each test runs in this one thread, under
-//! an allocator that counts.
+//! What streams cost in memory: bodies of any size, and many streams at once.
 
 #![cfg(not(target_arch = "wasm32"))]
-#![expect(unsafe_code, reason = "a global allocator is unsafe by its signature")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod heap;
 
 use agent_meter_core::admission::{Admission, admit};
 use agent_meter_core::config::Config;
@@ -19,6 +16,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use flate2::Crc;
 
+use self::heap::{live, take_peak};
+
 const CONFIG: &str =
     r#"{"products": [{"id": "mcp", "type": "MCP_SERVER", "match": {"path": "/mcp"}}]}"#;
 const CHUNK: usize = 64 * 1024;
@@ -27,49 +26,6 @@ const BODY: usize = 64 * 1024 * 1024;
 const BODY_COST_MAX: isize = 64 * 1024;
 /// What an open exchange may hold; `limits.rs` counts on about 1 KiB.
 const EXCHANGE_COST_MAX: isize = 2 * 1024;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count(bytes: usize, is_more: bool) {
-    let bytes = isize::try_from(bytes).unwrap_or(isize::MAX);
-    // A thread that ends frees after its counters are gone.
-    let _ = LIVE.try_with(|live| {
-        live.set(if is_more { live.get() + bytes } else { live.get() - bytes });
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: it does what the system's allocator does, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), true);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(layout.size(), false);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn live() -> isize {
-    LIVE.with(Cell::get)
-}
-
-/// Live heap at its highest since the last call.
-fn take_peak() -> isize {
-    PEAK.with(|peak| peak.replace(live()))
-}
 
 fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()

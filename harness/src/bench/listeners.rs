@@ -12,7 +12,8 @@ use crate::plugin;
 use crate::stack::ANY_PORT;
 
 const SCRIPT: &str = include_str!("extract.lua");
-const MANAGER: &str = "/filter_chains/0/filters/0/typed_config";
+/// Where a listener has its HTTP filters.
+pub(super) const MANAGER: &str = "/filter_chains/0/filters/0/typed_config";
 const MCP_FILTER: &str = "envoy.filters.http.mcp";
 const LUA_FILTER: &str = "envoy.filters.http.lua";
 

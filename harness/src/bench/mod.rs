@@ -13,6 +13,7 @@ mod messages;
 mod report;
 mod scanner;
 mod servers;
+mod sessions;
 mod stats;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::Value;
 
 use self::cpu::CpuTime;
@@ -30,6 +33,7 @@ use self::load::Load;
 pub use self::messages::Scenario;
 use self::report::{ModuleSize, Report, Row, Slice};
 use self::servers::Told;
+use self::sessions::{Measure, Sessions};
 use self::stats::{Random, percentile};
 use crate::envoy::{self, Envoy, Program};
 use crate::run::Signals;
@@ -42,6 +46,22 @@ const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 /// Calls to each listener that only logs what its filter finds.
 const PROOF_CALLS: u32 = 4;
 
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// CPU and latency of a call, by filter; the core's scanner; the modules' sizes.
+    Calls,
+    /// Memory, ticks and latency with many sessions.
+    Sessions,
+}
+
+#[derive(Debug, Serialize)]
+struct Both {
+    #[serde(flatten)]
+    calls: Option<Report>,
+    sessions: Option<Sessions>,
+}
+
 /// How to measure.
 #[derive(Debug, Clone)]
 pub struct Bench {
@@ -51,6 +71,10 @@ pub struct Bench {
     pub requests: u32,
     /// How the upstream answers.
     pub scenario: Scenario,
+    /// This part only; `None` for all.
+    pub only: Option<Section>,
+    /// Sessions that live at once; ten times as many come and go.
+    pub sessions: u32,
     /// Print one JSON object instead of the table.
     pub json: bool,
     /// The filter's module; the empty filter's lies beside it.
@@ -61,14 +85,26 @@ pub struct Bench {
 pub async fn run(bench: Bench) -> anyhow::Result<()> {
     ensure!(bench.rounds > 0 && bench.requests > 0, "expected at least one round and one request");
     let mut signals = Signals::new()?;
+    let both = async {
+        let wants = |section| bench.only.is_none_or(|only| only == section);
+        let calls = if wants(Section::Calls) { Some(measure(&bench).await?) } else { None };
+        let sessions =
+            if wants(Section::Sessions) { Some(measure_sessions(&bench).await?) } else { None };
+        anyhow::Ok(Both { calls, sessions })
+    };
     let report = tokio::select! {
         () = signals.stop() => bail!("interrupted"),
-        report = measure(&bench) => report?,
+        report = both => report?,
     };
     if bench.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        print!("{report}");
+        if let Some(calls) = report.calls {
+            println!("{calls}");
+        }
+        if let Some(sessions) = report.sessions {
+            print!("{sessions}");
+        }
     }
     Ok(())
 }
@@ -136,6 +172,29 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         scanner,
         modules,
     })
+}
+
+async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {
+    let program = envoy::find().await?;
+    ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
+    let mut dir = WorkDir::create()?;
+    let upstream = servers::upstream(Scenario::Json).await?;
+    let (collector, told) = servers::collector().await?;
+    let wasm = std::path::absolute(&bench.wasm)?;
+    let rig = Rig {
+        upstream: upstream.addr,
+        collector: collector.addr,
+        filter: &wasm,
+        empty_filter: &wasm,
+        dir: dir.path(),
+    };
+    let Bench { sessions, rounds, requests, .. } = *bench;
+    let scenario = Scenario::Json;
+    let measure =
+        Measure { program: &program, rig: &rig, told: &told, scenario, sessions, rounds, requests };
+    let sessions = measure.run().await?;
+    dir.done = true;
+    Ok(sessions)
 }
 
 fn address(addresses: &BTreeMap<String, SocketAddr>, name: &str) -> anyhow::Result<SocketAddr> {

@@ -68,11 +68,24 @@ async fn answer(State(scenario): State<Scenario>, call: Bytes) -> Response {
 
 /// The calls that the events told of: different events of a successful call of the right tool.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told(Arc<Mutex<HashSet<String>>>);
+pub(super) struct Told(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    calls: HashSet<String>,
+    created: u64,
+    closed: u64,
+}
 
 impl Told {
     pub(super) fn calls(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).calls.len()
+    }
+
+    /// Events of sessions that were created, and that were closed; one that comes twice is counted twice.
+    pub(super) fn sessions(&self) -> (u64, u64) {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (seen.created, seen.closed)
     }
 }
 
@@ -109,7 +122,14 @@ async fn take(State(told): State<Told>, batch: Bytes) -> StatusCode {
             && data.tool_name == TOOL
             && data.execution_status == "SUCCESS"
     };
+    for event in &events {
+        match event.data.event_type.as_str() {
+            "session_created" => told.created += 1,
+            "session_closed" => told.closed += 1,
+            _ => {}
+        }
+    }
     let good = events.into_iter().filter(|event| good(&event.data));
-    told.extend(good.map(|event| format!("{} {}", event.source, event.id)));
+    told.calls.extend(good.map(|event| format!("{} {}", event.source, event.id)));
     StatusCode::OK
 }

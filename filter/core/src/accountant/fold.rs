@@ -12,7 +12,8 @@ use crate::host::Host;
 use crate::joins::Join;
 use crate::journal::Entry;
 use crate::limits::{
-    EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX, SESSION_ENDS_MAX,
+    DUE_PER_TICK_MAX, EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX,
+    SESSION_ENDS_MAX,
 };
 use crate::session::{CloseReason, Due, Session, SessionState};
 use crate::session_key::hash;
@@ -270,7 +271,8 @@ impl Accountant {
     }
 
     pub(super) fn close_due(&mut self, host: &mut impl Host, now: Timestamp) {
-        loop {
+        // What is left is due on the next tick, with the same time.
+        for _ in 0..DUE_PER_TICK_MAX {
             let config = Rc::clone(&self.config);
             let unknown = Rc::clone(&self.unknown_product);
             let rules_of = |session: &SessionRef| {
