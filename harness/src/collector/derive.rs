@@ -42,9 +42,10 @@ fn insert_call(
         .prepare_cached(
             "INSERT INTO calls
              (position, source, sequence, session_id, call_id, time_ms, day, customer, team, agent,
-              product, product_type, tool, status, tier, duration_ms, http_status, transport,
-              billable, price, currency)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+              api_key_hash, credential_type, product, product_type, kind, tool, status, tier,
+              duration_ms, http_status, transport, request_bytes, response_bytes, billable, price,
+              currency)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             position,
@@ -57,14 +58,19 @@ fn insert_call(
             identity.customer,
             identity.team,
             identity.agent,
+            identity.api_key_hash,
+            identity.credential_type,
             identity.product,
             identity.product_type,
+            call.kind.name(),
             call.tool,
             call.status,
             call.tier,
             call.duration_ms,
             call.http_status,
             call.transport,
+            call.bytes.map(|(request, _)| request),
+            call.bytes.map(|(_, response)| response),
             call.billable,
             call.price.to_string(),
             call.currency,
@@ -91,11 +97,12 @@ fn insert_generation(
         .prepare_cached(
             "INSERT INTO generations
              (position, source, sequence, session_id, generation_id, call_id, tool, attribution,
-              time_ms, day, customer, team, agent, product, product_type, provider, model,
-              service_tier, completeness, estimated, input, output, reasoning, cache_read,
-              cache_write, provider_cost, unpriced_reason, rate_card, price, currency)
+              time_ms, day, customer, team, agent, api_key_hash, credential_type, product,
+              product_type, provider, model, service_tier, completeness, estimated, input, output,
+              reasoning, cache_read, cache_write, provider_cost, unpriced_reason, rate_card, price,
+              currency)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-              ?, ?, ?, ?)",
+              ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             position,
@@ -111,6 +118,8 @@ fn insert_generation(
             identity.customer,
             identity.team,
             identity.agent,
+            identity.api_key_hash,
+            identity.credential_type,
             identity.product,
             identity.product_type,
             generation.provider,
@@ -175,13 +184,16 @@ fn fold(ledger: &Transaction<'_>, fold: &Fold<'_>) -> rusqlite::Result<()> {
         .prepare_cached(
             "INSERT INTO sessions
              (source, session_id, fold_order, state, session_key, product, product_type, customer,
-              team, agent, started_at, ended_at, ended_ms, close_reason, totals, currency)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+              team, agent, api_key_hash, credential_type, started_at, ended_at, ended_ms,
+              close_reason, totals, currency)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (source, session_id) DO UPDATE SET
               (fold_order, state, session_key, product, product_type, customer, team, agent,
-               started_at, ended_at, ended_ms, close_reason, totals, currency)
+               api_key_hash, credential_type, started_at, ended_at, ended_ms, close_reason, totals,
+               currency)
               = (excluded.fold_order, excluded.state, excluded.session_key, excluded.product,
                excluded.product_type, excluded.customer, excluded.team, excluded.agent,
+               excluded.api_key_hash, excluded.credential_type,
                excluded.started_at, excluded.ended_at, excluded.ended_ms, excluded.close_reason,
                excluded.totals, excluded.currency)
              WHERE excluded.fold_order > sessions.fold_order",
@@ -197,6 +209,8 @@ fn fold(ledger: &Transaction<'_>, fold: &Fold<'_>) -> rusqlite::Result<()> {
             identity.customer,
             identity.team,
             identity.agent,
+            identity.api_key_hash,
+            identity.credential_type,
             fold.started_at,
             closing.map(|closing| &closing.ended_at),
             closing.map(|closing| closing.ended_ms),

@@ -83,6 +83,9 @@ pub(crate) const STATUSES: [&str; 9] = [
     "UNKNOWN",
 ];
 
+const PRODUCT_TYPES: [&str; 4] = ["STANDARD_API", "AGENTIC_API", "AI_AGENT", "MCP_SERVER"];
+const CREDENTIAL_TYPES: [&str; 2] = ["CLIENT_CREDENTIALS", "BEARER_TOKEN"];
+
 /// One valid event.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
@@ -112,23 +115,58 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) product: String,
-    pub(super) product_type: String,
+    pub(super) product_type: &'static str,
     pub(super) customer: String,
     pub(super) team: String,
+    /// The agent, or the app of an API.
     pub(super) agent: String,
+    pub(super) api_key_hash: Option<String>,
+    pub(super) credential_type: Option<&'static str>,
     pub(super) session_id: String,
     pub(super) session_key: String,
+}
+
+/// What a call is a call of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallKind {
+    Tool,
+    Api,
+    Step,
+}
+
+impl CallKind {
+    /// The name of its event, in the ledger and in answers.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            CallKind::Tool => "tool_invocation",
+            CallKind::Api => "api_call",
+            CallKind::Step => "agent_step",
+        }
+    }
+
+    fn metric(self) -> &'static str {
+        match self {
+            CallKind::Tool => "tool_invocations",
+            CallKind::Api => "api_calls",
+            CallKind::Step => "agent_steps",
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) identity: Identity,
+    pub(super) kind: CallKind,
     pub(super) call_id: String,
+    /// The tool; of an API its method and route; of an agent the operation.
     pub(super) tool: String,
     pub(super) status: &'static str,
     pub(super) duration_ms: i64,
     pub(super) http_status: i64,
-    pub(super) transport: String,
+    /// Not of an API call.
+    pub(super) transport: Option<String>,
+    /// Of the request and the response; of an API call only.
+    pub(super) bytes: Option<(i64, i64)>,
     pub(super) tier: String,
     pub(super) billable: bool,
     pub(super) price: Decimal,
@@ -215,7 +253,9 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     }
     let kind = event_type.strip_prefix("agent-meter.").unwrap_or_default();
     let body = match kind {
-        "tool_invocation" => Body::Call(Box::new(call(&attributes.members("data")?)?)),
+        "tool_invocation" => call(&attributes.members("data")?, CallKind::Tool)?,
+        "api_call" => call(&attributes.members("data")?, CallKind::Api)?,
+        "agent_step" => call(&attributes.members("data")?, CallKind::Step)?,
         "token_consumption" => {
             Body::Generation(Box::new(generation(&attributes.members("data")?)?))
         }
@@ -241,20 +281,42 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
 }
 
 pub(super) fn identity(data: &Members<'_>) -> Result<Identity, String> {
+    let product = data.text("product_id")?;
+    let product_type = data.one_of("product_type", &PRODUCT_TYPES)?;
     Ok(Identity {
-        product: data.text("product_id")?,
-        product_type: data.text("product_type")?,
+        product,
+        product_type,
         customer: data.text("customer_id")?,
         team: data.text("team_id")?,
-        agent: data.text("agent_id")?,
+        agent: agent(data, product_type)?,
+        api_key_hash: data.has("api_key_hash").then(|| data.hex32("api_key_hash")).transpose()?,
+        credential_type: data
+            .has("credential_type")
+            .then(|| data.one_of("credential_type", &CREDENTIAL_TYPES))
+            .transpose()?,
         session_id: data.hex32("session_id")?,
         session_key: data.hex32("session_key")?,
     })
 }
 
-fn call(data: &Members<'_>) -> Result<Call, String> {
+/// The agent, or of an API the app, exactly one of which there is.
+fn agent(data: &Members<'_>, product_type: &str) -> Result<String, String> {
+    let (member, other) = match product_type {
+        "STANDARD_API" => ("app_id", "agent_id"),
+        // Filters that knew no apps named an agent here; what they sent stays billed.
+        "AGENTIC_API" if !data.has("app_id") && data.has("agent_id") => ("agent_id", "app_id"),
+        "AGENTIC_API" => ("app_id", "agent_id"),
+        _ => ("agent_id", "app_id"),
+    };
+    if data.has(other) {
+        return Err(data.wrong(other, &format!("absent, with {member} in its place")));
+    }
+    data.text(member)
+}
+
+fn call(data: &Members<'_>, kind: CallKind) -> Result<Body, String> {
     let identity = identity(data)?;
-    data.exactly("metric_id", "tool_invocations")?;
+    data.exactly("metric_id", kind.metric())?;
     if data.count("quantity")? != 1 {
         return Err(data.wrong("quantity", "1"));
     }
@@ -263,19 +325,33 @@ fn call(data: &Members<'_>) -> Result<Call, String> {
     if !billable && !price.is_zero() {
         return Err(data.wrong("price", "\"0\" when billable is false"));
     }
-    Ok(Call {
+    let call_id = data.name("call_id")?;
+    let tool = match kind {
+        CallKind::Tool => data.text("tool_name")?,
+        CallKind::Api => format!("{} {}", data.name("method")?, data.text("route")?),
+        CallKind::Step => data.text("operation")?,
+    };
+    let (transport, bytes) = match kind {
+        CallKind::Api => {
+            (None, Some((data.count("request_bytes")?, data.count("response_bytes")?)))
+        }
+        CallKind::Tool | CallKind::Step => (Some(data.text("transport")?), None),
+    };
+    Ok(Body::Call(Box::new(Call {
         identity,
-        call_id: data.name("call_id")?,
-        tool: data.text("tool_name")?,
+        kind,
+        call_id,
+        tool,
         status: data.one_of("execution_status", &STATUSES)?,
         duration_ms: data.count("execution_duration_ms")?,
         http_status: data.count("http_status")?,
-        transport: data.text("transport")?,
+        transport,
+        bytes,
         tier: data.text("cost_tier")?,
         billable,
         price,
         currency: data.currency("currency")?,
-    })
+    })))
 }
 
 fn session(data: &Members<'_>, state: SessionState) -> Result<Body, String> {

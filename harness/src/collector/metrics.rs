@@ -95,6 +95,8 @@ fn add(
 pub(super) fn type_name(event_type: &str) -> &'static str {
     match event_type {
         "agent-meter.tool_invocation" => "tool_invocation",
+        "agent-meter.api_call" => "api_call",
+        "agent-meter.agent_step" => "agent_step",
         "agent-meter.token_consumption" => "token_consumption",
         "agent-meter.session_created" => "session_created",
         "agent-meter.session_active" => "session_active",

@@ -12,8 +12,8 @@ use super::derive::derive;
 use super::{ingest, money};
 
 /// Kept in the file as `PRAGMA user_version`.
-/// Version 1 knew no generations.
-const SCHEMA_VERSION: i64 = 2;
+/// Version 1 knew no generations, version 2 no calls but those of tools, and no keys.
+const SCHEMA_VERSION: i64 = 3;
 
 /// `position` is the order of insertion and the cursor of lists. Money is TEXT, a decimal without
 /// trailing zeros. Times in `_ms` are milliseconds since 1970, UTC.
@@ -34,8 +34,7 @@ CREATE TABLE events (
 CREATE INDEX events_session ON events (session_id);
 ";
 
-/// What `derive.rs` makes of the events. An amount or a number of tokens that is not known is NULL,
-/// never 0.
+/// What `derive.rs` makes of the events. What is not known, or does not apply, is NULL, never 0.
 const DERIVED: &str = "
 CREATE TABLE calls (
     position      INTEGER PRIMARY KEY REFERENCES events (position),
@@ -48,14 +47,19 @@ CREATE TABLE calls (
     customer      TEXT NOT NULL,
     team          TEXT NOT NULL,
     agent         TEXT NOT NULL,
+    api_key_hash  TEXT,
+    credential_type TEXT,
     product       TEXT NOT NULL,
     product_type  TEXT NOT NULL,
+    kind          TEXT NOT NULL,
     tool          TEXT NOT NULL,
     status        TEXT NOT NULL,
     tier          TEXT NOT NULL,
     duration_ms   INTEGER NOT NULL,
     http_status   INTEGER NOT NULL,
-    transport     TEXT NOT NULL,
+    transport     TEXT,
+    request_bytes INTEGER,
+    response_bytes INTEGER,
     billable      INTEGER NOT NULL,
     price         TEXT NOT NULL,
     currency      TEXT NOT NULL
@@ -78,6 +82,8 @@ CREATE TABLE generations (
     customer        TEXT NOT NULL,
     team            TEXT NOT NULL,
     agent           TEXT NOT NULL,
+    api_key_hash    TEXT,
+    credential_type TEXT,
     product         TEXT NOT NULL,
     product_type    TEXT NOT NULL,
     provider        TEXT NOT NULL,
@@ -111,6 +117,8 @@ CREATE TABLE sessions (
     customer     TEXT NOT NULL,
     team         TEXT NOT NULL,
     agent        TEXT NOT NULL,
+    api_key_hash TEXT,
+    credential_type TEXT,
     started_at   TEXT,
     ended_at     TEXT,
     ended_ms     INTEGER,
@@ -137,7 +145,7 @@ pub(super) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.execute_batch(DERIVED)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        1 => {
+        1 | 2 => {
             derive_again(&transaction)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
@@ -165,7 +173,9 @@ pub(super) fn reader(path: &Path) -> anyhow::Result<Connection> {
 
 /// Makes the derived tables from the stored events, in the order in which they came.
 fn derive_again(ledger: &Transaction<'_>) -> anyhow::Result<()> {
-    ledger.execute_batch("DROP TABLE calls; DROP TABLE sessions;")?;
+    ledger.execute_batch(
+        "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
+    )?;
     ledger.execute_batch(DERIVED)?;
     let mut statement = ledger.prepare("SELECT position, raw FROM events ORDER BY position")?;
     let mut rows = statement.query([])?;

@@ -223,8 +223,12 @@ pub struct Session {
     pub customer_id: String,
     /// The customer's team.
     pub team_id: String,
-    /// The team's agent.
+    /// The team's agent, or the app of an API.
     pub agent_id: String,
+    /// 32 hexadecimal digits; `None` when the client showed no key.
+    pub api_key_hash: Option<String>,
+    /// `CLIENT_CREDENTIALS` or `BEARER_TOKEN`; `None` when it is neither.
+    pub credential_type: Option<String>,
     /// RFC 3339; `None` when only calls of the session are stored.
     pub started_at: Option<String>,
     /// RFC 3339; `None` before the close.
@@ -345,7 +349,8 @@ pub(super) fn select(
 ) -> anyhow::Result<Vec<SessionRow>> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT position, session_id, state, session_key, source, product, product_type, customer,
-         team, agent, started_at, ended_at, close_reason, totals FROM sessions{} {tail}",
+         team, agent, started_at, ended_at, close_reason, totals, api_key_hash, credential_type
+         FROM sessions{} {tail}",
         conditions.sql()
     ))?;
     let rows = statement.query_map(params_from_iter(conditions.values), |row| {
@@ -365,6 +370,8 @@ pub(super) fn select(
             customer_id: row.get(7)?,
             team_id: row.get(8)?,
             agent_id: row.get(9)?,
+            api_key_hash: row.get(14)?,
+            credential_type: row.get(15)?,
             started_at: row.get(10)?,
             ended_at: row.get(11)?,
             close_reason: row.get(12)?,

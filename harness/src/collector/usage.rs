@@ -15,18 +15,20 @@ use super::sessions::TokenTotals;
 /// Calls and generations in one shape. A generation that belongs to no call has no tool, status and
 /// tier, and a call has no provider and model.
 const ENTRIES: &str = "(
-SELECT time_ms, customer, team, agent, product, session_id, tool, status, tier, source, currency,
- day, '__none__' AS provider, '__none__' AS model, 1 AS calls, billable, price, NULL AS cost,
+SELECT time_ms, customer, team, agent, coalesce(api_key_hash, '__none__') AS key, product,
+ product_type, session_id, kind, tool, status, tier, source, currency, day,
+ request_bytes, response_bytes, '__none__' AS provider, '__none__' AS model, 1 AS calls, billable, price, NULL AS cost,
  0 AS generations, 0 AS unpriced, 0 AS unknown_usage, NULL AS input, NULL AS output,
  NULL AS reasoning, NULL AS cache_read, NULL AS cache_write
 FROM calls
 UNION ALL
-SELECT time_ms, customer, team, agent, product, session_id, coalesce(tool, '__unattributed__'),
+SELECT time_ms, customer, team, agent, coalesce(api_key_hash, '__none__'), product, product_type,
+ session_id, 'token_consumption', coalesce(tool, '__unattributed__'),
  coalesce((SELECT status FROM calls AS call WHERE call.source = generation.source
   AND call.call_id = generation.call_id LIMIT 1), '__unattributed__'),
  coalesce((SELECT tier FROM calls AS call WHERE call.source = generation.source
   AND call.call_id = generation.call_id LIMIT 1), '__unattributed__'),
- source, currency, day, provider, model, 0, 0, price, provider_cost, 1, provider_cost IS NULL,
+ source, currency, day, NULL, NULL, provider, model, 0, 0, price, provider_cost, 1, provider_cost IS NULL,
  input IS NULL AND output IS NULL, input, output, reasoning, cache_read, cache_write
 FROM generations AS generation
 )";
@@ -38,13 +40,21 @@ pub enum Dimension {
     Customer,
     /// The customer's team.
     Team,
-    /// The team's agent.
+    /// The team's agent, or the app of an API.
     Agent,
+    /// The hash of the client's API key; `__none__` where it showed none.
+    Key,
     /// The matched product.
     Product,
+    /// The product's type, such as `MCP_SERVER`.
+    ProductType,
     /// The session id.
     Session,
-    /// The tool as the client named it; `__unattributed__` for generations that belong to no call.
+    /// The event that tells of it: `tool_invocation`, `api_call`, `agent_step` or
+    /// `token_consumption`.
+    Kind,
+    /// What was called: the tool as the client named it, an API's method and route, or an agent's
+    /// operation; `__unattributed__` for generations that belong to no call.
     Tool,
     /// The outcome of the call, such as `SUCCESS`; `__unattributed__` for generations whose call is
     /// none or not in the ledger.
@@ -64,12 +74,15 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    const ALL: [Dimension; 13] = [
+    const ALL: [Dimension; 16] = [
         Dimension::Customer,
         Dimension::Team,
         Dimension::Agent,
+        Dimension::Key,
         Dimension::Product,
+        Dimension::ProductType,
         Dimension::Session,
+        Dimension::Kind,
         Dimension::Tool,
         Dimension::Status,
         Dimension::Tier,
@@ -86,8 +99,11 @@ impl Dimension {
             Dimension::Customer => "customer",
             Dimension::Team => "team",
             Dimension::Agent => "agent",
+            Dimension::Key => "key",
             Dimension::Product => "product",
+            Dimension::ProductType => "product_type",
             Dimension::Session => "session",
+            Dimension::Kind => "kind",
             Dimension::Tool => "tool",
             Dimension::Status => "status",
             Dimension::Tier => "tier",
@@ -179,6 +195,10 @@ pub struct UsageRow {
     pub unknown_usage_generations: u64,
     /// Tokens, as far as they are known.
     pub tokens: TokenTotals,
+    /// Bytes of the bodies of requests; only API calls tell them.
+    pub request_bytes: u64,
+    /// Bytes of the bodies of responses; only API calls tell them.
+    pub response_bytes: u64,
 }
 
 impl Serialize for UsageRow {
@@ -200,6 +220,8 @@ impl Serialize for UsageRow {
         row.serialize_entry("reasoning", &self.tokens.reasoning)?;
         row.serialize_entry("cache_read", &self.tokens.cache_read)?;
         row.serialize_entry("cache_write", &self.tokens.cache_write)?;
+        row.serialize_entry("request_bytes", &self.request_bytes)?;
+        row.serialize_entry("response_bytes", &self.response_bytes)?;
         row.end()
     }
 }
@@ -252,14 +274,15 @@ fn rows(
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
          coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
-         decimal_sum(coalesce(cost, '0')), {tokens}{separator}{columns} FROM {ENTRIES}{}{grouped}",
+         decimal_sum(coalesce(cost, '0')), {tokens}, coalesce(sum(request_bytes), 0),
+         coalesce(sum(response_bytes), 0){separator}{columns} FROM {ENTRIES}{}{grouped}",
         conditions.sql()
     ))?;
     let mut rows = statement.query(params_from_iter(&conditions.values))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (revenue, provider_cost) = (money::column(row, 5)?, money::column(row, 6)?);
-        let dimensions = group_by.iter().zip(12..);
+        let dimensions = group_by.iter().zip(14..);
         found.push(UsageRow {
             dimensions: dimensions
                 .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
@@ -273,6 +296,8 @@ fn rows(
             unpriced_generations: count(row, 3)?,
             unknown_usage_generations: count(row, 4)?,
             tokens: TokenTotals::read(row, 7)?,
+            request_bytes: count(row, 12)?,
+            response_bytes: count(row, 13)?,
         });
     }
     Ok(found)

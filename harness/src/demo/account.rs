@@ -135,8 +135,13 @@ impl Account {
         let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
         match data["event_type"].as_str() {
             Some("session_closed") => self.sessions_closed += 1,
-            Some("tool_invocation") => {
-                let key = (text("customer_id"), text("tool_name"), text("execution_status"));
+            Some(kind @ ("tool_invocation" | "api_call" | "agent_step")) => {
+                let name = match kind {
+                    "api_call" => format!("{} {}", text("method"), text("route")),
+                    "agent_step" => text("operation"),
+                    _ => text("tool_name"),
+                };
+                let key = (text("customer_id"), name, text("execution_status"));
                 *self.calls.entry(key).or_default() +=
                     data["quantity"].as_u64().unwrap_or_default();
                 self.billable_calls += u64::from(data["billable"] == true);

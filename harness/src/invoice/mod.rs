@@ -40,7 +40,7 @@ pub struct ProductUse {
     pub product_type: String,
     /// ISO 4217.
     pub currency: String,
-    /// Sorted by tool, tier and price.
+    /// Sorted by kind, tool, tier and price.
     pub lines: Vec<Line>,
     /// Sorted by provider and model; only models whose tokens are charged.
     pub token_lines: Vec<TokenLine>,
@@ -60,10 +60,12 @@ pub struct ProductUse {
     pub sums: Sums,
 }
 
-/// One line: a tool at one price.
+/// One line: a tool, a route of an API or an operation of an agent, at one price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// As the client named it.
+    /// The event that tells of its calls: `tool_invocation`, `api_call` or `agent_step`.
+    pub kind: String,
+    /// The tool as the client named it, an API's method and route, or an agent's operation.
     pub tool: String,
     /// Cost tier of the price list.
     pub tier: String,
@@ -78,6 +80,13 @@ pub struct Line {
     /// The sum of the prices of the calls.
     #[serde(serialize_with = "money::as_text")]
     pub amount: Decimal,
+}
+
+impl Line {
+    /// Whether both are of the same tool and tier.
+    fn is_of_one_tier(&self, other: &Line) -> bool {
+        (&self.kind, &self.tool, &self.tier) == (&other.kind, &other.tool, &other.tier)
+    }
 }
 
 /// One line: the tokens of a model.
@@ -243,8 +252,9 @@ fn read_calls(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, tier, billable, price, status,
-         count(*), decimal_sum(price) FROM calls{}
-         GROUP BY customer, product, product_type, currency, tool, tier, billable, price, status",
+         count(*), decimal_sum(price), kind FROM calls{}
+         GROUP BY customer, product, product_type, currency, kind, tool, tier, billable, price,
+          status",
         conditions.sql()
     ))?;
     let mut rows = statement.query(params_from_iter(&conditions.values))?;
@@ -254,6 +264,7 @@ fn read_calls(
         let calls = count(row, 9)?;
         let amount = money::column(row, 10)?;
         let line = Line {
+            kind: row.get(11)?,
             tool: row.get(4)?,
             tier: row.get(5)?,
             unit_price: if billable { Some(money::column(row, 7)?) } else { None },
@@ -265,10 +276,8 @@ fn read_calls(
         if !billable {
             *product.not_billed.entry(row.get(8)?).or_default() += calls;
         }
-        let same = |other: &&mut Line| {
-            (&other.tool, &other.tier, other.unit_price)
-                == (&line.tool, &line.tier, line.unit_price)
-        };
+        let same =
+            |other: &&mut Line| other.is_of_one_tier(&line) && other.unit_price == line.unit_price;
         match product.lines.iter_mut().find(same) {
             Some(other) => {
                 other.calls += line.calls;
@@ -422,8 +431,7 @@ fn merge_unbilled(lines: Vec<Line>) -> Vec<Line> {
         lines.into_iter().partition(|line| line.unit_price.is_none());
     let mut apart = Vec::new();
     for line in unbilled {
-        let same = |other: &&mut Line| (&other.tool, &other.tier) == (&line.tool, &line.tier);
-        let mut priced = lines.iter_mut().filter(same);
+        let mut priced = lines.iter_mut().filter(|other| other.is_of_one_tier(&line));
         match (priced.next(), priced.next()) {
             (Some(only), None) => only.calls += line.calls,
             _ => apart.push(line),
@@ -431,7 +439,8 @@ fn merge_unbilled(lines: Vec<Line>) -> Vec<Line> {
     }
     lines.append(&mut apart);
     // As numbers: as TEXT, a price of 10 would come before one of 9.
-    let key = |line: &Line| (line.tool.clone(), line.tier.clone(), line.unit_price);
+    let key =
+        |line: &Line| (line.kind.clone(), line.tool.clone(), line.tier.clone(), line.unit_price);
     lines.sort_by_cached_key(key);
     lines
 }

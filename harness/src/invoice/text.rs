@@ -36,7 +36,7 @@ impl Invoice {
         }
         f.write_str("\n")?;
         if !product.lines.is_empty() || product.generations.generations == 0 {
-            write_lines(f, &product.lines)?;
+            write_lines(f, noun(product), &product.lines)?;
         }
         if !product.token_lines.is_empty() {
             write_token_lines(f, &product.token_lines)?;
@@ -57,11 +57,23 @@ impl Invoice {
     }
 }
 
-fn write_lines(f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
+/// What the calls of a product are calls of, in one word.
+fn noun(product: &ProductUse) -> &'static str {
+    let mut kinds = product.lines.iter().map(|line| line.kind.as_str());
+    let first = kinds.next();
+    match first {
+        Some(first) if kinds.any(|kind| kind != first) => "Call",
+        Some("api_call") => "Route",
+        Some("agent_step") => "Operation",
+        _ => "Tool",
+    }
+}
+
+fn write_lines(f: &mut fmt::Formatter<'_>, noun: &str, lines: &[Line]) -> fmt::Result {
     let price_scale = scale(lines.iter().filter_map(|line| line.unit_price));
     let amount_scale = scale(lines.iter().map(|line| line.amount));
     let mut table =
-        vec![["Tool", "Tier", "Unit price", "Calls", "Billable", "Amount"].map(str::to_owned)];
+        vec![[noun, "Tier", "Unit price", "Calls", "Billable", "Amount"].map(str::to_owned)];
     table.extend(lines.iter().map(|line| {
         [
             printable(&line.tool),
@@ -99,11 +111,15 @@ fn write_costs(f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result 
     if generations == 0 {
         return Ok(());
     }
-    writeln!(f, "    By tool")?;
+    let noun = noun(product).to_lowercase();
+    writeln!(f, "    By {noun}")?;
     let cost_scale = scale(product.cost_by_tool.iter().map(|cost| cost.provider_cost));
     let tools = product.cost_by_tool.iter().map(|cost| {
         let tool = cost.tool.as_deref().map(printable);
-        let tool = tool.unwrap_or_else(|| "(not attributed to a tool)".to_owned());
+        let tool = tool.unwrap_or_else(|| {
+            let article = if noun == "operation" { "an" } else { "a" };
+            format!("(not attributed to {article} {noun})")
+        });
         [tool, known(cost.generations, cost.provider_cost, cost_scale)]
     });
     write_table(f, "      ", &tools.collect::<Vec<_>>(), 1)?;

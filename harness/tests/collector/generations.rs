@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A priced generation for no tool call: 1000 tokens in, half of them from the cache, 800 out.
-fn generation(sequence: u64, data: Value) -> Value {
+pub(super) fn generation(sequence: u64, data: Value) -> Value {
     let members = json!({
         "metric_id": "ai_tokens",
         "quantity": 1800,
@@ -143,13 +143,13 @@ fn end(sequence: u64, data: Value) -> Value {
     event
 }
 
-fn usage(ledger: &Ledger, query: &str) -> Value {
+pub(super) fn usage(ledger: &Ledger, query: &str) -> Value {
     let query = UsageQuery::from_pairs(pairs(query)).expect(query);
     serde_json::to_value(ledger.usage(&query).expect("usage")).expect("json")["rows"].take()
 }
 
 /// Of each row the members that are asked for.
-fn only(rows: &Value, members: &[&str]) -> Value {
+pub(super) fn only(rows: &Value, members: &[&str]) -> Value {
     let rows = rows.as_array().expect("rows").iter();
     rows.map(|row| members.iter().map(|member| row[member].clone()).collect::<Value>()).collect()
 }
@@ -425,8 +425,11 @@ fn every_grouping_comes_to_the_same_sums() {
         "customer",
         "team",
         "agent",
+        "key",
         "product",
+        "product_type",
         "session",
+        "kind",
         "tool",
         "status",
         "tier",

@@ -2,6 +2,7 @@
 //! Events are written here as `filter/EVENTS.md` describes them, by no code of the filter.
 
 mod generations;
+mod kinds;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -157,8 +158,10 @@ fn usage(ledger: &Ledger, query: &str) -> Value {
             "reasoning",
             "cache_read",
             "cache_write",
+            "request_bytes",
+            "response_bytes",
         ] {
-            assert_eq!(row[count], 0, "{count} of a ledger without generations");
+            assert_eq!(row[count], 0, "{count} of a ledger of tool calls");
             merge(row, json!({count: null}));
         }
         assert_eq!(row["provider_cost"], "0");
@@ -680,8 +683,8 @@ fn currencies_are_never_added_up() {
 
 #[test]
 fn bad_parameters_are_named() {
-    let dimensions = "customer, team, agent, product, session, tool, status, tier, \
-                      provider, model, source, currency, day";
+    let dimensions = "customer, team, agent, key, product, product_type, session, kind, tool, \
+                      status, tier, provider, model, source, currency, day";
     for (query, expected) in [
         (
             "group_by=foo",
@@ -762,7 +765,8 @@ fn a_session_shows_its_calls_so_far_and_then_its_final_totals() {
         "session_id": SESSION, "state": "CREATED",
         "session_key": "fedcba9876543210fedcba9876543210", "source": SOURCE,
         "product_id": "tools", "product_type": "MCP_SERVER", "customer_id": "acme",
-        "team_id": "blue", "agent_id": "agent-1", "started_at": "2026-07-01T10:00:00.000Z",
+        "team_id": "blue", "agent_id": "agent-1", "api_key_hash": null,
+        "credential_type": null, "started_at": "2026-07-01T10:00:00.000Z",
         "ended_at": null, "close_reason": null, "total_tool_calls": 0, "billable_tool_calls": 0,
         "calls_by_status": {}, "calls_by_tool": [], "generations": 0, "unpriced_generations": 0,
         "unknown_usage_generations": 0, "usage_by_model": [],
@@ -951,7 +955,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 3; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 4; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -972,7 +976,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 3 is newer than 2, the newest this program \
+                "ledger {newer:?}: schema version 4 is newer than 3, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),
@@ -1040,7 +1044,7 @@ Total  29.002 USD
 
     let json = all[0].to_json();
     let line = |tool, tier, unit_price: Value, calls, billable_calls, amount| {
-        json!({"tool": tool, "tier": tier, "unit_price": unit_price, "calls": calls,
+        json!({"kind": "tool_invocation", "tool": tool, "tier": tier, "unit_price": unit_price, "calls": calls,
             "billable_calls": billable_calls, "amount": amount})
     };
     let expected = json!({
@@ -1168,7 +1172,7 @@ async fn the_routes_answer_over_a_socket() {
         r#"{"rows":[{"tool":"search","status":"SUCCESS","calls":2,"billable_calls":2,"#,
         r#""revenue":"0.002","provider_cost":"0","margin":"0.002","generations":0,"#,
         r#""unpriced_generations":0,"unknown_usage_generations":0,"input":0,"output":0,"#,
-        r#""reasoning":0,"cache_read":0,"cache_write":0}]}"#
+        r#""reasoning":0,"cache_read":0,"cache_write":0,"request_bytes":0,"response_bytes":0}]}"#
     );
     assert_eq!((status, text.as_str()), (200, expected));
     let (status, text) = http.get("/v1/sessions?state=CLOSED").await;
@@ -1180,7 +1184,8 @@ async fn the_routes_answer_over_a_socket() {
 
     let (status, text) = http.get("/v1/usage?group_by=foo").await;
     let error = "group_by: unknown dimension \"foo\", expected one of customer, team, agent, \
-                 product, session, tool, status, tier, provider, model, source, currency, day";
+                 key, product, product_type, session, kind, tool, status, tier, provider, model, \
+                 source, currency, day";
     assert_eq!((status, json(&text)), (400, json!({"error": error})));
     assert_eq!(http.get("/nothing").await, (404, r#"{"error":"no such path"}"#.to_owned()));
 
