@@ -147,10 +147,12 @@ impl Measure<'_> {
         for listener in listeners {
             let pointer = format!("{MANAGER}/http_filters/0/typed_config/config/configuration");
             let Some(plugin) = listener.pointer_mut(&pointer) else { continue };
-            let plugin = &mut plugin["value"];
-            ensure!(plugin.is_object(), "no configuration of the filter");
-            plugin["sessions_max"] = json!(sessions_max);
-            plugin["products"][0]["session"] = rules.clone();
+            // A `StringValue`, as Istio hands it over.
+            let text = plugin["value"].as_str().context("no configuration of the filter")?;
+            let mut options: Value = serde_json::from_str(text)?;
+            options["sessions_max"] = json!(sessions_max);
+            options["products"][0]["session"] = rules.clone();
+            plugin["value"] = json!(options.to_string());
         }
         let config = self.rig.dir.join("sessions.json");
         fs::write(&config, format!("{root:#}\n"))?;
