@@ -3,6 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::config::Credential;
 use crate::fact::{Identity, SessionRef};
 use crate::units::count;
 
@@ -44,6 +45,11 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
         identity.agent.as_bytes(),
     ];
     parts.extend(identity.api_key.as_ref().map(|key| key.as_bytes()));
+    // Events tell the credential of their session.
+    parts.extend(identity.credential.map(|credential| match credential {
+        Credential::ClientCredentials => b"client credentials".as_slice(),
+        Credential::BearerToken => b"bearer token".as_slice(),
+    }));
     parts.extend([rung_name, value]);
     SessionRef { product_id: product_id.to_owned(), key: hash(&parts), identity }
 }

@@ -189,7 +189,8 @@ fn socket(host: &str, port: u16) -> Value {
     json!({ "socket_address": { "address": host, "port_value": port } })
 }
 
-/// Puts a value at a JSON pointer; only the last member may be new, and `-` is a new member of a list.
+/// Puts a value at a JSON pointer; only the last member may be new. `-` is a new member at the end of a list, and `+0` a
+/// new one at its start.
 fn set(tree: &mut Value, pointer: &str, value: Value) -> anyhow::Result<()> {
     if let Some(found) = tree.pointer_mut(pointer) {
         *found = value;
@@ -199,6 +200,10 @@ fn set(tree: &mut Value, pointer: &str, value: Value) -> anyhow::Result<()> {
     let parent = at(tree, parent)?;
     if let (Some(list), "-") = (parent.as_array_mut(), member) {
         list.push(value);
+        return Ok(());
+    }
+    if let (Some(list), "+0") = (parent.as_array_mut(), member) {
+        list.insert(0, value);
         return Ok(());
     }
     let parent = parent.as_object_mut();
