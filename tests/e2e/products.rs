@@ -1,10 +1,9 @@
 //! One Envoy serves products of all four types at once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
-use agent_meter::stack::{Events, Options};
-use agent_meter::wait;
+use agent_meter::collector::{Dimension, UsageQuery, UsageRow};
+use agent_meter::stack::Options;
 use anyhow::ensure;
 use serde_json::{Value, json};
 
@@ -13,9 +12,8 @@ use crate::client::{Client, request};
 use crate::identity::{call, plugin, product};
 use crate::issuer::Issuer;
 use crate::llm::chat;
-use crate::streams::lock;
 use crate::upstream::{Step, Upstream, json_response, obliging};
-use crate::{LIMIT, Rig, release_module};
+use crate::{Rig, release_module};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
@@ -31,18 +29,12 @@ async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
     agentic["llm"] = json!({ "provider": "openai" });
     let mut agent = of_type("/agent", "AI_AGENT");
     agent["llm"] = json!({ "provider": "openai" });
-    let products = [api, agentic, agent, product("/mcp")];
+    let mut products = [api, agentic, agent, product("/mcp")];
+    for product in &mut products {
+        product["identity"]["api_key"] = json!({ "trusted_header": "x-api-key" });
+        product["identity"]["api_key_salt"] = json!("a secret of the tests");
+    }
 
-    // A collector that takes everything.
-    let events = Arc::<Mutex<Vec<Value>>>::default();
-    let into = Arc::clone(&events);
-    let collector = Upstream::start(move |request| {
-        let batch: Vec<Value> = serde_json::from_slice(&request.body).unwrap_or_default();
-        let answer = json!({ "accepted": batch.len(), "duplicates": 0, "rejected": [] });
-        lock(&into).extend(batch);
-        vec![Step::Send(json_response(&answer))]
-    })
-    .await?;
     let upstream = Upstream::start(|request| {
         if request.word(1).starts_with("/mcp") {
             return obliging(request);
@@ -52,34 +44,52 @@ async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
     .await?;
     let options = Options {
         settings: issuer.settings(false),
-        events: Events::At(collector.addr().into()),
         ..Options::new(plugin(&products), Some(release_module()?))
     };
     let rig = Rig::with(upstream, options).await?;
-    let token = issuer.token("acme-bot").await?;
-    let bearer = format!("Bearer {token}");
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let asked = json!({ "model": "gpt-4o", "messages": [] }).to_string();
-    for path in
-        ["/api/orders/7/items?n=1", "/agentic/v1/chat/completions", "/agent/v1/chat/completions"]
-    {
-        let request = request("POST", path, &headers, asked.as_bytes());
-        let answer = Client::connect(rig.listen()?).await?.exchange(&request).await?;
-        assert_eq!(answer.status(), 200, "{path}: {answer:?}");
+    for (agent, times) in CALLERS {
+        let token = issuer.token(agent).await?;
+        let bearer = format!("Bearer {token}");
+        let key = format!("key of {agent}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("x-api-key", key.as_str()),
+            ("x-session-id", "the same"),
+        ];
+        for path in [
+            "/api/orders/7/items?n=1",
+            "/agentic/v1/chat/completions",
+            "/agent/v1/chat/completions",
+        ] {
+            let request = request("POST", path, &headers, asked.as_bytes());
+            for _ in 0..times {
+                let answer = Client::connect(rig.listen()?).await?.exchange(&request).await?;
+                assert_eq!(answer.status(), 200, "{path}: {answer:?}");
+            }
+        }
+        for _ in 0..times {
+            let answer = call(&rig, "/mcp", &token, &headers[2..], "tool").await?;
+            assert_eq!(answer.status(), 200, "{answer:?}");
+        }
     }
-    assert_eq!(call(&rig, "/mcp", &token, &[], "tool").await?.status(), 200);
 
-    let found = wait::until(LIMIT, "an event of each", async || {
-        let told = lock(&events).clone();
-        let data = told.into_iter().map(|event| event["data"].clone());
-        let found: BTreeMap<(String, String), Value> = data
-            .filter(|data| data["metric_id"].is_string())
-            .map(|data| ((text(&data, "/product_type"), text(&data, "/event_type")), data))
-            .collect();
-        ensure!(found.len() >= 5, "{found:?}");
-        Ok(found)
-    })
-    .await?;
+    // Four kinds of requests, and a generation of two of them; rival does everything twice.
+    let books = rig
+        .settled("every call and generation is in the ledger", |books| {
+            let told = |event_type: &str| books.of_type(event_type).count();
+            ensure!(told("tool_invocation") == 3 && told("api_call") == 6, "calls");
+            ensure!(told("token_consumption") == 6, "generations");
+            Ok(())
+        })
+        .await?;
+    let events: Vec<Value> = books.events.iter().map(|event| event["data"].clone()).collect();
+    let found: BTreeMap<(String, String), Value> = events
+        .into_iter()
+        .filter(|data| data["metric_id"].is_string() && data["customer_id"] == "acme")
+        .map(|data| ((text(&data, "/product_type"), text(&data, "/event_type")), data))
+        .collect();
     let kinds: Vec<(&str, &str)> =
         found.keys().map(|(product, event)| (product.as_str(), event.as_str())).collect();
     assert_eq!(
@@ -106,5 +116,61 @@ async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
     assert_eq!(api["request_bytes"], asked.len(), "{api}");
     assert_eq!(api["response_bytes"], chat(100, 10).to_string().len(), "{api}");
     assert_eq!(of("AGENTIC_API")["route"], "/agentic");
+
+    // What the ledger answers at each level: calls, generations, tokens.
+    let ledger = rig.stack()?.ledger()?;
+    let rows = |dimension: Dimension| -> anyhow::Result<Vec<(String, u64, u64, u64)>> {
+        let query = UsageQuery { group_by: vec![dimension], ..UsageQuery::default() };
+        let rows = ledger.usage(&query)?.rows.into_iter();
+        let row = |row: UsageRow| {
+            let name = row.dimensions[0].1.clone();
+            (name, row.calls, row.generations, row.tokens.input + row.tokens.output)
+        };
+        Ok(rows.map(row).collect())
+    };
+    let named =
+        |acme: &str, rival: &str| vec![(acme.to_owned(), 3, 2, 220), (rival.to_owned(), 6, 4, 440)];
+    assert_eq!(rows(Dimension::Customer)?, named("acme", "rival"));
+    assert_eq!(rows(Dimension::Team)?, named("research", "sales"));
+    assert_eq!(rows(Dimension::Agent)?, named("acme-bot", "rival-bot"));
+    let unnamed = |dimension| -> anyhow::Result<Vec<(u64, u64, u64)>> {
+        let mut rows: Vec<_> = rows(dimension)?.into_iter().map(|(_, a, b, c)| (a, b, c)).collect();
+        rows.sort_unstable();
+        Ok(rows)
+    };
+    assert_eq!(unnamed(Dimension::Key)?, [(3, 2, 220), (6, 4, 440)]);
+    // One session for each product and caller, although all name it alike.
+    let of_agent = |times| {
+        [(0, times, times * 110), (times, 0, 0), (times, 0, 0), (times, times, times * 110)]
+    };
+    let mut sessions = [of_agent(1), of_agent(2)].concat();
+    sessions.sort_unstable();
+    assert_eq!(unnamed(Dimension::Session)?, sessions);
+    assert_eq!(
+        rows(Dimension::Tool)?,
+        [
+            ("POST /agentic".to_owned(), 3, 3, 330),
+            ("POST /api/orders/{id}/items".to_owned(), 3, 0, 0),
+            ("__unattributed__".to_owned(), 0, 3, 330),
+            ("tool".to_owned(), 3, 0, 0),
+        ]
+    );
+    assert_eq!(
+        rows(Dimension::Model)?,
+        [("__none__".to_owned(), 9, 0, 0), ("gpt-4o".to_owned(), 0, 6, 660)]
+    );
+    assert_eq!(
+        rows(Dimension::ProductType)?,
+        [
+            ("AGENTIC_API".to_owned(), 3, 3, 330),
+            ("AI_AGENT".to_owned(), 0, 3, 330),
+            ("MCP_SERVER".to_owned(), 3, 0, 0),
+            ("STANDARD_API".to_owned(), 3, 0, 0),
+        ]
+    );
+    books.check(&ledger).await?;
     rig.finish().await
 }
+
+/// Who calls, and how often.
+const CALLERS: [(&str, u64); 2] = [("acme-bot", 1), ("rival-bot", 2)];
