@@ -81,7 +81,7 @@ pub(crate) fn head(
     headers: &[(&str, &str)],
 ) -> Vec<u8> {
     let mut text = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-customer-id: acme\r\nx-agent-id: {agent}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-customer-id: {agent}\r\nx-agent-id: {agent}\r\n\
          content-type: application/json\r\n"
     );
     for (name, value) in headers {
