@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_meter::stack::Options;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::books::{Books, text};
@@ -249,7 +249,18 @@ async fn nothing_that_a_client_writes_moves_a_cent() -> anyhow::Result<()> {
 
     let own: Vec<_> = attempts.iter().filter(|attempt| attempt.fate == OwnCall).collect();
     let total = before.len() + after.len() + own.len();
-    let books = crate::identity::calls(&rig, total).await?;
+    crate::identity::calls(&rig, total).await?;
+    // The ends of sessions wait for one more reading of all journals.
+    let ends: BTreeSet<String> = ["client_delete", "closed"].map(str::to_owned).into();
+    let reasons = |books: &Books| -> BTreeSet<String> {
+        books.closed().map(|closed| text(closed, "/close_reason")).collect()
+    };
+    let books = rig
+        .settled("both ends of sessions are told", |books| {
+            ensure!(reasons(books).is_superset(&ends), "{:?}", reasons(books));
+            Ok(())
+        })
+        .await?;
     let calls = by_tool(&books);
     assert_eq!(calls.len(), total, "the calls have names of their own");
     for attempt in own {
@@ -280,9 +291,7 @@ async fn nothing_that_a_client_writes_moves_a_cent() -> anyhow::Result<()> {
         assert_eq!(calls[*first], calls[second], "{first} and {second}");
     }
     assert!(books.closed().all(|closed| closed["customer_id"] == "rival"));
-    let reasons: BTreeSet<String> =
-        books.closed().map(|closed| text(closed, "/close_reason")).collect();
-    assert_eq!(reasons, ["client_delete", "closed"].map(str::to_owned).into());
+    assert_eq!(reasons(&books), ends);
     assert_eq!(books.generations().count(), 0);
     rig.finish().await
 }
