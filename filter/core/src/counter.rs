@@ -69,6 +69,26 @@ counters! {
     FactsUnreadable = "facts_unreadable",
     /// Facts of a product that the configuration no longer has; metered at no price.
     ProductUnknown = "product_unknown",
+    /// Requests that a guard refused at its third level, or because calls that run have taken what is left.
+    GuardBlocked = "guard_blocked",
+    /// Requests that a guard refused because more came than its throttle lets pass.
+    GuardThrottled = "guard_throttled",
+    /// Requests that a guard would have blocked if it enforced.
+    GuardWouldBlock = "guard_would_block",
+    /// Requests that a guard would have throttled if it enforced.
+    GuardWouldThrottle = "guard_would_throttle",
+    /// Requests for tools that the customer's plan does not have.
+    ToolsNotInPlan = "tools_not_in_plan",
+    /// Requests that passed because other workers kept writing what a guard had to note.
+    GuardContended = "guard_contended",
+    /// Scopes whose totals were forgotten because guards added up too many.
+    GuardScopesOverLimit = "guard_scopes_over_limit",
+    /// Calls whose room was given back early because too many had taken some.
+    HoldsOverLimit = "holds_over_limit",
+    /// Times that room was given back of which nobody told: a VM died in between.
+    HoldsLeaked = "holds_leaked",
+    /// What the collector told of other Envoys' totals for a scope or period that is not there.
+    VerdictsUnused = "verdicts_unused",
     /// Tools metered under `__other__` because a session used too many.
     ToolsOverLimit = "tools_over_limit",
     /// Amounts that no decimal can hold; the total was left as it was.

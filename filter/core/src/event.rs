@@ -1,8 +1,12 @@
 //! What the accountant tells the collector. An event is made once: its sequence number, id and time are fixed then.
 
+use rust_decimal::Decimal;
+
 use crate::attribution::Attribution;
-use crate::config::ProductType;
+use crate::config::{Guard, ProductType};
 use crate::fact::{CallEnded, GenerationEnded};
+use crate::guard::Level;
+use crate::guard::table::{Reason, ScopeState, Standing};
 use crate::pricing::Charge;
 use crate::session::{CloseReason, Session, SessionState};
 use crate::session_tokens::TokenCharge;
@@ -65,5 +69,29 @@ pub enum Event<'a> {
         product_type: ProductType,
         /// Why.
         reason: CloseReason,
+    },
+    /// A scope of a guard has come to another level.
+    GuardLevel {
+        /// The guard; `None` if the configuration no longer has it.
+        guard: Option<&'a Guard>,
+        /// The scope.
+        scope: &'a ScopeState,
+        /// The level before.
+        from: Level,
+        /// The level now: one event for each that was passed on the way up.
+        to: Level,
+        /// Why.
+        reason: Reason,
+        /// How it stands.
+        standing: &'a Standing,
+        /// Where the level begins.
+        threshold: Option<Decimal>,
+    },
+    /// What a scope of a guard has come to in this Envoy.
+    GuardTotals {
+        /// The guard.
+        guard: &'a Guard,
+        /// The scope.
+        scope: &'a ScopeState,
     },
 }

@@ -12,7 +12,7 @@ use crate::units::Timestamp;
 use crate::usage::{Completeness, Provider, ServiceTier, Usage};
 
 /// The version of the encoding; raised when [`Fact`] changes.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Who a request is for. `anonymous` stands where the request did not tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -244,6 +244,23 @@ pub enum SessionEnd {
     Closed,
 }
 
+/// Room that a call has taken with guards, for what it may cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// The call, or the generation that belongs to none.
+    pub call_id: String,
+    /// The session it belongs to.
+    pub session: SessionRef,
+    /// The tool's name.
+    pub tool: String,
+    /// Guards by id, and how much was taken with each, as decimal text.
+    pub amounts: Vec<(String, String)>,
+    /// The scopes of these guards.
+    pub keys: Vec<[u8; 16]>,
+    /// When it is given back if nothing more is told of the call.
+    pub expires_at: Timestamp,
+}
+
 /// What a worker tells the accountant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
@@ -263,6 +280,13 @@ pub enum Fact {
         started_at: Timestamp,
         /// When this was seen.
         at: Timestamp,
+    },
+    /// A call has taken room.
+    Reserved(Box<Reserved>),
+    /// The stream of a call that has taken room is over, and nothing else may be told of the call.
+    Released {
+        /// The call.
+        call_id: String,
     },
     /// A generation has been asked for.
     GenerationStarted(GenerationStarted),

@@ -94,6 +94,8 @@ pub mod pricing;
 
 pub mod rates;
 
+pub mod guard;
+
 pub mod event;
 
 pub mod sink;

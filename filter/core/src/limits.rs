@@ -68,6 +68,33 @@ pub const FACTS_PER_TICK_MAX: usize = 4096;
 /// Sessions that become idle or time out in one tick: after a pause of the process all may be due at once, which would
 /// hold the main thread for long and make more events than the outbox takes.
 pub const DUE_PER_TICK_MAX: usize = 4096;
+/// Scopes that guards add up, at about 600 bytes each; beyond it the least recently active that is at ease goes.
+pub const GUARD_SCOPES_MAX: usize = 10_000;
+/// How many scopes that are not at ease are passed over when room is looked for.
+pub const GUARD_SCOPES_SPARED: usize = 64;
+/// Keys that scopes hash to: verdicts, desks and last costs. About ten scopes share one when the table is full.
+pub const GUARD_BUCKETS: u32 = 1024;
+/// Scopes in one desk's bucket.
+pub const DESK_ENTRIES_MAX: usize = 64;
+/// How often a desk is tried when other workers write it: each failure is another worker's success.
+pub const DESK_TRIES_MAX: usize = 256;
+/// Tools whose last cost is remembered in one bucket.
+pub const LAST_COSTS_MAX: usize = 16;
+/// Calls that have taken room, at about 300 bytes each; beyond it the room is given back at once.
+pub const HOLDS_MAX: usize = 10_000;
+/// Readings of all journals after a call's end, in which the generations that it caused become known.
+pub const HOLD_READINGS: u64 = 3;
+/// Readings of all journals after which room that was taken, and of which nobody tells, is given back.
+pub const LEAK_READINGS: u32 = 4;
+/// The accountant's ticks between two times that it tells a scope's totals: 1 s.
+pub const TOTALS_TICKS: u64 = 4;
+/// Scopes whose totals are told at one time.
+pub const TOTALS_PER_TICK_MAX: usize = 512;
+/// The accountant's ticks without an answer of the collector after which it counts as lost: 30 s.
+pub const COLLECTOR_LOST_TICKS: u64 = 120;
+/// Bytes of a request's body that are waited for, where a guard has to know what the request asks: half of what Envoy
+/// buffers by default.
+pub const HELD_REQUEST_BYTES_MAX: usize = 512 * 1024;
 /// The accountant's ticks without a sign of life after which a drained journal is given to others.
 pub const JOURNAL_ORPHAN_TICKS: u32 = 240;
 /// Tools kept apart in one session; more are added up under [`OTHER`].

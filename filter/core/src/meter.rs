@@ -7,22 +7,27 @@ use std::rc::Rc;
 use crate::accept_encoding::{ResponseEncoding, narrowed};
 use crate::accountant::{Accountant, Leave};
 use crate::admission::{Admission, LocalReply, admit};
-use crate::config::Config;
+use crate::config::{Config, Product};
 use crate::counter::Counter;
 use crate::durable::{Candidate, Lease};
-use crate::exchange::{Exchange, Observed, Show, StreamEnd};
+use crate::exchange::{Asked, Exchange, Observed, Show, StreamEnd, UNNAMED_TOOL};
 use crate::fact::Fact;
+use crate::guard::Level;
+use crate::guard::refusal::Refusal;
+use crate::guard::ruling::{Bench, Call, Ruling};
 use crate::head::Headers;
 use crate::host::{Expect, Host};
 use crate::journal::Writer;
-use crate::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
+use crate::limits::{
+    EXCHANGES_MAX, HELD_REQUEST_BYTES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX,
+};
 use crate::outbox::{Dispatch, Reply};
 use crate::session_key::{hash, hex};
 use crate::units::{Millis, Timestamp};
 
 /// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
 /// do not read each other's.
-const LAYOUT: &str = "agent-meter.2";
+const LAYOUT: &str = "agent-meter.3";
 
 /// What a VM knows of where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,30 @@ pub struct RequestEdit {
     pub remove: Vec<String>,
     /// What is to be shown of the body.
     pub shows: Show,
+    /// The level of the guards' scopes, which headers tell: see [`crate::guard::mark`].
+    pub mark: Level,
+    /// It does not go on before its message is known: see [`Meter::request_body`].
+    pub is_held: bool,
+}
+
+/// What becomes of a part of a request's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It goes on, and with it everything that was held.
+    Go {
+        /// What is to pass instead of it, if it may not pass as it is.
+        bytes: Option<Vec<u8>>,
+        /// The level that headers tell, if the head was held.
+        mark: Level,
+    },
+    /// It is held.
+    Hold,
+    /// The request is answered with this.
+    Answer(LocalReply),
+}
+
+impl Passage {
+    const GO: Self = Self::Go { bytes: None, mark: Level::None };
 }
 
 /// What becomes of a stream whose request has begun.
@@ -76,6 +105,10 @@ pub struct Meter {
     generation: Vec<u8>,
     serves_streams: bool,
     exchanges: HashMap<u32, Exchange>,
+    /// Exchanges whose request waits for its message, and the bytes of it that have come.
+    held: HashMap<u32, usize>,
+    /// Exchanges that have taken room for a generation, of which nothing may be told in the end.
+    reserved: HashMap<u32, String>,
     /// Exchanges whose calls started since the last tick; most of them have ended by the next.
     started: Vec<u32>,
     /// Exchanges with a running call, and when they next show a sign of life; the earliest first.
@@ -103,6 +136,8 @@ impl Meter {
             generation,
             serves_streams: false,
             exchanges: HashMap::new(),
+            held: HashMap::new(),
+            reserved: HashMap::new(),
             started: Vec::new(),
             running: VecDeque::new(),
             running_interval: Millis(running_interval),
@@ -160,6 +195,14 @@ impl Meter {
         let Some(exchange) = Exchange::start(&config, &product, identity, headers, id) else {
             return Treatment::Forget(edit);
         };
+        let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
+            edit
+        } else {
+            match self.guard_head(host, stream, &exchange, headers, now) {
+                Ok((mark, is_held)) => RequestEdit { mark, is_held, ..edit },
+                Err(refusal) => return self.refuse(host, exchange, &refusal, now),
+            }
+        };
         let is_length_unknown = exchange.may_edit();
         let rule =
             if is_length_unknown { ResponseEncoding::Narrow } else { product.response_encoding };
@@ -171,8 +214,7 @@ impl Meter {
         Treatment::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
     }
 
-    /// The next bytes of a request's body; `is_end` with the last. Gives what is to pass instead of them, if they may
-    /// not pass as they are.
+    /// The next bytes of a request's body; `is_end` with the last.
     pub fn request_body(
         &mut self,
         host: &mut impl Host,
@@ -180,9 +222,9 @@ impl Meter {
         chunk: &[u8],
         is_end: bool,
         now: Timestamp,
-    ) -> Option<Vec<u8>> {
-        let exchange = self.exchanges.get_mut(&stream)?;
-        let edited = if chunk.is_empty() { None } else { exchange.request_body(chunk, now) };
+    ) -> Passage {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Passage::GO };
+        let bytes = if chunk.is_empty() { None } else { exchange.request_body(chunk, now) };
         if is_end {
             exchange.request_end(now);
             if exchange.running().is_some() {
@@ -191,7 +233,15 @@ impl Meter {
         }
         let observed = exchange.take_observed();
         self.record(host, observed);
-        edited
+        let Some(held) = self.held.get_mut(&stream) else {
+            return Passage::Go { bytes, mark: Level::None };
+        };
+        *held = held.saturating_add(chunk.len());
+        if !is_end && *held < HELD_REQUEST_BYTES_MAX {
+            return Passage::Hold;
+        }
+        self.held.remove(&stream);
+        self.guard_message(host, stream, is_end, now)
     }
 
     /// The size of the next bytes of a request's body, where that is all that is shown.
@@ -256,10 +306,104 @@ impl Meter {
         end: StreamEnd,
         now: Timestamp,
     ) {
+        self.held.remove(&stream);
         if let Some(exchange) = self.exchanges.remove(&stream) {
             let observed = exchange.end(end, now);
             self.record(host, observed);
         }
+        if let Some(call_id) = self.reserved.remove(&stream) {
+            self.record_fact(host, &Fact::Released { call_id });
+        }
+    }
+
+    /// Rules on a request by its head: its mark, and whether it is held until its message is known.
+    fn guard_head(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        exchange: &Exchange,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> Result<(Level, bool), Refusal> {
+        let asked = exchange.asked();
+        if asked.is_in_message {
+            let config = Rc::clone(&self.config);
+            let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
+            let glance = bench.glance(&asked.session, asked.may_message_name);
+            let is_held = glance.needs_message && headers.get(":method") == Some(b"POST");
+            if is_held {
+                self.held.insert(stream, 0);
+            }
+            return Ok((if is_held { Level::None } else { glance.mark }, is_held));
+        }
+        self.rule(host, stream, &asked, exchange.product(), now).map(|mark| (mark, false))
+    }
+
+    /// Rules on a request that was held, when its message has come, or as much of it as is waited for.
+    fn guard_message(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        is_end: bool,
+        now: Timestamp,
+    ) -> Passage {
+        let Some(exchange) = self.exchanges.get(&stream) else { return Passage::GO };
+        let mut asked = exchange.asked();
+        let product = Rc::clone(exchange.product());
+        if !is_end && asked.calls.is_empty() {
+            // A message that long is no other request than a call.
+            asked.calls.push((String::new(), UNNAMED_TOOL.to_owned()));
+        }
+        match self.rule(host, stream, &asked, &product, now) {
+            Ok(mark) => Passage::Go { bytes: None, mark },
+            Err(refusal) => match self.exchanges.remove(&stream) {
+                Some(exchange) => match self.refuse(host, exchange, &refusal, now) {
+                    Treatment::Answer(reply) => Passage::Answer(reply),
+                    _ => Passage::GO,
+                },
+                None => Passage::GO,
+            },
+        }
+    }
+
+    /// Rules on a request; gives its mark.
+    fn rule(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        asked: &Asked,
+        product: &Product,
+        now: Timestamp,
+    ) -> Result<Level, Refusal> {
+        let config = Rc::clone(&self.config);
+        let calls: Vec<Call<'_>> = asked.calls.iter().map(|(id, tool)| Call { id, tool }).collect();
+        let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
+        match bench.rule(&asked.session, &calls, product.call_timeout.millis()) {
+            Ruling::Refuse(refusal) => Err(refusal),
+            Ruling::Pass { mark, reserved } => {
+                for taken in reserved {
+                    // A generation that the provider refuses is told of by nothing else.
+                    if product.llm.is_some() {
+                        self.reserved.insert(stream, taken.call_id.clone());
+                    }
+                    self.record_fact(host, &Fact::Reserved(Box::new(taken)));
+                }
+                Ok(mark)
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        host: &mut impl Host,
+        exchange: Exchange,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) -> Treatment {
+        let reply = refusal.reply(exchange.asked().ids.as_deref());
+        let observed = exchange.refuse(refusal.status(), now);
+        self.record(host, observed);
+        Treatment::Answer(reply)
     }
 
     /// Time has passed. Gives the requests to send.

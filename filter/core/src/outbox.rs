@@ -6,10 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use crate::accountant::Told;
 use crate::config::Delivery;
+use crate::guard::table::Sums;
 use crate::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX};
+use crate::session_key::unhex;
 use crate::sink::cloudevents;
 use crate::units::{Millis, Timestamp, count};
 
@@ -69,6 +73,8 @@ pub enum Reply {
     Taken {
         /// Refused for good.
         refused: Vec<u64>,
+        /// What other Envoys have come to, by scope.
+        verdicts: Vec<Told>,
     },
     /// The collector does not take this body, and will not when it is sent again.
     Refused,
@@ -82,10 +88,12 @@ pub enum Reply {
 impl Reply {
     /// Reads the collector's answer: HTTP status (0 when there was none), `Retry-After` and body.
     pub fn parse(http_status: u16, retry_after: Option<&[u8]>, body: &[u8]) -> Self {
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         struct Answer {
             #[serde(default)]
             rejected: Vec<Rejected>,
+            #[serde(default)]
+            verdicts: Vec<serde_json::Value>,
         }
         #[derive(Deserialize)]
         struct Rejected {
@@ -95,8 +103,11 @@ impl Reply {
             200..=299 => {
                 // Many collectors answer with an empty body, or one of their own: all was taken.
                 let answer = serde_json::from_slice::<Answer>(body).ok();
-                let rejected = answer.map(|answer| answer.rejected).unwrap_or_default();
-                Self::Taken { refused: rejected.iter().filter_map(|r| r.id.parse().ok()).collect() }
+                let Answer { rejected, verdicts } = answer.unwrap_or_default();
+                Self::Taken {
+                    refused: rejected.iter().filter_map(|r| r.id.parse().ok()).collect(),
+                    verdicts: verdicts.iter().filter_map(told).collect(),
+                }
             }
             400 | 413 | 415 | 422 => Self::Refused,
             _ => {
@@ -151,6 +162,11 @@ impl Outbox {
     /// Events that are not settled.
     pub fn len(&self) -> u64 {
         self.events
+    }
+
+    /// Whether the last request to the collector failed.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
     }
 
     /// Whether every event is settled.
@@ -282,7 +298,7 @@ impl Outbox {
         let mut settled = Settled::default();
         let Some(part) = self.parts.get_mut(&number) else { return settled };
         match reply {
-            Reply::Taken { refused } => {
+            Reply::Taken { refused, .. } => {
                 self.failures = 0;
                 self.paused_until = Timestamp::default();
                 for event in self.settle(number) {
@@ -397,3 +413,21 @@ impl Outbox {
 
 /// The longest wait that a collector can ask for.
 const RETRY_AFTER_MAX: Millis = Millis(3_600_000);
+
+/// One verdict of the collector's; `None` for one that cannot be read, which leaves the others as they are.
+fn told(verdict: &serde_json::Value) -> Option<Told> {
+    let text = |name: &str| verdict.get(name).and_then(serde_json::Value::as_str);
+    let money = |name: &str| text(name).and_then(|text| Decimal::from_str_exact(text).ok());
+    let number = |name: &str| verdict.get(name).and_then(serde_json::Value::as_u64);
+    Some(Told {
+        key: unhex(text("scope_key")?)?,
+        period_started_at: text("period_started_at").map(str::to_owned),
+        others: Sums {
+            provider_cost: money("total_provider_cost")?,
+            revenue: money("total_revenue")?,
+            calls: number("calls")?,
+            tokens: number("tokens")?,
+        },
+        contracted: money("contracted_revenue"),
+    })
+}

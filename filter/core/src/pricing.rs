@@ -114,6 +114,13 @@ impl Pricing {
         Charge { is_billable, price, cost_tier }
     }
 
+    /// Whether anything here has a price.
+    pub fn earns(&self) -> bool {
+        let prices = self.tools.iter().map(|rule| rule.price);
+        let mut prices = prices.chain([self.default.price]);
+        self.tokens.pass_through || prices.any(|price| !price.amount().is_zero())
+    }
+
     pub(crate) fn validate(&self, path: &str) -> Result<(), ConfigError> {
         if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase()) {
             let reason =

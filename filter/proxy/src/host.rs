@@ -138,6 +138,13 @@ pub(crate) fn set_request_header(name: &str, value: &str) {
         hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value.as_bytes()));
 }
 
+/// Sets a response header.
+pub(crate) fn add_response_header(name: &str, value: &str) {
+    // A response without the header is better than none.
+    let _ =
+        hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value.as_bytes()));
+}
+
 /// Answers a request instead of the server.
 pub(crate) fn answer(reply: &LocalReply) -> Action {
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();

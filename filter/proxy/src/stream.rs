@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use agent_meter_core::exchange::{Show, StreamEnd};
+use agent_meter_core::guard::{Level, mark};
 use agent_meter_core::head::Headers;
-use agent_meter_core::meter::Treatment;
+use agent_meter_core::meter::{Passage, Treatment};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
@@ -24,6 +25,10 @@ pub(crate) struct Stream {
     response: Show,
     is_request_complete: bool,
     is_response_complete: bool,
+    /// The request waits for its message, and of its body this much is in Envoy's buffer.
+    held: Option<usize>,
+    /// The level that the response's headers tell.
+    mark: Level,
 }
 
 impl Stream {
@@ -35,15 +40,49 @@ impl Stream {
             response: Show::Nothing,
             is_request_complete: false,
             is_response_complete: false,
+            held: None,
+            mark: Level::None,
         }
     }
 
-    /// Gives what is to pass instead of the bytes, if they may not pass as they are.
-    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
-        let vm = self.vm.as_ref()?;
+    /// Bytes of the request have come.
+    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> Passage {
+        let Some(vm) = &self.vm else { return Passage::Go { bytes: None, mark: Level::None } };
         self.is_request_complete |= is_end;
         let Vm { meter, envoy } = &mut *vm.borrow_mut();
         meter.request_body(envoy, self.id, chunk, is_end, host::now())
+    }
+
+    /// The request goes on, is held, or is answered; `size` is that of the chunk.
+    fn pass(&mut self, passage: Passage, size: usize) -> Action {
+        match passage {
+            Passage::Hold => {
+                let held = self.held.unwrap_or(0);
+                self.held = Some(held.saturating_add(size));
+                Action::Pause
+            }
+            Passage::Answer(reply) => {
+                self.vm = None;
+                host::answer(&reply)
+            }
+            Passage::Go { bytes, mark } => {
+                if self.held.take().is_some() {
+                    self.show(mark);
+                }
+                if let Some(edited) = bytes {
+                    host::replace(BufferType::HttpRequestBody, size, &edited);
+                }
+                Action::Continue
+            }
+        }
+    }
+
+    /// Lets headers tell of a guard's level.
+    fn show(&mut self, mark: Level) {
+        self.mark = mark;
+        for (name, value) in mark::request_headers(mark) {
+            host::set_request_header(name, value);
+        }
     }
 
     /// The response is complete. A request that is still on its way keeps the stream open until Envoy logs it.
@@ -104,10 +143,13 @@ impl HttpContext for Stream {
         for name in &edit.remove {
             host::remove_header(MapType::HttpRequestHeaders, name);
         }
+        self.show(edit.mark);
+        self.held = edit.is_held.then_some(0);
         if end_of_stream {
-            self.request_bytes(&[], true);
+            let passage = self.request_bytes(&[], true);
+            return self.pass(passage, 0);
         }
-        Action::Continue
+        if edit.is_held { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
@@ -116,18 +158,19 @@ impl HttpContext for Stream {
             if end_of_stream {
                 self.request_bytes(&[], true);
             }
-        } else if self.vm.is_some() {
-            let chunk = host::buffer(BufferType::HttpRequestBody, body_size);
-            if let Some(edited) = self.request_bytes(&chunk, end_of_stream) {
-                host::replace(BufferType::HttpRequestBody, body_size, &edited);
-            }
+            return Action::Continue;
         }
-        Action::Continue
+        if self.vm.is_none() {
+            return Action::Continue;
+        }
+        let chunk = host::buffer(BufferType::HttpRequestBody, body_size);
+        let passage = self.request_bytes(&chunk, end_of_stream);
+        self.pass(passage, body_size)
     }
 
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
-        self.request_bytes(&[], true);
-        Action::Continue
+        let passage = self.request_bytes(&[], true);
+        self.pass(passage, 0)
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
@@ -141,6 +184,9 @@ impl HttpContext for Stream {
             if is_shortened {
                 host::remove_header(MapType::HttpResponseHeaders, "content-length");
             }
+        }
+        for (name, value) in mark::response_headers(self.mark) {
+            host::add_response_header(name, value);
         }
         if end_of_stream {
             self.response_end();

@@ -79,6 +79,8 @@ impl Accountant {
                 self.fold_open(host, join, now);
             }
             Some(Fact::Evidence(evidence)) => self.fold_evidence(host, evidence, now),
+            Some(Fact::Reserved(reserved)) => self.guard_reserved(host, &reserved, now),
+            Some(Fact::Released { call_id }) => self.guards.holds.end(&call_id),
             Some(Fact::Running { session, started_at, at }) => {
                 let slot = self.open(host, &session, started_at, now);
                 self.touch(host, slot, Life::Call, at, now);
@@ -108,6 +110,7 @@ impl Accountant {
         let event = Event::CallEnded { session, product_type, call, charge: &charge };
         let json = self.meta.write(&event, call.ended_at);
         self.push(host, json, now);
+        self.guard_call(host, call, &charge, &product.pricing.currency, now);
     }
 
     /// A call waits for what another stream tells of it, if nothing has been told yet.
@@ -309,6 +312,7 @@ impl Accountant {
             self.fold_call(host, &join.call, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
+        self.guard_closed(&session.session);
         let product_type = self.product(host, &session.session).product_type;
         let event = Event::SessionClosed { session: &session, product_type, reason };
         let json = self.meta.write(&event, at);

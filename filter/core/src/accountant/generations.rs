@@ -48,7 +48,8 @@ impl Accountant {
         let life = if cause.call.is_some() { Life::Part } else { Life::Call };
         self.touch(host, slot, life, generation.ended_at, now);
         let config = Rc::clone(&self.config);
-        let rules = config.product(&generation.product_id).unwrap_or(&self.unknown_product);
+        let unknown = Rc::clone(&self.unknown_product);
+        let rules = config.product(&generation.product_id).unwrap_or(&unknown);
         let (charge, is_inconsistent) = charge(&config, rules, generation);
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
@@ -69,6 +70,16 @@ impl Accountant {
         };
         let json = self.meta.write(&event, generation.ended_at);
         self.push(host, json, now);
+        self.guard_generation(
+            host,
+            generation,
+            &cause.session,
+            cause.call.as_ref(),
+            &charge,
+            rules,
+            &rules.pricing.currency,
+            now,
+        );
     }
 }
 

@@ -7,10 +7,13 @@
 
 mod fold;
 mod generations;
+mod guards;
 mod state;
 
 use std::rc::Rc;
 
+use self::guards::Guards;
+pub use self::guards::Told;
 use self::state::{Meta, PendingEnd};
 use crate::attribution::Attributions;
 use crate::config::{Config, Product};
@@ -22,7 +25,7 @@ use crate::journal::Reader;
 use crate::limits::CAUSE_READINGS;
 use crate::outbox::{Dispatch, Outbox, Reply, StoredEvent};
 use crate::session::{CloseReason, SessionTable};
-use crate::told::Told;
+use crate::told::Told as ToldGenerations;
 use crate::units::{Timestamp, count};
 
 /// What to do with the events that are left when the accountant stops.
@@ -49,7 +52,8 @@ pub struct Accountant {
     joins: JoinTable,
     evidence: HeldEvidence,
     attributions: Attributions,
-    told: Told,
+    told: ToldGenerations,
+    guards: Guards,
     outbox: Outbox,
     journals: Reader,
     /// Stands for a product that the configuration no longer has.
@@ -72,7 +76,9 @@ impl Accountant {
             self.expire_joins(host, now);
             self.attributions.expire(now);
             self.close_due(host, now);
+            self.guard_all_read(host, now);
         }
+        self.guard_tick(host, now);
         self.outbox.seal_due(&self.config.delivery, now);
         let expired = self.outbox.take_expired(&self.config.delivery, now);
         self.spill(host, "retry_horizon", expired);
@@ -92,6 +98,9 @@ impl Accountant {
     ) -> Vec<Dispatch> {
         if !matches!(reply, Reply::Taken { .. }) {
             host.count(Counter::BatchesFailed, 1);
+        }
+        if let Reply::Taken { verdicts, .. } = &reply {
+            self.guard_told(host, verdicts);
         }
         let settled = self.outbox.reply(&self.config.delivery, part, reply, now);
         self.meta.acked = self.meta.acked.saturating_add(settled.acked);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::Accountant;
+use super::guards::{Guards, hold_key, scope_key};
 use crate::attribution::Attributions;
 use crate::config::{Config, Product};
 use crate::counter::{Counter, Gauge};
@@ -18,7 +19,7 @@ use crate::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
 use crate::outbox::{Batch, Outbox, StoredEvent};
 use crate::session::{Session, SessionTable};
 use crate::sink::cloudevents;
-use crate::told::Told;
+use crate::told::Told as ToldGenerations;
 use crate::units::{Timestamp, count};
 
 /// What the accountant has to know besides sessions, batches and cursors.
@@ -33,6 +34,8 @@ pub(super) struct Meta {
     pub(super) calls_high: u32,
     pub(super) generations_high: u32,
     pub(super) told_at: u32,
+    pub(super) scopes_high: u32,
+    pub(super) holds_high: u32,
     pub(super) batches: (u64, u64),
 }
 
@@ -75,6 +78,8 @@ impl Accountant {
             calls_high: 0,
             generations_high: 0,
             told_at: 0,
+            scopes_high: 0,
+            holds_high: 0,
             batches: (0, 0),
         });
         let journals = Reader::resume(host, &prefix);
@@ -90,7 +95,8 @@ impl Accountant {
             joins: JoinTable::default(),
             evidence: HeldEvidence::default(),
             attributions: Attributions::default(),
-            told: Told::default(),
+            told: ToldGenerations::default(),
+            guards: Guards::default(),
             outbox,
             journals,
             unknown_product: Rc::new(Product::unknown()),
@@ -116,7 +122,16 @@ impl Accountant {
         let told = (0..TOLD_PAGES).filter_map(|at| {
             read_value(host, &told_key(&accountant.prefix, at)).map(|page| (at, page))
         });
-        accountant.told = Told::restore(told.collect(), accountant.meta.told_at);
+        accountant.told = ToldGenerations::restore(told.collect(), accountant.meta.told_at);
+        for slot in 0..accountant.meta.scopes_high {
+            let scope = read_value(host, &scope_key(&accountant.prefix, slot));
+            accountant.guards.scopes.restore(slot, scope);
+        }
+        for slot in 0..accountant.meta.holds_high {
+            let hold = read_value(host, &hold_key(&accountant.prefix, slot));
+            accountant.guards.holds.restore(slot, hold);
+        }
+        accountant.guards.resumed(&accountant.config);
         let evidence = read_value(host, &evidence_key(&accountant.prefix));
         accountant.evidence = evidence.unwrap_or_default();
         accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
@@ -165,6 +180,7 @@ impl Accountant {
             let value = batch.map(encoded).unwrap_or_default();
             writes.push((batch_key(&self.prefix, number), value));
         }
+        self.guard_writes(&mut writes);
         let batches = self.outbox.range();
         let sessions_high = self.sessions.high();
         let joins_high = self.joins.high();
@@ -175,6 +191,8 @@ impl Accountant {
             self.meta.calls_high = self.attributions.calls.high();
             self.meta.generations_high = self.attributions.generations.high();
             self.meta.told_at = self.told.at();
+            self.meta.scopes_high = self.guards.scopes.slots.high();
+            self.meta.holds_high = self.guards.holds.slots.high();
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
         }
         writes

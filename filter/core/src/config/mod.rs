@@ -1,6 +1,8 @@
 //! The plugin's configuration: JSON in, [`Config`] or one line that names the path out.
 //! `envoy/filter.yaml` shows every option at its default; a test compares the two.
 
+mod contracts;
+mod guard;
 mod identity;
 mod llm;
 mod matcher;
@@ -14,6 +16,11 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::contracts::{Contract, Contracts, Plan};
+pub use self::guard::{
+    BlockAction, Budget, Floors, Guard, LevelRule, Metric, Mode, OnCollectorLoss, Reserve,
+    RevenueBasis, Share, ThrottleRate,
+};
 pub use self::identity::{
     Credential, IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
 };
@@ -24,7 +31,10 @@ pub use self::reported::{Places, ReportedUsage};
 pub use self::session::{SessionRules, SessionSource};
 pub use self::text::{Duration, Price};
 use crate::accept_encoding::ResponseEncoding;
+use rust_decimal::Decimal;
+
 use crate::fact::GenerationEnded;
+use crate::guard::Level;
 use crate::head::Headers;
 use crate::pattern::is_fit;
 use crate::pricing::Pricing;
@@ -70,6 +80,12 @@ pub struct Config {
     /// What providers charge for tokens; the first card that names a model prices it.
     #[serde(default)]
     pub rate_cards: Vec<Rc<RateCard>>,
+    /// What customers have agreed to.
+    #[serde(default)]
+    pub contracts: Contracts,
+    /// What is held against what, and what happens then.
+    #[serde(default)]
+    pub guards: Vec<Rc<Guard>>,
     /// What is metered; the first product that matches a request takes it.
     pub products: Vec<Rc<Product>>,
 }
@@ -283,6 +299,32 @@ impl Config {
         cost(usage, rate, *tier).map(|priced| (priced, card.version()))
     }
 
+    /// The guards of a customer's calls of a product.
+    pub fn guards_for(&self, product_id: &str, customer: &str) -> impl Iterator<Item = &Rc<Guard>> {
+        let plan = self.contracts.plan_name(customer);
+        self.guards.iter().filter(move |guard| guard.is_for(product_id, customer, plan))
+    }
+
+    /// The guard with this id.
+    pub fn guard(&self, id: &str) -> Option<&Rc<Guard>> {
+        self.guards.iter().find(|guard| guard.id == id)
+    }
+
+    /// Whether anything earns among what a guard looks at.
+    pub fn earns(&self, guard: &Guard) -> bool {
+        let is_of = |product: &&Rc<Product>| {
+            guard.products.is_empty() || guard.products.contains(&product.id)
+        };
+        self.products.iter().filter(is_of).any(|product| product.pricing.earns())
+    }
+
+    /// The provider cost at which requests are blocked, by what is paid or granted.
+    pub fn cost_limit(&self, guard: &Guard, customer: &str, whole: Decimal) -> Option<Decimal> {
+        let plan = self.contracts.plan_name(customer);
+        let threshold = guard.threshold(Level::Block, customer, plan)?;
+        whole.checked_mul(Decimal::ONE.checked_sub(threshold)?)
+    }
+
     /// Whether generations are metered, so that tool calls may have caused some.
     pub fn has_generations(&self) -> bool {
         self.products.iter().any(|product| product.llm.is_some())
@@ -333,7 +375,37 @@ impl Config {
                 return Err(error(&format!("{path}.id"), &reason));
             }
         }
+        self.contracts.validate()?;
+        for (at, guard) in self.guards.iter().enumerate() {
+            let path = format!("guards[{at}]");
+            guard.validate(&path)?;
+            if self.guards.iter().take(at).any(|earlier| earlier.id == guard.id) {
+                let reason =
+                    format!("expected an id that no other guard has, found {:?} again", guard.id);
+                return Err(error(&format!("{path}.id"), &reason));
+            }
+            self.validate_names(guard, &path)?;
+        }
         self.validate_currencies()
+    }
+
+    /// What a guard names has to be there: a misspelt name would leave it without effect.
+    fn validate_names(&self, guard: &Guard, path: &str) -> Result<(), ConfigError> {
+        for (at, id) in guard.products.iter().enumerate() {
+            if self.product(id).is_none() {
+                let reason = format!("expected the id of a product, found {id:?}");
+                return Err(error(&format!("{path}.products[{at}]"), &reason));
+            }
+        }
+        let floors = guard.floors.plans.keys().map(|name| (format!("floors.plans.{name}"), name));
+        let plans = guard.plans.iter().enumerate();
+        for (place, name) in plans.map(|(at, name)| (format!("plans[{at}]"), name)).chain(floors) {
+            if !self.contracts.plans.contains_key(name) {
+                let reason = format!("expected a plan of `contracts.plans`, found {name:?}");
+                return Err(error(&format!("{path}.{place}"), &reason));
+            }
+        }
+        Ok(())
     }
 
     /// Provider cost is held against revenue, and a generation may belong to a call of any product.

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use super::{Observed, StreamEnd};
+use super::{Asked, Observed, StreamEnd};
 use crate::agent_answers::AgentAnswerReader;
 use crate::agent_requests::AgentRequestReader;
 use crate::agent_step::{Step, of_task};
@@ -17,7 +17,7 @@ use crate::fact::{
 };
 use crate::head::{Headers, RequestHead};
 use crate::link::task_link;
-use crate::observe::a2a::{Answer, Operation, Request, Route, TaskState, route};
+use crate::observe::a2a::{Answer, Binding, Operation, Request, Route, TaskState, route};
 use crate::session_key::{Rung, session_ref};
 use crate::status::ExecutionStatus;
 use crate::trace::{TraceId, add, traceparent, traces_of};
@@ -83,7 +83,7 @@ impl AgentExchange {
     pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
         self.request_ended_at = now;
         for request in self.reader.feed(chunk) {
-            self.asked(request, now);
+            self.begin(request, now);
         }
     }
 
@@ -91,13 +91,13 @@ impl AgentExchange {
     pub(super) fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
         if self.request.is_none() && self.reader.is_empty() {
-            self.asked(Request::of_route(&self.route), now);
+            self.begin(Request::of_route(&self.route), now);
         } else if self.reader.is_unreadable() {
             self.observed.counts.push(Counter::RequestUnparsed);
         }
     }
 
-    fn asked(&mut self, request: Request, now: Timestamp) {
+    fn begin(&mut self, request: Request, now: Timestamp) {
         if self.request.is_some() {
             return;
         }
@@ -184,6 +184,31 @@ impl AgentExchange {
 
     pub(super) fn product(&self) -> &Rc<Product> {
         &self.product
+    }
+
+    /// What the request asks, as far as it has come.
+    pub(super) fn asked(&self) -> Asked {
+        let context_id = self.request.as_ref().and_then(|request| request.context_id.as_deref());
+        let asks = self.request.as_ref().map(|request| request.operation).unwrap_or_default();
+        let call = (self.call_id.clone(), operation(asks).to_owned());
+        Asked {
+            session: self.session_of(context_id),
+            calls: self.step.is_some().then_some(call).into_iter().collect(),
+            ids: (self.route.binding == Binding::JsonRpc)
+                .then(|| self.request.iter().filter_map(|request| request.id.clone()).collect()),
+            is_in_message: true,
+            may_message_name: self.may_conversation_name,
+        }
+    }
+
+    /// The request is answered by the filter.
+    pub(super) fn refuse(mut self, http_status: u16, now: Timestamp) -> Observed {
+        self.http_status = http_status;
+        if self.step.is_some() {
+            let call = self.call(ExecutionStatus::Blocked, Transport::None, now);
+            self.observed.facts.push(Fact::Call(call));
+        }
+        self.observed
     }
 
     /// The session while a step runs, and when it started. A conversation without a name yet shows no sign of life.

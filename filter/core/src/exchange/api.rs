@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::llm::LlmExchange;
-use super::{Observed, Show, StreamEnd};
+use super::{Asked, Observed, Show, StreamEnd};
 use crate::config::{Config, Product};
 use crate::counter::Counter;
 use crate::fact::{
@@ -150,6 +150,25 @@ impl ApiExchange {
     /// The session while the call runs, and when it started.
     pub(super) fn running(&self) -> Option<(&SessionRef, Timestamp)> {
         self.started_at.map(|started_at| (&self.session, started_at))
+    }
+
+    /// What the request asks: one call.
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            session: self.session.clone(),
+            calls: vec![(self.call_id.clone(), self.operation.clone())],
+            ids: None,
+            is_in_message: false,
+            may_message_name: false,
+        }
+    }
+
+    /// The request is answered by the filter.
+    pub(super) fn refuse(mut self, http_status: u16, now: Timestamp) -> Observed {
+        self.http_status = http_status;
+        self.started_at = Some(now);
+        self.generation = None;
+        self.end(StreamEnd::Complete, now)
     }
 
     /// The stream has ended, however that came about.

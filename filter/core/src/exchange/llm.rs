@@ -6,8 +6,8 @@
 
 use std::rc::Rc;
 
-use super::Observed;
 use super::ask_for_usage::{UsageAsker, UsageRemover};
+use super::{Asked, Observed};
 use crate::config::{IncompleteUsage, LlmRules, Product};
 use crate::counter::Counter;
 use crate::fact::{Fact, GenerationEnded, GenerationStarted, Identity, SessionRef, UsageSource};
@@ -148,6 +148,24 @@ impl LlmExchange {
     /// What Envoy's own filter has extracted.
     pub(super) fn envoy_usage(&mut self, record: &[u8]) {
         self.envoy = read_token_usage(record);
+    }
+
+    /// What the request asks: a generation, unless it polls one.
+    pub(super) fn asked(&self) -> Asked {
+        let calls = if self.is_poll { Vec::new() } else { vec![(self.id.clone(), String::new())] };
+        Asked {
+            session: self.session.clone(),
+            calls,
+            ids: None,
+            is_in_message: false,
+            may_message_name: false,
+        }
+    }
+
+    /// The request is answered by the filter: it made nothing.
+    pub(super) fn refuse(mut self) -> Observed {
+        self.observed.counts.push(Counter::GenerationsRefused);
+        self.observed
     }
 
     /// The stream has ended, however that came about.

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::{Observed, StreamEnd};
+use super::{Asked, Observed, StreamEnd};
 use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
@@ -274,6 +274,31 @@ impl McpExchange {
     /// The session of this exchange while a call of it is running, and when that call started.
     pub fn running(&self) -> Option<(&SessionRef, Timestamp)> {
         self.has_open_call().then_some((&self.session, self.request_ended_at))
+    }
+
+    /// What the request asks, as far as it has come.
+    pub(super) fn asked(&self) -> Asked {
+        let call = |request: &OpenRequest| match &request.asks {
+            Asks::ToolCall { call_id, tool } => {
+                Some(((call_id.clone(), tool.clone()), request.id.clone()))
+            }
+            _ => None,
+        };
+        let (calls, ids) = self.requests.iter().filter_map(call).unzip();
+        Asked {
+            session: self.session.clone(),
+            calls,
+            ids: Some(ids),
+            is_in_message: matches!(self.request, Request::Messages(_)),
+            may_message_name: self.may_message_name,
+        }
+    }
+
+    /// The request is answered by the filter.
+    pub(super) fn refuse(mut self, http_status: u16, now: Timestamp) -> Observed {
+        self.http_status = http_status;
+        self.leave_calls(ExecutionStatus::Blocked, None, now, now);
+        self.observed
     }
 
     /// The product that the exchange belongs to.

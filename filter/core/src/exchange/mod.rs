@@ -18,6 +18,7 @@ use crate::config::{Config, Product, ProductType};
 use crate::counter::Counter;
 use crate::fact::{Fact, Identity, SessionRef};
 use crate::head::Headers;
+use crate::observe::mcp::Id;
 use crate::units::Timestamp;
 
 /// How a stream ended.
@@ -43,6 +44,21 @@ impl Observed {
         self.facts.extend(further.facts);
         self.counts.extend(further.counts);
     }
+}
+
+/// What a request asks, for who rules on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The session it belongs to.
+    pub session: SessionRef,
+    /// The ids and tools of the calls that it makes.
+    pub calls: Vec<(String, String)>,
+    /// The ids of these as JSON-RPC requests; `None` if its client does not speak that.
+    pub ids: Option<Vec<Id>>,
+    /// Its message tells which calls it makes.
+    pub is_in_message: bool,
+    /// Its message may name the session.
+    pub may_message_name: bool,
 }
 
 /// What is to be shown of a body.
@@ -257,6 +273,26 @@ impl Exchange {
             Self::Agent(exchange) => exchange.running(),
             // The call that caused a generation shows that its session lives.
             Self::Llm(_) => None,
+        }
+    }
+
+    /// What the request asks, as far as it has come.
+    pub fn asked(&self) -> Asked {
+        match self {
+            Self::Mcp(exchange) => exchange.asked(),
+            Self::Llm(exchange) => exchange.asked(),
+            Self::Api(exchange) => exchange.asked(),
+            Self::Agent(exchange) => exchange.asked(),
+        }
+    }
+
+    /// The request is answered by the filter, with this HTTP status; gives the facts of it.
+    pub fn refuse(self, http_status: u16, now: Timestamp) -> Observed {
+        match self {
+            Self::Mcp(exchange) => exchange.refuse(http_status, now),
+            Self::Llm(exchange) => exchange.refuse(),
+            Self::Api(exchange) => exchange.refuse(http_status, now),
+            Self::Agent(exchange) => exchange.refuse(http_status, now),
         }
     }
 

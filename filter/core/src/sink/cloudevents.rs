@@ -1,6 +1,8 @@
 //! CloudEvents 1.0.2, JSON event format, batched content mode, with the `sequence` extension.
 //! The members are described in `filter/EVENTS.md`.
 
+mod guards;
+
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
@@ -334,6 +336,10 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
             };
             envelope(stamp, "session_closed", session, data)
         }
+        Event::GuardLevel { guard, scope, from, to, reason, standing, threshold } => {
+            guards::level_changed(stamp, *guard, scope, [*from, *to], *reason, standing, *threshold)
+        }
+        Event::GuardTotals { guard, scope } => guards::totals(stamp, guard, scope),
     }
 }
 
@@ -409,6 +415,15 @@ fn envelope(
     session: &Session,
     data: impl Serialize,
 ) -> String {
+    envelope_about(stamp, event_type, &session.session.identity.customer, data)
+}
+
+fn envelope_about(
+    stamp: &Stamp<'_>,
+    event_type: &str,
+    subject: &str,
+    data: impl Serialize,
+) -> String {
     let sequence = format!("{:020}", stamp.sequence);
     let envelope = Envelope {
         specversion: "1.0",
@@ -416,7 +431,7 @@ fn envelope(
         source: stamp.source,
         r#type: format!("agent-meter.{event_type}"),
         time: stamp.time.to_rfc3339(),
-        subject: &session.session.identity.customer,
+        subject,
         sequence: &sequence,
         datacontenttype: "application/json",
         data,

@@ -143,7 +143,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `contracts`, `guards`, `products`",
         ),
         (
             "/products/0/prise",

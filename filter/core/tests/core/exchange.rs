@@ -88,6 +88,8 @@ pub(crate) fn calls(observed: &Observed) -> Vec<(&str, String)> {
             }
             Fact::Evidence(_)
             | Fact::CallStarted(_)
+            | Fact::Reserved(_)
+            | Fact::Released { .. }
             | Fact::GenerationStarted(_)
             | Fact::Generation(_)
             | Fact::Running { .. }
@@ -543,6 +545,8 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
             Fact::Call(_)
             | Fact::Open(_)
             | Fact::CallStarted(_)
+            | Fact::Reserved(_)
+            | Fact::Released { .. }
             | Fact::GenerationStarted(_)
             | Fact::Generation(_)
             | Fact::Evidence(_)

@@ -210,7 +210,7 @@ impl Envoy {
 }
 
 pub(crate) fn taken() -> Reply {
-    Reply::Taken { refused: Vec::new() }
+    Reply::Taken { refused: Vec::new(), verdicts: Vec::new() }
 }
 
 pub(crate) fn events(dispatch: &Dispatch) -> Vec<Value> {

@@ -1,0 +1,442 @@
+//! What calls and generations add to the scopes of guards, and what becomes of their levels.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+
+use super::Accountant;
+use crate::config::{Config, Guard, Metric, OnCollectorLoss, Product};
+use crate::counter::Counter;
+use crate::event::Event;
+use crate::fact::{CallEnded, CallKind, GenerationEnded, Reserved, SessionRef};
+use crate::guard::Level;
+use crate::guard::holds::{Hold, Holds, Part};
+use crate::guard::ruling::lost_key;
+use crate::guard::scope::{ScopeKey, ScopeKind, ScopeName};
+use crate::guard::table::{ScopeTable, Sums};
+use crate::guard::verdict::{
+    LastCost, Verdict, bucket, costs_key, encoded_bucket, tool_key, verdicts_key,
+};
+use crate::host::Host;
+use crate::limits::{
+    COLLECTOR_LOST_TICKS, HOLDS_MAX, LAST_COSTS_MAX, LEAK_READINGS, TOTALS_PER_TICK_MAX,
+    TOTALS_TICKS,
+};
+use crate::pricing::Charge;
+use crate::session_tokens::TokenCharge;
+use crate::status::ExecutionStatus;
+use crate::units::Timestamp;
+
+/// The accountant's part of the guard.
+#[derive(Debug, Default)]
+pub(super) struct Guards {
+    pub(super) scopes: ScopeTable,
+    pub(super) holds: Holds,
+    /// Scopes whose totals the collector does not know yet.
+    untold: std::collections::BTreeSet<u32>,
+    /// Scopes in which room is taken that belongs to no call: what was reserved in all when it was last looked at, and
+    /// how often that has been the same.
+    missing: BTreeMap<u32, (Decimal, u32)>,
+    /// By bucket.
+    last_costs: BTreeMap<u32, Vec<LastCost>>,
+    dirty_costs: std::collections::BTreeSet<u32>,
+    ticks: u64,
+    answered_at: u64,
+    is_collector_lost: bool,
+}
+
+impl Accountant {
+    /// A call has ended.
+    pub(super) fn guard_call(
+        &mut self,
+        host: &mut impl Host,
+        call: &CallEnded,
+        charge: &Charge<'_>,
+        currency: &str,
+        now: Timestamp,
+    ) {
+        if self.config.guards.is_empty() {
+            return;
+        }
+        self.guards.holds.end(&call.call_id);
+        if call.status == ExecutionStatus::Blocked {
+            return;
+        }
+        let metric = match call.kind {
+            CallKind::Tool => Metric::ToolInvocations,
+            CallKind::Api(_) => Metric::ApiCalls,
+            CallKind::Step => Metric::AgentSteps,
+        };
+        let sums = Sums { revenue: charge.price, calls: 1, ..Sums::default() };
+        self.guard_add(host, &call.session, &call.tool, currency, now, |guard| {
+            guard.metric.is_none_or(|wanted| wanted == metric).then(|| sums.clone())
+        });
+    }
+
+    /// A generation has ended, caused by `call` if that is known.
+    #[expect(clippy::too_many_arguments, reason = "all of it is told of a generation at once")]
+    pub(super) fn guard_generation(
+        &mut self,
+        host: &mut impl Host,
+        generation: &GenerationEnded,
+        session: &SessionRef,
+        call: Option<&(String, String)>,
+        charge: &TokenCharge<'_>,
+        rules: &Product,
+        currency: &str,
+        now: Timestamp,
+    ) {
+        if self.config.guards.is_empty() {
+            return;
+        }
+        let held_by = call.map_or(generation.generation_id.as_str(), |(id, _)| id.as_str());
+        for part in self.guards.holds.cost(held_by, charge.total) {
+            self.settle(&part);
+        }
+        if call.is_none() {
+            self.guards.holds.end(held_by);
+        }
+        let tool = call.map_or("", |(_, tool)| tool.as_str());
+        self.guard_add(host, session, tool, currency, now, |guard| match guard.metric {
+            None | Some(Metric::AiTokens) => Some(Sums {
+                provider_cost: charge.total,
+                revenue: charge.price,
+                calls: 0,
+                tokens: generation.usage.total(),
+            }),
+            Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => {
+                call.is_some().then(|| Sums { provider_cost: charge.total, ..Sums::default() })
+            }
+            Some(kinds) => Some(of_kinds(kinds, charge, rules)),
+        });
+    }
+
+    fn guard_add(
+        &mut self,
+        host: &mut impl Host,
+        session: &SessionRef,
+        tool: &str,
+        currency: &str,
+        now: Timestamp,
+        sums_for: impl Fn(&Guard) -> Option<Sums>,
+    ) {
+        let config = std::rc::Rc::clone(&self.config);
+        for guard in config.guards_for(&session.product_id, &session.identity.customer) {
+            if guard.scope == ScopeKind::Tool && tool.is_empty() {
+                continue;
+            }
+            let Some(sums) = sums_for(guard) else { continue };
+            let name = ScopeName::of(guard.scope, session, tool);
+            let slot = self.guard_scope(host, guard, name, currency, now);
+            let mut fits = true;
+            self.guards.scopes.change(slot, |state| {
+                state.active_at = state.active_at.max(now);
+                fits = state.own.add(&sums);
+            });
+            host.count(Counter::MoneyOverflow, u64::from(!fits));
+            if guard.fleet {
+                self.guards.untold.insert(slot);
+            }
+        }
+    }
+
+    fn guard_scope(
+        &mut self,
+        host: &mut impl Host,
+        guard: &Guard,
+        name: ScopeName,
+        currency: &str,
+        now: Timestamp,
+    ) -> u32 {
+        let (slot, is_full) = self.guards.scopes.open(guard, name, currency, now);
+        host.count(Counter::GuardScopesOverLimit, u64::from(is_full));
+        slot
+    }
+
+    /// A call has taken room.
+    pub(super) fn guard_reserved(
+        &mut self,
+        host: &mut impl Host,
+        reserved: &Reserved,
+        now: Timestamp,
+    ) {
+        let config = std::rc::Rc::clone(&self.config);
+        let currency = self.product(host, &reserved.session).pricing.currency.clone();
+        let mut parts = Vec::new();
+        for (guard_id, amount) in &reserved.amounts {
+            let Some(guard) = config.guard(guard_id) else { continue };
+            let name = ScopeName::of(guard.scope, &reserved.session, &reserved.tool);
+            let key = name.key(guard);
+            self.guard_scope(host, guard, name, &currency, now);
+            parts.push(Part { key, left: amount.parse().unwrap_or(Decimal::ZERO) });
+        }
+        if self.guards.holds.slots.len() >= HOLDS_MAX {
+            host.count(Counter::HoldsOverLimit, 1);
+            for part in &parts {
+                self.settle(part);
+            }
+            return;
+        }
+        self.guards.holds.insert(&Hold {
+            call_id: reserved.call_id.clone(),
+            tool: tool_key(&reserved.session.product_id, &reserved.tool),
+            parts,
+            used: Decimal::ZERO,
+            expires_at: reserved.expires_at,
+            is_ended: false,
+        });
+    }
+
+    fn settle(&mut self, part: &Part) {
+        if let Some(slot) = self.guards.scopes.find(&part.key) {
+            self.guards.scopes.change(slot, |state| {
+                state.settled = state.settled.saturating_add(part.left);
+            });
+        }
+    }
+
+    /// A session is closed, and with it its scopes.
+    pub(super) fn guard_closed(&mut self, session: &SessionRef) {
+        let config = std::rc::Rc::clone(&self.config);
+        for guard in config.guards_for(&session.product_id, &session.identity.customer) {
+            if guard.scope == ScopeKind::Session {
+                let key = ScopeName::of(guard.scope, session, "").key(guard);
+                if let Some(slot) = self.guards.scopes.find(&key) {
+                    self.guards.forget(slot);
+                }
+            }
+        }
+    }
+
+    /// All journals have been read: what ended calls have taken is let go.
+    pub(super) fn guard_all_read(&mut self, host: &mut impl Host, now: Timestamp) {
+        for hold in self.guards.holds.all_read(now) {
+            for part in &hold.parts {
+                self.settle(part);
+            }
+            if hold.is_ended {
+                self.guards.remember_cost(&self.config, hold.tool, hold.used);
+            }
+        }
+        if self.guards.ticks.is_multiple_of(TOTALS_TICKS) {
+            self.settle_missing(host);
+        }
+    }
+
+    /// Gives back what was taken by calls of which nobody will tell, because their VM died in between: a scope that is
+    /// full of it would refuse every call.
+    fn settle_missing(&mut self, host: &mut impl Host) {
+        let config = std::rc::Rc::clone(&self.config);
+        if config.guards.iter().all(|guard| guard.reserve.is_none()) {
+            return;
+        }
+        let open = self.guards.holds.open();
+        let mut missing = BTreeMap::new();
+        for desks in self.guards.scopes.desks(host, &self.prefix, &config) {
+            for (slot, reserved) in desks {
+                let Some(state) = self.guards.scopes.get(slot) else { continue };
+                let taken = open.get(&state.key).copied().unwrap_or_default();
+                let amount = reserved.saturating_sub(state.settled).saturating_sub(taken);
+                if amount.is_zero() {
+                    continue;
+                }
+                let key = state.key;
+                let earlier = self.guards.missing.get(&slot).filter(|(last, _)| *last == reserved);
+                let times = earlier.map_or(1, |(_, times)| times.saturating_add(1));
+                if times > LEAK_READINGS {
+                    host.count(Counter::HoldsLeaked, 1);
+                    self.settle(&Part { key, left: amount });
+                } else {
+                    missing.insert(slot, (reserved, times));
+                }
+            }
+        }
+        self.guards.missing = missing;
+    }
+
+    /// Time has passed: periods end, levels change, totals are told.
+    pub(super) fn guard_tick(&mut self, host: &mut impl Host, now: Timestamp) {
+        let config = std::rc::Rc::clone(&self.config);
+        let guards = &mut self.guards;
+        guards.ticks = guards.ticks.saturating_add(1);
+        guards.scopes.roll(&config, now);
+        let silence = guards.ticks.saturating_sub(guards.answered_at);
+        let is_lost = self.outbox.is_failing() && silence > COLLECTOR_LOST_TICKS;
+        if is_lost != guards.is_collector_lost {
+            guards.is_collector_lost = is_lost;
+            guards.scopes.collector(&config, is_lost);
+            for guard in &config.guards {
+                guards.scopes.soil(&lost_key(guard));
+            }
+        }
+        let (changes, touched) = guards.scopes.evaluate(&config, is_lost);
+        for change in changes {
+            let Some(scope) = self.guards.scopes.get(change.slot).cloned() else { continue };
+            let guard = config.guard(&scope.guard_id).map(|guard| &**guard);
+            let plan = config.contracts.plan_name(&scope.name.customer);
+            let mut from = change.from;
+            let rises = |level: &Level| {
+                *level == change.to
+                    || (*level > change.from
+                        && *level < change.to
+                        && guard.is_some_and(|guard| guard.rule(*level).is_some()))
+            };
+            for to in Level::ALL.into_iter().filter(rises) {
+                let threshold =
+                    guard.and_then(|guard| guard.threshold(to, &scope.name.customer, plan));
+                let event = Event::GuardLevel {
+                    guard,
+                    scope: &scope,
+                    from,
+                    to,
+                    reason: change.reason,
+                    standing: &change.standing,
+                    threshold,
+                };
+                let event = self.meta.write(&event, now);
+                self.push(host, event, now);
+                from = to;
+            }
+        }
+        for slot in touched {
+            let is_known = self
+                .guards
+                .scopes
+                .get(slot)
+                .is_some_and(|state| config.guard(&state.guard_id).is_some());
+            if !is_known {
+                self.guards.forget(slot);
+            }
+        }
+        if self.guards.ticks.is_multiple_of(TOTALS_TICKS) {
+            self.tell_totals(host, &config, now);
+        }
+    }
+
+    fn tell_totals(&mut self, host: &mut impl Host, config: &Config, now: Timestamp) {
+        for _ in 0..TOTALS_PER_TICK_MAX {
+            let Some(slot) = self.guards.untold.pop_first() else { return };
+            let Some(scope) = self.guards.scopes.get(slot).cloned() else { continue };
+            let Some(guard) = config.guard(&scope.guard_id) else { continue };
+            let event = self.meta.write(&Event::GuardTotals { guard, scope: &scope }, now);
+            self.push(host, event, now);
+        }
+    }
+
+    /// The collector has answered, and told what other Envoys have come to.
+    pub(super) fn guard_told(&mut self, host: &mut impl Host, verdicts: &[Told]) {
+        self.guards.answered_at = self.guards.ticks;
+        for told in verdicts {
+            let slot = self.guards.scopes.find(&told.key);
+            let is_used = slot.is_some_and(|slot| {
+                let at = told.period_started_at.as_deref().unwrap_or_default();
+                self.guards.scopes.told(slot, at, &told.others, told.contracted)
+            });
+            host.count(Counter::VerdictsUnused, u64::from(!is_used));
+        }
+    }
+
+    /// Adds what has changed to a commit.
+    pub(super) fn guard_writes(&mut self, writes: &mut Vec<(String, Vec<u8>)>) {
+        let config = std::rc::Rc::clone(&self.config);
+        let guards = &mut self.guards;
+        for slot in guards.scopes.slots.take_dirty() {
+            let value = guards.scopes.slots.get(slot).map(crate::durable::encoded);
+            writes.push((scope_key(&self.prefix, slot), value.unwrap_or_default()));
+        }
+        for slot in guards.holds.slots.take_dirty() {
+            let value = guards.holds.slots.get(slot).map(crate::durable::encoded);
+            writes.push((hold_key(&self.prefix, slot), value.unwrap_or_default()));
+        }
+        let blocks = |guard: &&std::rc::Rc<Guard>| {
+            guards.is_collector_lost && guard.on_collector_loss == OnCollectorLoss::Block
+        };
+        let lost: Vec<ScopeKey> =
+            config.guards.iter().filter(blocks).map(|guard| lost_key(guard)).collect();
+        for (number, mut verdicts) in guards.scopes.take_verdicts(&config) {
+            let of_bucket = lost.iter().filter(|key| bucket(key) == number);
+            verdicts.extend(of_bucket.map(|key| Verdict {
+                key: *key,
+                level: Level::Block,
+                resets_at: None,
+                room: None,
+            }));
+            writes.push((verdicts_key(&self.prefix, number), encoded_bucket(&verdicts)));
+        }
+        for number in core::mem::take(&mut guards.dirty_costs) {
+            let costs = guards.last_costs.get(&number).map(Vec::as_slice).unwrap_or_default();
+            writes.push((costs_key(&self.prefix, number), encoded_bucket(costs)));
+        }
+    }
+}
+
+impl Guards {
+    fn forget(&mut self, slot: u32) {
+        self.scopes.remove(slot);
+        self.untold.remove(&slot);
+        self.missing.remove(&slot);
+    }
+
+    fn remember_cost(&mut self, config: &Config, tool: ScopeKey, cost: Decimal) {
+        let remembers = |guard: &std::rc::Rc<Guard>| {
+            guard.reserve.as_ref().is_some_and(|reserve| reserve.last_cost)
+        };
+        if !config.guards.iter().any(remembers) {
+            return;
+        }
+        let number = bucket(&tool);
+        let costs = self.last_costs.entry(number).or_default();
+        if costs.iter().any(|last| last.tool == tool && last.cost == cost) {
+            return;
+        }
+        costs.retain(|last| last.tool != tool);
+        costs.push(LastCost { tool, cost });
+        if costs.len() > LAST_COSTS_MAX {
+            costs.remove(0);
+        }
+        self.dirty_costs.insert(number);
+    }
+
+    /// Lets the collector be told of everything once more: a new accountant does not know what it knows.
+    pub(super) fn resumed(&mut self, config: &Config) {
+        let of_fleet = |guard_id: &str| config.guard(guard_id).is_some_and(|guard| guard.fleet);
+        let scopes = self.scopes.slots.iter();
+        let told = scopes.filter(|(_, state)| of_fleet(&state.guard_id)).map(|(slot, _)| slot);
+        self.untold = told.collect();
+    }
+}
+
+/// What the collector tells of the other Envoys' totals of one scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The scope.
+    pub key: ScopeKey,
+    /// The start of the period in RFC 3339, as events tell it.
+    pub period_started_at: Option<String>,
+    /// What they have come to.
+    pub others: Sums,
+    /// What the customer pays for one period.
+    pub contracted: Option<Decimal>,
+}
+
+/// The part of a generation that is of some kinds of token.
+fn of_kinds(kinds: Metric, charge: &TokenCharge<'_>, rules: &Product) -> Sums {
+    let lines = charge.cost.as_ref().map(|(lines, _)| lines.as_slice()).unwrap_or_default();
+    let mut sums = Sums::default();
+    for line in lines.iter().filter(|line| kinds.has(line.kind)) {
+        sums.provider_cost = sums.provider_cost.saturating_add(line.cost);
+        sums.tokens = sums.tokens.saturating_add(line.tokens);
+    }
+    if !charge.price.is_zero() {
+        sums.revenue = rules.pricing.tokens.charge(sums.provider_cost).unwrap_or_default();
+    }
+    sums
+}
+
+pub(super) fn scope_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}k{slot}")
+}
+
+pub(super) fn hold_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}l{slot}")
+}

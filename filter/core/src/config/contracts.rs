@@ -1,0 +1,84 @@
+//! What customers have agreed to: their plan, what they pay, and what a plan lets them use.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+
+use super::{ConfigError, Price, error};
+use crate::pattern::is_fit;
+
+/// Plans, and who has which.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Contracts {
+    /// The plan of customers that are not listed; empty is none.
+    pub default_plan: String,
+    /// Plans by name.
+    pub plans: BTreeMap<String, Plan>,
+    /// Contracts by customer.
+    pub customers: BTreeMap<String, Contract>,
+}
+
+/// What customers of one plan have agreed to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Plan {
+    /// What each pays for one period of a guard.
+    pub revenue: Option<Price>,
+    /// The tools that they may call, names or patterns with `*`; without it all.
+    pub tools: Option<Vec<String>>,
+}
+
+/// What one customer has agreed to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Contract {
+    /// Its plan; empty is the default one.
+    pub plan: String,
+    /// What it pays for one period of a guard, before the plan's.
+    pub revenue: Option<Price>,
+}
+
+impl Contracts {
+    /// The name of a customer's plan; empty is none.
+    pub fn plan_name(&self, customer: &str) -> &str {
+        let contract = self.customers.get(customer).filter(|contract| !contract.plan.is_empty());
+        contract.map_or(self.default_plan.as_str(), |contract| contract.plan.as_str())
+    }
+
+    /// What a customer pays for one period.
+    pub fn revenue(&self, customer: &str) -> Option<Decimal> {
+        let own = self.customers.get(customer).and_then(|contract| contract.revenue);
+        let of_plan = self.plans.get(self.plan_name(customer)).and_then(|plan| plan.revenue);
+        own.or(of_plan).map(Price::amount)
+    }
+
+    /// Whether a customer's plan lists the tools that it may call.
+    pub fn lists_tools(&self, customer: &str) -> bool {
+        self.tools(customer).is_some()
+    }
+
+    /// Whether a customer may call a tool.
+    pub fn allows_tool(&self, customer: &str, tool: &str) -> bool {
+        self.tools(customer).is_none_or(|tools| tools.iter().any(|each| is_fit(each, tool)))
+    }
+
+    fn tools(&self, customer: &str) -> Option<&[String]> {
+        self.plans.get(self.plan_name(customer))?.tools.as_deref()
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let known = |path: &str, plan: &str| {
+            if plan.is_empty() || self.plans.contains_key(plan) {
+                return Ok(());
+            }
+            Err(error(path, &format!("expected a plan of `contracts.plans`, found {plan:?}")))
+        };
+        known("contracts.default_plan", &self.default_plan)?;
+        for (customer, contract) in &self.customers {
+            known(&format!("contracts.customers.{customer}.plan"), &contract.plan)?;
+        }
+        Ok(())
+    }
+}

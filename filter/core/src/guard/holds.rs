@@ -1,0 +1,133 @@
+//! Room that calls have taken for what they may cost, until that is known.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::scope::ScopeKey;
+use crate::limits::HOLD_READINGS;
+use crate::slots::Slots;
+use crate::units::Timestamp;
+
+/// What one call has taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The call, or the generation that belongs to none.
+    pub call_id: String,
+    /// The tool, by [`super::verdict::tool_key`].
+    pub tool: ScopeKey,
+    /// What is left of it, by scope.
+    pub parts: Vec<Part>,
+    /// What the call has cost so far.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub used: Decimal,
+    /// When it is over if nothing more is told of the call.
+    pub expires_at: Timestamp,
+    /// The call has ended.
+    pub is_ended: bool,
+}
+
+/// What is left for one scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The scope.
+    pub key: ScopeKey,
+    /// The amount.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub left: Decimal,
+}
+
+/// All that is taken.
+#[derive(Debug, Default)]
+pub struct Holds {
+    pub(crate) slots: Slots<Hold>,
+    by_call: HashMap<String, u32>,
+    by_expiry: BTreeSet<(Timestamp, u32)>,
+    /// Of ended calls, with the reading of all journals after which they are let go.
+    ending: VecDeque<(u64, u32)>,
+    readings: u64,
+}
+
+impl Holds {
+    /// Puts back what was read from shared data.
+    pub fn restore(&mut self, slot: u32, hold: Option<Hold>) {
+        if let Some(hold) = &hold {
+            self.index(slot, hold);
+        }
+        self.slots.restore(slot, hold);
+    }
+
+    /// Notes what a call has taken.
+    pub fn insert(&mut self, hold: &Hold) {
+        let slot = self.slots.insert(hold.clone());
+        self.index(slot, hold);
+    }
+
+    fn index(&mut self, slot: u32, hold: &Hold) {
+        self.by_call.insert(hold.call_id.clone(), slot);
+        self.by_expiry.insert((hold.expires_at, slot));
+        if hold.is_ended {
+            self.ending.push_back((self.readings.saturating_add(HOLD_READINGS), slot));
+        }
+    }
+
+    /// A call has cost something: as far as it goes, what it has taken becomes cost. Gives how much, by scope.
+    pub fn cost(&mut self, call_id: &str, cost: Decimal) -> Vec<Part> {
+        let slot = self.by_call.get(call_id).copied();
+        let Some(hold) = slot.and_then(|slot| self.slots.get_mut(slot)) else { return Vec::new() };
+        hold.used = hold.used.saturating_add(cost);
+        let take = |part: &mut Part| {
+            let taken = part.left.min(cost);
+            part.left = part.left.saturating_sub(taken);
+            Part { key: part.key, left: taken }
+        };
+        hold.parts.iter_mut().map(take).collect()
+    }
+
+    /// A call has ended. What it has taken is let go when all that it caused is known.
+    pub fn end(&mut self, call_id: &str) {
+        let Some(slot) = self.by_call.get(call_id).copied() else { return };
+        if let Some(hold) = self.slots.get_mut(slot)
+            && !core::mem::replace(&mut hold.is_ended, true)
+        {
+            self.ending.push_back((self.readings.saturating_add(HOLD_READINGS), slot));
+        }
+    }
+
+    /// All journals have been read once more: gives what is let go.
+    pub fn all_read(&mut self, now: Timestamp) -> Vec<Hold> {
+        self.readings = self.readings.saturating_add(1);
+        let mut released = Vec::new();
+        while let Some((reading, slot)) = self.ending.front().copied()
+            && reading <= self.readings
+        {
+            self.ending.pop_front();
+            released.extend(self.remove(slot));
+        }
+        while let Some((expires_at, slot)) = self.by_expiry.first().copied()
+            && expires_at <= now
+        {
+            self.by_expiry.pop_first();
+            released.extend(self.remove(slot));
+        }
+        released
+    }
+
+    /// What is taken, by scope.
+    pub fn open(&self) -> HashMap<ScopeKey, Decimal> {
+        let mut open = HashMap::new();
+        for part in self.slots.iter().flat_map(|(_, hold)| &hold.parts) {
+            let sum: &mut Decimal = open.entry(part.key).or_default();
+            *sum = sum.saturating_add(part.left);
+        }
+        open
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Hold> {
+        let hold = self.slots.remove(slot)?;
+        self.by_call.remove(&hold.call_id);
+        self.by_expiry.remove(&(hold.expires_at, slot));
+        Some(hold)
+    }
+}

@@ -1,0 +1,138 @@
+//! At which level a scope is, by what is left of its revenue or budget.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+/// How far it has come; the names are those of the billing domain.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Level {
+    /// At ease.
+    #[default]
+    None,
+    /// Somebody should know.
+    Alert,
+    /// The application should take a cheaper path, and may be slowed down.
+    Throttle,
+    /// No further request.
+    Block,
+}
+
+impl Level {
+    /// Every level, from the mildest to the strictest.
+    pub const ALL: [Self; 4] = [Self::None, Self::Alert, Self::Throttle, Self::Block];
+
+    /// The name in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Alert => "L1_ALERT",
+            Self::Throttle => "L2_THROTTLE",
+            Self::Block => "L3_BLOCK",
+        }
+    }
+
+    /// The short name in headers.
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Alert => "L1",
+            Self::Throttle => "L2",
+            Self::Block => "L3",
+        }
+    }
+}
+
+/// What is left, as a share of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// There is nothing to hold it against, or nothing to hold.
+    Unguarded,
+    /// Cost without revenue: worse than every threshold.
+    Worst,
+    /// `(revenue - cost) / revenue`, or `(limit - used) / limit`.
+    Share(Decimal),
+}
+
+impl Left {
+    /// What is left of `whole` when `used` is gone.
+    pub fn of(whole: Decimal, used: Decimal) -> Self {
+        if whole <= Decimal::ZERO {
+            return if used > Decimal::ZERO { Self::Worst } else { Self::Unguarded };
+        }
+        let left = whole.checked_sub(used).and_then(|left| left.checked_div(whole));
+        // What no decimal can hold is far beyond any threshold.
+        left.map_or(Self::Worst, Self::Share)
+    }
+
+    fn is_at_most(self, threshold: Decimal) -> bool {
+        match self {
+            Self::Unguarded => false,
+            Self::Worst => true,
+            Self::Share(share) => share <= threshold,
+        }
+    }
+}
+
+/// The level of a scope that was at `now_at`. A level is reached at or below its threshold, and left only more than
+/// `hysteresis` above it.
+pub fn level(
+    left: Left,
+    thresholds: impl Fn(Level) -> Option<Decimal>,
+    hysteresis: Decimal,
+    now_at: Level,
+) -> Level {
+    let is_at = |level: &Level| {
+        let slack = if *level <= now_at { hysteresis } else { Decimal::ZERO };
+        let threshold = thresholds(*level).and_then(|threshold| threshold.checked_add(slack));
+        threshold.is_some_and(|threshold| left.is_at_most(threshold))
+    };
+    Level::ALL.into_iter().rev().find(is_at).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decimal, Left, Level, level};
+
+    #[test]
+    fn a_level_is_reached_at_its_threshold_and_left_above_its_hysteresis() {
+        let thresholds = |level| match level {
+            Level::None => None,
+            Level::Alert => Some(Decimal::new(30, 2)),
+            Level::Throttle => Some(Decimal::new(20, 2)),
+            Level::Block => Some(Decimal::new(10, 2)),
+        };
+        const NONE: Level = Level::None;
+        use Level::{Alert, Block, Throttle};
+        for (share, now_at, expected) in [
+            (100, NONE, NONE),
+            (31, NONE, NONE),
+            (30, NONE, Alert),
+            (20, Alert, Throttle),
+            (21, Alert, Alert),
+            (10, Throttle, Block),
+            (-500, NONE, Block),
+            (12, Block, Block),
+            (13, Block, Throttle),
+            (22, Throttle, Throttle),
+            (23, Throttle, Alert),
+            (32, Alert, Alert),
+            (33, Alert, NONE),
+            (90, Block, NONE),
+        ] {
+            let left = Left::Share(Decimal::new(share, 2));
+            let found = level(left, thresholds, Decimal::new(2, 2), now_at);
+            assert_eq!(found, expected, "{share}% from {now_at:?}");
+        }
+        assert_eq!(level(Left::Worst, thresholds, Decimal::ZERO, NONE), Block);
+        assert_eq!(level(Left::Unguarded, thresholds, Decimal::ZERO, Block), NONE);
+    }
+
+    #[test]
+    fn cost_without_revenue_is_the_worst_and_nothing_at_all_is_no_matter() {
+        assert_eq!(Left::of(Decimal::ZERO, Decimal::ONE), Left::Worst);
+        assert_eq!(Left::of(Decimal::ZERO, Decimal::ZERO), Left::Unguarded);
+        assert_eq!(Left::of(Decimal::TWO, Decimal::ONE), Left::Share(Decimal::new(5, 1)));
+    }
+}

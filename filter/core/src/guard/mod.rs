@@ -1,0 +1,18 @@
+//! The guard of margins and budgets: totals by scope and period, the level that they are at, and what requests may do.
+//!
+//! The accountant adds up ([`table`]), finds the level ([`level`]) and publishes a verdict for each scope that is not
+//! at ease ([`verdict`]); workers read verdicts and rule on requests ([`ruling`]), without waiting for anything.
+
+pub mod holds;
+pub mod level;
+pub mod mark;
+pub mod period;
+pub mod refusal;
+pub mod ruling;
+pub mod scope;
+pub mod table;
+pub mod verdict;
+
+pub use self::level::Level;
+pub use self::period::Period;
+pub use self::scope::ScopeKind;

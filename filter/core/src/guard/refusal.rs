@@ -1,0 +1,147 @@
+//! What a client gets instead of an answer, when a guard does not let its request pass.
+//!
+//! Clients of MCP and A2A get a JSON-RPC error with their request's id; all others a JSON object. The codes are of the
+//! range that MCP 2026-07-28 leaves to implementations (-32000 to -32019).
+
+use serde_json::{Map, Value, json};
+
+use super::Level;
+use super::scope::ScopeKind;
+use crate::admission::LocalReply;
+use crate::limits::VALUE_BYTES_MAX;
+use crate::observe::mcp::Id;
+use crate::units::Timestamp;
+
+/// Why a request does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The margin is at its third level.
+    Margin,
+    /// The budget is used up.
+    Budget,
+    /// More requests than the throttle lets pass.
+    Throttled,
+    /// What is left is taken by calls that run.
+    NoRoom,
+    /// The collector is lost, and the guard blocks then.
+    CollectorLost,
+    /// The plan does not have the tool, or it could not be read which it is.
+    ToolNotInPlan,
+}
+
+impl Reason {
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Margin => "margin limit exceeded",
+            Self::Budget => "budget exceeded",
+            Self::Throttled => "throttled: too many requests at the present margin or budget",
+            Self::NoRoom => "what is left is reserved by calls that run",
+            Self::CollectorLost => "the collector that holds the totals is not known to live",
+            Self::ToolNotInPlan => "the tool is not part of the plan",
+        }
+    }
+
+    /// The reason's name in `data`, and in the JSON of other clients.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Margin => ("margin", "SERVICE_RESTRICTED_MARGIN"),
+            Self::Budget => ("budget", "SERVICE_RESTRICTED_BUDGET"),
+            Self::Throttled => ("throttled", "RATE_LIMITED_MARGIN"),
+            Self::NoRoom => ("no_room", "RATE_LIMITED_MARGIN"),
+            Self::CollectorLost => ("collector_lost", "SERVICE_RESTRICTED_MARGIN"),
+            Self::ToolNotInPlan => ("tool_not_in_plan", "TOOL_NOT_IN_PLAN"),
+        }
+    }
+}
+
+/// A request that does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// The level that the scope is at.
+    pub level: Level,
+    /// The guard; empty for a plan.
+    pub guard_id: String,
+    /// The kind of its scope.
+    pub scope: ScopeKind,
+    /// The end of the period.
+    pub resets_at: Option<Timestamp>,
+    /// When to try again, in seconds.
+    pub retry_after_s: Option<u64>,
+}
+
+/// HTTP 429: Too Many Requests.
+pub const TOO_MANY_REQUESTS: u16 = 429;
+/// HTTP 403: Forbidden.
+pub const FORBIDDEN: u16 = 403;
+const LIMITED: i32 = -32_003;
+const NOT_ALLOWED: i32 = -32_004;
+
+impl Refusal {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        if self.reason == Reason::ToolNotInPlan { FORBIDDEN } else { TOO_MANY_REQUESTS }
+    }
+
+    /// What the client gets: `ids` are those of its JSON-RPC requests, `None` if it speaks none.
+    pub fn reply(&self, ids: Option<&[Id]>) -> LocalReply {
+        let (name, code) = self.reason.names();
+        let mut data = Map::new();
+        let mut say = |key: &str, value: Value| data.insert(key.to_owned(), value);
+        say("reason", name.into());
+        if self.reason != Reason::ToolNotInPlan {
+            say("level", self.level.name().into());
+            say("guard_id", self.guard_id.as_str().into());
+            say("scope", self.scope.name().into());
+            say("resets_at", self.resets_at.map(Timestamp::to_rfc3339).into());
+            say("retry_after_seconds", self.retry_after_s.into());
+        }
+        let message = self.reason.message();
+        let body = match ids {
+            Some(ids) => {
+                let code = if self.reason == Reason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
+                let error = json!({ "code": code, "message": message, "data": data });
+                let answer = |id: Value| json!({ "jsonrpc": "2.0", "id": id, "error": &error });
+                match ids {
+                    [] => answer(Value::Null),
+                    [id] => answer(id_value(id)),
+                    ids => ids.iter().map(|id| answer(id_value(id))).collect(),
+                }
+            }
+            None => json!({
+                "error": {
+                    "code": code,
+                    "message": message,
+                    "retryAfterSeconds": self.retry_after_s,
+                    "data": data,
+                },
+            }),
+        };
+        let mut headers = vec![("content-type", "application/json".to_owned())];
+        if self.reason != Reason::ToolNotInPlan {
+            let is_throttled = matches!(self.reason, Reason::Throttled | Reason::NoRoom);
+            let guard = if is_throttled { "throttled" } else { "blocked" };
+            headers.push(("x-margin-guard", guard.to_owned()));
+            headers.push(("x-margin-guard-level", self.level.short_name().to_owned()));
+            headers.push(("x-aforo-margin-level", self.level.name().to_owned()));
+            if is_throttled {
+                headers.push(("x-aforo-throttle", "true".to_owned()));
+            }
+        }
+        headers.extend(self.retry_after_s.map(|seconds| ("retry-after", seconds.to_string())));
+        LocalReply { status: self.status(), headers, body: body.to_string() }
+    }
+}
+
+/// The id as it was sent; null for one that was too long to be kept.
+fn id_value(id: &Id) -> Value {
+    let text = String::from_utf8_lossy(&id.text);
+    if id.text.len() >= VALUE_BYTES_MAX {
+        Value::Null
+    } else if id.is_string {
+        text.into_owned().into()
+    } else {
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+}

@@ -1,0 +1,92 @@
+//! Whose totals a guard looks at.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Guard;
+use crate::fact::SessionRef;
+use crate::session_key::hash;
+
+/// Names a scope of a guard: the same in every Envoy.
+pub type ScopeKey = [u8; 16];
+
+/// What a scope is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeKind {
+    /// A customer.
+    #[default]
+    Customer,
+    /// A session.
+    Session,
+    /// An agent, or app, of a customer.
+    Agent,
+    /// A tool, as used by a customer.
+    Tool,
+    /// A product, whoever uses it.
+    Product,
+}
+
+impl ScopeKind {
+    /// The name in the configuration and in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Session => "session",
+            Self::Agent => "agent",
+            Self::Tool => "tool",
+            Self::Product => "product",
+        }
+    }
+}
+
+/// One scope: only what its kind asks for is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeName {
+    /// Its kind.
+    pub kind: ScopeKind,
+    /// Whose it is; empty for a product.
+    pub customer: String,
+    /// The agent.
+    pub agent: Option<String>,
+    /// The tool.
+    pub tool: Option<String>,
+    /// The product.
+    pub product_id: Option<String>,
+    /// The session's key.
+    pub session: Option<[u8; 16]>,
+}
+
+impl ScopeName {
+    /// The scope of a kind that a call of `tool` in this session belongs to.
+    pub fn of(kind: ScopeKind, session: &SessionRef, tool: &str) -> Self {
+        let SessionRef { product_id, identity, key } = session;
+        let is = |wanted: &[ScopeKind]| wanted.contains(&kind);
+        Self {
+            kind,
+            customer: if is(&[ScopeKind::Product]) {
+                String::new()
+            } else {
+                identity.customer.clone()
+            },
+            agent: is(&[ScopeKind::Agent]).then(|| identity.agent.clone()),
+            tool: is(&[ScopeKind::Tool]).then(|| tool.to_owned()),
+            product_id: is(&[ScopeKind::Product]).then(|| product_id.clone()),
+            session: is(&[ScopeKind::Session]).then_some(*key),
+        }
+    }
+
+    /// What names it for a guard.
+    pub fn key(&self, guard: &Guard) -> ScopeKey {
+        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
+        hash(&[
+            b"agent-meter guard scope 1",
+            guard.id.as_bytes(),
+            self.kind.name().as_bytes(),
+            self.customer.as_bytes(),
+            text(&self.agent).as_bytes(),
+            text(&self.tool).as_bytes(),
+            text(&self.product_id).as_bytes(),
+            self.session.as_ref().map_or(&[][..], |key| key),
+        ])
+    }
+}

@@ -1,0 +1,507 @@
+//! Totals by scope and period, and the level that each is at. One writer owns the table: the accountant.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::level::{Left, Level, level};
+use super::scope::{ScopeKey, ScopeName};
+use super::verdict::{Room, Verdict, bucket, desks};
+use crate::config::{Config, Guard, OnCollectorLoss, RevenueBasis};
+use crate::host::Host;
+use crate::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_SPARED};
+use crate::session::add_money;
+use crate::slots::Slots;
+use crate::units::Timestamp;
+
+/// What is added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// What the operator pays to providers.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub provider_cost: Decimal,
+    /// What was earned: prices.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub revenue: Decimal,
+    /// Calls that were not refused.
+    pub calls: u64,
+    /// Tokens, input and output.
+    pub tokens: u64,
+}
+
+impl Sums {
+    /// Adds; `false` if an amount no longer fits a decimal, and is left as it was.
+    #[must_use]
+    pub fn add(&mut self, more: &Self) -> bool {
+        self.calls = self.calls.saturating_add(more.calls);
+        self.tokens = self.tokens.saturating_add(more.tokens);
+        let fits_cost = add_money(&mut self.provider_cost, more.provider_cost);
+        add_money(&mut self.revenue, more.revenue) && fits_cost
+    }
+
+    /// The larger of both, each by itself: totals only grow, so that is the later of two reports.
+    fn grow_to(&mut self, later: &Self) {
+        self.provider_cost = self.provider_cost.max(later.provider_cost);
+        self.revenue = self.revenue.max(later.revenue);
+        self.calls = self.calls.max(later.calls);
+        self.tokens = self.tokens.max(later.tokens);
+    }
+}
+
+/// Why a level has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A threshold was reached.
+    Threshold,
+    /// The margin has come back above a threshold.
+    Recovered,
+    /// A new period has begun.
+    PeriodStarted,
+    /// The configuration has changed.
+    Configuration,
+    /// A threshold was reached by what the other Envoys have used.
+    Fleet,
+    /// The collector does not answer, and the guard says what that means.
+    CollectorLost,
+    /// The collector answers again.
+    CollectorBack,
+}
+
+impl Reason {
+    /// The name in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Threshold => "threshold",
+            Self::Recovered => "recovered",
+            Self::PeriodStarted => "period_started",
+            Self::Configuration => "configuration",
+            Self::Fleet => "fleet",
+            Self::CollectorLost => "collector_lost",
+            Self::CollectorBack => "collector_back",
+        }
+    }
+}
+
+/// One scope of a guard, in its present period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeState {
+    /// The guard.
+    pub guard_id: String,
+    /// What it is.
+    pub name: ScopeName,
+    /// Names it.
+    pub key: ScopeKey,
+    /// ISO 4217 code of its amounts.
+    pub currency: String,
+    /// When the period began; zero for a session.
+    pub period_started_at: Timestamp,
+    /// When it ends.
+    pub period_ends_at: Option<Timestamp>,
+    /// What this Envoy has counted in the period.
+    pub own: Sums,
+    /// What the others have, as far as the collector has told.
+    pub others: Sums,
+    /// What the collector says that the customer pays.
+    #[serde(with = "rust_decimal::serde::str_option")]
+    pub contracted: Option<Decimal>,
+    /// Where it stands.
+    pub level: Level,
+    /// Of what was ever reserved, what has become cost or was given back.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub settled: Decimal,
+    /// The last call.
+    pub active_at: Timestamp,
+}
+
+/// How a scope stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is held against: revenue or limit.
+    pub whole: Decimal,
+    /// What is gone of it: cost or usage.
+    pub used: Decimal,
+    /// What is left.
+    pub left: Left,
+}
+
+/// What a change of level was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The scope.
+    pub slot: u32,
+    /// Before.
+    pub from: Level,
+    /// After.
+    pub to: Level,
+    /// Why.
+    pub reason: Reason,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+impl ScopeState {
+    /// How it stands with these totals.
+    pub fn standing(&self, config: &Config, guard: &Guard, sums: &Sums) -> Standing {
+        let of =
+            |whole: Decimal, used: Decimal| Standing { whole, used, left: Left::of(whole, used) };
+        if let Some(budget) = guard.budget {
+            let counted = budget.calls.map(|limit| (limit, sums.calls));
+            let counted = counted.or_else(|| budget.tokens.map(|limit| (limit, sums.tokens)));
+            return match (counted, budget.provider_cost) {
+                (Some((limit, used)), _) => of(Decimal::from(limit), Decimal::from(used)),
+                (None, limit) => {
+                    of(limit.map(|limit| limit.amount()).unwrap_or_default(), sums.provider_cost)
+                }
+            };
+        }
+        let unguarded =
+            Standing { whole: Decimal::ZERO, used: sums.provider_cost, left: Left::Unguarded };
+        let contracted = self.contracted(config);
+        let earned = config.earns(guard).then_some(sums.revenue);
+        let whole = match guard.revenue {
+            RevenueBasis::Contracted => contracted,
+            RevenueBasis::Earned => earned,
+            RevenueBasis::Larger => contracted.max(earned),
+        };
+        match whole {
+            Some(whole) if sums.provider_cost >= guard.min_cost.amount() => {
+                of(whole, sums.provider_cost)
+            }
+            Some(whole) => Standing { whole, ..unguarded },
+            None => unguarded,
+        }
+    }
+
+    fn contracted(&self, config: &Config) -> Option<Decimal> {
+        let customer = self.name.customer.as_str();
+        let configured =
+            if customer.is_empty() { None } else { config.contracts.revenue(customer) };
+        self.contracted.or(configured)
+    }
+
+    fn with_others(&self) -> Sums {
+        let mut all = self.own.clone();
+        // What no decimal holds stays as it is: the own totals are the better half then.
+        let _ = all.add(&self.others);
+        all
+    }
+
+    /// The level that it belongs to, and whether only the others' totals make it so.
+    fn evaluate(&self, config: &Config, guard: &Guard) -> (Level, Standing, bool) {
+        let plan = config.contracts.plan_name(&self.name.customer);
+        let thresholds = |level: Level| guard.threshold(level, &self.name.customer, plan);
+        let level_of =
+            |standing: &Standing| level(standing.left, thresholds, guard.hysteresis.0, self.level);
+        let own = self.standing(config, guard, &self.own);
+        let of_own = level_of(&own);
+        if !guard.fleet {
+            return (of_own, own, false);
+        }
+        let all = self.standing(config, guard, &self.with_others());
+        let of_all = level_of(&all);
+        if of_all > of_own { (of_all, all, true) } else { (of_own, own, false) }
+    }
+
+    fn verdict(&self, config: &Config, guard: &Guard) -> Option<Verdict> {
+        let sums = if guard.fleet { self.with_others() } else { self.own.clone() };
+        let standing = self.standing(config, guard, &sums);
+        let room = (guard.reserve.is_some() && standing.whole > Decimal::ZERO)
+            .then(|| config.cost_limit(guard, &self.name.customer, standing.whole))
+            .flatten();
+        let room =
+            room.map(|limit| Room { limit, spent: sums.provider_cost, settled: self.settled });
+        (self.level != Level::None || room.is_some()).then_some(Verdict {
+            key: self.key,
+            level: self.level,
+            resets_at: self.period_ends_at,
+            room,
+        })
+    }
+}
+
+/// All scopes.
+#[derive(Debug, Default)]
+pub struct ScopeTable {
+    pub(crate) slots: Slots<ScopeState>,
+    by_key: HashMap<ScopeKey, u32>,
+    by_bucket: BTreeMap<u32, BTreeSet<u32>>,
+    ends: BTreeSet<(Timestamp, u32)>,
+    /// When each was active, or earlier: moved only when it is looked at.
+    recent: BTreeSet<(Timestamp, u32)>,
+    recent_entries: BTreeMap<u32, Timestamp>,
+    /// To be evaluated, and why if that is not by what was added.
+    touched: BTreeMap<u32, Option<Reason>>,
+    dirty_buckets: BTreeSet<u32>,
+}
+
+impl ScopeTable {
+    /// Puts back what was read from shared data, to be evaluated by the configuration in force.
+    pub fn restore(&mut self, slot: u32, state: Option<ScopeState>) {
+        if let Some(state) = &state {
+            self.index(slot, state);
+            self.touched.insert(slot, Some(Reason::Configuration));
+        }
+        self.slots.restore(slot, state);
+    }
+
+    fn index(&mut self, slot: u32, state: &ScopeState) {
+        self.by_key.insert(state.key, slot);
+        self.by_bucket.entry(bucket(&state.key)).or_default().insert(slot);
+        self.ends.extend(state.period_ends_at.map(|end| (end, slot)));
+        self.enter(slot, state.active_at);
+    }
+
+    fn enter(&mut self, slot: u32, active_at: Timestamp) {
+        self.recent.insert((active_at, slot));
+        self.recent_entries.insert(slot, active_at);
+    }
+
+    /// The scope with this key.
+    pub fn find(&self, key: &ScopeKey) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The scope in a slot.
+    pub fn get(&self, slot: u32) -> Option<&ScopeState> {
+        self.slots.get(slot)
+    }
+
+    /// The slot of a scope, which is there from now on, and whether another was forgotten for it.
+    pub fn open(
+        &mut self,
+        guard: &Guard,
+        name: ScopeName,
+        currency: &str,
+        now: Timestamp,
+    ) -> (u32, bool) {
+        let key = name.key(guard);
+        if let Some(slot) = self.find(&key) {
+            self.relabel(slot, guard, now);
+            return (slot, false);
+        }
+        let is_full = self.slots.len() >= GUARD_SCOPES_MAX;
+        if is_full && let Some(oldest) = self.least_recent() {
+            self.remove(oldest);
+        }
+        let (period_started_at, period_ends_at) = guard.period.around(now);
+        let state = ScopeState {
+            guard_id: guard.id.clone(),
+            name,
+            key,
+            currency: currency.to_owned(),
+            period_started_at,
+            period_ends_at,
+            own: Sums::default(),
+            others: Sums::default(),
+            contracted: None,
+            level: Level::None,
+            settled: Decimal::ZERO,
+            active_at: now,
+        };
+        let slot = self.slots.insert(state.clone());
+        self.index(slot, &state);
+        (slot, is_full)
+    }
+
+    /// A scope whose period begins after `now` has seen the clock go wrong: its totals stay, under the present period.
+    fn relabel(&mut self, slot: u32, guard: &Guard, now: Timestamp) {
+        let is_ahead = self.get(slot).is_some_and(|state| now < state.period_started_at);
+        if let Some(state) = self.slots.get_mut(slot).filter(|_| is_ahead) {
+            let (start, end) = guard.period.around(now);
+            if let Some(old) = state.period_ends_at {
+                self.ends.remove(&(old, slot));
+            }
+            (state.period_started_at, state.period_ends_at) = (start, end);
+            self.ends.extend(end.map(|end| (end, slot)));
+        }
+    }
+
+    /// Changes a scope, which is evaluated then.
+    pub fn change(&mut self, slot: u32, change: impl FnOnce(&mut ScopeState)) {
+        if let Some(state) = self.slots.get_mut(slot) {
+            change(state);
+            self.touched.entry(slot).or_default();
+        }
+    }
+
+    /// Takes in what the collector tells of the other Envoys; `false` if it is of another period.
+    pub fn told(
+        &mut self,
+        slot: u32,
+        period_started_at: &str,
+        others: &Sums,
+        contracted: Option<Decimal>,
+    ) -> bool {
+        let is_present =
+            self.get(slot).is_some_and(|state| is_time(state.period_started_at, period_started_at));
+        if is_present {
+            self.change(slot, |state| {
+                state.others.grow_to(others);
+                state.contracted = contracted.or(state.contracted);
+            });
+        }
+        is_present
+    }
+
+    /// Lets every scope of guards that care be evaluated anew, as the collector is lost or back.
+    pub fn collector(&mut self, config: &Config, is_lost: bool) {
+        let cares = |state: &ScopeState| {
+            let guard = config.guard(&state.guard_id);
+            guard.is_some_and(|guard| guard.on_collector_loss != OnCollectorLoss::Local)
+        };
+        let caring = self.slots.iter().filter(|(_, state)| cares(state));
+        let slots: Vec<u32> = caring.map(|(slot, _)| slot).collect();
+        let reason = if is_lost { Reason::CollectorLost } else { Reason::CollectorBack };
+        self.touched.extend(slots.into_iter().map(|slot| (slot, Some(reason))));
+    }
+
+    /// Begins new periods where old ones have ended.
+    pub fn roll(&mut self, config: &Config, now: Timestamp) {
+        while let Some((end, slot)) = self.ends.first().copied()
+            && end <= now
+        {
+            self.ends.pop_first();
+            let Some(guard) = self.get(slot).and_then(|state| config.guard(&state.guard_id)) else {
+                continue;
+            };
+            let (start, next) = guard.period.around(now);
+            if let Some(state) = self.slots.get_mut(slot)
+                && state.period_ends_at == Some(end)
+            {
+                (state.period_started_at, state.period_ends_at) = (start, next);
+                (state.own, state.others) = (Sums::default(), Sums::default());
+                self.ends.extend(next.map(|next| (next, slot)));
+                self.touched.insert(slot, Some(Reason::PeriodStarted));
+            }
+        }
+    }
+
+    /// Forgets the scope of a session that is closed.
+    pub fn remove(&mut self, slot: u32) {
+        let Some(state) = self.slots.remove(slot) else { return };
+        self.by_key.remove(&state.key);
+        let number = bucket(&state.key);
+        if let Some(slots) = self.by_bucket.get_mut(&number) {
+            slots.remove(&slot);
+        }
+        self.dirty_buckets.insert(number);
+        if let Some(end) = state.period_ends_at {
+            self.ends.remove(&(end, slot));
+        }
+        if let Some(entry) = self.recent_entries.remove(&slot) {
+            self.recent.remove(&(entry, slot));
+        }
+        self.touched.remove(&slot);
+    }
+
+    /// Evaluates what was touched. Gives the changes of level, and the slots that were looked at.
+    pub fn evaluate(&mut self, config: &Config, is_lost: bool) -> (Vec<Change>, Vec<u32>) {
+        let mut changes = Vec::new();
+        let touched = core::mem::take(&mut self.touched);
+        let slots: Vec<u32> = touched.keys().copied().collect();
+        for (slot, cause) in touched {
+            let Some(state) = self.slots.get(slot) else { continue };
+            self.dirty_buckets.insert(bucket(&state.key));
+            let from = state.level;
+            let found = config.guard(&state.guard_id).map(|guard| {
+                let (level, standing, is_fleet) = state.evaluate(config, guard);
+                let by_loss = match guard.on_collector_loss {
+                    OnCollectorLoss::Allow if is_lost => Some(Level::None),
+                    OnCollectorLoss::Block if is_lost => Some(Level::Block),
+                    _ => None,
+                };
+                (by_loss.unwrap_or(level), standing, is_fleet, by_loss.is_some())
+            });
+            // A guard that is no longer configured guards nothing.
+            let nothing =
+                Standing { whole: Decimal::ZERO, used: Decimal::ZERO, left: Left::Unguarded };
+            let (to, standing, is_fleet, is_by_loss) =
+                found.unwrap_or((Level::None, nothing, false, false));
+            if to == from {
+                continue;
+            }
+            let by_totals = match (to > from, is_fleet) {
+                (true, true) => Reason::Fleet,
+                (true, false) => Reason::Threshold,
+                (false, _) => Reason::Recovered,
+            };
+            let by_loss = is_by_loss.then_some(Reason::CollectorLost);
+            let reason = cause.or(by_loss).unwrap_or(by_totals);
+            changes.push(Change { slot, from, to, reason, standing });
+            if let Some(state) = self.slots.get_mut(slot) {
+                state.level = to;
+            }
+        }
+        (changes, slots)
+    }
+
+    /// The buckets of verdicts that have to be written anew.
+    pub fn take_verdicts(&mut self, config: &Config) -> Vec<(u32, Vec<Verdict>)> {
+        let dirty = core::mem::take(&mut self.dirty_buckets);
+        let verdicts_of = |number: &u32| {
+            let slots = self.by_bucket.get(number).into_iter().flatten();
+            let states = slots.filter_map(|slot| self.slots.get(*slot));
+            states.filter_map(|s| s.verdict(config, config.guard(&s.guard_id)?)).collect()
+        };
+        dirty.into_iter().map(|number| (number, verdicts_of(&number))).collect()
+    }
+
+    /// Lets a bucket be written anew.
+    pub fn soil(&mut self, key: &ScopeKey) {
+        self.dirty_buckets.insert(bucket(key));
+    }
+
+    /// What workers have ever reserved, of all scopes whose guards reserve; one bucket after the other.
+    pub fn desks<H: Host>(
+        &self,
+        host: &mut H,
+        prefix: &str,
+        config: &Config,
+    ) -> Vec<Vec<(u32, Decimal)>> {
+        let reserves = |slot: &&u32| {
+            let guard = self.slots.get(**slot).and_then(|state| config.guard(&state.guard_id));
+            guard.is_some_and(|guard| guard.reserve.is_some())
+        };
+        let with_slots =
+            self.by_bucket.iter().filter(|(_, slots)| slots.iter().any(|s| reserves(&s)));
+        let numbers: Vec<u32> = with_slots.map(|(number, _)| *number).collect();
+        let of_bucket = |number: u32| {
+            let desks = desks(host, prefix, number).into_iter();
+            desks.filter_map(|desk| Some((self.find(&desk.key)?, desk.reserved))).collect()
+        };
+        numbers.into_iter().map(of_bucket).collect()
+    }
+
+    /// The least recently active scope that is at ease, or one of the oldest if those are not.
+    fn least_recent(&mut self) -> Option<u32> {
+        let mut spared = Vec::new();
+        let mut found = None;
+        while found.is_none()
+            && spared.len() < GUARD_SCOPES_SPARED
+            && let Some((entry, slot)) = self.recent.pop_first()
+        {
+            let Some(state) = self.slots.get(slot) else { continue };
+            if state.active_at > entry {
+                self.enter(slot, state.active_at);
+            } else {
+                found = (state.level == Level::None).then_some(slot);
+                spared.push((entry, slot));
+            }
+        }
+        let oldest = spared.first().map(|(_, slot)| *slot);
+        self.recent.extend(spared);
+        found.or(oldest)
+    }
+}
+
+/// Whether a text in RFC 3339, in UTC and with as many zeros of a second as its writer likes, is this time.
+fn is_time(time: Timestamp, text: &str) -> bool {
+    let time = time.to_rfc3339();
+    let whole = |text: &str| {
+        let text = text.trim_end_matches('Z');
+        let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+        (seconds.to_owned(), fraction.trim_end_matches('0').to_owned())
+    };
+    whole(&time) == whole(text)
+}

@@ -1,0 +1,191 @@
+//! What workers find in shared data about a scope, and what they write there themselves.
+//!
+//! Scopes hash to a bounded set of keys, as shared data has no delete. A *verdict* is the accountant's: written with
+//! its commit, read by workers. A *desk* is the workers': room taken and requests passed, written with compare-and-swap.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::Level;
+use super::scope::ScopeKey;
+use crate::durable::{encoded, read_slot};
+use crate::host::{Expect, Host};
+use crate::limits::{DESK_ENTRIES_MAX, DESK_TRIES_MAX, GUARD_BUCKETS};
+use crate::units::{Millis, Timestamp, count};
+
+/// What the accountant says of one scope. No verdict means that it is at ease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The scope.
+    pub key: ScopeKey,
+    /// Its level.
+    pub level: Level,
+    /// The end of the period.
+    pub resets_at: Option<Timestamp>,
+    /// How far calls may go, where the guard reserves.
+    pub room: Option<Room>,
+}
+
+/// The cost at which requests are blocked, and how much of it is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// The cost at which requests are blocked.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub limit: Decimal,
+    /// The cost that is known.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub spent: Decimal,
+    /// Of what workers have ever reserved, what has become cost or was given back.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub settled: Decimal,
+}
+
+/// What workers note of one scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desk {
+    /// The scope.
+    pub key: ScopeKey,
+    /// Everything that was ever reserved.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub reserved: Decimal,
+    /// When the next request may pass if they come evenly, in microseconds: the theoretical arrival time of GCRA.
+    pub next_pass_us: u64,
+}
+
+/// The number of the bucket that a scope hashes to.
+pub fn bucket(key: &ScopeKey) -> u32 {
+    let [a, b, ..] = *key;
+    u32::from(u16::from_be_bytes([a, b])) % GUARD_BUCKETS
+}
+
+/// The key of a bucket of verdicts.
+pub fn verdicts_key(prefix: &str, bucket: u32) -> String {
+    format!("{prefix}v{bucket}")
+}
+
+fn desks_key(prefix: &str, bucket: u32) -> String {
+    format!("{prefix}y{bucket}")
+}
+
+/// The key of the costs of the last calls.
+pub fn costs_key(prefix: &str, bucket: u32) -> String {
+    format!("{prefix}x{bucket}")
+}
+
+/// What the accountant says of a scope.
+pub fn verdict(host: &mut impl Host, prefix: &str, key: &ScopeKey) -> Option<Verdict> {
+    let bytes = read_slot(host, &verdicts_key(prefix, bucket(key)))?;
+    let verdicts: Vec<Verdict> = postcard::from_bytes(&bytes).ok()?;
+    verdicts.into_iter().find(|verdict| verdict.key == *key)
+}
+
+/// The cost of the last call of a tool, by [`tool_key`].
+pub fn last_cost(host: &mut impl Host, prefix: &str, tool: &ScopeKey) -> Option<Decimal> {
+    let bytes = read_slot(host, &costs_key(prefix, bucket(tool)))?;
+    let costs: Vec<LastCost> = postcard::from_bytes(&bytes).ok()?;
+    costs.into_iter().find(|last| last.tool == *tool).map(|last| last.cost)
+}
+
+/// What the last call of a tool cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastCost {
+    /// See [`tool_key`].
+    pub tool: ScopeKey,
+    /// In the currency of the rate cards.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub cost: Decimal,
+}
+
+/// Names a tool of a product.
+pub fn tool_key(product_id: &str, tool: &str) -> ScopeKey {
+    crate::session_key::hash(&[b"tool", product_id.as_bytes(), tool.as_bytes()])
+}
+
+/// What is noted of the scopes of one bucket.
+pub fn desks(host: &mut impl Host, prefix: &str, bucket: u32) -> Vec<Desk> {
+    let found = host.get(&desks_key(prefix, bucket));
+    found.map(|(bytes, _)| read_desks(&bytes)).unwrap_or_default()
+}
+
+/// Changes what is noted of a scope, if `change` agrees when it sees what is there; gives whether it did. `None` if it
+/// could not be written because others wrote all the time.
+pub fn at_desk(
+    host: &mut impl Host,
+    prefix: &str,
+    key: &ScopeKey,
+    mut change: impl FnMut(&mut Desk) -> bool,
+) -> Option<bool> {
+    let name = desks_key(prefix, bucket(key));
+    for _ in 0..DESK_TRIES_MAX {
+        let found = host.get(&name);
+        let expect =
+            found.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
+        let mut desks = found.map(|(bytes, _)| read_desks(&bytes)).unwrap_or_default();
+        let at = desks.iter().position(|desk| desk.key == *key);
+        let new = Desk { key: *key, reserved: Decimal::ZERO, next_pass_us: 0 };
+        let mut desk = at.and_then(|at| desks.get(at).cloned()).unwrap_or(new);
+        if !change(&mut desk) {
+            return Some(false);
+        }
+        match at.and_then(|at| desks.get_mut(at)) {
+            Some(place) => *place = desk,
+            None => {
+                if desks.len() >= DESK_ENTRIES_MAX {
+                    // The oldest goes: what was reserved there is noticed as missing, and settled.
+                    let _ = desks.remove(0);
+                }
+                desks.push(desk);
+            }
+        }
+        if host.set(&name, &encoded(&desks), expect).is_ok() {
+            return Some(true);
+        }
+    }
+    None
+}
+
+fn read_desks(bytes: &[u8]) -> Vec<Desk> {
+    postcard::from_bytes(bytes).unwrap_or_default()
+}
+
+impl Desk {
+    /// Lets a request pass if no more than `requests` have in `per`, however they were spread.
+    pub fn pass(&mut self, requests: u32, per: Millis, now: Timestamp) -> bool {
+        let now_us = now.0.saturating_mul(1000);
+        let per_us = per.0.saturating_mul(1000);
+        let interval_us = per_us.checked_div(u64::from(requests)).unwrap_or(per_us);
+        // A clock that was set back must not stop everything.
+        if self.next_pass_us > now_us.saturating_add(per_us).saturating_add(interval_us) {
+            self.next_pass_us = now_us;
+        }
+        let next = self.next_pass_us.max(now_us).saturating_add(interval_us);
+        if next > now_us.saturating_add(per_us) {
+            return false;
+        }
+        self.next_pass_us = next;
+        true
+    }
+}
+
+/// The bytes of a bucket; nothing for an empty one.
+pub(crate) fn encoded_bucket<T: Serialize>(entries: &[T]) -> Vec<u8> {
+    if count(entries.len()) == 0 { Vec::new() } else { encoded(&entries) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decimal, Desk, Millis, Timestamp};
+
+    #[test]
+    fn as_many_pass_as_the_rate_says_however_they_come() {
+        let mut desk = Desk { key: [0; 16], reserved: Decimal::ZERO, next_pass_us: 0 };
+        let mut passes = |at: u64| desk.pass(5, Millis(1000), Timestamp(at));
+        let burst = (0..20).filter(|_| passes(10_000)).count();
+        assert_eq!(burst, 5, "at once");
+        let next: Vec<bool> = [10_100, 10_200, 10_201, 10_400].map(&mut passes).into();
+        assert_eq!(next, [false, true, false, true]);
+        let second = (11_000..12_000).filter(|at| passes(*at)).count();
+        assert!((5..=7).contains(&second), "{second}");
+        assert!(passes(3_000), "a clock that was set back");
+    }
+}

@@ -1,0 +1,165 @@
+//! Events about guards: they belong to a scope and not to a session.
+
+use rust_decimal::Decimal;
+use serde::Serialize;
+
+use super::{envelope_about, money};
+use crate::config::{Budget, Guard};
+use crate::event::Stamp;
+use crate::guard::level::Left;
+use crate::guard::table::{Reason, ScopeState, Standing};
+use crate::guard::{Level, Period};
+use crate::session_key::hex;
+
+#[derive(Serialize)]
+struct Scope<'a> {
+    event_type: &'static str,
+    guard_id: &'a str,
+    guard_kind: &'static str,
+    mode: &'static str,
+    scope: &'static str,
+    scope_key: String,
+    customer_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metric: Option<&'static str>,
+    period: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period_started_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period_ends_at: Option<String>,
+    level: &'static str,
+    currency: &'a str,
+}
+
+#[derive(Serialize)]
+struct Totals<'a> {
+    #[serde(flatten)]
+    scope: Scope<'a>,
+    total_provider_cost: String,
+    total_revenue: String,
+    calls: u64,
+    tokens: u64,
+}
+
+#[derive(Serialize)]
+struct LevelChanged<'a> {
+    #[serde(flatten)]
+    scope: Scope<'a>,
+    previous_level: &'static str,
+    reason: &'static str,
+    margin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_provider_cost: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_revenue: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'static str>,
+    action: &'static str,
+    notify: &'a [String],
+}
+
+fn scope<'a>(
+    event_type: &'static str,
+    guard: Option<&Guard>,
+    state: &'a ScopeState,
+    level: Level,
+) -> Scope<'a> {
+    let name = &state.name;
+    let is_timed = state.period_ends_at.is_some();
+    Scope {
+        event_type,
+        guard_id: &state.guard_id,
+        guard_kind: guard.map_or("margin", Guard::kind),
+        mode: guard.map(|guard| guard.mode).unwrap_or_default().name(),
+        scope: name.kind.name(),
+        scope_key: hex(&state.key),
+        customer_id: &name.customer,
+        product_id: name.product_id.as_deref(),
+        agent_id: name.agent.as_deref(),
+        tool_name: name.tool.as_deref(),
+        session_key: name.session.as_ref().map(|key| hex(key)),
+        metric: guard.and_then(|guard| guard.metric).map(|metric| metric.name()),
+        period: guard.map_or(Period::Session, |guard| guard.period).name(),
+        period_started_at: is_timed.then(|| state.period_started_at.to_rfc3339()),
+        period_ends_at: state.period_ends_at.map(|end| end.to_rfc3339()),
+        level: level.name(),
+        currency: &state.currency,
+    }
+}
+
+/// `guard_totals`.
+pub(super) fn totals(stamp: &Stamp<'_>, guard: &Guard, state: &ScopeState) -> String {
+    let data = Totals {
+        scope: scope("guard_totals", Some(guard), state, state.level),
+        total_provider_cost: money(state.own.provider_cost),
+        total_revenue: money(state.own.revenue),
+        calls: state.own.calls,
+        tokens: state.own.tokens,
+    };
+    envelope_about(stamp, "guard_totals", &state.name.customer, data)
+}
+
+/// `margin_level_changed` or `budget_level_changed`.
+pub(super) fn level_changed(
+    stamp: &Stamp<'_>,
+    guard: Option<&Guard>,
+    state: &ScopeState,
+    [from, to]: [Level; 2],
+    reason: Reason,
+    standing: &Standing,
+    threshold: Option<Decimal>,
+) -> String {
+    let budget = guard.and_then(|guard| guard.budget);
+    let event_type = if budget.is_some() { "budget_level_changed" } else { "margin_level_changed" };
+    let rule = guard.and_then(|guard| guard.rule(to));
+    let is_margin = budget.is_none();
+    let data = LevelChanged {
+        scope: scope(event_type, guard, state, to),
+        previous_level: from.name(),
+        reason: reason.name(),
+        margin: match standing.left {
+            Left::Share(share) => Some(money(share.round_dp(MARGIN_PLACES))),
+            Left::Unguarded | Left::Worst => None,
+        },
+        threshold: threshold.map(money),
+        total_provider_cost: is_margin.then(|| money(standing.used)),
+        total_revenue: is_margin.then(|| money(standing.whole)),
+        used: budget.map(|_| money(standing.used)),
+        limit: budget.map(|_| money(standing.whole)),
+        unit: budget.map(unit),
+        action: match to {
+            Level::None => "none",
+            Level::Alert => "alert",
+            Level::Throttle => "throttle",
+            Level::Block if guard.is_some_and(Guard::blocks) => "block",
+            Level::Block => "alert",
+        },
+        notify: rule.map(|rule| rule.notify.as_slice()).unwrap_or_default(),
+    };
+    envelope_about(stamp, event_type, &state.name.customer, data)
+}
+
+const fn unit(budget: Budget) -> &'static str {
+    match budget {
+        Budget { calls: Some(_), .. } => "calls",
+        Budget { tokens: Some(_), .. } => "tokens",
+        Budget { .. } => "provider_cost",
+    }
+}
+
+/// Places of a margin in events; a division may have 28.
+const MARGIN_PLACES: u32 = 6;
