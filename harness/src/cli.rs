@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent_meter::bench::{self, Bench, Scenario, Section};
-use agent_meter::collector::{Collector, Ledger, Period};
+use agent_meter::collector::{
+    Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
+};
 use agent_meter::demo::{self, Demo};
 use agent_meter::envoy::{Bootstrap, Endpoint};
 use agent_meter::invoice::{Invoice, invoices};
@@ -120,6 +122,17 @@ struct CollectArgs {
     /// Where the ledger is kept
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
     ledger: String,
+    /// What customers' contracts bring, for margin guards: YAML or JSON such as
+    /// `customers: {acme: {contracted_revenue: "2.00", plan: pro}}`; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    contracts: Option<PathBuf>,
+    /// Post each event of a scope that crossed a level to URL, if its guard notifies NAME; all of them if NAME is *;
+    /// may be repeated. They are signed after Standard Webhooks, and tried again for 24 h
+    #[arg(long, value_name = "NAME=URL")]
+    webhook: Vec<String>,
+    /// The secret that signs them, whsec_BASE64 or any text [default: $AGENT_METER_WEBHOOK_SECRET]
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    webhook_secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -327,11 +340,39 @@ impl RunArgs {
 impl CollectArgs {
     async fn execute(self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
-        let collector = Collector::start(self.listen, &self.ledger).await?;
+        let extras = Extras {
+            contracts: self.contracts.as_deref().map(Contracts::open).transpose()?,
+            webhooks: self.webhooks()?,
+        };
+        let collector = Collector::start_with(self.listen, &self.ledger, extras).await?;
         println!("ready {}", json!({ "collector": collector.addr() }));
         signals.stop().await;
         collector.stop().await;
         Ok(())
+    }
+
+    fn webhooks(&self) -> anyhow::Result<Option<Webhooks>> {
+        if self.webhook.is_empty() {
+            return Ok(None);
+        }
+        let hooks = self.webhook.iter().map(|text| text.parse());
+        let hooks = hooks.collect::<anyhow::Result<Vec<Webhook>>>().context("--webhook")?;
+        let (text, from) = match &self.webhook_secret_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+                (text, file.display().to_string())
+            }
+            None => {
+                let name = "AGENT_METER_WEBHOOK_SECRET";
+                let text = std::env::var(name).ok().with_context(|| {
+                    format!("--webhook: needs a secret, in --webhook-secret-file or ${name}")
+                })?;
+                (text, format!("${name}"))
+            }
+        };
+        let secret = Secret::parse(&text).with_context(|| format!("the secret in {from}"))?;
+        Webhooks::new(hooks, secret).map(Some).context("--webhook")
     }
 }
 

@@ -6,6 +6,7 @@ use super::generation::{Generation, Rated};
 use super::ingest::{Body, Call, Closing, Event, Identity};
 use super::query;
 use super::sessions::SessionState;
+use super::verdict;
 
 /// Takes an event that is stored at `position` into calls, generations and sessions.
 pub(super) fn derive(
@@ -27,6 +28,8 @@ pub(super) fn derive(
                 closing: change.closing.as_ref(),
             },
         ),
+        Body::GuardTotals(totals) => verdict::fold_totals(ledger, event, totals),
+        Body::LevelChange(change) => verdict::fold_level(ledger, event, change),
         Body::Unknown => Ok(()),
     }
 }

@@ -12,8 +12,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::generation::{Generation, generation};
+use super::guard::{self, GuardTotals, LevelChange};
 use super::members::{Members, shown};
 use super::sessions::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
+use super::verdict::Verdict;
 
 /// What became of one POST, and the body of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -24,6 +26,10 @@ pub struct Receipt {
     pub duplicates: u64,
     /// Events that were not stored.
     pub rejected: Vec<Rejected>,
+    /// What the other sources told of each scope that the valid events are about, told again with
+    /// a batch that is sent again. Left out where there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Verdict>,
 }
 
 /// One event that was not stored.
@@ -107,6 +113,8 @@ pub(super) enum Body {
     Call(Box<Call>),
     Generation(Box<Generation>),
     Session(Box<SessionChange>),
+    GuardTotals(Box<GuardTotals>),
+    LevelChange(Box<LevelChange>),
     /// A type this collector does not know: kept as raw text, counted in nothing.
     Unknown,
 }
@@ -245,13 +253,19 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     let source = attributes.name("source")?;
     let event_type = attributes.name("type")?;
     let (time, time_ms) = attributes.time("time")?;
-    let subject = attributes.name("subject")?;
     let sequence = attributes.sequence("sequence")?;
     attributes.exactly("sequence", &id)?;
     if object.contains_key("datacontenttype") {
         attributes.exactly("datacontenttype", "application/json")?;
     }
     let kind = event_type.strip_prefix("agent-meter.").unwrap_or_default();
+    let subject = match kind {
+        // A guard of a product watches all its customers, and is about none of them.
+        "guard_totals" | "margin_level_changed" | "budget_level_changed" | "loop_level_changed" => {
+            attributes.optional("subject", Members::text)?.unwrap_or_default()
+        }
+        _ => attributes.name("subject")?,
+    };
     let body = match kind {
         "tool_invocation" => call(&attributes.members("data")?, CallKind::Tool)?,
         "api_call" => call(&attributes.members("data")?, CallKind::Api)?,
@@ -263,6 +277,10 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
         "session_active" => session(&attributes.members("data")?, SessionState::Active)?,
         "session_idle" => session(&attributes.members("data")?, SessionState::Idle)?,
         "session_closed" => session(&attributes.members("data")?, SessionState::Closed)?,
+        "guard_totals" => Body::GuardTotals(Box::new(guard::totals(&attributes.members("data")?)?)),
+        "margin_level_changed" => level_change(&attributes.members("data")?, "margin")?,
+        "budget_level_changed" => level_change(&attributes.members("data")?, "budget")?,
+        "loop_level_changed" => level_change(&attributes.members("data")?, "loop")?,
         _ => Body::Unknown,
     };
     let session_id = match &body {
@@ -270,6 +288,7 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
         Body::Call(call) => Some(call.identity.session_id.as_str()),
         Body::Generation(generation) => Some(generation.identity.session_id.as_str()),
         Body::Session(change) => Some(change.identity.session_id.as_str()),
+        Body::GuardTotals(_) | Body::LevelChange(_) => None,
     };
     let session_id = session_id.map(str::to_owned);
     if !matches!(body, Body::Unknown) {
@@ -278,6 +297,10 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
         data.exactly("customer_id", &subject)?;
     }
     Ok(Event { raw, source, id, sequence, event_type, time, time_ms, subject, session_id, body })
+}
+
+fn level_change(data: &Members<'_>, kind: &'static str) -> Result<Body, String> {
+    Ok(Body::LevelChange(Box::new(guard::level_change(data, kind)?)))
 }
 
 pub(super) fn identity(data: &Members<'_>) -> Result<Identity, String> {

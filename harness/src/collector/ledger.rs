@@ -8,6 +8,7 @@
 //! order: a call and a generation are rows of their own, and a session is the event with the highest
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,10 +20,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::derive::derive;
-use super::ingest::{self, Event, IngestError, Receipt, Rejected};
+use super::ingest::{self, Body, Event, IngestError, Receipt, Rejected};
 use super::metrics::{self, Tally};
 use super::query::{self, BadQuery, Conditions, Page, Parameters};
 use super::schema::{prepare, reader};
+use super::verdict::Question;
+use super::webhook::queue;
 
 /// A handle to one ledger; a clone is the same ledger. Its calls block, so keep them off async
 /// threads.
@@ -67,10 +70,25 @@ impl Ledger {
 
     /// Stores the valid events of one POST body in one transaction, each (source, id) once.
     /// When this returns, what it accepted is in the ledger.
+    /// Nobody is told of scopes that crossed a level.
     pub fn insert_batch(&self, body: &[u8], content_type: &str) -> Result<Receipt, IngestError> {
+        self.insert_batch_and_tell(body, content_type, &[]).map(|(receipt, _)| receipt)
+    }
+
+    /// The same, and in the same transaction queues what `webhooks` are to be told; also tells how
+    /// many rows that were.
+    pub(super) fn insert_batch_and_tell(
+        &self,
+        body: &[u8],
+        content_type: &str,
+        webhooks: &[String],
+    ) -> Result<(Receipt, usize), IngestError> {
         let events: Vec<_> =
             ingest::split(body, content_type)?.into_iter().map(ingest::read).collect();
-        let received_at = query::rfc3339(chrono::Utc::now().timestamp_millis());
+        let received_ms = chrono::Utc::now().timestamp_millis();
+        let received_at = query::rfc3339(received_ms);
+        let mut questions = BTreeMap::new();
+        let mut queued = 0;
         let mut receipt = Receipt::default();
         let mut tally = Tally::default();
         let mut connection = lock(&self.0.writer);
@@ -84,13 +102,19 @@ impl Ledger {
                 }
                 Ok(event) => {
                     let outcome = match insert(&transaction, &event, &received_at)? {
-                        Inserted::New => {
+                        Inserted::New(position) => {
                             receipt.accepted += 1;
                             tally.accept(&event.body);
+                            if let Body::LevelChange(change) = &event.body {
+                                let told = webhooks.iter().filter(|name| change.is_for(name));
+                                queued += queue::add(&transaction, position, told, received_ms)?;
+                            }
+                            ask(&mut questions, &event);
                             "accepted"
                         }
                         Inserted::Duplicate => {
                             receipt.duplicates += 1;
+                            ask(&mut questions, &event);
                             "duplicate"
                         }
                         Inserted::Conflict => {
@@ -105,10 +129,13 @@ impl Ledger {
             };
             tally.count(outcome, event_type);
         }
+        for question in questions.into_values() {
+            receipt.verdicts.extend(question.answer(&transaction)?);
+        }
         transaction.commit()?;
         drop(connection);
         lock(&self.0.tally).merge(tally);
-        Ok(receipt)
+        Ok((receipt, queued))
     }
 
     /// How many events are stored, of known and unknown types.
@@ -120,9 +147,11 @@ impl Ledger {
         })
     }
 
-    /// Stored events, byte for byte as they came, in the order they were stored.
+    /// Stored events, byte for byte as they came, in the order they were stored; without
+    /// `guard_totals`, of which the text is not kept.
     pub fn events(&self, query: &EventsQuery) -> anyhow::Result<EventsPage> {
         let mut conditions = Conditions::default();
+        conditions.and("raw <> ?", String::new());
         conditions.and_equal("source", query.source.as_deref());
         conditions.and_equal("type", query.event_type.as_deref());
         conditions.and_equal("session_id", query.session_id.as_deref());
@@ -153,6 +182,18 @@ impl Ledger {
     ) -> anyhow::Result<T> {
         let mut connection = lock(self.0.reader.as_ref().unwrap_or(&self.0.writer));
         work(&connection.transaction()?)
+    }
+
+    /// Changes the ledger outside of the intake of events; all of `work` or nothing.
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut connection = lock(&self.0.writer);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -220,9 +261,17 @@ fn file_of(url: &str) -> anyhow::Result<Option<PathBuf>> {
 }
 
 enum Inserted {
-    New,
+    /// At this position.
+    New(i64),
     Duplicate,
     Conflict,
+}
+
+/// Notes what a batch asks, once for each scope.
+fn ask(questions: &mut BTreeMap<(String, String, String, i64), Question>, event: &Event<'_>) {
+    if let Some(question) = Question::of(event) {
+        questions.insert(question.key(), question);
+    }
 }
 
 fn insert(
@@ -230,6 +279,14 @@ fn insert(
     event: &Event<'_>,
     received_at: &str,
 ) -> rusqlite::Result<Inserted> {
+    let kept = match &event.body {
+        Body::GuardTotals(_) => "",
+        Body::Call(_)
+        | Body::Generation(_)
+        | Body::Session(_)
+        | Body::LevelChange(_)
+        | Body::Unknown => event.raw,
+    };
     let rows = ledger
         .prepare_cached(
             "INSERT INTO events
@@ -244,18 +301,22 @@ fn insert(
             event.time,
             event.subject,
             event.session_id,
-            event.raw,
+            kept,
             received_at,
         ])?;
     if rows == 0 {
-        let stored: String = ledger
-            .prepare_cached("SELECT raw FROM events WHERE source = ? AND id = ?")?
-            .query_row([&event.source, &event.id], |row| row.get(0))?;
-        let same = stored == event.raw || same_content(&stored, event.raw);
+        let (event_type, stored): (String, String) = ledger
+            .prepare_cached("SELECT type, raw FROM events WHERE source = ? AND id = ?")?
+            .query_row([&event.source, &event.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let same = match stored.as_str() {
+            "" => event_type == event.event_type,
+            stored => stored == event.raw || same_content(stored, event.raw),
+        };
         return Ok(if same { Inserted::Duplicate } else { Inserted::Conflict });
     }
-    derive(ledger, event, ledger.last_insert_rowid())?;
-    Ok(Inserted::New)
+    let position = ledger.last_insert_rowid();
+    derive(ledger, event, position)?;
+    Ok(Inserted::New(position))
 }
 
 /// Whether two texts differ in nothing but space and the order of members, as after a proxy or a

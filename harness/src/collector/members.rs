@@ -76,6 +76,15 @@ impl<'a> Members<'a> {
         amount.ok_or_else(|| self.wrong(member, "a decimal string of at least 0"))
     }
 
+    /// A part of one, which is negative where more is lost than was earned.
+    pub(super) fn share(&self, member: &str) -> Result<Decimal, String> {
+        let share = self.get(member)?.as_str().and_then(|text| {
+            let (negative, digits) = text.strip_prefix('-').map_or((false, text), |d| (true, d));
+            money::parse(digits).map(|share| if negative { -share } else { share })
+        });
+        share.ok_or_else(|| self.wrong(member, "a decimal string"))
+    }
+
     pub(super) fn currency(&self, member: &str) -> Result<String, String> {
         let text = self.text(member)?;
         if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
@@ -122,6 +131,24 @@ impl<'a> Members<'a> {
             Ok(Members { path: Cow::Owned(format!("{path}.")), object })
         };
         entries.iter().enumerate().map(entry).collect()
+    }
+
+    /// Refuses members of other names than these, of a file in which a misspelt one must not pass.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), String> {
+        let unknown = self.object.keys().find(|member| !known.contains(&member.as_str()));
+        unknown.map_or(Ok(()), |member| {
+            let known = known.join(", ");
+            Err(format!("{}{member}: unknown, expected one of {known}", self.path))
+        })
+    }
+
+    /// Reads a member that may be missing or `null`.
+    pub(super) fn optional<T>(
+        &self,
+        member: &str,
+        read: impl FnOnce(&Self, &str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        self.has(member).then(|| read(self, member)).transpose()
     }
 
     /// Whether the member is there and is not `null`.

@@ -57,6 +57,8 @@ impl Tally {
                 }
                 add(&mut self.revenue, (&generation.currency, "tokens"), generation.price);
             }
+            // Their totals repeat what the calls and generations told.
+            Body::GuardTotals(_) | Body::LevelChange(_) => {}
             Body::Session(_) | Body::Unknown => {}
         }
     }
@@ -102,6 +104,10 @@ pub(super) fn type_name(event_type: &str) -> &'static str {
         "agent-meter.session_active" => "session_active",
         "agent-meter.session_idle" => "session_idle",
         "agent-meter.session_closed" => "session_closed",
+        "agent-meter.guard_totals" => "guard_totals",
+        "agent-meter.margin_level_changed" => "margin_level_changed",
+        "agent-meter.budget_level_changed" => "budget_level_changed",
+        "agent-meter.loop_level_changed" => "loop_level_changed",
         _ => "other",
     }
 }

@@ -12,8 +12,9 @@ use super::derive::derive;
 use super::{ingest, money};
 
 /// Kept in the file as `PRAGMA user_version`.
-/// Version 1 knew no generations, version 2 no calls but those of tools, and no keys.
-const SCHEMA_VERSION: i64 = 3;
+/// Version 1 knew no generations, version 2 no calls but those of tools, and no keys, version 3 no
+/// guards.
+const SCHEMA_VERSION: i64 = 4;
 
 /// `position` is the order of insertion and the cursor of lists. Money is TEXT, a decimal without
 /// trailing zeros. Times in `_ms` are milliseconds since 1970, UTC.
@@ -130,6 +131,60 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_state ON sessions (state);
 ";
 
+/// `sequence` is that of the event that told the totals, 0 before there was one, and
+/// `level_sequence` that of the event that told the level. `period_ms` is when the period began, -1
+/// for a session, and levels are counted from 0, the mildest. Unlike the tables above this one
+/// cannot be made again: of `guard_totals` only the id is kept, in an event with an empty `raw`.
+const GUARDS: &str = "
+CREATE TABLE guard_totals (
+    guard_id       TEXT NOT NULL,
+    scope_key      TEXT NOT NULL,
+    period_ms      INTEGER NOT NULL,
+    source         TEXT NOT NULL,
+    kind           TEXT NOT NULL,
+    mode           TEXT,
+    scope          TEXT NOT NULL,
+    customer       TEXT NOT NULL,
+    product        TEXT,
+    agent          TEXT,
+    session_key    TEXT,
+    tool           TEXT,
+    metric         TEXT,
+    period         TEXT NOT NULL,
+    period_start   TEXT,
+    sequence       INTEGER NOT NULL,
+    provider_cost  TEXT NOT NULL,
+    revenue        TEXT NOT NULL,
+    calls          INTEGER NOT NULL,
+    tokens         INTEGER NOT NULL,
+    currency       TEXT,
+    level_sequence INTEGER NOT NULL,
+    level          INTEGER NOT NULL,
+    told_ms        INTEGER NOT NULL,
+    PRIMARY KEY (guard_id, scope_key, period_ms, source)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX events_alerts ON events (position) WHERE type IN
+    ('agent-meter.margin_level_changed', 'agent-meter.budget_level_changed',
+     'agent-meter.loop_level_changed');
+";
+
+/// One row for each event and webhook that is to be told of it. `state` is `waiting`, `delivered`
+/// or `given_up`.
+const WEBHOOKS: &str = "
+CREATE TABLE webhook_deliveries (
+    position  INTEGER NOT NULL REFERENCES events (position),
+    webhook   TEXT NOT NULL,
+    state     TEXT NOT NULL,
+    failures  INTEGER NOT NULL,
+    queued_ms INTEGER NOT NULL,
+    due_ms    INTEGER NOT NULL,
+    error     TEXT,
+    PRIMARY KEY (position, webhook)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook, due_ms)
+    WHERE state = 'waiting';
+";
+
 /// Makes the tables of a new file, or checks the version of an old one before touching it.
 pub(super) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(10))?;
@@ -143,10 +198,25 @@ pub(super) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
         0 if tables == 0 => {
             transaction.execute_batch(EVENTS)?;
             transaction.execute_batch(DERIVED)?;
+            transaction.execute_batch(GUARDS)?;
+            transaction.execute_batch(WEBHOOKS)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        1 | 2 => {
-            derive_again(&transaction)?;
+        1..=3 => {
+            transaction.execute_batch(GUARDS)?;
+            transaction.execute_batch(WEBHOOKS)?;
+            if version == 3 {
+                // Kept as events of unknown types, if a filter sent them before this version.
+                let guards =
+                    "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
+                derive_stored(&transaction, guards)?;
+            } else {
+                transaction.execute_batch(
+                    "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
+                )?;
+                transaction.execute_batch(DERIVED)?;
+                derive_stored(&transaction, "")?;
+            }
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(
@@ -171,13 +241,10 @@ pub(super) fn reader(path: &Path) -> anyhow::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the derived tables from the stored events, in the order in which they came.
-fn derive_again(ledger: &Transaction<'_>) -> anyhow::Result<()> {
-    ledger.execute_batch(
-        "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
-    )?;
-    ledger.execute_batch(DERIVED)?;
-    let mut statement = ledger.prepare("SELECT position, raw FROM events ORDER BY position")?;
+/// Makes what is derived from the stored events of a condition, in the order in which they came.
+fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()> {
+    let sql = format!("SELECT position, raw FROM events {condition} ORDER BY position");
+    let mut statement = ledger.prepare(&sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let position: i64 = row.get(0)?;

@@ -2,7 +2,9 @@
 //! Events are written here as `filter/EVENTS.md` describes them, by no code of the filter.
 
 mod generations;
+mod guards;
 mod kinds;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -955,7 +957,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 4; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 5; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -976,7 +978,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 4 is newer than 3, the newest this program \
+                "ledger {newer:?}: schema version 5 is newer than 4, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),
