@@ -600,6 +600,9 @@ async fn the_routes_of_guards_answer_over_a_socket() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+    let (_, page) = http.get("/").await;
+    assert!(page.contains("/v1/guards") && page.contains("/v1/alerts"), "{page}");
+
     // The file is looked at while the collector runs.
     std::fs::write(&path, text_of_contract("17.5")).expect("write");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
