@@ -13,6 +13,10 @@ use super::query::{BadQuery, Conditions, Page, Parameters, count, rfc3339};
 /// Digits behind the point of a margin, a share of one.
 const MARGIN_DIGITS: u32 = 4;
 
+/// How far ahead of ours the clock of an Envoy may be, which tells when a period began: a day. A
+/// clock that is years ahead must not hide what the others tell.
+const AHEAD_MS: i64 = 24 * 3600 * 1000;
+
 /// Which scopes to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuardsQuery {
@@ -122,7 +126,9 @@ impl Ledger {
         let mut conditions = Conditions::default();
         conditions.and_equal("guard_id", query.guard_id.as_deref());
         conditions.and_equal("customer", query.customer_id.as_deref());
-        let mut values = std::mem::take(&mut conditions.values);
+        let begun_ms = chrono::Utc::now().timestamp_millis() + AHEAD_MS;
+        let mut values = vec![begun_ms.into()];
+        values.append(&mut conditions.values);
         let mut having = String::new();
         if let Some(level) = &query.level {
             having = "HAVING max(level) = ?".to_owned();
@@ -136,7 +142,8 @@ impl Ledger {
                 AS unit
                FROM guard_totals AS told
                WHERE period_ms = (SELECT max(period_ms) FROM guard_totals AS other
-                WHERE other.guard_id = told.guard_id AND other.scope_key = told.scope_key)
+                WHERE other.guard_id = told.guard_id AND other.scope_key = told.scope_key
+                 AND other.period_ms < ?)
              )
              SELECT guard_id, max(kind), min(mode), max(scope), scope_key, max(customer),
               max(product), max(agent), max(session_key), max(tool), max(metric), max(period),

@@ -9,6 +9,7 @@
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -270,7 +271,10 @@ enum Inserted {
 /// Notes what a batch asks, once for each scope.
 fn ask(questions: &mut BTreeMap<(String, String, String, i64), Question>, event: &Event<'_>) {
     if let Some(question) = Question::of(event) {
-        questions.insert(question.key(), question);
+        match questions.entry(question.key()) {
+            Entry::Vacant(entry) => drop(entry.insert(question)),
+            Entry::Occupied(mut entry) => entry.get_mut().learn(question),
+        }
     }
 }
 

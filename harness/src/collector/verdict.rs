@@ -88,6 +88,11 @@ impl Question {
         (self.source.clone(), self.guard.clone(), self.scope_key.clone(), self.period_ms)
     }
 
+    /// A change of level need not tell the currency that the totals beside it do.
+    pub(super) fn learn(&mut self, later: Question) {
+        self.currency = later.currency.or(self.currency.take());
+    }
+
     /// `None` when the sum does not fit: a source tells nonsense, and the events of the others must
     /// be taken all the same.
     pub(super) fn answer(self, ledger: &Transaction<'_>) -> rusqlite::Result<Option<Verdict>> {
@@ -215,12 +220,14 @@ fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> rusql
             scope.period_start.as_ref().map(|(text, _)| text),
         ])?;
     if made > 0 {
+        // An Envoy whose clock is years ahead must not make the others forgotten.
+        let newest_ms = scope.period_ms().min(chrono::Utc::now().timestamp_millis());
         ledger
             .prepare_cached(
                 "DELETE FROM guard_totals
                  WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms BETWEEN 0 AND ?3",
             )?
-            .execute(params![scope.guard, scope.key, scope.period_ms() - PERIODS_KEPT_MS])?;
+            .execute(params![scope.guard, scope.key, newest_ms - PERIODS_KEPT_MS])?;
     }
     Ok(())
 }

@@ -196,6 +196,19 @@ fn a_period_that_begins_starts_from_nothing() {
 }
 
 #[test]
+fn a_clock_that_is_years_ahead_hides_nothing() {
+    let today = chrono::Utc::now().format("%Y-%m-%dT00:00:00.000Z").to_string();
+    let now = json!({"period": "day", "period_started_at": today});
+    let ledger = ledger_of(&[totals(SOURCE, 1, now.clone())]);
+    let ahead = json!({"period": "day", "period_started_at": "2126-07-01T00:00:00.000Z"});
+    insert(&ledger, &[totals(EDGE_2, 1, ahead)]);
+    let told = insert(&ledger, &[totals(EDGE_3, 1, now)]);
+    assert_eq!(verdicts(&told)[0]["emitters"], 1);
+    let found = &guards(&ledger, "")["guards"][0];
+    assert_eq!((&found["period_started_at"], &found["emitters"]), (&json!(today), &json!(2)));
+}
+
+#[test]
 fn sessions_products_and_loops_have_scopes_of_their_own() {
     let session = json!({"scope": "session", "period": "session", "period_started_at": null,
         "session_key": "fedcba9876543210fedcba9876543210",
@@ -277,8 +290,10 @@ fn totals_that_do_not_fit_harm_no_other_event() {
 #[test]
 fn currencies_of_a_scope_are_never_added_up() {
     let ledger = ledger_of(&[totals(SOURCE, 1, json!({"currency": "EUR"}))]);
-    let receipt = insert(&ledger, &[totals(EDGE_2, 1, json!({}))]);
-    assert_eq!(verdicts(&receipt)[0]["emitters"], 0);
+    // A change of level that does not tell its currency is of that of the totals beside it.
+    let batch = [totals(EDGE_2, 1, json!({})), crossed(EDGE_2, 2, json!({"currency": null}))];
+    let told = verdicts(&insert(&ledger, &batch));
+    assert_eq!((told.as_array().map(Vec::len), &told[0]["emitters"]), (Some(1), &json!(0)));
     assert_eq!(guards(&ledger, "")["guards"].as_array().map(Vec::len), Some(2));
 }
 
@@ -600,6 +615,9 @@ async fn the_routes_of_guards_answer_over_a_socket() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+    let (_, page) = http.get("/").await;
+    assert!(page.contains("/v1/guards") && page.contains("/v1/alerts"), "{page}");
+
     // The file is looked at while the collector runs.
     std::fs::write(&path, text_of_contract("17.5")).expect("write");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
