@@ -44,6 +44,11 @@ impl Books {
         data.filter(move |data| data["event_type"] == event_type)
     }
 
+    /// The events of this type, whole.
+    pub(crate) fn all<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.events.iter().filter(move |event| event["data"]["event_type"] == event_type)
+    }
+
     /// The data of all calls.
     pub(crate) fn tool_invocations(&self) -> impl Iterator<Item = &Value> {
         self.of_type("tool_invocation")

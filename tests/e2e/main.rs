@@ -12,6 +12,7 @@ mod crash_generations;
 mod delivery;
 mod generations;
 mod golden;
+mod guards;
 mod http1;
 mod identity;
 mod issuer;

@@ -53,28 +53,20 @@ pub struct RequestEdit {
     pub shows: Show,
     /// The level of the guards' scopes, which headers tell: see [`crate::guard::mark`].
     pub mark: Level,
-    /// It does not go on before its message is known: see [`Meter::request_body`].
+    /// Its body does not go on before its message is known: see [`Meter::request_body`]. The head does, as Envoy shows
+    /// no body of a request whose head is held.
     pub is_held: bool,
 }
 
 /// What becomes of a part of a request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passage {
-    /// It goes on, and with it everything that was held.
-    Go {
-        /// What is to pass instead of it, if it may not pass as it is.
-        bytes: Option<Vec<u8>>,
-        /// The level that headers tell, if the head was held.
-        mark: Level,
-    },
+    /// It goes on, and with it everything that was held; instead of it these bytes, if it may not pass as it is.
+    Go(Option<Vec<u8>>),
     /// It is held.
     Hold,
     /// The request is answered with this.
     Answer(LocalReply),
-}
-
-impl Passage {
-    const GO: Self = Self::Go { bytes: None, mark: Level::None };
 }
 
 /// What becomes of a stream whose request has begun.
@@ -223,7 +215,7 @@ impl Meter {
         is_end: bool,
         now: Timestamp,
     ) -> Passage {
-        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Passage::GO };
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Passage::Go(None) };
         let bytes = if chunk.is_empty() { None } else { exchange.request_body(chunk, now) };
         if is_end {
             exchange.request_end(now);
@@ -234,7 +226,7 @@ impl Meter {
         let observed = exchange.take_observed();
         self.record(host, observed);
         let Some(held) = self.held.get_mut(&stream) else {
-            return Passage::Go { bytes, mark: Level::None };
+            return Passage::Go(bytes);
         };
         *held = held.saturating_add(chunk.len());
         if !is_end && *held < HELD_REQUEST_BYTES_MAX {
@@ -334,7 +326,7 @@ impl Meter {
             if is_held {
                 self.held.insert(stream, 0);
             }
-            return Ok((if is_held { Level::None } else { glance.mark }, is_held));
+            return Ok((glance.mark, is_held));
         }
         self.rule(host, stream, &asked, exchange.product(), now).map(|mark| (mark, false))
     }
@@ -347,7 +339,7 @@ impl Meter {
         is_end: bool,
         now: Timestamp,
     ) -> Passage {
-        let Some(exchange) = self.exchanges.get(&stream) else { return Passage::GO };
+        let Some(exchange) = self.exchanges.get(&stream) else { return Passage::Go(None) };
         let mut asked = exchange.asked();
         let product = Rc::clone(exchange.product());
         if !is_end && asked.calls.is_empty() {
@@ -355,13 +347,13 @@ impl Meter {
             asked.calls.push((String::new(), UNNAMED_TOOL.to_owned()));
         }
         match self.rule(host, stream, &asked, &product, now) {
-            Ok(mark) => Passage::Go { bytes: None, mark },
+            Ok(_) => Passage::Go(None),
             Err(refusal) => match self.exchanges.remove(&stream) {
                 Some(exchange) => match self.refuse(host, exchange, &refusal, now) {
                     Treatment::Answer(reply) => Passage::Answer(reply),
-                    _ => Passage::GO,
+                    _ => Passage::Go(None),
                 },
-                None => Passage::GO,
+                None => Passage::Go(None),
             },
         }
     }

@@ -121,9 +121,9 @@ pub(crate) fn set_tick_period(period: Duration) {
     let _ = hostcalls::set_tick_period(period);
 }
 
-/// Up to `size` bytes of a buffer.
-pub(crate) fn buffer(buffer_type: BufferType, size: usize) -> Vec<u8> {
-    hostcalls::get_buffer(buffer_type, 0, size).ok().flatten().unwrap_or_default()
+/// Up to `size` bytes of a buffer, from `start` on.
+pub(crate) fn buffer(buffer_type: BufferType, start: usize, size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(buffer_type, start, size).ok().flatten().unwrap_or_default()
 }
 
 /// All headers of a map, in one call: three single reads would cost more.

@@ -75,7 +75,8 @@ impl Context for Root {
         let headers = Headers(&headers);
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
         let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let body = host::buffer(BufferType::HttpCallResponseBody, body_size.min(REPLY_BYTES_MAX));
+        let body =
+            host::buffer(BufferType::HttpCallResponseBody, 0, body_size.min(REPLY_BYTES_MAX));
         let reply = Reply::parse(status, headers.get("retry-after"), &body);
         if let Reply::Failed { .. } | Reply::Refused = reply {
             log::warn!("agent-meter delivery failed http_status={status}");
@@ -97,7 +98,7 @@ impl Context for Root {
 
 impl RootContext for Root {
     fn on_configure(&mut self, configuration_size: usize) -> bool {
-        let json = host::buffer(BufferType::PluginConfiguration, configuration_size);
+        let json = host::buffer(BufferType::PluginConfiguration, 0, configuration_size);
         let config = match Config::from_bytes(&json) {
             Ok(config) => config,
             Err(refused) => {

@@ -25,8 +25,8 @@ pub(crate) struct Stream {
     response: Show,
     is_request_complete: bool,
     is_response_complete: bool,
-    /// The request waits for its message, and of its body this much is in Envoy's buffer.
-    held: Option<usize>,
+    /// Bytes of the request's body that are held back: Envoy shows them again with each further chunk.
+    held: usize,
     /// The level that the response's headers tell.
     mark: Level,
 }
@@ -40,35 +40,31 @@ impl Stream {
             response: Show::Nothing,
             is_request_complete: false,
             is_response_complete: false,
-            held: None,
+            held: 0,
             mark: Level::None,
         }
     }
 
     /// Bytes of the request have come.
     fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> Passage {
-        let Some(vm) = &self.vm else { return Passage::Go { bytes: None, mark: Level::None } };
+        let Some(vm) = &self.vm else { return Passage::Go(None) };
         self.is_request_complete |= is_end;
         let Vm { meter, envoy } = &mut *vm.borrow_mut();
         meter.request_body(envoy, self.id, chunk, is_end, host::now())
     }
 
-    /// The request goes on, is held, or is answered; `size` is that of the chunk.
+    /// The request goes on, is held, or is answered; `size` is that of what Envoy shows of its body.
     fn pass(&mut self, passage: Passage, size: usize) -> Action {
         match passage {
             Passage::Hold => {
-                let held = self.held.unwrap_or(0);
-                self.held = Some(held.saturating_add(size));
+                self.held = size;
                 Action::Pause
             }
             Passage::Answer(reply) => {
                 self.vm = None;
                 host::answer(&reply)
             }
-            Passage::Go { bytes, mark } => {
-                if self.held.take().is_some() {
-                    self.show(mark);
-                }
+            Passage::Go(bytes) => {
                 if let Some(edited) = bytes {
                     host::replace(BufferType::HttpRequestBody, size, &edited);
                 }
@@ -144,12 +140,11 @@ impl HttpContext for Stream {
             host::remove_header(MapType::HttpRequestHeaders, name);
         }
         self.show(edit.mark);
-        self.held = edit.is_held.then_some(0);
         if end_of_stream {
             let passage = self.request_bytes(&[], true);
             return self.pass(passage, 0);
         }
-        if edit.is_held { Action::Pause } else { Action::Continue }
+        Action::Continue
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
@@ -163,7 +158,8 @@ impl HttpContext for Stream {
         if self.vm.is_none() {
             return Action::Continue;
         }
-        let chunk = host::buffer(BufferType::HttpRequestBody, body_size);
+        let new = body_size.saturating_sub(self.held);
+        let chunk = host::buffer(BufferType::HttpRequestBody, self.held, new);
         let passage = self.request_bytes(&chunk, end_of_stream);
         self.pass(passage, body_size)
     }
@@ -202,7 +198,7 @@ impl HttpContext for Stream {
             && self.response == Show::Bytes
             && (body_size > 0 || end_of_stream)
         {
-            let chunk = host::buffer(BufferType::HttpResponseBody, body_size);
+            let chunk = host::buffer(BufferType::HttpResponseBody, 0, body_size);
             let edited = {
                 let Vm { meter, envoy } = &mut *vm.borrow_mut();
                 meter.response_body(envoy, self.id, &chunk, end_of_stream, host::now())

@@ -78,8 +78,8 @@ impl<H: Host> Bench<'_, H> {
         for guard in config.guards_for(&session.product_id, customer) {
             let is_named_by_message = guard.scope == ScopeKind::Tool
                 || (guard.scope == ScopeKind::Session && may_message_name);
-            if guard.reserve.is_some() || is_named_by_message {
-                glance.needs_message = true;
+            glance.needs_message |= guard.reserve.is_some() || is_named_by_message;
+            if is_named_by_message {
                 continue;
             }
             let case = self.case(guard, session, "");

@@ -125,12 +125,11 @@ impl Guarded {
         let (first, rest) = body.split_at(body.len() / 2);
         match meter.request_body(host, stream, first.as_bytes(), false, *now) {
             Passage::Hold => assert!(edit.is_held, "held without notice"),
-            Passage::Go { .. } => assert!(!edit.is_held, "let go in the middle"),
+            Passage::Go(_) => assert!(!edit.is_held, "let go in the middle"),
             Passage::Answer(reply) => panic!("{reply:?}"),
         }
         match meter.request_body(host, stream, rest.as_bytes(), true, *now) {
-            Passage::Go { mark, .. } if edit.is_held => Became::Passed(stream, mark, true),
-            Passage::Go { .. } => Became::Passed(stream, edit.mark, false),
+            Passage::Go(_) => Became::Passed(stream, edit.mark, edit.is_held),
             Passage::Answer(reply) => {
                 let body = serde_json::from_str(&reply.body).unwrap();
                 Became::Refused(reply.status, reply.headers, body)
