@@ -333,7 +333,36 @@ impl Config {
                 return Err(error(&format!("{path}.id"), &reason));
             }
         }
+        self.validate_groups()?;
         self.validate_currencies()
+    }
+
+    /// Products that share sessions share the sums and the limits of them.
+    fn validate_groups(&self) -> Result<(), ConfigError> {
+        for (at, product) in self.products.iter().enumerate() {
+            let mut earlier = self.products.iter().take(at);
+            let Some(first) = earlier.find(|earlier| earlier.group() == product.group()) else {
+                continue;
+            };
+            let in_group = |found: &str, first_found: &str| {
+                let (group, first) = (product.group(), first.id.as_str());
+                format!(
+                    "expected {first_found} as in {first:?}, whose sessions it shares by the group {group:?}, found {found}"
+                )
+            };
+            let (found, expected) = (&product.pricing.currency, &first.pricing.currency);
+            if found != expected {
+                let reason = in_group(&format!("{found:?}"), &format!("{expected:?}"));
+                return Err(error(&format!("products[{at}].pricing.currency"), &reason));
+            }
+            let found = product.session.per_identity_max;
+            let expected = first.session.per_identity_max;
+            if found != expected {
+                let reason = in_group(&found.to_string(), &expected.to_string());
+                return Err(error(&format!("products[{at}].session.per_identity_max"), &reason));
+            }
+        }
+        Ok(())
     }
 
     /// Provider cost is held against revenue, and a generation may belong to a call of any product.
@@ -382,6 +411,11 @@ impl Product {
             call_timeout: call_timeout_default(),
             response_encoding: ResponseEncoding::default(),
         }
+    }
+
+    /// What names it among the products where sessions are told apart: its group, else its own id.
+    pub fn group(&self) -> &str {
+        self.session.group_of(&self.id)
     }
 
     /// Whether its clients speak JSON-RPC.

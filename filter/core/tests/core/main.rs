@@ -11,6 +11,7 @@ mod dice;
 mod encoding;
 mod exchange;
 mod generations;
+mod groups;
 mod host;
 mod joins;
 // The golden bodies are files.

@@ -193,7 +193,12 @@ impl Envoy {
     }
 
     fn new_meter(self: &Rc<Self>) -> Meter {
-        let json = format!("{CONFIG}{}", " ".repeat(self.config_number.get() as usize));
+        // With every other reload the products share their sessions, or no longer do.
+        let number = self.config_number.get();
+        let group =
+            if number % 2 == 0 { r#""session": {"# } else { r#""session": {"group": "g","# };
+        let config = CONFIG.replace(r#""session": {"#, group);
+        let json = format!("{config}{}", " ".repeat(number as usize));
         let config = Config::from_bytes(json.as_bytes()).unwrap();
         let seed = self.world.borrow_mut().dice.next();
         let place = Place { plugin: "sim".into(), node: "node".into(), seed };
