@@ -143,7 +143,7 @@ pub struct Exclude {
     pub paths: Vec<String>,
     /// Methods such as `OPTIONS`.
     pub methods: Vec<String>,
-    /// HTTP statuses of the response, under which an API call is not metered.
+    /// HTTP statuses of the response, under which an API call, or a step with `llm`, is not metered.
     pub statuses: Vec<u16>,
 }
 

@@ -22,5 +22,6 @@ mod products;
 mod rates;
 mod scanner;
 mod sse;
+mod steps;
 mod support;
 mod wire_cases;

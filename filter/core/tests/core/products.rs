@@ -123,9 +123,13 @@ fn a_request_of_nobody_is_metered_or_refused_as_the_product_says() {
     let customer = json!({"jwt_claim": "customer_id"});
     for (kind, on_missing, body) in [
         ("MCP_SERVER", "meter_as_anonymous", None),
-        ("MCP_SERVER", "reject", Some("\"jsonrpc\":\"2.0\",\"id\":null")),
+        (
+            "MCP_SERVER",
+            "reject",
+            Some("\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32005,"),
+        ),
         ("STANDARD_API", "reject", Some("{\"error\":\"unauthorized\"")),
-        ("AI_AGENT", "reject", Some("\"jsonrpc\":\"2.0\",\"id\":null")),
+        ("AI_AGENT", "reject", Some("\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32000,")),
     ] {
         let identity =
             json!({"customer": customer, "jwt_payload": "jwt_payload", "on_missing": on_missing});

@@ -195,8 +195,11 @@ impl Envoy {
     fn new_meter(self: &Rc<Self>) -> Meter {
         // With every other reload the products share their sessions, or no longer do.
         let number = self.config_number.get();
-        let group =
-            if number % 2 == 0 { r#""session": {"# } else { r#""session": {"group": "g","# };
+        let group = if number.is_multiple_of(2) {
+            r#""session": {"#
+        } else {
+            r#""session": {"group": "g","#
+        };
         let config = CONFIG.replace(r#""session": {"#, group);
         let json = format!("{config}{}", " ".repeat(number as usize));
         let config = Config::from_bytes(json.as_bytes()).unwrap();
