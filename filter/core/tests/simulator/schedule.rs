@@ -494,7 +494,8 @@ impl Envoy {
         // A crash of the accountant within a second of the end is one fault too many: nobody knows of it.
         self.revive();
         let count = self.vms.borrow().len();
-        for _ in 0..3 {
+        // A worker that held the lease finds that out with the first tick.
+        for _ in 0..4 {
             for vm in 1..count {
                 self.tick(vm);
             }
