@@ -258,7 +258,8 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
 
     let body = refused(&call(&rig, "/reject", "", &[("x-customer-id", "acme")], "none").await?);
     assert_eq!((&body["jsonrpc"], &body["id"]), (&json!("2.0"), &Value::Null), "{body}");
-    assert!(body["error"]["code"].is_i64() && body["error"]["message"].is_string(), "{body}");
+    assert_eq!(body["error"]["code"], -32_005, "{body}");
+    assert!(body["error"]["message"].is_string(), "{body}");
     let mut no_customer = claims("acme-bot");
     no_customer["customer_id"] = json!(7);
     refused(&call(&rig, "/reject", &signed(&no_customer), &[], "none").await?);

@@ -1,6 +1,7 @@
 //! End-to-end tests: the built module in real Envoy, between a scripted client, a scripted upstream and the collector.
 //! One topic a file; what they share is here. See `tests/README.md`.
 
+mod a2a;
 mod alone;
 mod ask_for_usage;
 mod attribution;
@@ -21,7 +22,9 @@ mod load;
 mod metadata;
 mod module;
 mod products;
+mod rollup;
 mod sessions;
+mod sources;
 mod spoofing;
 mod streams;
 mod traffic;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::config::{Config, OnMismatch, OnMissing, Product, without_query};
+use crate::config::{Config, OnMismatch, OnMissing, Product, ProductType, without_query};
 use crate::counter::Counter;
 use crate::fact::{Fact, Identity, SessionEnd};
 use crate::head::{Headers, RequestHead};
@@ -80,12 +80,11 @@ pub fn admit(
     Admission::Follow { product: Rc::clone(product), identity, is_credential_mismatch }
 }
 
-/// 401: as JSON-RPC to clients of MCP, without an id, as no body has been read.
+/// 401: as JSON-RPC to clients of MCP and A2A, without an id, as no body has been read.
 fn refuse(product: &Product, reason: &str) -> Admission {
     let body = if product.is_json_rpc() {
-        format!(
-            r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{UNAUTHORIZED},"message":"{reason}"}}}}"#
-        )
+        let code = unauthorized(product.product_type);
+        format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"{reason}"}}}}"#)
     } else {
         format!(r#"{{"error":"unauthorized","error_description":"{reason}"}}"#)
     };
@@ -97,5 +96,11 @@ fn refuse(product: &Product, reason: &str) -> Admission {
     Admission::Answer { reply, fact: None, count: Counter::RequestsRejected }
 }
 
-/// A JSON-RPC error code of the range that is left to servers, and that no revision of MCP defines.
-const UNAUTHORIZED: i32 = -32_050;
+/// The JSON-RPC error code. MCP leaves -32000 to -32019 to implementations (2026-07-28), of which -32001 and -32002
+/// have a meaning already; in A2A -32001 to -32009 have one, -32005 that of an unsupported media type.
+const fn unauthorized(product_type: ProductType) -> i32 {
+    match product_type {
+        ProductType::McpServer => -32_005,
+        ProductType::AiAgent | ProductType::AgenticApi | ProductType::StandardApi => -32_000,
+    }
+}

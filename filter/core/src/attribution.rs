@@ -290,14 +290,15 @@ impl RunningCall {
     }
 }
 
-/// The call, if it is one; else the session, if it is one.
+/// The call, if it is one; else the session, if it is one, by the product of the call that started first: calls of
+/// several products may share a session.
 fn cause(running: &[&RunningCall], attribution: Attribution) -> Option<Cause> {
-    let (first, others) = running.split_first()?;
+    let first = running.iter().min_by_key(|call| (call.started.at, &call.started.call_id))?;
     let session = first.started.session.clone();
-    if others.is_empty() {
+    if running.len() == 1 {
         let call = Some((first.started.call_id.clone(), first.started.tool.clone()));
         return Some(Cause { attribution, session, call });
     }
-    let is_shared = others.iter().all(|call| call.started.session == session);
+    let is_shared = running.iter().all(|call| call.started.session.key == session.key);
     is_shared.then_some(Cause { attribution: Attribution::None, session, call: None })
 }

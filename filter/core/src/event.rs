@@ -30,7 +30,7 @@ pub enum Event<'a> {
     CallEnded {
         /// The session that the call belongs to.
         session: &'a Session,
-        /// The kind of the session's product.
+        /// The kind of the call's product.
         product_type: ProductType,
         /// The call.
         call: &'a CallEnded,
@@ -41,7 +41,9 @@ pub enum Event<'a> {
     TokenConsumption {
         /// The session that the generation belongs to.
         session: &'a Session,
-        /// The kind of the session's product.
+        /// The product of what caused it, else its own.
+        product_id: &'a str,
+        /// The kind of that product.
         product_type: ProductType,
         /// The generation.
         generation: &'a GenerationEnded,

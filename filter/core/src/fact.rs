@@ -99,7 +99,7 @@ pub struct CallEnded {
     /// The session it belongs to.
     pub session: SessionRef,
     /// The tool's name as the client wrote it, bounded; of an API call method and route, such as
-    /// `GET /orders/{id}`; of a step `message/send` or `message/stream`.
+    /// `GET /orders/{id}`; of a step its operation, such as `message/send` or `responses.create`.
     pub tool: String,
     /// Its outcome.
     pub status: ExecutionStatus,

@@ -67,7 +67,7 @@ impl RequestHead {
         let meta = rules.ladder.iter().position(|source| *source == SessionSource::Meta);
         let may_message_name = meta.is_some_and(|meta| found.is_none_or(|found| meta < found));
         Self {
-            session: session_ref(&product.id, identity, rung),
+            session: session_ref(product, identity, rung),
             has_session_id: matches!(rung, Rung::McpSessionId(_)),
             is_window: rung == Rung::Window,
             may_message_name,

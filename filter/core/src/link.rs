@@ -14,9 +14,9 @@ pub type Link = [u8; 16];
 pub struct Scope([u8; 16]);
 
 impl Scope {
-    /// A session with an `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
+    /// A session with an `Mcp-Session-Id` (2025-03-26 to 2025-11-25), at one server: several may share the session.
     pub fn session(session: &SessionRef) -> Self {
-        Self(hash(&[b"session", &session.key]))
+        Self(hash(&[b"session", session.product_id.as_bytes(), &session.key]))
     }
 
     /// An event stream of the HTTP+SSE transport (2024-11-05): the path and query of the endpoint that it told, within

@@ -145,9 +145,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox. `first_batch` is above every number used before.
-    pub fn new(first_batch: u64, jitter_seed: u64) -> Self {
-        Self { next_batch: first_batch, jitter_seed, ..Self::default() }
+    /// An empty outbox. `first_batch` is above every number used before. `term` is the lease's: a VM that lost the lease
+    /// and has it again may still get replies to what it sent before, and must not take them for others.
+    pub fn new(first_batch: u64, term: u64, jitter_seed: u64) -> Self {
+        let next_part = term.wrapping_shl(32);
+        Self { next_batch: first_batch, next_part, jitter_seed, ..Self::default() }
     }
 
     /// Puts back a batch that was read from shared data; an open one is sealed.

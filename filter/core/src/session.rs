@@ -231,6 +231,11 @@ impl Session {
     }
 }
 
+/// Whose sessions count together, by these rules of the session's product.
+fn limited(session: &SessionRef, rules: &SessionRules) -> [u8; 16] {
+    identity_key(rules.group_of(&session.product_id), &session.identity)
+}
+
 /// What has become due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -245,6 +250,8 @@ struct Slot {
     session: Session,
     due_entry: Timestamp,
     recent_entry: Timestamp,
+    /// Under which it stands in `by_identity`, if its product limits them.
+    identity: Option<[u8; 16]>,
 }
 
 /// All sessions that are not closed, in numbered slots.
@@ -320,30 +327,28 @@ impl SessionTable {
     fn put(&mut self, slot: u32, session: Session, rules: &SessionRules) {
         let due_entry = session.due_at(rules);
         let recent_entry = session.active_at;
-        if rules.per_identity_max > 0 {
-            let identity = identity_key(&session.session);
+        let identity = (rules.per_identity_max > 0).then(|| limited(&session.session, rules));
+        if let Some(identity) = identity {
             self.by_identity.entry(identity).or_default().insert(slot);
         }
         self.by_key.insert((session.session.key, session.currency.clone()), slot);
         self.due.insert((due_entry, slot));
         self.recent.insert((recent_entry, slot));
-        self.slots.insert(slot, Slot { session, due_entry, recent_entry });
+        self.slots.insert(slot, Slot { session, due_entry, recent_entry, identity });
     }
 
     /// Takes a session out.
     pub fn remove(&mut self, slot: u32) -> Option<Session> {
-        let Slot { session, due_entry, recent_entry } = self.slots.remove(&slot)?;
+        let Slot { session, due_entry, recent_entry, identity } = self.slots.remove(&slot)?;
         self.by_key.remove(&(session.session.key, session.currency.clone()));
         self.due.remove(&(due_entry, slot));
         self.recent.remove(&(recent_entry, slot));
-        // Few products have limits, and hashing costs more than looking.
-        if !self.by_identity.is_empty() {
-            let identity = identity_key(&session.session);
-            if let Some(slots) = self.by_identity.get_mut(&identity) {
-                slots.remove(&slot);
-                if slots.is_empty() {
-                    self.by_identity.remove(&identity);
-                }
+        if let Some(identity) = identity
+            && let Some(slots) = self.by_identity.get_mut(&identity)
+        {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.by_identity.remove(&identity);
             }
         }
         self.free.give_back(slot);
@@ -356,7 +361,7 @@ impl SessionTable {
         if rules.per_identity_max == 0 {
             return None;
         }
-        let slots = self.by_identity.get(&identity_key(session))?;
+        let slots = self.by_identity.get(&limited(session, rules))?;
         let is_full = count(slots.len()) >= u64::from(rules.per_identity_max);
         let active_at = |slot: &&u32| self.get(**slot).map(|session| session.active_at);
         is_full.then(|| slots.iter().min_by_key(active_at).copied()).flatten()

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::config::Credential;
+use crate::config::{Credential, Product};
 use crate::fact::{Identity, SessionRef};
 use crate::units::count;
 
@@ -26,8 +26,9 @@ pub enum Rung<'a> {
     Window,
 }
 
-/// The session that a request with this identity and this rung belongs to.
-pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> SessionRef {
+/// The session that a request to this product with this identity and this rung belongs to. Products of a group share
+/// their sessions, so what is hashed is the group's name; the reference names the product itself.
+pub fn session_ref(product: &Product, identity: Identity, rung: Rung<'_>) -> SessionRef {
     let (rung_name, value): (&[u8], &[u8]) = match rung {
         Rung::McpSessionId(value) => (b"mcp-session-id", value),
         Rung::Header(value) => (b"header", value),
@@ -39,7 +40,7 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
     };
     let mut parts = vec![
         b"agent-meter session key 1".as_slice(),
-        product_id.as_bytes(),
+        product.group().as_bytes(),
         identity.customer.as_bytes(),
         identity.team.as_bytes(),
         identity.agent.as_bytes(),
@@ -51,14 +52,13 @@ pub fn session_ref(product_id: &str, identity: Identity, rung: Rung<'_>) -> Sess
         Credential::BearerToken => b"bearer token".as_slice(),
     }));
     parts.extend([rung_name, value]);
-    SessionRef { product_id: product_id.to_owned(), key: hash(&parts), identity }
+    SessionRef { product_id: product.id.clone(), key: hash(&parts), identity }
 }
 
-/// Names the product and identity of a session.
-pub fn identity_key(session: &SessionRef) -> [u8; 16] {
-    let SessionRef { product_id, identity, .. } = session;
+/// Names an identity within the products that share sessions.
+pub fn identity_key(group: &str, identity: &Identity) -> [u8; 16] {
     hash(&[
-        product_id.as_bytes(),
+        group.as_bytes(),
         identity.customer.as_bytes(),
         identity.team.as_bytes(),
         identity.agent.as_bytes(),

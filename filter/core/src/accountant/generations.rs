@@ -62,6 +62,7 @@ impl Accountant {
         host.count(Counter::UsageInconsistent, u64::from(is_inconsistent));
         let event = Event::TokenConsumption {
             session,
+            product_id: &cause.session.product_id,
             product_type,
             generation,
             attribution: cause.attribution,

@@ -84,7 +84,7 @@ impl Accountant {
         });
         let journals = Reader::resume(host, &prefix);
         let (first, next) = meta.batches;
-        let outbox = Outbox::new(next, seed ^ lease.term());
+        let outbox = Outbox::new(next, lease.term(), seed ^ lease.term());
         let mut accountant = Self {
             config,
             prefix,

@@ -159,7 +159,7 @@ pub struct Exclude {
     pub paths: Vec<String>,
     /// Methods such as `OPTIONS`.
     pub methods: Vec<String>,
-    /// HTTP statuses of the response, under which an API call is not metered.
+    /// HTTP statuses of the response, under which an API call, or a step with `llm`, is not metered.
     pub statuses: Vec<u16>,
 }
 
@@ -386,6 +386,7 @@ impl Config {
             }
             self.validate_names(guard, &path)?;
         }
+        self.validate_groups()?;
         self.validate_currencies()
     }
 
@@ -403,6 +404,34 @@ impl Config {
             if !self.contracts.plans.contains_key(name) {
                 let reason = format!("expected a plan of `contracts.plans`, found {name:?}");
                 return Err(error(&format!("{path}.{place}"), &reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Products that share sessions share the sums and the limits of them.
+    fn validate_groups(&self) -> Result<(), ConfigError> {
+        for (at, product) in self.products.iter().enumerate() {
+            let mut earlier = self.products.iter().take(at);
+            let Some(first) = earlier.find(|earlier| earlier.group() == product.group()) else {
+                continue;
+            };
+            let in_group = |found: &str, first_found: &str| {
+                let (group, first) = (product.group(), first.id.as_str());
+                format!(
+                    "expected {first_found} as in {first:?}, whose sessions it shares by the group {group:?}, found {found}"
+                )
+            };
+            let (found, expected) = (&product.pricing.currency, &first.pricing.currency);
+            if found != expected {
+                let reason = in_group(&format!("{found:?}"), &format!("{expected:?}"));
+                return Err(error(&format!("products[{at}].pricing.currency"), &reason));
+            }
+            let found = product.session.per_identity_max;
+            let expected = first.session.per_identity_max;
+            if found != expected {
+                let reason = in_group(&found.to_string(), &expected.to_string());
+                return Err(error(&format!("products[{at}].session.per_identity_max"), &reason));
             }
         }
         Ok(())
@@ -454,6 +483,11 @@ impl Product {
             call_timeout: call_timeout_default(),
             response_encoding: ResponseEncoding::default(),
         }
+    }
+
+    /// What names it among the products where sessions are told apart: its group, else its own id.
+    pub fn group(&self) -> &str {
+        self.session.group_of(&self.id)
     }
 
     /// Whether its clients speak JSON-RPC.

@@ -8,6 +8,8 @@ use super::{ConfigError, Duration, error, in_range, is_header, is_path, is_posit
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionRules {
+    /// Products with the same group share sessions; empty stands for the product's own id.
+    pub group: String,
     /// What names a session; the first that a request presents. Without any, the calls of one identity form an activity
     /// window.
     pub ladder: Vec<SessionSource>,
@@ -43,6 +45,7 @@ impl Default for SessionRules {
     fn default() -> Self {
         use SessionSource::{Baggage, Header, McpSessionId, Meta};
         Self {
+            group: String::new(),
             // Not the trace: most applications make one for each call.
             ladder: vec![McpSessionId, Header, Baggage, Meta],
             headers: vec!["x-session-id".to_owned(), "agent-session-id".to_owned()],
@@ -55,7 +58,15 @@ impl Default for SessionRules {
 }
 
 impl SessionRules {
+    /// What is named in the place of the product with this id wherever sessions are told apart.
+    pub fn group_of<'a>(&'a self, product_id: &'a str) -> &'a str {
+        if self.group.is_empty() { product_id } else { &self.group }
+    }
+
     pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        if self.group.len() > 64 {
+            return Err(error(&format!("{path}.group"), "expected at most 64 bytes"));
+        }
         for (at, header) in self.headers.iter().enumerate() {
             is_header(&format!("{path}.headers[{at}]"), header)?;
         }

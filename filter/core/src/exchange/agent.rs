@@ -256,7 +256,7 @@ impl AgentExchange {
         match context_id.filter(|_| self.may_conversation_name) {
             Some(context_id) => {
                 let identity = self.session.identity.clone();
-                session_ref(&self.product.id, identity, Rung::Meta(context_id))
+                session_ref(&self.product, identity, Rung::Meta(context_id))
             }
             None => self.session.clone(),
         }

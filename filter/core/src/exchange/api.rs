@@ -1,11 +1,11 @@
-//! An API call: one request and its response, whatever they hold. Where the product has `llm` and the request makes a
-//! generation, that is told too, as caused by the call.
+//! One request and its response, whatever they hold: an API call, or a request that runs an agent, which is a step.
+//! Where the product has `llm` and the request makes a generation, that is told too, as caused by the call.
 
 use std::rc::Rc;
 
 use super::llm::LlmExchange;
 use super::{Asked, Observed, Show, StreamEnd};
-use crate::config::{Config, Product};
+use crate::config::{Config, LlmRules, Product};
 use crate::counter::Counter;
 use crate::fact::{
     ApiCall, CallEnded, CallKind, CallStarted, Fact, Identity, SessionRef, Transport,
@@ -14,6 +14,7 @@ use crate::head::{Headers, RequestHead};
 use crate::status::ExecutionStatus;
 use crate::trace::{TraceId, traces_of};
 use crate::units::{Timestamp, count};
+use crate::wire::media_type::MediaType;
 
 /// One such HTTP stream.
 #[derive(Debug)]
@@ -23,19 +24,21 @@ pub struct ApiExchange {
     session: SessionRef,
     traces: Vec<TraceId>,
     tells_start: bool,
+    is_step: bool,
     method: String,
-    /// Method and route.
+    /// Method and route of an API call, the name of a step.
     operation: String,
     request_bytes: u64,
     response_bytes: u64,
     started_at: Option<Timestamp>,
     http_status: u16,
+    transport: Transport,
     generation: Option<Box<LlmExchange>>,
     observed: Observed,
 }
 
 impl ApiExchange {
-    /// Starts an exchange.
+    /// Starts an API call.
     pub(super) fn start(
         config: &Config,
         product: Rc<Product>,
@@ -61,6 +64,7 @@ impl ApiExchange {
         let traces = if config.has_generations() { traces_of(headers) } else { Vec::new() };
         Self {
             tells_start: generation.is_none() && (!traces.is_empty() || config.may_infer()),
+            is_step: false,
             call_id,
             session,
             traces,
@@ -70,10 +74,46 @@ impl ApiExchange {
             response_bytes: 0,
             started_at: None,
             http_status: 0,
+            transport: Transport::None,
             generation: generation.map(Box::new),
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Calls] },
             product,
         }
+    }
+
+    /// Starts a step that runs an agent, or `None` if the product's provider knows no such request. Its session is its
+    /// generation's.
+    pub(super) fn start_step(
+        product: Rc<Product>,
+        rules: LlmRules,
+        identity: Identity,
+        operation: &str,
+        headers: Headers<'_>,
+        id: String,
+    ) -> Option<Self> {
+        let call_id = format!("{id}.0");
+        let caused_by = Some((call_id.clone(), operation.to_owned()));
+        let RequestHead { session, .. } = RequestHead::read(&product, identity.clone(), headers);
+        let generation =
+            LlmExchange::start(Rc::clone(&product), rules, identity, caused_by, headers, id)?;
+        Some(Self {
+            // Its own generation is all that it causes.
+            tells_start: false,
+            is_step: true,
+            call_id,
+            session,
+            traces: Vec::new(),
+            method: String::new(),
+            operation: operation.to_owned(),
+            request_bytes: 0,
+            response_bytes: 0,
+            started_at: None,
+            http_status: 0,
+            transport: Transport::None,
+            generation: Some(Box::new(generation)),
+            observed: Observed { facts: Vec::new(), counts: vec![Counter::Calls] },
+            product,
+        })
     }
 
     /// What is to be shown of the bodies.
@@ -105,6 +145,13 @@ impl ApiExchange {
     pub(super) fn response_head(&mut self, headers: Headers<'_>) {
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
         self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+        if self.is_step {
+            self.transport = match headers.get("content-type").map(MediaType::parse) {
+                Some(MediaType::Json) => Transport::Json,
+                Some(MediaType::EventStream) => Transport::Sse,
+                _ => Transport::None,
+            };
+        }
         if let Some(generation) = &mut self.generation {
             generation.response_head(headers);
         }
@@ -149,7 +196,11 @@ impl ApiExchange {
 
     /// The session while the call runs, and when it started.
     pub(super) fn running(&self) -> Option<(&SessionRef, Timestamp)> {
-        self.started_at.map(|started_at| (&self.session, started_at))
+        let session = match &self.generation {
+            Some(generation) if self.is_step => generation.session()?,
+            _ => &self.session,
+        };
+        self.started_at.map(|started_at| (session, started_at))
     }
 
     /// What the request asks: one call.
@@ -173,24 +224,31 @@ impl ApiExchange {
 
     /// The stream has ended, however that came about.
     pub(super) fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
-        if let Some(generation) = self.generation.take() {
+        if let Some(mut generation) = self.generation.take() {
+            if self.is_step {
+                self.session = generation.session_at_end().clone();
+            }
             self.observed.add(generation.end(now));
         }
         let Some(started_at) = self.started_at else { return self.observed };
         if !self.product.exclude.statuses.contains(&self.http_status) {
-            let api = ApiCall {
-                method: self.method,
-                request_bytes: self.request_bytes,
-                response_bytes: self.response_bytes,
+            let kind = if self.is_step {
+                CallKind::Step
+            } else {
+                CallKind::Api(ApiCall {
+                    method: self.method,
+                    request_bytes: self.request_bytes,
+                    response_bytes: self.response_bytes,
+                })
             };
             self.observed.facts.push(Fact::Call(CallEnded {
                 call_id: self.call_id,
-                kind: CallKind::Api(api),
+                kind,
                 session: self.session,
                 tool: self.operation,
                 status: ExecutionStatus::of_api(self.http_status, end),
                 http_status: self.http_status,
-                transport: Transport::None,
+                transport: self.transport,
                 started_at: started_at.min(now),
                 ended_at: now,
             }));

@@ -8,16 +8,17 @@ use std::rc::Rc;
 
 use super::ask_for_usage::{UsageAsker, UsageRemover};
 use super::{Asked, Observed};
-use crate::config::{IncompleteUsage, LlmRules, Product};
+use crate::config::{IncompleteUsage, LlmRules, Product, ProductType};
 use crate::counter::Counter;
 use crate::fact::{Fact, GenerationEnded, GenerationStarted, Identity, SessionRef, UsageSource};
 use crate::head::{Headers, RequestHead};
 use crate::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::link::generation_link;
 use crate::observe::llm::{
-    Generation, RequestReader, Requested, ResponseReader, Route, read_token_usage, route,
-    takes_stream_options,
+    Generation, RequestReader, Requested, ResponseReader, Route, agent_run, conversation_in,
+    read_token_usage, route, takes_stream_options,
 };
+use crate::session_key::{Rung, session_ref};
 use crate::trace::{TraceId, traces_of};
 use crate::units::Timestamp;
 use crate::usage::{Completeness, Usage};
@@ -34,6 +35,8 @@ pub struct LlmExchange {
     rules: LlmRules,
     route: Route,
     session: SessionRef,
+    /// The body may name a conversation, and that the session, before anything that the head does.
+    may_body_name: bool,
     traces: Vec<TraceId>,
     is_poll: bool,
     /// The first bytes of the request's body, or its end.
@@ -62,7 +65,14 @@ impl LlmExchange {
         let host = text(":authority").unwrap_or_default();
         let path = text(":path")?;
         let route = route(rules.provider, method, host, path)?;
-        let RequestHead { session, .. } = RequestHead::read(&product, identity, headers);
+        let RequestHead { mut session, may_message_name, .. } =
+            RequestHead::read(&product, identity, headers);
+        let may_name = may_message_name && product.product_type == ProductType::AiAgent;
+        let conversation = conversation_in(path).filter(|_| may_name);
+        if let Some(conversation) = conversation {
+            session = session_ref(&product, session.identity, Rung::Meta(conversation.as_bytes()));
+        }
+        let may_body_name = may_name && conversation.is_none() && agent_run(method, path).is_some();
         let coding = ContentCoding::parse(headers.get("content-encoding"));
         let can_ask = rules.ask_for_usage && coding == ContentCoding::Identity;
         let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
@@ -73,6 +83,7 @@ impl LlmExchange {
             rules,
             route,
             session,
+            may_body_name,
             traces: traces_of(headers),
             is_poll: method == "GET",
             started_at: None,
@@ -101,6 +112,29 @@ impl LlmExchange {
     /// The request has ended.
     pub(super) fn request_end(&mut self, now: Timestamp) {
         self.starts(now);
+        self.name_session();
+    }
+
+    /// The session, or `None` while the request's body may still name another.
+    pub(super) fn session(&self) -> Option<&SessionRef> {
+        (!self.may_body_name).then_some(&self.session)
+    }
+
+    /// The session, of which no more is told.
+    pub(super) fn session_at_end(&mut self) -> &SessionRef {
+        self.name_session();
+        &self.session
+    }
+
+    /// The request has told what it tells.
+    fn name_session(&mut self) {
+        if core::mem::take(&mut self.may_body_name)
+            && let Some(conversation) = self.request.requested().conversation
+        {
+            let identity = self.session.identity.clone();
+            let rung = Rung::Meta(conversation.as_bytes());
+            self.session = session_ref(&self.product, identity, rung);
+        }
     }
 
     /// The response's head.
@@ -177,6 +211,7 @@ impl LlmExchange {
     }
 
     fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {
+        self.name_session();
         // The request never came to its body: it made nothing.
         let started_at = self.started_at?;
         let requested = self.request.requested();

@@ -319,7 +319,7 @@ impl McpExchange {
         self.is_understood |= message.method != Method::None || message.is_answer();
         if let (true, Some(name)) = (self.may_message_name, &message.session_id) {
             let identity = self.session.identity.clone();
-            self.session = session_ref(&self.product.id, identity, Rung::Meta(name));
+            self.session = session_ref(&self.product, identity, Rung::Meta(name));
             self.is_window = false;
         }
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
@@ -583,7 +583,7 @@ impl McpExchange {
         // A call that is only accepted belongs to the event stream that told its address.
         let session = if self.http_status == ACCEPTED && self.is_window {
             let identity = self.session.identity.clone();
-            session_ref(&self.product.id, identity, Rung::Endpoint(&self.path))
+            session_ref(&self.product, identity, Rung::Endpoint(&self.path))
         } else {
             call.session.clone()
         };

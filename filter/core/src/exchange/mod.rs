@@ -18,6 +18,7 @@ use crate::config::{Config, Product, ProductType};
 use crate::counter::Counter;
 use crate::fact::{Fact, Identity, SessionRef};
 use crate::head::Headers;
+use crate::observe::llm::agent_run;
 use crate::observe::mcp::Id;
 use crate::units::Timestamp;
 
@@ -86,7 +87,7 @@ pub enum Exchange {
     Mcp(Box<McpExchange>),
     /// A generation of a large language model.
     Llm(Box<LlmExchange>),
-    /// An API call.
+    /// An API call, or a request that runs an agent.
     Api(Box<ApiExchange>),
     /// A request to an agent.
     Agent(Box<AgentExchange>),
@@ -108,8 +109,12 @@ impl Exchange {
             return Some(Self::Api(Box::new(exchange)));
         }
         match product.llm.clone() {
-            Some(rules) => LlmExchange::start(product, rules, identity, None, headers, id)
-                .map(|exchange| Self::Llm(Box::new(exchange))),
+            Some(rules) => match runs_agent(headers) {
+                Some(run) => ApiExchange::start_step(product, rules, identity, run, headers, id)
+                    .map(|exchange| Self::Api(Box::new(exchange))),
+                None => LlmExchange::start(product, rules, identity, None, headers, id)
+                    .map(|exchange| Self::Llm(Box::new(exchange))),
+            },
             None if product.product_type == ProductType::AiAgent => {
                 AgentExchange::start(config, product, identity, headers, &id)
                     .map(|exchange| Self::Agent(Box::new(exchange)))
@@ -305,4 +310,10 @@ impl Exchange {
             Self::Agent(exchange) => exchange.product(),
         }
     }
+}
+
+/// What a request to a product of models is called, if it runs an agent.
+fn runs_agent(headers: Headers<'_>) -> Option<&'static str> {
+    let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
+    agent_run(text(":method")?, text(":path")?)
 }

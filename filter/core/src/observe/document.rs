@@ -87,6 +87,8 @@ fields! {
     IncludeUsage,
     /// The request asks not to wait.
     Background,
+    /// The conversation that a request goes on with.
+    Conversation,
     /// The name of an element, such as a modality or a lifetime.
     ItemName,
     /// The count of an element.

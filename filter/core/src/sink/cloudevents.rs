@@ -237,7 +237,8 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 }
                 CallKind::Step => return agent_step(stamp, session, *product_type, call, charge),
             }
-            let common = common("tool_invocation", session, *product_type);
+            let common =
+                common("tool_invocation", session, &call.session.product_id, *product_type);
             let data = ToolInvocation {
                 common,
                 metric_id: "tool_invocations",
@@ -257,13 +258,14 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
         }
         Event::TokenConsumption {
             session,
+            product_id,
             product_type,
             generation,
             attribution,
             call,
             charge,
         } => {
-            let common = common("token_consumption", session, *product_type);
+            let common = common("token_consumption", session, product_id, *product_type);
             let (lines, rate_card) = match &charge.cost {
                 Ok((lines, rate_card)) => (lines.as_slice(), Some(*rate_card)),
                 Err(_) => (&[][..], None),
@@ -305,7 +307,7 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 SessionState::Closed => "session_closed",
             };
             let data = SessionChanged {
-                common: common(event_type, session, *product_type),
+                common: of_session(event_type, session, *product_type),
                 session_state: state.name(),
                 session_started_at: session.started_at.to_rfc3339(),
             };
@@ -313,7 +315,7 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
         }
         Event::SessionClosed { session, product_type, reason } => {
             let data = SessionClosed {
-                common: common("session_closed", session, *product_type),
+                common: of_session("session_closed", session, *product_type),
                 session_state: SessionState::Closed.name(),
                 close_reason: reason.name(),
                 session_started_at: session.started_at.to_rfc3339(),
@@ -352,7 +354,7 @@ fn api_call(
     charge: &Charge<'_>,
 ) -> String {
     let data = ApiCallData {
-        common: common("api_call", session, product_type),
+        common: common("api_call", session, &call.session.product_id, product_type),
         metric_id: "api_calls",
         quantity: 1,
         call_id: &call.call_id,
@@ -379,7 +381,7 @@ fn agent_step(
     charge: &Charge<'_>,
 ) -> String {
     let data = AgentStep {
-        common: common("agent_step", session, product_type),
+        common: common("agent_step", session, &call.session.product_id, product_type),
         metric_id: "agent_steps",
         quantity: 1,
         call_id: &call.call_id,
@@ -440,16 +442,26 @@ fn envelope_about(
     serde_json::to_string(&envelope).unwrap_or_default()
 }
 
+/// Of the session itself: of the product that it was opened by.
+fn of_session<'a>(
+    event_type: &'static str,
+    session: &'a Session,
+    product_type: ProductType,
+) -> Common<'a> {
+    common(event_type, session, &session.session.product_id, product_type)
+}
+
 fn common<'a>(
     event_type: &'static str,
     session: &'a Session,
+    product_id: &'a str,
     product_type: ProductType,
 ) -> Common<'a> {
     let identity = &session.session.identity;
     let is_app = matches!(product_type, ProductType::StandardApi | ProductType::AgenticApi);
     Common {
         event_type,
-        product_id: &session.session.product_id,
+        product_id,
         product_type: product_type.name(),
         customer_id: &identity.customer,
         team_id: &identity.team,

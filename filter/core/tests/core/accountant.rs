@@ -276,6 +276,43 @@ fn failures_pause_everything_and_retries_send_the_same_bytes() {
 }
 
 #[test]
+fn a_reply_that_comes_after_the_lease_was_lost_and_won_again_settles_nothing_else() {
+    let mut envoy = Envoy::new(CONFIG);
+    envoy.call("s", "first", "{}");
+    let mut sent = envoy.tick(250);
+    sent.extend(envoy.tick(2000));
+    let [late] = sent.as_slice() else { panic!("{sent:?}") };
+    let mut told: Vec<Value> = Vec::new();
+    // The main thread stands still, and the worker takes over, with a collector that takes everything.
+    while !envoy.worker.is_accountant() {
+        envoy.now.0 += 250;
+        for dispatch in envoy.worker.tick(&mut envoy.host, envoy.now) {
+            told.extend(events(&dispatch));
+            envoy.worker.reply(&mut envoy.host, dispatch.part, taken(), envoy.now);
+        }
+    }
+    // What it has delivered is committed with its next tick. Then it is the other way round.
+    envoy.worker.tick(&mut envoy.host, envoy.now);
+    envoy.call("s", "second", "{}");
+    envoy.main.tick(&mut envoy.host, envoy.now);
+    assert!(!envoy.main.is_accountant());
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        envoy.now.0 += 250;
+        waiting.extend(envoy.main.tick(&mut envoy.host, envoy.now));
+    }
+    assert!(envoy.main.is_accountant() && !waiting.is_empty());
+    envoy.reply(late, taken());
+    for dispatch in waiting {
+        envoy.reply(&dispatch, Reply::Failed { retry_after: None });
+    }
+    told.extend(envoy.deliver(10_000));
+    let calls: Vec<Value> =
+        kinds(&told, "tool_invocation").iter().map(|call| call["tool_name"].clone()).collect();
+    assert_eq!(calls, ["first", "second"]);
+}
+
+#[test]
 fn a_poison_event_is_set_aside_and_the_rest_goes_on() {
     // By a collector that names it, and by one that refuses whole batches.
     for names_it in [true, false] {

@@ -62,6 +62,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].identity.credential",
         "products[0].identity.on_credential_mismatch",
         "products[0].identity.strip_headers",
+        "products[0].session.group",
         "products[0].session.ladder",
         "products[0].session.headers",
         "products[0].session.close_path",
@@ -539,5 +540,47 @@ fn an_exact_name_comes_before_the_first_pattern_that_fits() {
         let charge = pricing.charge(tool, ExecutionStatus::Error);
         assert_eq!((charge.price, charge.cost_tier), (amount(price), tier), "{tool}");
         assert!(!pricing.charge(tool, ExecutionStatus::Timeout).is_billable);
+    }
+}
+
+#[test]
+fn products_that_share_sessions_agree_in_what_a_session_adds_up_and_limits() {
+    let product = |id: &str, group: &str, currency: &str, most: u32| {
+        json!({
+            "id": id, "type": "MCP_SERVER", "match": {"path": format!("/{id}")},
+            "session": {"group": group, "per_identity_max": most},
+            "pricing": {"currency": currency},
+        })
+    };
+    let currency = "products[1].pricing.currency: expected \"USD\" as in \"a\", whose sessions it shares by the group";
+    let limit = "products[1].session.per_identity_max: expected 0 as in \"a\", whose sessions it shares by the group";
+    for (first, second, line) in [
+        (product("a", "g", "USD", 0), product("b", "g", "USD", 0), None),
+        (product("a", "", "USD", 0), product("b", "", "EUR", 2), None),
+        (product("a", "g", "USD", 0), product("b", "h", "EUR", 2), None),
+        (
+            product("a", "g", "USD", 0),
+            product("b", "g", "EUR", 0),
+            Some(format!("{currency} \"g\", found \"EUR\"")),
+        ),
+        // A product without a group is alone in one of its own name.
+        (
+            product("a", "", "USD", 0),
+            product("b", "a", "EUR", 0),
+            Some(format!("{currency} \"a\", found \"EUR\"")),
+        ),
+        (
+            product("a", "g", "USD", 0),
+            product("b", "g", "USD", 2),
+            Some(format!("{limit} \"g\", found 2")),
+        ),
+        (
+            product("a", &"g".repeat(65), "USD", 0),
+            product("b", "", "USD", 0),
+            Some("products[0].session.group: expected at most 64 bytes".to_owned()),
+        ),
+    ] {
+        let config = json!({"products": [first, second]});
+        assert_eq!(read(&config).err(), line, "{config}");
     }
 }

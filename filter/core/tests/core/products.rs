@@ -13,7 +13,7 @@ use crate::support::test;
 const CLAIM: &str = "metadata filter_metadata envoy.filters.http.jwt_authn jwt_payload";
 
 /// The headers of a request, and properties of its stream.
-type Pairs<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// One product at `/p`, and its options.
 fn config(kind: &str, more: &Value) -> String {
@@ -24,12 +24,28 @@ fn config(kind: &str, more: &Value) -> String {
     json!({"products": [product]}).to_string()
 }
 
-fn headers(pairs: Pairs<'_>) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn headers(pairs: Pairs<'_>) -> Vec<(String, Vec<u8>)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 /// One stream: what becomes of its request, and, if it is followed, an answer.
-fn stream(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str, answer: &str) -> Treatment {
+pub(crate) fn stream(
+    envoy: &mut Envoy,
+    id: u32,
+    request: Pairs<'_>,
+    body: &str,
+    answer: &str,
+) -> Treatment {
+    let treatment = ask(envoy, id, request, body);
+    if matches!(treatment, Treatment::Follow(_)) {
+        envoy.now.0 += 5;
+        self::answer(envoy, id, answer);
+    }
+    treatment
+}
+
+/// A request: what becomes of it.
+pub(crate) fn ask(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str) -> Treatment {
     let request = headers(request);
     let treatment = envoy.worker.request_head(&mut envoy.host, id, Headers(&request), envoy.now);
     let Treatment::Follow(edit) = &treatment else { return treatment };
@@ -42,7 +58,11 @@ fn stream(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str, answer: &s
             envoy.worker.request_body(&mut envoy.host, id, body.as_bytes(), true, envoy.now);
         }
     }
-    envoy.now.0 += 5;
+    treatment
+}
+
+/// The answer to a request that is followed.
+pub(crate) fn answer(envoy: &mut Envoy, id: u32, answer: &str) {
     let head = headers(&[(":status", "200"), ("content-type", "application/json")]);
     match envoy.worker.response_head(id, Headers(&head)) {
         Show::Nothing => {}
@@ -53,7 +73,6 @@ fn stream(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str, answer: &s
         }
     }
     envoy.worker.stream_end(&mut envoy.host, id, StreamEnd::Complete, envoy.now);
-    treatment
 }
 
 #[test]
@@ -104,9 +123,13 @@ fn a_request_of_nobody_is_metered_or_refused_as_the_product_says() {
     let customer = json!({"jwt_claim": "customer_id"});
     for (kind, on_missing, body) in [
         ("MCP_SERVER", "meter_as_anonymous", None),
-        ("MCP_SERVER", "reject", Some("\"jsonrpc\":\"2.0\",\"id\":null")),
+        (
+            "MCP_SERVER",
+            "reject",
+            Some("\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32005,"),
+        ),
         ("STANDARD_API", "reject", Some("{\"error\":\"unauthorized\"")),
-        ("AI_AGENT", "reject", Some("\"jsonrpc\":\"2.0\",\"id\":null")),
+        ("AI_AGENT", "reject", Some("\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32000,")),
     ] {
         let identity =
             json!({"customer": customer, "jwt_payload": "jwt_payload", "on_missing": on_missing});

@@ -193,7 +193,15 @@ impl Envoy {
     }
 
     fn new_meter(self: &Rc<Self>) -> Meter {
-        let json = format!("{CONFIG}{}", " ".repeat(self.config_number.get() as usize));
+        // With every other reload the products share their sessions, or no longer do.
+        let number = self.config_number.get();
+        let group = if number.is_multiple_of(2) {
+            r#""session": {"#
+        } else {
+            r#""session": {"group": "g","#
+        };
+        let config = CONFIG.replace(r#""session": {"#, group);
+        let json = format!("{config}{}", " ".repeat(number as usize));
         let config = Config::from_bytes(json.as_bytes()).unwrap();
         let seed = self.world.borrow_mut().dice.next();
         let place = Place { plugin: "sim".into(), node: "node".into(), seed };
@@ -486,7 +494,8 @@ impl Envoy {
         // A crash of the accountant within a second of the end is one fault too many: nobody knows of it.
         self.revive();
         let count = self.vms.borrow().len();
-        for _ in 0..3 {
+        // A worker that held the lease finds that out with the first tick.
+        for _ in 0..4 {
             for vm in 1..count {
                 self.tick(vm);
             }

@@ -52,6 +52,16 @@ pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -
     }
 }
 
+/// What a request that runs an agent is called in events, or `None` if it runs none: Responses and Assistants runs.
+pub fn agent_run(method: &str, path: &str) -> Option<&'static str> {
+    openai::agent_run(method, generation::segments(path).as_slice())
+}
+
+/// The conversation that a path names.
+pub fn conversation_in(path: &str) -> Option<&str> {
+    openai::thread(generation::segments(path).as_slice())
+}
+
 /// Whether a request to this path may say `stream_options.include_usage`, and needs to for usage in its stream.
 pub fn takes_stream_options(provider: Provider, path: &str) -> bool {
     let is_completion = matches!(generation::segments(path).as_slice(), [.., "completions"]);

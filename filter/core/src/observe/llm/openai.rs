@@ -149,6 +149,27 @@ pub(super) fn route_with(
     }
 }
 
+/// What a request that runs an agent is called. To go on with a run, or to give it up, is a part of it.
+pub(super) fn agent_run(method: &str, segments: &[&str]) -> Option<&'static str> {
+    match (method, segments) {
+        ("POST", [.., "responses"]) => Some("responses.create"),
+        ("POST", [.., "threads", "runs"] | [.., "threads", _, "runs"]) => {
+            Some("threads.runs.create")
+        }
+        _ => None,
+    }
+}
+
+/// The thread that a path to runs names.
+pub(super) fn thread<'a>(segments: &[&'a str]) -> Option<&'a str> {
+    match segments {
+        [.., "threads", thread, "runs"]
+        | [.., "threads", thread, "runs", _]
+        | [.., "threads", thread, "runs", _, _] => Some(thread),
+        _ => None,
+    }
+}
+
 /// The counts of a document in which they are inclusive.
 pub(super) fn inclusive(document: &Document) -> Usage {
     let cache_write_1h = document.count(Field::CacheWrite1h);

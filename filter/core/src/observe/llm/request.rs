@@ -14,6 +14,9 @@ const PATHS: &Paths = &[
     ("serviceTier", Field::Tier),
     ("serviceTier.type", Field::Tier),
     ("background", Field::Background),
+    // Responses: an id, or an object with one.
+    ("conversation", Field::Conversation),
+    ("conversation.id", Field::Conversation),
 ];
 
 /// What a request asks for.
@@ -25,6 +28,8 @@ pub struct Requested {
     pub is_streamed: bool,
     /// The client will come back for the result.
     pub is_background: bool,
+    /// The conversation that it goes on with.
+    pub conversation: Option<String>,
     /// The tier that is asked for.
     pub service_tier: Option<ServiceTier>,
 }
@@ -67,6 +72,7 @@ impl RequestReader {
             model: document.text(Field::Model).map(|model| model.into_owned()),
             is_streamed: document.is_true(Field::Stream),
             is_background: document.is_true(Field::Background),
+            conversation: document.text(Field::Conversation).map(|id| id.into_owned()),
             service_tier: document.text(Field::Tier).map(|tier| service_tier(&tier)),
         };
         let decoder = self.decoder.as_mut();
