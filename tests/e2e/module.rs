@@ -6,7 +6,9 @@ use crate::release_module;
 
 /// Bytes of the module. Every Envoy VM compiles it and Istio pulls it into each sidecar, so growth is a decision:
 /// who raises this says what was bought with it.
-const MODULE_BYTES_MAX: u64 = 1024 * 1024;
+///
+/// 1 MiB paid for products of all types and provider cost; guards, with their options and events, for the rest.
+const MODULE_BYTES_MAX: u64 = 1344 * 1024;
 
 #[test]
 fn the_module_imports_only_what_every_host_has_and_stays_small() -> anyhow::Result<()> {

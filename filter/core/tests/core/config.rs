@@ -43,6 +43,8 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "emitter",
         "sessions_max",
         "rate_cards",
+        "contracts.default_plan",
+        "guards",
         "products[0].id",
         "products[0].type",
         "products[0].match.host",
@@ -583,4 +585,135 @@ fn products_that_share_sessions_agree_in_what_a_session_adds_up_and_limits() {
         let config = json!({"products": [first, second]});
         assert_eq!(read(&config).err(), line, "{config}");
     }
+}
+
+/// The lines of a comment in `filter.yaml` that show `section`.
+fn example(section: &str) -> Value {
+    let lines = FILTER_YAML.lines().skip_while(|line| *line != format!("#   {section}:"));
+    let lines = lines.map_while(|line| line.strip_prefix("#   "));
+    let text: Vec<&str> = lines.collect();
+    serde_yaml_ng::from_str(&text.join("\n")).unwrap()
+}
+
+#[test]
+fn the_examples_of_contracts_and_guards_are_read() {
+    let mut config = minimal();
+    for section in ["contracts", "guards"] {
+        config[section] = example(section)[section].clone();
+    }
+    let read_config = read(&config).unwrap();
+    assert_eq!(read_config.contracts.plan_name("acme"), "pro");
+    assert!(read_config.contracts.allows_tool("anyone", "read_all"));
+    assert!(!read_config.contracts.allows_tool("anyone", "write"));
+    // What the example says to be a default is one.
+    let mut least = config.clone();
+    let shown = config["guards"][0].as_object().unwrap();
+    let mut needed = shown.clone();
+    needed.retain(|name, _| ["id", "actions", "reserve"].contains(&name.as_str()));
+    least["guards"][0] = Value::Object(needed);
+    assert_eq!(read(&least).unwrap(), read_config);
+}
+
+#[test]
+fn guards_as_the_billing_domain_documents_them_are_read_as_they_stand() {
+    let mut config = minimal();
+    let documented = r#"
+guards:
+  - id: reasoning-token-safety
+    metric: ai_reasoning_tokens
+    min_margin: 25%
+    actions:
+      level_1: { threshold: 30%, notify: [engineering-alerts, finance-ops] }
+      level_2: { threshold: 20%, throttle_rate: 5req/sec }
+      level_3: { threshold: 10%, action: block_request }
+"#;
+    let yaml: Value = serde_yaml_ng::from_str(documented).unwrap();
+    config["guards"] = yaml["guards"].clone();
+    assert!(read(&config).unwrap().guards[0].blocks());
+}
+
+#[test]
+fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
+    let level = |threshold: &str| json!({ "threshold": threshold });
+    let block = json!({ "threshold": "10%", "action": "block_request" });
+    for (guard, expected) in [
+        (
+            json!({ "id": "" , "actions": { "level_3": block } }),
+            "guards[0].id: expected a name, found an empty string",
+        ),
+        (
+            json!({ "id": "g", "actions": {} }),
+            "guards[0].actions: expected at least one of `level_1`, `level_2` and `level_3`",
+        ),
+        (
+            json!({ "id": "g", "actions": { "level_1": {} } }),
+            "guards[0].actions.level_1.threshold: expected a share such as \"30%\", found none",
+        ),
+        (
+            json!({ "id": "g", "actions": { "level_1": level("10%"), "level_2": level("20%") } }),
+            "guards[0].actions.level_2.threshold: expected at most the threshold of the level before",
+        ),
+        (
+            json!({ "id": "g", "actions": { "level_1": { "threshold": "1%", "action": "block_request" } } }),
+            "guards[0].actions.level_1.action: expected none: requests are blocked at level 3",
+        ),
+        (
+            json!({ "id": "g", "actions": { "level_3": block, "level_1": { "threshold": "30%", "throttle_rate": "1req/s" } } }),
+            "guards[0].actions.level_1.throttle_rate: expected none: requests are throttled at level 2",
+        ),
+        (
+            json!({ "id": "g", "reserve": {}, "actions": { "level_1": level("10%") } }),
+            "guards[0].reserve: expected none without a level 3 that blocks, by margin or provider cost",
+        ),
+        (
+            json!({ "id": "g", "budget": {}, "actions": { "level_3": block } }),
+            "guards[0].budget: expected exactly one of `calls`, `tokens` and `provider_cost`",
+        ),
+        (
+            json!({ "id": "g", "budget": { "calls": 1, "tokens": 1 }, "actions": { "level_3": block } }),
+            "guards[0].budget: expected exactly one of `calls`, `tokens` and `provider_cost`",
+        ),
+        (
+            json!({ "id": "g", "scope": "session", "actions": { "level_3": block } }),
+            "guards[0].period: expected \"session\" for the scope \"session\", and for no other",
+        ),
+        (
+            json!({ "id": "g", "scope": "session", "period": "session", "fleet": true, "actions": { "level_3": block } }),
+            "guards[0].fleet: expected none for sessions: each Envoy has its own",
+        ),
+        (
+            json!({ "id": "g", "products": ["nope"], "actions": { "level_3": block } }),
+            "guards[0].products[0]: expected the id of a product, found \"nope\"",
+        ),
+        (
+            json!({ "id": "g", "plans": ["nope"], "actions": { "level_3": block } }),
+            "guards[0].plans[0]: expected a plan of `contracts.plans`, found \"nope\"",
+        ),
+        (
+            json!({ "id": "g", "hysteresis": "-1%", "actions": { "level_3": block } }),
+            "guards[0].hysteresis: expected zero or more",
+        ),
+        (
+            json!({ "id": "g", "actions": { "level_3": { "threshold": "a lot" } } }),
+            "guards[0].actions.level_3.threshold: invalid value: string \"a lot\", expected a share such as \"25%\" or \"0.25\", between -1000% and 1000%",
+        ),
+        (
+            json!({ "id": "g", "actions": { "level_2": { "threshold": "1%", "throttle_rate": "fast" } } }),
+            "guards[0].actions.level_2.throttle_rate: invalid value: string \"fast\", expected a rate such as \"5req/sec\", \"300req/min\" or \"1000req/hour\"",
+        ),
+    ] {
+        let mut config = minimal();
+        config["guards"] = json!([guard]);
+        assert_eq!(read(&config).map(drop), Err(expected.to_owned()), "{guard}");
+    }
+    let mut twice = minimal();
+    let guard = json!({ "id": "g", "actions": { "level_3": block } });
+    twice["guards"] = json!([guard, guard]);
+    let expected = "guards[1].id: expected an id that no other guard has, found \"g\" again";
+    assert_eq!(read(&twice).map(drop), Err(expected.to_owned()));
+    let mut plans = minimal();
+    plans["contracts"] = json!({ "customers": { "acme": { "plan": "pro" } } });
+    let expected =
+        "contracts.customers.acme.plan: expected a plan of `contracts.plans`, found \"pro\"";
+    assert_eq!(read(&plans).map(drop), Err(expected.to_owned()));
 }
