@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use super::mcp_requests::{Asks, OpenRequest, position_of, tool_name};
 use super::{Asked, Observed, StreamEnd};
 use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
@@ -27,30 +28,6 @@ use crate::units::Timestamp;
 use crate::usage::{Completeness, ServiceTier};
 use crate::wire::encoding::ContentCoding;
 use crate::wire::media_type::MediaType;
-
-/// What stands for a tool that the request did not name.
-pub const UNNAMED_TOOL: &str = "__unnamed__";
-
-/// A request that waits for its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct OpenRequest {
-    id: Id,
-    asks: Asks,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Asks {
-    /// `tools/call`.
-    ToolCall { call_id: String, tool: String },
-    /// `tasks/result`: the answer is what the call came to.
-    TaskResult(Link),
-    /// `tasks/get`, `tasks/cancel`: the answer tells how the task stands.
-    TaskStatus(Link),
-    /// `tasks/list`: the answer tells how several stand.
-    TaskList,
-    /// Something else, whose answer is of no interest.
-    Other,
-}
 
 /// How the request is read.
 #[derive(Debug)]
@@ -384,7 +361,7 @@ impl McpExchange {
         for task in &message.listed_tasks {
             self.task_told(task, None, transport, now);
         }
-        if let Some(at) = self.position_of(message, transport) {
+        if let Some(at) = position_of(&self.requests, message, transport) {
             let request = self.requests.remove(at);
             self.answered(request, message, transport, now);
         } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
@@ -431,17 +408,6 @@ impl McpExchange {
         let call_id = self.next_call_id();
         let call = self.call(call_id, tool, status, transport, now);
         self.observed.facts.push(Fact::Call(call));
-    }
-
-    /// The open request that an answer belongs to: by id, or, because some servers change or drop ids, by being the
-    /// only one in a plain JSON exchange.
-    fn position_of(&self, answer: &Message, transport: Transport) -> Option<usize> {
-        let by_id = answer.id.as_ref().and_then(|id| {
-            let exact = self.requests.iter().position(|request| request.id.is_same(id));
-            exact.or_else(|| self.requests.iter().position(|request| request.id.is_alike(id)))
-        });
-        let is_only = self.requests.len() == 1 && transport == Transport::Json;
-        by_id.or_else(|| is_only.then_some(0))
     }
 
     fn answered(
@@ -614,10 +580,3 @@ impl McpExchange {
 
 /// HTTP 202: the server took the message and answers on another stream.
 const ACCEPTED: u16 = 202;
-
-fn tool_name(name: Option<&[u8]>) -> String {
-    match name {
-        Some(name) if !name.is_empty() => String::from_utf8_lossy(name).into_owned(),
-        _ => UNNAMED_TOOL.to_owned(),
-    }
-}

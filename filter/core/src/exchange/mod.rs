@@ -6,6 +6,7 @@ mod api;
 mod ask_for_usage;
 mod llm;
 mod mcp;
+mod mcp_requests;
 
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use self::agent::AgentExchange;
 use self::api::ApiExchange;
 use self::llm::LlmExchange;
 use self::mcp::McpExchange;
-pub use self::mcp::UNNAMED_TOOL;
+pub use self::mcp_requests::UNNAMED_TOOL;
 use crate::config::{Config, Product, ProductType};
 use crate::counter::Counter;
 use crate::fact::{Fact, Identity, SessionRef};
