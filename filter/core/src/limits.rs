@@ -92,9 +92,6 @@ pub const TOTALS_TICKS: u64 = 4;
 pub const TOTALS_PER_TICK_MAX: usize = 512;
 /// The accountant's ticks without an answer of the collector after which it counts as lost: 30 s.
 pub const COLLECTOR_LOST_TICKS: u64 = 120;
-/// Bytes of a request's body that are waited for, where a guard has to know what the request asks: half of what Envoy
-/// buffers by default.
-pub const HELD_REQUEST_BYTES_MAX: usize = 512 * 1024;
 /// The accountant's ticks without a sign of life after which a drained journal is given to others.
 pub const JOURNAL_ORPHAN_TICKS: u32 = 240;
 /// Tools kept apart in one session; more are added up under [`OTHER`].

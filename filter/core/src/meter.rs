@@ -18,12 +18,10 @@ use crate::guard::ruling::{Bench, Call, Ruling};
 use crate::head::Headers;
 use crate::host::{Expect, Host};
 use crate::journal::Writer;
-use crate::limits::{
-    EXCHANGES_MAX, HELD_REQUEST_BYTES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX,
-};
+use crate::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
 use crate::outbox::{Dispatch, Reply};
 use crate::session_key::{hash, hex};
-use crate::units::{Millis, Timestamp};
+use crate::units::{Millis, Timestamp, count};
 
 /// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
 /// do not read each other's.
@@ -98,7 +96,7 @@ pub struct Meter {
     serves_streams: bool,
     exchanges: HashMap<u32, Exchange>,
     /// Exchanges whose request waits for its message, and the bytes of it that have come.
-    held: HashMap<u32, usize>,
+    held: HashMap<u32, u64>,
     /// Exchanges that have taken room for a generation, of which nothing may be told in the end.
     reserved: HashMap<u32, String>,
     /// Exchanges whose calls started since the last tick; most of them have ended by the next.
@@ -228,8 +226,8 @@ impl Meter {
         let Some(held) = self.held.get_mut(&stream) else {
             return Passage::Go(bytes);
         };
-        *held = held.saturating_add(chunk.len());
-        if !is_end && *held < HELD_REQUEST_BYTES_MAX {
+        *held = held.saturating_add(count(chunk.len()));
+        if !is_end && *held < u64::from(self.config.held_request_bytes_max) {
             return Passage::Hold;
         }
         self.held.remove(&stream);

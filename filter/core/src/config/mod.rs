@@ -80,6 +80,10 @@ pub struct Config {
     /// What providers charge for tokens; the first card that names a model prices it.
     #[serde(default)]
     pub rate_cards: Vec<Rc<RateCard>>,
+    /// Bytes of a request's body that are held at most where a guard or a plan has to know what the request asks. Below
+    /// the limit of Envoy's buffers, beyond which Envoy answers 413.
+    #[serde(default = "held_request_bytes_max_default")]
+    pub held_request_bytes_max: u32,
     /// What customers have agreed to.
     #[serde(default)]
     pub contracts: Contracts,
@@ -92,6 +96,10 @@ pub struct Config {
 
 fn sessions_max_default() -> u32 {
     10_000
+}
+
+fn held_request_bytes_max_default() -> u32 {
+    512 * 1024
 }
 
 /// Where events go.
@@ -375,6 +383,7 @@ impl Config {
                 return Err(error(&format!("{path}.id"), &reason));
             }
         }
+        in_range("held_request_bytes_max", self.held_request_bytes_max, 1024, 16 * 1024 * 1024)?;
         self.contracts.validate()?;
         for (at, guard) in self.guards.iter().enumerate() {
             let path = format!("guards[{at}]");

@@ -43,6 +43,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "emitter",
         "sessions_max",
         "rate_cards",
+        "held_request_bytes_max",
         "contracts.default_plan",
         "guards",
         "products[0].id",
@@ -146,7 +147,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `contracts`, `guards`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `contracts`, `guards`, `products`",
         ),
         (
             "/products/0/prise",
