@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use agent_meter::llm_server::LlmOptions;
 use agent_meter::mcp_server::Mode;
-use agent_meter::stack::{Options, Upstream as Server};
+use agent_meter::stack::{Events, Options, Upstream as Server};
+use agent_meter::wait;
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use crate::http1::Message;
 use crate::llm::{plugin, product};
 use crate::load::check_workers;
 use crate::upstream::{Upstream, obliging};
-use crate::{Rig, plain_plugin, release_module};
+use crate::{LIMIT, Rig, plain_plugin, release_module};
 
 const CLIENTS: u64 = 50;
 /// What the tenant pays.
@@ -292,4 +293,56 @@ async fn a_request_that_waits_for_its_own_message_passes_as_it_came() -> anyhow:
     assert_eq!(client.receive(|_| ()).await?.status(), 403);
     assert!(rig.upstream.take_requests().iter().all(|request| !request.is_complete));
     rig.finish().await
+}
+
+/// What a tenant's next call is answered, once that is `expected`.
+async fn until_status(rig: &Rig, client: u64, expected: u16) -> anyhow::Result<()> {
+    wait::until(LIMIT, "the verdict", async || {
+        let request = call("tenant", client, 0);
+        let answer = Client::connect(rig.listen()?).await?.exchange(&request).await?;
+        ensure!(answer.status() == expected, "{}", answer.status());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_envoy_has_spent_stops_the_tenant_at_another_and_a_lost_collector_frees_nobody()
+-> anyhow::Result<()> {
+    let fleet = json!({ "fleet": true });
+    let spender = rig(30, "400", &fleet).await?;
+    let events = spender.stack()?.collector().context("the own collector")?.addr();
+    let other = Rig::with_own_server(Options {
+        upstream: Server::Demo(Mode::Json),
+        llm: Some(LlmOptions { delay: Duration::from_millis(30) }),
+        events: Events::At(events.into()),
+        node_id: "other".to_owned(),
+        ..Options::new(guarded("400", &fleet), Some(release_module()?))
+    })
+    .await?;
+    run(&spender).await?;
+    // Here the tenant has spent nothing yet; one call lets this Envoy ask.
+    until_status(&other, 200, 200).await?;
+    until_status(&other, 201, 429).await?;
+    let ledger = spender.stack()?.ledger()?;
+    wait::until(LIMIT, "the other has told why", async || {
+        let all = Books::read(&ledger).await?;
+        let blocked = |event: &&Value| {
+            event["data"]["reason"] == "fleet" && event["data"]["level"] == "L3_BLOCK"
+        };
+        ensure!(all.all("margin_level_changed").filter(blocked).count() == 1, "not told");
+        Ok(())
+    })
+    .await?;
+    // The collector goes away with the first Envoy. What was told does not.
+    spender.finish().await?;
+    for _ in 0..10 {
+        until_status(&other, 202, 429).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut neighbour = Client::connect(other.listen()?).await?;
+    assert_eq!(neighbour.exchange(&call("neighbour", 203, 0)).await?.status(), 200);
+    // What it holds has nowhere to go.
+    drop(other);
+    Ok(())
 }
