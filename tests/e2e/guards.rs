@@ -135,7 +135,7 @@ fn count(answer: &Message, id: &str, seen: &mut Seen) -> anyhow::Result<()> {
             seen.marked += u64::from(answer.header("x-aforo-throttle").as_deref() == Some("true"));
         }
         429 => {
-            ensure!(body["error"]["code"] == -32_003, "{body}");
+            ensure!(body["error"]["code"] == -32_013, "{body}");
             ensure!(answer.header("retry-after").is_some(), "{answer:?}");
             match body["error"]["data"]["reason"].as_str() {
                 Some("throttled" | "no_room") => seen.throttled += 1,
@@ -274,7 +274,7 @@ async fn a_request_that_waits_for_its_own_message_passes_as_it_came() -> anyhow:
                     // Its head may have, but nothing that could be run.
                     assert!(arrived.iter().all(|request| !request.is_complete), "{row}");
                     let body: Value = serde_json::from_slice(&answer.body)?;
-                    assert_eq!((&body["id"], &body["error"]["code"]), (&json!(7), &json!(-32_004)));
+                    assert_eq!((&body["id"], &body["error"]["code"]), (&json!(7), &json!(-32_014)));
                 } else {
                     assert_eq!((answer.status(), arrived.len()), (200, 1), "{row}");
                     assert!(arrived[0].body == body.as_bytes(), "{row}: another body arrived");

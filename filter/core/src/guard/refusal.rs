@@ -1,7 +1,8 @@
 //! What a client gets instead of an answer, when a guard does not let its request pass.
 //!
 //! Clients of MCP and A2A get a JSON-RPC error with their request's id; all others a JSON object. The codes are of the
-//! range that MCP 2026-07-28 leaves to implementations (-32000 to -32019).
+//! range that MCP 2026-07-28 leaves to implementations (-32000 to -32019), above those that have a meaning in A2A (-32001
+//! to -32009).
 
 use serde_json::{Map, Value, json};
 
@@ -75,8 +76,8 @@ pub struct Refusal {
 pub const TOO_MANY_REQUESTS: u16 = 429;
 /// HTTP 403: Forbidden.
 pub const FORBIDDEN: u16 = 403;
-const LIMITED: i32 = -32_003;
-const NOT_ALLOWED: i32 = -32_004;
+const LIMITED: i32 = -32_013;
+const NOT_ALLOWED: i32 = -32_014;
 
 impl Refusal {
     /// The HTTP status.

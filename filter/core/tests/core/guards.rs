@@ -297,7 +297,7 @@ fn the_three_levels_come_in_order_and_act_as_they_say() {
 
     let Became::Refused(429, headers, body) = guarded.call("acme", "t") else { panic!() };
     assert_eq!(body["id"], "one");
-    assert_eq!(body["error"]["code"], -32_003);
+    assert_eq!(body["error"]["code"], -32_013);
     assert_eq!(body["error"]["data"]["level"], "L3_BLOCK");
     assert_eq!(body["error"]["data"]["scope"], "customer");
     assert_eq!(body["error"]["data"]["resets_at"], "2025-12-01T00:00:00.000Z");
@@ -579,7 +579,7 @@ fn a_tool_that_is_not_in_the_plan_is_forbidden() {
         let became = guarded.call(customer, tool);
         assert_eq!(became.status(), status, "{customer} {tool}");
         if let Became::Refused(_, _, body) = became {
-            assert_eq!((&body["id"], &body["error"]["code"]), (&json!("one"), &json!(-32_004)));
+            assert_eq!((&body["id"], &body["error"]["code"]), (&json!("one"), &json!(-32_014)));
         }
     }
     // The header may name another tool than the message.
