@@ -26,6 +26,7 @@ mod rollup;
 mod sessions;
 mod sources;
 mod spoofing;
+mod stops;
 mod streams;
 mod traffic;
 mod upstream;

@@ -77,6 +77,10 @@ counters! {
     GuardWouldBlock = "guard_would_block",
     /// Requests that a guard would have throttled if it enforced.
     GuardWouldThrottle = "guard_would_throttle",
+    /// Responses that a guard ended in the middle, at its third level.
+    GuardStopped = "guard_stopped",
+    /// Responses that a guard would have ended if it enforced.
+    GuardWouldStop = "guard_would_stop",
     /// Requests for tools that the customer's plan does not have.
     ToolsNotInPlan = "tools_not_in_plan",
     /// Requests that passed because other workers kept writing what a guard had to note.

@@ -86,6 +86,10 @@ pub const HOLDS_MAX: usize = 10_000;
 pub const HOLD_READINGS: u64 = 3;
 /// Readings of all journals after which room that was taken, and of which nobody tells, is given back.
 pub const LEAK_READINGS: u32 = 4;
+/// Milliseconds between two times that a running stream asks guards whether it is to end.
+pub const STOP_LOOK_INTERVAL_MS: u64 = 100;
+/// Milliseconds that a client has to leave a stream that was ended, before it is closed.
+pub const STOP_GRACE_MS: u64 = 500;
 /// The accountant's ticks between two times that it tells a scope's totals: 1 s.
 pub const TOTALS_TICKS: u64 = 4;
 /// Scopes whose totals are told at one time.

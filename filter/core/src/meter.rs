@@ -1,20 +1,21 @@
 //! All state of one VM: the worker, which observes streams, and a seat that is the accountant's in one VM of the
 //! Envoy process and a candidate's in all others. Callbacks in, requests out; the host is seen through [`Host`].
 
+mod guarded;
+
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::accept_encoding::{ResponseEncoding, narrowed};
 use crate::accountant::{Accountant, Leave};
 use crate::admission::{Admission, LocalReply, admit};
-use crate::config::{Config, Product};
+use crate::config::Config;
 use crate::counter::Counter;
 use crate::durable::{Candidate, Lease};
-use crate::exchange::{Asked, Exchange, Observed, Show, StreamEnd, UNNAMED_TOOL};
+use crate::exchange::{Exchange, Observed, Show, StreamEnd};
 use crate::fact::Fact;
 use crate::guard::Level;
-use crate::guard::refusal::Refusal;
-use crate::guard::ruling::{Bench, Call, Ruling};
+use crate::guard::stop::StreamStop;
 use crate::head::Headers;
 use crate::host::{Expect, Host};
 use crate::journal::Writer;
@@ -99,6 +100,8 @@ pub struct Meter {
     held: HashMap<u32, u64>,
     /// Exchanges that have taken room for a generation, of which nothing may be told in the end.
     reserved: HashMap<u32, String>,
+    /// Exchanges whose response streams, and may be ended in the middle.
+    stops: HashMap<u32, StreamStop>,
     /// Exchanges whose calls started since the last tick; most of them have ended by the next.
     started: Vec<u32>,
     /// Exchanges with a running call, and when they next show a sign of life; the earliest first.
@@ -128,6 +131,7 @@ impl Meter {
             exchanges: HashMap::new(),
             held: HashMap::new(),
             reserved: HashMap::new(),
+            stops: HashMap::new(),
             started: Vec::new(),
             running: VecDeque::new(),
             running_interval: Millis(running_interval),
@@ -194,8 +198,8 @@ impl Meter {
             }
         };
         let is_length_unknown = exchange.may_edit();
-        let rule =
-            if is_length_unknown { ResponseEncoding::Narrow } else { product.response_encoding };
+        let is_plain = is_length_unknown || self.may_stop(&exchange);
+        let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
         // Only what is read needs to be readable.
         let shows = exchange.shows_request();
         let rule = if shows == Show::Size { ResponseEncoding::Leave } else { rule };
@@ -243,8 +247,10 @@ impl Meter {
 
     /// A response's head. Gives what is to be shown of its body.
     pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> Show {
-        let exchange = self.exchanges.get_mut(&stream);
-        exchange.map(|exchange| exchange.response_head(headers)).unwrap_or_default()
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Show::Nothing };
+        let shows = exchange.response_head(headers);
+        self.follow_stream(stream);
+        shows
     }
 
     /// The size of the next bytes of a response's body, where that is all that is shown.
@@ -256,7 +262,8 @@ impl Meter {
 
     /// Whether a response's body may get shorter, so that the length that its head tells is to be taken out.
     pub fn shortens_response(&self, stream: u32) -> bool {
-        self.exchanges.get(&stream).is_some_and(Exchange::shortens_response)
+        self.stops.contains_key(&stream)
+            || self.exchanges.get(&stream).is_some_and(Exchange::shortens_response)
     }
 
     /// The next bytes of a response's body; `is_end` with the last, if that is known. What ends in them is in shared
@@ -273,7 +280,11 @@ impl Meter {
         let edited = exchange.response_body(chunk, is_end, now);
         let observed = exchange.take_observed();
         self.record(host, observed);
-        edited
+        if self.stops.is_empty() {
+            return edited;
+        }
+        let passes = edited.as_deref().unwrap_or(chunk);
+        self.stop_stream(host, stream, passes, is_end, now).or(edited)
     }
 
     /// Whether what Envoy's own filter has extracted is to be given to [`Meter::envoy_usage`] before the end.
@@ -297,6 +308,7 @@ impl Meter {
         now: Timestamp,
     ) {
         self.held.remove(&stream);
+        self.stops.remove(&stream);
         if let Some(exchange) = self.exchanges.remove(&stream) {
             let observed = exchange.end(end, now);
             self.record(host, observed);
@@ -304,96 +316,6 @@ impl Meter {
         if let Some(call_id) = self.reserved.remove(&stream) {
             self.record_fact(host, &Fact::Released { call_id });
         }
-    }
-
-    /// Rules on a request by its head: its mark, and whether it is held until its message is known.
-    fn guard_head(
-        &mut self,
-        host: &mut impl Host,
-        stream: u32,
-        exchange: &Exchange,
-        headers: Headers<'_>,
-        now: Timestamp,
-    ) -> Result<(Level, bool), Refusal> {
-        let asked = exchange.asked();
-        if asked.is_in_message {
-            let config = Rc::clone(&self.config);
-            let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
-            let glance = bench.glance(&asked.session, asked.may_message_name);
-            let is_held = glance.needs_message && headers.get(":method") == Some(b"POST");
-            if is_held {
-                self.held.insert(stream, 0);
-            }
-            return Ok((glance.mark, is_held));
-        }
-        self.rule(host, stream, &asked, exchange.product(), now).map(|mark| (mark, false))
-    }
-
-    /// Rules on a request that was held, when its message has come, or as much of it as is waited for.
-    fn guard_message(
-        &mut self,
-        host: &mut impl Host,
-        stream: u32,
-        is_end: bool,
-        now: Timestamp,
-    ) -> Passage {
-        let Some(exchange) = self.exchanges.get(&stream) else { return Passage::Go(None) };
-        let mut asked = exchange.asked();
-        let product = Rc::clone(exchange.product());
-        if !is_end && asked.calls.is_empty() {
-            // A message that long is no other request than a call.
-            asked.calls.push((String::new(), UNNAMED_TOOL.to_owned()));
-        }
-        match self.rule(host, stream, &asked, &product, now) {
-            Ok(_) => Passage::Go(None),
-            Err(refusal) => match self.exchanges.remove(&stream) {
-                Some(exchange) => match self.refuse(host, exchange, &refusal, now) {
-                    Treatment::Answer(reply) => Passage::Answer(reply),
-                    _ => Passage::Go(None),
-                },
-                None => Passage::Go(None),
-            },
-        }
-    }
-
-    /// Rules on a request; gives its mark.
-    fn rule(
-        &mut self,
-        host: &mut impl Host,
-        stream: u32,
-        asked: &Asked,
-        product: &Product,
-        now: Timestamp,
-    ) -> Result<Level, Refusal> {
-        let config = Rc::clone(&self.config);
-        let calls: Vec<Call<'_>> = asked.calls.iter().map(|(id, tool)| Call { id, tool }).collect();
-        let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
-        match bench.rule(&asked.session, &calls, product.call_timeout.millis()) {
-            Ruling::Refuse(refusal) => Err(refusal),
-            Ruling::Pass { mark, reserved } => {
-                for taken in reserved {
-                    // A generation that the provider refuses is told of by nothing else.
-                    if product.llm.is_some() {
-                        self.reserved.insert(stream, taken.call_id.clone());
-                    }
-                    self.record_fact(host, &Fact::Reserved(Box::new(taken)));
-                }
-                Ok(mark)
-            }
-        }
-    }
-
-    fn refuse(
-        &mut self,
-        host: &mut impl Host,
-        exchange: Exchange,
-        refusal: &Refusal,
-        now: Timestamp,
-    ) -> Treatment {
-        let reply = refusal.reply(exchange.asked().ids.as_deref());
-        let observed = exchange.refuse(refusal.status(), now);
-        self.record(host, observed);
-        Treatment::Answer(reply)
     }
 
     /// Time has passed. Gives the requests to send.

@@ -168,6 +168,14 @@ pub(crate) fn replace(buffer_type: BufferType, size: usize, bytes: &[u8]) {
     let _ = hostcalls::set_buffer(buffer_type, 0, size, bytes);
 }
 
+/// Resets a stream, which is that of another context than the one that was called.
+pub(crate) fn close(context_id: u32) {
+    // A stream that has ended in between needs no end.
+    if hostcalls::set_effective_context(context_id).is_ok() {
+        let _ = hostcalls::reset_http_response();
+    }
+}
+
 /// A property of the host as bytes.
 pub(crate) fn property_bytes(path: &[&str]) -> Option<Vec<u8>> {
     hostcalls::get_property(path.to_vec()).ok().flatten()

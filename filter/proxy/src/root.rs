@@ -120,15 +120,17 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(vm) = &self.vm else { return };
-        let requests = {
+        let (requests, closed) = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
             #[cfg(feature = "crash-test")]
             crate::crash::tick(meter.is_accountant());
             let requests = meter.tick(envoy, host::now());
             envoy.flush_counters();
-            requests
+            (requests, meter.closes(host::now()))
         };
         self.send(requests);
+        // Last, as what follows in this call would be taken for the stream's.
+        closed.into_iter().for_each(host::close);
     }
 
     fn get_type(&self) -> Option<ContextType> {

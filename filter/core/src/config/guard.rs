@@ -213,6 +213,8 @@ pub struct LevelRule {
     pub throttle_rate: Option<ThrottleRate>,
     /// Of level 3: what happens to requests; without it they pass.
     pub action: Option<BlockAction>,
+    /// Of level 3 with an action: responses that stream are ended too, in the middle.
+    pub stop_streams: bool,
 }
 
 /// What happens to requests at level 3.
@@ -363,6 +365,11 @@ impl Guard {
         self.actions.level_3.as_ref().is_some_and(|rule| rule.action.is_some())
     }
 
+    /// Whether responses that stream are ended at the third level.
+    pub fn stops_streams(&self) -> bool {
+        self.actions.level_3.as_ref().is_some_and(|rule| rule.stop_streams)
+    }
+
     /// The kind in events.
     pub const fn kind(&self) -> &'static str {
         if self.budget.is_some() { "budget" } else { "margin" }
@@ -424,6 +431,10 @@ impl Guard {
             if rule.action.is_some() && level != Level::Block {
                 let reason = "expected none: requests are blocked at level 3";
                 return Err(error(&format!("{path}.action"), reason));
+            }
+            if rule.stop_streams && rule.action.is_none() {
+                let reason = "expected none without the action of level 3: what runs ends with what is blocked";
+                return Err(error(&format!("{path}.stop_streams"), reason));
             }
             let threshold = rule.threshold.unwrap_or(self.min_margin);
             if above.is_some_and(|above| above < threshold) {

@@ -15,6 +15,7 @@ use crate::fact::{
     CallEnded, CallKind, CallOpen, CallStarted, Evidence, Fact, Identity, SessionRef, Tells,
     Transport,
 };
+use crate::guard::refusal::Refusal;
 use crate::head::{Headers, RequestHead};
 use crate::link::task_link;
 use crate::observe::a2a::{Answer, Binding, Operation, Request, Route, TaskState, route};
@@ -44,6 +45,8 @@ pub struct AgentExchange {
     step: Option<Step>,
     http_status: u16,
     response: Option<AgentAnswerReader>,
+    /// The response is a stream that can be ended in the middle.
+    pub(super) is_stream: bool,
     observed: Observed,
 }
 
@@ -74,6 +77,7 @@ impl AgentExchange {
             step: None,
             http_status: 0,
             response: None,
+            is_stream: false,
             observed: Observed::default(),
             product,
         })
@@ -130,6 +134,7 @@ impl AgentExchange {
         let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
         let coding = ContentCoding::parse(headers.get("content-encoding"));
         self.response = AgentAnswerReader::new(self.route.binding, coding, media_type);
+        self.is_stream = media_type == MediaType::EventStream && coding == ContentCoding::Identity;
         if self.response.is_none() && self.step.is_some() {
             self.observed.counts.push(Counter::ResponseUnparsed);
         }
@@ -209,6 +214,21 @@ impl AgentExchange {
             self.observed.facts.push(Fact::Call(call));
         }
         self.observed
+    }
+
+    /// The filter ends the response. Gives the last event, or `None` if the step has come to its end.
+    pub(super) fn stop(&mut self, refusal: &Refusal, now: Timestamp) -> Option<Vec<u8>> {
+        self.step.as_ref()?;
+        let call = self.call(ExecutionStatus::Cancelled, Transport::Sse, now);
+        self.observed.facts.push(Fact::Call(call));
+        self.step = None;
+        self.response = None;
+        let id = self.request.as_ref().and_then(|request| request.id.as_ref());
+        let error = match self.route.binding {
+            Binding::JsonRpc => refusal.json_rpc(id),
+            Binding::Rest => refusal.json(),
+        };
+        Some(format!("data: {error}\n\n").into_bytes())
     }
 
     /// The session while a step runs, and when it started. A conversation without a name yet shows no sign of life.

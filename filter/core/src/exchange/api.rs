@@ -10,10 +10,12 @@ use crate::counter::Counter;
 use crate::fact::{
     ApiCall, CallEnded, CallKind, CallStarted, Fact, Identity, SessionRef, Transport,
 };
+use crate::guard::refusal::Refusal;
 use crate::head::{Headers, RequestHead};
 use crate::status::ExecutionStatus;
 use crate::trace::{TraceId, traces_of};
 use crate::units::{Timestamp, count};
+use crate::wire::boundary::Unit;
 use crate::wire::media_type::MediaType;
 
 /// One such HTTP stream.
@@ -190,6 +192,18 @@ impl ApiExchange {
         self.generation.as_ref().is_some_and(|generation| generation.may_edit())
     }
 
+    pub(super) fn shortens_response(&self) -> bool {
+        self.generation.as_ref().is_some_and(|generation| generation.shortens_response())
+    }
+
+    pub(super) fn stream_unit(&self) -> Option<Unit> {
+        self.generation.as_ref()?.stream_unit()
+    }
+
+    pub(super) fn stop(&mut self, refusal: &Refusal) -> Option<Vec<u8>> {
+        self.generation.as_mut()?.stop(refusal)
+    }
+
     pub(super) fn wants_envoy_usage(&self) -> bool {
         self.generation.as_ref().is_some_and(|generation| generation.wants_envoy_usage())
     }
@@ -224,7 +238,11 @@ impl ApiExchange {
 
     /// The stream has ended, however that came about.
     pub(super) fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
+        let mut status = ExecutionStatus::of_api(self.http_status, end);
         if let Some(mut generation) = self.generation.take() {
+            if generation.is_stopped() {
+                status = ExecutionStatus::Cancelled;
+            }
             if self.is_step {
                 self.session = generation.session_at_end().clone();
             }
@@ -246,7 +264,7 @@ impl ApiExchange {
                 kind,
                 session: self.session,
                 tool: self.operation,
-                status: ExecutionStatus::of_api(self.http_status, end),
+                status,
                 http_status: self.http_status,
                 transport: self.transport,
                 started_at: started_at.min(now),

@@ -11,6 +11,7 @@ use super::{Asked, Observed};
 use crate::config::{IncompleteUsage, LlmRules, Product, ProductType};
 use crate::counter::Counter;
 use crate::fact::{Fact, GenerationEnded, GenerationStarted, Identity, SessionRef, UsageSource};
+use crate::guard::refusal::Refusal;
 use crate::head::{Headers, RequestHead};
 use crate::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::link::generation_link;
@@ -22,6 +23,7 @@ use crate::session_key::{Rung, session_ref};
 use crate::trace::{TraceId, traces_of};
 use crate::units::Timestamp;
 use crate::usage::{Completeness, Usage};
+use crate::wire::boundary::Unit;
 use crate::wire::encoding::ContentCoding;
 use crate::wire::media_type::MediaType;
 
@@ -46,6 +48,8 @@ pub struct LlmExchange {
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
     envoy: Option<Usage>,
+    /// The filter has ended the response.
+    is_stopped: bool,
     http_status: u16,
     observed: Observed,
 }
@@ -92,6 +96,7 @@ impl LlmExchange {
             remover: None,
             response: None,
             envoy: None,
+            is_stopped: false,
             http_status: 0,
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Generations] },
         })
@@ -165,6 +170,29 @@ impl LlmExchange {
         self.remover.as_mut().map(|remover| remover.edit(chunk, is_end))
     }
 
+    /// What the response may be cut behind, if it is a stream that can be ended in the middle.
+    pub(super) fn stream_unit(&self) -> Option<Unit> {
+        self.route.format.error?;
+        self.response.as_ref().filter(|_| self.http_status == 200)?.unit()
+    }
+
+    /// The filter ends the response: gives the last events, or `None` if the generation has come to its end. What still
+    /// comes is read nevertheless, as it costs.
+    pub(super) fn stop(&mut self, refusal: &Refusal) -> Option<Vec<u8>> {
+        let response = self.response.as_mut()?;
+        if response.is_finished() {
+            return None;
+        }
+        let (unit, error) = (response.unit()?, self.route.format.error?);
+        self.is_stopped = true;
+        Some(error.text(unit, refusal.code(), refusal.message()).into_bytes())
+    }
+
+    /// Whether the filter has ended the response.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// What has been observed since the last time.
     pub(super) fn take_observed(&mut self) -> Observed {
         core::mem::take(&mut self.observed)
@@ -230,8 +258,10 @@ impl LlmExchange {
                 return None;
             }
         }
+        // What the filter itself has cut off the provider charges nevertheless.
+        let estimates = self.is_stopped || self.rules.incomplete_usage == IncompleteUsage::Estimate;
         let is_estimated = completeness != Completeness::Complete
-            && self.rules.incomplete_usage == IncompleteUsage::Estimate
+            && estimates
             && self.estimate(&mut usage, &generation);
         let told_again = self.route.is_told_again.then_some(generation.id.as_deref()).flatten();
         let told_again =

@@ -4,10 +4,12 @@
 //! is complete, not at the end of the stream: a stream may live on for hours, and the client may act on the answer at
 //! once. `end` settles what is still open and takes `self`, so an exchange cannot end twice.
 
+mod guarded;
+
 use std::rc::Rc;
 
 use super::mcp_requests::{Asks, OpenRequest, position_of, tool_name};
-use super::{Asked, Observed, StreamEnd};
+use super::{Observed, StreamEnd};
 use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
 use crate::counter::Counter;
@@ -76,6 +78,8 @@ pub struct McpExchange {
     http_status: u16,
     /// `None` if the response's body is of no interest, or has not begun.
     response: Option<AnswerReader>,
+    /// The response answers the request, and is a stream that can be ended in the middle.
+    pub(super) is_stream: bool,
     /// What the ids of answers on this stream belong to, if it is known.
     scope: Option<Scope>,
     /// What the response's headers report of the generations of its call.
@@ -133,6 +137,7 @@ impl McpExchange {
             requests: Vec::new(),
             http_status: 0,
             response: None,
+            is_stream: false,
             reported: None,
             scope: has_session_id.then(|| Scope::session(&session)),
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
@@ -185,6 +190,9 @@ impl McpExchange {
         }
         let coding = ContentCoding::parse(headers.get("content-encoding"));
         self.response = AnswerReader::new(coding, media_type, &self.product.reported_usage);
+        self.is_stream = media_type == MediaType::EventStream
+            && coding == ContentCoding::Identity
+            && matches!(self.request, Request::Messages(_));
         self.reported = reported_in_headers(&self.product.reported_usage.trusted_headers, headers);
         if self.response.is_none() && self.is_success() && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
@@ -253,31 +261,6 @@ impl McpExchange {
         self.has_open_call().then_some((&self.session, self.request_ended_at))
     }
 
-    /// What the request asks, as far as it has come.
-    pub(super) fn asked(&self) -> Asked {
-        let call = |request: &OpenRequest| match &request.asks {
-            Asks::ToolCall { call_id, tool } => {
-                Some(((call_id.clone(), tool.clone()), request.id.clone()))
-            }
-            _ => None,
-        };
-        let (calls, ids) = self.requests.iter().filter_map(call).unzip();
-        Asked {
-            session: self.session.clone(),
-            calls,
-            ids: Some(ids),
-            is_in_message: matches!(self.request, Request::Messages(_)),
-            may_message_name: self.may_message_name,
-        }
-    }
-
-    /// The request is answered by the filter.
-    pub(super) fn refuse(mut self, http_status: u16, now: Timestamp) -> Observed {
-        self.http_status = http_status;
-        self.leave_calls(ExecutionStatus::Blocked, None, now, now);
-        self.observed
-    }
-
     /// The product that the exchange belongs to.
     pub fn product(&self) -> &Rc<Product> {
         &self.product
@@ -288,7 +271,7 @@ impl McpExchange {
     }
 
     fn has_open_call(&self) -> bool {
-        self.requests.iter().any(|request| matches!(request.asks, Asks::ToolCall { .. }))
+        self.requests.iter().any(OpenRequest::is_call)
     }
 
     /// A message of the client.

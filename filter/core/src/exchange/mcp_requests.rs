@@ -14,6 +14,13 @@ pub(super) struct OpenRequest {
     pub(super) asks: Asks,
 }
 
+impl OpenRequest {
+    /// Whether it is a tool call.
+    pub(super) fn is_call(&self) -> bool {
+        matches!(self.asks, Asks::ToolCall { .. })
+    }
+}
+
 /// What a request asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asks {

@@ -18,10 +18,12 @@ pub use self::mcp_requests::UNNAMED_TOOL;
 use crate::config::{Config, Product, ProductType};
 use crate::counter::Counter;
 use crate::fact::{Fact, Identity, SessionRef};
+use crate::guard::refusal::Refusal;
 use crate::head::Headers;
 use crate::observe::llm::agent_run;
 use crate::observe::mcp::Id;
 use crate::units::Timestamp;
+use crate::wire::boundary::Unit;
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +198,32 @@ impl Exchange {
 
     /// Whether the response's body may get shorter on its way, so that its length is not known.
     pub fn shortens_response(&self) -> bool {
-        matches!(self, Self::Llm(exchange) if exchange.shortens_response())
+        match self {
+            Self::Mcp(_) | Self::Agent(_) => false,
+            Self::Llm(exchange) => exchange.shortens_response(),
+            Self::Api(exchange) => exchange.shortens_response(),
+        }
+    }
+
+    /// What the response may be cut behind, if it is a stream that can be ended in the middle.
+    pub fn stream_unit(&self) -> Option<Unit> {
+        match self {
+            Self::Mcp(exchange) => exchange.is_stream.then_some(Unit::Event),
+            Self::Agent(exchange) => exchange.is_stream.then_some(Unit::Event),
+            Self::Llm(exchange) => exchange.stream_unit(),
+            Self::Api(exchange) => exchange.stream_unit(),
+        }
+    }
+
+    /// The filter ends the response, which is such a stream. Gives the last events, or `None` if it has told all that
+    /// it was asked for.
+    pub fn stop(&mut self, refusal: &Refusal, now: Timestamp) -> Option<Vec<u8>> {
+        match self {
+            Self::Mcp(exchange) => exchange.stop(refusal, now),
+            Self::Agent(exchange) => exchange.stop(refusal, now),
+            Self::Llm(exchange) => exchange.stop(refusal),
+            Self::Api(exchange) => exchange.stop(refusal),
+        }
     }
 
     /// The next bytes of the response's body; `is_end` with the last, if that is known. Gives what is to pass instead

@@ -10,6 +10,7 @@ pub mod period;
 pub mod refusal;
 pub mod ruling;
 pub mod scope;
+pub mod stop;
 pub mod table;
 pub mod verdict;
 

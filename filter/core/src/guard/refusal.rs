@@ -85,12 +85,39 @@ impl Refusal {
         if self.reason == Reason::ToolNotInPlan { FORBIDDEN } else { TOO_MANY_REQUESTS }
     }
 
-    /// What the client gets: `ids` are those of its JSON-RPC requests, `None` if it speaks none.
-    pub fn reply(&self, ids: Option<&[Id]>) -> LocalReply {
-        let (name, code) = self.reason.names();
+    /// The reason as a program goes by it, such as `SERVICE_RESTRICTED_MARGIN`.
+    pub fn code(&self) -> &'static str {
+        self.reason.names().1
+    }
+
+    /// The reason in words.
+    pub fn message(&self) -> &'static str {
+        self.reason.message()
+    }
+
+    /// The answer to a JSON-RPC request.
+    pub fn json_rpc(&self, id: Option<&Id>) -> Value {
+        let code = if self.reason == Reason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
+        let error = json!({ "code": code, "message": self.message(), "data": self.data() });
+        json!({ "jsonrpc": "2.0", "id": id.map_or(Value::Null, id_value), "error": error })
+    }
+
+    /// The answer to any other request.
+    pub fn json(&self) -> Value {
+        json!({
+            "error": {
+                "code": self.code(),
+                "message": self.message(),
+                "retryAfterSeconds": self.retry_after_s,
+                "data": self.data(),
+            },
+        })
+    }
+
+    fn data(&self) -> Map<String, Value> {
         let mut data = Map::new();
         let mut say = |key: &str, value: Value| data.insert(key.to_owned(), value);
-        say("reason", name.into());
+        say("reason", self.reason.names().0.into());
         if self.reason != Reason::ToolNotInPlan {
             say("level", self.level.name().into());
             say("guard_id", self.guard_id.as_str().into());
@@ -98,26 +125,16 @@ impl Refusal {
             say("resets_at", self.resets_at.map(Timestamp::to_rfc3339).into());
             say("retry_after_seconds", self.retry_after_s.into());
         }
-        let message = self.reason.message();
+        data
+    }
+
+    /// What the client gets: `ids` are those of its JSON-RPC requests, `None` if it speaks none.
+    pub fn reply(&self, ids: Option<&[Id]>) -> LocalReply {
         let body = match ids {
-            Some(ids) => {
-                let code = if self.reason == Reason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
-                let error = json!({ "code": code, "message": message, "data": data });
-                let answer = |id: Value| json!({ "jsonrpc": "2.0", "id": id, "error": &error });
-                match ids {
-                    [] => answer(Value::Null),
-                    [id] => answer(id_value(id)),
-                    ids => ids.iter().map(|id| answer(id_value(id))).collect(),
-                }
-            }
-            None => json!({
-                "error": {
-                    "code": code,
-                    "message": message,
-                    "retryAfterSeconds": self.retry_after_s,
-                    "data": data,
-                },
-            }),
+            None => self.json(),
+            Some([]) => self.json_rpc(None),
+            Some([id]) => self.json_rpc(Some(id)),
+            Some(ids) => ids.iter().map(|id| self.json_rpc(Some(id))).collect(),
         };
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if self.reason != Reason::ToolNotInPlan {

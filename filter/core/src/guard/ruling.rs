@@ -155,6 +155,12 @@ impl<H: Host> Bench<'_, H> {
     }
 
     fn block(&mut self, case: &Case<'_>) -> Option<Refusal> {
+        let refusal = self.blocked(case)?;
+        self.enforced(case, Counter::GuardBlocked, Counter::GuardWouldBlock, refusal)
+    }
+
+    /// The refusal of a case that is at its third level.
+    fn blocked(&mut self, case: &Case<'_>) -> Option<Refusal> {
         if self.level(case) < Level::Block || !case.guard.blocks() {
             return None;
         }
@@ -167,7 +173,26 @@ impl<H: Host> Bench<'_, H> {
         let resets_at = case.verdict.as_ref().and_then(|verdict| verdict.resets_at);
         let left_ms = resets_at.map(|at| at.saturating_since(self.now).0);
         let retry_after_s = left_ms.map_or(RETRY_SESSION_S, |ms| ms.div_ceil(1000).max(1));
-        self.enforced(case, Counter::GuardBlocked, Counter::GuardWouldBlock, reason, retry_after_s)
+        Some(self.refusal(case, reason, retry_after_s))
+    }
+
+    /// Whether a response that runs is to end, by the first guard that says so, and whether that guard enforces.
+    pub fn stop(&mut self, session: &SessionRef, tools: &[&str]) -> Option<(Refusal, Mode)> {
+        let config = self.config;
+        let guards = config.guards_for(&session.product_id, &session.identity.customer);
+        let stopping: Vec<_> = guards.filter(|guard| guard.stops_streams()).collect();
+        let modes = [Mode::Enforce, Mode::Observe];
+        let by_mode = modes.into_iter().flat_map(|mode| {
+            let of_mode = stopping.iter().filter(move |guard| guard.mode == mode);
+            of_mode.flat_map(|guard| tools.iter().map(move |tool| (*guard, *tool)))
+        });
+        for (guard, tool) in by_mode {
+            let case = self.case(guard, session, tool);
+            if let Some(refusal) = self.blocked(&case) {
+                return Some((refusal, guard.mode));
+            }
+        }
+        None
     }
 
     fn throttle(&mut self, case: &Case<'_>) -> Option<Refusal> {
@@ -184,37 +209,32 @@ impl<H: Host> Bench<'_, H> {
         }
         let interval_ms = rate.per.0.div_ceil(u64::from(rate.requests));
         let retry_after_s = interval_ms.div_ceil(1000).max(1);
-        self.enforced(
-            case,
-            Counter::GuardThrottled,
-            Counter::GuardWouldThrottle,
-            Reason::Throttled,
-            retry_after_s,
-        )
+        let refusal = self.refusal(case, Reason::Throttled, retry_after_s);
+        self.enforced(case, Counter::GuardThrottled, Counter::GuardWouldThrottle, refusal)
     }
 
-    /// A refusal, if the guard enforces.
+    /// The refusal, if the guard enforces.
     fn enforced(
         &mut self,
         case: &Case<'_>,
         does: Counter,
         would: Counter,
-        reason: Reason,
-        retry_after_s: u64,
+        refusal: Refusal,
     ) -> Option<Refusal> {
-        if case.guard.mode == Mode::Observe {
-            self.host.count(would, 1);
-            return None;
-        }
-        self.host.count(does, 1);
-        Some(Refusal {
+        let enforces = case.guard.mode == Mode::Enforce;
+        self.host.count(if enforces { does } else { would }, 1);
+        enforces.then_some(refusal)
+    }
+
+    fn refusal(&mut self, case: &Case<'_>, reason: Reason, retry_after_s: u64) -> Refusal {
+        Refusal {
             reason,
             level: self.level(case),
             guard_id: case.guard.id.clone(),
             scope: case.guard.scope,
             resets_at: case.verdict.as_ref().and_then(|verdict| verdict.resets_at),
             retry_after_s: Some(retry_after_s),
-        })
+        }
     }
 
     /// Takes room for a call with every guard that asks for it, or with none.
@@ -258,13 +278,9 @@ impl<H: Host> Bench<'_, H> {
                 reserved.keys.push(case.key);
                 continue;
             }
-            let refusal = self.enforced(
-                case,
-                Counter::GuardBlocked,
-                Counter::GuardWouldBlock,
-                Reason::NoRoom,
-                RETRY_ROOM_S,
-            );
+            let refusal = self.refusal(case, Reason::NoRoom, RETRY_ROOM_S);
+            let refusal =
+                self.enforced(case, Counter::GuardBlocked, Counter::GuardWouldBlock, refusal);
             if let Some(refusal) = refusal {
                 self.give_back(&reserved);
                 return Err(refusal);

@@ -1,6 +1,7 @@
 //! Bytes to structure: JSON, server-sent events and Amazon event streams, read as they stream by, in constant memory.
 
 pub mod amazon_event_stream;
+pub mod boundary;
 pub mod encoding;
 pub mod json;
 pub mod media_type;

@@ -5,6 +5,7 @@
 //! the counts so far, of which the last stand.
 
 use super::generation::{Format, Generation, Route, Stage, keep, sum};
+use super::stream_error::StreamError;
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::{Provider, Usage};
 
@@ -38,7 +39,8 @@ pub(super) const PATHS: &Paths = &[
 ];
 
 /// Messages, plain and streamed.
-pub(super) const MESSAGES: Format = Format { paths: &[PATHS], fold, head: None };
+pub(super) const MESSAGES: Format =
+    Format { paths: &[PATHS], fold, head: None, error: Some(StreamError::Anthropic) };
 
 /// What a request to a path like Anthropic's asks for. Counting tokens is no generation, and
 /// the messages of one of OpenAI's threads are none either.

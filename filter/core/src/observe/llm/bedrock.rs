@@ -42,6 +42,7 @@ const CONVERSE: Format = Format {
     ]],
     fold: fold_own,
     head: None,
+    error: None,
 };
 
 /// What Bedrock adds to the last event of a stream, of whatever vendor.
@@ -116,6 +117,7 @@ const INVOKE: Format = Format {
     ],
     fold: fold_invoke,
     head: Some(head_of_invoke),
+    error: None,
 };
 
 /// What a request to a path of Bedrock's runtime asks for. Counting tokens and applying a guardrail are no generations.

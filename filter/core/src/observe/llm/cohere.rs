@@ -8,6 +8,7 @@
 
 use super::generation::{Format, Generation, Route, Stage};
 use super::openai_compatible;
+use super::stream_error::StreamError;
 use crate::observe::document::{Document, Field};
 use crate::usage::{Provider, Usage};
 
@@ -46,6 +47,7 @@ const NATIVE: Format = Format {
     ]],
     fold,
     head: None,
+    error: Some(StreamError::Cohere),
 };
 
 /// What a request to a path like Cohere's asks for.

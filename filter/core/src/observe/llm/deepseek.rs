@@ -7,6 +7,7 @@
 use super::generation::{Format, Route};
 use super::openai::{self, COMPLETION, USAGE};
 use super::openai_compatible;
+use super::stream_error::StreamError;
 use crate::observe::document::Field;
 use crate::usage::Provider;
 
@@ -14,6 +15,7 @@ const CHAT: Format = Format {
     paths: &[USAGE, COMPLETION, &[("usage.prompt_cache_hit_tokens", Field::CacheRead)]],
     fold: openai::fold_chat,
     head: None,
+    error: Some(StreamError::OpenAi),
 };
 
 /// What a request to a path like DeepSeek's asks for.

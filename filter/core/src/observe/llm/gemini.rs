@@ -10,6 +10,7 @@
 use super::generation::{Format, Generation, Route, Stage, keep, service_tier, split_verb, sum};
 use super::openai::{self, COMPLETION, USAGE};
 use super::openai_compatible;
+use super::stream_error::StreamError;
 use crate::head::Headers;
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::{Provider, Usage};
@@ -39,8 +40,12 @@ const CONTENT: &Paths = &[
 ];
 
 /// generateContent and streamGenerateContent.
-pub(super) const GENERATE: Format =
-    Format { paths: &[CONTENT], fold: fold_content, head: Some(head) };
+pub(super) const GENERATE: Format = Format {
+    paths: &[CONTENT],
+    fold: fold_content,
+    head: Some(head),
+    error: Some(StreamError::Google),
+};
 
 /// embedContent and batchEmbedContents.
 pub(super) const EMBED: Format = Format {
@@ -54,6 +59,7 @@ pub(super) const EMBED: Format = Format {
     ]],
     fold: fold_embedding,
     head: None,
+    error: Some(StreamError::Google),
 };
 
 /// Interactions: the body, and the events of a stream, whose `interaction` is the body.
@@ -103,10 +109,16 @@ pub(super) const INTERACTION: Format = Format {
     ]],
     fold: fold_interaction,
     head: Some(head),
+    error: Some(StreamError::GoogleInteraction),
 };
 
 /// Gemini behind OpenAI's Chat Completions.
-pub(super) const CHAT: Format = Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None };
+pub(super) const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION],
+    fold: fold_chat,
+    head: None,
+    error: Some(StreamError::OpenAi),
+};
 
 /// What a request to a path like Gemini's asks for. Counting tokens is no generation.
 pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {

@@ -1,5 +1,6 @@
 //! What a response has told of a generation so far.
 
+use super::stream_error::StreamError;
 use crate::head::Headers;
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::{Completeness, Provider, ServiceTier, Usage};
@@ -13,6 +14,8 @@ pub struct Format {
     pub fold: fn(&mut Generation, &Document),
     /// Takes in the response's headers, where they tell something.
     pub head: Option<fn(&mut Generation, Headers<'_>)>,
+    /// How its streams of events or lines tell that they end with an error; `None` if they are neither.
+    pub error: Option<StreamError>,
 }
 
 /// A request that makes a generation, or asks for one.

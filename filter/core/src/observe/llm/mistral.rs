@@ -7,6 +7,7 @@
 use super::generation::{Format, Generation, Route, Stage, sum};
 use super::openai::{self, COMPLETION, USAGE};
 use super::openai_compatible;
+use super::stream_error::StreamError;
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::Provider;
 
@@ -18,8 +19,12 @@ const MORE: &Paths = &[
     ("usage.prompt_token_details.cached_tokens", Field::CacheRead),
 ];
 
-const CHAT: Format =
-    Format { paths: &[USAGE, COMPLETION, MORE], fold: openai::fold_chat, head: None };
+const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION, MORE],
+    fold: openai::fold_chat,
+    head: None,
+    error: Some(StreamError::OpenAi),
+};
 
 /// The body, and the events of a stream, of which the last tells the usage. Transcriptions come in the same way.
 const CONVERSATION: Format = Format {
@@ -39,6 +44,7 @@ const CONVERSATION: Format = Format {
     ],
     fold: fold_conversation,
     head: None,
+    error: Some(StreamError::MistralConversation),
 };
 
 /// What a request to a path like Mistral's asks for.

@@ -19,6 +19,7 @@ mod openai;
 mod openai_compatible;
 mod request;
 mod response;
+mod stream_error;
 mod vertex;
 mod vllm;
 
@@ -26,6 +27,7 @@ pub use self::envoy::read_token_usage;
 pub use self::generation::{Format, Generation, Parts, Route, Stage};
 pub use self::request::{RequestReader, Requested};
 pub use self::response::ResponseReader;
+pub use self::stream_error::StreamError;
 use crate::usage::Provider;
 
 /// What a request asks for, or `None` if it makes no generation. `provider` is the configured one; without one the

@@ -7,6 +7,7 @@
 
 use super::generation::{Format, Generation, Route, Stage};
 use super::openai_compatible;
+use super::stream_error::StreamError;
 use crate::observe::document::{Document, Field};
 use crate::usage::{Provider, Usage};
 
@@ -24,6 +25,7 @@ const NATIVE: Format = Format {
     ]],
     fold,
     head: None,
+    error: Some(StreamError::Ollama),
 };
 
 /// What a request to a path like Ollama's asks for.

@@ -7,6 +7,7 @@
 //! short lifetime, the second for the long one.
 
 use super::generation::{Format, Generation, Route, Stage};
+use super::stream_error::StreamError;
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::{Provider, Usage};
 
@@ -40,7 +41,12 @@ pub(super) const COMPLETION: &Paths = &[
 ];
 
 /// Chat Completions, legacy Completions and Embeddings.
-pub(super) const CHAT: Format = Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None };
+pub(super) const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION],
+    fold: fold_chat,
+    head: None,
+    error: Some(StreamError::OpenAi),
+};
 
 const MEDIA: Format = Format {
     paths: &[&[
@@ -57,6 +63,7 @@ const MEDIA: Format = Format {
     ]],
     fold: fold_media,
     head: None,
+    error: Some(StreamError::OpenAiEvent),
 };
 
 const RESPONSES: Format = Format {
@@ -104,6 +111,7 @@ const RESPONSES: Format = Format {
     ]],
     fold: fold_responses,
     head: None,
+    error: Some(StreamError::OpenAiEvent),
 };
 
 const RUNS: Format = Format {
@@ -120,6 +128,7 @@ const RUNS: Format = Format {
     ]],
     fold: fold_run,
     head: None,
+    error: Some(StreamError::OpenAiEvent),
 };
 
 /// What a request to a path like OpenAI's asks for.

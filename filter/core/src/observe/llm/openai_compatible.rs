@@ -8,6 +8,7 @@
 use super::anthropic;
 use super::generation::{Format, Generation, Route, Stage};
 use super::openai::{self, COMPLETION, USAGE};
+use super::stream_error::StreamError;
 use crate::observe::document::{Document, Field, Paths};
 use crate::usage::Provider;
 
@@ -38,12 +39,20 @@ const ELSEWHERE: &Paths = &[
 ];
 
 /// Chat Completions and legacy Completions.
-pub(super) const CHAT: Format =
-    Format { paths: &[USAGE, COMPLETION, ELSEWHERE], fold: fold_chat, head: None };
+pub(super) const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION, ELSEWHERE],
+    fold: fold_chat,
+    head: None,
+    error: Some(StreamError::OpenAi),
+};
 
 /// Embeddings, reranks and scores.
-pub(super) const EMBED: Format =
-    Format { paths: &[USAGE, COMPLETION, ELSEWHERE], fold: fold_embedding, head: None };
+pub(super) const EMBED: Format = Format {
+    paths: &[USAGE, COMPLETION, ELSEWHERE],
+    fold: fold_embedding,
+    head: None,
+    error: Some(StreamError::OpenAi),
+};
 
 /// What a request to a server that speaks like OpenAI asks for.
 pub(super) fn route(provider: Provider, method: &str, segments: &[&str]) -> Option<Route> {

@@ -6,6 +6,7 @@ use super::generation::{Format, Generation, Stage};
 use crate::head::Headers;
 use crate::observe::document::{Document, DocumentReader, PathTree};
 use crate::wire::amazon_event_stream::{self, MessageHeaders};
+use crate::wire::boundary::Unit;
 use crate::wire::encoding::{ContentCoding, Decoder, Sink};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
@@ -17,6 +18,8 @@ pub struct ResponseReader {
     /// The body, or what the head alone has told if the body's coding is not read.
     body: Result<Decoder<Body>, Generation>,
     is_streamed: bool,
+    /// What it may be cut behind.
+    unit: Option<Unit>,
 }
 
 /// The body without its coding.
@@ -65,7 +68,13 @@ impl ResponseReader {
         let reader = DocumentReader::new(PathTree::new(format.paths));
         let body = Body { generation, fold: format.fold, reader, framing, is_unreadable: false };
         let coding = ContentCoding::parse(headers.get("content-encoding"));
-        Self { body: Decoder::new(coding, body).map_err(|body| body.generation), is_streamed }
+        let unit = match media_type {
+            MediaType::EventStream => Some(Unit::Event),
+            MediaType::JsonLines => Some(Unit::Line),
+            MediaType::Json | MediaType::AmazonEventStream | MediaType::Other => None,
+        };
+        let unit = unit.filter(|_| coding == ContentCoding::Identity);
+        Self { body: Decoder::new(coding, body).map_err(|body| body.generation), is_streamed, unit }
     }
 
     /// Reads the next bytes.
@@ -78,6 +87,21 @@ impl ResponseReader {
     /// Whether the response came as a stream of documents.
     pub fn is_streamed(&self) -> bool {
         self.is_streamed
+    }
+
+    /// What the response may be cut behind; `None` if it is no stream of events or lines without a coding.
+    pub fn unit(&self) -> Option<Unit> {
+        self.unit
+    }
+
+    /// Whether the generation has come to its end, whatever may still follow.
+    pub fn is_finished(&mut self) -> bool {
+        let of_body =
+            |generation: &Generation| generation.is_finished || generation.stage == Stage::Final;
+        match &mut self.body {
+            Ok(decoder) => of_body(&decoder.sink().generation),
+            Err(generation) => of_body(generation),
+        }
     }
 
     /// The response has ended: what it has told, and whether it could be read.

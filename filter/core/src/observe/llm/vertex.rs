@@ -5,6 +5,7 @@
 //! are added up; there is no output.
 
 use super::generation::{Format, Generation, Route, Stage, split_verb};
+use super::stream_error::StreamError;
 use super::{anthropic, gemini, openai_compatible};
 use crate::observe::document::{Document, Field};
 use crate::usage::Provider;
@@ -17,6 +18,7 @@ const PREDICT: Format = Format {
     paths: &[&[("predictions[].embeddings.statistics.token_count", Field::ItemCount)]],
     fold: fold_prediction,
     head: None,
+    error: Some(StreamError::Google),
 };
 
 /// What a request to a path like Vertex AI's asks for.

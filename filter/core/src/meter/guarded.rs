@@ -1,0 +1,176 @@
+//! Where guards get to see requests, and responses that stream.
+
+use std::rc::Rc;
+
+use super::{Meter, Passage, Treatment};
+use crate::config::{Mode, Product};
+use crate::counter::Counter;
+use crate::exchange::{Asked, Exchange, UNNAMED_TOOL};
+use crate::fact::Fact;
+use crate::guard::Level;
+use crate::guard::refusal::Refusal;
+use crate::guard::ruling::{Bench, Call, Ruling};
+use crate::guard::stop::{Cut, StreamStop};
+use crate::head::Headers;
+use crate::host::Host;
+use crate::units::Timestamp;
+
+impl Meter {
+    /// Rules on a request by its head: its mark, and whether it is held until its message is known.
+    pub(super) fn guard_head(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        exchange: &Exchange,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> Result<(Level, bool), Refusal> {
+        let asked = exchange.asked();
+        if asked.is_in_message {
+            let config = Rc::clone(&self.config);
+            let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
+            let glance = bench.glance(&asked.session, asked.may_message_name);
+            let is_held = glance.needs_message && headers.get(":method") == Some(b"POST");
+            if is_held {
+                self.held.insert(stream, 0);
+            }
+            return Ok((glance.mark, is_held));
+        }
+        self.rule(host, stream, &asked, exchange.product(), now).map(|mark| (mark, false))
+    }
+
+    /// Rules on a request that was held, when its message has come, or as much of it as is waited for.
+    pub(super) fn guard_message(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        is_end: bool,
+        now: Timestamp,
+    ) -> Passage {
+        let Some(exchange) = self.exchanges.get(&stream) else { return Passage::Go(None) };
+        let mut asked = exchange.asked();
+        let product = Rc::clone(exchange.product());
+        if !is_end && asked.calls.is_empty() {
+            // A message that long is no other request than a call.
+            asked.calls.push((String::new(), UNNAMED_TOOL.to_owned()));
+        }
+        match self.rule(host, stream, &asked, &product, now) {
+            Ok(_) => Passage::Go(None),
+            Err(refusal) => match self.exchanges.remove(&stream) {
+                Some(exchange) => match self.refuse(host, exchange, &refusal, now) {
+                    Treatment::Answer(reply) => Passage::Answer(reply),
+                    _ => Passage::Go(None),
+                },
+                None => Passage::Go(None),
+            },
+        }
+    }
+
+    /// Rules on a request; gives its mark.
+    fn rule(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        asked: &Asked,
+        product: &Product,
+        now: Timestamp,
+    ) -> Result<Level, Refusal> {
+        let config = Rc::clone(&self.config);
+        let calls: Vec<Call<'_>> = asked.calls.iter().map(|(id, tool)| Call { id, tool }).collect();
+        let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
+        match bench.rule(&asked.session, &calls, product.call_timeout.millis()) {
+            Ruling::Refuse(refusal) => Err(refusal),
+            Ruling::Pass { mark, reserved } => {
+                for taken in reserved {
+                    // A generation that the provider refuses is told of by nothing else.
+                    if product.llm.is_some() {
+                        self.reserved.insert(stream, taken.call_id.clone());
+                    }
+                    self.record_fact(host, &Fact::Reserved(Box::new(taken)));
+                }
+                Ok(mark)
+            }
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        host: &mut impl Host,
+        exchange: Exchange,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) -> Treatment {
+        let reply = refusal.reply(exchange.asked().ids.as_deref());
+        let observed = exchange.refuse(refusal.status(), now);
+        self.record(host, observed);
+        Treatment::Answer(reply)
+    }
+
+    /// Whether a guard may end the response to this request in the middle.
+    pub(super) fn may_stop(&self, exchange: &Exchange) -> bool {
+        let config = &self.config;
+        config.guards.iter().any(|guard| guard.stops_streams()) && {
+            let session = exchange.asked().session;
+            config
+                .guards_for(&session.product_id, &session.identity.customer)
+                .any(|guard| guard.stops_streams())
+        }
+    }
+
+    /// A response has begun: it is looked at as it runs, if it streams and a guard may end it.
+    pub(super) fn follow_stream(&mut self, stream: u32) {
+        let Some(exchange) = self.exchanges.get(&stream) else { return };
+        if let Some(unit) = exchange.stream_unit()
+            && self.may_stop(exchange)
+        {
+            self.stops.insert(stream, StreamStop::new(unit));
+        }
+    }
+
+    /// What is to pass of the next bytes of a response, if that is not all of them.
+    pub(super) fn stop_stream(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        chunk: &[u8],
+        is_end: bool,
+        now: Timestamp,
+    ) -> Option<Vec<u8>> {
+        let exchange = self.exchanges.get_mut(&stream)?;
+        let stop = self.stops.get_mut(&stream)?;
+        if stop.looks(now) {
+            let Asked { session, calls, ids, .. } = exchange.asked();
+            let mut tools: Vec<&str> = calls.iter().map(|(_, tool)| tool.as_str()).collect();
+            if tools.is_empty() && ids.is_none() {
+                tools.push("");
+            }
+            let config = Rc::clone(&self.config);
+            let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
+            match bench.stop(&session, &tools) {
+                Some((refusal, Mode::Enforce)) => stop.end(refusal),
+                Some((_, Mode::Observe)) if !stop.is_observed => {
+                    stop.is_observed = true;
+                    host.count(Counter::GuardWouldStop, 1);
+                }
+                Some(_) | None => {}
+            }
+        }
+        match stop.pass(chunk, is_end, now, |refusal| exchange.stop(refusal, now)) {
+            Cut::Nothing => None,
+            Cut::Everything => Some(Vec::new()),
+            Cut::Here(passed) => {
+                host.count(Counter::GuardStopped, 1);
+                let observed = exchange.take_observed();
+                self.record(host, observed);
+                Some(passed)
+            }
+        }
+    }
+
+    /// The streams that are to be closed now, because their responses have been ended.
+    pub fn closes(&mut self, now: Timestamp) -> Vec<u32> {
+        let due =
+            self.stops.iter_mut().filter_map(|(stream, stop)| stop.closes(now).then_some(*stream));
+        due.collect()
+    }
+}

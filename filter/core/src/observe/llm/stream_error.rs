@@ -1,0 +1,88 @@
+//! How a provider's stream tells that it ends with an error, in the forms that the providers' own clients raise.
+//! Read from the providers' references and clients, 2026-11.
+
+use serde_json::{Value, json};
+
+use crate::wire::boundary::Unit;
+
+/// The form of an error in the middle of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// Chat Completions and what speaks like it: a chunk with `error`, and `[DONE]`.
+    OpenAi,
+    /// Responses, images, transcriptions and Assistants: an event `error`.
+    OpenAiEvent,
+    /// Messages: an event `error`.
+    Anthropic,
+    /// A `google.rpc.Status` under `error`.
+    Google,
+    /// Gemini's interactions: an event of type `error`.
+    GoogleInteraction,
+    /// Mistral's conversations: an event of type `conversation.response.error`.
+    MistralConversation,
+    /// Chat: `message-end` with a finish reason that says so.
+    Cohere,
+    /// A line with `error`.
+    Ollama,
+}
+
+impl StreamError {
+    /// The last events or lines of a stream; `code` is what a program goes by.
+    pub fn text(self, unit: Unit, code: &str, message: &str) -> String {
+        let (event, data, behind) = self.parts(code, message);
+        match unit {
+            Unit::Line => format!("{data}\n"),
+            Unit::Event if event.is_empty() => format!("data: {data}\n\n{behind}"),
+            Unit::Event => format!("event: {event}\ndata: {data}\n\n{behind}"),
+        }
+    }
+
+    /// The event's type, its data, and what stands behind it.
+    fn parts(self, code: &str, message: &str) -> (&'static str, Value, &'static str) {
+        match self {
+            Self::OpenAi => {
+                let error = json!({
+                    "message": message, "type": "rate_limit_error", "param": null, "code": code,
+                });
+                ("", json!({ "error": error }), "data: [DONE]\n\n")
+            }
+            Self::OpenAiEvent => {
+                // Both forms are in use: the reference has the flat one, clients raise by the other.
+                let error = json!({
+                    "message": message, "type": "rate_limit_error", "param": null, "code": code,
+                });
+                let data = json!({
+                    "type": "error", "code": code, "message": message, "param": null, "error": error,
+                });
+                ("error", data, "")
+            }
+            Self::Anthropic => {
+                let error = json!({ "type": "rate_limit_error", "message": message });
+                ("error", json!({ "type": "error", "error": error }), "")
+            }
+            Self::Google => {
+                let reason = json!({
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": code,
+                });
+                let error = json!({
+                    "code": 429, "message": message, "status": "RESOURCE_EXHAUSTED",
+                    "details": [reason],
+                });
+                ("", json!({ "error": error }), "")
+            }
+            Self::GoogleInteraction => {
+                let error = json!({ "code": code, "message": message });
+                ("error", json!({ "event_type": "error", "error": error }), "")
+            }
+            Self::MistralConversation => {
+                const TYPE: &str = "conversation.response.error";
+                (TYPE, json!({ "type": TYPE, "message": message, "code": 429 }), "")
+            }
+            Self::Cohere => {
+                let delta = json!({ "finish_reason": "ERROR", "error": message });
+                ("message-end", json!({ "type": "message-end", "delta": delta }), "")
+            }
+            Self::Ollama => ("", json!({ "error": message }), ""),
+        }
+    }
+}

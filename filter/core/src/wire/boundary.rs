@@ -1,0 +1,96 @@
+//! Finds where a stream of server-sent events (WHATWG HTML) or of lines may be cut: behind a whole one.
+
+/// What a stream is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Server-sent events, each with an empty line behind it.
+    Event,
+    /// Lines.
+    Line,
+}
+
+/// Follows one stream, chunk by chunk, and keeps none of it.
+#[derive(Clone, Debug)]
+pub struct Boundaries {
+    unit: Unit,
+    line_has_bytes: bool,
+    after_carriage_return: bool,
+    is_at_boundary: bool,
+}
+
+impl Boundaries {
+    /// For a stream that begins.
+    pub fn new(unit: Unit) -> Self {
+        Self { unit, line_has_bytes: false, after_carriage_return: false, is_at_boundary: true }
+    }
+
+    /// Whether what has come so far ends with a whole event or line.
+    pub fn is_at_boundary(&self) -> bool {
+        self.is_at_boundary
+    }
+
+    /// Reads the next bytes. Gives how many of them the last whole event or line ends with.
+    pub fn feed(&mut self, chunk: &[u8]) -> Option<usize> {
+        let mut last = None;
+        let mut rest = chunk;
+        while let Some((byte, tail)) = rest.split_first() {
+            if core::mem::take(&mut self.after_carriage_return) && *byte == b'\n' {
+                rest = tail;
+            } else if let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
+                let is_empty = end == 0 && !self.line_has_bytes;
+                self.is_at_boundary = self.unit == Unit::Line || is_empty;
+                self.line_has_bytes = false;
+                let (line, behind) = rest.split_at(end.saturating_add(1));
+                self.after_carriage_return = line.ends_with(b"\r");
+                rest = behind;
+            } else {
+                self.line_has_bytes = true;
+                self.is_at_boundary = false;
+                break;
+            }
+            if self.is_at_boundary {
+                last = Some(chunk.len().saturating_sub(rest.len()));
+            }
+        }
+        last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Boundaries, Unit};
+
+    /// Every offset at which the stream is at a boundary, read in chunks of this size.
+    fn cuts(unit: Unit, text: &[u8], size: usize) -> Vec<usize> {
+        let mut boundaries = Boundaries::new(unit);
+        let mut found = Vec::new();
+        for (number, chunk) in text.chunks(size).enumerate() {
+            if let Some(at) = boundaries.feed(chunk) {
+                found.push(number * size + at);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn an_event_ends_with_its_empty_line_and_a_line_with_its_break() {
+        for (unit, text, last) in [
+            (Unit::Event, "data: 1\n\ndata: 2\n\ndata: 3\n", Some(18)),
+            (Unit::Event, "data: 1\r\n\r\ndata", Some(11)),
+            (Unit::Event, "data: 1\r\rdata: 2\r", Some(9)),
+            (Unit::Event, "data: 1\n\r\n", Some(10)),
+            (Unit::Event, ": ping\n\n\n", Some(9)),
+            (Unit::Event, "data: 1\ndata: 2", None),
+            (Unit::Line, "{}\n{}\r\n{", Some(7)),
+            (Unit::Line, "{}", None),
+        ] {
+            let text = text.as_bytes();
+            assert_eq!(cuts(unit, text, text.len()).last().copied(), last, "{text:?}");
+            for size in 1..text.len() {
+                let found = cuts(unit, text, size);
+                assert_eq!(found.last().copied(), last, "{text:?} by {size}");
+            }
+        }
+        assert!(Boundaries::new(Unit::Event).is_at_boundary());
+    }
+}
