@@ -663,6 +663,10 @@ fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
             "guards[0].actions.level_1.throttle_rate: expected none: requests are throttled at level 2",
         ),
         (
+            json!({ "id": "g", "actions": { "level_3": { "threshold": "1%", "stop_streams": true } } }),
+            "guards[0].actions.level_3.stop_streams: expected none without the action of level 3: what runs ends with what is blocked",
+        ),
+        (
             json!({ "id": "g", "reserve": {}, "actions": { "level_1": level("10%") } }),
             "guards[0].reserve: expected none without a level 3 that blocks, by margin or provider cost",
         ),
