@@ -19,6 +19,7 @@ mod identity;
 mod issuer;
 mod llm;
 mod load;
+mod loops;
 mod metadata;
 mod module;
 mod products;

@@ -12,7 +12,7 @@ use crate::units::Timestamp;
 use crate::usage::{Completeness, Provider, ServiceTier, Usage};
 
 /// The version of the encoding; raised when [`Fact`] changes.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// Who a request is for. `anonymous` stands where the request did not tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -101,6 +101,8 @@ pub struct CallEnded {
     /// The tool's name as the client wrote it, bounded; of an API call method and route, such as
     /// `GET /orders/{id}`; of a step its operation, such as `message/send` or `responses.create`.
     pub tool: String,
+    /// A hash of a tool's arguments, where a guard looks for loops.
+    pub arguments: Option<u64>,
     /// Its outcome.
     pub status: ExecutionStatus,
     /// The response's HTTP status; 0 when no response head was seen.

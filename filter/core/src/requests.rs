@@ -11,7 +11,7 @@ pub struct RequestReader {
     decoder: Option<Decoder<Body>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Body {
     reader: MessageReader,
     messages: Vec<Message>,
@@ -25,9 +25,10 @@ impl Sink for Body {
 }
 
 impl RequestReader {
-    /// A reader for a body.
-    pub fn new(coding: ContentCoding) -> Self {
-        Self { decoder: Decoder::new(coding, Body::default()).ok() }
+    /// A reader for a body that hashes the arguments of calls, or does not.
+    pub fn new(coding: ContentCoding, hashes_arguments: bool) -> Self {
+        let body = Body { reader: MessageReader::new(hashes_arguments), messages: Vec::new() };
+        Self { decoder: Decoder::new(coding, body).ok() }
     }
 
     /// Reads the next bytes; gives the messages that end in them.

@@ -1,6 +1,7 @@
 //! What calls and generations add to the scopes of guards, and what becomes of their levels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use rust_decimal::Decimal;
 
@@ -33,13 +34,13 @@ pub(super) struct Guards {
     pub(super) scopes: ScopeTable,
     pub(super) holds: Holds,
     /// Scopes whose totals the collector does not know yet.
-    untold: std::collections::BTreeSet<u32>,
+    untold: BTreeSet<u32>,
     /// Scopes in which room is taken that belongs to no call: what was reserved in all when it was last looked at, and
     /// how often that has been the same.
     missing: BTreeMap<u32, (Decimal, u32)>,
     /// By bucket.
     last_costs: BTreeMap<u32, Vec<LastCost>>,
-    dirty_costs: std::collections::BTreeSet<u32>,
+    dirty_costs: BTreeSet<u32>,
     ticks: u64,
     answered_at: u64,
     is_collector_lost: bool,
@@ -67,10 +68,33 @@ impl Accountant {
             CallKind::Api(_) => Metric::ApiCalls,
             CallKind::Step => Metric::AgentSteps,
         };
+        self.guard_repeat(host, call, currency, now);
         let sums = Sums { revenue: charge.price, calls: 1, ..Sums::default() };
         self.guard_add(host, &call.session, &call.tool, currency, now, |guard| {
             guard.metric.is_none_or(|wanted| wanted == metric).then(|| sums.clone())
         });
+    }
+
+    /// A call has ended, which may have been made before.
+    fn guard_repeat(
+        &mut self,
+        host: &mut impl Host,
+        call: &CallEnded,
+        currency: &str,
+        now: Timestamp,
+    ) {
+        let Some(arguments) = call.arguments else { return };
+        let config = Rc::clone(&self.config);
+        let session = &call.session;
+        for guard in config.guards_for(&session.product_id, &session.identity.customer) {
+            let Some(rule) = guard.repeats else { continue };
+            let name = ScopeName::of(guard.scope, session, &call.tool);
+            let slot = self.guard_scope(host, guard, name, currency, now);
+            self.guards.scopes.change(slot, |state| {
+                state.active_at = state.active_at.max(now);
+                state.repeats.add(&rule, &call.tool, arguments, call.ended_at);
+            });
+        }
     }
 
     /// A generation has ended, caused by `call` if that is known.
@@ -120,9 +144,9 @@ impl Accountant {
         now: Timestamp,
         sums_for: impl Fn(&Guard) -> Option<Sums>,
     ) {
-        let config = std::rc::Rc::clone(&self.config);
+        let config = Rc::clone(&self.config);
         for guard in config.guards_for(&session.product_id, &session.identity.customer) {
-            if guard.scope == ScopeKind::Tool && tool.is_empty() {
+            if guard.repeats.is_some() || (guard.scope == ScopeKind::Tool && tool.is_empty()) {
                 continue;
             }
             let Some(sums) = sums_for(guard) else { continue };
@@ -160,7 +184,7 @@ impl Accountant {
         reserved: &Reserved,
         now: Timestamp,
     ) {
-        let config = std::rc::Rc::clone(&self.config);
+        let config = Rc::clone(&self.config);
         let currency = self.product(host, &reserved.session).pricing.currency.clone();
         let mut parts = Vec::new();
         for (guard_id, amount) in &reserved.amounts {
@@ -197,7 +221,7 @@ impl Accountant {
 
     /// A session is closed, and with it its scopes.
     pub(super) fn guard_closed(&mut self, session: &SessionRef) {
-        let config = std::rc::Rc::clone(&self.config);
+        let config = Rc::clone(&self.config);
         for guard in config.guards_for(&session.product_id, &session.identity.customer) {
             if guard.scope == ScopeKind::Session {
                 let key = ScopeName::of(guard.scope, session, "").key(guard);
@@ -226,7 +250,7 @@ impl Accountant {
     /// Gives back what was taken by calls of which nobody will tell, because their VM died in between: a scope that is
     /// full of it would refuse every call.
     fn settle_missing(&mut self, host: &mut impl Host) {
-        let config = std::rc::Rc::clone(&self.config);
+        let config = Rc::clone(&self.config);
         if config.guards.iter().all(|guard| guard.reserve.is_none()) {
             return;
         }
@@ -256,7 +280,7 @@ impl Accountant {
 
     /// Time has passed: periods end, levels change, totals are told.
     pub(super) fn guard_tick(&mut self, host: &mut impl Host, now: Timestamp) {
-        let config = std::rc::Rc::clone(&self.config);
+        let config = Rc::clone(&self.config);
         let guards = &mut self.guards;
         guards.ticks = guards.ticks.saturating_add(1);
         guards.scopes.roll(&config, now);
@@ -269,7 +293,7 @@ impl Accountant {
                 guards.scopes.soil(&lost_key(guard));
             }
         }
-        let (changes, touched) = guards.scopes.evaluate(&config, is_lost);
+        let (changes, touched) = guards.scopes.evaluate(&config, is_lost, now);
         for change in changes {
             let Some(scope) = self.guards.scopes.get(change.slot).cloned() else { continue };
             let guard = config.guard(&scope.guard_id).map(|guard| &**guard);
@@ -338,7 +362,7 @@ impl Accountant {
 
     /// Adds what has changed to a commit.
     pub(super) fn guard_writes(&mut self, writes: &mut Vec<(String, Vec<u8>)>) {
-        let config = std::rc::Rc::clone(&self.config);
+        let config = Rc::clone(&self.config);
         let guards = &mut self.guards;
         for slot in guards.scopes.slots.take_dirty() {
             let value = guards.scopes.slots.get(slot).map(crate::durable::encoded);
@@ -348,7 +372,7 @@ impl Accountant {
             let value = guards.holds.slots.get(slot).map(crate::durable::encoded);
             writes.push((hold_key(&self.prefix, slot), value.unwrap_or_default()));
         }
-        let blocks = |guard: &&std::rc::Rc<Guard>| {
+        let blocks = |guard: &&Rc<Guard>| {
             guards.is_collector_lost && guard.on_collector_loss == OnCollectorLoss::Block
         };
         let lost: Vec<ScopeKey> =
@@ -378,9 +402,8 @@ impl Guards {
     }
 
     fn remember_cost(&mut self, config: &Config, tool: ScopeKey, cost: Decimal) {
-        let remembers = |guard: &std::rc::Rc<Guard>| {
-            guard.reserve.as_ref().is_some_and(|reserve| reserve.last_cost)
-        };
+        let remembers =
+            |guard: &Rc<Guard>| guard.reserve.as_ref().is_some_and(|reserve| reserve.last_cost);
         if !config.guards.iter().any(remembers) {
             return;
         }

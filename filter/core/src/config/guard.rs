@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-use super::{ConfigError, Price, error, not_empty};
+use super::{ConfigError, Duration, Price, error, not_empty};
 use crate::guard::{Level, Period, ScopeKind};
 use crate::pattern::is_fit;
 use crate::rates::TokenKind;
@@ -46,6 +46,9 @@ pub struct Guard {
     /// A limit that usage is held against instead.
     #[serde(default)]
     pub budget: Option<Budget>,
+    /// Calls of the same tool with the same arguments are counted instead, within a session.
+    #[serde(default, rename = "loop")]
+    pub repeats: Option<LoopRule>,
     /// Below this cost of a period nothing is evaluated: the first call of a period may cost before it earns.
     #[serde(default)]
     pub min_cost: Price,
@@ -177,6 +180,16 @@ pub struct Budget {
     pub tokens: Option<u64>,
     /// Provider cost.
     pub provider_cost: Option<Price>,
+}
+
+/// How often the same tool may be called with the same arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoopRule {
+    /// More calls than this in the window are a loop.
+    pub calls: u32,
+    /// The window, which moves on in eighths.
+    pub window: Duration,
 }
 
 /// Floors for some customers, before `min_margin`.
@@ -372,7 +385,11 @@ impl Guard {
 
     /// The kind in events.
     pub const fn kind(&self) -> &'static str {
-        if self.budget.is_some() { "budget" } else { "margin" }
+        match (&self.repeats, &self.budget) {
+            (Some(_), _) => "loop",
+            (None, Some(_)) => "budget",
+            (None, None) => "margin",
+        }
     }
 
     pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
@@ -403,7 +420,40 @@ impl Guard {
             let reason = "expected \"session\" for the scope \"session\", and for no other";
             return Err(error(&format!("{path}.period"), reason));
         }
+        if let Some(rule) = self.repeats {
+            return self.validate_loop(rule, path);
+        }
         self.validate_actions(&format!("{path}.actions"))
+    }
+
+    fn validate_loop(&self, rule: LoopRule, path: &str) -> Result<(), ConfigError> {
+        if self.scope != ScopeKind::Session {
+            let reason = "expected \"session\" with `loop`: calls are compared within a session";
+            return Err(error(&format!("{path}.scope"), reason));
+        }
+        if self.budget.is_some() || self.reserve.is_some() || self.metric.is_some() {
+            let reason = "expected none beside `budget`, `reserve` or `metric`";
+            return Err(error(&format!("{path}.loop"), reason));
+        }
+        if rule.calls == 0 || rule.window.millis() < WINDOW_MIN {
+            let reason = "expected at least 1 call and a window of at least 1 s";
+            return Err(error(&format!("{path}.loop"), reason));
+        }
+        let Actions { level_1, level_2, level_3 } = &self.actions;
+        let others = [("level_1", level_1), ("level_3", level_3)];
+        if let Some((name, _)) = others.iter().find(|(_, rule)| rule.is_some()) {
+            let reason = "expected none: a loop goes to level 2";
+            return Err(error(&format!("{path}.actions.{name}"), reason));
+        }
+        let path = format!("{path}.actions.level_2");
+        match level_2 {
+            None => Err(error(&path, "expected what happens to a loop, found none")),
+            Some(LevelRule { threshold: Some(_), .. }) => {
+                let path = format!("{path}.threshold");
+                Err(error(&path, "expected none: `loop` says when the level is reached"))
+            }
+            Some(rule) => Self::validate_rule(rule, Level::Throttle, &path),
+        }
     }
 
     /// Whether calls or tokens are counted, and not money.
@@ -424,18 +474,7 @@ impl Guard {
                 let reason = "expected a share such as \"30%\", found none";
                 return Err(error(&format!("{path}.threshold"), reason));
             }
-            if rule.throttle_rate.is_some() && level != Level::Throttle {
-                let reason = "expected none: requests are throttled at level 2";
-                return Err(error(&format!("{path}.throttle_rate"), reason));
-            }
-            if rule.action.is_some() && level != Level::Block {
-                let reason = "expected none: requests are blocked at level 3";
-                return Err(error(&format!("{path}.action"), reason));
-            }
-            if rule.stop_streams && rule.action.is_none() {
-                let reason = "expected none without the action of level 3: what runs ends with what is blocked";
-                return Err(error(&format!("{path}.stop_streams"), reason));
-            }
+            Self::validate_rule(rule, level, &path)?;
             let threshold = rule.threshold.unwrap_or(self.min_margin);
             if above.is_some_and(|above| above < threshold) {
                 let reason = "expected at most the threshold of the level before";
@@ -445,4 +484,25 @@ impl Guard {
         }
         Ok(())
     }
+
+    /// What a rule says must be of its level.
+    fn validate_rule(rule: &LevelRule, level: Level, path: &str) -> Result<(), ConfigError> {
+        if rule.throttle_rate.is_some() && level != Level::Throttle {
+            let reason = "expected none: requests are throttled at level 2";
+            return Err(error(&format!("{path}.throttle_rate"), reason));
+        }
+        if rule.action.is_some() && level != Level::Block {
+            let reason = "expected none: requests are blocked at level 3";
+            return Err(error(&format!("{path}.action"), reason));
+        }
+        if rule.stop_streams && rule.action.is_none() {
+            let reason =
+                "expected none without the action of level 3: what runs ends with what is blocked";
+            return Err(error(&format!("{path}.stop_streams"), reason));
+        }
+        Ok(())
+    }
 }
+
+/// Shorter than this nothing that an agent does is a loop, and the window's eighths are no times to look at.
+const WINDOW_MIN: Millis = Millis(1000);

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 pub use self::contracts::{Contract, Contracts, Plan};
 pub use self::guard::{
-    BlockAction, Budget, Floors, Guard, LevelRule, Metric, Mode, OnCollectorLoss, Reserve,
-    RevenueBasis, Share, ThrottleRate,
+    BlockAction, Budget, Floors, Guard, LevelRule, LoopRule, Metric, Mode, OnCollectorLoss,
+    Reserve, RevenueBasis, Share, ThrottleRate,
 };
 pub use self::identity::{
     Credential, IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
@@ -316,6 +316,11 @@ impl Config {
     /// The guard with this id.
     pub fn guard(&self, id: &str) -> Option<&Rc<Guard>> {
         self.guards.iter().find(|guard| guard.id == id)
+    }
+
+    /// Whether a guard looks for loops, so that calls are told apart by their arguments.
+    pub fn has_loops(&self) -> bool {
+        self.guards.iter().any(|guard| guard.repeats.is_some())
     }
 
     /// Whether anything earns among what a guard looks at.

@@ -263,6 +263,7 @@ impl AgentExchange {
             kind: CallKind::Step,
             session: self.session_of(asked.or(told)),
             tool: operation(asks).to_owned(),
+            arguments: None,
             status,
             http_status: self.http_status,
             transport,

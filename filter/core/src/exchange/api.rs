@@ -264,6 +264,7 @@ impl ApiExchange {
                 kind,
                 session: self.session,
                 tool: self.operation,
+                arguments: None,
                 status,
                 http_status: self.http_status,
                 transport: self.transport,

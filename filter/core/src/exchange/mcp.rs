@@ -100,7 +100,7 @@ impl McpExchange {
         let request = match headers.get(":method") {
             Some(b"POST") => {
                 let coding = ContentCoding::parse(headers.get("content-encoding"));
-                Request::Messages(Some(Box::new(RequestReader::new(coding))))
+                Request::Messages(Some(Box::new(RequestReader::new(coding, config.has_loops()))))
             }
             Some(b"GET") => Request::Stream,
             Some(b"DELETE") => Request::Delete,
@@ -326,7 +326,7 @@ impl McpExchange {
                 self.observed.facts.push(Fact::CallStarted(started));
             }
         }
-        Asks::ToolCall { call_id, tool }
+        Asks::ToolCall { call_id, tool, arguments: message.arguments }
     }
 
     fn next_call_id(&mut self) -> String {
@@ -402,8 +402,9 @@ impl McpExchange {
     ) {
         let status = ExecutionStatus::of_answer(answer, self.http_status);
         match request.asks {
-            Asks::ToolCall { call_id, tool } => {
+            Asks::ToolCall { call_id, tool, arguments } => {
                 let call = self.call(call_id, tool, status, transport, now);
+                let call = CallEnded { arguments, ..call };
                 let task = answer.result_task.id.as_ref();
                 match (status, task) {
                     (ExecutionStatus::Pending, Some(task)) => {
@@ -489,8 +490,9 @@ impl McpExchange {
         now: Timestamp,
     ) {
         for OpenRequest { id, asks } in core::mem::take(&mut self.requests) {
-            let Asks::ToolCall { call_id, tool } = asks else { continue };
+            let Asks::ToolCall { call_id, tool, arguments } = asks else { continue };
             let call = self.call(call_id, tool, status, Transport::None, now);
+            let call = CallEnded { arguments, ..call };
             match scope {
                 Some(scope) => self.open(call, scope.link(&id), expires_at),
                 None => self.observed.facts.push(Fact::Call(call)),
@@ -511,6 +513,7 @@ impl McpExchange {
             kind: CallKind::Tool,
             session: self.session.clone(),
             tool,
+            arguments: None,
             status,
             http_status: self.http_status,
             transport,

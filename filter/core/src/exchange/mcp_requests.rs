@@ -24,8 +24,8 @@ impl OpenRequest {
 /// What a request asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asks {
-    /// `tools/call`.
-    ToolCall { call_id: String, tool: String },
+    /// `tools/call`; `arguments` is a hash, see [`Message::arguments`].
+    ToolCall { call_id: String, tool: String, arguments: Option<u64> },
     /// `tasks/result`: the answer is what the call came to.
     TaskResult(Link),
     /// `tasks/get`, `tasks/cancel`: the answer tells how the task stands.

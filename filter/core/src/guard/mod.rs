@@ -8,6 +8,7 @@ pub mod level;
 pub mod mark;
 pub mod period;
 pub mod refusal;
+pub mod repeats;
 pub mod ruling;
 pub mod scope;
 pub mod stop;

@@ -6,9 +6,10 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::level::{Left, Level, level};
+use super::repeats::Repeats;
 use super::scope::{ScopeKey, ScopeName};
 use super::verdict::{Room, Verdict, bucket, desks};
-use crate::config::{Config, Guard, OnCollectorLoss, RevenueBasis};
+use crate::config::{Config, Guard, LoopRule, OnCollectorLoss, RevenueBasis};
 use crate::host::Host;
 use crate::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_SPARED};
 use crate::session::add_money;
@@ -58,6 +59,8 @@ pub enum Reason {
     Recovered,
     /// A new period has begun.
     PeriodStarted,
+    /// The same tool was called with the same arguments too often.
+    RepeatedCall,
     /// The configuration has changed.
     Configuration,
     /// A threshold was reached by what the other Envoys have used.
@@ -75,6 +78,7 @@ impl Reason {
             Self::Threshold => "threshold",
             Self::Recovered => "recovered",
             Self::PeriodStarted => "period_started",
+            Self::RepeatedCall => "repeated_call",
             Self::Configuration => "configuration",
             Self::Fleet => "fleet",
             Self::CollectorLost => "collector_lost",
@@ -110,6 +114,8 @@ pub struct ScopeState {
     /// Of what was ever reserved, what has become cost or was given back.
     #[serde(with = "rust_decimal::serde::str")]
     pub settled: Decimal,
+    /// The calls that were made again, of a guard against loops.
+    pub repeats: Repeats,
     /// The last call.
     pub active_at: Timestamp,
 }
@@ -187,8 +193,21 @@ impl ScopeState {
         all
     }
 
+    /// How a session stands that may be a loop.
+    fn repeated(&self, rule: &LoopRule, now: Timestamp) -> (Level, Standing) {
+        let calls = self.repeats.most(rule, now).map_or(0, |repeated| repeated.calls);
+        let is_loop = calls > u64::from(rule.calls);
+        let (whole, used) = (Decimal::from(rule.calls), Decimal::from(calls));
+        let standing = Standing { whole, used, left: Left::of(whole, used) };
+        (if is_loop { Level::Throttle } else { Level::None }, standing)
+    }
+
     /// The level that it belongs to, and whether only the others' totals make it so.
-    fn evaluate(&self, config: &Config, guard: &Guard) -> (Level, Standing, bool) {
+    fn evaluate(&self, config: &Config, guard: &Guard, now: Timestamp) -> (Level, Standing, bool) {
+        if let Some(rule) = &guard.repeats {
+            let (level, standing) = self.repeated(rule, now);
+            return (level, standing, false);
+        }
         let plan = config.contracts.plan_name(&self.name.customer);
         let thresholds = |level: Level| guard.threshold(level, &self.name.customer, plan);
         let level_of =
@@ -230,6 +249,8 @@ pub struct ScopeTable {
     /// When each was active, or earlier: moved only when it is looked at.
     recent: BTreeSet<(Timestamp, u32)>,
     recent_entries: BTreeMap<u32, Timestamp>,
+    /// Loops, and when they have to be looked at again, as their calls grow old.
+    loops: BTreeMap<u32, Timestamp>,
     /// To be evaluated, and why if that is not by what was added.
     touched: BTreeMap<u32, Option<Reason>>,
     dirty_buckets: BTreeSet<u32>,
@@ -297,6 +318,7 @@ impl ScopeTable {
             contracted: None,
             level: Level::None,
             settled: Decimal::ZERO,
+            repeats: Repeats::default(),
             active_at: now,
         };
         let slot = self.slots.insert(state.clone());
@@ -356,8 +378,12 @@ impl ScopeTable {
         self.touched.extend(slots.into_iter().map(|slot| (slot, Some(reason))));
     }
 
-    /// Begins new periods where old ones have ended.
+    /// Begins new periods where old ones have ended, and lets loops be looked at.
     pub fn roll(&mut self, config: &Config, now: Timestamp) {
+        let due = self.loops.iter().filter(|(_, at)| **at <= now).map(|(slot, _)| *slot);
+        for slot in due {
+            self.touched.entry(slot).or_default();
+        }
         while let Some((end, slot)) = self.ends.first().copied()
             && end <= now
         {
@@ -393,10 +419,16 @@ impl ScopeTable {
             self.recent.remove(&(entry, slot));
         }
         self.touched.remove(&slot);
+        self.loops.remove(&slot);
     }
 
     /// Evaluates what was touched. Gives the changes of level, and the slots that were looked at.
-    pub fn evaluate(&mut self, config: &Config, is_lost: bool) -> (Vec<Change>, Vec<u32>) {
+    pub fn evaluate(
+        &mut self,
+        config: &Config,
+        is_lost: bool,
+        now: Timestamp,
+    ) -> (Vec<Change>, Vec<u32>) {
         let mut changes = Vec::new();
         let touched = core::mem::take(&mut self.touched);
         let slots: Vec<u32> = touched.keys().copied().collect();
@@ -404,8 +436,10 @@ impl ScopeTable {
             let Some(state) = self.slots.get(slot) else { continue };
             self.dirty_buckets.insert(bucket(&state.key));
             let from = state.level;
-            let found = config.guard(&state.guard_id).map(|guard| {
-                let (level, standing, is_fleet) = state.evaluate(config, guard);
+            let guard = config.guard(&state.guard_id);
+            let rule = guard.and_then(|guard| guard.repeats);
+            let found = guard.map(|guard| {
+                let (level, standing, is_fleet) = state.evaluate(config, guard, now);
                 let by_loss = match guard.on_collector_loss {
                     OnCollectorLoss::Allow if is_lost => Some(Level::None),
                     OnCollectorLoss::Block if is_lost => Some(Level::Block),
@@ -418,11 +452,16 @@ impl ScopeTable {
                 Standing { whole: Decimal::ZERO, used: Decimal::ZERO, left: Left::Unguarded };
             let (to, standing, is_fleet, is_by_loss) =
                 found.unwrap_or((Level::None, nothing, false, false));
+            match rule {
+                Some(rule) if to > Level::None => self.loops.insert(slot, rule.next_part(now)),
+                _ => self.loops.remove(&slot),
+            };
             if to == from {
                 continue;
             }
             let by_totals = match (to > from, is_fleet) {
                 (true, true) => Reason::Fleet,
+                (true, false) if rule.is_some() => Reason::RepeatedCall,
                 (true, false) => Reason::Threshold,
                 (false, _) => Reason::Recovered,
             };

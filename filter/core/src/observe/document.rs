@@ -194,6 +194,7 @@ impl PathTree {
             scalar: node.field,
             object: (node.is_object || is_field).then_some(at),
             array: (node.is_array || is_field).then_some(at),
+            ..Want::NOTHING
         }
     }
 }
@@ -410,7 +411,7 @@ impl Builder<'_> {
 
 impl Visitor for Builder<'_> {
     fn top(&mut self) -> Want {
-        Want { scalar: None, object: Some(ROOT), array: Some(DOCUMENTS) }
+        Want { scalar: None, object: Some(ROOT), array: Some(DOCUMENTS), ..Want::NOTHING }
     }
 
     fn member(&mut self, node: u8, key: &[u8]) -> Want {

@@ -3,6 +3,7 @@
 
 use rust_decimal::Decimal;
 
+use super::arguments::ArgumentsHash;
 use super::reported::Reported;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
@@ -133,6 +134,8 @@ pub struct Message {
     pub id: Option<Id>,
     /// `params.name`.
     pub tool: Option<Vec<u8>>,
+    /// A hash of `params.arguments`, of those that are not there too, if hashes are asked for.
+    pub arguments: Option<u64>,
     /// There is a `result`.
     pub has_result: bool,
     /// `result` has a member that only tool results have: `content`, `structuredContent` or `isError`.
@@ -225,12 +228,21 @@ mod field {
 pub struct MessageReader {
     scanner: Scanner,
     message: Message,
+    arguments: Option<ArgumentsHash>,
 }
 
 impl MessageReader {
+    /// A reader that hashes the arguments of calls, or does not.
+    pub fn new(hashes_arguments: bool) -> Self {
+        Self { arguments: hashes_arguments.then(ArgumentsHash::default), ..Self::default() }
+    }
+
     /// Reads the next bytes and calls `found` with each message as it ends.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) {
-        self.scanner.feed(chunk, &mut Builder { message: &mut self.message, found });
+        self.scanner.feed(
+            chunk,
+            &mut Builder { message: &mut self.message, arguments: &mut self.arguments, found },
+        );
     }
 
     /// Where the body stands.
@@ -246,12 +258,18 @@ impl MessageReader {
 
 struct Builder<'a> {
     message: &'a mut Message,
+    arguments: &'a mut Option<ArgumentsHash>,
     found: &'a mut dyn FnMut(&Message),
 }
 
 impl Visitor for Builder<'_> {
     fn top(&mut self) -> Want {
-        Want { scalar: None, object: Some(node::MESSAGE), array: Some(node::BATCH) }
+        Want {
+            scalar: None,
+            object: Some(node::MESSAGE),
+            array: Some(node::BATCH),
+            ..Want::NOTHING
+        }
     }
 
     fn element(&mut self, node: u8) -> Want {
@@ -276,6 +294,8 @@ impl Visitor for Builder<'_> {
                 Want::scalar(field::ID)
             }
             (node::MESSAGE, b"params") => {
+                self.forget_arguments();
+                let message = &mut *self.message;
                 message.tool = None;
                 message.request_id = None;
                 message.traceparent = None;
@@ -302,6 +322,10 @@ impl Visitor for Builder<'_> {
             (node::PARAMS, b"name") => {
                 message.tool = None;
                 Want::scalar(field::NAME)
+            }
+            (node::PARAMS, b"arguments") if self.arguments.is_some() => {
+                self.forget_arguments();
+                Want { shows_skipped: true, ..Want::NOTHING }
             }
             (node::PARAMS, b"_meta") => {
                 message.traceparent = None;
@@ -368,7 +392,7 @@ impl Visitor for Builder<'_> {
             (node::POLLED_RESULT, b"isError") => Want::scalar(field::POLLED_IS_ERROR),
             (node::RESULT, b"tasks") => {
                 message.listed_tasks.clear();
-                Want { scalar: None, object: None, array: Some(node::TASKS) }
+                Want { scalar: None, object: None, array: Some(node::TASKS), ..Want::NOTHING }
             }
             (node::LISTED_TASK, b"taskId") => Want::scalar(field::LISTED_TASK_ID),
             (node::LISTED_TASK, b"status") => Want::scalar(field::LISTED_STATUS),
@@ -441,7 +465,10 @@ impl Visitor for Builder<'_> {
 
     fn open(&mut self, node: u8) {
         match node {
-            node::MESSAGE => *self.message = Message::default(),
+            node::MESSAGE => {
+                *self.message = Message::default();
+                self.forget_arguments();
+            }
             node::TASK => self.message.has_task = true,
             node::LISTED_TASK => {
                 // What does not fit overwrites the last place.
@@ -456,7 +483,22 @@ impl Visitor for Builder<'_> {
 
     fn close(&mut self, node: u8) {
         if node == node::MESSAGE {
+            self.message.arguments = self.arguments.as_ref().map(ArgumentsHash::finish);
             (self.found)(self.message);
+        }
+    }
+
+    fn skipped(&mut self, text: &[u8]) {
+        if let Some(arguments) = self.arguments {
+            arguments.feed(text);
+        }
+    }
+}
+
+impl Builder<'_> {
+    fn forget_arguments(&mut self) {
+        if let Some(arguments) = self.arguments {
+            *arguments = ArgumentsHash::default();
         }
     }
 }

@@ -20,20 +20,23 @@ pub struct Want {
     pub object: Option<u8>,
     /// Follow an array under this name.
     pub array: Option<u8>,
+    /// Show the text of a container that is skipped.
+    pub shows_skipped: bool,
 }
 
 impl Want {
     /// Skip the value.
-    pub const NOTHING: Self = Self { scalar: None, object: None, array: None };
+    pub const NOTHING: Self =
+        Self { scalar: None, object: None, array: None, shows_skipped: false };
 
     /// Report a scalar.
     pub const fn scalar(field: u8) -> Self {
-        Self { scalar: Some(field), object: None, array: None }
+        Self { scalar: Some(field), ..Self::NOTHING }
     }
 
     /// Follow an object.
     pub const fn object(node: u8) -> Self {
-        Self { scalar: None, object: Some(node), array: None }
+        Self { object: Some(node), ..Self::NOTHING }
     }
 }
 
@@ -64,6 +67,8 @@ pub trait Visitor {
     fn open(&mut self, node: u8);
     /// A followed container was closed.
     fn close(&mut self, node: u8);
+    /// The next bytes of a container that is skipped and to be shown, without its first bracket.
+    fn skipped(&mut self, _text: &[u8]) {}
 }
 
 /// How far a text has been read.
@@ -190,7 +195,12 @@ impl Scanner {
             rest = match self.state {
                 State::Complete | State::Failed => break,
                 State::Skip { depth, in_string, is_escaped } => {
-                    self.skip(rest, depth, in_string, is_escaped)
+                    let behind = self.skip(rest, depth, in_string, is_escaped);
+                    if self.want.shows_skipped {
+                        let skipped = rest.len().saturating_sub(behind.len());
+                        visitor.skipped(rest.get(..skipped).unwrap_or_default());
+                    }
+                    behind
                 }
                 State::Text(Escape::None) => self.plain_text(rest, visitor),
                 State::Text(escape) => {

@@ -667,6 +667,30 @@ fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
             "guards[0].actions.level_3.stop_streams: expected none without the action of level 3: what runs ends with what is blocked",
         ),
         (
+            json!({ "id": "g", "loop": { "calls": 5, "window": "1m" }, "actions": { "level_2": {} } }),
+            "guards[0].scope: expected \"session\" with `loop`: calls are compared within a session",
+        ),
+        (
+            json!({ "id": "g", "scope": "session", "period": "session", "budget": { "calls": 1 },
+                "loop": { "calls": 5, "window": "1m" }, "actions": { "level_2": {} } }),
+            "guards[0].loop: expected none beside `budget`, `reserve` or `metric`",
+        ),
+        (
+            json!({ "id": "g", "scope": "session", "period": "session",
+                "loop": { "calls": 5, "window": "100ms" }, "actions": { "level_2": {} } }),
+            "guards[0].loop: expected at least 1 call and a window of at least 1 s",
+        ),
+        (
+            json!({ "id": "g", "scope": "session", "period": "session",
+                "loop": { "calls": 5, "window": "1m" }, "actions": { "level_3": block } }),
+            "guards[0].actions.level_3: expected none: a loop goes to level 2",
+        ),
+        (
+            json!({ "id": "g", "scope": "session", "period": "session",
+                "loop": { "calls": 5, "window": "1m" }, "actions": { "level_2": level("1%") } }),
+            "guards[0].actions.level_2.threshold: expected none: `loop` says when the level is reached",
+        ),
+        (
             json!({ "id": "g", "reserve": {}, "actions": { "level_1": level("10%") } }),
             "guards[0].reserve: expected none without a level 3 that blocks, by margin or provider cost",
         ),

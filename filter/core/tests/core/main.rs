@@ -20,6 +20,7 @@ mod joins;
 #[cfg(not(target_arch = "wasm32"))]
 mod llm;
 mod llm_formats;
+mod loops;
 mod products;
 mod rates;
 mod scanner;

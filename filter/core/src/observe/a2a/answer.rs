@@ -182,7 +182,7 @@ impl Builder<'_> {
 impl Visitor for Builder<'_> {
     fn top(&mut self) -> Want {
         let array = (self.binding == Binding::JsonRpc).then_some(node::BATCH);
-        Want { scalar: None, object: Some(self.root()), array }
+        Want { scalar: None, object: Some(self.root()), array, ..Want::NOTHING }
     }
 
     fn element(&mut self, node: u8) -> Want {
@@ -210,7 +210,12 @@ impl Visitor for Builder<'_> {
             (_, b"error") if is_root => {
                 answer.error_code = None;
                 answer.error_status = None;
-                Want { scalar: Some(field::ERROR), object: Some(node::ERROR), array: None }
+                Want {
+                    scalar: Some(field::ERROR),
+                    object: Some(node::ERROR),
+                    array: None,
+                    ..Want::NOTHING
+                }
             }
             (node::ERROR, b"code") => {
                 answer.error_code = None;
@@ -227,7 +232,7 @@ impl Visitor for Builder<'_> {
                 Want::object(node::ARTIFACT_UPDATE)
             }
             (node::RESULT, b"tasks") => {
-                Want { scalar: None, object: None, array: Some(node::TASKS) }
+                Want { scalar: None, object: None, array: Some(node::TASKS), ..Want::NOTHING }
             }
             (node::RESULT, b"kind") => {
                 draft.kind = None;

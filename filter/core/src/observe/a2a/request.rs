@@ -113,7 +113,7 @@ impl Builder<'_> {
 impl Visitor for Builder<'_> {
     fn top(&mut self) -> Want {
         let array = (self.route.binding == Binding::JsonRpc).then_some(node::BATCH);
-        Want { scalar: None, object: Some(self.root()), array }
+        Want { scalar: None, object: Some(self.root()), array, ..Want::NOTHING }
     }
 
     fn element(&mut self, _node: u8) -> Want {

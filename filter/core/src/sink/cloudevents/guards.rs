@@ -113,7 +113,7 @@ pub(super) fn totals(stamp: &Stamp<'_>, guard: &Guard, state: &ScopeState) -> St
     envelope_about(stamp, "guard_totals", &state.name.customer, data)
 }
 
-/// `margin_level_changed` or `budget_level_changed`.
+/// `margin_level_changed`, `budget_level_changed` or `loop_level_changed`.
 pub(super) fn level_changed(
     stamp: &Stamp<'_>,
     guard: Option<&Guard>,
@@ -124,23 +124,32 @@ pub(super) fn level_changed(
     threshold: Option<Decimal>,
 ) -> String {
     let budget = guard.and_then(|guard| guard.budget);
-    let event_type = if budget.is_some() { "budget_level_changed" } else { "margin_level_changed" };
+    let repeats = guard.and_then(|guard| guard.repeats);
+    let event_type = match (&repeats, &budget) {
+        (Some(_), _) => "loop_level_changed",
+        (None, Some(_)) => "budget_level_changed",
+        (None, None) => "margin_level_changed",
+    };
     let rule = guard.and_then(|guard| guard.rule(to));
-    let is_margin = budget.is_none();
+    let is_margin = budget.is_none() && repeats.is_none();
+    let mut scope = scope(event_type, guard, state, to);
+    let repeated = repeats.and_then(|rule| state.repeats.most(&rule, stamp.time));
+    scope.tool_name = scope.tool_name.or(repeated.map(|repeated| repeated.tool));
+    let counted = (!is_margin).then_some(standing);
     let data = LevelChanged {
-        scope: scope(event_type, guard, state, to),
+        scope,
         previous_level: from.name(),
         reason: reason.name(),
         margin: match standing.left {
-            Left::Share(share) => Some(money(share.round_dp(MARGIN_PLACES))),
-            Left::Unguarded | Left::Worst => None,
+            Left::Share(share) if repeats.is_none() => Some(money(share.round_dp(MARGIN_PLACES))),
+            Left::Share(_) | Left::Unguarded | Left::Worst => None,
         },
-        threshold: threshold.map(money),
+        threshold: threshold.filter(|_| repeats.is_none()).map(money),
         total_provider_cost: is_margin.then(|| money(standing.used)),
         total_revenue: is_margin.then(|| money(standing.whole)),
-        used: budget.map(|_| money(standing.used)),
-        limit: budget.map(|_| money(standing.whole)),
-        unit: budget.map(unit),
+        used: counted.map(|standing| money(standing.used)),
+        limit: counted.map(|standing| money(standing.whole)),
+        unit: repeats.map(|_| "repeated_calls").or(budget.map(unit)),
         action: match to {
             Level::None => "none",
             Level::Alert => "alert",
