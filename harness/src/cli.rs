@@ -71,21 +71,18 @@ struct EnvoyArgs {
 }
 
 /// Without --config: one MCP server; a lookup costs 0.001, a database write 0.05, an analysis 0.10 USD.
-///
-/// The scenario `margin` has its own agents, prices and ledgers: it takes none of --sessions, --calls, --ledger and
-/// --config.
 #[derive(Debug, Args)]
 struct DemoArgs {
     /// What to play
     #[arg(long, value_name = "NAME", default_value = "calls")]
     scenario: demo::Scenario,
-    /// Agent sessions, all at once [default: 4]
+    /// Agent sessions, all at once; not for `margin` [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     sessions: Option<u32>,
-    /// Tool calls in each session [default: 15]
+    /// Tool calls in each session; not for `margin` [default: 15]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     calls: Option<u32>,
-    /// Where the ledger is kept, such as sqlite:agent-meter.db [default: sqlite::memory:]
+    /// Where the ledger is kept, such as sqlite:agent-meter.db; not for `margin` [default: sqlite::memory:]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
     /// Print only one JSON object with the totals

@@ -38,7 +38,7 @@ pub enum Scenario {
     /// Agents of two customers call tools, and every call and token is invoiced.
     Calls,
     /// A customer's agents spend more than the contract brings: they are warned about, slowed down and stopped;
-    /// once without and once with reservation.
+    /// once without and once with reservation. It has its own agents, prices and ledgers: --config is not for it.
     Margin,
 }
 
