@@ -51,7 +51,7 @@ enum Command {
     /// Make rate cards of public price lists
     #[command(subcommand)]
     Prices(PricesCommand),
-    /// Measure what the filter costs, beside no filter, an empty one, Envoy's own and Lua
+    /// Measure what the filter costs, with guards and without, beside no filter, an empty one, Envoy's own and Lua
     Bench(BenchArgs),
     /// Bring spilled events from an Envoy log into a ledger or to a collector
     Recover(RecoverArgs),

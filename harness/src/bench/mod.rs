@@ -1,9 +1,10 @@
-//! `agent-meter bench`: what the filter costs, beside no filter, an empty one, Envoy's own and Lua.
+//! `agent-meter bench`: what the filter costs, with guards and without, beside no filter, an empty one, Envoy's own and
+//! Lua.
 //!
 //! One Envoy with one listener for each variant; in each round every listener gets the same calls, in shuffled order:
 //! once one by one, for the latency, and once on several connections, with the CPU time of the Envoy process read
 //! before and after. What the numbers are worth is in the differences within a round: a noisy machine disturbs
-//! neighbours alike. a slice of agent-meter, with guards and without, ends when the collector has the events of
+//! neighbours alike. A slice of agent-meter, with guards and without, ends when the collector has the events of
 //! every call, so its delivery is on its own account.
 
 mod cpu;
