@@ -8,6 +8,7 @@ use agent_meter::bench::{self, Bench, Scenario, Section};
 use agent_meter::collector::{
     Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
 };
+use agent_meter::demo::margin::{self, Margin};
 use agent_meter::demo::{self, Demo};
 use agent_meter::envoy::{Bootstrap, Endpoint};
 use agent_meter::invoice::{Invoice, invoices};
@@ -50,7 +51,7 @@ enum Command {
     /// Make rate cards of public price lists
     #[command(subcommand)]
     Prices(PricesCommand),
-    /// Measure what the filter costs, beside no filter, an empty one, Envoy's own and Lua
+    /// Measure what the filter costs, with guards and without, beside no filter, an empty one, Envoy's own and Lua
     Bench(BenchArgs),
     /// Bring spilled events from an Envoy log into a ledger or to a collector
     Recover(RecoverArgs),
@@ -72,19 +73,22 @@ struct EnvoyArgs {
 /// Without --config: one MCP server; a lookup costs 0.001, a database write 0.05, an analysis 0.10 USD.
 #[derive(Debug, Args)]
 struct DemoArgs {
-    /// Agent sessions, all at once
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    sessions: u32,
-    /// Tool calls in each session
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    calls: u32,
-    /// Where the ledger is kept, such as sqlite:agent-meter.db
-    #[arg(long, value_name = "URL", default_value = "sqlite::memory:")]
-    ledger: String,
+    /// What to play
+    #[arg(long, value_name = "NAME", default_value = "calls")]
+    scenario: demo::Scenario,
+    /// Agent sessions, all at once; not for `margin` [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    sessions: Option<u32>,
+    /// Tool calls in each session; not for `margin` [default: 15]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calls: Option<u32>,
+    /// Where the ledger is kept, such as sqlite:agent-meter.db; not for `margin` [default: sqlite::memory:]
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
     /// Print only one JSON object with the totals
     #[arg(long)]
     json: bool,
-    /// Stay up until Ctrl-C
+    /// Stay up until Ctrl-C; of `margin` the second stack, with reservation
     #[arg(long)]
     keep: bool,
     #[command(flatten)]
@@ -311,10 +315,34 @@ impl EnvoyArgs {
 
 impl DemoArgs {
     async fn execute(self) -> anyhow::Result<()> {
+        self.check()?;
         let (plugin, wasm) = (self.envoy.plugin()?, self.envoy.wasm()?);
         let concurrency = self.envoy.concurrency;
-        let Self { sessions, calls, ledger, json, keep, .. } = self;
+        let Self { scenario, sessions, calls, ledger, json, keep, .. } = self;
+        if scenario == demo::Scenario::Margin {
+            return margin::run(Margin { concurrency, wasm, json, keep }).await;
+        }
+        let (sessions, calls) = (sessions.unwrap_or(4), calls.unwrap_or(15));
+        let ledger = ledger.unwrap_or_else(|| "sqlite::memory:".to_owned());
         demo::run(Demo { sessions, calls, concurrency, ledger, plugin, wasm, json, keep }).await
+    }
+
+    /// Refuses what the scenario would ignore.
+    fn check(&self) -> anyhow::Result<()> {
+        let given = [
+            ("--sessions", self.sessions.is_some()),
+            ("--calls", self.calls.is_some()),
+            ("--ledger", self.ledger.is_some()),
+            ("--config", self.envoy.config.is_some()),
+        ];
+        let given: Vec<&str> =
+            given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect();
+        ensure!(
+            self.scenario == demo::Scenario::Calls || given.is_empty(),
+            "{}: not for --scenario margin, which has its own agents, prices and ledgers",
+            given.join(", ")
+        );
+        Ok(())
     }
 }
 
@@ -495,4 +523,46 @@ fn existing(url: &str) -> anyhow::Result<Ledger> {
     let path = path.strip_prefix("//").unwrap_or(path);
     ensure!(path == ":memory:" || Path::new(path).is_file(), "no ledger at {url}");
     Ledger::open(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of `agent-meter demo` with these options.
+    fn demo(options: &str) -> Result<DemoArgs, String> {
+        let words = ["agent-meter", "demo"].into_iter().chain(options.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Command::Demo(args) = cli.command else { return Err("another command".to_owned()) };
+        args.check().map_err(|error| error.to_string())?;
+        Ok(args)
+    }
+
+    #[test]
+    fn the_demo_plays_calls_unless_it_is_told_otherwise() {
+        for (options, scenario) in [
+            ("", demo::Scenario::Calls),
+            ("--sessions 2 --calls 3 --ledger sqlite::memory: --config f", demo::Scenario::Calls),
+            ("--scenario calls --calls 3", demo::Scenario::Calls),
+            ("--scenario margin", demo::Scenario::Margin),
+            ("--scenario margin --concurrency 3 --json --keep --wasm f", demo::Scenario::Margin),
+        ] {
+            assert_eq!(demo(options).expect(options).scenario, scenario, "{options}");
+        }
+        assert!(demo("--scenario loop").expect_err("unknown").contains("calls, margin"));
+    }
+
+    #[test]
+    fn options_that_the_margin_scenario_would_ignore_are_refused() {
+        for (options, named) in [
+            ("--sessions 2", "--sessions"),
+            ("--calls 3", "--calls"),
+            ("--ledger sqlite::memory:", "--ledger"),
+            ("--config f", "--config"),
+            ("--config f --calls 3", "--calls, --config"),
+        ] {
+            let error = demo(&format!("--scenario margin {options}")).expect_err(options);
+            assert!(error.starts_with(&format!("{named}: not for --scenario margin")), "{error}");
+        }
+    }
 }

@@ -26,6 +26,10 @@ pub(super) enum Variant {
     NoFilterAgain,
     EmptyWasm,
     AgentMeter,
+    /// The filter with a margin guard and a budget, both at ease.
+    Guarded,
+    /// The same, and each call takes room for its cost on entry.
+    Reserving,
     /// Envoy's own filter in C++; it reads requests only.
     NativeMcp,
     Lua,
@@ -33,11 +37,13 @@ pub(super) enum Variant {
 
 impl Variant {
     /// The reference first.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::NoFilter,
         Self::NoFilterAgain,
         Self::EmptyWasm,
         Self::AgentMeter,
+        Self::Guarded,
+        Self::Reserving,
         Self::NativeMcp,
         Self::Lua,
     ];
@@ -48,16 +54,45 @@ impl Variant {
             Self::NoFilterAgain => "no filter again",
             Self::EmptyWasm => "empty Wasm filter",
             Self::AgentMeter => "agent-meter",
+            Self::Guarded => "with guards",
+            Self::Reserving => "with reservation",
             Self::NativeMcp => "native mcp filter",
             Self::Lua => "Lua filter",
         }
+    }
+
+    /// Whether its calls make events.
+    pub(super) fn is_metered(self) -> bool {
+        matches!(self, Self::AgentMeter | Self::Guarded | Self::Reserving)
+    }
+
+    /// The guards of a metered listener: far from every level, so that a call passes as without them.
+    fn guards(self) -> Option<Value> {
+        let actions = json!({
+            "level_1": { "threshold": "50%" },
+            "level_2": { "threshold": "30%", "throttle_rate": "20req/sec" },
+            "level_3": { "threshold": "10%", "action": "block_request" },
+        });
+        let mut margin = json!({ "id": "margin", "revenue": "contracted", "actions": actions });
+        match self {
+            Self::Guarded => {}
+            // Not by the last cost, which is nothing here.
+            Self::Reserving => {
+                margin["reserve"] = json!({ "estimate": "0.01", "last_cost": false })
+            }
+            _ => return None,
+        }
+        let budget =
+            json!({ "id": "budget", "budget": { "calls": 1_000_000_000 }, "actions": actions });
+        Some(json!([margin, budget]))
     }
 
     /// The name of the listener that is not measured: it logs what the filter has found. `None` if there is none.
     pub(super) fn proof(self) -> Option<String> {
         match self {
             Self::NativeMcp | Self::Lua => Some(format!("{}, logged", self.name())),
-            Self::NoFilter | Self::NoFilterAgain | Self::EmptyWasm | Self::AgentMeter => None,
+            Self::NoFilter | Self::NoFilterAgain | Self::EmptyWasm => None,
+            Self::AgentMeter | Self::Guarded | Self::Reserving => None,
         }
     }
 }
@@ -124,6 +159,7 @@ impl Rig<'_> {
             Variant::NoFilter | Variant::NoFilterAgain => None,
             Variant::EmptyWasm => Some(self.empty(wasm.clone())),
             Variant::AgentMeter => Some(wasm.clone()),
+            Variant::Guarded | Variant::Reserving => Some(guarded(variant, wasm.clone())?),
             Variant::NativeMcp => Some(extension(MCP_FILTER, "mcp.v3.Mcp", json!({}))),
             Variant::Lua => {
                 let script = json!({ "default_source_code": { "inline_string": SCRIPT } });
@@ -185,6 +221,20 @@ impl Rig<'_> {
     }
 }
 
+/// The filter with the variant's guards, and with an accountant of its own.
+fn guarded(variant: Variant, mut filter: Value) -> anyhow::Result<Value> {
+    let config = &mut filter["typed_config"]["config"];
+    config["vm_config"]["vm_id"] = json!(variant.name());
+    // A `StringValue`, as Istio hands it over.
+    let plugin = &mut config["configuration"]["value"];
+    let text = plugin.as_str().context("no configuration of the filter")?;
+    let mut options: Value = serde_json::from_str(text)?;
+    options["contracts"] = json!({ "customers": { "acme": { "revenue": "1000000" } } });
+    options["guards"] = json!(variant.guards());
+    *plugin = json!(options.to_string());
+    Ok(filter)
+}
+
 fn extension(name: &str, message: &str, mut config: Value) -> Value {
     config["@type"] = json!(format!("type.googleapis.com/envoy.extensions.filters.http.{message}"));
     json!({ "name": name, "typed_config": config })
@@ -216,7 +266,7 @@ mod tests {
             assert_eq!(bare(listener), bare(&listeners[0]), "{}", listener["name"]);
         }
         let text = root.to_string();
-        for part in ["f.wasm", "e.wasm", "mcp.v3.Mcp", "lua.v3.Lua", "d/proof.log"] {
+        for part in ["f.wasm", "e.wasm", "mcp.v3.Mcp", "lua.v3.Lua", "d/proof.log", "reserve"] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         assert!(!text.contains("flush_interval"), "not the default delivery: {text}");

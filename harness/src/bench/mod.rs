@@ -1,10 +1,11 @@
-//! `agent-meter bench`: what the filter costs, beside no filter, an empty one, Envoy's own and Lua.
+//! `agent-meter bench`: what the filter costs, with guards and without, beside no filter, an empty one, Envoy's own and
+//! Lua.
 //!
 //! One Envoy with one listener for each variant; in each round every listener gets the same calls, in shuffled order:
 //! once one by one, for the latency, and once on several connections, with the CPU time of the Envoy process read
 //! before and after. What the numbers are worth is in the differences within a round: a noisy machine disturbs
-//! neighbours alike. agent-meter's slice ends when the collector has the events of every call, so its delivery is on
-//! its own account.
+//! neighbours alike. A slice of agent-meter, with guards and without, ends when the collector has the events of
+//! every call, so its delivery is on its own account.
 
 mod cpu;
 mod listeners;
@@ -140,7 +141,7 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     let mut rounds = Rounds { pid, told, loads: loads(bench, &addresses)? };
     let slices = rounds.play(bench).await?;
 
-    let (calls_sent, tool_invocations) = (rounds.sent(Variant::AgentMeter), rounds.told.calls());
+    let (calls_sent, tool_invocations) = (rounds.metered(), rounds.told.calls());
     ensure!(
         usize::try_from(calls_sent)? == tool_invocations,
         "{tool_invocations} tool_invocation events for {calls_sent} calls"
@@ -222,9 +223,10 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn sent(&self, variant: Variant) -> u32 {
-        let own = Variant::ALL.into_iter().zip(&self.loads).find(|(other, _)| *other == variant);
-        own.map_or(0, |(_, load)| load.sent())
+    /// Calls sent to all listeners whose calls make events.
+    fn metered(&self) -> u32 {
+        let loads = Variant::ALL.into_iter().zip(&self.loads);
+        loads.filter(|(variant, _)| variant.is_metered()).map(|(_, load)| load.sent()).sum()
     }
 
     /// The slices of every variant, in the order of the rounds.
@@ -272,12 +274,12 @@ impl Rounds {
         })
     }
 
-    /// Waits until agent-meter has delivered, so that it does not do so in another's slice.
+    /// Waits until a metered listener has delivered, so that it does not do so in another's slice.
     async fn delivered(&self, place: usize) -> anyhow::Result<()> {
-        if Variant::ALL[place] != Variant::AgentMeter {
+        if !Variant::ALL[place].is_metered() {
             return Ok(());
         }
-        let sent = usize::try_from(self.loads[place].sent())?;
+        let sent = usize::try_from(self.metered())?;
         wait::until(DELIVERY_LIMIT, "every call has its event", async || {
             let told = self.told.calls();
             ensure!(told >= sent, "{told} events for {sent} calls");
@@ -289,7 +291,8 @@ impl Rounds {
 
 /// Shown on a terminal only.
 fn progress(bench: &Bench) -> ProgressBar {
-    let slices = u64::from(bench.rounds + 1) * 6;
+    let slices =
+        (u64::from(bench.rounds) + 1) * u64::try_from(Variant::ALL.len()).unwrap_or(u64::MAX);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} (eta {eta})");
     ProgressBar::new(slices).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

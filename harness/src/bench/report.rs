@@ -124,10 +124,17 @@ impl fmt::Display for Report {
         )?;
         let ours = self.added(Variant::AgentMeter).median;
         let times = |other| ours / self.added(other).median;
+        let beside = |variant| self.added(variant).median / ours;
+        writeln!(
+            f,
+            "with guards at ease it adds {:.2} times what it adds without, with reservation {:.2} times",
+            beside(Variant::Guarded),
+            beside(Variant::Reserving)
+        )?;
         writeln!(
             f,
             "agent-meter adds {:.1} times the CPU of the empty Wasm filter, {:.1} times the native mcp filter's, \
-             {:.1} times the Lua filter's;\nit delivered {} tool_invocation events for {} calls meanwhile",
+             {:.1} times the Lua filter's;\nthe collector got {} tool_invocation events for {} calls, with guards and without",
             times(Variant::EmptyWasm),
             times(Variant::NativeMcp),
             times(Variant::Lua),

@@ -2,6 +2,7 @@
 //! with the LLM endpoint's own account, and is invoiced.
 
 mod account;
+pub mod margin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -30,7 +32,17 @@ const CUSTOMERS: [&str; 2] = ["acme", "globex"];
 /// Several flushes and one retry.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// How to run the demo.
+/// What the demo plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Agents of two customers call tools, and every call and token is invoiced.
+    Calls,
+    /// A customer's agents spend more than the contract brings: they are warned about, slowed down and stopped;
+    /// once without and once with reservation. It has its own agents, prices and ledgers: --config is not for it.
+    Margin,
+}
+
+/// How to run the scenario [`Scenario::Calls`].
 #[derive(Debug, Clone)]
 pub struct Demo {
     /// Agent sessions, all at once.
@@ -59,20 +71,32 @@ pub async fn run(demo: Demo) -> anyhow::Result<()> {
         () = signals.stop() => bail!("interrupted"),
         played = play(&demo) => {
             let (stack, totals) = played?;
-            if demo.keep {
-                say(&demo, format_args!("\nThe stack stays up until Ctrl-C; MCP endpoint {}", stack.mcp_url()?));
-                if let Some(collector) = stack.collector() {
-                    say(&demo, format_args!("The ledger's page is http://{}/", collector.addr()));
-                }
-                signals.stop().await;
-            }
-            tell(&stack.stop().await?);
-            if demo.json {
-                println!("{totals}");
-            }
-            Ok(())
+            conclude(stack, &totals, demo.json, demo.keep, &mut signals).await
         }
     }
+}
+
+/// Stops the stack, with `keep` at the next signal only, and prints the totals if they are wanted.
+async fn conclude(
+    stack: Stack,
+    totals: &Value,
+    json: bool,
+    keep: bool,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    if keep {
+        let url = stack.mcp_url()?;
+        say(json, format_args!("\nThe stack stays up until Ctrl-C; MCP endpoint {url}"));
+        if let Some(collector) = stack.collector() {
+            say(json, format_args!("The ledger's page is http://{}/", collector.addr()));
+        }
+        signals.stop().await;
+    }
+    tell(&stack.stop().await?);
+    if json {
+        println!("{totals}");
+    }
+    Ok(())
 }
 
 /// The demo up to its totals; on an error the stack's files are kept.
@@ -88,7 +112,7 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
     let ledger = stack.ledger()?;
     let earlier = sources(&ledger).await?;
     say(
-        demo,
+        demo.json,
         format_args!(
             "Envoy with {} workers meters {} at {}\n{} agent sessions for {} customers call {} tools each ...",
             demo.concurrency,
@@ -125,7 +149,7 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
     let (made, acked) = (stat(&stats, "events_made"), stat(&stats, "events_acked"));
     let calls: u64 = account.calls.values().sum();
     say(
-        demo,
+        demo.json,
         format_args!(
             "{calls} tool calls, {} of them billable; {} sessions closed\n\
          {made} events made, {acked} acknowledged, {} in the ledger, {} missing\n\
@@ -133,9 +157,9 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
             account.billable_calls, account.sessions_closed, account.events, account.missing,
         ),
     );
-    say(demo, format_args!("\n{}", Costs { account: &account, llm: &llm }));
+    say(demo.json, format_args!("\n{}", Costs { account: &account, llm: &llm }));
     for invoice in in_background(&ledger, |ledger| invoices(&ledger)).await? as Vec<Invoice> {
-        say(demo, format_args!("\n{invoice}"));
+        say(demo.json, format_args!("\n{invoice}"));
     }
     let totals = json!({
         "tool_calls": calls,
@@ -328,8 +352,9 @@ fn same(whose: &str, agents: &ByTool, executed: &Calls) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn say(demo: &Demo, line: fmt::Arguments<'_>) {
-    if !demo.json {
+/// A line for the reader, where the output is not to be JSON.
+fn say(json: bool, line: fmt::Arguments<'_>) {
+    if !json {
         // A reader that has left, as `head` does, is no failure of the demo.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }

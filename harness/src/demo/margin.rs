@@ -1,0 +1,243 @@
+//! `agent-meter demo --scenario margin`: a customer's agents spend more than the contract brings, and are warned
+//! about, slowed down and stopped; once without and once with reservation.
+
+mod agents;
+mod books;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+use crate::collector::Ledger;
+use crate::llm_server::{self, LlmOptions, LlmServer};
+use crate::mcp_server::Mode;
+use crate::run::{Signals, tell};
+use crate::stack::{Options, Stack, Upstream};
+use crate::{plugin, wait};
+
+use super::{DELIVERY_LIMIT, STATS, conclude, in_background, say, stat};
+use agents::Seen;
+use books::Books;
+use report::Figures;
+
+/// Whose agents are too dear.
+const TENANT: &str = "acme";
+/// Whose agent is not.
+const NEIGHBOUR: &str = "globex";
+/// What each of them pays in a period, in USD.
+const CONTRACT: Decimal = Decimal::from_parts(200, 0, 0, false, 2);
+/// The tenant's agents, all at once.
+const AGENTS: u32 = 50;
+/// The levels and the margins, in per cent, at which they begin.
+const LEVELS: [(&str, u32); 3] = [("L1_ALERT", 50), ("L2_THROTTLE", 30), ("L3_BLOCK", 10)];
+/// How many calls a second of a scope at level 2 pass.
+const THROTTLE: &str = "20req/sec";
+/// No agent goes on for longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the ledger is asked for new levels.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How to run the scenario.
+#[derive(Debug, Clone)]
+pub struct Margin {
+    /// Worker threads of Envoy.
+    pub concurrency: u32,
+    /// The filter's module.
+    pub wasm: PathBuf,
+    /// Only the figures as JSON on stdout.
+    pub json: bool,
+    /// Keep the second stack up until Ctrl-C.
+    pub keep: bool,
+}
+
+/// One of the two runs, each in a stack of its own.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    title: &'static str,
+    /// USD for a million tokens of any kind: the demo's model made dear.
+    per_million: Decimal,
+    /// How long the model thinks.
+    thinks: Duration,
+    /// Whether a call takes room for its cost on entry.
+    reserves: bool,
+}
+
+/// About 0.3 USD a second, and 0.05 when it is slowed down.
+const BY_VERDICT: Run = Run {
+    title: "Without reservation",
+    per_million: Decimal::from_parts(50, 0, 0, false, 0),
+    thinks: Duration::from_millis(400),
+    reserves: false,
+};
+
+/// So dear and fast that half the contract is under way at once.
+const BY_ROOM: Run = Run {
+    title: "With reservation, eight times as dear and many times as fast",
+    per_million: Decimal::from_parts(400, 0, 0, false, 0),
+    thinks: Duration::from_millis(30),
+    reserves: true,
+};
+/// What a call of that run takes on entry until the last one's cost is known, in USD: more than it costs, 0.0212.
+const ESTIMATE: &str = "0.03";
+
+impl Run {
+    /// The demo's subscription, with contracts, the dear model and the guard.
+    fn plugin(&self) -> Value {
+        let mut plugin = plugin::demo();
+        let price = self.per_million.to_string();
+        for rate in plugin["rate_cards"][0]["rates"].as_array_mut().into_iter().flatten() {
+            for kind in ["input", "cache_read", "output"] {
+                rate[kind] = json!(price);
+            }
+        }
+        let contract = json!({ "revenue": CONTRACT.to_string() });
+        plugin["contracts"] = json!({ "customers": { TENANT: contract, NEIGHBOUR: contract } });
+        let [alert, throttle, block] = LEVELS.map(|(_, margin)| format!("{margin}%"));
+        let mut guard = json!({
+            "id": "margin",
+            "revenue": "contracted",
+            "min_margin": block,
+            "actions": {
+                "level_1": { "threshold": alert, "notify": ["finance-ops"] },
+                "level_2": { "threshold": throttle, "throttle_rate": THROTTLE },
+                "level_3": { "threshold": block, "action": "block_request" },
+            },
+        });
+        if self.reserves {
+            guard["reserve"] = json!({ "estimate": ESTIMATE, "last_cost": true });
+            guard["products"] = json!(["crm-tools"]);
+        }
+        plugin["guards"] = json!([guard]);
+        plugin
+    }
+
+    /// What the tokens of the LLM endpoint's own account come to at this run's price, in USD.
+    fn cost(&self, llm: &llm_server::Account) -> Decimal {
+        let tokens = llm.entries.iter().map(|entry| entry.tokens.input + entry.tokens.output);
+        Decimal::from(tokens.sum::<u64>()) * self.per_million / Decimal::from(1_000_000)
+    }
+}
+
+/// What the tenant may have spent when it is blocked, in USD.
+fn limit() -> Decimal {
+    let [.., (_, floor)] = LEVELS;
+    CONTRACT * Decimal::new(i64::from(100 - floor), 2)
+}
+
+/// Runs the scenario; an error if a guard does not do what it promises.
+pub async fn run(margin: Margin) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        () = signals.stop() => bail!("interrupted"),
+        played = play(&margin) => {
+            let (stack, figures) = played?;
+            conclude(stack, &figures, margin.json, margin.keep, &mut signals).await
+        }
+    }
+}
+
+/// Both runs; the stack is the second one's.
+async fn play(margin: &Margin) -> anyhow::Result<(Stack, Value)> {
+    say(
+        margin.json,
+        format_args!(
+            "{TENANT} and {NEIGHBOUR} have a contract of {CONTRACT} USD each. {AGENTS} agents of {TENANT} call the tool \
+             summarise at once, again and again;\neach call asks an LLM through the same Envoy. \
+             One agent of {NEIGHBOUR} does so now and then.\n\
+             Guard: at a margin of {} % alert, at {} % let {THROTTLE} pass, at {} % block: when {} USD are spent.",
+            LEVELS[0].1,
+            LEVELS[1].1,
+            LEVELS[2].1,
+            limit().normalize(),
+        ),
+    );
+    let (stack, by_verdict) = play_one(margin, &BY_VERDICT).await?;
+    tell(&stack.stop().await?);
+    let (stack, by_room) = play_one(margin, &BY_ROOM).await?;
+    let figures = json!({
+        "without_reservation": by_verdict.to_json(),
+        "with_reservation": by_room.to_json(),
+    });
+    Ok((stack, figures))
+}
+
+/// One run up to its figures; on an error the stack's files are kept.
+async fn play_one(margin: &Margin, run: &Run) -> anyhow::Result<(Stack, Figures)> {
+    let options = Options {
+        concurrency: margin.concurrency,
+        upstream: Upstream::Demo(Mode::Json),
+        llm: Some(LlmOptions { delay: run.thinks }),
+        ..Options::new(run.plugin(), Some(margin.wasm.clone()))
+    };
+    let stack = Stack::start(options).await?;
+    let ledger = stack.ledger()?;
+    say(
+        margin.json,
+        format_args!(
+            "\n{}: Envoy with {} workers, {} USD for a million tokens\n{}",
+            run.title,
+            margin.concurrency,
+            run.per_million,
+            report::LEVELS_HEAD
+        ),
+    );
+    let url = stack.mcp_url()?;
+    let began_ms = chrono::Utc::now().timestamp_millis();
+    let seen = tokio::select! {
+        seen = agents::play(&url) => seen?,
+        failed = follow(&ledger, margin.json, began_ms) => return Err(failed),
+    };
+    let [tenant, neighbour] = seen;
+    let books = settle(&stack, &ledger, [&tenant, &neighbour]).await?;
+    let llm = stack.llm().map(LlmServer::account).unwrap_or_default();
+    let figures = Figures::new(began_ms, tenant, neighbour, &books, run.cost(&llm))?;
+    say(margin.json, format_args!("{figures}"));
+    let broken = figures.broken(run.reserves);
+    ensure!(broken.is_empty(), "{}: {}", run.title.to_lowercase(), broken.join("; "));
+    Ok((stack, figures))
+}
+
+/// Prints each level when it is in the ledger, and returns only when that cannot be read.
+async fn follow(ledger: &Ledger, json: bool, began_ms: i64) -> anyhow::Error {
+    let mut told = 0;
+    loop {
+        let levels = match in_background(ledger, |ledger| books::levels(&ledger)).await {
+            Ok(levels) => levels,
+            Err(error) => return error.context("the levels in the ledger"),
+        };
+        for level in &levels[told..] {
+            say(json, format_args!("{}", level.row(began_ms)));
+        }
+        told = levels.len();
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The books when everything that was made is in the ledger, and each call that passed has its cost.
+async fn settle(stack: &Stack, ledger: &Ledger, seen: [&Seen; 2]) -> anyhow::Result<Books> {
+    let asked: u64 = seen.iter().map(|seen| seen.asked()).sum();
+    let passed: u64 = seen.iter().map(|seen| seen.passed).sum();
+    wait::until(DELIVERY_LIMIT, "the ledger has everything", async || {
+        let stats = stack.envoy()?.stats(STATS).await?;
+        let (made, acked) = (stat(&stats, "events_made"), stat(&stats, "events_acked"));
+        let stored = in_background(ledger, |ledger| ledger.count_events()).await?;
+        ensure!(
+            made == acked && made == stored,
+            "{made} events made, {acked} acknowledged, {stored} stored"
+        );
+        let books = in_background(ledger, |ledger| Books::read(&ledger)).await?;
+        let calls = u64::try_from(books.calls.len())?;
+        ensure!(
+            calls >= asked && books.generations >= passed,
+            "{calls} of {asked} calls and {} of {passed} generations in the ledger",
+            books.generations
+        );
+        Ok(books)
+    })
+    .await
+    .context("not all that the agents did is metered")
+}
