@@ -22,6 +22,7 @@ mod load;
 mod metadata;
 mod module;
 mod products;
+mod reload;
 mod rollup;
 mod sessions;
 mod sources;
