@@ -236,6 +236,9 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
         assert_eq!(generate(listen, "rich").await?, 200);
     }
     until_status(&rig, "poor", 429).await?;
+    // A call that outlives all changes.
+    let mut waiting = Client::connect(listen).await?;
+    waiting.send(&Agent::new("patient").call(1, "slow")).await?;
 
     // Another threshold, and the contracts as they were: nothing changes for anyone, not for a moment.
     let watches = [Watch::start(listen, "poor", 429), Watch::start(listen, "rich", 200)];
@@ -263,8 +266,13 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
     until_status(&rig, "poor", 200).await?;
     watch.check().await?;
 
-    // And taken back, it stops it again.
+    // And taken back, it stops it again. The end of a stream of the first's own time changes nothing then.
     file.put(&first)?;
+    until_status(&rig, "poor", 429).await?;
+    rig.upstream.go_on();
+    assert_eq!(waiting.receive(|_| ()).await?.status(), 200);
+    drop(waiting);
+    in_force(&rig, "0.001").await?;
     until_status(&rig, "poor", 429).await?;
     let books = rig.settled("everything is told", |_| Ok(())).await?;
     let ledger = rig.stack()?.ledger()?;
@@ -275,6 +283,8 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
     let last = books.of_type("margin_level_changed").last().context("no change")?;
     assert_eq!((&last["total_provider_cost"], &last["total_revenue"]), (&json!("9"), &json!("10")));
     books.check(&ledger).await?;
+    assert_eq!(books.closed().count(), 0, "sessions were closed");
+    assert!(rig.log_lines("agent-meter spill")?.is_empty(), "events were spilled");
     check_workers(&rig).await?;
     rig.finish().await
 }
