@@ -7,12 +7,13 @@ use std::rc::Rc;
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
 use agent_meter_core::exchange::StreamEnd;
+use agent_meter_core::guard::Level;
 use agent_meter_core::head::Headers;
-use agent_meter_core::meter::Treatment;
-use agent_meter_core::meter::{Meter, Place};
+use agent_meter_core::meter::{Meter, Passage, Place, Treatment};
 use agent_meter_core::outbox::{Dispatch, Reply};
 use agent_meter_core::units::Timestamp;
 
+use crate::guards::{CUSTOMER, Guards};
 use crate::verdict::{self, Truth};
 use crate::world::{Between, Died, Sabotage, SimHost, World};
 
@@ -54,6 +55,9 @@ pub(crate) struct Report {
     pub(crate) host_calls: u64,
     pub(crate) generations: u64,
     pub(crate) attributed: u64,
+    pub(crate) refused: u64,
+    pub(crate) levels: u64,
+    pub(crate) holds_leaked: u64,
 }
 
 impl Report {
@@ -71,6 +75,9 @@ impl Report {
         self.host_calls += other.host_calls;
         self.generations += other.generations;
         self.attributed += other.attributed;
+        self.refused += other.refused;
+        self.levels += other.levels;
+        self.holds_leaked += other.holds_leaked;
     }
 }
 
@@ -81,6 +88,8 @@ struct Stream {
     /// The calls, or the generation, that have not come to their end.
     calls: Vec<String>,
     steps: Vec<Step>,
+    /// The level of the customer when its head came.
+    level: Level,
 }
 
 #[derive(Clone, Debug)]
@@ -124,6 +133,7 @@ pub(crate) struct Envoy {
     elsewhere: RefCell<Vec<(u64, String)>>,
     /// The traces of calls, in the order in which they were made.
     traces: RefCell<Vec<(u32, Vec<String>)>>,
+    guards: Option<Guards>,
 }
 
 impl Envoy {
@@ -192,7 +202,8 @@ impl Envoy {
         }
     }
 
-    fn new_meter(self: &Rc<Self>) -> Meter {
+    /// The configuration in force.
+    fn config_json(&self) -> String {
         // With every other reload the products share their sessions, or no longer do.
         let number = self.config_number.get();
         let group = if number.is_multiple_of(2) {
@@ -201,11 +212,23 @@ impl Envoy {
             r#""session": {"group": "g","#
         };
         let config = CONFIG.replace(r#""session": {"#, group);
-        let json = format!("{config}{}", " ".repeat(number as usize));
+        let config = match self.guards {
+            Some(guards) => {
+                let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+                guards.add_to(&mut config, number);
+                config.to_string()
+            }
+            None => config,
+        };
+        format!("{config}{}", " ".repeat(number as usize))
+    }
+
+    fn new_meter(self: &Rc<Self>) -> Meter {
+        let json = self.config_json();
         let config = Config::from_bytes(json.as_bytes()).unwrap();
         let seed = self.world.borrow_mut().dice.next();
         let place = Place { plugin: "sim".into(), node: "node".into(), seed };
-        let mut host = SimHost { world: Rc::clone(&self.world), between: Rc::new(|| {}) };
+        let mut host = SimHost::quiet(&self.world);
         Meter::new(&mut host, config, json.as_bytes(), place)
     }
 
@@ -307,14 +330,24 @@ impl Envoy {
                     (":method".to_owned(), method.as_bytes().to_vec()),
                     (":path".to_owned(), path.as_bytes().to_vec()),
                     ("traceparent".to_owned(), traceparent.into_bytes()),
-                    ("x-customer".to_owned(), vec![b'c'; 250]),
+                    ("x-customer".to_owned(), CUSTOMER.as_bytes().to_vec()),
                     ("mcp-session-id".to_owned(), format!("session-{session}").into_bytes()),
                 ];
+                vm.streams[at].level = Guards::level(&self.world, vm.meter.config());
                 let head = vm.meter.request_head(host, id, Headers(&headers), now);
-                assert!(matches!(head, Treatment::Follow(_)));
+                match head {
+                    Treatment::Follow(_) => {}
+                    // A generation that is refused never was.
+                    Treatment::Answer(_) => self.refused(vm, at, false),
+                    other => panic!("{other:?}"),
+                }
             }
             Step::Request(chunk, is_end) => {
-                vm.meter.request_body(host, id, &chunk, is_end, now);
+                match vm.meter.request_body(host, id, &chunk, is_end, now) {
+                    Passage::Answer(_) => self.refused(vm, at, true),
+                    Passage::Hold | Passage::Go(_) if !is_end => {}
+                    _ => self.check_ruling(vm, at, false),
+                }
             }
             Step::ResponseHead { is_events, http_status } => {
                 let media_type = if is_events { "text/event-stream" } else { "application/json" };
@@ -333,6 +366,25 @@ impl Envoy {
                 let left = vm.streams[at].calls.clone();
                 self.done(vm, at, &left);
             }
+        }
+    }
+
+    /// The filter has answered the request itself. Its calls are told of as refused.
+    fn refused(&self, vm: &mut Vm, at: usize, are_told: bool) {
+        self.report.borrow_mut().refused += 1;
+        self.check_ruling(vm, at, true);
+        let calls = core::mem::take(&mut vm.streams[at].calls);
+        if are_told {
+            self.truth.borrow_mut().done(&calls);
+        }
+        vm.streams[at].steps.clear();
+    }
+
+    fn check_ruling(&self, vm: &Vm, at: usize, is_refused: bool) {
+        let stream = &vm.streams[at];
+        // What makes no call passes always.
+        if let Some(guards) = self.guards.filter(|_| !stream.calls.is_empty()) {
+            guards.check_ruling(&self.world, vm.meter.config(), stream.level, is_refused);
         }
     }
 
@@ -357,7 +409,7 @@ impl Envoy {
                 Step::ResponseHead { is_events: false, http_status },
                 Step::End(StreamEnd::Complete),
             ];
-            return Stream { id, calls: Vec::new(), steps };
+            return Stream { id, calls: Vec::new(), steps, level: Level::None };
         }
         // An answer whose own stream was cut comes on another, maybe more than once, maybe before the cut.
         let elsewhere = self.elsewhere.borrow().last().cloned();
@@ -374,7 +426,7 @@ impl Envoy {
                 Step::Response(event.into_bytes(), Vec::new()),
                 Step::End(StreamEnd::Aborted),
             ];
-            return Stream { id, calls: Vec::new(), steps };
+            return Stream { id, calls: Vec::new(), steps, level: Level::None };
         }
         let calls: Vec<String> = (0..if self.chance(85) { 1 } else { 2 + self.roll(3) })
             .map(|_| {
@@ -385,7 +437,7 @@ impl Envoy {
             .collect();
         let steps = self.call_steps(id, session, &calls);
         self.traces.borrow_mut().push((id, calls.clone()));
-        Stream { id, calls, steps }
+        Stream { id, calls, steps, level: Level::None }
     }
 
     /// A generation, which a call of these has asked for, or nothing that is known.
@@ -416,7 +468,7 @@ impl Envoy {
         } else {
             steps.push(Step::End(StreamEnd::Aborted));
         }
-        Stream { id, calls: vec![name], steps }
+        Stream { id, calls: vec![name], steps, level: Level::None }
     }
 
     fn call_steps(self: &Rc<Self>, trace: u32, session: u64, calls: &[String]) -> Vec<Step> {
@@ -519,7 +571,7 @@ impl Envoy {
     }
 
     fn stop(self: &Rc<Self>, mut vm: Vm) {
-        let mut host = SimHost { world: Rc::clone(&self.world), between: Rc::new(|| {}) };
+        let mut host = SimHost::quiet(&self.world);
         vm.meter.stop(&mut host, self.now());
         for stream in &vm.streams {
             // A call whose request was on its way yet never came to be.
@@ -550,12 +602,16 @@ impl Envoy {
         }
         for round in 0..60 {
             // The second half sees every session time out.
-            self.world.borrow_mut().clock_ms += if round < 30 { 2_500 } else { 120_000 };
+            // And the end of all that a call may have taken.
+            self.world.borrow_mut().clock_ms += if round < 30 { 2_500 } else { 150_000 };
             for vm in 0..count {
                 self.tick(vm);
                 while self.vms.borrow()[vm].as_ref().is_some_and(|vm| !vm.waiting.is_empty()) {
                     self.reply(vm);
                 }
+            }
+            if round == 29 && self.guards.is_some() {
+                Guards::check_holds(&self.world, self.truth.borrow().maybe_len());
             }
         }
     }
@@ -575,13 +631,15 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         config_number: Cell::new(0),
         elsewhere: RefCell::default(),
         traces: RefCell::default(),
+        guards: Guards::of(seed),
     });
     let workers = 1 + envoy.roll(3);
     for _ in 0..=workers {
         let fresh = envoy.new_vm();
         envoy.vms.borrow_mut().push(Some(fresh));
     }
-    let actions = 100 + envoy.roll(500);
+    // What is spent adds up in the longer ones.
+    let actions = (100 + envoy.roll(500)) * if envoy.guards.is_some() { 2 } else { 1 };
     for _ in 0..actions {
         envoy.act();
         if envoy.roll(300) == 0 {
@@ -593,9 +651,20 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
     } else {
         envoy.settle();
     }
-    let world = world.borrow();
     let mut report = envoy.report.borrow().clone();
-    let verdict = verdict::check(&world, &envoy.truth.borrow(), report.shutdowns == 0)?;
+    let has_settled = report.shutdowns == 0;
+    let events = verdict::events(&world.borrow())?;
+    let verdict = verdict::check(&world.borrow(), &envoy.truth.borrow(), &events, has_settled)?;
+    if let Some(guards) = envoy.guards {
+        let config = Config::from_bytes(envoy.config_json().as_bytes()).unwrap();
+        let number = envoy.config_number.get();
+        report.levels = guards.check(&world, &config, number, &events, has_settled)?;
+    }
+    let world = world.borrow();
+    report.holds_leaked = world.counters.get(&Counter::HoldsLeaked).copied().unwrap_or(0);
+    if report.holds_leaked > 0 && report.deaths == 0 && world.spilled_facts.is_empty() {
+        return Err("room leaked, though no VM died".to_owned());
+    }
     report.calls = verdict.calls;
     report.sessions = verdict.sessions;
     report.generations = verdict.generations;

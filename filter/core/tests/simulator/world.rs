@@ -27,6 +27,10 @@ pub(crate) enum Sabotage {
     CursorsSkipped,
     /// Every second journal page is lost.
     PagesSkipped,
+    /// What scopes of guards hold is not written.
+    ScopesSkipped,
+    /// Workers see the first verdict for ever.
+    VerdictsSkipped,
 }
 
 /// What a VM that dies unwinds with.
@@ -104,6 +108,11 @@ impl World {
         store.insert(key, text.to_owned());
     }
 
+    /// The keys of shared data.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.data.keys()
+    }
+
     /// A batch arrives at the collector, or does not; gives its reply.
     pub(crate) fn collect(&mut self, body: &[u8]) -> Reply {
         self.batches += 1;
@@ -162,6 +171,11 @@ pub(crate) struct SimHost {
 }
 
 impl SimHost {
+    /// A host in which nothing happens between two calls.
+    pub(crate) fn quiet(world: &Rc<RefCell<World>>) -> Self {
+        Self { world: Rc::clone(world), between: Rc::new(|| {}) }
+    }
+
     fn step(&self) {
         {
             let mut world = self.world.borrow_mut();
@@ -200,6 +214,8 @@ impl Host for SimHost {
         match world.sabotage {
             Sabotage::RedoSkipped if is('r') => return Ok(()),
             Sabotage::CursorsSkipped if is('c') => return Ok(()),
+            Sabotage::ScopesSkipped if is('k') => return Ok(()),
+            Sabotage::VerdictsSkipped if is('v') && world.data.contains_key(key) => return Ok(()),
             Sabotage::PagesSkipped
                 if key.contains(".j") && name.parse::<u64>().is_ok_and(|slot| slot % 2 == 1) =>
             {
