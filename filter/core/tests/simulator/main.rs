@@ -11,6 +11,7 @@
 mod dice;
 mod guards;
 mod schedule;
+mod streams;
 mod verdict;
 mod world;
 

@@ -6,14 +6,13 @@ use std::rc::Rc;
 
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::StreamEnd;
-use agent_meter_core::guard::Level;
 use agent_meter_core::head::Headers;
 use agent_meter_core::meter::{Meter, Passage, Place, Treatment};
 use agent_meter_core::outbox::{Dispatch, Reply};
 use agent_meter_core::units::Timestamp;
 
 use crate::guards::{CUSTOMER, Guards};
+use crate::streams::{Step, Stream};
 use crate::verdict::{self, Truth};
 use crate::world::{Between, Died, Sabotage, SimHost, World};
 
@@ -81,36 +80,6 @@ impl Report {
     }
 }
 
-/// A stream of a client: one call or a batch of them, a generation, or a `DELETE`.
-#[derive(Debug)]
-struct Stream {
-    id: u32,
-    /// The calls, or the generation, that have not come to their end.
-    calls: Vec<String>,
-    steps: Vec<Step>,
-    /// The level of the customer when its head came.
-    level: Level,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Head {
-        method: &'static str,
-        path: &'static str,
-        session: u64,
-        /// A number that stands for a trace.
-        trace: u32,
-    },
-    Request(Vec<u8>, bool),
-    ResponseHead {
-        is_events: bool,
-        http_status: u16,
-    },
-    /// Bytes of the response, and the calls that they complete.
-    Response(Vec<u8>, Vec<String>),
-    End(StreamEnd),
-}
-
 struct Vm {
     meter: Meter,
     streams: Vec<Stream>,
@@ -123,16 +92,16 @@ pub(crate) struct Envoy {
     world: Rc<RefCell<World>>,
     /// The first is on the main thread. `None`: dead, or running at this moment.
     vms: RefCell<Vec<Option<Vm>>>,
-    truth: RefCell<Truth>,
+    pub(crate) truth: RefCell<Truth>,
     depth: Cell<u32>,
-    next_stream: Cell<u32>,
-    next_call: Cell<u64>,
+    pub(crate) next_stream: Cell<u32>,
+    pub(crate) next_call: Cell<u64>,
     report: RefCell<Report>,
     config_number: Cell<u32>,
     /// Sessions, and events that answer calls whose own streams are cut.
-    elsewhere: RefCell<Vec<(u64, String)>>,
+    pub(crate) elsewhere: RefCell<Vec<(u64, String)>>,
     /// The traces of calls, in the order in which they were made.
-    traces: RefCell<Vec<(u32, Vec<String>)>>,
+    pub(crate) traces: RefCell<Vec<(u32, Vec<String>)>>,
     guards: Option<Guards>,
 }
 
@@ -147,11 +116,11 @@ impl Envoy {
         Timestamp(self.world.borrow().clock_ms)
     }
 
-    fn roll(&self, end: u64) -> u64 {
+    pub(crate) fn roll(&self, end: u64) -> u64 {
         self.world.borrow_mut().dice.below(end)
     }
 
-    fn chance(&self, percent: u64) -> bool {
+    pub(crate) fn chance(&self, percent: u64) -> bool {
         self.world.borrow_mut().chance(percent)
     }
 
@@ -392,138 +361,6 @@ impl Envoy {
     fn done(&self, vm: &mut Vm, at: usize, calls: &[String]) {
         self.truth.borrow_mut().done(calls);
         vm.streams[at].calls.retain(|call| !calls.contains(call));
-    }
-
-    fn new_stream(self: &Rc<Self>) -> Stream {
-        let id = self.next_stream.get();
-        self.next_stream.set(id + 1);
-        let session = self.roll(9);
-        if self.chance(25) {
-            return self.generation(id);
-        }
-        if self.chance(6) {
-            let http_status = if self.chance(80) { 200 } else { 405 };
-            let steps = vec![
-                Step::Head { method: "DELETE", path: "/mcp", session, trace: id },
-                Step::Request(Vec::new(), true),
-                Step::ResponseHead { is_events: false, http_status },
-                Step::End(StreamEnd::Complete),
-            ];
-            return Stream { id, calls: Vec::new(), steps, level: Level::None };
-        }
-        // An answer whose own stream was cut comes on another, maybe more than once, maybe before the cut.
-        let elsewhere = self.elsewhere.borrow().last().cloned();
-        if let Some((session, event)) = elsewhere
-            && self.chance(40)
-        {
-            if self.chance(70) {
-                self.elsewhere.borrow_mut().pop();
-            }
-            let steps = vec![
-                Step::Head { method: "GET", path: "/mcp", session, trace: id },
-                Step::Request(Vec::new(), true),
-                Step::ResponseHead { is_events: true, http_status: 200 },
-                Step::Response(event.into_bytes(), Vec::new()),
-                Step::End(StreamEnd::Aborted),
-            ];
-            return Stream { id, calls: Vec::new(), steps, level: Level::None };
-        }
-        let calls: Vec<String> = (0..if self.chance(85) { 1 } else { 2 + self.roll(3) })
-            .map(|_| {
-                let number = self.next_call.get();
-                self.next_call.set(number + 1);
-                format!("tool-{number}")
-            })
-            .collect();
-        let steps = self.call_steps(id, session, &calls);
-        self.traces.borrow_mut().push((id, calls.clone()));
-        Stream { id, calls, steps, level: Level::None }
-    }
-
-    /// A generation, which a call of these has asked for, or nothing that is known.
-    fn generation(self: &Rc<Self>, id: u32) -> Stream {
-        let number = self.next_call.get();
-        self.next_call.set(number + 1);
-        let name = format!("gen-{number}");
-        // One of the last few calls; it may not have begun, or have ended.
-        let recent = self.traces.borrow().len().min(4) as u64;
-        let cause = (recent > 0 && self.chance(85)).then(|| {
-            let traces = self.traces.borrow();
-            traces[traces.len() - 1 - self.roll(recent) as usize].clone()
-        });
-        let (trace, calls) = cause.unwrap_or((id, Vec::new()));
-        self.truth.borrow_mut().caused(&name, &calls);
-        let usage = format!(r#"{{"prompt_tokens":{number},"completion_tokens":2}}"#);
-        let answer = format!(r#"{{"object":"chat.completion","choices":[],"usage":{usage}}}"#);
-        let cut = self.roll(answer.len() as u64) as usize;
-        let mut steps = vec![
-            Step::Head { method: "POST", path: "/v1/chat/completions", session: 0, trace },
-            Step::Request(format!(r#"{{"model":"{name}"}}"#).into_bytes(), true),
-            Step::ResponseHead { is_events: false, http_status: 200 },
-            Step::Response(answer.as_bytes()[..cut].to_vec(), Vec::new()),
-        ];
-        if self.chance(90) {
-            steps.push(Step::Response(answer.as_bytes()[cut..].to_vec(), Vec::new()));
-            steps.push(Step::End(StreamEnd::Complete));
-        } else {
-            steps.push(Step::End(StreamEnd::Aborted));
-        }
-        Stream { id, calls: vec![name], steps, level: Level::None }
-    }
-
-    fn call_steps(self: &Rc<Self>, trace: u32, session: u64, calls: &[String]) -> Vec<Step> {
-        let id_of = |tool: &String| tool.trim_start_matches("tool-").to_owned();
-        let requests: Vec<String> = calls
-            .iter()
-            .map(|tool| {
-                let id = id_of(tool);
-                format!(r#"{{"id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
-            })
-            .collect();
-        let body = if let [one] = requests.as_slice() {
-            one.clone()
-        } else {
-            format!("[{}]", requests.join(","))
-        };
-        let cut = self.roll(body.len() as u64) as usize;
-        let is_events = self.chance(50);
-        let http_status = if self.chance(95) { 200 } else { 503 };
-        let mut steps = vec![
-            Step::Head { method: "POST", path: "/mcp", session, trace },
-            Step::Request(body.as_bytes()[..cut].to_vec(), false),
-            Step::Request(body.as_bytes()[cut..].to_vec(), true),
-            Step::ResponseHead { is_events, http_status },
-        ];
-        if http_status == 200 {
-            let answers: Vec<String> = calls
-                .iter()
-                .map(id_of)
-                .map(|id| format!(r#"{{"id":{id},"result":{{"isError":{}}}}}"#, self.chance(10)))
-                .collect();
-            let is_cut = self.chance(20);
-            if is_events {
-                let mut is_gone = false;
-                for (answer, call) in answers.iter().zip(calls) {
-                    is_gone |= is_cut && self.chance(50);
-                    if is_gone {
-                        let event = format!("data: {answer}\n\n");
-                        self.elsewhere.borrow_mut().push((session, event));
-                        continue;
-                    }
-                    let event = format!("data: {answer}\n\n");
-                    let cut = 1 + self.roll(event.len() as u64 - 1) as usize;
-                    steps.push(Step::Response(event.as_bytes()[..cut].to_vec(), Vec::new()));
-                    steps
-                        .push(Step::Response(event.as_bytes()[cut..].to_vec(), vec![call.clone()]));
-                }
-            } else if !is_cut {
-                let body = format!("[{}]", answers.join(","));
-                steps.push(Step::Response(body.into_bytes(), calls.to_vec()));
-            }
-        }
-        let end = if self.chance(90) { StreamEnd::Complete } else { StreamEnd::Aborted };
-        steps.push(Step::End(end));
-        steps
     }
 
     /// A new configuration: new meters come, then the old ones are stopped, and their streams with them.
