@@ -125,3 +125,12 @@ fn a_bug_that_is_put_in_on_purpose_is_found() {
         println!("{sabotage:?}: found by seed {seed}: {why}");
     }
 }
+
+#[test]
+fn a_seed_has_one_history() {
+    quiet_deaths();
+    for seed in 0..100 {
+        let [first, second] = [(); 2].map(|()| run(seed, Sabotage::Nothing));
+        assert_eq!(first, second, "seed {seed}");
+    }
+}

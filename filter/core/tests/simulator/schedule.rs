@@ -39,7 +39,7 @@ const CONFIG: &str = r#"{
 }"#;
 
 /// What schedules did, added up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) calls: u64,
     pub(crate) deaths: u64,
