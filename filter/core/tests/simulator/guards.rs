@@ -136,6 +136,7 @@ impl Guards {
         let mut host = SimHost::quiet(world);
         let scopes = scopes(world, &mut host)?;
         let (told, changes) = told_levels(events)?;
+        check_reasons(events, number)?;
         // Whoever has used something has a scope.
         let is_used = events.values().any(|event| added(&event["data"]) != Sums::default());
         if is_used && !scopes.iter().any(|scope| scope.guard_id == "margin") {
@@ -255,6 +256,22 @@ fn told_levels(events: &Events) -> Result<(BTreeMap<String, String>, u64), Strin
         }
     }
     Ok((levels, changes))
+}
+
+/// A level changes for a reason that there was: a VM that takes over from one that died is no new configuration. What
+/// was spent is spent, so the customer's level falls for no other reason.
+fn check_reasons(events: &Events, number: u32) -> Result<(), String> {
+    for event in events.values() {
+        let data = &event["data"];
+        let by_configuration = data["reason"] == "configuration";
+        let rank = |name: &str| Level::ALL.iter().position(|level| data[name] == level.name());
+        let falls = rank("level") < rank("previous_level");
+        let is_margin = data["event_type"] == "margin_level_changed";
+        if (by_configuration && number == 0) || (is_margin && falls && !by_configuration) {
+            return Err(format!("a level changed for no reason of {number} reloads: {data}"));
+        }
+    }
+    Ok(())
 }
 
 /// What a scope has added up is what the events of its period say. A period that has ended is over with a tick, so the
