@@ -1,6 +1,6 @@
 //! Guards in schedules: what they are, and whether what they hold, tell and do is what was used.
 //!
-//! Half of the schedules have guards, half of these take room. Costs are so small, and contracts so poor, that most of
+//! Half of the schedules have guards; half of these take room, and half are of a fleet. Costs are so small, and contracts so poor, that most of
 //! them come to the end of what they may spend.
 
 use std::cell::RefCell;
@@ -44,12 +44,16 @@ impl Guards {
         self.seed % 4 == 3
     }
 
+    fn is_of_fleet(self) -> bool {
+        self.seed % 8 < 4
+    }
+
     /// Adds them to a configuration; every second one doubles what the customer pays.
     pub(crate) fn add_to(self, config: &mut Value, number: u32) {
         let revenue = self.revenue(number).to_string();
         config["contracts"] = json!({ "customers": { CUSTOMER: { "revenue": revenue } } });
         let mut margin = json!({
-            "id": "margin", "revenue": "contracted",
+            "id": "margin", "revenue": "contracted", "fleet": self.is_of_fleet(),
             "actions": {
                 "level_1": { "threshold": "50%" },
                 "level_2": { "threshold": "20%", "throttle_rate": "5req/sec" },
@@ -148,6 +152,9 @@ impl Guards {
                 return Err(format!("a scope of a closed session is left: {scope:?}"));
             }
             check_sums(scope, events)?;
+            if !world.borrow().others.contains(&scope.others.provider_cost) {
+                return Err(format!("nobody told of such others: {scope:?}"));
+            }
             let told = told.get(&key).map_or("NONE", String::as_str);
             if told != scope.level.name() {
                 return Err(format!("{id} is at {:?}, but told was {told}", scope.level));
@@ -166,6 +173,9 @@ impl Guards {
                 }
                 self.check_level(scope, guard, number)?;
                 self.check_room(scope, &mut host)?;
+                if self.is_of_fleet() && id == "margin" {
+                    check_told(scope, events)?;
+                }
             }
         }
         if has_settled && let Some(key) = full(world, &mut host, 'l').first() {
@@ -178,7 +188,7 @@ impl Guards {
     fn check_level(self, scope: &ScopeState, guard: &Guard, number: u32) -> Result<(), String> {
         let (whole, used) = match guard.budget.and_then(|budget| budget.calls) {
             Some(limit) => (Decimal::from(limit), Decimal::from(scope.own.calls)),
-            None => (self.revenue(number), scope.own.provider_cost),
+            None => (self.revenue(number), scope.own.provider_cost + scope.others.provider_cost),
         };
         let left = (whole - used) / whole;
         let strictest = |slack: Decimal| {
@@ -293,6 +303,24 @@ fn check_sums(scope: &ScopeState, events: &Events) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{scope:?} should hold {sums:?}, or what its last events say"))
+}
+
+/// What the collector was told last of a scope is what it holds.
+fn check_told(scope: &ScopeState, events: &Events) -> Result<(), String> {
+    let key = hex(&scope.key);
+    let is_total =
+        |data: &&Value| data["event_type"] == "guard_totals" && data["scope_key"] == *key;
+    let mut told = events.values().rev().map(|event| &event["data"]).filter(is_total);
+    let sums = told.next().map(|data| Sums {
+        provider_cost: money(&data["total_provider_cost"]),
+        revenue: money(&data["total_revenue"]),
+        calls: data["calls"].as_u64().unwrap(),
+        tokens: data["tokens"].as_u64().unwrap(),
+    });
+    if sums.as_ref() == Some(&scope.own) || (sums.is_none() && scope.own == Sums::default()) {
+        return Ok(());
+    }
+    Err(format!("the collector was told {sums:?} of {scope:?}"))
 }
 
 /// What an event adds to a scope.

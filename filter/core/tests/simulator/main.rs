@@ -104,6 +104,7 @@ fn every_call_is_counted_once_whatever_happens() {
         report.interleavings,
         report.refused,
         report.levels,
+        report.verdicts_unused,
     ];
     let has_happened = happened.iter().all(|&times| times > 100) && report.holds_leaked > 0;
     assert!(count < 1000 || has_happened, "{report:?}");

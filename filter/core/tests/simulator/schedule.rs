@@ -57,6 +57,7 @@ pub(crate) struct Report {
     pub(crate) refused: u64,
     pub(crate) levels: u64,
     pub(crate) holds_leaked: u64,
+    pub(crate) verdicts_unused: u64,
 }
 
 impl Report {
@@ -77,6 +78,7 @@ impl Report {
         self.refused += other.refused;
         self.levels += other.levels;
         self.holds_leaked += other.holds_leaked;
+        self.verdicts_unused += other.verdicts_unused;
     }
 }
 
@@ -506,6 +508,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
     report.sessions = verdict.sessions;
     report.generations = verdict.generations;
     report.attributed = verdict.attributed;
+    report.verdicts_unused = world.counters.get(&Counter::VerdictsUnused).copied().unwrap_or(0);
     report.takeovers = world.counters.get(&Counter::LeaseTaken).copied().unwrap_or(0);
     report.batches = world.batches;
     report.batches_failed = world.counters.get(&Counter::BatchesFailed).copied().unwrap_or(0);

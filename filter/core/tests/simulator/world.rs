@@ -9,6 +9,7 @@ use std::rc::Rc;
 use agent_meter_core::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::outbox::Reply;
+use rust_decimal::Decimal;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -60,6 +61,8 @@ pub(crate) struct World {
     pub(crate) gauges: HashMap<Gauge, u64>,
     /// Requests that have arrived, for the record of how many there were.
     pub(crate) batches: u64,
+    /// What the collector has told of the other Envoys' cost, the latest last.
+    pub(crate) others: Vec<Decimal>,
 }
 
 impl World {
@@ -80,6 +83,7 @@ impl World {
             counters: HashMap::new(),
             gauges: HashMap::new(),
             batches: 0,
+            others: vec![Decimal::ZERO],
         }
     }
 
@@ -146,10 +150,42 @@ impl World {
                     .iter()
                     .map(|id| serde_json::json!({"id": id, "reason": "picky"}))
                     .collect();
-                let answer = serde_json::json!({"accepted": 1, "rejected": rejected});
+                let verdicts = self.verdicts(&events);
+                let answer =
+                    serde_json::json!({"accepted": 1, "rejected": rejected, "verdicts": verdicts});
                 Reply::parse(200, None, answer.to_string().as_bytes())
             }
         }
+    }
+
+    /// What the collector tells of the scopes that a batch is about: the others spend too. Some answers are late, and
+    /// some are of another period.
+    fn verdicts(&mut self, events: &[Box<RawValue>]) -> Vec<Value> {
+        let events = events.iter().map(|event| serde_json::from_str(event.get()).unwrap());
+        let totals = events.filter(|event: &Value| event["data"]["event_type"] == "guard_totals");
+        let totals: Vec<Value> = totals.collect();
+        let mut verdicts = Vec::new();
+        for event in totals {
+            let data = &event["data"];
+            let latest = self.others[self.others.len() - 1];
+            let spent = if self.has_faults { self.dice.below(3) } else { 0 };
+            self.others.push(latest + Decimal::new(i64::try_from(spent).unwrap(), 5));
+            let at = if self.chance(30) {
+                self.dice.below(self.others.len() as u64) as usize
+            } else {
+                self.others.len() - 1
+            };
+            let is_of_another = self.has_faults && self.chance(10);
+            let period = &data["period_started_at"];
+            let long_ago = Value::from("2001-01-01T00:00:00Z");
+            verdicts.push(serde_json::json!({
+                "guard_id": data["guard_id"], "scope_key": data["scope_key"],
+                "period_started_at": if is_of_another { &long_ago } else { period },
+                "total_provider_cost": if is_of_another { "1000".to_owned() } else { self.others[at].to_string() },
+                "total_revenue": "0", "calls": 0, "tokens": 0,
+            }));
+        }
+        verdicts
     }
 
     pub(crate) fn store_spilled(&mut self, kind: &str, body: &str) {
