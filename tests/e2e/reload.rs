@@ -185,6 +185,9 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
     rig.finish().await
 }
 
+/// One for each configuration.
+const PRICES: [&str; 4] = ["0.001", "0.002", "0.003", "0.004"];
+
 /// What one client does until it is told to stop: calls in a session of its own. Gives how many were answered.
 async fn play(
     listen: SocketAddr,
@@ -211,7 +214,7 @@ async fn play(
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_and_calls_under_way_go_over_to_new_configurations() -> anyhow::Result<()> {
     let configuration = |price: &str| priced(&guarded(&json!({}), "50%"), price);
-    let (rig, file) = rig(&configuration("0.001")).await?;
+    let (rig, file) = rig(&configuration(PRICES[0])).await?;
     let listen = rig.listen()?;
     let (is_over, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut clients = JoinSet::new();
@@ -225,7 +228,7 @@ async fn sessions_and_calls_under_way_go_over_to_new_configurations() -> anyhow:
     waiting.send(&slow.call(1, "slow")).await?;
 
     // The first again is the configuration of a stream that is still open.
-    for price in ["0.002", "0.003", "0.001", "0.004"] {
+    for price in [PRICES[1], PRICES[2], PRICES[0], PRICES[3]] {
         let before = calls.load(Ordering::Relaxed);
         file.put(&configuration(price))?;
         in_force(&rig, price).await?;
@@ -264,7 +267,8 @@ async fn sessions_and_calls_under_way_go_over_to_new_configurations() -> anyhow:
             .filter(|call| call["agent_id"] == *name)
             .map(|call| text(call, "/price"))
             .collect();
-        assert_eq!(prices.len(), if name == "slow" { 1 } else { 4 }, "{name}: {prices:?}");
+        let expected = if name == "slow" { vec!["0.004"] } else { PRICES.to_vec() };
+        assert_eq!(prices, expected.into_iter().map(str::to_owned).collect(), "{name}");
     }
     assert!(rig.log_lines("agent-meter spill")?.is_empty(), "events were spilled");
     check_workers(&rig).await?;
