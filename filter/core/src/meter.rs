@@ -3,7 +3,7 @@
 
 mod guarded;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::accept_encoding::{ResponseEncoding, narrowed};
@@ -352,7 +352,8 @@ impl Meter {
 
     /// Envoy takes this VM out of service: because a new configuration is in force, or because it stops.
     pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) {
-        let streams: Vec<u32> = self.exchanges.keys().copied().collect();
+        // In their order, so that the same history always makes the same events.
+        let streams: BTreeSet<u32> = self.exchanges.keys().copied().collect();
         for stream in streams {
             self.stream_end(host, stream, StreamEnd::Aborted, now);
         }

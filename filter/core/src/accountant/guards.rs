@@ -395,6 +395,11 @@ impl Accountant {
 }
 
 impl Guards {
+    /// Whether the accountant has just taken over.
+    pub(super) const fn is_new(&self) -> bool {
+        self.ticks == 0
+    }
+
     fn forget(&mut self, slot: u32) {
         self.scopes.remove(slot);
         self.untold.remove(&slot);

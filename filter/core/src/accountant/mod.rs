@@ -71,6 +71,10 @@ impl Accountant {
         let held = self.lease.check(host, &self.prefix)?;
         // Before new events come: they must not age with a batch that waits for them.
         self.outbox.seal_due(&self.config.delivery, now);
+        if self.guards.is_new() {
+            // What only a new configuration changes, before anything is added that is new too.
+            self.guard_tick(host, now);
+        }
         let is_all_read = self.fold_new(host, now);
         if is_all_read {
             self.expire_joins(host, now);

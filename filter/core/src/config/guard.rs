@@ -2,12 +2,13 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-use super::{ConfigError, Duration, Price, error, not_empty};
+use super::{ConfigError, Duration, Price, Product, error, not_empty};
 use crate::guard::{Level, Period, ScopeKind};
 use crate::pattern::is_fit;
 use crate::rates::TokenKind;
@@ -454,6 +455,29 @@ impl Guard {
             }
             Some(rule) => Self::validate_rule(rule, Level::Throttle, &path),
         }
+    }
+
+    /// A scope adds up the amounts of all products that its guard looks at, unless it only counts.
+    pub(super) fn validate_currency(
+        &self,
+        products: &[Rc<Product>],
+        path: &str,
+    ) -> Result<(), ConfigError> {
+        if self.is_counted() || self.repeats.is_some() {
+            return Ok(());
+        }
+        let is_guarded = |id: &String| self.products.is_empty() || self.products.contains(id);
+        let mut guarded = products.iter().filter(|product| is_guarded(&product.id));
+        let Some(first) = guarded.next() else { return Ok(()) };
+        let currency = &first.pricing.currency;
+        let Some(other) = guarded.find(|product| product.pricing.currency != *currency) else {
+            return Ok(());
+        };
+        let reason = format!(
+            "expected products of one currency, found {currency:?} in {:?} and {:?} in {:?}: amounts are not converted",
+            first.id, other.pricing.currency, other.id
+        );
+        Err(error(&format!("{path}.products"), &reason))
     }
 
     /// Whether calls or tokens are counted, and not money.

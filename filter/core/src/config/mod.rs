@@ -399,6 +399,7 @@ impl Config {
                 return Err(error(&format!("{path}.id"), &reason));
             }
             self.validate_names(guard, &path)?;
+            guard.validate_currency(&self.products, &path)?;
         }
         self.validate_groups()?;
         self.validate_currencies()
@@ -467,7 +468,9 @@ impl Config {
             }
         }
         for (at, product) in self.products.iter().enumerate() {
-            if self.has_generations() && product.pricing.currency != first.currency() {
+            let has_cost =
+                self.has_generations() || product.reported_usage != ReportedUsage::default();
+            if has_cost && product.pricing.currency != first.currency() {
                 let path = format!("products[{at}].pricing.currency");
                 return Err(error(&path, &expected(&product.pricing.currency)));
             }

@@ -171,6 +171,8 @@ impl Meter {
     pub fn closes(&mut self, now: Timestamp) -> Vec<u32> {
         let due =
             self.stops.iter_mut().filter_map(|(stream, stop)| stop.closes(now).then_some(*stream));
-        due.collect()
+        let mut due: Vec<u32> = due.collect();
+        due.sort_unstable();
+        due
     }
 }

@@ -746,3 +746,42 @@ fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
         "contracts.customers.acme.plan: expected a plan of `contracts.plans`, found \"pro\"";
     assert_eq!(read(&plans).map(drop), Err(expected.to_owned()));
 }
+
+#[test]
+fn a_guard_looks_at_products_of_one_currency() {
+    let product = |id: &str, currency: &str| {
+        json!({
+            "id": id, "type": "MCP_SERVER", "match": {"path": format!("/{id}")},
+            "pricing": {"currency": currency},
+        })
+    };
+    let products = [product("a", "USD"), product("b", "EUR"), product("c", "EUR")];
+    let mixed = r#"guards[0].products: expected products of one currency, found "USD" in "a" and "EUR" in "b": amounts are not converted"#;
+    for (looks_at, expected) in [
+        (json!([]), Some(mixed)),
+        (json!(["b", "a"]), Some(mixed)),
+        (json!(["a"]), None),
+        (json!(["c", "b"]), None),
+    ] {
+        let mut config = minimal();
+        config["products"] = json!(products);
+        let levels = json!({ "level_1": { "threshold": "30%" } });
+        config["guards"] = json!([{ "id": "g", "products": looks_at, "actions": levels }]);
+        let found = read(&config).map(drop);
+        assert_eq!(found, expected.map_or(Ok(()), |text| Err(text.to_owned())), "{looks_at}");
+        config["guards"][0]["budget"] = json!({ "calls": 10 });
+        assert_eq!(read(&config).map(drop), Ok(()), "calls have no currency");
+    }
+}
+
+#[test]
+fn what_tools_report_costs_in_the_currency_of_their_product() {
+    let mut config = minimal();
+    config["products"][0]["pricing"]["currency"] = json!("EUR");
+    config["rate_cards"] = json!([{ "version": "1", "currency": "USD", "rates": [] }]);
+    assert!(read(&config).is_ok(), "nothing is reported");
+    config["products"][0]["reported_usage"] =
+        json!({ "provider": "openai", "result": { "input": "/usage" } });
+    let expected = "products[0].pricing.currency: expected \"USD\" as in rate_cards[0].currency, found \"EUR\": amounts are not converted";
+    assert_eq!(read(&config).map(drop), Err(expected.to_owned()));
+}

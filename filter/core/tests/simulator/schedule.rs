@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use agent_meter_core::config::Config;
 use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::StreamEnd;
 use agent_meter_core::head::Headers;
-use agent_meter_core::meter::Treatment;
-use agent_meter_core::meter::{Meter, Place};
+use agent_meter_core::meter::{Meter, Passage, Place, Treatment};
 use agent_meter_core::outbox::{Dispatch, Reply};
 use agent_meter_core::units::Timestamp;
 
+use crate::guards::{CUSTOMER, Guards};
+use crate::streams::{Step, Stream};
 use crate::verdict::{self, Truth};
 use crate::world::{Between, Died, Sabotage, SimHost, World};
 
@@ -39,7 +39,7 @@ const CONFIG: &str = r#"{
 }"#;
 
 /// What schedules did, added up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) calls: u64,
     pub(crate) deaths: u64,
@@ -54,6 +54,10 @@ pub(crate) struct Report {
     pub(crate) host_calls: u64,
     pub(crate) generations: u64,
     pub(crate) attributed: u64,
+    pub(crate) refused: u64,
+    pub(crate) levels: u64,
+    pub(crate) holds_leaked: u64,
+    pub(crate) verdicts_unused: u64,
 }
 
 impl Report {
@@ -71,35 +75,11 @@ impl Report {
         self.host_calls += other.host_calls;
         self.generations += other.generations;
         self.attributed += other.attributed;
+        self.refused += other.refused;
+        self.levels += other.levels;
+        self.holds_leaked += other.holds_leaked;
+        self.verdicts_unused += other.verdicts_unused;
     }
-}
-
-/// A stream of a client: one call or a batch of them, a generation, or a `DELETE`.
-#[derive(Debug)]
-struct Stream {
-    id: u32,
-    /// The calls, or the generation, that have not come to their end.
-    calls: Vec<String>,
-    steps: Vec<Step>,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Head {
-        method: &'static str,
-        path: &'static str,
-        session: u64,
-        /// A number that stands for a trace.
-        trace: u32,
-    },
-    Request(Vec<u8>, bool),
-    ResponseHead {
-        is_events: bool,
-        http_status: u16,
-    },
-    /// Bytes of the response, and the calls that they complete.
-    Response(Vec<u8>, Vec<String>),
-    End(StreamEnd),
 }
 
 struct Vm {
@@ -114,16 +94,17 @@ pub(crate) struct Envoy {
     world: Rc<RefCell<World>>,
     /// The first is on the main thread. `None`: dead, or running at this moment.
     vms: RefCell<Vec<Option<Vm>>>,
-    truth: RefCell<Truth>,
+    pub(crate) truth: RefCell<Truth>,
     depth: Cell<u32>,
-    next_stream: Cell<u32>,
-    next_call: Cell<u64>,
+    pub(crate) next_stream: Cell<u32>,
+    pub(crate) next_call: Cell<u64>,
     report: RefCell<Report>,
     config_number: Cell<u32>,
     /// Sessions, and events that answer calls whose own streams are cut.
-    elsewhere: RefCell<Vec<(u64, String)>>,
+    pub(crate) elsewhere: RefCell<Vec<(u64, String)>>,
     /// The traces of calls, in the order in which they were made.
-    traces: RefCell<Vec<(u32, Vec<String>)>>,
+    pub(crate) traces: RefCell<Vec<(u32, Vec<String>)>>,
+    guards: Option<Guards>,
 }
 
 impl Envoy {
@@ -137,11 +118,11 @@ impl Envoy {
         Timestamp(self.world.borrow().clock_ms)
     }
 
-    fn roll(&self, end: u64) -> u64 {
+    pub(crate) fn roll(&self, end: u64) -> u64 {
         self.world.borrow_mut().dice.below(end)
     }
 
-    fn chance(&self, percent: u64) -> bool {
+    pub(crate) fn chance(&self, percent: u64) -> bool {
         self.world.borrow_mut().chance(percent)
     }
 
@@ -192,7 +173,8 @@ impl Envoy {
         }
     }
 
-    fn new_meter(self: &Rc<Self>) -> Meter {
+    /// The configuration in force.
+    fn config_json(&self) -> String {
         // With every other reload the products share their sessions, or no longer do.
         let number = self.config_number.get();
         let group = if number.is_multiple_of(2) {
@@ -201,11 +183,23 @@ impl Envoy {
             r#""session": {"group": "g","#
         };
         let config = CONFIG.replace(r#""session": {"#, group);
-        let json = format!("{config}{}", " ".repeat(number as usize));
+        let config = match self.guards {
+            Some(guards) => {
+                let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+                guards.add_to(&mut config, number);
+                config.to_string()
+            }
+            None => config,
+        };
+        format!("{config}{}", " ".repeat(number as usize))
+    }
+
+    fn new_meter(self: &Rc<Self>) -> Meter {
+        let json = self.config_json();
         let config = Config::from_bytes(json.as_bytes()).unwrap();
         let seed = self.world.borrow_mut().dice.next();
         let place = Place { plugin: "sim".into(), node: "node".into(), seed };
-        let mut host = SimHost { world: Rc::clone(&self.world), between: Rc::new(|| {}) };
+        let mut host = SimHost::quiet(&self.world);
         Meter::new(&mut host, config, json.as_bytes(), place)
     }
 
@@ -307,14 +301,24 @@ impl Envoy {
                     (":method".to_owned(), method.as_bytes().to_vec()),
                     (":path".to_owned(), path.as_bytes().to_vec()),
                     ("traceparent".to_owned(), traceparent.into_bytes()),
-                    ("x-customer".to_owned(), vec![b'c'; 250]),
+                    ("x-customer".to_owned(), CUSTOMER.as_bytes().to_vec()),
                     ("mcp-session-id".to_owned(), format!("session-{session}").into_bytes()),
                 ];
+                vm.streams[at].level = Guards::level(&self.world, vm.meter.config());
                 let head = vm.meter.request_head(host, id, Headers(&headers), now);
-                assert!(matches!(head, Treatment::Follow(_)));
+                match head {
+                    Treatment::Follow(_) => {}
+                    // A generation that is refused never was.
+                    Treatment::Answer(_) => self.refused(vm, at, false),
+                    other => panic!("{other:?}"),
+                }
             }
             Step::Request(chunk, is_end) => {
-                vm.meter.request_body(host, id, &chunk, is_end, now);
+                match vm.meter.request_body(host, id, &chunk, is_end, now) {
+                    Passage::Answer(_) => self.refused(vm, at, true),
+                    Passage::Hold | Passage::Go(_) if !is_end => {}
+                    _ => self.check_ruling(vm, at, false),
+                }
             }
             Step::ResponseHead { is_events, http_status } => {
                 let media_type = if is_events { "text/event-stream" } else { "application/json" };
@@ -336,142 +340,29 @@ impl Envoy {
         }
     }
 
+    /// The filter has answered the request itself. Its calls are told of as refused.
+    fn refused(&self, vm: &mut Vm, at: usize, are_told: bool) {
+        self.report.borrow_mut().refused += 1;
+        self.check_ruling(vm, at, true);
+        let calls = core::mem::take(&mut vm.streams[at].calls);
+        if are_told {
+            self.truth.borrow_mut().done(&calls);
+        }
+        vm.streams[at].steps.clear();
+    }
+
+    fn check_ruling(&self, vm: &Vm, at: usize, is_refused: bool) {
+        let stream = &vm.streams[at];
+        // What makes no call passes always.
+        if let Some(guards) = self.guards.filter(|_| !stream.calls.is_empty()) {
+            guards.check_ruling(&self.world, vm.meter.config(), stream.level, is_refused);
+        }
+    }
+
     /// The host call has returned: from here on these calls must not get lost.
     fn done(&self, vm: &mut Vm, at: usize, calls: &[String]) {
         self.truth.borrow_mut().done(calls);
         vm.streams[at].calls.retain(|call| !calls.contains(call));
-    }
-
-    fn new_stream(self: &Rc<Self>) -> Stream {
-        let id = self.next_stream.get();
-        self.next_stream.set(id + 1);
-        let session = self.roll(9);
-        if self.chance(25) {
-            return self.generation(id);
-        }
-        if self.chance(6) {
-            let http_status = if self.chance(80) { 200 } else { 405 };
-            let steps = vec![
-                Step::Head { method: "DELETE", path: "/mcp", session, trace: id },
-                Step::Request(Vec::new(), true),
-                Step::ResponseHead { is_events: false, http_status },
-                Step::End(StreamEnd::Complete),
-            ];
-            return Stream { id, calls: Vec::new(), steps };
-        }
-        // An answer whose own stream was cut comes on another, maybe more than once, maybe before the cut.
-        let elsewhere = self.elsewhere.borrow().last().cloned();
-        if let Some((session, event)) = elsewhere
-            && self.chance(40)
-        {
-            if self.chance(70) {
-                self.elsewhere.borrow_mut().pop();
-            }
-            let steps = vec![
-                Step::Head { method: "GET", path: "/mcp", session, trace: id },
-                Step::Request(Vec::new(), true),
-                Step::ResponseHead { is_events: true, http_status: 200 },
-                Step::Response(event.into_bytes(), Vec::new()),
-                Step::End(StreamEnd::Aborted),
-            ];
-            return Stream { id, calls: Vec::new(), steps };
-        }
-        let calls: Vec<String> = (0..if self.chance(85) { 1 } else { 2 + self.roll(3) })
-            .map(|_| {
-                let number = self.next_call.get();
-                self.next_call.set(number + 1);
-                format!("tool-{number}")
-            })
-            .collect();
-        let steps = self.call_steps(id, session, &calls);
-        self.traces.borrow_mut().push((id, calls.clone()));
-        Stream { id, calls, steps }
-    }
-
-    /// A generation, which a call of these has asked for, or nothing that is known.
-    fn generation(self: &Rc<Self>, id: u32) -> Stream {
-        let number = self.next_call.get();
-        self.next_call.set(number + 1);
-        let name = format!("gen-{number}");
-        // One of the last few calls; it may not have begun, or have ended.
-        let recent = self.traces.borrow().len().min(4) as u64;
-        let cause = (recent > 0 && self.chance(85)).then(|| {
-            let traces = self.traces.borrow();
-            traces[traces.len() - 1 - self.roll(recent) as usize].clone()
-        });
-        let (trace, calls) = cause.unwrap_or((id, Vec::new()));
-        self.truth.borrow_mut().caused(&name, &calls);
-        let usage = format!(r#"{{"prompt_tokens":{number},"completion_tokens":2}}"#);
-        let answer = format!(r#"{{"object":"chat.completion","choices":[],"usage":{usage}}}"#);
-        let cut = self.roll(answer.len() as u64) as usize;
-        let mut steps = vec![
-            Step::Head { method: "POST", path: "/v1/chat/completions", session: 0, trace },
-            Step::Request(format!(r#"{{"model":"{name}"}}"#).into_bytes(), true),
-            Step::ResponseHead { is_events: false, http_status: 200 },
-            Step::Response(answer.as_bytes()[..cut].to_vec(), Vec::new()),
-        ];
-        if self.chance(90) {
-            steps.push(Step::Response(answer.as_bytes()[cut..].to_vec(), Vec::new()));
-            steps.push(Step::End(StreamEnd::Complete));
-        } else {
-            steps.push(Step::End(StreamEnd::Aborted));
-        }
-        Stream { id, calls: vec![name], steps }
-    }
-
-    fn call_steps(self: &Rc<Self>, trace: u32, session: u64, calls: &[String]) -> Vec<Step> {
-        let id_of = |tool: &String| tool.trim_start_matches("tool-").to_owned();
-        let requests: Vec<String> = calls
-            .iter()
-            .map(|tool| {
-                let id = id_of(tool);
-                format!(r#"{{"id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
-            })
-            .collect();
-        let body = if let [one] = requests.as_slice() {
-            one.clone()
-        } else {
-            format!("[{}]", requests.join(","))
-        };
-        let cut = self.roll(body.len() as u64) as usize;
-        let is_events = self.chance(50);
-        let http_status = if self.chance(95) { 200 } else { 503 };
-        let mut steps = vec![
-            Step::Head { method: "POST", path: "/mcp", session, trace },
-            Step::Request(body.as_bytes()[..cut].to_vec(), false),
-            Step::Request(body.as_bytes()[cut..].to_vec(), true),
-            Step::ResponseHead { is_events, http_status },
-        ];
-        if http_status == 200 {
-            let answers: Vec<String> = calls
-                .iter()
-                .map(id_of)
-                .map(|id| format!(r#"{{"id":{id},"result":{{"isError":{}}}}}"#, self.chance(10)))
-                .collect();
-            let is_cut = self.chance(20);
-            if is_events {
-                let mut is_gone = false;
-                for (answer, call) in answers.iter().zip(calls) {
-                    is_gone |= is_cut && self.chance(50);
-                    if is_gone {
-                        let event = format!("data: {answer}\n\n");
-                        self.elsewhere.borrow_mut().push((session, event));
-                        continue;
-                    }
-                    let event = format!("data: {answer}\n\n");
-                    let cut = 1 + self.roll(event.len() as u64 - 1) as usize;
-                    steps.push(Step::Response(event.as_bytes()[..cut].to_vec(), Vec::new()));
-                    steps
-                        .push(Step::Response(event.as_bytes()[cut..].to_vec(), vec![call.clone()]));
-                }
-            } else if !is_cut {
-                let body = format!("[{}]", answers.join(","));
-                steps.push(Step::Response(body.into_bytes(), calls.to_vec()));
-            }
-        }
-        let end = if self.chance(90) { StreamEnd::Complete } else { StreamEnd::Aborted };
-        steps.push(Step::End(end));
-        steps
     }
 
     /// A new configuration: new meters come, then the old ones are stopped, and their streams with them.
@@ -519,7 +410,7 @@ impl Envoy {
     }
 
     fn stop(self: &Rc<Self>, mut vm: Vm) {
-        let mut host = SimHost { world: Rc::clone(&self.world), between: Rc::new(|| {}) };
+        let mut host = SimHost::quiet(&self.world);
         vm.meter.stop(&mut host, self.now());
         for stream in &vm.streams {
             // A call whose request was on its way yet never came to be.
@@ -550,12 +441,16 @@ impl Envoy {
         }
         for round in 0..60 {
             // The second half sees every session time out.
-            self.world.borrow_mut().clock_ms += if round < 30 { 2_500 } else { 120_000 };
+            // And the end of all that a call may have taken.
+            self.world.borrow_mut().clock_ms += if round < 30 { 2_500 } else { 150_000 };
             for vm in 0..count {
                 self.tick(vm);
                 while self.vms.borrow()[vm].as_ref().is_some_and(|vm| !vm.waiting.is_empty()) {
                     self.reply(vm);
                 }
+            }
+            if round == 29 && self.guards.is_some() {
+                Guards::check_holds(&self.world, self.truth.borrow().maybe_len());
             }
         }
     }
@@ -575,13 +470,15 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         config_number: Cell::new(0),
         elsewhere: RefCell::default(),
         traces: RefCell::default(),
+        guards: Guards::of(seed),
     });
     let workers = 1 + envoy.roll(3);
     for _ in 0..=workers {
         let fresh = envoy.new_vm();
         envoy.vms.borrow_mut().push(Some(fresh));
     }
-    let actions = 100 + envoy.roll(500);
+    // What is spent adds up in the longer ones.
+    let actions = (100 + envoy.roll(500)) * if envoy.guards.is_some() { 2 } else { 1 };
     for _ in 0..actions {
         envoy.act();
         if envoy.roll(300) == 0 {
@@ -593,13 +490,25 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
     } else {
         envoy.settle();
     }
-    let world = world.borrow();
     let mut report = envoy.report.borrow().clone();
-    let verdict = verdict::check(&world, &envoy.truth.borrow(), report.shutdowns == 0)?;
+    let has_settled = report.shutdowns == 0;
+    let events = verdict::events(&world.borrow())?;
+    let verdict = verdict::check(&world.borrow(), &envoy.truth.borrow(), &events, has_settled)?;
+    if let Some(guards) = envoy.guards {
+        let config = Config::from_bytes(envoy.config_json().as_bytes()).unwrap();
+        let number = envoy.config_number.get();
+        report.levels = guards.check(&world, &config, number, &events, has_settled)?;
+    }
+    let world = world.borrow();
+    report.holds_leaked = world.counters.get(&Counter::HoldsLeaked).copied().unwrap_or(0);
+    if report.holds_leaked > 0 && report.deaths == 0 && world.spilled_facts.is_empty() {
+        return Err("room leaked, though no VM died".to_owned());
+    }
     report.calls = verdict.calls;
     report.sessions = verdict.sessions;
     report.generations = verdict.generations;
     report.attributed = verdict.attributed;
+    report.verdicts_unused = world.counters.get(&Counter::VerdictsUnused).copied().unwrap_or(0);
     report.takeovers = world.counters.get(&Counter::LeaseTaken).copied().unwrap_or(0);
     report.batches = world.batches;
     report.batches_failed = world.counters.get(&Counter::BatchesFailed).copied().unwrap_or(0);

@@ -28,6 +28,11 @@ impl Truth {
         self.causes.insert(generation.to_owned(), calls.to_vec());
     }
 
+    /// How many calls were in the hands of a VM that died or was stopped.
+    pub(crate) fn maybe_len(&self) -> usize {
+        self.maybe.len()
+    }
+
     pub(crate) fn maybe(&mut self, calls: &[String]) {
         self.maybe.extend(calls.iter().cloned());
     }
@@ -58,16 +63,16 @@ struct SessionSeen {
     by_status: BTreeMap<String, u64>,
 }
 
-fn money(value: &Value) -> Decimal {
+pub(crate) fn money(value: &Value) -> Decimal {
     Decimal::from_str_exact(value.as_str().unwrap()).unwrap()
 }
 
-/// Checks conservation; `Err` says what does not hold. Every session must be closed by now.
-pub(crate) fn check(world: &World, truth: &Truth, has_settled: bool) -> Result<Verdict, String> {
-    if let Some(violation) = world.violations.first() {
-        return Err(violation.clone());
-    }
-    let mut events: BTreeMap<(String, String), Value> = BTreeMap::new();
+/// Every event that was stored or written to the log, by source and id.
+pub(crate) type Events = BTreeMap<(String, String), Value>;
+
+/// Reads them; `Err` if one is there with two contents.
+pub(crate) fn events(world: &World) -> Result<Events, String> {
+    let mut events = Events::new();
     for store in [&world.ledger, &world.spilled] {
         for (key, text) in store {
             let event: Value = serde_json::from_str(text).unwrap();
@@ -78,13 +83,28 @@ pub(crate) fn check(world: &World, truth: &Truth, has_settled: bool) -> Result<V
             }
         }
     }
-    check_sequences(&events)?;
+    Ok(events)
+}
+
+/// Checks conservation; `Err` says what does not hold. Every session must be closed by now.
+pub(crate) fn check(
+    world: &World,
+    truth: &Truth,
+    events: &Events,
+    has_settled: bool,
+) -> Result<Verdict, String> {
+    if let Some(violation) = world.violations.first() {
+        return Err(violation.clone());
+    }
+    check_sequences(events)?;
     let mut calls: HashMap<String, u64> = HashMap::new();
     let mut sessions: BTreeMap<String, SessionSeen> = BTreeMap::new();
     let (mut generations, mut attributed) = (0, 0);
     for event in events.values() {
         let data = &event["data"];
-        let session = sessions.entry(data["session_id"].as_str().unwrap().to_owned()).or_default();
+        // What guards tell belongs to no session.
+        let Some(session_id) = data["session_id"].as_str() else { continue };
+        let session = sessions.entry(session_id.to_owned()).or_default();
         match data["event_type"].as_str().unwrap() {
             "tool_invocation" => {
                 *calls.entry(data["tool_name"].as_str().unwrap().to_owned()).or_default() += 1;
@@ -145,7 +165,7 @@ pub(crate) fn check(world: &World, truth: &Truth, has_settled: bool) -> Result<V
     Ok(Verdict { calls, sessions, generations, attributed })
 }
 
-fn check_sequences(events: &BTreeMap<(String, String), Value>) -> Result<(), String> {
+fn check_sequences(events: &Events) -> Result<(), String> {
     let mut next: BTreeMap<&str, u64> = BTreeMap::new();
     for ((source, id), event) in events {
         let expected = next.entry(source).or_insert(1);

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use agent_meter_core::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::outbox::Reply;
+use rust_decimal::Decimal;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -27,6 +28,10 @@ pub(crate) enum Sabotage {
     CursorsSkipped,
     /// Every second journal page is lost.
     PagesSkipped,
+    /// What scopes of guards hold is not written.
+    ScopesSkipped,
+    /// Workers see the first verdict for ever.
+    VerdictsSkipped,
 }
 
 /// What a VM that dies unwinds with.
@@ -56,6 +61,8 @@ pub(crate) struct World {
     pub(crate) gauges: HashMap<Gauge, u64>,
     /// Requests that have arrived, for the record of how many there were.
     pub(crate) batches: u64,
+    /// What the collector has told of the other Envoys' cost, the latest last.
+    pub(crate) others: Vec<Decimal>,
 }
 
 impl World {
@@ -76,6 +83,7 @@ impl World {
             counters: HashMap::new(),
             gauges: HashMap::new(),
             batches: 0,
+            others: vec![Decimal::ZERO],
         }
     }
 
@@ -102,6 +110,11 @@ impl World {
             violations.push(format!("{key:?} was sent with other bytes: {stored} and {text}"));
         }
         store.insert(key, text.to_owned());
+    }
+
+    /// The keys of shared data.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.data.keys()
     }
 
     /// A batch arrives at the collector, or does not; gives its reply.
@@ -137,10 +150,42 @@ impl World {
                     .iter()
                     .map(|id| serde_json::json!({"id": id, "reason": "picky"}))
                     .collect();
-                let answer = serde_json::json!({"accepted": 1, "rejected": rejected});
+                let verdicts = self.verdicts(&events);
+                let answer =
+                    serde_json::json!({"accepted": 1, "rejected": rejected, "verdicts": verdicts});
                 Reply::parse(200, None, answer.to_string().as_bytes())
             }
         }
+    }
+
+    /// What the collector tells of the scopes that a batch is about: the others spend too. Some answers are late, and
+    /// some are of another period.
+    fn verdicts(&mut self, events: &[Box<RawValue>]) -> Vec<Value> {
+        let events = events.iter().map(|event| serde_json::from_str(event.get()).unwrap());
+        let totals = events.filter(|event: &Value| event["data"]["event_type"] == "guard_totals");
+        let totals: Vec<Value> = totals.collect();
+        let mut verdicts = Vec::new();
+        for event in totals {
+            let data = &event["data"];
+            let latest = self.others[self.others.len() - 1];
+            let spent = if self.has_faults { self.dice.below(3) } else { 0 };
+            self.others.push(latest + Decimal::new(i64::try_from(spent).unwrap(), 5));
+            let at = if self.chance(30) {
+                self.dice.below(self.others.len() as u64) as usize
+            } else {
+                self.others.len() - 1
+            };
+            let is_of_another = self.has_faults && self.chance(10);
+            let period = &data["period_started_at"];
+            let long_ago = Value::from("2001-01-01T00:00:00Z");
+            verdicts.push(serde_json::json!({
+                "guard_id": data["guard_id"], "scope_key": data["scope_key"],
+                "period_started_at": if is_of_another { &long_ago } else { period },
+                "total_provider_cost": if is_of_another { "1000".to_owned() } else { self.others[at].to_string() },
+                "total_revenue": "0", "calls": 0, "tokens": 0,
+            }));
+        }
+        verdicts
     }
 
     pub(crate) fn store_spilled(&mut self, kind: &str, body: &str) {
@@ -162,6 +207,11 @@ pub(crate) struct SimHost {
 }
 
 impl SimHost {
+    /// A host in which nothing happens between two calls.
+    pub(crate) fn quiet(world: &Rc<RefCell<World>>) -> Self {
+        Self { world: Rc::clone(world), between: Rc::new(|| {}) }
+    }
+
     fn step(&self) {
         {
             let mut world = self.world.borrow_mut();
@@ -200,6 +250,8 @@ impl Host for SimHost {
         match world.sabotage {
             Sabotage::RedoSkipped if is('r') => return Ok(()),
             Sabotage::CursorsSkipped if is('c') => return Ok(()),
+            Sabotage::ScopesSkipped if is('k') => return Ok(()),
+            Sabotage::VerdictsSkipped if is('v') && world.data.contains_key(key) => return Ok(()),
             Sabotage::PagesSkipped
                 if key.contains(".j") && name.parse::<u64>().is_ok_and(|slot| slot % 2 == 1) =>
             {
