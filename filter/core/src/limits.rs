@@ -86,7 +86,7 @@ pub const HOLDS_MAX: usize = 10_000;
 pub const HOLD_READINGS: u64 = 3;
 /// Readings of all journals after which room that was taken, and of which nobody tells, is given back.
 pub const LEAK_READINGS: u32 = 4;
-/// Different calls (tool and arguments) of one session that are looked at for repetition, at about 100 bytes each: an
+/// Different calls (tool and arguments) of one session that are looked at for repetition, at 100 to 400 bytes each: an
 /// agent that goes round in a circle of more is not recognised.
 pub const REPEATS_PER_SCOPE_MAX: usize = 8;
 /// Milliseconds between two times that a running stream asks guards whether it is to end.

@@ -26,7 +26,7 @@ use crate::units::{Millis, Timestamp, count};
 
 /// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
 /// do not read each other's.
-const LAYOUT: &str = "agent-meter.4";
+pub const LAYOUT: &str = "agent-meter.4";
 
 /// What a VM knows of where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

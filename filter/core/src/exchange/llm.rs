@@ -172,7 +172,6 @@ impl LlmExchange {
 
     /// What the response may be cut behind, if it is a stream that can be ended in the middle.
     pub(super) fn stream_unit(&self) -> Option<Unit> {
-        self.route.format.error?;
         self.response.as_ref().filter(|_| self.http_status == 200)?.unit()
     }
 
@@ -183,9 +182,9 @@ impl LlmExchange {
         if response.is_finished() {
             return None;
         }
-        let (unit, error) = (response.unit()?, self.route.format.error?);
+        let (unit, error) = (response.unit()?, self.route.format.error);
         self.is_stopped = true;
-        Some(error.text(unit, refusal.code(), refusal.message()).into_bytes())
+        Some(error.bytes(unit, refusal.code(), refusal.message()))
     }
 
     /// Whether the filter has ended the response.

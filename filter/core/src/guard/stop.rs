@@ -1,4 +1,4 @@
-//! Ends a response that is a stream of events or lines: what is whole passes, then the last events that say why, then
+//! Ends a response that is a stream of events, lines or messages: what is whole passes, then the last events that say why, then
 //! nothing more. A moment later the stream is closed, so that the server stops working on what nobody gets.
 //!
 //! To the next maintainer: from Wasm Envoy lets a response's end not be told, only its stream be reset. So clients get

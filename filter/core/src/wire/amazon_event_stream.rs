@@ -15,6 +15,8 @@ use flate2::Crc;
 const PRELUDE_BYTES: u32 = 12;
 /// The CRC of the message.
 const TRAILER_BYTES: u32 = 4;
+/// The type of a header's value that is text.
+const TEXT: u8 = 7;
 /// The longest headers: the specification's bound.
 const HEADERS_BYTES_MAX: u32 = 128 * 1024;
 /// The longest payload: botocore's bound, which is above the specification's 16 MiB.
@@ -63,6 +65,32 @@ impl MessageHeaders {
         self.event_type.clear();
         self.exception_type.clear();
     }
+}
+
+/// A message with these headers, all of them text of less than 64 KiB with names of less than 256 bytes.
+pub fn message(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+    let mut head = Vec::new();
+    for (name, value) in headers {
+        head.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        head.extend_from_slice(name.as_bytes());
+        head.push(TEXT);
+        head.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+        head.extend_from_slice(value.as_bytes());
+    }
+    let around = PRELUDE_BYTES.saturating_add(TRAILER_BYTES);
+    let total = length(&head).saturating_add(length(payload)).saturating_add(around);
+    let mut bytes = [total.to_be_bytes(), length(&head).to_be_bytes()].concat();
+    bytes.extend(checksum(&bytes));
+    bytes.extend(head);
+    bytes.extend_from_slice(payload);
+    bytes.extend(checksum(&bytes));
+    bytes
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc.sum().to_be_bytes()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Finds where a stream of server-sent events (WHATWG HTML) or of lines may be cut: behind a whole one.
+//! Finds where a stream of server-sent events (WHATWG HTML), of lines or of Amazon's messages may be cut: behind a
+//! whole one.
 
 /// What a stream is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,6 +8,8 @@ pub enum Unit {
     Event,
     /// Lines.
     Line,
+    /// Messages of an Amazon event stream, which begin with their length: see [`super::amazon_event_stream`].
+    Message,
 }
 
 /// Follows one stream, chunk by chunk, and keeps none of it.
@@ -15,13 +18,24 @@ pub struct Boundaries {
     unit: Unit,
     line_has_bytes: bool,
     after_carriage_return: bool,
+    /// How many bytes of a message's length have come, and their value.
+    length: (u8, u32),
+    /// What is left of a message whose length is known, in bytes.
+    left: usize,
     is_at_boundary: bool,
 }
 
 impl Boundaries {
     /// For a stream that begins.
     pub fn new(unit: Unit) -> Self {
-        Self { unit, line_has_bytes: false, after_carriage_return: false, is_at_boundary: true }
+        Self {
+            unit,
+            line_has_bytes: false,
+            after_carriage_return: false,
+            length: (0, 0),
+            left: 0,
+            is_at_boundary: true,
+        }
     }
 
     /// Whether what has come so far ends with a whole event or line.
@@ -31,6 +45,42 @@ impl Boundaries {
 
     /// Reads the next bytes. Gives how many of them the last whole event or line ends with.
     pub fn feed(&mut self, chunk: &[u8]) -> Option<usize> {
+        match self.unit {
+            Unit::Event | Unit::Line => self.feed_lines(chunk),
+            Unit::Message => self.feed_messages(chunk),
+        }
+    }
+
+    fn feed_messages(&mut self, chunk: &[u8]) -> Option<usize> {
+        let mut last = None;
+        let mut rest = chunk;
+        while let Some((byte, tail)) = rest.split_first() {
+            if self.left > 0 {
+                let (message, behind) = rest.split_at(self.left.min(rest.len()));
+                self.left = self.left.saturating_sub(message.len());
+                rest = behind;
+                if self.left == 0 {
+                    self.is_at_boundary = true;
+                    last = Some(chunk.len().saturating_sub(rest.len()));
+                }
+                continue;
+            }
+            self.is_at_boundary = false;
+            let (count, value) = self.length;
+            let value = value.wrapping_shl(8) | u32::from(*byte);
+            self.length = (count.saturating_add(1), value);
+            rest = tail;
+            if count == 3 {
+                self.length = (0, 0);
+                // What is too short to be a message is none: nothing tells where one ends any more.
+                let left = value.checked_sub(4).filter(|_| value >= MESSAGE_BYTES_MIN);
+                self.left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+            }
+        }
+        last
+    }
+
+    fn feed_lines(&mut self, chunk: &[u8]) -> Option<usize> {
         let mut last = None;
         let mut rest = chunk;
         while let Some((byte, tail)) = rest.split_first() {
@@ -55,6 +105,9 @@ impl Boundaries {
         last
     }
 }
+
+/// An Amazon message without headers and payload: prelude and trailer.
+const MESSAGE_BYTES_MIN: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -83,6 +136,8 @@ mod tests {
             (Unit::Event, "data: 1\ndata: 2", None),
             (Unit::Line, "{}\n{}\r\n{", Some(7)),
             (Unit::Line, "{}", None),
+            (Unit::Message, "\0\0\0\x10prelude, crc\0\0\0\x12prelude, 0, crc\0", Some(34)),
+            (Unit::Message, "\0\0\0\x0fno message, as it is too short", None),
         ] {
             let text = text.as_bytes();
             assert_eq!(cuts(unit, text, text.len()).last().copied(), last, "{text:?}");

@@ -5,6 +5,7 @@ use agent_meter_core::exchange::StreamEnd;
 use agent_meter_core::head::Headers;
 use agent_meter_core::meter::Treatment;
 use agent_meter_core::units::Millis;
+use agent_meter_core::wire::amazon_event_stream::{self, MessageHeaders};
 use serde_json::{Value, json};
 
 use crate::guarded::{Became, Guarded, guard};
@@ -133,7 +134,10 @@ fn guarded(more: &Value) -> Guarded {
     llm["llm"] = json!({});
     let mut beta = product("beta", "AI_AGENT", json!({ "path_prefix": "/v1beta" }));
     beta["llm"] = json!({});
+    let mut bedrock = product("bedrock", "AI_AGENT", json!({ "path_prefix": "/model" }));
+    bedrock["llm"] = json!({ "provider": "bedrock" });
     let products = json!([
+        bedrock,
         product("crm", "MCP_SERVER", json!({ "path": "/mcp" })),
         product("a2a", "AI_AGENT", json!({ "path": "/a2a" })),
         llm,
@@ -256,6 +260,67 @@ fn check_told(guarded: &Guarded, row: &Row, count: usize) {
     assert_eq!(cut.len(), if is_llm { count } else { 0 }, "{}", row.name);
     for generation in cut {
         assert!(generation["tokens"]["input"].as_u64() > Some(0), "{generation}");
+    }
+}
+
+/// The types of the messages, exceptions' with `!`.
+#[derive(Default)]
+struct Types(Vec<String>);
+
+impl amazon_event_stream::Sink for Types {
+    fn payload(&mut self, _headers: &MessageHeaders, _piece: &[u8]) {}
+
+    fn dispatch(&mut self, headers: &MessageHeaders) {
+        let (event, exception) = (&headers.event_type, &headers.exception_type);
+        let name = String::from_utf8([event.as_slice(), exception].concat()).unwrap();
+        self.0.push(if headers.is_event() { name } else { format!("!{name}") });
+    }
+}
+
+#[test]
+fn an_amazon_event_stream_ends_with_an_exception_wherever_it_is_cut() {
+    let event = |name: &str, payload: &str| {
+        let headers = [
+            (":event-type", name),
+            (":content-type", "application/json"),
+            (":message-type", "event"),
+        ];
+        amazon_event_stream::message(&headers, payload.as_bytes())
+    };
+    let one = event("messageStart", r#"{"role":"assistant"}"#);
+    let two = event("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":"Hello"}}"#);
+    let all = [one.as_slice(), &two, &two].concat();
+    let row = Row {
+        name: "converse",
+        head: llm("/model/anthropic.claude-sonnet-4/converse-stream", "bedrock.example"),
+        request: r#"{"messages":[]}"#,
+        media_type: "application/vnd.amazon.eventstream",
+        events: "",
+        last: "",
+    };
+    let mut guarded = guarded(&json!({}));
+    let streams: Vec<u32> = (0..all.len()).map(|_| guarded.start(&row)).collect();
+    for (at, stream) in streams.iter().enumerate() {
+        assert_eq!(guarded.chunk(*stream, &all[..at]), &all[..at]);
+    }
+    guarded.block();
+    for (at, stream) in streams.iter().enumerate() {
+        let mut passed = all[..at].to_vec();
+        for chunk in all[at..].chunks(5) {
+            passed.extend(guarded.chunk(*stream, chunk));
+        }
+        guarded.end(*stream);
+        let (mut framer, mut types) = (amazon_event_stream::Framer::default(), Types::default());
+        framer.feed(&passed, &mut types);
+        assert!(!framer.is_broken(), "cut at {at}");
+        let whole = [0, one.len(), one.len() + two.len(), all.len()];
+        let events = whole.iter().position(|end| *end >= at).unwrap();
+        let expected = ["messageStart", "contentBlockDelta", "contentBlockDelta"];
+        let expected = [&expected[..events], &["!throttlingException"]].concat();
+        // The last cut is so late that the stream ends with its own last message.
+        let is_over = passed == all;
+        assert!(types.0 == expected || is_over, "cut at {at}: {:?}", types.0);
+        assert!(!is_over || at > all.len() - 5, "cut at {at}: never ended");
     }
 }
 

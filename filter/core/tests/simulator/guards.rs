@@ -13,6 +13,7 @@ use agent_meter_core::guard::scope::{ScopeKind, ScopeName};
 use agent_meter_core::guard::table::{ScopeState, Sums};
 use agent_meter_core::guard::verdict::{bucket, desks, verdict};
 use agent_meter_core::guard::{Level, scope::ScopeKey};
+use agent_meter_core::meter::LAYOUT;
 use agent_meter_core::session_key::hex;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -21,7 +22,9 @@ use crate::verdict::{Events, money};
 use crate::world::{SimHost, World};
 
 /// What keys begin with.
-pub(crate) const PREFIX: &str = "agent-meter.3.sim.";
+fn prefix() -> String {
+    format!("{LAYOUT}.sim.")
+}
 /// The only customer.
 pub(crate) const CUSTOMER: &str = match core::str::from_utf8(&[b'c'; 250]) {
     Ok(text) => text,
@@ -92,7 +95,7 @@ impl Guards {
             product_id: none(),
             session: None,
         };
-        let found = verdict(&mut SimHost::quiet(world), PREFIX, &name.key(margin));
+        let found = verdict(&mut SimHost::quiet(world), &prefix(), &name.key(margin));
         found.map(|verdict| verdict.level).unwrap_or_default()
     }
 
@@ -159,7 +162,7 @@ impl Guards {
             if told != scope.level.name() {
                 return Err(format!("{id} is at {:?}, but told was {told}", scope.level));
             }
-            let published = verdict(&mut host, PREFIX, &scope.key);
+            let published = verdict(&mut host, &prefix(), &scope.key);
             let published = published.map(|verdict| verdict.level).unwrap_or_default();
             if published != scope.level {
                 return Err(format!("{id} is at {:?}, but workers see {published:?}", scope.level));
@@ -207,7 +210,7 @@ impl Guards {
 
     /// Everything that was ever taken has become cost or was given back.
     fn check_room(self, scope: &ScopeState, host: &mut SimHost) -> Result<(), String> {
-        let desks = desks(host, PREFIX, bucket(&scope.key));
+        let desks = desks(host, &prefix(), bucket(&scope.key));
         let desk = desks.into_iter().find(|desk| desk.key == scope.key);
         let taken = desk.map(|desk| desk.reserved).unwrap_or_default();
         if taken == scope.settled {
@@ -219,7 +222,7 @@ impl Guards {
 
 fn slots(world: &Rc<RefCell<World>>, kind: char) -> Vec<String> {
     let is_slot = |key: &&String| {
-        let slot = key.strip_prefix(PREFIX).and_then(|name| name.strip_prefix(kind));
+        let slot = key.strip_prefix(&prefix()).and_then(|name| name.strip_prefix(kind));
         slot.is_some_and(|slot| slot.parse::<u32>().is_ok())
     };
     world.borrow().keys().filter(is_slot).cloned().collect()

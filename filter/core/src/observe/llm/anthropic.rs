@@ -40,7 +40,7 @@ pub(super) const PATHS: &Paths = &[
 
 /// Messages, plain and streamed.
 pub(super) const MESSAGES: Format =
-    Format { paths: &[PATHS], fold, head: None, error: Some(StreamError::Anthropic) };
+    Format { paths: &[PATHS], fold, head: None, error: StreamError::Anthropic };
 
 /// What a request to a path like Anthropic's asks for. Counting tokens is no generation, and
 /// the messages of one of OpenAI's threads are none either.

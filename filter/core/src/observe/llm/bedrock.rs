@@ -16,6 +16,7 @@
 use super::generation::{
     Format, Generation, Route, Stage, header_count, keep, percent_decoded, service_tier, sum,
 };
+use super::stream_error::StreamError;
 use super::{anthropic, openai, openai_compatible};
 use crate::head::Headers;
 use crate::observe::document::{Document, Field, Paths};
@@ -42,7 +43,7 @@ const CONVERSE: Format = Format {
     ]],
     fold: fold_own,
     head: None,
-    error: None,
+    error: StreamError::Bedrock,
 };
 
 /// What Bedrock adds to the last event of a stream, of whatever vendor.
@@ -117,7 +118,7 @@ const INVOKE: Format = Format {
     ],
     fold: fold_invoke,
     head: Some(head_of_invoke),
-    error: None,
+    error: StreamError::Bedrock,
 };
 
 /// What a request to a path of Bedrock's runtime asks for. Counting tokens and applying a guardrail are no generations.

@@ -47,7 +47,7 @@ const NATIVE: Format = Format {
     ]],
     fold,
     head: None,
-    error: Some(StreamError::Cohere),
+    error: StreamError::Cohere,
 };
 
 /// What a request to a path like Cohere's asks for.

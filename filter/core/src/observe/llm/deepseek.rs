@@ -15,7 +15,7 @@ const CHAT: Format = Format {
     paths: &[USAGE, COMPLETION, &[("usage.prompt_cache_hit_tokens", Field::CacheRead)]],
     fold: openai::fold_chat,
     head: None,
-    error: Some(StreamError::OpenAi),
+    error: StreamError::OpenAi,
 };
 
 /// What a request to a path like DeepSeek's asks for.

@@ -40,12 +40,8 @@ const CONTENT: &Paths = &[
 ];
 
 /// generateContent and streamGenerateContent.
-pub(super) const GENERATE: Format = Format {
-    paths: &[CONTENT],
-    fold: fold_content,
-    head: Some(head),
-    error: Some(StreamError::Google),
-};
+pub(super) const GENERATE: Format =
+    Format { paths: &[CONTENT], fold: fold_content, head: Some(head), error: StreamError::Google };
 
 /// embedContent and batchEmbedContents.
 pub(super) const EMBED: Format = Format {
@@ -59,7 +55,7 @@ pub(super) const EMBED: Format = Format {
     ]],
     fold: fold_embedding,
     head: None,
-    error: Some(StreamError::Google),
+    error: StreamError::Google,
 };
 
 /// Interactions: the body, and the events of a stream, whose `interaction` is the body.
@@ -109,16 +105,12 @@ pub(super) const INTERACTION: Format = Format {
     ]],
     fold: fold_interaction,
     head: Some(head),
-    error: Some(StreamError::GoogleInteraction),
+    error: StreamError::GoogleInteraction,
 };
 
 /// Gemini behind OpenAI's Chat Completions.
-pub(super) const CHAT: Format = Format {
-    paths: &[USAGE, COMPLETION],
-    fold: fold_chat,
-    head: None,
-    error: Some(StreamError::OpenAi),
-};
+pub(super) const CHAT: Format =
+    Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
 
 /// What a request to a path like Gemini's asks for. Counting tokens is no generation.
 pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {

@@ -14,8 +14,8 @@ pub struct Format {
     pub fold: fn(&mut Generation, &Document),
     /// Takes in the response's headers, where they tell something.
     pub head: Option<fn(&mut Generation, Headers<'_>)>,
-    /// How its streams of events or lines tell that they end with an error; `None` if they are neither.
-    pub error: Option<StreamError>,
+    /// How its streams tell that they end with an error.
+    pub error: StreamError,
 }
 
 /// A request that makes a generation, or asks for one.

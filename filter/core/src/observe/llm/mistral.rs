@@ -23,7 +23,7 @@ const CHAT: Format = Format {
     paths: &[USAGE, COMPLETION, MORE],
     fold: openai::fold_chat,
     head: None,
-    error: Some(StreamError::OpenAi),
+    error: StreamError::OpenAi,
 };
 
 /// The body, and the events of a stream, of which the last tells the usage. Transcriptions come in the same way.
@@ -44,7 +44,7 @@ const CONVERSATION: Format = Format {
     ],
     fold: fold_conversation,
     head: None,
-    error: Some(StreamError::MistralConversation),
+    error: StreamError::MistralConversation,
 };
 
 /// What a request to a path like Mistral's asks for.

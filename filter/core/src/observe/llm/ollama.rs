@@ -25,7 +25,7 @@ const NATIVE: Format = Format {
     ]],
     fold,
     head: None,
-    error: Some(StreamError::Ollama),
+    error: StreamError::Ollama,
 };
 
 /// What a request to a path like Ollama's asks for.

@@ -41,12 +41,8 @@ pub(super) const COMPLETION: &Paths = &[
 ];
 
 /// Chat Completions, legacy Completions and Embeddings.
-pub(super) const CHAT: Format = Format {
-    paths: &[USAGE, COMPLETION],
-    fold: fold_chat,
-    head: None,
-    error: Some(StreamError::OpenAi),
-};
+pub(super) const CHAT: Format =
+    Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
 
 const MEDIA: Format = Format {
     paths: &[&[
@@ -63,7 +59,7 @@ const MEDIA: Format = Format {
     ]],
     fold: fold_media,
     head: None,
-    error: Some(StreamError::OpenAiEvent),
+    error: StreamError::OpenAiEvent,
 };
 
 const RESPONSES: Format = Format {
@@ -111,7 +107,7 @@ const RESPONSES: Format = Format {
     ]],
     fold: fold_responses,
     head: None,
-    error: Some(StreamError::OpenAiEvent),
+    error: StreamError::OpenAiEvent,
 };
 
 const RUNS: Format = Format {
@@ -128,7 +124,7 @@ const RUNS: Format = Format {
     ]],
     fold: fold_run,
     head: None,
-    error: Some(StreamError::OpenAiEvent),
+    error: StreamError::OpenAiEvent,
 };
 
 /// What a request to a path like OpenAI's asks for.

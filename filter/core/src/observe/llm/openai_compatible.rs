@@ -43,7 +43,7 @@ pub(super) const CHAT: Format = Format {
     paths: &[USAGE, COMPLETION, ELSEWHERE],
     fold: fold_chat,
     head: None,
-    error: Some(StreamError::OpenAi),
+    error: StreamError::OpenAi,
 };
 
 /// Embeddings, reranks and scores.
@@ -51,7 +51,7 @@ pub(super) const EMBED: Format = Format {
     paths: &[USAGE, COMPLETION, ELSEWHERE],
     fold: fold_embedding,
     head: None,
-    error: Some(StreamError::OpenAi),
+    error: StreamError::OpenAi,
 };
 
 /// What a request to a server that speaks like OpenAI asks for.

@@ -71,7 +71,8 @@ impl ResponseReader {
         let unit = match media_type {
             MediaType::EventStream => Some(Unit::Event),
             MediaType::JsonLines => Some(Unit::Line),
-            MediaType::Json | MediaType::AmazonEventStream | MediaType::Other => None,
+            MediaType::AmazonEventStream => Some(Unit::Message),
+            MediaType::Json | MediaType::Other => None,
         };
         let unit = unit.filter(|_| coding == ContentCoding::Identity);
         Self { body: Decoder::new(coding, body).map_err(|body| body.generation), is_streamed, unit }
@@ -89,7 +90,7 @@ impl ResponseReader {
         self.is_streamed
     }
 
-    /// What the response may be cut behind; `None` if it is no stream of events or lines without a coding.
+    /// What the response may be cut behind; `None` if it is no stream without a coding.
     pub fn unit(&self) -> Option<Unit> {
         self.unit
     }

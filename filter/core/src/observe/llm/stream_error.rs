@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::wire::amazon_event_stream;
 use crate::wire::boundary::Unit;
 
 /// The form of an error in the middle of a stream.
@@ -24,16 +25,26 @@ pub enum StreamError {
     Cohere,
     /// A line with `error`.
     Ollama,
+    /// An exception of the kind that throttles.
+    Bedrock,
 }
 
 impl StreamError {
-    /// The last events or lines of a stream; `code` is what a program goes by.
-    pub fn text(self, unit: Unit, code: &str, message: &str) -> String {
+    /// The last events, lines or messages of a stream; `code` is what a program goes by.
+    pub fn bytes(self, unit: Unit, code: &str, message: &str) -> Vec<u8> {
         let (event, data, behind) = self.parts(code, message);
         match unit {
-            Unit::Line => format!("{data}\n"),
-            Unit::Event if event.is_empty() => format!("data: {data}\n\n{behind}"),
-            Unit::Event => format!("event: {event}\ndata: {data}\n\n{behind}"),
+            Unit::Line => format!("{data}\n").into_bytes(),
+            Unit::Event if event.is_empty() => format!("data: {data}\n\n{behind}").into_bytes(),
+            Unit::Event => format!("event: {event}\ndata: {data}\n\n{behind}").into_bytes(),
+            Unit::Message => {
+                let headers = [
+                    (":message-type", "exception"),
+                    (":exception-type", event),
+                    (":content-type", "application/json"),
+                ];
+                amazon_event_stream::message(&headers, data.to_string().as_bytes())
+            }
         }
     }
 
@@ -83,6 +94,7 @@ impl StreamError {
                 ("message-end", json!({ "type": "message-end", "delta": delta }), "")
             }
             Self::Ollama => ("", json!({ "error": message }), ""),
+            Self::Bedrock => ("throttlingException", json!({ "message": message }), ""),
         }
     }
 }

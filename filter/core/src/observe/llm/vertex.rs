@@ -18,7 +18,7 @@ const PREDICT: Format = Format {
     paths: &[&[("predictions[].embeddings.statistics.token_count", Field::ItemCount)]],
     fold: fold_prediction,
     head: None,
-    error: Some(StreamError::Google),
+    error: StreamError::Google,
 };
 
 /// What a request to a path like Vertex AI's asks for.
