@@ -124,9 +124,10 @@ impl RootContext for Root {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
             #[cfg(feature = "crash-test")]
             crate::crash::tick(meter.is_accountant());
-            let requests = meter.tick(envoy, host::now());
+            let now = host::now();
+            let requests = meter.tick(envoy, now);
             envoy.flush_counters();
-            (requests, meter.closes(host::now()))
+            (requests, meter.closes(now))
         };
         self.send(requests);
         // Last, as what follows in this call would be taken for the stream's.

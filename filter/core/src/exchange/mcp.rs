@@ -8,7 +8,7 @@ mod guarded;
 
 use std::rc::Rc;
 
-use super::mcp_requests::{Asks, OpenRequest, position_of, tool_name};
+use super::mcp_requests::{Asks, OpenRequest, ToolCall, position_of, tool_name};
 use super::{Observed, StreamEnd};
 use crate::answers::AnswerReader;
 use crate::config::{Config, Product};
@@ -305,7 +305,7 @@ impl McpExchange {
             return;
         }
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
-            let is_call = matches!(asks, Asks::ToolCall { .. });
+            let is_call = matches!(asks, Asks::ToolCall(_));
             self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
         } else {
             self.requests.push(OpenRequest { id, asks });
@@ -326,7 +326,7 @@ impl McpExchange {
                 self.observed.facts.push(Fact::CallStarted(started));
             }
         }
-        Asks::ToolCall { call_id, tool, arguments: message.arguments }
+        Asks::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
     }
 
     fn next_call_id(&mut self) -> String {
@@ -388,8 +388,8 @@ impl McpExchange {
         self.observed.counts.push(Counter::Calls);
         let tool = tool_name(self.named_tool.as_deref());
         let status = ExecutionStatus::of_answer(answer, self.http_status);
-        let call_id = self.next_call_id();
-        let call = self.call(call_id, tool, status, transport, now);
+        let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };
+        let call = self.call(call, status, transport, now);
         self.observed.facts.push(Fact::Call(call));
     }
 
@@ -402,9 +402,8 @@ impl McpExchange {
     ) {
         let status = ExecutionStatus::of_answer(answer, self.http_status);
         match request.asks {
-            Asks::ToolCall { call_id, tool, arguments } => {
-                let call = self.call(call_id, tool, status, transport, now);
-                let call = CallEnded { arguments, ..call };
+            Asks::ToolCall(call) => {
+                let call = self.call(call, status, transport, now);
                 let task = answer.result_task.id.as_ref();
                 match (status, task) {
                     (ExecutionStatus::Pending, Some(task)) => {
@@ -490,9 +489,8 @@ impl McpExchange {
         now: Timestamp,
     ) {
         for OpenRequest { id, asks } in core::mem::take(&mut self.requests) {
-            let Asks::ToolCall { call_id, tool, arguments } = asks else { continue };
-            let call = self.call(call_id, tool, status, Transport::None, now);
-            let call = CallEnded { arguments, ..call };
+            let Asks::ToolCall(call) = asks else { continue };
+            let call = self.call(call, status, Transport::None, now);
             match scope {
                 Some(scope) => self.open(call, scope.link(&id), expires_at),
                 None => self.observed.facts.push(Fact::Call(call)),
@@ -502,18 +500,18 @@ impl McpExchange {
 
     fn call(
         &self,
-        call_id: String,
-        tool: String,
+        call: ToolCall,
         status: ExecutionStatus,
         transport: Transport,
         now: Timestamp,
     ) -> CallEnded {
+        let ToolCall { call_id, tool, arguments } = call;
         CallEnded {
             call_id,
             kind: CallKind::Tool,
             session: self.session.clone(),
             tool,
-            arguments: None,
+            arguments,
             status,
             http_status: self.http_status,
             transport,

@@ -17,15 +17,24 @@ pub(super) struct OpenRequest {
 impl OpenRequest {
     /// Whether it is a tool call.
     pub(super) fn is_call(&self) -> bool {
-        matches!(self.asks, Asks::ToolCall { .. })
+        matches!(self.asks, Asks::ToolCall(_))
     }
+}
+
+/// A tool call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ToolCall {
+    pub(super) call_id: String,
+    pub(super) tool: String,
+    /// See [`Message::arguments`].
+    pub(super) arguments: Option<u64>,
 }
 
 /// What a request asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asks {
-    /// `tools/call`; `arguments` is a hash, see [`Message::arguments`].
-    ToolCall { call_id: String, tool: String, arguments: Option<u64> },
+    /// `tools/call`.
+    ToolCall(ToolCall),
     /// `tasks/result`: the answer is what the call came to.
     TaskResult(Link),
     /// `tasks/get`, `tasks/cancel`: the answer tells how the task stands.

@@ -179,17 +179,15 @@ impl<H: Host> Bench<'_, H> {
     /// Whether a response that runs is to end, by the first guard that says so, and whether that guard enforces.
     pub fn stop(&mut self, session: &SessionRef, tools: &[&str]) -> Option<(Refusal, Mode)> {
         let config = self.config;
-        let guards = config.guards_for(&session.product_id, &session.identity.customer);
-        let stopping: Vec<_> = guards.filter(|guard| guard.stops_streams()).collect();
-        let modes = [Mode::Enforce, Mode::Observe];
-        let by_mode = modes.into_iter().flat_map(|mode| {
-            let of_mode = stopping.iter().filter(move |guard| guard.mode == mode);
-            of_mode.flat_map(|guard| tools.iter().map(move |tool| (*guard, *tool)))
-        });
-        for (guard, tool) in by_mode {
-            let case = self.case(guard, session, tool);
-            if let Some(refusal) = self.blocked(&case) {
-                return Some((refusal, guard.mode));
+        for mode in [Mode::Enforce, Mode::Observe] {
+            let guards = config.guards_for(&session.product_id, &session.identity.customer);
+            for guard in guards.filter(|guard| guard.stops_streams() && guard.mode == mode) {
+                for tool in tools {
+                    let case = self.case(guard, session, tool);
+                    if let Some(refusal) = self.blocked(&case) {
+                        return Some((refusal, mode));
+                    }
+                }
             }
         }
         None

@@ -11,8 +11,8 @@ impl McpExchange {
     /// What the request asks, as far as it has come.
     pub(in crate::exchange) fn asked(&self) -> Asked {
         let call = |request: &OpenRequest| match &request.asks {
-            Asks::ToolCall { call_id, tool, .. } => {
-                Some(((call_id.clone(), tool.clone()), request.id.clone()))
+            Asks::ToolCall(call) => {
+                Some(((call.call_id.clone(), call.tool.clone()), request.id.clone()))
             }
             _ => None,
         };

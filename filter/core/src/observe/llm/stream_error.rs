@@ -52,18 +52,13 @@ impl StreamError {
     fn parts(self, code: &str, message: &str) -> (&'static str, Value, &'static str) {
         match self {
             Self::OpenAi => {
-                let error = json!({
-                    "message": message, "type": "rate_limit_error", "param": null, "code": code,
-                });
-                ("", json!({ "error": error }), "data: [DONE]\n\n")
+                ("", json!({ "error": openai_error(code, message) }), "data: [DONE]\n\n")
             }
             Self::OpenAiEvent => {
                 // Both forms are in use: the reference has the flat one, clients raise by the other.
-                let error = json!({
-                    "message": message, "type": "rate_limit_error", "param": null, "code": code,
-                });
                 let data = json!({
-                    "type": "error", "code": code, "message": message, "param": null, "error": error,
+                    "type": "error", "code": code, "message": message, "param": null,
+                    "error": openai_error(code, message),
                 });
                 ("error", data, "")
             }
@@ -97,4 +92,8 @@ impl StreamError {
             Self::Bedrock => ("throttlingException", json!({ "message": message }), ""),
         }
     }
+}
+
+fn openai_error(code: &str, message: &str) -> Value {
+    json!({ "message": message, "type": "rate_limit_error", "param": null, "code": code })
 }
