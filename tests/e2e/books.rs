@@ -23,15 +23,10 @@ impl Books {
         let ledger = ledger.clone();
         tokio::task::spawn_blocking(move || {
             let mut events = Vec::new();
-            let mut query = EventsQuery::default();
-            loop {
-                let page = ledger.events(&query)?;
-                for event in &page.events {
-                    events.push(serde_json::from_str::<Value>(event.get())?);
-                }
-                let Some(next) = page.next else { break };
-                query.page.after = Some(next.parse()?);
-            }
+            ledger.each_event(EventsQuery::default(), |event| {
+                events.push(event);
+                Ok(())
+            })?;
             events.sort_by_key(|event| (text(event, "/source"), text(event, "/sequence")));
             Ok(Self { events })
         })

@@ -88,11 +88,13 @@ fn refusals() -> Vec<(Value, &'static str)> {
     ]
 }
 
-/// Runs `envoy --mode validate`; gives whether it passed, and Envoy's log.
-async fn validate(settings: Vec<(String, Value)>, plugin: Value) -> anyhow::Result<(bool, String)> {
-    let dir = tempfile::tempdir()?;
+/// A bootstrap with this plugin configuration whose server and collector are not there.
+pub(crate) fn bootstrap_to_nowhere(
+    plugin: Value,
+    settings: Vec<(String, Value)>,
+) -> anyhow::Result<Bootstrap> {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-    let bootstrap = Bootstrap {
+    Ok(Bootstrap {
         node_id: "config-test".to_owned(),
         listen: ANY_PORT,
         admin: ANY_PORT,
@@ -101,7 +103,13 @@ async fn validate(settings: Vec<(String, Value)>, plugin: Value) -> anyhow::Resu
         wasm: Some(release_module()?),
         plugin,
         settings,
-    };
+    })
+}
+
+/// Runs `envoy --mode validate`; gives whether it passed, and Envoy's log.
+async fn validate(settings: Vec<(String, Value)>, plugin: Value) -> anyhow::Result<(bool, String)> {
+    let dir = tempfile::tempdir()?;
+    let bootstrap = bootstrap_to_nowhere(plugin, settings)?;
     let valid = envoy::validate(&envoy::find().await?, &bootstrap, dir.path()).await;
     Ok((valid.is_ok(), read_log(dir.path())?))
 }

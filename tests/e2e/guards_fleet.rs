@@ -69,6 +69,17 @@ fn counts(books: &Books, customer: &str) -> (u64, u64, u64) {
     (calls("SUCCESS"), calls("BLOCKED"), generations)
 }
 
+/// At both Envoys the poor stay blocked meanwhile, and the rich pass.
+fn watch(here: &Rig, there: &Rig) -> anyhow::Result<[Watch; 4]> {
+    let (here, there) = (here.listen()?, there.listen()?);
+    Ok([
+        Watch::start(here, "poor", 429),
+        Watch::start(there, "poor", 429),
+        Watch::start(here, "rich", 200),
+        Watch::start(there, "rich", 200),
+    ])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_goes_and_comes_back_blocks_nobody_frees_nobody_and_misses_nothing()
 -> anyhow::Result<()> {
@@ -90,12 +101,7 @@ async fn a_collector_that_goes_and_comes_back_blocks_nobody_frees_nobody_and_mis
         until_status(rig, "poor", 429).await?;
     }
 
-    let watches = [
-        Watch::start(here.listen()?, "poor", 429),
-        Watch::start(there.listen()?, "poor", 429),
-        Watch::start(here.listen()?, "rich", 200),
-        Watch::start(there.listen()?, "rich", 200),
-    ];
+    let watches = watch(&here, &there)?;
     collector.stop().await;
     // Nobody can tell what this is together.
     spend(&here, "late", 4).await?;
@@ -207,12 +213,7 @@ async fn what_a_collector_tells_of_another_time_frees_nobody_and_blocks_nobody()
     for rig in [&here, &there] {
         until_status(rig, "poor", 429).await?;
     }
-    let watches = [
-        Watch::start(here.listen()?, "poor", 429),
-        Watch::start(there.listen()?, "poor", 429),
-        Watch::start(here.listen()?, "rich", 200),
-        Watch::start(there.listen()?, "rich", 200),
-    ];
+    let watches = watch(&here, &there)?;
     collector.is_stale.store(true, Ordering::SeqCst);
     let unused = there.metric("verdicts_unused").await?;
     wait::until(LIMIT, "the collector tells what was", async || {

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_meter::envoy::Bootstrap;
 use agent_meter::plugin::deliver_to_harness;
-use agent_meter::stack::{ANY_PORT, Options};
+use agent_meter::stack::Options;
 use agent_meter::wait;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::books::{Books, text};
 use crate::client::{Agent, Client};
+use crate::config::bootstrap_to_nowhere;
 use crate::load::check_workers;
 use crate::spending::{Watch, generate, guarded, levels, told, tools_and_models, until_status};
 use crate::upstream::Upstream;
@@ -50,18 +50,7 @@ impl File {
     fn put(&self, plugin: &Value) -> anyhow::Result<()> {
         let mut plugin = plugin.clone();
         deliver_to_harness(&mut plugin)?;
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-        let bootstrap = Bootstrap {
-            node_id: String::new(),
-            listen: ANY_PORT,
-            admin: ANY_PORT,
-            upstream: nowhere.into(),
-            collector: nowhere.into(),
-            wasm: Some(release_module()?),
-            plugin,
-            settings: Vec::new(),
-        };
-        let root = bootstrap.render()?;
+        let root = bootstrap_to_nowhere(plugin, Vec::new())?.render()?;
         let config = root.pointer(&format!("{FILTER}/typed_config")).context("no filter")?;
         let resource = json!({ "@type": EXTENSION, "name": "agent-meter", "typed_config": config });
         self.put_text(&json!({ "resources": [resource] }).to_string())

@@ -128,6 +128,18 @@ async fn over_tls(
     Ok(answer)
 }
 
+/// The books when one session is closed, and its final event.
+async fn one_closed(rig: &Rig) -> anyhow::Result<(Books, Value)> {
+    let books = rig
+        .settled("one session is closed", |books| {
+            ensure!(books.closed().count() == 1, "{} closed", books.closed().count());
+            Ok(())
+        })
+        .await?;
+    let closed = books.closed().next().cloned().unwrap_or_default();
+    Ok((books, closed))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verified_certificate_says_who_is_billed() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -247,13 +259,7 @@ async fn an_identity_has_so_many_sessions_and_the_longest_quiet_one_goes() -> an
         // Each is in the ledger before the next, whichever worker has it.
         calls(&rig, at + 1).await?;
     }
-    let books = rig
-        .settled("one session is closed", |books| {
-            ensure!(books.closed().count() == 1, "{} closed", books.closed().count());
-            Ok(())
-        })
-        .await?;
-    let closed = books.closed().next().cloned().unwrap_or_default();
+    let (books, closed) = one_closed(&rig).await?;
     assert_eq!(closed["close_reason"], "identity_limit", "{closed}");
     assert_eq!((&closed["customer_id"], &closed["total_tool_calls"]), (&json!("acme"), &json!(1)));
     assert_eq!(books.of_type("session_created").count(), 4);
@@ -321,13 +327,7 @@ async fn a_delete_at_the_close_path_closes_the_session_that_it_presents() -> any
         let headers = [("x-session-id", session)];
         assert_eq!(send(&rig, method, path, &headers).await?, status, "{method} {path}");
     }
-    let books = rig
-        .settled("one session is closed", |books| {
-            ensure!(books.closed().count() == 1, "{} closed", books.closed().count());
-            Ok(())
-        })
-        .await?;
-    let closed = books.closed().next().cloned().unwrap_or_default();
+    let (_, closed) = one_closed(&rig).await?;
     assert_eq!(
         (&closed["close_reason"], &closed["total_tool_calls"]),
         (&json!("closed"), &json!(1))

@@ -176,6 +176,22 @@ impl Ledger {
         })
     }
 
+    /// Shows `each` event of all pages, from the query's on, one page after the other.
+    pub fn each_event(
+        &self,
+        mut query: EventsQuery,
+        mut each: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        loop {
+            let page = self.events(&query)?;
+            for event in &page.events {
+                each(serde_json::from_str(event.get())?)?;
+            }
+            let Some(next) = page.next else { return Ok(()) };
+            query.page.after = Some(next.parse()?);
+        }
+    }
+
     /// Runs queries on one snapshot of the ledger, while the writer goes on.
     pub(crate) fn read<T>(
         &self,

@@ -117,15 +117,8 @@ pub(super) fn read_account(ledger: &Ledger, earlier: &BTreeSet<String>) -> anyho
         account.events += u64::try_from(source.received)?;
         account.missing +=
             source.missing.iter().map(|gap| gap.to.abs_diff(gap.from) + 1).sum::<u64>();
-        let mut query = EventsQuery { source: Some(source.source), ..EventsQuery::default() };
-        loop {
-            let page = ledger.events(&query)?;
-            for event in &page.events {
-                account.add(&serde_json::from_str::<Value>(event.get())?["data"])?;
-            }
-            let Some(next) = page.next else { break };
-            query.page.after = Some(next.parse()?);
-        }
+        let query = EventsQuery { source: Some(source.source), ..EventsQuery::default() };
+        ledger.each_event(query, |event| account.add(&event["data"]))?;
     }
     Ok(account)
 }

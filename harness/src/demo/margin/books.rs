@@ -69,15 +69,10 @@ impl Books {
     /// Reads all events.
     pub(super) fn read(ledger: &Ledger) -> anyhow::Result<Self> {
         let mut events = Vec::new();
-        let mut query = EventsQuery::default();
-        loop {
-            let page = ledger.events(&query)?;
-            for event in &page.events {
-                events.push(serde_json::from_str::<Value>(event.get())?);
-            }
-            let Some(next) = page.next else { break };
-            query.page.after = Some(next.parse()?);
-        }
+        ledger.each_event(EventsQuery::default(), |event| {
+            events.push(event);
+            Ok(())
+        })?;
         Self::of(&events, levels(ledger)?)
     }
 
