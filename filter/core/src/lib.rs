@@ -1,9 +1,12 @@
-//! Everything that agent-meter decides, and nothing that touches a host: no clock, no randomness, no input or output.
+//! Everything that agent-meter decides, and nothing that touches a host: no clock, no randomness,
+//! no input or output.
 //!
-//! The modules in the order in which data flows:
+//! The modules stand in the order of the floors: each imports only from those above it, and
+//! `tests/tidy.rs` holds that. Data takes this road through them:
 //!
 //! ```text
-//! bytes -> wire -> observe -> exchange -> fact -> journal -> accountant -> session, pricing -> event -> sink -> outbox
+//! bytes -> wire -> protocol -> admission -> exchange (asks guard) -> fact -> shared_data::journal
+//!       -> accountant (pricing, session, guard's totals) -> sink -> outbox -> the proxy's callout
 //! ```
 //!
 //! [`meter::Meter`] holds the state of one VM; `filter/proxy` connects it with Envoy.
@@ -30,86 +33,19 @@
     )
 )]
 
-pub mod wire;
-
-pub mod observe;
-
-pub mod usage;
-
-pub mod status;
-
-pub mod accept_encoding;
-
-pub mod head;
-
-pub mod identity;
-
-pub mod trace;
-
-pub mod admission;
-
-pub mod requests;
-
-pub mod answers;
-
-pub mod agent_requests;
-
-pub mod agent_answers;
-
-pub mod agent_step;
-
-pub mod exchange;
-
-pub mod session_key;
-
-pub mod link;
-
-pub mod fact;
-
-pub mod journal;
-
-pub mod durable;
-
 pub mod accountant;
-
-pub mod free_slots;
-
-pub mod slots;
-
-pub mod joins;
-
-pub mod attribution;
-
-pub mod told;
-
-pub mod active_time;
-
-pub mod session_tokens;
-
-pub mod session;
-
-pub mod pattern;
-
-pub mod pricing;
-
-pub mod rates;
-
-pub mod guard;
-
-pub mod event;
-
-pub mod sink;
-
-pub mod outbox;
-
-pub mod meter;
-
+pub mod admission;
+pub mod base;
 pub mod config;
-
-pub mod counter;
-
+pub mod domain;
+pub mod exchange;
+pub mod fact;
+pub mod guard;
 pub mod host;
-
-pub mod limits;
-
-pub mod units;
+pub mod meter;
+pub mod pricing;
+pub mod protocol;
+pub mod session;
+pub mod shared_data;
+pub mod sink;
+pub mod wire;

@@ -5,13 +5,15 @@
 mod heap;
 
 use agent_meter_core::admission::{Admission, admit};
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::exchange::{Exchange, StreamEnd};
+use agent_meter_core::domain::usage::Completeness;
+use agent_meter_core::exchange::Exchange;
+use agent_meter_core::exchange::observed::StreamEnd;
 use agent_meter_core::fact::Fact;
-use agent_meter_core::head::Headers;
-use agent_meter_core::observe::llm::{ResponseReader, route};
-use agent_meter_core::units::Timestamp;
-use agent_meter_core::usage::Completeness;
+use agent_meter_core::protocol::llm::ResponseReader;
+use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::wire::http::Headers;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use flate2::Crc;

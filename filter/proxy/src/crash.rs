@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use agent_meter_core::head::Headers;
+use agent_meter_core::wire::http::Headers;
 use proxy_wasm::hostcalls;
 
 /// Where a worker leaves the order to kill the accountant.

@@ -3,13 +3,13 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use agent_meter_core::admission::LocalReply;
-use agent_meter_core::config::Collector;
-use agent_meter_core::counter::{Counter, Gauge};
+use agent_meter_core::base::time::Timestamp;
+use agent_meter_core::config::delivery::Collector;
+use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
-use agent_meter_core::outbox::Dispatch;
 use agent_meter_core::sink::cloudevents::BATCH_MEDIA_TYPE;
-use agent_meter_core::units::Timestamp;
+use agent_meter_core::sink::outbox::Dispatch;
+use agent_meter_core::wire::http::LocalReply;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType, MetricType, Status};
 

@@ -5,10 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use agent_meter_core::config::{Collector, Config};
-use agent_meter_core::head::Headers;
-use agent_meter_core::meter::{Meter, Place};
-use agent_meter_core::outbox::{Dispatch, Reply};
+use agent_meter_core::config::Config;
+
+use agent_meter_core::config::delivery::Collector;
+use agent_meter_core::meter::Meter;
+use agent_meter_core::meter::action::Place;
+use agent_meter_core::sink::outbox::Dispatch;
+use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::wire::http::Headers;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, MapType};
 

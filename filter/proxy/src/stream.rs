@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use agent_meter_core::exchange::{Show, StreamEnd};
-use agent_meter_core::guard::{Level, mark};
-use agent_meter_core::head::Headers;
-use agent_meter_core::meter::{Passage, Treatment};
+use agent_meter_core::domain::level::Level;
+use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::guard::mark;
+use agent_meter_core::meter::action::{Passage, Treatment};
+use agent_meter_core::wire::http::Headers;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 

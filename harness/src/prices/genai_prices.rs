@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter_core::rates::TokenKind;
-use agent_meter_core::usage::Provider as Ours;
+use agent_meter_core::pricing::TokenKind;
+use agent_meter_core::protocol::llm::provider::Provider as Ours;
 use anyhow::{Context, bail};
 use rust_decimal::Decimal;
 use serde::Deserialize;

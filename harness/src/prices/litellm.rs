@@ -9,8 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter_core::rates::TokenKind;
-use agent_meter_core::usage::Provider;
+use agent_meter_core::pricing::TokenKind;
+use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::Context;
 use serde_json::value::RawValue;
 

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use agent_meter_core::pattern::is_fit;
-use agent_meter_core::rates::{RateCard, TokenKind};
-use agent_meter_core::usage::Provider;
+use agent_meter_core::base::pattern::is_fit;
+use agent_meter_core::pricing::{RateCard, TokenKind};
+use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::{Context, anyhow, ensure};
 use clap::ValueEnum;
 use rust_decimal::Decimal;

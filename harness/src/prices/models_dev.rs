@@ -1,7 +1,7 @@
 //! The api.json of models.dev: US dollars for a million tokens, by provider and model.
 
-use agent_meter_core::rates::TokenKind;
-use agent_meter_core::usage::Provider;
+use agent_meter_core::pricing::TokenKind;
+use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::Context;
 
 use super::list::{Object, Price, count, price};

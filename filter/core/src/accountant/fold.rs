@@ -2,23 +2,26 @@
 
 use std::rc::Rc;
 
-use super::Accountant;
-use super::state::PendingEnd;
-use crate::config::Product;
-use crate::counter::Counter;
-use crate::event::Event;
-use crate::fact::{CallEnded, CallOpen, Evidence, Fact, SessionRef, Tells};
-use crate::host::Host;
-use crate::joins::Join;
-use crate::journal::Entry;
-use crate::limits::{
+use crate::accountant::Accountant;
+use crate::accountant::joins::Join;
+use crate::accountant::state::PendingEnd;
+use crate::base::hash::hash;
+use crate::base::limits::{
     DUE_PER_TICK_MAX, EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX,
     SESSION_ENDS_MAX,
 };
-use crate::session::{CloseReason, Due, Session, SessionState};
-use crate::session_key::hash;
-use crate::status::ExecutionStatus;
-use crate::units::{Millis, Timestamp, count};
+use crate::base::time::{Millis, Timestamp, count};
+use crate::config::product::Product;
+use crate::domain::session::SessionRef;
+use crate::domain::status::ExecutionStatus;
+use crate::fact::Fact;
+use crate::fact::call::{CallEnded, CallOpen, Evidence, Tells};
+use crate::host::Host;
+use crate::host::counter::Counter;
+use crate::session::table::Due;
+use crate::session::{CloseReason, Session, SessionState};
+use crate::shared_data::journal::Entry;
+use crate::sink::event::Event;
 
 /// What shows that a session lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

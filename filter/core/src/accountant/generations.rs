@@ -4,19 +4,21 @@ use std::rc::Rc;
 
 use rust_decimal::Decimal;
 
-use super::Accountant;
-use super::fold::Life;
-use crate::attribution::{Attribution, Cause};
-use crate::config::{Config, IncompleteUsage, Product};
-use crate::counter::Counter;
-use crate::event::Event;
-use crate::fact::GenerationEnded;
-use crate::head::ANONYMOUS;
+use crate::accountant::Accountant;
+use crate::accountant::attribution::Cause;
+use crate::accountant::fold::Life;
+use crate::base::time::Timestamp;
+use crate::config::product::Product;
+use crate::config::{Config, IncompleteUsage};
+use crate::domain::identity::ANONYMOUS;
+use crate::domain::usage::Completeness;
+use crate::fact::generation::{Attribution, GenerationEnded};
 use crate::host::Host;
-use crate::rates::Unpriced;
-use crate::session_tokens::TokenCharge;
-use crate::units::Timestamp;
-use crate::usage::Completeness;
+use crate::host::counter::Counter;
+use crate::pricing::Unpriced;
+use crate::pricing::charge::TokenCharge;
+use crate::pricing::rate_card::price;
+use crate::sink::event::Event;
 
 impl Accountant {
     pub(super) fn fold_generation(
@@ -93,7 +95,7 @@ fn charge<'a>(
     let policy = rules.llm.as_ref().map(|llm| llm.incomplete_usage).unwrap_or_default();
     let is_waived =
         policy == IncompleteUsage::Waive && generation.completeness != Completeness::Complete;
-    let priced = config.price(generation).and_then(|(priced, rate_card)| {
+    let priced = price(&config.rate_cards, generation).and_then(|(priced, rate_card)| {
         let price = rules.pricing.tokens.charge(priced.total).ok_or(Unpriced::MoneyOverflow)?;
         Ok((priced, rate_card, if is_waived { Decimal::ZERO } else { price }))
     });

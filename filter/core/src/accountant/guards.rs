@@ -5,28 +5,32 @@ use std::rc::Rc;
 
 use rust_decimal::Decimal;
 
-use super::Accountant;
-use crate::config::{Config, Guard, Metric, OnCollectorLoss, Product};
-use crate::counter::Counter;
-use crate::event::Event;
-use crate::fact::{CallEnded, CallKind, GenerationEnded, Reserved, SessionRef};
-use crate::guard::Level;
+use crate::accountant::Accountant;
+use crate::base::limits::{
+    COLLECTOR_LOST_TICKS, HOLDS_MAX, LAST_COSTS_MAX, LEAK_READINGS, TOTALS_PER_TICK_MAX,
+    TOTALS_TICKS,
+};
+use crate::base::time::Timestamp;
+use crate::config::product::Product;
+use crate::config::{Config, Guard, Metric, OnCollectorLoss};
+use crate::domain::level::{Level, ScopeKind};
+use crate::domain::session::SessionRef;
+use crate::domain::status::ExecutionStatus;
+use crate::fact::Reserved;
+use crate::fact::call::{CallEnded, CallKind};
+use crate::fact::generation::GenerationEnded;
 use crate::guard::holds::{Hold, Holds, Part};
 use crate::guard::ruling::lost_key;
-use crate::guard::scope::{ScopeKey, ScopeKind, ScopeName};
+use crate::guard::scope::{ScopeKey, ScopeName};
 use crate::guard::table::{ScopeTable, Sums};
 use crate::guard::verdict::{
     LastCost, Verdict, bucket, costs_key, encoded_bucket, tool_key, verdicts_key,
 };
 use crate::host::Host;
-use crate::limits::{
-    COLLECTOR_LOST_TICKS, HOLDS_MAX, LAST_COSTS_MAX, LEAK_READINGS, TOTALS_PER_TICK_MAX,
-    TOTALS_TICKS,
-};
-use crate::pricing::Charge;
-use crate::session_tokens::TokenCharge;
-use crate::status::ExecutionStatus;
-use crate::units::Timestamp;
+use crate::host::counter::Counter;
+use crate::pricing::charge::{Charge, TokenCharge};
+use crate::sink::event::Event;
+use crate::sink::reply::Told;
 
 /// The accountant's part of the guard.
 #[derive(Debug, Default)]
@@ -365,11 +369,11 @@ impl Accountant {
         let config = Rc::clone(&self.config);
         let guards = &mut self.guards;
         for slot in guards.scopes.slots.take_dirty() {
-            let value = guards.scopes.slots.get(slot).map(crate::durable::encoded);
+            let value = guards.scopes.slots.get(slot).map(crate::shared_data::commit::encoded);
             writes.push((scope_key(&self.prefix, slot), value.unwrap_or_default()));
         }
         for slot in guards.holds.slots.take_dirty() {
-            let value = guards.holds.slots.get(slot).map(crate::durable::encoded);
+            let value = guards.holds.slots.get(slot).map(crate::shared_data::commit::encoded);
             writes.push((hold_key(&self.prefix, slot), value.unwrap_or_default()));
         }
         let blocks = |guard: &&Rc<Guard>| {
@@ -432,19 +436,6 @@ impl Guards {
         let told = scopes.filter(|(_, state)| of_fleet(&state.guard_id)).map(|(slot, _)| slot);
         self.untold = told.collect();
     }
-}
-
-/// What the collector tells of the other Envoys' totals of one scope.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// The scope.
-    pub key: ScopeKey,
-    /// The start of the period in RFC 3339, as events tell it.
-    pub period_started_at: Option<String>,
-    /// What they have come to.
-    pub others: Sums,
-    /// What the customer pays for one period.
-    pub contracted: Option<Decimal>,
 }
 
 /// The part of a generation that is of some kinds of token.

@@ -5,6 +5,10 @@
 //! Only a spill line is written before the commit that drops its event: a line too many is recognised by its id,
 //! a line too few is a loss.
 
+pub mod attribution;
+pub mod joins;
+pub mod seen_generations;
+
 mod fold;
 mod generations;
 mod guards;
@@ -12,21 +16,23 @@ mod state;
 
 use std::rc::Rc;
 
-use self::guards::Guards;
-pub use self::guards::Told;
-use self::state::{Meta, PendingEnd};
-use crate::attribution::Attributions;
-use crate::config::{Config, Product};
-use crate::counter::Counter;
-use crate::durable::Lease;
+use crate::accountant::attribution::Attributions;
+use crate::accountant::guards::Guards;
+use crate::accountant::joins::{HeldEvidence, JoinTable};
+use crate::accountant::seen_generations::Told as ToldGenerations;
+use crate::accountant::state::{Meta, PendingEnd};
+use crate::base::limits::CAUSE_READINGS;
+use crate::base::time::{Timestamp, count};
+use crate::config::Config;
+use crate::config::product::Product;
+use crate::host::counter::Counter;
 use crate::host::{Conflict, Host};
-use crate::joins::{HeldEvidence, JoinTable};
-use crate::journal::Reader;
-use crate::limits::CAUSE_READINGS;
-use crate::outbox::{Dispatch, Outbox, Reply, StoredEvent};
-use crate::session::{CloseReason, SessionTable};
-use crate::told::Told as ToldGenerations;
-use crate::units::{Timestamp, count};
+use crate::session::CloseReason;
+use crate::session::table::SessionTable;
+use crate::shared_data::commit::Lease;
+use crate::shared_data::journal::Reader;
+use crate::sink::outbox::{Dispatch, Outbox, StoredEvent};
+use crate::sink::reply::Reply;
 
 /// What to do with the events that are left when the accountant stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,23 +4,26 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Accountant;
-use super::guards::{Guards, hold_key, scope_key};
-use crate::attribution::Attributions;
-use crate::config::{Config, Product};
-use crate::counter::{Counter, Gauge};
-use crate::durable::{Lease, encoded, read_slot};
-use crate::event::{Event, Stamp};
-use crate::fact::{SessionEnd, SessionRef};
+use crate::accountant::Accountant;
+use crate::accountant::attribution::Attributions;
+use crate::accountant::guards::{Guards, hold_key, scope_key};
+use crate::accountant::joins::{HeldEvidence, JoinTable};
+use crate::accountant::seen_generations::Told as ToldGenerations;
+use crate::base::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
+use crate::base::time::{Timestamp, count};
+use crate::config::Config;
+use crate::config::product::Product;
+use crate::domain::session::SessionEnd;
+use crate::domain::session::SessionRef;
 use crate::host::Host;
-use crate::joins::{HeldEvidence, JoinTable};
-use crate::journal::{Reader, cursor_key};
-use crate::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
-use crate::outbox::{Batch, Outbox, StoredEvent};
-use crate::session::{Session, SessionTable};
+use crate::host::counter::{Counter, Gauge};
+use crate::session::Session;
+use crate::session::table::SessionTable;
+use crate::shared_data::commit::{Lease, encoded, read_slot};
+use crate::shared_data::journal::{Reader, cursor_key};
 use crate::sink::cloudevents;
-use crate::told::Told as ToldGenerations;
-use crate::units::{Timestamp, count};
+use crate::sink::event::{Event, Stamp};
+use crate::sink::outbox::{Batch, Outbox, StoredEvent};
 
 /// What the accountant has to know besides sessions, batches and cursors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use super::{ConfigError, Price, error};
-use crate::pattern::is_fit;
+use crate::base::invalid::{ConfigError, error};
+use crate::base::pattern::is_fit;
+use crate::base::text::Price;
 
 /// Plans, and who has which.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -8,11 +8,14 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-use super::{ConfigError, Duration, Price, Product, error, not_empty};
-use crate::guard::{Level, Period, ScopeKind};
-use crate::pattern::is_fit;
-use crate::rates::TokenKind;
-use crate::units::Millis;
+use crate::base::invalid::{ConfigError, error, not_empty};
+use crate::base::pattern::is_fit;
+use crate::base::text::{Duration, Price};
+use crate::base::time::Millis;
+use crate::config::product::Product;
+use crate::domain::level::{Level, ScopeKind};
+use crate::domain::period::Period;
+use crate::pricing::TokenKind;
 
 /// A guard. Without `budget` it holds provider cost against revenue, with it usage against a limit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -345,7 +348,7 @@ impl Guard {
         let is_of = |list: &[String], name: &str| list.iter().any(|pattern| is_fit(pattern, name));
         // Who is not known is everyone: guarded only where the configuration says so.
         let is_named = if self.customers.is_empty() {
-            customer != crate::head::ANONYMOUS || self.scope == ScopeKind::Product
+            customer != crate::domain::identity::ANONYMOUS || self.scope == ScopeKind::Product
         } else {
             is_of(&self.customers, customer)
         };

@@ -4,7 +4,8 @@ use core::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-use super::{ConfigError, error, is_header, not_empty};
+use crate::base::invalid::{ConfigError, error, is_header, not_empty};
+use crate::domain::identity::Credential;
 
 /// Where each level of the identity comes from; a level that is not configured is `anonymous`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -75,18 +76,6 @@ pub enum OnMissing {
     MeterAsAnonymous,
     /// It is answered 401.
     Reject,
-}
-
-/// How a caller got its token.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Credential {
-    /// For itself (RFC 6749, section 4.4).
-    ClientCredentials,
-    /// On behalf of a user, or in a way that its claims do not tell.
-    BearerToken,
 }
 
 /// What becomes of a request with another credential than the product's.

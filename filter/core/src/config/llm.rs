@@ -3,7 +3,7 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::usage::Provider;
+use crate::protocol::llm::provider::Provider;
 
 /// How generations are metered.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

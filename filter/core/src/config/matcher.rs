@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{ConfigError, error, is_header, is_path};
-use crate::head::Headers;
+use crate::base::invalid::{ConfigError, error, is_header, is_path};
+use crate::wire::http::Headers;
 
 /// The requests that belong to a product: by path without query, and, where it is given, by host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -1,65 +1,41 @@
 //! The plugin's configuration: JSON in, [`Config`] or one line that names the path out.
 //! `envoy/filter.yaml` shows every option at its default; a test compares the two.
 
+pub mod delivery;
+pub mod product;
+
 mod contracts;
 mod guard;
 mod identity;
 mod llm;
 mod matcher;
 mod protobuf;
-mod reported;
 mod session;
-mod text;
-
-use std::rc::Rc;
-
-use serde::Deserialize;
-use serde_json::Value;
 
 pub use self::contracts::{Contract, Contracts, Plan};
 pub use self::guard::{
     BlockAction, Budget, Floors, Guard, LevelRule, LoopRule, Metric, Mode, OnCollectorLoss,
     Reserve, RevenueBasis, Share, ThrottleRate,
 };
-pub use self::identity::{
-    Credential, IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
-};
+pub use self::identity::{IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources};
 pub use self::llm::{IncompleteUsage, LlmRules};
+pub(crate) use self::matcher::without_query;
 pub use self::matcher::{HeaderMatch, Matcher};
-pub(crate) use self::matcher::{is_template, without_query};
-pub use self::reported::{Places, ReportedUsage};
 pub use self::session::{SessionRules, SessionSource};
-pub use self::text::{Duration, Price};
-use crate::accept_encoding::ResponseEncoding;
+
+use std::rc::Rc;
+
 use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::fact::GenerationEnded;
-use crate::guard::Level;
-use crate::head::Headers;
-use crate::pattern::is_fit;
-use crate::pricing::Pricing;
-use crate::rates::{Priced, RateCard, Unpriced, cost};
-
-/// Why a configuration is refused: one line, `path: what was expected`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// Where, such as `products[0].pricing.default.price`; empty for the whole text.
-    pub path: String,
-    /// What was expected and what was found.
-    pub reason: String,
-}
-
-impl core::fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.reason)
-        } else {
-            write!(f, "{}: {}", self.path, self.reason)
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
+use crate::base::invalid::{ConfigError, error, in_range, is_path, is_positive, not_empty};
+use crate::config::delivery::{Collector, Delivery};
+use crate::config::product::Product;
+use crate::domain::level::Level;
+use crate::pricing::rate_card::RateCard;
+use crate::protocol::mcp::reported_usage::ReportedUsage;
+use crate::wire::http::Headers;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -102,154 +78,6 @@ fn held_request_bytes_max_default() -> u32 {
     512 * 1024
 }
 
-/// Where events go.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Collector {
-    /// The Envoy cluster; under Istio `outbound|PORT||HOST`.
-    pub cluster: String,
-    /// The `:authority` of the callouts.
-    pub authority: String,
-    /// The path of the callouts.
-    pub path: String,
-    /// How long one callout may take.
-    pub timeout: Duration,
-}
-
-impl Default for Collector {
-    fn default() -> Self {
-        Self {
-            cluster: "agent_meter_collector".to_owned(),
-            authority: "agent-meter-collector".to_owned(),
-            path: "/v1/events".to_owned(),
-            timeout: Duration::from_seconds(5),
-        }
-    }
-}
-
-/// How events go to the collector.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Delivery {
-    /// Events in one batch at most.
-    pub batch_events_max: u32,
-    /// The longest that an event waits for its batch to fill.
-    pub flush_interval: Duration,
-    /// Batches on their way at once.
-    pub in_flight_max: u32,
-    /// The wait after a first failure; it doubles with each further one.
-    pub retry_initial: Duration,
-    /// The longest wait between two tries.
-    pub retry_max: Duration,
-    /// The age at which an undelivered event is written to Envoy's log instead; keep it below the time for which the
-    /// collector recognises a repeated event.
-    pub retry_horizon: Duration,
-}
-
-impl Default for Delivery {
-    fn default() -> Self {
-        Self {
-            batch_events_max: 100,
-            flush_interval: Duration::from_seconds(1),
-            in_flight_max: 8,
-            retry_initial: Duration::from_seconds(1),
-            retry_max: Duration::from_seconds(60),
-            retry_horizon: Duration::from_seconds(12 * 3600),
-        }
-    }
-}
-
-/// Requests of a product that are not metered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Exclude {
-    /// Paths without query, or patterns in which `*` stands for any text.
-    pub paths: Vec<String>,
-    /// Methods such as `OPTIONS`.
-    pub methods: Vec<String>,
-    /// HTTP statuses of the response, under which an API call, or a step with `llm`, is not metered.
-    pub statuses: Vec<u16>,
-}
-
-impl Exclude {
-    fn is_match(&self, method: &[u8], path: &[u8]) -> bool {
-        let path = String::from_utf8_lossy(path);
-        self.methods.iter().any(|excluded| excluded.as_bytes() == method)
-            || self.paths.iter().any(|pattern| is_fit(pattern, &path))
-    }
-}
-
-/// The kind of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ProductType {
-    /// An API that agents call: its requests make generations.
-    AgenticApi,
-    /// An agent: sessions, with generations and tool calls.
-    AiAgent,
-    /// A Model Context Protocol server: tool executions within sessions.
-    McpServer,
-    /// An API: its calls, by app.
-    StandardApi,
-}
-
-impl ProductType {
-    /// The name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AgenticApi => "AGENTIC_API",
-            Self::AiAgent => "AI_AGENT",
-            Self::McpServer => "MCP_SERVER",
-            Self::StandardApi => "STANDARD_API",
-        }
-    }
-}
-
-/// One thing that is metered and billed.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Product {
-    /// Its name in events; unique.
-    pub id: String,
-    /// Its kind.
-    #[serde(rename = "type")]
-    pub product_type: ProductType,
-    /// The requests that belong to it.
-    #[serde(rename = "match")]
-    pub matcher: Matcher,
-    /// The requests among them that are not metered.
-    #[serde(default)]
-    pub exclude: Exclude,
-    /// The forms of paths under which API calls are told, such as `/orders/{id}`; the first that fits.
-    #[serde(default)]
-    pub routes: Vec<String>,
-    /// Who a request is for.
-    #[serde(default)]
-    pub identity: IdentityRules,
-    /// How calls form sessions.
-    #[serde(default)]
-    pub session: SessionRules,
-    /// Its requests ask for generations of large language models. Without this those of an `AI_AGENT` are A2A.
-    #[serde(default)]
-    pub llm: Option<LlmRules>,
-    /// Usage that tools report of generations that they made inside.
-    #[serde(default)]
-    pub reported_usage: ReportedUsage,
-    /// What calls cost the customer.
-    #[serde(default)]
-    pub pricing: Pricing,
-    /// How long a call may go without an answer.
-    #[serde(default = "call_timeout_default")]
-    pub call_timeout: Duration,
-    /// What is done about compressed responses.
-    #[serde(default)]
-    pub response_encoding: ResponseEncoding,
-}
-
-fn call_timeout_default() -> Duration {
-    Duration::from_seconds(3600)
-}
-
 impl Config {
     /// Reads the plugin's configuration: JSON, or a serialised `google.protobuf.Struct`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
@@ -289,22 +117,6 @@ impl Config {
         let product = self.products.iter().find(is_match)?;
         let method = headers.get(":method").unwrap_or_default();
         (!product.exclude.is_match(method, without_query(path))).then_some(product)
-    }
-
-    /// What a generation costs by the first card that names its model, and the card's version.
-    pub fn price(&self, generation: &GenerationEnded) -> Result<(Priced, &str), Unpriced> {
-        let GenerationEnded { provider, started_at: at, service_tier: tier, usage, .. } =
-            generation;
-        let answered = generation.model.as_deref().unwrap_or_default();
-        let requested = generation.model_requested.as_deref().unwrap_or_default();
-        let found = self.rate_cards.iter().find_map(|card| {
-            card.find(*provider, answered, requested, *at).map(|rate| (card, rate))
-        });
-        let (card, rate) = found.ok_or_else(|| Unpriced::NoRate {
-            provider: *provider,
-            model: generation.model_name().to_owned(),
-        })?;
-        cost(usage, rate, *tier).map(|priced| (priced, card.version()))
     }
 
     /// The guards of a customer's calls of a product.
@@ -481,120 +293,3 @@ impl Config {
 
 /// Well below the batches that the outbox holds, which would leave none to fill.
 const IN_FLIGHT_MAX: u32 = 64;
-
-impl Product {
-    /// Stands for a product that the configuration no longer has, while facts of it are still on their way: everything
-    /// at its default, and every call at no price.
-    pub(crate) fn unknown() -> Self {
-        Self {
-            id: String::new(),
-            product_type: ProductType::McpServer,
-            matcher: Matcher::default(),
-            exclude: Exclude::default(),
-            routes: Vec::new(),
-            llm: None,
-            reported_usage: ReportedUsage::default(),
-            identity: IdentityRules::default(),
-            session: SessionRules::default(),
-            pricing: Pricing::default(),
-            call_timeout: call_timeout_default(),
-            response_encoding: ResponseEncoding::default(),
-        }
-    }
-
-    /// What names it among the products where sessions are told apart: its group, else its own id.
-    pub fn group(&self) -> &str {
-        self.session.group_of(&self.id)
-    }
-
-    /// Whether its clients speak JSON-RPC.
-    pub fn is_json_rpc(&self) -> bool {
-        self.product_type == ProductType::McpServer
-            || (self.product_type == ProductType::AiAgent && self.llm.is_none())
-    }
-
-    /// Whether its requests are API calls.
-    pub fn is_api(&self) -> bool {
-        matches!(self.product_type, ProductType::StandardApi | ProductType::AgenticApi)
-    }
-
-    /// The form under which calls to this path are told: bounded, whatever clients ask for.
-    pub fn route(&self, path: &[u8]) -> &str {
-        let path = without_query(path);
-        let found = self.routes.iter().find(|route| is_template(route, path));
-        let matcher = &self.matcher;
-        let of_match = matcher.path.as_ref().or(matcher.path_template.as_ref());
-        let of_match = of_match.or(matcher.path_prefix.as_ref());
-        found.or(of_match).map_or("", String::as_str)
-    }
-
-    fn validate(&self, path: &str) -> Result<(), ConfigError> {
-        not_empty(&format!("{path}.id"), &self.id)?;
-        if self.id.len() > 64 {
-            return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
-        }
-        self.matcher.validate(&format!("{path}.match"))?;
-        for (at, route) in self.routes.iter().enumerate() {
-            matcher::validate_template(&format!("{path}.routes[{at}]"), route)?;
-        }
-        match (self.product_type, &self.llm) {
-            (ProductType::McpServer | ProductType::StandardApi, Some(_)) => {
-                let name = self.product_type.name();
-                let reason = format!("expected none for a product of type {name:?}");
-                return Err(error(&format!("{path}.llm"), &reason));
-            }
-            (ProductType::AgenticApi | ProductType::AiAgent, Some(_))
-                if self.reported_usage != ReportedUsage::default() =>
-            {
-                let reason = "expected none beside `llm`, which reads the usage itself";
-                return Err(error(&format!("{path}.reported_usage"), reason));
-            }
-            _ => {}
-        }
-        self.reported_usage.validate(&format!("{path}.reported_usage"))?;
-        self.identity.validate(&format!("{path}.identity"))?;
-        self.session.validate(&format!("{path}.session"))?;
-        is_positive(&format!("{path}.call_timeout"), self.call_timeout)?;
-        self.pricing.validate(&format!("{path}.pricing"))
-    }
-}
-
-pub(crate) fn error(path: &str, reason: &str) -> ConfigError {
-    ConfigError { path: path.to_owned(), reason: reason.to_owned() }
-}
-
-fn not_empty(path: &str, value: &str) -> Result<(), ConfigError> {
-    if value.is_empty() {
-        return Err(error(path, "expected a name, found an empty string"));
-    }
-    Ok(())
-}
-
-fn is_path(path: &str, value: &str) -> Result<(), ConfigError> {
-    if value.starts_with('/') {
-        return Ok(());
-    }
-    Err(error(path, &format!("expected a path that starts with `/`, found {value:?}")))
-}
-
-fn is_header(path: &str, value: &str) -> Result<(), ConfigError> {
-    let is_token = |byte: u8| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&byte);
-    if !value.is_empty() && value.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase()) {
-        return Ok(());
-    }
-    Err(error(path, &format!("expected a header name in lower case, found {value:?}")))
-}
-
-fn is_positive(path: &str, value: Duration) -> Result<(), ConfigError> {
-    if value.millis().0 > 0 {
-        return Ok(());
-    }
-    Err(error(path, "expected more than zero, found \"0s\""))
-}
-
-fn in_range(path: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(error(path, &format!("expected {min} to {max}, found {value}")))
-}

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{ConfigError, Duration, error, in_range, is_header, is_path, is_positive};
+use crate::base::invalid::{ConfigError, error, in_range, is_header, is_path, is_positive};
+use crate::base::text::Duration;
 
 /// How calls form sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -3,19 +3,24 @@
 
 use std::rc::Rc;
 
-use super::llm::LlmExchange;
-use super::{Asked, Observed, Show, StreamEnd};
-use crate::config::{Config, LlmRules, Product};
-use crate::counter::Counter;
-use crate::fact::{
-    ApiCall, CallEnded, CallKind, CallStarted, Fact, Identity, SessionRef, Transport,
-};
+use crate::admission::head::RequestHead;
+use crate::base::time::{Timestamp, count};
+use crate::config::product::Product;
+use crate::config::{Config, LlmRules};
+use crate::domain::call::Transport;
+use crate::domain::identity::Identity;
+use crate::domain::ids::TraceId;
+use crate::domain::session::SessionRef;
+use crate::domain::status::ExecutionStatus;
+use crate::exchange::llm::LlmExchange;
+use crate::exchange::observed::{Asked, Observed, Show, StreamEnd};
+use crate::fact::Fact;
+use crate::fact::call::{ApiCall, CallEnded, CallKind, CallStarted};
 use crate::guard::refusal::Refusal;
-use crate::head::{Headers, RequestHead};
-use crate::status::ExecutionStatus;
-use crate::trace::{TraceId, traces_of};
-use crate::units::{Timestamp, count};
+use crate::host::counter::Counter;
+use crate::protocol::trace_context::traces_of;
 use crate::wire::boundary::Unit;
+use crate::wire::http::Headers;
 use crate::wire::media_type::MediaType;
 
 /// One such HTTP stream.
@@ -288,6 +293,17 @@ impl ApiExchange {
                 traces: self.traces.clone(),
                 at: now,
             }));
+        }
+    }
+}
+
+impl ExecutionStatus {
+    /// The outcome of an API call, of which the body says nothing.
+    fn of_api(http_status: u16, end: StreamEnd) -> Self {
+        match (http_status, end) {
+            (100..400, StreamEnd::Complete) => Self::Success,
+            (0, StreamEnd::Aborted) => Self::Cancelled,
+            _ => Self::of_http(http_status),
         }
     }
 }

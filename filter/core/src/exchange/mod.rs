@@ -1,87 +1,32 @@
 //! One HTTP stream through the filter, from request head to its end: bytes in, facts out.
 //! It never fails and never keeps a body; what it cannot read is counted and passes.
 
-mod agent;
+pub mod a2a;
+pub mod link;
+pub mod observed;
+
 mod api;
-mod ask_for_usage;
 mod llm;
 mod mcp;
-mod mcp_requests;
+
+pub use self::mcp::requests::UNNAMED_TOOL;
 
 use std::rc::Rc;
 
-use self::agent::AgentExchange;
-use self::api::ApiExchange;
-use self::llm::LlmExchange;
-use self::mcp::McpExchange;
-pub use self::mcp_requests::UNNAMED_TOOL;
-use crate::config::{Config, Product, ProductType};
-use crate::counter::Counter;
-use crate::fact::{Fact, Identity, SessionRef};
+use crate::base::time::Timestamp;
+use crate::config::Config;
+use crate::config::product::{Product, ProductType};
+use crate::domain::identity::Identity;
+use crate::domain::session::SessionRef;
+use crate::exchange::a2a::AgentExchange;
+use crate::exchange::api::ApiExchange;
+use crate::exchange::llm::LlmExchange;
+use crate::exchange::mcp::McpExchange;
+use crate::exchange::observed::{Asked, Observed, Show, StreamEnd};
 use crate::guard::refusal::Refusal;
-use crate::head::Headers;
-use crate::observe::llm::agent_run;
-use crate::observe::mcp::Id;
-use crate::units::Timestamp;
+use crate::protocol::llm::provider::agent_run;
 use crate::wire::boundary::Unit;
-
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// The response came to its end.
-    Complete,
-    /// The client left, or the stream was reset, before the response's end.
-    Aborted,
-}
-
-/// What an exchange has observed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// For the accountant, in the order in which they came about.
-    pub facts: Vec<Fact>,
-    /// For the stats.
-    pub counts: Vec<Counter>,
-}
-
-impl Observed {
-    fn add(&mut self, further: Self) {
-        self.facts.extend(further.facts);
-        self.counts.extend(further.counts);
-    }
-}
-
-/// What a request asks, for who rules on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The session it belongs to.
-    pub session: SessionRef,
-    /// The ids and tools of the calls that it makes.
-    pub calls: Vec<(String, String)>,
-    /// The ids of these as JSON-RPC requests; `None` if its client does not speak that.
-    pub ids: Option<Vec<Id>>,
-    /// Its message tells which calls it makes.
-    pub is_in_message: bool,
-    /// Its message may name the session.
-    pub may_message_name: bool,
-}
-
-/// What is to be shown of a body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Show {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Its size: the bytes need not be copied.
-    Size,
-    /// Its bytes.
-    Bytes,
-}
-
-impl Show {
-    fn bytes_if(is_of_interest: bool) -> Self {
-        if is_of_interest { Self::Bytes } else { Self::Nothing }
-    }
-}
+use crate::wire::http::Headers;
 
 /// Everything that is known of one HTTP stream.
 #[derive(Debug)]

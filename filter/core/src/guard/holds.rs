@@ -5,17 +5,17 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::scope::ScopeKey;
-use crate::limits::HOLD_READINGS;
-use crate::slots::Slots;
-use crate::units::Timestamp;
+use crate::base::limits::HOLD_READINGS;
+use crate::base::time::Timestamp;
+use crate::guard::scope::ScopeKey;
+use crate::shared_data::slots::Slots;
 
 /// What one call has taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The call, or the generation that belongs to none.
     pub call_id: String,
-    /// The tool, by [`super::verdict::tool_key`].
+    /// The tool, by [`crate::guard::verdict::tool_key`].
     pub tool: ScopeKey,
     /// What is left of it, by scope.
     pub parts: Vec<Part>,

@@ -1,48 +1,8 @@
 //! At which level a scope is, by what is left of its revenue or budget.
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
 
-/// How far it has come; the names are those of the billing domain.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub enum Level {
-    /// At ease.
-    #[default]
-    None,
-    /// Somebody should know.
-    Alert,
-    /// The application should take a cheaper path, and may be slowed down.
-    Throttle,
-    /// No further request.
-    Block,
-}
-
-impl Level {
-    /// Every level, from the mildest to the strictest.
-    pub const ALL: [Self; 4] = [Self::None, Self::Alert, Self::Throttle, Self::Block];
-
-    /// The name in events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "NONE",
-            Self::Alert => "L1_ALERT",
-            Self::Throttle => "L2_THROTTLE",
-            Self::Block => "L3_BLOCK",
-        }
-    }
-
-    /// The short name in headers.
-    pub const fn short_name(self) -> &'static str {
-        match self {
-            Self::None => "NONE",
-            Self::Alert => "L1",
-            Self::Throttle => "L2",
-            Self::Block => "L3",
-        }
-    }
-}
+use crate::domain::level::Level;
 
 /// What is left, as a share of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

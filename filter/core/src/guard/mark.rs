@@ -1,6 +1,6 @@
 //! What the application and the client are told of a level, in the dialects of the billing domain.
 
-use super::Level;
+use crate::domain::level::Level;
 
 /// A header's name and value.
 pub type Header = (&'static str, &'static str);

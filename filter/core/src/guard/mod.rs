@@ -6,7 +6,6 @@
 pub mod holds;
 pub mod level;
 pub mod mark;
-pub mod period;
 pub mod refusal;
 pub mod repeats;
 pub mod ruling;
@@ -14,7 +13,3 @@ pub mod scope;
 pub mod stop;
 pub mod table;
 pub mod verdict;
-
-pub use self::level::Level;
-pub use self::period::Period;
-pub use self::scope::ScopeKind;

@@ -6,12 +6,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Level;
-use super::scope::ScopeKind;
-use crate::admission::LocalReply;
-use crate::limits::VALUE_BYTES_MAX;
-use crate::observe::mcp::Id;
-use crate::units::Timestamp;
+use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::time::Timestamp;
+use crate::domain::level::{Level, ScopeKind};
+use crate::wire::http::LocalReply;
+use crate::wire::json_rpc::Id;
 
 /// Why a request does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +73,12 @@ pub struct Refusal {
 
 /// HTTP 429: Too Many Requests.
 pub const TOO_MANY_REQUESTS: u16 = 429;
+
 /// HTTP 403: Forbidden.
 pub const FORBIDDEN: u16 = 403;
+
 const LIMITED: i32 = -32_013;
+
 const NOT_ALLOWED: i32 = -32_014;
 
 impl Refusal {

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::limits::REPEATS_PER_SCOPE_MAX;
+use crate::base::time::Timestamp;
 use crate::config::LoopRule;
-use crate::limits::REPEATS_PER_SCOPE_MAX;
-use crate::units::Timestamp;
 
 /// Parts of a window.
 const PARTS: u64 = 8;
@@ -96,7 +96,7 @@ fn is_within(number: u64, part: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{LoopRule, Repeats, Timestamp};
-    use crate::limits::REPEATS_PER_SCOPE_MAX;
+    use crate::base::limits::REPEATS_PER_SCOPE_MAX;
 
     fn rule() -> LoopRule {
         serde_json::from_str(r#"{ "calls": 3, "window": "8s" }"#).expect("a rule")

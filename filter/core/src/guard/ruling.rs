@@ -3,21 +3,22 @@
 
 use rust_decimal::Decimal;
 
-use super::refusal::{Reason, Refusal};
-use super::scope::{ScopeKey, ScopeName};
-use super::verdict::{Room, Verdict, at_desk, last_cost, tool_key, verdict};
-use super::{Level, ScopeKind};
+use crate::base::hash::hash;
+use crate::base::time::{Millis, Timestamp};
 use crate::config::{Config, Guard, Mode, OnCollectorLoss, RevenueBasis};
-use crate::counter::Counter;
-use crate::fact::{Reserved, SessionRef};
+use crate::domain::level::{Level, ScopeKind};
+use crate::domain::session::SessionRef;
+use crate::fact::Reserved;
+use crate::guard::refusal::{Reason, Refusal};
+use crate::guard::scope::{ScopeKey, ScopeName};
+use crate::guard::verdict::{Room, Verdict, at_desk, last_cost, tool_key, verdict};
 use crate::host::Host;
-use crate::session_key::hash;
-use crate::units::{Millis, Timestamp};
+use crate::host::counter::Counter;
 
 /// A call that a request makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call<'a> {
-    /// See [`crate::fact::CallEnded::call_id`].
+    /// See [`crate::fact::call::CallEnded::call_id`].
     pub id: &'a str,
     /// Its tool, or what stands for it.
     pub tool: &'a str,
@@ -324,5 +325,6 @@ pub fn lost_key(guard: &Guard) -> ScopeKey {
 
 /// When to try again where no period ends: as the billing domain's own gateways say.
 const RETRY_SESSION_S: u64 = 1800;
+
 /// Calls that run take and give room all the time.
 const RETRY_ROOM_S: u64 = 1;

@@ -2,42 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::hash::hash;
 use crate::config::Guard;
-use crate::fact::SessionRef;
-use crate::session_key::hash;
+use crate::domain::level::ScopeKind;
+use crate::domain::session::SessionRef;
 
 /// Names a scope of a guard: the same in every Envoy.
 pub type ScopeKey = [u8; 16];
-
-/// What a scope is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScopeKind {
-    /// A customer.
-    #[default]
-    Customer,
-    /// A session.
-    Session,
-    /// An agent, or app, of a customer.
-    Agent,
-    /// A tool, as used by a customer.
-    Tool,
-    /// A product, whoever uses it.
-    Product,
-}
-
-impl ScopeKind {
-    /// The name in the configuration and in events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Customer => "customer",
-            Self::Session => "session",
-            Self::Agent => "agent",
-            Self::Tool => "tool",
-            Self::Product => "product",
-        }
-    }
-}
 
 /// One scope: only what its kind asks for is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,9 +4,9 @@
 //! To the next maintainer: from Wasm Envoy lets a response's end not be told, only its stream be reset. So clients get
 //! the moment to leave by themselves, as those do that read an error; to the others the response is cut.
 
-use super::refusal::Refusal;
-use crate::limits::{STOP_GRACE_MS, STOP_LOOK_INTERVAL_MS};
-use crate::units::{Millis, Timestamp};
+use crate::base::limits::{STOP_GRACE_MS, STOP_LOOK_INTERVAL_MS};
+use crate::base::time::{Millis, Timestamp};
+use crate::guard::refusal::Refusal;
 use crate::wire::boundary::{Boundaries, Unit};
 
 /// One response that may be ended.

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::level::{Left, Level, level};
-use super::repeats::Repeats;
-use super::scope::{ScopeKey, ScopeName};
-use super::verdict::{Room, Verdict, bucket, desks};
+use crate::base::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_SPARED};
+use crate::base::money::add_money;
+use crate::base::time::Timestamp;
 use crate::config::{Config, Guard, LoopRule, OnCollectorLoss, RevenueBasis};
+use crate::domain::level::Level;
+use crate::guard::level::{Left, level};
+use crate::guard::repeats::Repeats;
+use crate::guard::scope::{ScopeKey, ScopeName};
+use crate::guard::verdict::{Room, Verdict, bucket, desks};
 use crate::host::Host;
-use crate::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_SPARED};
-use crate::session::add_money;
-use crate::slots::Slots;
-use crate::units::Timestamp;
+use crate::shared_data::slots::Slots;
 
 /// What is added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

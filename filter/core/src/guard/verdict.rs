@@ -6,12 +6,12 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::Level;
-use super::scope::ScopeKey;
-use crate::durable::{encoded, read_slot};
+use crate::base::limits::{DESK_ENTRIES_MAX, DESK_TRIES_MAX, GUARD_BUCKETS};
+use crate::base::time::{Millis, Timestamp, count};
+use crate::domain::level::Level;
+use crate::guard::scope::ScopeKey;
 use crate::host::{Expect, Host};
-use crate::limits::{DESK_ENTRIES_MAX, DESK_TRIES_MAX, GUARD_BUCKETS};
-use crate::units::{Millis, Timestamp, count};
+use crate::shared_data::commit::{encoded, read_slot};
 
 /// What the accountant says of one scope. No verdict means that it is at ease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub struct LastCost {
 
 /// Names a tool of a product.
 pub fn tool_key(product_id: &str, tool: &str) -> ScopeKey {
-    crate::session_key::hash(&[b"tool", product_id.as_bytes(), tool.as_bytes()])
+    crate::base::hash::hash(&[b"tool", product_id.as_bytes(), tool.as_bytes()])
 }
 
 /// What is noted of the scopes of one bucket.

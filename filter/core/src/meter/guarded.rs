@@ -2,18 +2,21 @@
 
 use std::rc::Rc;
 
-use super::{Meter, Passage, Treatment};
-use crate::config::{Mode, Product};
-use crate::counter::Counter;
-use crate::exchange::{Asked, Exchange, UNNAMED_TOOL};
+use crate::base::time::Timestamp;
+use crate::config::Mode;
+use crate::config::product::Product;
+use crate::domain::level::Level;
+use crate::exchange::observed::Asked;
+use crate::exchange::{Exchange, UNNAMED_TOOL};
 use crate::fact::Fact;
-use crate::guard::Level;
 use crate::guard::refusal::Refusal;
 use crate::guard::ruling::{Bench, Call, Ruling};
 use crate::guard::stop::{Cut, StreamStop};
-use crate::head::Headers;
 use crate::host::Host;
-use crate::units::Timestamp;
+use crate::host::counter::Counter;
+use crate::meter::Meter;
+use crate::meter::action::{Passage, Treatment};
+use crate::wire::http::Headers;
 
 impl Meter {
     /// Rules on a request by its head: its mark, and whether it is held until its message is known.

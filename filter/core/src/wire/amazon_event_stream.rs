@@ -13,16 +13,22 @@ use flate2::Crc;
 
 /// The two lengths and their CRC.
 const PRELUDE_BYTES: u32 = 12;
+
 /// The CRC of the message.
 const TRAILER_BYTES: u32 = 4;
+
 /// The type of a header's value that is text.
 const TEXT: u8 = 7;
+
 /// The longest headers: the specification's bound.
 const HEADERS_BYTES_MAX: u32 = 128 * 1024;
+
 /// The longest payload: botocore's bound, which is above the specification's 16 MiB.
 const PAYLOAD_BYTES_MAX: u32 = 24 * 1024 * 1024;
+
 /// Bytes kept of a header's name; `:exception-type` fits. A longer one is none that is looked for.
 const NAME_BYTES_MAX: usize = 16;
+
 /// Bytes kept of a header's value; Bedrock's longest is `serviceUnavailableException`.
 const VALUE_BYTES_MAX: usize = 64;
 

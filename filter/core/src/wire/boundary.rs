@@ -8,7 +8,7 @@ pub enum Unit {
     Event,
     /// Lines.
     Line,
-    /// Messages of an Amazon event stream, which begin with their length: see [`super::amazon_event_stream`].
+    /// Messages of an Amazon event stream, which begin with their length: see [`crate::wire::amazon_event_stream`].
     Message,
 }
 

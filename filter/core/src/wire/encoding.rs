@@ -3,13 +3,14 @@
 
 use core::cell::{RefCell, RefMut};
 use core::fmt;
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::rc::Rc;
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-use crate::limits::{DECODED_BYTES_FREE, DECODED_RATIO_MAX};
-use crate::units::count;
+use crate::base::limits::{DECODED_BYTES_FREE, DECODED_RATIO_MAX};
+use crate::base::time::count;
 
 /// How a body is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

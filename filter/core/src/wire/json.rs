@@ -7,9 +7,9 @@
 //! once, in [`Scanner::feed`]; a state may hand a byte on to the next state by not advancing. A new state must come
 //! out right when the chunk ends in the middle of it: the tests split every input at every byte.
 
-use super::BYTE_ORDER_MARK;
-use crate::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
-use crate::units::count;
+use crate::base::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
+use crate::base::time::count;
+use crate::wire::BYTE_ORDER_MARK;
 
 /// What the visitor wants of a value, depending on what it turns out to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

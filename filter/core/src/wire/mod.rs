@@ -1,5 +1,9 @@
 //! Bytes to structure: JSON, server-sent events and Amazon event streams, read as they stream by, in constant memory.
 
+pub mod accept_encoding;
+pub mod http;
+pub mod json_rpc;
+
 pub mod amazon_event_stream;
 pub mod boundary;
 pub mod encoding;

@@ -4,7 +4,7 @@
 //! To the next maintainer: lines end in LF, CRLF or CR. After a CR the line is over at once, and one LF that follows
 //! is swallowed, also when it comes in the next chunk.
 
-use super::BYTE_ORDER_MARK;
+use crate::wire::BYTE_ORDER_MARK;
 
 /// What the framer tells.
 pub trait Sink {
@@ -27,6 +27,7 @@ pub enum EventType {
 
 /// The longest field name that means something (`event`) and some room, in bytes.
 const NAME_BYTES_MAX: usize = 8;
+
 /// Bytes kept of an event's type; `message` fits.
 const TYPE_BYTES_MAX: usize = 16;
 

@@ -3,13 +3,13 @@
 
 use std::io::Write;
 
-use agent_meter_core::agent_answers::AgentAnswerReader;
-use agent_meter_core::agent_requests::AgentRequestReader;
-use agent_meter_core::agent_step::{Step, of_error, of_task};
-use agent_meter_core::observe::a2a::{
+use agent_meter_core::domain::status::ExecutionStatus;
+use agent_meter_core::protocol::a2a::outcome::{Step, of_error, of_task};
+use agent_meter_core::protocol::a2a::request_body::AgentRequestReader;
+use agent_meter_core::protocol::a2a::response_body::AgentAnswerReader;
+use agent_meter_core::protocol::a2a::{
     Answer, Binding, Operation, Request, Subject, TaskState, route,
 };
-use agent_meter_core::status::ExecutionStatus;
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::media_type::MediaType;
 use flate2::Compression;

@@ -1,8 +1,8 @@
 //! Sessions, events and delivery, one VM at a time and without faults.
 
-use agent_meter_core::counter::{Counter, Gauge};
-use agent_meter_core::outbox::Reply;
-use agent_meter_core::units::Millis;
+use agent_meter_core::base::time::Millis;
+use agent_meter_core::host::counter::{Counter, Gauge};
+use agent_meter_core::sink::reply::Reply;
 use serde_json::{Value, json};
 
 use crate::host::{Envoy, events, taken};

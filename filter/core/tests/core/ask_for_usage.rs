@@ -1,11 +1,12 @@
 //! `ask_for_usage`: what the server gets and what the client sees, however the bodies are cut.
 
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::exchange::{Exchange, Show, StreamEnd};
+use agent_meter_core::domain::usage::Completeness;
+use agent_meter_core::exchange::Exchange;
+use agent_meter_core::exchange::observed::{Show, StreamEnd};
 use agent_meter_core::fact::Fact;
-use agent_meter_core::head::Headers;
-use agent_meter_core::units::Timestamp;
-use agent_meter_core::usage::Completeness;
+use agent_meter_core::wire::http::Headers;
 
 use crate::support::{cuts, start_exchange, test};
 

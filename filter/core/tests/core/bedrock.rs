@@ -1,8 +1,10 @@
 //! Amazon Bedrock, beside the golden bodies: who answers, what is wrapped, and counts that are told twice.
 
-use agent_meter_core::head::Headers;
-use agent_meter_core::observe::llm::{Generation, ResponseReader, route};
-use agent_meter_core::usage::{Completeness, Provider, ServiceTier, Usage};
+use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
+use agent_meter_core::protocol::llm::provider::Provider;
+use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::protocol::llm::{Generation, ResponseReader};
+use agent_meter_core::wire::http::Headers;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 

@@ -1,9 +1,9 @@
 //! The configuration: what is taken, and the one line that refuses the rest.
 
 use agent_meter_core::config::{Config, Matcher};
-use agent_meter_core::head::Headers;
-use agent_meter_core::pricing::Pricing;
-use agent_meter_core::status::ExecutionStatus;
+use agent_meter_core::domain::status::ExecutionStatus;
+use agent_meter_core::pricing::price_list::Pricing;
+use agent_meter_core::wire::http::Headers;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use agent_meter_core::accept_encoding::{ResponseEncoding, narrowed};
-use agent_meter_core::answers::AnswerReader;
-use agent_meter_core::config::ReportedUsage;
+use agent_meter_core::protocol::mcp::reported_usage::ReportedUsage;
+use agent_meter_core::protocol::mcp::response_body::AnswerReader;
+use agent_meter_core::wire::accept_encoding::{ResponseEncoding, narrowed};
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::media_type::MediaType;
 use flate2::Compression;

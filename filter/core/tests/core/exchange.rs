@@ -1,11 +1,12 @@
 //! HTTP streams, as bytes, to facts: every row is cut at every byte.
 
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Observed, StreamEnd};
-use agent_meter_core::fact::{Fact, SessionEnd};
-use agent_meter_core::head::Headers;
-use agent_meter_core::units::Timestamp;
+use agent_meter_core::domain::session::SessionEnd;
+use agent_meter_core::exchange::observed::{Observed, StreamEnd};
+use agent_meter_core::fact::Fact;
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::wire::http::Headers;
 
 use crate::dice::Dice;
 use crate::support::{cuts, start_exchange, test};

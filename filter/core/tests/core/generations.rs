@@ -1,10 +1,10 @@
 //! Generations: from the bytes of two streams on two workers to one event, on the call that caused it.
 
-use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Show, StreamEnd};
-use agent_meter_core::head::Headers;
+use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
-use agent_meter_core::meter::Treatment;
+use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::accountant::kinds;

@@ -1,11 +1,12 @@
 //! A filter with guards, two workers and a collector, as tests of guards drive it.
 
-use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::StreamEnd;
-use agent_meter_core::guard::Level;
-use agent_meter_core::head::Headers;
-use agent_meter_core::meter::{Meter, Passage, Treatment};
-use agent_meter_core::outbox::Reply;
+use agent_meter_core::domain::level::Level;
+use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::meter::Meter;
+use agent_meter_core::meter::action::{Passage, Treatment};
+use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::host::{Envoy, Memory, meter};

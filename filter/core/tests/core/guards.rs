@@ -1,8 +1,8 @@
 //! Guards: what calls and generations add up to, the levels in between, and what requests may do then.
 
-use agent_meter_core::counter::Counter;
-use agent_meter_core::guard::Level;
-use agent_meter_core::outbox::Reply;
+use agent_meter_core::domain::level::Level;
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::sink::reply::Reply;
 use serde_json::{Value, json};
 
 use crate::guarded::{Became, Guarded, config, guard, levels};

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::counter::{Counter, Gauge};
-use agent_meter_core::exchange::{Show, StreamEnd};
-use agent_meter_core::head::Headers;
+use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
-use agent_meter_core::meter::Treatment;
-use agent_meter_core::meter::{Meter, Place};
-use agent_meter_core::outbox::{Dispatch, Reply};
-use agent_meter_core::units::Timestamp;
+use agent_meter_core::meter::Meter;
+use agent_meter_core::meter::action::Place;
+use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::sink::outbox::Dispatch;
+use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::wire::http::Headers;
 use serde_json::Value;
 
 /// Shared data, log and stats of one Envoy process.

@@ -5,9 +5,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use agent_meter_core::head::Headers;
-use agent_meter_core::observe::llm::{Generation, ResponseReader, Route, route};
-use agent_meter_core::usage::{Completeness, Provider, ServiceTier, Usage};
+use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
+use agent_meter_core::protocol::llm::provider::Provider;
+use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
+use agent_meter_core::wire::http::Headers;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Deserialize;

@@ -1,9 +1,11 @@
 //! What providers' wire formats hold in store beside the golden bodies: who is asked, and odd texts, inline.
 
-use agent_meter_core::head::Headers;
-use agent_meter_core::observe::llm::{Generation, RequestReader, ResponseReader, route};
-use agent_meter_core::usage::{Completeness, Provider, ServiceTier, Usage};
+use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
+use agent_meter_core::protocol::llm::provider::Provider;
+use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::protocol::llm::{Generation, RequestReader, ResponseReader};
 use agent_meter_core::wire::encoding::ContentCoding;
+use agent_meter_core::wire::http::Headers;
 
 use crate::support::{cuts, test};
 

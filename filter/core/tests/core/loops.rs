@@ -1,8 +1,8 @@
 //! The loop breaker: the same tool with the same arguments, again and again in one session.
 
-use agent_meter_core::counter::Counter;
-use agent_meter_core::guard::Level;
-use agent_meter_core::observe::mcp::MessageReader;
+use agent_meter_core::domain::level::Level;
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::protocol::mcp::message::MessageReader;
 use serde_json::{Value, json};
 
 use crate::guarded::{Guarded, levels};

@@ -1,9 +1,9 @@
 //! Products of every type: who a request is for, which session it belongs to, and what is told of it.
 
-use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Show, StreamEnd};
-use agent_meter_core::head::Headers;
-use agent_meter_core::meter::Treatment;
+use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::accountant::kinds;

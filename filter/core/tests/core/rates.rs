@@ -1,9 +1,10 @@
 //! Rate cards: which rate a generation gets, what it costs to the last digit, and which cards are refused.
 
-use agent_meter_core::config::ConfigError;
-use agent_meter_core::rates::{Line, RateCard, TokenKind, Unpriced, cost};
-use agent_meter_core::units::Timestamp;
-use agent_meter_core::usage::{Provider, ServiceTier, Usage};
+use agent_meter_core::base::invalid::ConfigError;
+use agent_meter_core::base::time::Timestamp;
+use agent_meter_core::domain::usage::{ServiceTier, Usage};
+use agent_meter_core::pricing::{Line, RateCard, TokenKind, Unpriced, cost};
+use agent_meter_core::protocol::llm::provider::Provider;
 use serde_json::{Value, json};
 
 use crate::dice::Dice;

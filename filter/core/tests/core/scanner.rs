@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::support::{cuts, test};
-use agent_meter_core::observe::mcp::{Message, MessageReader, ResultType};
+use agent_meter_core::protocol::mcp::message::{Message, MessageReader, ResultType};
 use agent_meter_core::wire::json::Progress;
 
 /// What a message says, in words: `call ID TOOL`, `answer ID OUTCOME`, `other`.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use agent_meter_core::exchange::StreamEnd;
-use agent_meter_core::head::Headers;
+use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::accountant::kinds;

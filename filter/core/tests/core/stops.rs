@@ -1,11 +1,12 @@
 //! Responses that stream and are ended in the middle, because a guard has come to its third level meanwhile.
 
-use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::StreamEnd;
-use agent_meter_core::head::Headers;
-use agent_meter_core::meter::Treatment;
-use agent_meter_core::units::Millis;
-use agent_meter_core::wire::amazon_event_stream::{self, MessageHeaders};
+use agent_meter_core::base::time::Millis;
+use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::wire::amazon_event_stream;
+use agent_meter_core::wire::amazon_event_stream::MessageHeaders;
+use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::guarded::{Became, Guarded, guard};

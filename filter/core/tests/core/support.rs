@@ -3,10 +3,10 @@
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use agent_meter_core::admission::{Admission, admit};
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::exchange::Exchange;
-use agent_meter_core::head::Headers;
-use agent_meter_core::units::Timestamp;
+use agent_meter_core::wire::http::Headers;
 
 /// The exchange of a request of which Envoy knows nothing but its headers.
 pub(crate) fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Exchange> {

@@ -3,13 +3,15 @@
 
 use std::io::Write;
 
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::counter::Counter;
-use agent_meter_core::exchange::{Exchange, Show, StreamEnd};
-use agent_meter_core::fact::{Fact, SessionEnd};
-use agent_meter_core::head::Headers;
-use agent_meter_core::meter::Treatment;
-use agent_meter_core::units::Timestamp;
+use agent_meter_core::domain::session::SessionEnd;
+use agent_meter_core::exchange::Exchange;
+use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::fact::Fact;
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::wire::http::Headers;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

@@ -7,14 +7,16 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use agent_meter_core::base::hash::hex;
 use agent_meter_core::config::{Config, Guard};
-use agent_meter_core::durable::read_slot;
-use agent_meter_core::guard::scope::{ScopeKind, ScopeName};
+use agent_meter_core::domain::level::Level;
+use agent_meter_core::domain::level::ScopeKind;
+use agent_meter_core::guard::scope::ScopeKey;
+use agent_meter_core::guard::scope::ScopeName;
 use agent_meter_core::guard::table::{ScopeState, Sums};
 use agent_meter_core::guard::verdict::{bucket, desks, verdict};
-use agent_meter_core::guard::{Level, scope::ScopeKey};
 use agent_meter_core::meter::LAYOUT;
-use agent_meter_core::session_key::hex;
+use agent_meter_core::shared_data::commit::read_slot;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use agent_meter_core::exchange::StreamEnd;
-use agent_meter_core::guard::Level;
+use agent_meter_core::domain::level::Level;
+use agent_meter_core::exchange::observed::StreamEnd;
 
 use crate::schedule::Envoy;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use agent_meter_core::counter::Gauge;
+use agent_meter_core::host::counter::Gauge;
 use rust_decimal::Decimal;
 use serde_json::Value;
 

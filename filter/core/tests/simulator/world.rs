@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::panic_any;
 use std::rc::Rc;
 
-use agent_meter_core::counter::{Counter, Gauge};
+use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
-use agent_meter_core::outbox::Reply;
+use agent_meter_core::sink::reply::Reply;
 use rust_decimal::Decimal;
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -1,11 +1,11 @@
 //! What guards ask of an MCP exchange, and do to it.
 
-use super::{McpExchange, Request};
-use crate::exchange::mcp_requests::{Asks, OpenRequest};
-use crate::exchange::{Asked, Observed};
+use crate::base::time::Timestamp;
+use crate::domain::status::ExecutionStatus;
+use crate::exchange::mcp::requests::{Asks, OpenRequest};
+use crate::exchange::mcp::{McpExchange, Request};
+use crate::exchange::observed::{Asked, Observed};
 use crate::guard::refusal::Refusal;
-use crate::status::ExecutionStatus;
-use crate::units::Timestamp;
 
 impl McpExchange {
     /// What the request asks, as far as it has come.

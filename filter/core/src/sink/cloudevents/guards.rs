@@ -3,13 +3,14 @@
 use rust_decimal::Decimal;
 use serde::Serialize;
 
-use super::{envelope_about, money};
+use crate::base::hash::hex;
 use crate::config::{Budget, Guard};
-use crate::event::Stamp;
+use crate::domain::level::Level;
+use crate::domain::period::Period;
 use crate::guard::level::Left;
 use crate::guard::table::{Reason, ScopeState, Standing};
-use crate::guard::{Level, Period};
-use crate::session_key::hex;
+use crate::sink::cloudevents::envelope::{envelope_about, money};
+use crate::sink::event::Stamp;
 
 #[derive(Serialize)]
 struct Scope<'a> {

@@ -1,0 +1,173 @@
+//! Calls whose answer may come on another stream, and evidence that came before its call was told of.
+//! Facts of different workers are read in any order, so either may be first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::EVIDENCE_MAX;
+use crate::base::time::{Millis, Timestamp, count};
+use crate::domain::ids::Link;
+use crate::fact::call::{CallEnded, Evidence};
+use crate::shared_data::free_slots::FreeSlots;
+
+/// A call that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The call; its status and end are what they are if nothing more comes.
+    pub call: CallEnded,
+    /// What an answer will carry.
+    pub link: Link,
+    /// When it is over without one.
+    pub expires_at: Timestamp,
+}
+
+/// All calls that wait, in numbered slots.
+#[derive(Clone, Debug, Default)]
+pub struct JoinTable {
+    slots: BTreeMap<u32, Join>,
+    free: FreeSlots,
+    by_link: HashMap<Link, VecDeque<u32>>,
+    by_session: HashMap<[u8; 16], BTreeSet<u32>>,
+    due: BTreeSet<(Timestamp, u32)>,
+    dirty: BTreeSet<u32>,
+}
+
+impl JoinTable {
+    /// How many calls wait.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no call waits.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The number of slots that were ever in use.
+    pub fn high(&self) -> u32 {
+        self.free.high()
+    }
+
+    /// The join in a slot.
+    pub fn get(&self, slot: u32) -> Option<&Join> {
+        self.slots.get(&slot)
+    }
+
+    /// Adds a call.
+    pub fn insert(&mut self, join: Join) {
+        let slot = self.free.take();
+        self.dirty.insert(slot);
+        self.put(slot, join);
+    }
+
+    /// Puts back a call that was read from shared data; a slot without one becomes free.
+    pub fn restore(&mut self, slot: u32, join: Option<Join>) {
+        self.free.restore(slot, join.is_some());
+        if let Some(join) = join {
+            self.put(slot, join);
+        }
+    }
+
+    fn put(&mut self, slot: u32, join: Join) {
+        self.by_link.entry(join.link).or_default().push_back(slot);
+        self.by_session.entry(join.call.session.key).or_default().insert(slot);
+        self.due.insert((join.expires_at, slot));
+        self.slots.insert(slot, join);
+    }
+
+    /// Takes out the first call with this link that had started by `at`: an id may be used again later.
+    pub fn take(&mut self, link: &Link, at: Timestamp) -> Option<Join> {
+        let has_started =
+            |slot: &&u32| self.slots.get(slot).is_some_and(|join| join.call.started_at <= at);
+        let slot = *self.by_link.get(link)?.iter().find(has_started)?;
+        self.remove(slot)
+    }
+
+    /// Takes out the call that expires first, if it has by `now`.
+    pub fn take_expired(&mut self, now: Timestamp) -> Option<Join> {
+        let &(expires_at, slot) = self.due.first()?;
+        if expires_at > now { None } else { self.remove(slot) }
+    }
+
+    /// Takes out a call of this session.
+    pub fn take_of_session(&mut self, session_key: &[u8; 16]) -> Option<Join> {
+        let slot = *self.by_session.get(session_key)?.first()?;
+        self.remove(slot)
+    }
+
+    /// The slots that have changed since the last time.
+    pub fn take_dirty(&mut self) -> BTreeSet<u32> {
+        core::mem::take(&mut self.dirty)
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Join> {
+        let join = self.slots.remove(&slot)?;
+        if let Some(slots) = self.by_link.get_mut(&join.link) {
+            slots.retain(|&other| other != slot);
+            if slots.is_empty() {
+                self.by_link.remove(&join.link);
+            }
+        }
+        if let Some(slots) = self.by_session.get_mut(&join.call.session.key) {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.by_session.remove(&join.call.session.key);
+            }
+        }
+        self.due.remove(&(join.expires_at, slot));
+        self.free.give_back(slot);
+        self.dirty.insert(slot);
+        Some(join)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    evidence: Evidence,
+    until: Timestamp,
+}
+
+/// Evidence that no call has claimed yet, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldEvidence {
+    held: VecDeque<Held>,
+    #[serde(skip)]
+    is_dirty: bool,
+}
+
+impl HeldEvidence {
+    /// Keeps evidence for as long as a call may stay open; gives how many pieces were dropped for it.
+    pub fn hold(&mut self, evidence: Evidence, wait: Millis, now: Timestamp) -> u64 {
+        let is_full = self.held.len() >= EVIDENCE_MAX;
+        if is_full {
+            self.held.pop_front();
+        }
+        self.held.push_back(Held { evidence, until: now.plus(wait) });
+        self.is_dirty = true;
+        u64::from(is_full)
+    }
+
+    /// Takes out what tells of a call with this link that started at `started_at`, the first seen first.
+    pub fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<Evidence> {
+        let is_about =
+            |held: &Held| held.evidence.links.contains(link) && held.evidence.at >= started_at;
+        let at = self.held.iter().position(is_about)?;
+        self.is_dirty = true;
+        self.held.remove(at).map(|held| held.evidence)
+    }
+
+    /// Drops what nobody has claimed in time; gives how many.
+    pub fn drop_expired(&mut self, now: Timestamp) -> u64 {
+        let before = self.held.len();
+        self.held.retain(|held| held.until > now);
+        let dropped = before.saturating_sub(self.held.len());
+        self.is_dirty |= dropped > 0;
+        count(dropped)
+    }
+
+    /// Whether it has changed since the last time.
+    pub fn take_dirty(&mut self) -> bool {
+        core::mem::take(&mut self.is_dirty)
+    }
+}

@@ -1,0 +1,99 @@
+//! Values that are written as text in the configuration: durations and prices.
+
+use core::fmt;
+
+use rust_decimal::Decimal;
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+
+use crate::base::time::Millis;
+
+/// A span such as `"250ms"`, `"60s"`, `"5m"`, `"1h"` or `"1d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duration(Millis);
+
+/// A decimal of zero or more such as `"0.05"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price(Decimal);
+
+const PLACES_MAX: u32 = 12;
+
+const AMOUNT_END: u64 = 1_000_000_000_000;
+
+impl Duration {
+    /// A span of `seconds`.
+    pub const fn from_seconds(seconds: u64) -> Self {
+        Self(Millis::from_seconds(seconds))
+    }
+
+    /// The span in milliseconds.
+    pub const fn millis(self) -> Millis {
+        self.0
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (count, unit) = text.split_at_checked(digits)?;
+        let factor: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        let millis = count.parse::<u64>().ok()?.checked_mul(factor)?;
+        // A year is longer than any timeout means, and keeps later sums far from overflow.
+        (millis <= 366 * 86_400_000).then_some(Self(Millis(millis)))
+    }
+}
+
+impl Price {
+    /// The amount.
+    pub const fn amount(self) -> Decimal {
+        self.0
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // No exponent, no leading plus, no spaces: what is written is what is charged, exactly.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let starts_and_ends_with_digit = text.bytes().next().is_some_and(|b| b.is_ascii_digit())
+            && text.bytes().last().is_some_and(|b| b.is_ascii_digit());
+        if !is_plain || !starts_and_ends_with_digit {
+            return None;
+        }
+        // Within these bounds no sum of up to 10^4 times 10^12 calls loses a digit of the decimal's 28.
+        let amount = Decimal::from_str_exact(text).ok()?.normalize();
+        (amount.scale() <= PLACES_MAX && amount < Decimal::from(AMOUNT_END)).then_some(Self(amount))
+    }
+}
+
+struct Text<T> {
+    expected: &'static str,
+    parse: fn(&str) -> Option<T>,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let expected = "a duration such as \"250ms\", \"60s\", \"5m\" or \"1h\", at most a year";
+        from.deserialize_str(Text { expected, parse: Self::parse })
+    }
+}
+
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let expected = "a decimal string from 0 to below 1000000000000 with at most 12 places, such as \"0.05\"";
+        from.deserialize_str(Text { expected, parse: Self::parse })
+    }
+}

@@ -1,0 +1,62 @@
+//! Where events go, and how.
+
+use serde::Deserialize;
+
+use crate::base::text::Duration;
+
+/// Where events go.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collector {
+    /// The Envoy cluster; under Istio `outbound|PORT||HOST`.
+    pub cluster: String,
+    /// The `:authority` of the callouts.
+    pub authority: String,
+    /// The path of the callouts.
+    pub path: String,
+    /// How long one callout may take.
+    pub timeout: Duration,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self {
+            cluster: "agent_meter_collector".to_owned(),
+            authority: "agent-meter-collector".to_owned(),
+            path: "/v1/events".to_owned(),
+            timeout: Duration::from_seconds(5),
+        }
+    }
+}
+
+/// How events go to the collector.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delivery {
+    /// Events in one batch at most.
+    pub batch_events_max: u32,
+    /// The longest that an event waits for its batch to fill.
+    pub flush_interval: Duration,
+    /// Batches on their way at once.
+    pub in_flight_max: u32,
+    /// The wait after a first failure; it doubles with each further one.
+    pub retry_initial: Duration,
+    /// The longest wait between two tries.
+    pub retry_max: Duration,
+    /// The age at which an undelivered event is written to Envoy's log instead; keep it below the time for which the
+    /// collector recognises a repeated event.
+    pub retry_horizon: Duration,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            batch_events_max: 100,
+            flush_interval: Duration::from_seconds(1),
+            in_flight_max: 8,
+            retry_initial: Duration::from_seconds(1),
+            retry_max: Duration::from_seconds(60),
+            retry_horizon: Duration::from_seconds(12 * 3600),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Products: what is metered and billed.
+
+use serde::Deserialize;
+
+use crate::base::invalid::{ConfigError, error, is_positive, not_empty};
+use crate::base::pattern::is_fit;
+use crate::base::text::Duration;
+use crate::config::identity::IdentityRules;
+use crate::config::llm::LlmRules;
+use crate::config::matcher;
+use crate::config::matcher::{Matcher, is_template, without_query};
+use crate::config::session::SessionRules;
+use crate::pricing::price_list::Pricing;
+use crate::protocol::mcp::reported_usage::ReportedUsage;
+use crate::wire::accept_encoding::ResponseEncoding;
+
+/// Requests of a product that are not metered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exclude {
+    /// Paths without query, or patterns in which `*` stands for any text.
+    pub paths: Vec<String>,
+    /// Methods such as `OPTIONS`.
+    pub methods: Vec<String>,
+    /// HTTP statuses of the response, under which an API call, or a step with `llm`, is not metered.
+    pub statuses: Vec<u16>,
+}
+
+impl Exclude {
+    pub(super) fn is_match(&self, method: &[u8], path: &[u8]) -> bool {
+        let path = String::from_utf8_lossy(path);
+        self.methods.iter().any(|excluded| excluded.as_bytes() == method)
+            || self.paths.iter().any(|pattern| is_fit(pattern, &path))
+    }
+}
+
+/// The kind of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ProductType {
+    /// An API that agents call: its requests make generations.
+    AgenticApi,
+    /// An agent: sessions, with generations and tool calls.
+    AiAgent,
+    /// A Model Context Protocol server: tool executions within sessions.
+    McpServer,
+    /// An API: its calls, by app.
+    StandardApi,
+}
+
+impl ProductType {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AgenticApi => "AGENTIC_API",
+            Self::AiAgent => "AI_AGENT",
+            Self::McpServer => "MCP_SERVER",
+            Self::StandardApi => "STANDARD_API",
+        }
+    }
+}
+
+/// One thing that is metered and billed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Product {
+    /// Its name in events; unique.
+    pub id: String,
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub product_type: ProductType,
+    /// The requests that belong to it.
+    #[serde(rename = "match")]
+    pub matcher: Matcher,
+    /// The requests among them that are not metered.
+    #[serde(default)]
+    pub exclude: Exclude,
+    /// The forms of paths under which API calls are told, such as `/orders/{id}`; the first that fits.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    /// Who a request is for.
+    #[serde(default)]
+    pub identity: IdentityRules,
+    /// How calls form sessions.
+    #[serde(default)]
+    pub session: SessionRules,
+    /// Its requests ask for generations of large language models. Without this those of an `AI_AGENT` are A2A.
+    #[serde(default)]
+    pub llm: Option<LlmRules>,
+    /// Usage that tools report of generations that they made inside.
+    #[serde(default)]
+    pub reported_usage: ReportedUsage,
+    /// What calls cost the customer.
+    #[serde(default)]
+    pub pricing: Pricing,
+    /// How long a call may go without an answer.
+    #[serde(default = "call_timeout_default")]
+    pub call_timeout: Duration,
+    /// What is done about compressed responses.
+    #[serde(default)]
+    pub response_encoding: ResponseEncoding,
+}
+
+fn call_timeout_default() -> Duration {
+    Duration::from_seconds(3600)
+}
+
+impl Product {
+    /// Stands for a product that the configuration no longer has, while facts of it are still on their way: everything
+    /// at its default, and every call at no price.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            id: String::new(),
+            product_type: ProductType::McpServer,
+            matcher: Matcher::default(),
+            exclude: Exclude::default(),
+            routes: Vec::new(),
+            llm: None,
+            reported_usage: ReportedUsage::default(),
+            identity: IdentityRules::default(),
+            session: SessionRules::default(),
+            pricing: Pricing::default(),
+            call_timeout: call_timeout_default(),
+            response_encoding: ResponseEncoding::default(),
+        }
+    }
+
+    /// What names it among the products where sessions are told apart: its group, else its own id.
+    pub fn group(&self) -> &str {
+        self.session.group_of(&self.id)
+    }
+
+    /// Whether its clients speak JSON-RPC.
+    pub fn is_json_rpc(&self) -> bool {
+        self.product_type == ProductType::McpServer
+            || (self.product_type == ProductType::AiAgent && self.llm.is_none())
+    }
+
+    /// Whether its requests are API calls.
+    pub fn is_api(&self) -> bool {
+        matches!(self.product_type, ProductType::StandardApi | ProductType::AgenticApi)
+    }
+
+    /// The form under which calls to this path are told: bounded, whatever clients ask for.
+    pub fn route(&self, path: &[u8]) -> &str {
+        let path = without_query(path);
+        let found = self.routes.iter().find(|route| is_template(route, path));
+        let matcher = &self.matcher;
+        let of_match = matcher.path.as_ref().or(matcher.path_template.as_ref());
+        let of_match = of_match.or(matcher.path_prefix.as_ref());
+        found.or(of_match).map_or("", String::as_str)
+    }
+
+    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        not_empty(&format!("{path}.id"), &self.id)?;
+        if self.id.len() > 64 {
+            return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
+        }
+        self.matcher.validate(&format!("{path}.match"))?;
+        for (at, route) in self.routes.iter().enumerate() {
+            matcher::validate_template(&format!("{path}.routes[{at}]"), route)?;
+        }
+        match (self.product_type, &self.llm) {
+            (ProductType::McpServer | ProductType::StandardApi, Some(_)) => {
+                let name = self.product_type.name();
+                let reason = format!("expected none for a product of type {name:?}");
+                return Err(error(&format!("{path}.llm"), &reason));
+            }
+            (ProductType::AgenticApi | ProductType::AiAgent, Some(_))
+                if self.reported_usage != ReportedUsage::default() =>
+            {
+                let reason = "expected none beside `llm`, which reads the usage itself";
+                return Err(error(&format!("{path}.reported_usage"), reason));
+            }
+            _ => {}
+        }
+        self.reported_usage.validate(&format!("{path}.reported_usage"))?;
+        self.identity.validate(&format!("{path}.identity"))?;
+        self.session.validate(&format!("{path}.session"))?;
+        is_positive(&format!("{path}.call_timeout"), self.call_timeout)?;
+        self.pricing.validate(&format!("{path}.pricing"))
+    }
+}

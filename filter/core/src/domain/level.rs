@@ -1,0 +1,74 @@
+//! The levels of a guard, and what its scopes are.
+
+use serde::{Deserialize, Serialize};
+
+/// How far it has come; the names are those of the billing domain.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Level {
+    /// At ease.
+    #[default]
+    None,
+    /// Somebody should know.
+    Alert,
+    /// The application should take a cheaper path, and may be slowed down.
+    Throttle,
+    /// No further request.
+    Block,
+}
+
+impl Level {
+    /// Every level, from the mildest to the strictest.
+    pub const ALL: [Self; 4] = [Self::None, Self::Alert, Self::Throttle, Self::Block];
+
+    /// The name in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Alert => "L1_ALERT",
+            Self::Throttle => "L2_THROTTLE",
+            Self::Block => "L3_BLOCK",
+        }
+    }
+
+    /// The short name in headers.
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Alert => "L1",
+            Self::Throttle => "L2",
+            Self::Block => "L3",
+        }
+    }
+}
+
+/// What a scope is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeKind {
+    /// A customer.
+    #[default]
+    Customer,
+    /// A session.
+    Session,
+    /// An agent, or app, of a customer.
+    Agent,
+    /// A tool, as used by a customer.
+    Tool,
+    /// A product, whoever uses it.
+    Product,
+}
+
+impl ScopeKind {
+    /// The name in the configuration and in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Session => "session",
+            Self::Agent => "agent",
+            Self::Tool => "tool",
+            Self::Product => "product",
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The nouns of metering: who, which session, how much usage, what outcome.
+
+pub mod call;
+pub mod identity;
+pub mod ids;
+pub mod level;
+pub mod period;
+pub mod session;
+pub mod status;
+pub mod usage;

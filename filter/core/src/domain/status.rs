@@ -1,0 +1,68 @@
+//! What a call's outcome is called. The table is in `filter/README.md`.
+
+use serde::{Deserialize, Serialize};
+
+/// The outcome of a call; the names are those of the billing domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ExecutionStatus {
+    /// A result without `isError: true`.
+    Success,
+    /// A result with `isError: true`, a JSON-RPC error, or an HTTP error.
+    Error,
+    /// JSON-RPC error -32602, HTTP 400 or 422.
+    ValidationFailed,
+    /// HTTP 401, 403 or 429.
+    Blocked,
+    /// HTTP 408 or 504, JSON-RPC error -32001.
+    Timeout,
+    /// The client left first, where the protocol says that this cancels (2026-07-28).
+    Cancelled,
+    /// `input_required`, or JSON-RPC error -32042: a leg of a call that goes on.
+    HitlRequired,
+    /// A task was accepted.
+    Pending,
+    /// The stream ended without an answer.
+    Unknown,
+}
+
+impl ExecutionStatus {
+    /// Every status, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::Error,
+        Self::ValidationFailed,
+        Self::Blocked,
+        Self::Timeout,
+        Self::Cancelled,
+        Self::HitlRequired,
+        Self::Pending,
+        Self::Unknown,
+    ];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Error => "ERROR",
+            Self::ValidationFailed => "VALIDATION_FAILED",
+            Self::Blocked => "BLOCKED",
+            Self::Timeout => "TIMEOUT",
+            Self::Cancelled => "CANCELLED",
+            Self::HitlRequired => "HITL_REQUIRED",
+            Self::Pending => "PENDING",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// The outcome of a call that got no answer in JSON-RPC, by the HTTP status alone.
+    pub fn of_http(http_status: u16) -> Self {
+        match http_status {
+            400 | 422 => Self::ValidationFailed,
+            401 | 403 | 429 => Self::Blocked,
+            408 | 504 => Self::Timeout,
+            400.. => Self::Error,
+            _ => Self::Unknown,
+        }
+    }
+}

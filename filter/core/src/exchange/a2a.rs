@@ -1,0 +1,297 @@
+//! A request to an agent that speaks A2A. A turn of the agent, which a message begins, is a step.
+//!
+//! To the next maintainer: the first message of a conversation has no name for it; the server gives one with its
+//! answer. So a step's session is named when its fact is made, and only `CallStarted` goes by what the request tells.
+
+use std::rc::Rc;
+
+use crate::admission::head::RequestHead;
+use crate::admission::session::{Rung, session_ref};
+use crate::base::time::Timestamp;
+use crate::config::Config;
+use crate::config::product::Product;
+use crate::domain::call::Transport;
+use crate::domain::identity::Identity;
+use crate::domain::ids::TraceId;
+use crate::domain::session::SessionRef;
+use crate::domain::status::ExecutionStatus;
+use crate::exchange::link::task_link;
+use crate::exchange::observed::{Asked, Observed, StreamEnd};
+use crate::fact::Fact;
+use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, Evidence, Tells};
+use crate::guard::refusal::Refusal;
+use crate::host::counter::Counter;
+use crate::protocol::a2a::outcome::{Step, of_task};
+use crate::protocol::a2a::request_body::AgentRequestReader;
+use crate::protocol::a2a::response_body::AgentAnswerReader;
+use crate::protocol::a2a::{Answer, Binding, Operation, Request, Route, TaskState, route};
+use crate::protocol::trace_context::{add, traceparent, traces_of};
+use crate::wire::encoding::ContentCoding;
+use crate::wire::http::Headers;
+use crate::wire::media_type::MediaType;
+
+/// One such HTTP stream.
+#[derive(Debug)]
+pub struct AgentExchange {
+    call_id: String,
+    product: Rc<Product>,
+    session: SessionRef,
+    /// The conversation names the session, before anything that the head does.
+    may_conversation_name: bool,
+    traces: Vec<TraceId>,
+    tells_starts: bool,
+    may_infer: bool,
+    route: Route,
+    reader: AgentRequestReader,
+    request: Option<Request>,
+    request_ended_at: Timestamp,
+    /// The step that has not come to its end.
+    step: Option<Step>,
+    http_status: u16,
+    response: Option<AgentAnswerReader>,
+    /// The response is a stream that can be ended in the middle.
+    pub(super) is_stream: bool,
+    observed: Observed,
+}
+
+impl AgentExchange {
+    /// Starts an exchange, or `None` if nothing is asked of the agent.
+    pub(super) fn start(
+        config: &Config,
+        product: Rc<Product>,
+        identity: Identity,
+        headers: Headers<'_>,
+        id: &str,
+    ) -> Option<Self> {
+        let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
+        let route = route(text(":method")?, text(":path")?)?;
+        let head = RequestHead::read(&product, identity, headers);
+        let coding = ContentCoding::parse(headers.get("content-encoding"));
+        Some(Self {
+            call_id: format!("{id}.0"),
+            session: head.session,
+            may_conversation_name: head.may_message_name,
+            traces: if config.has_generations() { traces_of(headers) } else { Vec::new() },
+            tells_starts: config.has_generations(),
+            may_infer: config.may_infer(),
+            reader: AgentRequestReader::new(route.clone(), coding),
+            route,
+            request: None,
+            request_ended_at: Timestamp::default(),
+            step: None,
+            http_status: 0,
+            response: None,
+            is_stream: false,
+            observed: Observed::default(),
+            product,
+        })
+    }
+
+    /// The next bytes of the request's body.
+    pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+        self.request_ended_at = now;
+        for request in self.reader.feed(chunk) {
+            self.begin(request, now);
+        }
+    }
+
+    /// The request has ended.
+    pub(super) fn request_end(&mut self, now: Timestamp) {
+        self.request_ended_at = now;
+        if self.request.is_none() && self.reader.is_empty() {
+            self.begin(Request::of_route(&self.route), now);
+        } else if self.reader.is_unreadable() {
+            self.observed.counts.push(Counter::RequestUnparsed);
+        }
+    }
+
+    fn begin(&mut self, request: Request, now: Timestamp) {
+        if self.request.is_some() {
+            return;
+        }
+        if request.operation.is_step() {
+            self.step = Some(Step::default());
+            self.observed.counts.push(Counter::Calls);
+            let mut traces = self.traces.clone();
+            add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
+            if self.tells_starts && (!traces.is_empty() || self.may_infer) {
+                self.observed.facts.push(Fact::CallStarted(CallStarted {
+                    call_id: self.call_id.clone(),
+                    session: self.session_of(request.context_id.as_deref()),
+                    tool: operation(request.operation).to_owned(),
+                    traces,
+                    at: now,
+                }));
+            }
+        }
+        self.request = Some(request);
+    }
+
+    /// The response's head. Gives whether its body is to be shown.
+    pub(super) fn response_head(&mut self, headers: Headers<'_>) -> bool {
+        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
+        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let tells = |request: &Request| request.operation.tells_of_task();
+        if self.step.is_none() && !self.request.as_ref().is_some_and(tells) {
+            return false;
+        }
+        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
+        let coding = ContentCoding::parse(headers.get("content-encoding"));
+        self.response = AgentAnswerReader::new(self.route.binding, coding, media_type);
+        self.is_stream = media_type == MediaType::EventStream && coding == ContentCoding::Identity;
+        if self.response.is_none() && self.step.is_some() {
+            self.observed.counts.push(Counter::ResponseUnparsed);
+        }
+        self.response.is_some()
+    }
+
+    /// The next bytes of the response's body.
+    pub(super) fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
+        let Some(reader) = &mut self.response else { return };
+        let answers = reader.feed(chunk);
+        let transport = reader.transport();
+        for answer in &answers {
+            match &mut self.step {
+                Some(step) => {
+                    if let Some(status) = step.told(answer, self.http_status) {
+                        let call = self.call(status, transport, now);
+                        self.step = None;
+                        self.observed.facts.push(Fact::Call(call));
+                    }
+                }
+                None => self.task_told(answer, transport, now),
+            }
+        }
+    }
+
+    /// The stream has ended, however that came about.
+    pub(super) fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
+        let Some(step) = &self.step else { return self.observed };
+        let task = step.task_id().map(|task| task_link(&self.product.id, task));
+        let status = match (step.end(self.http_status), end) {
+            (ExecutionStatus::Unknown, StreamEnd::Aborted) => ExecutionStatus::Cancelled,
+            (status, _) => status,
+        };
+        let transport =
+            self.response.as_mut().map_or(Transport::None, AgentAnswerReader::transport);
+        let call = self.call(status, transport, now);
+        let fact = match (status, task) {
+            (ExecutionStatus::Pending, Some(link)) => {
+                let expires_at = now.plus(self.product.call_timeout.millis());
+                Fact::Open(CallOpen { call, link, expires_at })
+            }
+            _ => Fact::Call(call),
+        };
+        self.observed.facts.push(fact);
+        self.observed
+    }
+
+    /// What has been observed since the last time.
+    pub(super) fn take_observed(&mut self) -> Observed {
+        core::mem::take(&mut self.observed)
+    }
+
+    pub(super) fn product(&self) -> &Rc<Product> {
+        &self.product
+    }
+
+    /// What the request asks, as far as it has come.
+    pub(super) fn asked(&self) -> Asked {
+        let context_id = self.request.as_ref().and_then(|request| request.context_id.as_deref());
+        let asks = self.request.as_ref().map(|request| request.operation).unwrap_or_default();
+        let call = (self.call_id.clone(), operation(asks).to_owned());
+        Asked {
+            session: self.session_of(context_id),
+            calls: self.step.is_some().then_some(call).into_iter().collect(),
+            ids: (self.route.binding == Binding::JsonRpc)
+                .then(|| self.request.iter().filter_map(|request| request.id.clone()).collect()),
+            is_in_message: true,
+            may_message_name: self.may_conversation_name,
+        }
+    }
+
+    /// The request is answered by the filter.
+    pub(super) fn refuse(mut self, http_status: u16, now: Timestamp) -> Observed {
+        self.http_status = http_status;
+        if self.step.is_some() {
+            let call = self.call(ExecutionStatus::Blocked, Transport::None, now);
+            self.observed.facts.push(Fact::Call(call));
+        }
+        self.observed
+    }
+
+    /// The filter ends the response. Gives the last event, or `None` if the step has come to its end.
+    pub(super) fn stop(&mut self, refusal: &Refusal, now: Timestamp) -> Option<Vec<u8>> {
+        self.step.as_ref()?;
+        let call = self.call(ExecutionStatus::Cancelled, Transport::Sse, now);
+        self.observed.facts.push(Fact::Call(call));
+        self.step = None;
+        self.response = None;
+        let id = self.request.as_ref().and_then(|request| request.id.as_ref());
+        let error = match self.route.binding {
+            Binding::JsonRpc => refusal.json_rpc(id),
+            Binding::Rest => refusal.json(),
+        };
+        Some(format!("data: {error}\n\n").into_bytes())
+    }
+
+    /// The session while a step runs, and when it started. A conversation without a name yet shows no sign of life.
+    pub(super) fn running(&self) -> Option<(&SessionRef, Timestamp)> {
+        let is_named = !self.may_conversation_name;
+        (self.step.is_some() && is_named).then_some((&self.session, self.request_ended_at))
+    }
+
+    /// The answer to a question about a task that an earlier step began.
+    fn task_told(&mut self, answer: &Answer, transport: Transport, now: Timestamp) {
+        let one = answer.task_id.as_ref().zip(answer.state);
+        let listed = answer.tasks.iter().filter_map(|task| task.id.as_ref().zip(task.state));
+        let told: Vec<(Vec<u8>, TaskState)> =
+            one.into_iter().chain(listed).map(|(id, state)| (id.clone(), state)).collect();
+        for (task, state) in told {
+            let http_status = self.http_status;
+            let tells = match of_task(state) {
+                Some(status) => Tells::Ended { status, http_status, transport },
+                None => Tells::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
+            };
+            let links = vec![task_link(&self.product.id, &task)];
+            self.observed.facts.push(Fact::Evidence(Evidence { links, at: now, tells }));
+        }
+    }
+
+    fn call(&self, status: ExecutionStatus, transport: Transport, now: Timestamp) -> CallEnded {
+        let told = self.step.as_ref().and_then(Step::context_id);
+        let asked = self.request.as_ref().and_then(|request| request.context_id.as_deref());
+        let asks = self.request.as_ref().map(|request| request.operation).unwrap_or_default();
+        CallEnded {
+            call_id: self.call_id.clone(),
+            kind: CallKind::Step,
+            session: self.session_of(asked.or(told)),
+            tool: operation(asks).to_owned(),
+            arguments: None,
+            status,
+            http_status: self.http_status,
+            transport,
+            started_at: self.request_ended_at.min(now),
+            ended_at: now,
+        }
+    }
+
+    /// The session, by the conversation if that is what names it.
+    fn session_of(&self, context_id: Option<&[u8]>) -> SessionRef {
+        match context_id.filter(|_| self.may_conversation_name) {
+            Some(context_id) => {
+                let identity = self.session.identity.clone();
+                session_ref(&self.product, identity, Rung::Meta(context_id))
+            }
+            None => self.session.clone(),
+        }
+    }
+}
+
+/// The name of a step in events: the same for all versions and bindings.
+fn operation(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Stream => "message/stream",
+        _ => "message/send",
+    }
+}

@@ -1,0 +1,575 @@
+//! One HTTP stream that carries messages of the Model Context Protocol.
+//!
+//! To the next maintainer: a call exists once its request message is complete, and its fact is made once its answer
+//! is complete, not at the end of the stream: a stream may live on for hours, and the client may act on the answer at
+//! once. `end` settles what is still open and takes `self`, so an exchange cannot end twice.
+
+pub(super) mod requests;
+
+mod guarded;
+
+use std::rc::Rc;
+
+use crate::admission::head::RequestHead;
+use crate::admission::session::{Rung, session_ref};
+use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
+use crate::base::time::Timestamp;
+use crate::config::Config;
+use crate::config::product::Product;
+use crate::domain::call::Transport;
+use crate::domain::identity::Identity;
+use crate::domain::ids::{Link, TraceId};
+use crate::domain::session::SessionEnd;
+use crate::domain::session::SessionRef;
+use crate::domain::status::ExecutionStatus;
+use crate::domain::usage::{Completeness, ServiceTier};
+use crate::exchange::link::{Scope, resolve_endpoint, task_link};
+use crate::exchange::mcp::requests::{Asks, OpenRequest, ToolCall, position_of, tool_name};
+use crate::exchange::observed::{Observed, StreamEnd};
+use crate::fact::Fact;
+use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, Evidence, Tells};
+use crate::fact::generation::GenerationEnded;
+use crate::host::counter::Counter;
+use crate::protocol::mcp::message::{Message, Method, TaskReport};
+use crate::protocol::mcp::reported::{Reported, reported_in_headers};
+use crate::protocol::mcp::response_body::AnswerReader;
+use crate::protocol::request_body::RequestReader;
+use crate::protocol::trace_context::{add, traceparent, traces_of};
+use crate::wire::encoding::ContentCoding;
+use crate::wire::http::Headers;
+use crate::wire::json_rpc::Id;
+use crate::wire::media_type::MediaType;
+
+/// How the request is read.
+#[derive(Debug)]
+enum Request {
+    /// A `POST`: its body is read, until it has come to its end.
+    Messages(Option<Box<RequestReader>>),
+    /// A `GET`: an event stream may carry answers to other requests.
+    Stream,
+    /// A `DELETE`, which ends the session if the server agrees.
+    Delete,
+    /// Anything else.
+    Other,
+}
+
+/// Everything that is known of one such stream.
+#[derive(Debug)]
+pub struct McpExchange {
+    /// Names the exchange; its calls are named behind it.
+    id: String,
+    calls_seen: u32,
+    /// The traces that the request's headers name.
+    traces: Vec<TraceId>,
+    /// Generations are metered, which calls may cause.
+    tells_starts: bool,
+    /// And may be attributed without a trace.
+    may_infer: bool,
+    product: Rc<Product>,
+    session: SessionRef,
+    has_session_id: bool,
+    /// Nothing names the session.
+    is_window: bool,
+    /// The message may name the session, before anything that the head does.
+    may_message_name: bool,
+    is_stateless: bool,
+    path: Vec<u8>,
+    request: Request,
+    request_ended_at: Timestamp,
+    is_request_complete: bool,
+    /// The request was read. Of a `POST` in which nothing was, the response decides what it was.
+    is_understood: bool,
+    /// `Mcp-Name` where `Mcp-Method` is `tools/call` (2026-07-28); the body comes before it.
+    named_tool: Option<Vec<u8>>,
+    /// The ids under which calls were counted by their answers alone.
+    guessed: Vec<Id>,
+    requests: Vec<OpenRequest>,
+    http_status: u16,
+    /// `None` if the response's body is of no interest, or has not begun.
+    response: Option<AnswerReader>,
+    /// The response answers the request, and is a stream that can be ended in the middle.
+    pub(super) is_stream: bool,
+    /// What the ids of answers on this stream belong to, if it is known.
+    scope: Option<Scope>,
+    /// What the response's headers report of the generations of its call.
+    reported: Option<Reported>,
+    observed: Observed,
+}
+
+impl McpExchange {
+    /// Starts an exchange.
+    pub(super) fn start(
+        config: &Config,
+        product: Rc<Product>,
+        identity: Identity,
+        headers: Headers<'_>,
+        id: String,
+    ) -> Self {
+        let path = headers.get(":path").unwrap_or_default();
+        let request = match headers.get(":method") {
+            Some(b"POST") => {
+                let coding = ContentCoding::parse(headers.get("content-encoding"));
+                Request::Messages(Some(Box::new(RequestReader::new(coding, config.has_loops()))))
+            }
+            Some(b"GET") => Request::Stream,
+            Some(b"DELETE") => Request::Delete,
+            _ => Request::Other,
+        };
+        let is_understood = !matches!(request, Request::Messages(_));
+        let head = RequestHead::read(&product, identity, headers);
+        let RequestHead {
+            session,
+            has_session_id,
+            is_window,
+            may_message_name,
+            is_stateless,
+            named_tool,
+        } = head;
+        Self {
+            id,
+            calls_seen: 0,
+            traces: if config.has_generations() { traces_of(headers) } else { Vec::new() },
+            tells_starts: config.has_generations(),
+            may_infer: config.may_infer(),
+            has_session_id,
+            is_window,
+            may_message_name,
+            is_stateless,
+            path: path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path).to_vec(),
+            request,
+            // No call comes to be before the body's first chunk, which sets it.
+            request_ended_at: Timestamp::default(),
+            is_request_complete: false,
+            is_understood,
+            named_tool,
+            guessed: Vec::new(),
+            requests: Vec::new(),
+            http_status: 0,
+            response: None,
+            is_stream: false,
+            reported: None,
+            scope: has_session_id.then(|| Scope::session(&session)),
+            observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
+            session,
+            product,
+        }
+    }
+
+    /// The next bytes of the request's body.
+    pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+        self.request_ended_at = now;
+        let Request::Messages(Some(reader)) = &mut self.request else { return };
+        for message in reader.feed(chunk) {
+            self.sent(message, now);
+        }
+    }
+
+    /// The request has ended.
+    pub fn request_end(&mut self, now: Timestamp) {
+        self.request_ended_at = now;
+        self.is_request_complete = true;
+        if let Request::Messages(reader) = &mut self.request
+            && let Some(mut reader) = reader.take()
+        {
+            self.is_understood |= reader.is_empty();
+            if reader.is_unreadable() {
+                self.observed.counts.push(Counter::RequestUnparsed);
+            }
+        }
+    }
+
+    /// The response's head. Gives whether its body is to be shown.
+    pub fn response_head(&mut self, headers: Headers<'_>) -> bool {
+        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
+        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
+        let is_of_interest = match self.request {
+            // A server may answer before the request has ended; an event stream may tell of other calls.
+            Request::Messages(_) => {
+                !self.is_request_complete
+                    || !self.is_understood
+                    || self.requests.iter().any(|request| request.asks != Asks::Other)
+                    || media_type == MediaType::EventStream
+            }
+            Request::Stream => media_type == MediaType::EventStream,
+            Request::Delete | Request::Other => false,
+        };
+        if !is_of_interest {
+            return false;
+        }
+        let coding = ContentCoding::parse(headers.get("content-encoding"));
+        self.response = AnswerReader::new(coding, media_type, &self.product.reported_usage);
+        self.is_stream = media_type == MediaType::EventStream
+            && coding == ContentCoding::Identity
+            && matches!(self.request, Request::Messages(_));
+        self.reported = reported_in_headers(&self.product.reported_usage.trusted_headers, headers);
+        if self.response.is_none() && self.is_success() && self.has_open_call() {
+            self.observed.counts.push(Counter::ResponseUnparsed);
+        }
+        self.response.is_some()
+    }
+
+    /// The next bytes of the response's body.
+    pub fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
+        let Some(reader) = &mut self.response else { return };
+        let told = reader.feed(chunk);
+        let transport = reader.transport();
+        if let Some(endpoint) = told.endpoint
+            && !self.has_session_id
+        {
+            let endpoint = resolve_endpoint(&self.path, &endpoint);
+            self.scope = Some(Scope::endpoint(&self.session, &endpoint));
+        }
+        for message in &told.messages {
+            self.told(message, transport, now);
+        }
+    }
+
+    /// The stream has ended, however that came about; gives the facts that are left.
+    pub fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
+        let is_unreadable = self.response.as_mut().is_some_and(AnswerReader::is_unreadable);
+        if self.is_success() && is_unreadable && self.has_open_call() {
+            self.observed.counts.push(Counter::ResponseUnparsed);
+        }
+        let by_http = ExecutionStatus::of_http(self.http_status);
+        let is_cancelled = self.is_stateless && end == StreamEnd::Aborted;
+        let status = match by_http {
+            ExecutionStatus::Unknown if is_cancelled => ExecutionStatus::Cancelled,
+            status => status,
+        };
+        let expires_at = now.plus(self.product.call_timeout.millis());
+        let transport = self.response.as_mut().map_or(Transport::None, AnswerReader::transport);
+        // A JSON body that came to its end without an answer had none.
+        let may_come_elsewhere = status == ExecutionStatus::Unknown
+            && (end == StreamEnd::Aborted
+                || self.http_status == ACCEPTED
+                || (transport == Transport::Sse && !is_unreadable));
+        let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
+        self.leave_calls(status, scope, expires_at, now);
+        self.session_end(now);
+        self.observed
+    }
+
+    /// Gives up calls that have gone without an answer for the product's `call_timeout`, while the stream goes on.
+    pub fn time_out(&mut self, now: Timestamp) {
+        if now.saturating_since(self.request_ended_at) < self.product.call_timeout.millis() {
+            return;
+        }
+        // The accountant knows whether the client has given a call up.
+        let scope = self.scope_of_calls();
+        self.leave_calls(ExecutionStatus::Timeout, scope, now, now);
+    }
+
+    /// What has been observed since the last time.
+    pub fn take_observed(&mut self) -> Observed {
+        core::mem::take(&mut self.observed)
+    }
+
+    /// The session of this exchange while a call of it is running, and when that call started.
+    pub fn running(&self) -> Option<(&SessionRef, Timestamp)> {
+        self.has_open_call().then_some((&self.session, self.request_ended_at))
+    }
+
+    /// The product that the exchange belongs to.
+    pub fn product(&self) -> &Rc<Product> {
+        &self.product
+    }
+
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.http_status)
+    }
+
+    fn has_open_call(&self) -> bool {
+        self.requests.iter().any(OpenRequest::is_call)
+    }
+
+    /// A message of the client.
+    fn sent(&mut self, message: Message, now: Timestamp) {
+        self.is_understood |= message.method != Method::None || message.is_answer();
+        if let (true, Some(name)) = (self.may_message_name, &message.session_id) {
+            let identity = self.session.identity.clone();
+            self.session = session_ref(&self.product, identity, Rung::Meta(name));
+            self.is_window = false;
+        }
+        let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
+        let asks = match (message.method, task) {
+            (Method::ToolsCall, _) if message.id.is_some() => self.started(&message, now),
+            (Method::TasksResult, Some(task)) => Asks::TaskResult(task),
+            (Method::TaskStatus, Some(task)) => Asks::TaskStatus(task),
+            (Method::TasksList, _) => Asks::TaskList,
+            (Method::Cancelled, _) => {
+                if let (Some(id), Some(scope)) = (&message.request_id, self.scope_of_calls()) {
+                    let links = scope.links(id).to_vec();
+                    self.evidence(links, Tells::Cancelled, now);
+                }
+                return;
+            }
+            (Method::None | Method::TaskNotification, _) => return,
+            (Method::ToolsCall | Method::TasksResult | Method::TaskStatus | Method::Other, _) => {
+                Asks::Other
+            }
+        };
+        let Some(id) = message.id else { return };
+        if self.guessed.contains(&id) {
+            return;
+        }
+        if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
+            let is_call = matches!(asks, Asks::ToolCall(_));
+            self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
+        } else {
+            self.requests.push(OpenRequest { id, asks });
+        }
+    }
+
+    /// A call runs.
+    fn started(&mut self, message: &Message, now: Timestamp) -> Asks {
+        self.observed.counts.push(Counter::Calls);
+        let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
+        if self.tells_starts {
+            let mut traces = self.traces.clone();
+            add(&mut traces, message.traceparent.as_deref().and_then(traceparent));
+            if !traces.is_empty() || self.may_infer {
+                let (call_id, tool) = (call_id.clone(), tool.clone());
+                let session = self.session.clone();
+                let started = CallStarted { call_id, session, tool, traces, at: now };
+                self.observed.facts.push(Fact::CallStarted(started));
+            }
+        }
+        Asks::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
+    }
+
+    fn next_call_id(&mut self) -> String {
+        let number = self.calls_seen;
+        self.calls_seen = number.saturating_add(1);
+        format!("{}.{number}", self.id)
+    }
+
+    /// A message of the server.
+    fn told(&mut self, message: &Message, transport: Transport, now: Timestamp) {
+        if message.method == Method::TaskNotification {
+            self.task_told(&message.params_task, None, transport, now);
+            return;
+        }
+        for task in &message.listed_tasks {
+            self.task_told(task, None, transport, now);
+        }
+        if let Some(at) = position_of(&self.requests, message, transport) {
+            let request = self.requests.remove(at);
+            self.answered(request, message, transport, now);
+        } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
+            // An error without an id refuses the request as a whole.
+            for request in core::mem::take(&mut self.requests) {
+                self.answered(request, message, transport, now);
+            }
+        } else if let Some(task) = &message.related_task {
+            let links = vec![task_link(&self.product.id, task)];
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            let tells = self.ended(status, transport);
+            self.evidence(links, tells, now);
+        } else if !self.is_understood
+            && message.has_tool_result
+            // An event stream of a session may repeat the answers of other calls.
+            && (transport == Transport::Json || self.scope.is_none())
+        {
+            self.guess(message, transport, now);
+        } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            let task = message.result_task.id.as_ref();
+            let tells = match (status, task) {
+                (ExecutionStatus::Pending, Some(task)) => {
+                    Tells::BecameTask(task_link(&self.product.id, task))
+                }
+                _ => self.ended(status, transport),
+            };
+            self.evidence(scope.links(id).to_vec(), tells, now);
+        } else {
+            self.observed.counts.push(Counter::AnswerUnmatched);
+        }
+    }
+
+    /// The request could not be read, but this is what a tool call comes to.
+    fn guess(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
+        let Some(id) = &answer.id else { return };
+        if self.guessed.contains(id) || self.guessed.len() >= CALLS_PER_EXCHANGE_MAX {
+            return;
+        }
+        self.guessed.push(id.clone());
+        self.observed.counts.push(Counter::Calls);
+        let tool = tool_name(self.named_tool.as_deref());
+        let status = ExecutionStatus::of_answer(answer, self.http_status);
+        let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };
+        let call = self.call(call, status, transport, now);
+        self.observed.facts.push(Fact::Call(call));
+    }
+
+    fn answered(
+        &mut self,
+        request: OpenRequest,
+        answer: &Message,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        let status = ExecutionStatus::of_answer(answer, self.http_status);
+        match request.asks {
+            Asks::ToolCall(call) => {
+                let call = self.call(call, status, transport, now);
+                let task = answer.result_task.id.as_ref();
+                match (status, task) {
+                    (ExecutionStatus::Pending, Some(task)) => {
+                        let link = task_link(&self.product.id, task);
+                        let expires_at = now.plus(self.product.call_timeout.millis());
+                        self.open(call, link, expires_at);
+                    }
+                    _ => {
+                        let in_result = answer.reported.as_deref().cloned();
+                        if let Some(reported) = in_result.or_else(|| self.reported.take()) {
+                            self.report(reported, &call);
+                        }
+                        self.observed.facts.push(Fact::Call(call));
+                    }
+                }
+            }
+            // "No such task" says nothing of the call; any other answer is the call's.
+            Asks::TaskResult(link) => {
+                if status != ExecutionStatus::ValidationFailed && self.is_success() {
+                    let tells = self.ended(status, transport);
+                    self.evidence(vec![link], tells, now);
+                }
+            }
+            Asks::TaskStatus(link) => {
+                if answer.has_result && self.is_success() {
+                    self.task_told(&answer.result_task, Some(link), transport, now);
+                }
+            }
+            // What a list tells has been told already.
+            Asks::TaskList | Asks::Other => {}
+        }
+    }
+
+    /// The generations that a call made inside, told by its answer.
+    fn report(&mut self, reported: Reported, call: &CallEnded) {
+        let Some(provider) = self.product.reported_usage.provider else { return };
+        let Reported { usage, model, source } = reported;
+        self.observed.counts.push(Counter::Generations);
+        self.observed.facts.push(Fact::Generation(Box::new(GenerationEnded {
+            generation_id: format!("{}.g", call.call_id),
+            session: call.session.clone(),
+            product_id: self.product.id.clone(),
+            told_by: Some((call.call_id.clone(), call.tool.clone())),
+            provider,
+            model,
+            model_requested: None,
+            service_tier: ServiceTier::Standard,
+            usage,
+            completeness: Completeness::Complete,
+            is_estimated: false,
+            source,
+            told_again: None,
+            http_status: call.http_status,
+            is_streamed: call.transport == Transport::Sse,
+            started_at: call.started_at,
+            ended_at: call.ended_at,
+        })));
+    }
+
+    /// A report of a task: of the one that was asked for, else of the one that it names.
+    fn task_told(
+        &mut self,
+        task: &TaskReport,
+        asked: Option<Link>,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
+        let (Some(state), Some(link)) = (task.state, asked.or(named)) else { return };
+        let tells = match ExecutionStatus::of_task(state, task.is_error) {
+            Some(status) => self.ended(status, transport),
+            None => Tells::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
+        };
+        self.evidence(vec![link], tells, now);
+    }
+
+    /// Lets go of the calls without an answer: they wait for one elsewhere if they have a scope, else this is their end.
+    fn leave_calls(
+        &mut self,
+        status: ExecutionStatus,
+        scope: Option<Scope>,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) {
+        for OpenRequest { id, asks } in core::mem::take(&mut self.requests) {
+            let Asks::ToolCall(call) = asks else { continue };
+            let call = self.call(call, status, Transport::None, now);
+            match scope {
+                Some(scope) => self.open(call, scope.link(&id), expires_at),
+                None => self.observed.facts.push(Fact::Call(call)),
+            }
+        }
+    }
+
+    fn call(
+        &self,
+        call: ToolCall,
+        status: ExecutionStatus,
+        transport: Transport,
+        now: Timestamp,
+    ) -> CallEnded {
+        let ToolCall { call_id, tool, arguments } = call;
+        CallEnded {
+            call_id,
+            kind: CallKind::Tool,
+            session: self.session.clone(),
+            tool,
+            arguments,
+            status,
+            http_status: self.http_status,
+            transport,
+            started_at: self.request_ended_at.min(now),
+            ended_at: now,
+        }
+    }
+
+    /// What the ids of this client's requests belong to: its session, or, without one, the address that it sends them
+    /// to (2024-11-05). MCP 2026-07-28 answers a request on its own stream or not at all.
+    fn scope_of_calls(&self) -> Option<Scope> {
+        if self.is_stateless {
+            return None;
+        }
+        Some(self.scope.unwrap_or_else(|| Scope::endpoint(&self.session, &self.path)))
+    }
+
+    fn open(&mut self, call: CallEnded, link: Link, expires_at: Timestamp) {
+        // A call that is only accepted belongs to the event stream that told its address.
+        let session = if self.http_status == ACCEPTED && self.is_window {
+            let identity = self.session.identity.clone();
+            session_ref(&self.product, identity, Rung::Endpoint(&self.path))
+        } else {
+            call.session.clone()
+        };
+        let call = CallEnded { session, ..call };
+        self.observed.facts.push(Fact::Open(CallOpen { call, link, expires_at }));
+    }
+
+    fn ended(&self, status: ExecutionStatus, transport: Transport) -> Tells {
+        Tells::Ended { status, http_status: self.http_status, transport }
+    }
+
+    fn evidence(&mut self, links: Vec<Link>, tells: Tells, at: Timestamp) {
+        self.observed.facts.push(Fact::Evidence(Evidence { links, at, tells }));
+    }
+
+    fn session_end(&mut self, now: Timestamp) {
+        let reason = match self.request {
+            Request::Delete if self.is_success() => SessionEnd::ClientDelete,
+            _ if self.http_status == 404 => SessionEnd::SessionGone,
+            _ => return,
+        };
+        if self.has_session_id {
+            let session = self.session.clone();
+            self.observed.facts.push(Fact::SessionEnd { session, reason, at: now });
+        }
+    }
+}
+
+/// HTTP 202: the server took the message and answers on another stream.
+const ACCEPTED: u16 = 202;

@@ -1,0 +1,459 @@
+//! All state of one VM: the worker, which observes streams, and a seat that is the accountant's in one VM of the
+//! Envoy process and a candidate's in all others. Callbacks in, requests out; the host is seen through [`Host`].
+
+pub mod action;
+
+mod guarded;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+
+use crate::accountant::{Accountant, Leave};
+use crate::admission::{Admission, admit};
+use crate::base::hash::{hash, hex};
+use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
+use crate::base::time::{Millis, Timestamp, count};
+use crate::config::Config;
+use crate::exchange::Exchange;
+use crate::exchange::observed::{Observed, Show, StreamEnd};
+use crate::fact::Fact;
+use crate::guard::stop::StreamStop;
+use crate::host::counter::Counter;
+use crate::host::{Expect, Host};
+use crate::meter::action::{Passage, Place, RequestEdit, Treatment};
+use crate::shared_data::commit::{Candidate, Lease};
+use crate::shared_data::journal::Writer;
+use crate::sink::outbox::Dispatch;
+use crate::sink::reply::Reply;
+use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
+use crate::wire::http::Headers;
+
+/// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
+/// do not read each other's.
+pub const LAYOUT: &str = "agent-meter.4";
+
+#[derive(Debug)]
+enum Seat {
+    Candidate(Candidate),
+    Accountant(Box<Accountant>),
+}
+
+/// The filter's state in one VM.
+#[derive(Debug)]
+pub struct Meter {
+    config: Rc<Config>,
+    place: Place,
+    prefix: String,
+    generation: Vec<u8>,
+    serves_streams: bool,
+    exchanges: HashMap<u32, Exchange>,
+    /// Exchanges whose request waits for its message, and the bytes of it that have come.
+    held: HashMap<u32, u64>,
+    /// Exchanges that have taken room for a generation, of which nothing may be told in the end.
+    reserved: HashMap<u32, String>,
+    /// Exchanges whose response streams, and may be ended in the middle.
+    stops: HashMap<u32, StreamStop>,
+    /// Exchanges whose calls started since the last tick; most of them have ended by the next.
+    started: Vec<u32>,
+    /// Exchanges with a running call, and when they next show a sign of life; the earliest first.
+    running: VecDeque<(Timestamp, u32)>,
+    running_interval: Millis,
+    journal: Option<Writer>,
+    ids_made: u64,
+    overflow: VecDeque<Vec<u8>>,
+    seat: Seat,
+}
+
+impl Meter {
+    /// A VM that has read its configuration. `config_json` tells one configuration from the next.
+    pub fn new(host: &mut impl Host, config: Config, config_json: &[u8], place: Place) -> Self {
+        let prefix = format!("{LAYOUT}.{}.", place.plugin);
+        let generation = hash(&[config_json]).to_vec();
+        let shortest_idle = config.products.iter().map(|p| p.session.idle_timeout.millis().0 / 2);
+        let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
+        // The last to be configured is the one in force; see `stop`.
+        let _ = host.set(&generation_key(&prefix), &generation, Expect::Any);
+        Self {
+            config: Rc::new(config),
+            place,
+            prefix,
+            generation,
+            serves_streams: false,
+            exchanges: HashMap::new(),
+            held: HashMap::new(),
+            reserved: HashMap::new(),
+            stops: HashMap::new(),
+            started: Vec::new(),
+            running: VecDeque::new(),
+            running_interval: Millis(running_interval),
+            journal: None,
+            ids_made: 0,
+            overflow: VecDeque::new(),
+            seat: Seat::Candidate(Candidate::default()),
+        }
+    }
+
+    /// The configuration in force in this VM.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether this VM is the accountant's.
+    pub fn is_accountant(&self) -> bool {
+        matches!(self.seat, Seat::Accountant(_))
+    }
+
+    /// A stream begins.
+    pub fn request_head(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> Treatment {
+        self.serves_streams = true;
+        let config = Rc::clone(&self.config);
+        let admission = admit(&config, headers, &mut |path| host.property(path), now);
+        let (product, identity) = match admission {
+            Admission::Pass => return Treatment::Pass,
+            Admission::Answer { reply, fact, count } => {
+                host.count(count, 1);
+                if let Some(fact) = fact {
+                    self.record_fact(host, &fact);
+                }
+                return Treatment::Answer(reply);
+            }
+            Admission::Follow { product, identity, is_credential_mismatch } => {
+                host.count(Counter::CredentialMismatch, u64::from(is_credential_mismatch));
+                (product, identity)
+            }
+        };
+        let stripped = &product.identity.strip_headers;
+        let is_sent = |name: &&String| headers.get(name).is_some();
+        let remove = stripped.iter().filter(is_sent).cloned().collect::<Vec<_>>();
+        let edit = RequestEdit { remove, ..RequestEdit::default() };
+        if self.exchanges.len() >= EXCHANGES_MAX {
+            host.count(Counter::ExchangesOverLimit, 1);
+            return Treatment::Forget(edit);
+        }
+        let id = self.next_id(host);
+        let Some(exchange) = Exchange::start(&config, &product, identity, headers, id) else {
+            return Treatment::Forget(edit);
+        };
+        let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
+            edit
+        } else {
+            match self.guard_head(host, stream, &exchange, headers, now) {
+                Ok((mark, is_held)) => RequestEdit { mark, is_held, ..edit },
+                Err(refusal) => return self.refuse(host, exchange, &refusal, now),
+            }
+        };
+        let is_length_unknown = exchange.may_edit();
+        let is_plain = is_length_unknown || self.may_stop(&exchange);
+        let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
+        // Only what is read needs to be readable.
+        let shows = exchange.shows_request();
+        let rule = if shows == Show::Size { ResponseEncoding::Leave } else { rule };
+        let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
+        self.exchanges.insert(stream, exchange);
+        Treatment::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
+    }
+
+    /// The next bytes of a request's body; `is_end` with the last.
+    pub fn request_body(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        chunk: &[u8],
+        is_end: bool,
+        now: Timestamp,
+    ) -> Passage {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Passage::Go(None) };
+        let bytes = if chunk.is_empty() { None } else { exchange.request_body(chunk, now) };
+        if is_end {
+            exchange.request_end(now);
+            if exchange.running().is_some() {
+                self.started.push(stream);
+            }
+        }
+        let observed = exchange.take_observed();
+        self.record(host, observed);
+        let Some(held) = self.held.get_mut(&stream) else {
+            return Passage::Go(bytes);
+        };
+        *held = held.saturating_add(count(chunk.len()));
+        if !is_end && *held < u64::from(self.config.held_request_bytes_max) {
+            return Passage::Hold;
+        }
+        self.held.remove(&stream);
+        self.guard_message(host, stream, is_end, now)
+    }
+
+    /// The size of the next bytes of a request's body, where that is all that is shown.
+    pub fn request_size(&mut self, stream: u32, bytes: usize, now: Timestamp) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.request_size(bytes, now);
+        }
+    }
+
+    /// A response's head. Gives what is to be shown of its body.
+    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> Show {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Show::Nothing };
+        let shows = exchange.response_head(headers);
+        self.follow_stream(stream);
+        shows
+    }
+
+    /// The size of the next bytes of a response's body, where that is all that is shown.
+    pub fn response_size(&mut self, stream: u32, bytes: usize) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.response_size(bytes);
+        }
+    }
+
+    /// Whether a response's body may get shorter, so that the length that its head tells is to be taken out.
+    pub fn shortens_response(&self, stream: u32) -> bool {
+        self.stops.contains_key(&stream)
+            || self.exchanges.get(&stream).is_some_and(Exchange::shortens_response)
+    }
+
+    /// The next bytes of a response's body; `is_end` with the last, if that is known. What ends in them is in shared
+    /// data when this returns. Gives what is to pass instead of them, if they may not pass as they are.
+    pub fn response_body(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        chunk: &[u8],
+        is_end: bool,
+        now: Timestamp,
+    ) -> Option<Vec<u8>> {
+        let exchange = self.exchanges.get_mut(&stream)?;
+        let edited = exchange.response_body(chunk, is_end, now);
+        let observed = exchange.take_observed();
+        self.record(host, observed);
+        if self.stops.is_empty() {
+            return edited;
+        }
+        let passes = edited.as_deref().unwrap_or(chunk);
+        self.stop_stream(host, stream, passes, is_end, now).or(edited)
+    }
+
+    /// Whether what Envoy's own filter has extracted is to be given to [`Meter::envoy_usage`] before the end.
+    pub fn wants_envoy_usage(&self, stream: u32) -> bool {
+        self.exchanges.get(&stream).is_some_and(Exchange::wants_envoy_usage)
+    }
+
+    /// The record of token usage that Envoy's own filter has made of a stream's response.
+    pub fn envoy_usage(&mut self, stream: u32, record: &[u8]) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.envoy_usage(record);
+        }
+    }
+
+    /// A stream has ended; a second end of the same stream changes nothing.
+    pub fn stream_end(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        end: StreamEnd,
+        now: Timestamp,
+    ) {
+        self.held.remove(&stream);
+        self.stops.remove(&stream);
+        if let Some(exchange) = self.exchanges.remove(&stream) {
+            let observed = exchange.end(end, now);
+            self.record(host, observed);
+        }
+        if let Some(call_id) = self.reserved.remove(&stream) {
+            self.record_fact(host, &Fact::Released { call_id });
+        }
+    }
+
+    /// Time has passed. Gives the requests to send.
+    pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
+        self.show_running(host, now);
+        self.beat(host);
+        if let Seat::Candidate(candidate) = &mut self.seat
+            && let Some(lease) = candidate.tick(host, &self.prefix, self.serves_streams)
+        {
+            self.seat = Seat::Accountant(Box::new(self.accountant(host, lease, now)));
+        }
+        let Seat::Accountant(accountant) = &mut self.seat else { return Vec::new() };
+        accountant.tick(host, now).unwrap_or_else(|_| {
+            host.count(Counter::LeaseLost, 1);
+            self.seat = Seat::Candidate(Candidate::default());
+            Vec::new()
+        })
+    }
+
+    /// The reply to a request. Gives the requests to send next.
+    pub fn reply(
+        &mut self,
+        host: &mut impl Host,
+        part: u64,
+        reply: Reply,
+        now: Timestamp,
+    ) -> Vec<Dispatch> {
+        match &mut self.seat {
+            Seat::Accountant(accountant) => accountant.reply(host, part, reply, now),
+            // The lease was lost in between; whoever holds it sends the batch again.
+            Seat::Candidate(_) => Vec::new(),
+        }
+    }
+
+    /// Envoy takes this VM out of service: because a new configuration is in force, or because it stops.
+    pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) {
+        // In their order, so that the same history always makes the same events.
+        let streams: BTreeSet<u32> = self.exchanges.keys().copied().collect();
+        for stream in streams {
+            self.stream_end(host, stream, StreamEnd::Aborted, now);
+        }
+        self.retry_overflow(host);
+        while let Some(fact) = self.overflow.pop_front() {
+            spill_fact(host, &fact);
+        }
+        let in_force = host.get(&generation_key(&self.prefix)).map(|(bytes, _)| bytes);
+        let leave = if in_force.is_some_and(|generation| generation != self.generation) {
+            Leave::ToSuccessor
+        } else {
+            Leave::Nothing
+        };
+        match core::mem::replace(&mut self.seat, Seat::Candidate(Candidate::default())) {
+            Seat::Accountant(accountant) => accountant.stop(host, now, leave),
+            // The accountant has stopped already, and this VM may just have written its last facts.
+            Seat::Candidate(mut candidate) if leave == Leave::Nothing => {
+                if let Some(lease) = candidate.take_last(host, &self.prefix) {
+                    self.accountant(host, lease, now).stop(host, now, leave);
+                }
+            }
+            Seat::Candidate(_) => {}
+        }
+    }
+
+    fn accountant(&self, host: &mut impl Host, lease: Lease, now: Timestamp) -> Accountant {
+        let config = Rc::clone(&self.config);
+        let source = self.source(now);
+        Accountant::resume(host, config, self.prefix.clone(), lease, &source, self.place.seed)
+    }
+
+    fn record(&mut self, host: &mut impl Host, observed: Observed) {
+        for counter in observed.counts {
+            host.count(counter, 1);
+        }
+        for fact in observed.facts {
+            self.record_fact(host, &fact);
+        }
+    }
+
+    fn record_fact(&mut self, host: &mut impl Host, fact: &Fact) {
+        let bytes = fact.encode();
+        // What waits goes first, so that a session's end does not overtake its calls.
+        if self.overflow.is_empty() && self.append(host, &bytes) {
+            return;
+        }
+        host.count(Counter::JournalFull, 1);
+        if self.overflow.len() >= OVERFLOW_FACTS_MAX
+            && let Some(oldest) = self.overflow.pop_front()
+        {
+            spill_fact(host, &oldest);
+        }
+        self.overflow.push_back(bytes);
+    }
+
+    /// A name that no other exchange of this Envoy process has. A journal has one owner at a time.
+    fn next_id(&mut self, host: &mut impl Host) -> String {
+        self.claim_journal(host);
+        let number = self.ids_made;
+        self.ids_made = number.saturating_add(1);
+        match &self.journal {
+            Some(journal) => format!("{}.{number}", journal.name()),
+            None => format!("{:x}.{number}", self.place.seed),
+        }
+    }
+
+    fn claim_journal(&mut self, host: &mut impl Host) {
+        if self.journal.is_none() {
+            self.journal = Writer::claim(host, &self.prefix).ok();
+        }
+    }
+
+    fn append(&mut self, host: &mut impl Host, fact: &[u8]) -> bool {
+        self.claim_journal(host);
+        self.journal
+            .as_mut()
+            .is_some_and(|journal| journal.append(host, &self.prefix, fact).is_ok())
+    }
+
+    fn retry_overflow(&mut self, host: &mut impl Host) {
+        while let Some(fact) = self.overflow.pop_front() {
+            if !self.append(host, &fact) {
+                self.overflow.push_front(fact);
+                return;
+            }
+        }
+    }
+
+    fn beat(&mut self, host: &mut impl Host) {
+        if let Some(journal) = &mut self.journal
+            && journal.beat(host, &self.prefix).is_err()
+        {
+            self.journal = None;
+        }
+        self.retry_overflow(host);
+    }
+
+    fn show_running(&mut self, host: &mut impl Host, now: Timestamp) {
+        for stream in core::mem::take(&mut self.started) {
+            if self.exchanges.get(&stream).and_then(Exchange::running).is_some() {
+                self.running.push_back((now.plus(self.running_interval), stream));
+            }
+        }
+        while let Some(&(due, stream)) = self.running.front() {
+            if due > now {
+                return;
+            }
+            self.running.pop_front();
+            let Some(exchange) = self.exchanges.get_mut(&stream) else { continue };
+            exchange.time_out(now);
+            let running = exchange.running().map(|(session, started_at)| Fact::Running {
+                session: session.clone(),
+                started_at,
+                at: now,
+            });
+            let observed = exchange.take_observed();
+            self.record(host, observed);
+            if let Some(fact) = running {
+                self.running.push_back((now.plus(self.running_interval), stream));
+                self.record_fact(host, &fact);
+            }
+        }
+    }
+
+    /// A name for a new series of events.
+    fn source(&self, now: Timestamp) -> String {
+        let configured = &self.config.emitter;
+        let emitter = if configured.is_empty() { &self.place.node } else { configured };
+        let emitter: String = emitter
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-._~".contains(c) { c } else { '_' })
+            .collect();
+        let epoch = hash(&[&now.0.to_be_bytes(), &self.place.seed.to_be_bytes()]);
+        let epoch = hex(epoch.get(..8).unwrap_or_default());
+        let emitter = if emitter.is_empty() { "envoy" } else { emitter.as_str() };
+        format!("urn:agent-meter:{emitter}:{epoch}")
+    }
+}
+
+fn generation_key(prefix: &str) -> String {
+    format!("{prefix}g")
+}
+
+/// A fact that the accountant will never see: it is named in the log.
+fn spill_fact(host: &mut impl Host, fact: &[u8]) {
+    host.count(Counter::FactsSpilled, 1);
+    let text = match Fact::decode(fact) {
+        Some(fact) => serde_json::to_string(&fact).unwrap_or_default(),
+        None => "null".to_owned(),
+    };
+    host.spill("journal_full", "fact", &text);
+}

@@ -1,0 +1,224 @@
+//! The exact cost of a generation: which tokens cost which rate. Finding the rate is the card's part.
+//!
+//! Every token is charged once. Each kind with a rate of its own is taken out of its whole (`input` or `output`), and
+//! what is left costs the whole's rate: so do both public calculators, `genai-prices` and LiteLLM, for each kind, cache
+//! reads and writes included. Cached audio is part of two kinds, `cache_read` and `input_audio`: with a rate of its own
+//! it is taken out of both; without one it is charged as a cache read, and audio pays for what was not cached. That is
+//! LiteLLM's way; `genai-prices` refuses price lists that leave it open.
+
+use core::fmt;
+
+use rust_decimal::Decimal;
+
+use crate::domain::usage::{ServiceTier, Usage};
+use crate::pricing::rate::{InForce, Rate, TokenKind};
+use crate::protocol::llm::provider::Provider;
+
+/// What a generation costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Priced {
+    /// The tokens of each kind that has any, and their cost; no token is in two lines.
+    pub lines: Vec<Line>,
+    /// The sum of the lines, exact, in the card's currency.
+    pub total: Decimal,
+    /// The service tier whose rates were taken: the generation's, or `Standard` where the card has none for it.
+    pub service_tier: ServiceTier,
+    /// The threshold of the context tier in force; `None` is below all.
+    pub above_input_tokens: Option<u64>,
+    /// Whether a part was larger than its whole. The whole is charged, the part only as far as it fits.
+    pub is_inconsistent: bool,
+}
+
+/// The tokens of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The kind.
+    pub kind: TokenKind,
+    /// How many; never zero.
+    pub tokens: u64,
+    /// For a million tokens, in the card's currency.
+    pub rate: Decimal,
+    /// `tokens` times `rate` by a million: exact, with at most 18 places.
+    pub cost: Decimal,
+}
+
+/// Why a generation has no cost; never the same as a cost of zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unpriced {
+    /// The card has no rate for the model at this time.
+    NoRate {
+        /// Whose model.
+        provider: Provider,
+        /// The model as answered, else as requested; empty is unknown.
+        model: String,
+    },
+    /// The rate leaves open what tokens of this kind cost, and there are some.
+    NoRateForKind(TokenKind),
+    /// Neither input nor output is known.
+    UnknownUsage,
+    /// More than a decimal can hold.
+    MoneyOverflow,
+}
+
+impl Unpriced {
+    /// The name in events.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NoRate { .. } => "no_rate",
+            Self::NoRateForKind(_) => "no_rate_for_kind",
+            Self::UnknownUsage => "unknown_usage",
+            Self::MoneyOverflow => "money_overflow",
+        }
+    }
+}
+
+impl fmt::Display for Unpriced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRate { provider, model } => {
+                write!(f, "no rate for the model {model:?} of {}", provider.name())
+            }
+            Self::NoRateForKind(kind) => write!(f, "no rate for {} tokens", kind.name()),
+            Self::UnknownUsage => f.write_str("neither input nor output tokens are known"),
+            Self::MoneyOverflow => f.write_str("the cost is more than a decimal can hold"),
+        }
+    }
+}
+
+impl core::error::Error for Unpriced {}
+
+/// What `usage` costs at this rate.
+///
+/// Of input and output one may be unknown: what is known is charged. A whole that is unknown while parts of it are
+/// known counts as these parts together. The context tier is chosen by all input tokens of the generation.
+pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unpriced> {
+    if usage.is_unknown() {
+        return Err(Unpriced::UnknownUsage);
+    }
+    let cached_audio = usage.cache_read_audio.unwrap_or(0);
+    let cache_read = usage.cache_read.unwrap_or(cached_audio);
+    let input_audio = usage.input_audio.unwrap_or(cached_audio);
+    let writes = [usage.cache_write_5m, usage.cache_write_1h].map(|count| count.unwrap_or(0));
+    let input_image = usage.input_image.unwrap_or(0);
+    let input = usage.input.unwrap_or_else(|| {
+        [cache_read, input_audio, input_image]
+            .into_iter()
+            .chain(writes)
+            .fold(0, u64::saturating_add)
+            .saturating_sub(cached_audio)
+    });
+
+    let in_force = rate.in_force(tier, input);
+    let mut split = Split::of(&in_force, input);
+    let (of_cache, of_audio) = (cached_audio.min(cache_read), cached_audio.min(input_audio));
+    split.is_inconsistent |= of_cache < cached_audio || of_audio < cached_audio;
+    let cached_audio = of_cache.min(of_audio);
+    let has = |kind: TokenKind| in_force.rate(kind).is_some();
+    // In which of the two kinds cached audio is left: in none, if it has a rate of its own.
+    let (cached_text, fresh_audio) =
+        (cache_read.saturating_sub(cached_audio), input_audio.saturating_sub(cached_audio));
+    let (cached_text, fresh_audio) = if has(TokenKind::CacheReadAudio) {
+        split.take(TokenKind::CacheReadAudio, cached_audio);
+        (cached_text, fresh_audio)
+    } else if has(TokenKind::CacheRead) {
+        (cache_read, fresh_audio)
+    } else {
+        (cached_text, input_audio)
+    };
+    split.take(TokenKind::CacheRead, cached_text);
+    let [write_5m, write_1h] = writes;
+    split.take(TokenKind::CacheWrite5m, write_5m);
+    split.take(TokenKind::CacheWrite1h, write_1h);
+    split.take(TokenKind::InputAudio, fresh_audio);
+    split.take(TokenKind::InputImage, input_image);
+    let (mut tokens, was_inconsistent) = split.finish(TokenKind::Input);
+
+    let [reasoning, output_audio, output_image] =
+        [usage.reasoning, usage.output_audio, usage.output_image].map(|count| count.unwrap_or(0));
+    let output = usage
+        .output
+        .unwrap_or_else(|| reasoning.saturating_add(output_audio).saturating_add(output_image));
+    let mut split = Split::of(&in_force, output);
+    split.take(TokenKind::Reasoning, reasoning);
+    split.take(TokenKind::OutputAudio, output_audio);
+    split.take(TokenKind::OutputImage, output_image);
+    let (made, is_inconsistent) = split.finish(TokenKind::Output);
+    tokens.extend(made);
+    tokens.sort_unstable();
+
+    let (lines, total) = charge(&tokens, &in_force)?;
+    let is_inconsistent = was_inconsistent || is_inconsistent;
+    let InForce { service_tier, above_input_tokens, .. } = in_force;
+    Ok(Priced { lines, total, service_tier, above_input_tokens, is_inconsistent })
+}
+
+/// A whole, while its parts are taken out.
+struct Split<'a> {
+    in_force: &'a InForce<'a>,
+    left: u64,
+    /// What all parts may still be together, with a rate of their own or not.
+    room: u64,
+    taken: Vec<(TokenKind, u64)>,
+    is_inconsistent: bool,
+}
+
+impl<'a> Split<'a> {
+    fn of(in_force: &'a InForce<'a>, whole: u64) -> Self {
+        Self { in_force, left: whole, room: whole, taken: Vec::new(), is_inconsistent: false }
+    }
+
+    /// Takes out a part, if it has a rate of its own; no more than is left.
+    fn take(&mut self, kind: TokenKind, tokens: u64) {
+        self.is_inconsistent |= tokens > self.room;
+        self.room = self.room.saturating_sub(tokens);
+        if self.in_force.rate(kind).is_some() {
+            let fitting = tokens.min(self.left);
+            self.left = self.left.saturating_sub(fitting);
+            self.taken.push((kind, fitting));
+        }
+    }
+
+    fn finish(mut self, whole: TokenKind) -> (Vec<(TokenKind, u64)>, bool) {
+        self.taken.push((whole, self.left));
+        self.taken.retain(|(_, tokens)| *tokens > 0);
+        (self.taken, self.is_inconsistent)
+    }
+}
+
+/// Places of a cost: 12 of a rate and 6 of a million.
+const PLACES: u32 = 18;
+
+fn charge(
+    tokens: &[(TokenKind, u64)],
+    in_force: &InForce<'_>,
+) -> Result<(Vec<Line>, Decimal), Unpriced> {
+    let mut lines = Vec::with_capacity(tokens.len());
+    let mut sum = 0_u128;
+    for &(kind, tokens) in tokens {
+        let rate = in_force.rate(kind).ok_or(Unpriced::NoRateForKind(kind))?;
+        let units = product(tokens, rate).ok_or(Unpriced::MoneyOverflow)?;
+        sum = sum.checked_add(units).ok_or(Unpriced::MoneyOverflow)?;
+        let cost = money(units).ok_or(Unpriced::MoneyOverflow)?;
+        lines.push(Line { kind, tokens, rate, cost });
+    }
+    Ok((lines, money(sum).ok_or(Unpriced::MoneyOverflow)?))
+}
+
+/// `tokens` times `rate` by a million, in units of the 18th place.
+///
+/// Integers, because the decimal's own product rounds where it does not fit.
+fn product(tokens: u64, rate: Decimal) -> Option<u128> {
+    let places = PLACES.checked_sub(6)?.checked_sub(rate.scale())?;
+    let digits = u128::try_from(rate.mantissa()).ok()?;
+    digits.checked_mul(10_u128.checked_pow(places)?)?.checked_mul(u128::from(tokens))
+}
+
+/// So many units of the 18th place, without trailing zeros.
+fn money(mut units: u128) -> Option<Decimal> {
+    let mut places = PLACES;
+    while places > 0 && units.is_multiple_of(10) {
+        units = units.checked_div(10)?;
+        places = places.checked_sub(1)?;
+    }
+    Decimal::try_from_i128_with_scale(i128::try_from(units).ok()?, places).ok()
+}

@@ -1,0 +1,15 @@
+//! What tokens cost: rate cards, the rate of a generation, and its exact cost.
+//!
+//! A card's rates are decimal text per million tokens; a cost is the exact product, never rounded. What has no rate is
+//! [`Unpriced`] and never zero: a rate of `"0"` is a price. Finding the tokens is not done here: see [`crate::domain::usage`].
+
+pub mod charge;
+pub mod price_list;
+pub mod rate_card;
+
+mod cost;
+mod rate;
+
+pub use self::cost::{Line, Priced, Unpriced, cost};
+pub use self::rate::{Rate, TokenKind};
+pub use self::rate_card::RateCard;

@@ -1,0 +1,133 @@
+//! What a tool call costs the customer: the first rule that names the tool exactly, else the first pattern that
+//! fits, else the default.
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+
+use crate::base::invalid::{ConfigError, error};
+use crate::base::pattern::is_fit;
+use crate::base::text::Price;
+use crate::domain::status::ExecutionStatus;
+use crate::pricing::charge::Charge;
+
+/// A product's price list.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pricing {
+    /// ISO 4217 code of every price here.
+    pub currency: String,
+    /// The outcomes that are charged.
+    pub billable_statuses: Vec<ExecutionStatus>,
+    /// For a tool that no rule fits.
+    pub default: ToolPrice,
+    /// Rules by tool.
+    pub tools: Vec<ToolRule>,
+    /// What tokens cost the customer.
+    pub tokens: TokenPricing,
+}
+
+/// What tokens cost the customer; the default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenPricing {
+    /// The provider cost is passed through to the customer.
+    pub pass_through: bool,
+    /// What is added to it, as a share of it: `"0.2"` adds a fifth.
+    pub markup: Price,
+}
+
+impl TokenPricing {
+    /// What tokens with this provider cost are charged; `None` if no decimal can hold it.
+    pub fn charge(&self, provider_cost: Decimal) -> Option<Decimal> {
+        if !self.pass_through {
+            return Some(Decimal::ZERO);
+        }
+        provider_cost.checked_mul(self.markup.amount().checked_add(Decimal::ONE)?)
+    }
+}
+
+impl Default for Pricing {
+    fn default() -> Self {
+        Self {
+            currency: "USD".to_owned(),
+            billable_statuses: vec![ExecutionStatus::Success],
+            default: ToolPrice::default(),
+            tools: Vec::new(),
+            tokens: TokenPricing::default(),
+        }
+    }
+}
+
+/// The price of one call.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToolPrice {
+    /// For one billable call.
+    pub price: Price,
+    /// A label that events carry.
+    pub cost_tier: String,
+}
+
+impl Default for ToolPrice {
+    fn default() -> Self {
+        Self { price: Price::default(), cost_tier: "standard".to_owned() }
+    }
+}
+
+/// The price of the tools that a name or pattern fits.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolRule {
+    /// A name, or a pattern in which `*` stands for any text.
+    pub tool: String,
+    /// For one billable call.
+    pub price: Price,
+    /// A label that events carry.
+    #[serde(default = "standard")]
+    pub cost_tier: String,
+}
+
+fn standard() -> String {
+    ToolPrice::default().cost_tier
+}
+
+impl Pricing {
+    /// What a call of `tool` with this outcome is charged.
+    pub fn charge(&self, tool: &str, status: ExecutionStatus) -> Charge<'_> {
+        let exact = self.tools.iter().find(|rule| rule.tool == tool);
+        let rule = exact.or_else(|| self.tools.iter().find(|rule| is_fit(&rule.tool, tool)));
+        let (price, cost_tier) = match rule {
+            Some(rule) => (rule.price, rule.cost_tier.as_str()),
+            None => (self.default.price, self.default.cost_tier.as_str()),
+        };
+        let is_billable = self.billable_statuses.contains(&status);
+        let price = if is_billable { price.amount() } else { Decimal::ZERO };
+        Charge { is_billable, price, cost_tier }
+    }
+
+    /// Whether anything here has a price.
+    pub fn earns(&self) -> bool {
+        let prices = self.tools.iter().map(|rule| rule.price);
+        let mut prices = prices.chain([self.default.price]);
+        self.tokens.pass_through || prices.any(|price| !price.amount().is_zero())
+    }
+
+    pub(crate) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase()) {
+            let reason =
+                format!("expected an ISO 4217 code such as \"USD\", found {:?}", self.currency);
+            return Err(error(&format!("{path}.currency"), &reason));
+        }
+        for (at, rule) in self.tools.iter().enumerate() {
+            if rule.tool.is_empty() {
+                let reason = "expected a tool name or pattern, found an empty string";
+                return Err(error(&format!("{path}.tools[{at}].tool"), reason));
+            }
+            if self.tools.iter().take(at).any(|earlier| earlier.tool == rule.tool) {
+                let reason = format!("expected each tool once, found {:?} again", rule.tool);
+                return Err(error(&format!("{path}.tools[{at}].tool"), &reason));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,451 @@
+//! One entry of a rate card: whose tokens it prices, when, and each rate. Finding the entry is the card's part.
+
+use core::fmt;
+
+use rust_decimal::Decimal;
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Unexpected,
+    Visitor,
+};
+use serde::{Deserialize as Derived, Serialize};
+
+use crate::base::invalid::{ConfigError, error};
+use crate::base::text::Price;
+use crate::base::time::Timestamp;
+use crate::domain::usage::ServiceTier;
+use crate::protocol::llm::provider::Provider;
+
+/// A kind of tokens that can have a rate of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Derived)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// What the model read, without the kinds below that have a rate.
+    Input,
+    /// Read from the cache; without a rate it is `Input`.
+    CacheRead,
+    /// Written to the cache for 5 minutes, or for a time that is not told; without a rate it is `Input`.
+    #[serde(rename = "cache_write_5m")]
+    CacheWrite5m,
+    /// Written to the cache for 1 hour; without a rate it costs as `CacheWrite5m`.
+    #[serde(rename = "cache_write_1h")]
+    CacheWrite1h,
+    /// Audio that the model read; without a rate it is `Input`.
+    InputAudio,
+    /// Audio read from the cache; without a rate it is `CacheRead`, and `InputAudio` where that has none either.
+    CacheReadAudio,
+    /// Images and video that the model read; without a rate it is `Input`.
+    InputImage,
+    /// What the model made, without the kinds below that have a rate.
+    Output,
+    /// Reasoning; without a rate it is `Output`.
+    Reasoning,
+    /// Audio that the model made; without a rate it is `Output`.
+    OutputAudio,
+    /// Images and video that the model made; without a rate it is `Output`.
+    OutputImage,
+}
+
+impl TokenKind {
+    /// Every kind, in the order of a cost's lines.
+    pub const ALL: [Self; 11] = [
+        Self::Input,
+        Self::CacheRead,
+        Self::CacheWrite5m,
+        Self::CacheWrite1h,
+        Self::InputAudio,
+        Self::CacheReadAudio,
+        Self::InputImage,
+        Self::Output,
+        Self::Reasoning,
+        Self::OutputAudio,
+        Self::OutputImage,
+    ];
+
+    /// The name in rate cards and events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::CacheRead => "cache_read",
+            Self::CacheWrite5m => "cache_write_5m",
+            Self::CacheWrite1h => "cache_write_1h",
+            Self::InputAudio => "input_audio",
+            Self::CacheReadAudio => "cache_read_audio",
+            Self::InputImage => "input_image",
+            Self::Output => "output",
+            Self::Reasoning => "reasoning",
+            Self::OutputAudio => "output_audio",
+            Self::OutputImage => "output_image",
+        }
+    }
+}
+
+/// The rates of a model at a provider.
+///
+/// A rate is looked for in the service tier's context tier, the service tier, the standard context tier and the
+/// standard rates, in this order: a tier that does not name a kind leaves it as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rate {
+    /// `None` is any.
+    pub(super) provider: Option<Provider>,
+    /// A name, or a pattern in which `*` stands for any text.
+    pub(super) model: Box<str>,
+    /// Further names and patterns.
+    pub(super) aliases: Box<[Box<str>]>,
+    from: Timestamp,
+    to: Timestamp,
+    standard: Table,
+    service_tiers: Box<[(ServiceTier, Table)]>,
+}
+
+/// Kinds that are named, each with its rate for a million tokens; few, so that a list is the smallest and fastest.
+type Rates = Box<[(TokenKind, Decimal)]>;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Table {
+    rates: Rates,
+    /// By ascending threshold.
+    context_tiers: Box<[ContextTier]>,
+}
+
+/// In force for requests that read more than so many tokens, and then for all tokens of the request.
+#[derive(Clone, Debug, PartialEq)]
+struct ContextTier {
+    above_input_tokens: u64,
+    rates: Rates,
+}
+
+impl Rate {
+    /// The model as the card names it: a name or a pattern.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The provider; `None` stands for any.
+    pub const fn provider(&self) -> Option<Provider> {
+        self.provider
+    }
+
+    /// Whether it is in force at this time: from its `effective_from` to before its `effective_to`.
+    pub fn is_effective(&self, at: Timestamp) -> bool {
+        self.from <= at && at < self.to
+    }
+
+    pub(super) fn is_overlapping(&self, other: &Self) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+
+    /// The model and its aliases.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        core::iter::once(&self.model).chain(&self.aliases).map(|name| &**name)
+    }
+
+    /// The rates of a generation in this service tier that read so many tokens in all.
+    pub(super) fn in_force(&self, tier: ServiceTier, input_tokens: u64) -> InForce<'_> {
+        let own = self.service_tiers.iter().find(|(named, _)| *named == tier);
+        let own = own.map(|(_, table)| table);
+        let own_tier = own.and_then(|table| table.context_tier(input_tokens));
+        let standard_tier = self.standard.context_tier(input_tokens);
+        InForce {
+            service_tier: if own.is_some() { tier } else { ServiceTier::Standard },
+            above_input_tokens: own_tier.or(standard_tier).map(|tier| tier.above_input_tokens),
+            sets: [
+                own_tier.map(|tier| &tier.rates),
+                own.map(|table| &table.rates),
+                standard_tier.map(|tier| &tier.rates),
+                Some(&self.standard.rates),
+            ],
+        }
+    }
+
+    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        if self.model.is_empty() {
+            let reason = "expected a model's name or pattern, found an empty string";
+            return Err(error(&format!("{path}.model"), reason));
+        }
+        if let Some(at) = self.aliases.iter().position(|alias| alias.is_empty()) {
+            let reason = "expected a model's name or pattern, found an empty string";
+            return Err(error(&format!("{path}.aliases[{at}]"), reason));
+        }
+        if self.to <= self.from {
+            let reason = "expected a time after `effective_from`";
+            return Err(error(&format!("{path}.effective_to"), reason));
+        }
+        self.standard.validate(path)?;
+        for (tier, table) in &self.service_tiers {
+            let name = match tier {
+                ServiceTier::Standard => "standard",
+                ServiceTier::Batch => "batch",
+                ServiceTier::Flex => "flex",
+                ServiceTier::Priority => "priority",
+            };
+            table.validate(&format!("{path}.service_tiers.{name}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The rates that one generation is charged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InForce<'a> {
+    pub(super) service_tier: ServiceTier,
+    pub(super) above_input_tokens: Option<u64>,
+    sets: [Option<&'a Rates>; 4],
+}
+
+impl InForce<'_> {
+    /// For a million tokens of this kind, if it has a rate of its own.
+    pub(super) fn rate(&self, kind: TokenKind) -> Option<Decimal> {
+        let own = |kind: TokenKind| {
+            self.sets
+                .iter()
+                .flatten()
+                .find_map(|set| set.iter().find(|(named, _)| *named == kind))
+                .map(|(_, rate)| *rate)
+        };
+        if kind == TokenKind::CacheWrite1h {
+            own(kind).or_else(|| own(TokenKind::CacheWrite5m))
+        } else {
+            own(kind)
+        }
+    }
+}
+
+impl Table {
+    fn context_tier(&self, input_tokens: u64) -> Option<&ContextTier> {
+        self.context_tiers.iter().rfind(|tier| tier.above_input_tokens < input_tokens)
+    }
+
+    fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        if self.rates.is_empty() {
+            return Err(error(path, "expected at least one rate such as `input`, found none"));
+        }
+        let mut below = None;
+        for (at, tier) in self.context_tiers.iter().enumerate() {
+            let path = format!("{path}.context_tiers[{at}]");
+            if tier.rates.is_empty() {
+                let reason = "expected at least one rate such as `input`, found none";
+                return Err(error(&path, reason));
+            }
+            if below >= Some(tier.above_input_tokens) {
+                let reason = "expected more than in the context tier before";
+                return Err(error(&format!("{path}.above_input_tokens"), reason));
+            }
+            below = Some(tier.above_input_tokens);
+        }
+        Ok(())
+    }
+}
+
+/// A date, which begins at midnight in UTC, or a time in UTC: RFC 3339 as far as a price list needs it.
+struct Instant(Timestamp);
+
+impl Instant {
+    fn parse(text: &str) -> Option<Self> {
+        let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
+        let [year, month, day] = numbers(date, '-')?;
+        let [hour, minute, second] = numbers(time.strip_suffix('Z')?, ':')?;
+        let [month, day, hour, minute, second] =
+            [month, day, hour, minute, second].map(|number| i8::try_from(number).unwrap_or(-1));
+        let date = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+        let time = jiff::tz::Offset::UTC.to_timestamp(date).ok()?;
+        u64::try_from(time.as_millisecond()).ok().map(|millis| Self(Timestamp(millis)))
+    }
+}
+
+/// Three numbers of two digits each, the first of a date of four.
+fn numbers(text: &str, between: char) -> Option<[i16; 3]> {
+    let mut parts = text.split(between).map(|part| {
+        let is_plain = part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse::<i16>().ok().filter(|_| is_plain && matches!(part.len(), 2 | 4))
+    });
+    let numbers = [parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then_some(numbers)
+}
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let expected = "a date such as \"2026-01-01\" or a time such as \"2026-01-01T08:00:00Z\", not before 1970";
+        Self::parse(&text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
+    }
+}
+
+/// A provider, or `*` for any.
+struct AnyProvider(Option<Provider>);
+
+impl<'de> Deserialize<'de> for AnyProvider {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        Provider::deserialize(text.into_deserializer()).map(|provider| Self(Some(provider)))
+    }
+}
+
+/// Everything that stands in an entry, a service tier or a context tier; they share the rates.
+#[derive(Default)]
+struct Members {
+    rates: Vec<(TokenKind, Decimal)>,
+    provider: Option<AnyProvider>,
+    model: Option<Box<str>>,
+    aliases: Option<Box<[Box<str>]>>,
+    effective_from: Option<Instant>,
+    effective_to: Option<Instant>,
+    above_input_tokens: Option<u64>,
+    context_tiers: Option<Box<[ContextTier]>>,
+    service_tiers: Option<ServiceTiers>,
+}
+
+/// The standard rates stand beside it.
+#[derive(Default, Derived)]
+#[serde(deny_unknown_fields, default)]
+struct ServiceTiers {
+    batch: Option<Table>,
+    flex: Option<Table>,
+    priority: Option<Table>,
+}
+
+impl From<ServiceTiers> for Box<[(ServiceTier, Table)]> {
+    fn from(tiers: ServiceTiers) -> Self {
+        let named = [
+            (ServiceTier::Batch, tiers.batch),
+            (ServiceTier::Flex, tiers.flex),
+            (ServiceTier::Priority, tiers.priority),
+        ];
+        named.into_iter().filter_map(|(tier, table)| Some((tier, table?))).collect()
+    }
+}
+
+/// The names of [`Members`] beside the rates.
+const RATE: &[&str] = &[
+    "provider",
+    "model",
+    "aliases",
+    "effective_from",
+    "effective_to",
+    "context_tiers",
+    "service_tiers",
+];
+
+const TABLE: &[&str] = &["context_tiers"];
+
+const CONTEXT_TIER: &[&str] = &["above_input_tokens"];
+
+/// Reads an object that may have these members and any rate.
+struct Reader(&'static [&'static str]);
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with rates such as `input`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key_seed(KeyReader(self.0))? {
+            let name = match name {
+                Key::Member(name) => name,
+                Key::Kind(kind) => {
+                    if members.rates.iter().any(|(named, _)| *named == kind) {
+                        return Err(A::Error::duplicate_field(kind.name()));
+                    }
+                    members.rates.push((kind, map.next_value::<Price>()?.amount()));
+                    continue;
+                }
+            };
+            let is_new = match name {
+                "provider" => members.provider.replace(map.next_value()?).is_none(),
+                "model" => members.model.replace(map.next_value()?).is_none(),
+                "aliases" => members.aliases.replace(map.next_value()?).is_none(),
+                "effective_from" => members.effective_from.replace(map.next_value()?).is_none(),
+                "effective_to" => members.effective_to.replace(map.next_value()?).is_none(),
+                "context_tiers" => members.context_tiers.replace(map.next_value()?).is_none(),
+                "service_tiers" => members.service_tiers.replace(map.next_value()?).is_none(),
+                _ => members.above_input_tokens.replace(map.next_value()?).is_none(),
+            };
+            if !is_new {
+                return Err(A::Error::duplicate_field(name));
+            }
+        }
+        members.rates.sort_unstable_by_key(|(kind, _)| *kind);
+        Ok(members)
+    }
+}
+
+enum Key {
+    Kind(TokenKind),
+    Member(&'static str),
+}
+
+/// Reads a member's name; refuses one that is unknown here, and not at its value, so that the error names its place.
+struct KeyReader(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for KeyReader {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Key, D::Error> {
+        from.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for KeyReader {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Key, E> {
+        if let Some(kind) = TokenKind::ALL.into_iter().find(|kind| kind.name() == name) {
+            return Ok(Key::Kind(kind));
+        }
+        if let Some(member) = self.0.iter().find(|member| **member == name) {
+            return Ok(Key::Member(member));
+        }
+        let known = self.0.iter().copied().chain(TokenKind::ALL.map(TokenKind::name));
+        let known = known.collect::<Vec<_>>().join("`, `");
+        Err(E::custom(format!("unknown field `{name}`, expected one of `{known}`")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let members = from.deserialize_map(Reader(RATE))?;
+        Ok(Self {
+            provider: members.provider.ok_or_else(|| D::Error::missing_field("provider"))?.0,
+            model: members.model.ok_or_else(|| D::Error::missing_field("model"))?,
+            aliases: members.aliases.unwrap_or_default(),
+            from: members.effective_from.map_or(Timestamp(0), |from| from.0),
+            to: members.effective_to.map_or(Timestamp(u64::MAX), |to| to.0),
+            standard: Table {
+                rates: members.rates.into_boxed_slice(),
+                context_tiers: members.context_tiers.unwrap_or_default(),
+            },
+            service_tiers: members.service_tiers.unwrap_or_default().into(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let members = from.deserialize_map(Reader(TABLE))?;
+        Ok(Self {
+            rates: members.rates.into_boxed_slice(),
+            context_tiers: members.context_tiers.unwrap_or_default(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ContextTier {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let members = from.deserialize_map(Reader(CONTEXT_TIER))?;
+        let above = members.above_input_tokens;
+        Ok(Self {
+            above_input_tokens: above
+                .ok_or_else(|| D::Error::missing_field("above_input_tokens"))?,
+            rates: members.rates.into_boxed_slice(),
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! A rate card: finds the rate of a model by exact names first, then by patterns in the card's order.
+
+use std::rc::Rc;
+
+use serde::Deserialize;
+
+use crate::base::invalid::{ConfigError, error};
+use crate::base::limits::RATES_MAX;
+use crate::base::pattern::{is_fit, is_pattern};
+use crate::base::time::Timestamp;
+use crate::domain::usage::{ServiceTier, Usage};
+use crate::fact::generation::GenerationEnded;
+use crate::pricing::cost::{Priced, Unpriced, cost};
+use crate::pricing::rate::Rate;
+use crate::protocol::llm::provider::Provider;
+
+/// A provider's price list, in the form of the configuration.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "Card")]
+pub struct RateCard {
+    version: Box<str>,
+    currency: Box<str>,
+    rates: Box<[Rate]>,
+    /// Names without a `*`, by name and then in the card's order.
+    names: Box<[Name]>,
+    /// Names with a `*`, in the card's order.
+    patterns: Box<[Name]>,
+}
+
+/// A name of a rate: the model is 0, its first alias 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Name {
+    rate: u32,
+    at: u32,
+}
+
+/// The card as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Card {
+    version: Box<str>,
+    #[serde(default = "us_dollar")]
+    currency: Box<str>,
+    rates: Box<[Rate]>,
+}
+
+fn us_dollar() -> Box<str> {
+    "USD".into()
+}
+
+impl From<Card> for RateCard {
+    fn from(card: Card) -> Self {
+        let rates = &card.rates;
+        let all = (0_u32..).zip(rates).flat_map(|(rate, entry)| {
+            (0_u32..).zip(entry.names()).map(move |(at, text)| (Name { rate, at }, text))
+        });
+        let (patterns, mut names): (Vec<_>, Vec<_>) = all.partition(|(_, text)| is_pattern(text));
+        // Stable, so that one name's rates stay in the card's order.
+        names.sort_by_key(|(_, text)| *text);
+        let [names, patterns] =
+            [names, patterns].map(|list| list.into_iter().map(|(name, _)| name).collect());
+        Self { version: card.version, currency: card.currency, rates: card.rates, names, patterns }
+    }
+}
+
+impl RateCard {
+    /// The free text that events carry, so that an amount can be traced to its card.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// ISO 4217 code of every rate here.
+    pub fn currency(&self) -> &str {
+        &self.currency
+    }
+
+    /// The entries, in the card's order.
+    pub fn rates(&self) -> &[Rate] {
+        &self.rates
+    }
+
+    /// The rate of a generation that began `at` this time.
+    ///
+    /// The model's name as the response told it is tried first, then as the request asked for it; either may be empty,
+    /// which is unknown. For each name an exact one of this provider comes first, then an exact one of any provider
+    /// (`*`), then the first pattern that fits.
+    pub fn find(
+        &self,
+        provider: Provider,
+        answered: &str,
+        requested: &str,
+        at: Timestamp,
+    ) -> Option<&Rate> {
+        let names = [answered, requested];
+        names
+            .into_iter()
+            .filter(|model| !model.is_empty())
+            .find_map(|model| self.find_model(provider, model, at))
+    }
+
+    /// What a generation costs: [`Self::find`], then [`cost`].
+    pub fn price(
+        &self,
+        provider: Provider,
+        answered: &str,
+        requested: &str,
+        at: Timestamp,
+        tier: ServiceTier,
+        usage: &Usage,
+    ) -> Result<Priced, Unpriced> {
+        let rate = self.find(provider, answered, requested, at).ok_or_else(|| {
+            let model = if answered.is_empty() { requested } else { answered };
+            Unpriced::NoRate { provider, model: model.to_owned() }
+        })?;
+        cost(usage, rate, tier)
+    }
+
+    fn find_model(&self, provider: Provider, model: &str, at: Timestamp) -> Option<&Rate> {
+        let first = self.names.partition_point(|name| self.text(*name) < model);
+        let exact = self.names.iter().skip(first).take_while(|name| self.text(**name) == model);
+        let exact = exact.filter_map(|name| self.rate(*name)).filter(|rate| rate.is_effective(at));
+        exact
+            .clone()
+            .find(|rate| rate.provider == Some(provider))
+            .or_else(|| exact.clone().find(|rate| rate.provider.is_none()))
+            .or_else(|| {
+                let fitting = self.patterns.iter().filter(|name| is_fit(self.text(**name), model));
+                fitting.filter_map(|name| self.rate(*name)).find(|rate| {
+                    rate.provider.is_none_or(|named| named == provider) && rate.is_effective(at)
+                })
+            })
+    }
+
+    fn rate(&self, name: Name) -> Option<&Rate> {
+        self.rates.get(usize::try_from(name.rate).ok()?)
+    }
+
+    fn text(&self, name: Name) -> &str {
+        let text = || self.rate(name)?.names().nth(usize::try_from(name.at).ok()?);
+        text().unwrap_or_default()
+    }
+
+    /// Refuses what cannot be charged by, and what would be ambiguous; `path` is where the card stands.
+    pub fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        let below = |name: &str| {
+            if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+        };
+        if self.version.is_empty() {
+            let reason = "expected a text that tells cards apart, found an empty string";
+            return Err(error(&below("version"), reason));
+        }
+        if self.currency.len() != 3 || !self.currency.bytes().all(|b| b.is_ascii_uppercase()) {
+            let reason =
+                format!("expected an ISO 4217 code such as \"USD\", found {:?}", self.currency);
+            return Err(error(&below("currency"), &reason));
+        }
+        if self.rates.len() > RATES_MAX {
+            let reason = format!("expected at most {RATES_MAX} rates, found {}", self.rates.len());
+            return Err(error(&below("rates"), &reason));
+        }
+        for (at, rate) in self.rates.iter().enumerate() {
+            rate.validate(&below(&format!("rates[{at}]")))?;
+        }
+        let is_same = |a: &Name, b: &Name| self.text(*a) == self.text(*b);
+        for same in self.names.chunk_by(is_same) {
+            self.validate_name(same, &below("rates"))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses two rates of one name at one time.
+    fn validate_name(&self, same: &[Name], path: &str) -> Result<(), ConfigError> {
+        for (at, name) in same.iter().enumerate() {
+            let Some(rate) = self.rate(*name) else { continue };
+            let earlier = same.iter().take(at).find(|earlier| {
+                self.rate(**earlier).is_some_and(|earlier| {
+                    earlier.provider == rate.provider && earlier.is_overlapping(rate)
+                })
+            });
+            if let Some(earlier) = earlier {
+                let member = match name.at.checked_sub(1) {
+                    None => "model".to_owned(),
+                    Some(alias) => format!("aliases[{alias}]"),
+                };
+                let reason = format!(
+                    "expected one rate of a model at a time, found {:?} again, which {path}[{}] names",
+                    self.text(*name),
+                    earlier.rate
+                );
+                return Err(error(&format!("{path}[{}].{member}", name.rate), &reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a generation costs by the first card that names its model, and the card's version.
+pub fn price<'a>(
+    cards: &'a [Rc<RateCard>],
+    generation: &GenerationEnded,
+) -> Result<(Priced, &'a str), Unpriced> {
+    let GenerationEnded { provider, started_at: at, service_tier: tier, usage, .. } = generation;
+    let answered = generation.model.as_deref().unwrap_or_default();
+    let requested = generation.model_requested.as_deref().unwrap_or_default();
+    let found = cards
+        .iter()
+        .find_map(|card| card.find(*provider, answered, requested, *at).map(|rate| (card, rate)));
+    let (card, rate) = found.ok_or_else(|| Unpriced::NoRate {
+        provider: *provider,
+        model: generation.model_name().to_owned(),
+    })?;
+    cost(usage, rate, *tier).map(|priced| (priced, card.version()))
+}

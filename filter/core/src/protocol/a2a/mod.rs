@@ -1,0 +1,114 @@
+//! What requests and answers of the Agent2Agent protocol (A2A, versions 0.2 to 1.0) say, as far as metering goes.
+//!
+//! To the next maintainer: 0.2 and 0.3 tell what a result is by its `kind`; 1.0, and 0.3 over HTTP+JSON, by the name
+//! of the member that holds it, and `tasks/get` by neither. All of them are read alike, whatever version a peer claims.
+//! Over JSON-RPC an answer has an envelope, over HTTP+JSON it has none; there is no other difference.
+
+pub mod outcome;
+pub mod request_body;
+pub mod response_body;
+
+mod answer;
+mod request;
+mod route;
+
+pub use self::answer::{Answer, AnswerReader, Subject, TaskReport};
+pub use self::request::{Request, RequestReader};
+pub use self::route::{Route, route};
+
+/// How the protocol is bound to HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// JSON-RPC 2.0: everything is posted to one path.
+    JsonRpc,
+    /// HTTP+JSON: the path tells what is asked.
+    Rest,
+}
+
+/// What a request asks of an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operation {
+    /// `message/send`, `SendMessage`: a step.
+    Send,
+    /// `message/stream`, `SendStreamingMessage`: a step, told of while it goes on.
+    Stream,
+    /// `tasks/get`, `GetTask`.
+    GetTask,
+    /// `tasks/list`, `ListTasks`.
+    ListTasks,
+    /// `tasks/cancel`, `CancelTask`.
+    CancelTask,
+    /// `tasks/resubscribe`, `SubscribeToTask`: to be told of a task from now on.
+    Subscribe,
+    /// Anything with the addresses to which an agent pushes what it tells of a task.
+    PushConfig,
+    /// Anything else, such as the agent's card.
+    #[default]
+    Other,
+}
+
+impl Operation {
+    /// The operation that a JSON-RPC method names.
+    pub fn of_method(name: &[u8]) -> Self {
+        match name {
+            b"message/send" | b"SendMessage" => Self::Send,
+            b"message/stream" | b"SendStreamingMessage" => Self::Stream,
+            b"tasks/get" | b"GetTask" => Self::GetTask,
+            b"tasks/list" | b"ListTasks" => Self::ListTasks,
+            b"tasks/cancel" | b"CancelTask" => Self::CancelTask,
+            b"tasks/resubscribe" | b"SubscribeToTask" => Self::Subscribe,
+            _ if name.starts_with(b"tasks/pushNotificationConfig/")
+                || name.ends_with(b"TaskPushNotificationConfig")
+                || name.ends_with(b"TaskPushNotificationConfigs") =>
+            {
+                Self::PushConfig
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether this is one turn of an agent.
+    pub fn is_step(self) -> bool {
+        matches!(self, Self::Send | Self::Stream)
+    }
+
+    /// Whether the answer tells how a task stands that an earlier step began.
+    pub fn tells_of_task(self) -> bool {
+        matches!(self, Self::GetTask | Self::ListTasks | Self::CancelTask | Self::Subscribe)
+    }
+}
+
+/// The state of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// `submitted`, `working`, `unknown`, and what no version defines: it may go on.
+    Open,
+    /// `input-required`: it goes on with the client's next message.
+    InputRequired,
+    /// `auth-required`: it goes on when someone has given the agent its credentials, by a message or otherwise.
+    AuthRequired,
+    /// `completed`.
+    Completed,
+    /// `canceled`.
+    Canceled,
+    /// `failed`.
+    Failed,
+    /// `rejected`: the agent will not do it.
+    Rejected,
+}
+
+impl TaskState {
+    /// The state by its name in JSON-RPC up to 0.3, or elsewhere.
+    fn of_name(name: &[u8]) -> Self {
+        match name {
+            b"input-required" | b"TASK_STATE_INPUT_REQUIRED" => Self::InputRequired,
+            b"auth-required" | b"TASK_STATE_AUTH_REQUIRED" => Self::AuthRequired,
+            b"completed" | b"TASK_STATE_COMPLETED" => Self::Completed,
+            // 0.3 has two spellings, one of them over HTTP+JSON.
+            b"canceled" | b"TASK_STATE_CANCELED" | b"TASK_STATE_CANCELLED" => Self::Canceled,
+            b"failed" | b"TASK_STATE_FAILED" => Self::Failed,
+            b"rejected" | b"TASK_STATE_REJECTED" => Self::Rejected,
+            _ => Self::Open,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Reads A2A requests: a JSON-RPC message, or the body of an HTTP+JSON request.
+
+use crate::protocol::a2a::{Binding, Operation, Route};
+use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
+use crate::wire::json_rpc::Id;
+
+/// What one request says, as far as metering goes. An id that is longer than what is kept of a value is not told:
+/// half an id may be that of something else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub operation: Operation,
+    /// The id of the JSON-RPC message, unless it is absent or null.
+    pub id: Option<Id>,
+    /// The conversation that a message, or a list, belongs to. The first message of a conversation has none as a
+    /// rule: the server gives it with its answer.
+    pub context_id: Option<Vec<u8>>,
+    /// The task that a message goes on with, or that is asked for.
+    pub task_id: Option<Vec<u8>>,
+    /// The id that the client gave to the message.
+    pub message_id: Option<Vec<u8>>,
+    /// `traceparent` in the metadata of the request or the message. A2A has it in the headers; this is for clients
+    /// that carry on a habit of MCP.
+    pub traceparent: Option<Vec<u8>>,
+}
+
+impl Request {
+    /// What the head alone tells: all there is to a request without a body.
+    pub fn of_route(route: &Route) -> Self {
+        let Route { operation, task_id, .. } = route.clone();
+        Self { operation, task_id, ..Self::default() }
+    }
+}
+
+mod node {
+    pub(super) const BATCH: u8 = 0;
+    /// The JSON-RPC message.
+    pub(super) const ENVELOPE: u8 = 1;
+    /// `params`, or the body of an HTTP+JSON request.
+    pub(super) const PARAMS: u8 = 2;
+    pub(super) const MESSAGE: u8 = 3;
+    /// `metadata` or `_meta`.
+    pub(super) const METADATA: u8 = 4;
+}
+
+mod field {
+    pub(super) const METHOD: u8 = 0;
+    pub(super) const ID: u8 = 1;
+    /// `params.id`.
+    pub(super) const PARAMS_ID: u8 = 2;
+    pub(super) const PARAMS_TASK_ID: u8 = 3;
+    pub(super) const TASK_ID: u8 = 4;
+    pub(super) const CONTEXT_ID: u8 = 5;
+    pub(super) const MESSAGE_ID: u8 = 6;
+    pub(super) const TRACEPARENT: u8 = 7;
+}
+
+/// Reads the body of one request.
+#[derive(Clone, Debug)]
+pub struct RequestReader {
+    scanner: Scanner,
+    route: Route,
+    draft: Draft,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Draft {
+    request: Request,
+    /// `params.id`: the task, or the configuration of one that `params.taskId` names.
+    params_id: Option<Vec<u8>>,
+    params_task_id: Option<Vec<u8>>,
+}
+
+impl RequestReader {
+    /// A reader for the body of a request with this head.
+    pub fn new(route: Route) -> Self {
+        Self { scanner: Scanner::default(), route, draft: Draft::default() }
+    }
+
+    /// Reads the next bytes and calls `found` with a request as it ends.
+    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Request)) {
+        let Self { scanner, route, draft } = self;
+        scanner.feed(chunk, &mut Builder { route, draft, found });
+    }
+
+    /// Where the body stands.
+    pub fn progress(&self) -> Progress {
+        self.scanner.progress()
+    }
+
+    /// Whether the body holds anything.
+    pub fn has_started(&self) -> bool {
+        self.scanner.has_started()
+    }
+}
+
+struct Builder<'a> {
+    route: &'a Route,
+    draft: &'a mut Draft,
+    found: &'a mut dyn FnMut(&Request),
+}
+
+impl Builder<'_> {
+    /// The node of one request.
+    fn root(&self) -> u8 {
+        match self.route.binding {
+            Binding::JsonRpc => node::ENVELOPE,
+            Binding::Rest => node::PARAMS,
+        }
+    }
+}
+
+impl Visitor for Builder<'_> {
+    fn top(&mut self) -> Want {
+        let array = (self.route.binding == Binding::JsonRpc).then_some(node::BATCH);
+        Want { scalar: None, object: Some(self.root()), array, ..Want::NOTHING }
+    }
+
+    fn element(&mut self, _node: u8) -> Want {
+        Want::object(self.root())
+    }
+
+    // A repeated member replaces the earlier one. Servers take the names in either style, as ProtoJSON has it.
+    fn member(&mut self, node: u8, key: &[u8]) -> Want {
+        let draft = &mut *self.draft;
+        let request = &mut draft.request;
+        match (node, key) {
+            (node::ENVELOPE, b"method") => {
+                request.operation = Operation::Other;
+                Want::scalar(field::METHOD)
+            }
+            (node::ENVELOPE, b"id") => {
+                request.id = None;
+                Want::scalar(field::ID)
+            }
+            (node::ENVELOPE, b"params") => {
+                let (operation, id) = (request.operation, request.id.take());
+                *draft = Draft::default();
+                draft.request = Request { operation, id, ..Request::default() };
+                Want::object(node::PARAMS)
+            }
+            (node::PARAMS, b"id") => {
+                draft.params_id = None;
+                Want::scalar(field::PARAMS_ID)
+            }
+            (node::PARAMS, b"taskId" | b"task_id") => {
+                draft.params_task_id = None;
+                Want::scalar(field::PARAMS_TASK_ID)
+            }
+            (node::PARAMS, b"message") => {
+                request.context_id = None;
+                request.task_id = None;
+                request.message_id = None;
+                Want::object(node::MESSAGE)
+            }
+            (node::PARAMS | node::MESSAGE, b"contextId" | b"context_id") => {
+                request.context_id = None;
+                Want::scalar(field::CONTEXT_ID)
+            }
+            (node::MESSAGE, b"taskId" | b"task_id") => {
+                request.task_id = None;
+                Want::scalar(field::TASK_ID)
+            }
+            (node::MESSAGE, b"messageId" | b"message_id") => {
+                request.message_id = None;
+                Want::scalar(field::MESSAGE_ID)
+            }
+            (node::PARAMS | node::MESSAGE, b"metadata" | b"_meta") => Want::object(node::METADATA),
+            (node::METADATA, b"traceparent") => Want::scalar(field::TRACEPARENT),
+            _ => Want::NOTHING,
+        }
+    }
+
+    fn scalar(&mut self, field: u8, value: Scalar<'_>) {
+        let draft = &mut *self.draft;
+        let request = &mut draft.request;
+        let text = told_id(value);
+        match field {
+            field::METHOD if value.is_string => {
+                request.operation = Operation::of_method(value.text);
+            }
+            field::ID => request.id = json_rpc_id(value),
+            field::PARAMS_ID => draft.params_id = text,
+            field::PARAMS_TASK_ID => draft.params_task_id = text,
+            field::TASK_ID => request.task_id = text,
+            field::CONTEXT_ID => request.context_id = text,
+            field::MESSAGE_ID => request.message_id = text,
+            field::TRACEPARENT => request.traceparent = text,
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, node: u8) {
+        if node == self.root() {
+            *self.draft = Draft::default();
+        }
+    }
+
+    fn close(&mut self, node: u8) {
+        if node != self.root() {
+            return;
+        }
+        let Draft { request, params_id, params_task_id } = &mut *self.draft;
+        if self.route.binding == Binding::Rest {
+            request.operation = self.route.operation;
+        }
+        if !request.operation.is_step() {
+            let in_path = self.route.task_id.clone();
+            request.task_id = in_path.or(params_task_id.take()).or(params_id.take());
+        }
+        (self.found)(request);
+    }
+}
+
+/// A string that is an id: not empty, and whole.
+pub(super) fn told_id(value: Scalar<'_>) -> Option<Vec<u8>> {
+    let is_told = value.is_string && !value.is_truncated && !value.text.is_empty();
+    is_told.then(|| value.text.to_vec())
+}
+
+/// The id of a JSON-RPC message, unless it is null.
+pub(super) fn json_rpc_id(value: Scalar<'_>) -> Option<Id> {
+    let is_null = !value.is_string && value.text == b"null";
+    (!is_null).then(|| Id { is_string: value.is_string, text: value.text.to_vec() })
+}

@@ -1,0 +1,70 @@
+//! What the method and path of an HTTP request tell of an A2A request.
+
+use crate::protocol::a2a::{Binding, Operation};
+
+/// What a request is, as far as its head tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where the rest is told.
+    pub binding: Binding,
+    /// The operation; over JSON-RPC the body tells it.
+    pub operation: Operation,
+    /// The task that the path names.
+    pub task_id: Option<Vec<u8>>,
+}
+
+/// What a request to this path is, or `None` if it asks nothing of an agent. 0.3 has `/v1` before the paths of
+/// HTTP+JSON, 1.0 the tenant or nothing; anything may stand before.
+pub fn route(method: &str, path: &str) -> Option<Route> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let segments: Vec<String> =
+        path.split('/').filter(|segment| !segment.is_empty()).map(percent_decoded).collect();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let rest = |operation, task: Option<&str>| {
+        let task_id = task.map(|task| task.as_bytes().to_vec());
+        Some(Route { binding: Binding::Rest, operation, task_id })
+    };
+    match (method, segments.as_slice()) {
+        ("POST", [.., "message:send"]) => rest(Operation::Send, None),
+        ("POST", [.., "message:stream"]) => rest(Operation::Stream, None),
+        ("GET", [.., "tasks"]) => rest(Operation::ListTasks, None),
+        ("GET" | "POST", [.., "tasks", task]) if task.ends_with(":subscribe") => {
+            rest(Operation::Subscribe, task.strip_suffix(":subscribe"))
+        }
+        ("POST", [.., "tasks", task]) if task.ends_with(":cancel") => {
+            rest(Operation::CancelTask, task.strip_suffix(":cancel"))
+        }
+        ("GET", [.., "tasks", task]) => rest(Operation::GetTask, Some(task)),
+        (_, [.., "tasks", task, "pushNotificationConfigs"])
+        | (_, [.., "tasks", task, "pushNotificationConfigs", _]) => {
+            rest(Operation::PushConfig, Some(task))
+        }
+        ("POST", _) => {
+            let operation = Operation::Other;
+            Some(Route { binding: Binding::JsonRpc, operation, task_id: None })
+        }
+        _ => None,
+    }
+}
+
+/// Undoes percent-encoding; what is none is kept.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let digits = tail.get(..2).filter(|_| byte == b'%');
+        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| core::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

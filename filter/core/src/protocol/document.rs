@@ -1,0 +1,481 @@
+//! Reads chosen members out of JSON documents: one body, the elements of a streamed array, or one event after another.
+//! A format lists paths; everything else is skipped by counting brackets, so a document may be of any size.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
+use crate::base::limits::DOCUMENT_ITEMS_MAX;
+use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
+
+/// The step of a path that stands for the elements of an array.
+const ELEMENT: &str = "[]";
+
+/// The node of the document itself.
+const ROOT: u8 = 0;
+
+/// The node of an array of documents.
+const DOCUMENTS: u8 = u8::MAX;
+
+macro_rules! fields {
+    ($($(#[doc = $doc:literal])+ $variant:ident,)+) => {
+        /// What a member of a document is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Field {
+            /// Every field, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+        }
+    };
+}
+
+fields! {
+    /// Tokens that were read; which are included is the provider's.
+    Input,
+    /// Tokens that were made; which are included is the provider's.
+    Output,
+    /// Tokens read from a cache.
+    CacheRead,
+    /// Tokens written to a cache.
+    CacheWrite,
+    /// Tokens written to a cache for 5 minutes.
+    CacheWrite5m,
+    /// Tokens written to a cache for 1 hour.
+    CacheWrite1h,
+    /// Tokens of reasoning.
+    Reasoning,
+    /// Tokens of tools' prompts, counted apart.
+    ToolPrompt,
+    /// Audio that was read, in tokens.
+    InputAudio,
+    /// Images that were read, in tokens.
+    InputImage,
+    /// Audio that was made, in tokens.
+    OutputAudio,
+    /// Images that were made, in tokens.
+    OutputImage,
+    /// Tokens that were read and are charged for, where they are told apart.
+    BilledInput,
+    /// Tokens that were made and are charged for, where they are told apart.
+    BilledOutput,
+    /// The provider's total.
+    Total,
+    /// Another count, that the provider's file explains.
+    Extra,
+    /// The model.
+    Model,
+    /// The generation's id.
+    Id,
+    /// What kind of document this is.
+    Kind,
+    /// The state of the generation.
+    Status,
+    /// Why the generation ended.
+    Finish,
+    /// The service tier.
+    Tier,
+    /// When the generation was asked for: seconds since 1970.
+    CreatedAt,
+    /// There is an error.
+    Error,
+    /// Generated text, of which only the length counts.
+    OutputText,
+    /// The request asks for a stream.
+    Stream,
+    /// The request asks for usage in the stream.
+    IncludeUsage,
+    /// The request asks not to wait.
+    Background,
+    /// The conversation that a request goes on with.
+    Conversation,
+    /// The name of an element, such as a modality or a lifetime.
+    ItemName,
+    /// The count of an element.
+    ItemCount,
+}
+
+/// Paths such as `usage.prompt_tokens` or `choices[].finish_reason`, and what is there.
+pub type Paths = [(&'static str, Field)];
+
+#[derive(Debug)]
+struct Node {
+    parent: u8,
+    step: Cow<'static, str>,
+    field: Option<u8>,
+    is_object: bool,
+    is_array: bool,
+}
+
+/// Paths as a tree.
+#[derive(Debug)]
+pub struct PathTree {
+    nodes: Vec<Node>,
+}
+
+impl PathTree {
+    /// The tree of a format's tables. Paths beyond the 254th step are left out; a test keeps the tables smaller.
+    pub fn new(tables: &[&'static Paths]) -> Rc<Self> {
+        let mut tree = Self::empty();
+        for (path, field) in tables.iter().copied().flatten() {
+            let steps = path.split('.').flat_map(|step| match step.strip_suffix(ELEMENT) {
+                Some(name) => [Some(name), Some(ELEMENT)],
+                None => [Some(step), None],
+            });
+            tree.add(steps.flatten().map(Cow::Borrowed), *field);
+        }
+        Rc::new(tree)
+    }
+
+    /// The tree of JSON pointers (RFC 6901) below the member `under`, and of further paths. Array indexes are not
+    /// followed.
+    pub fn of_pointers(under: &str, pointers: &[(&str, Field)], paths: &'static Paths) -> Rc<Self> {
+        let mut tree = Self::empty();
+        for (pointer, field) in pointers {
+            let steps = pointer.split('/').skip(1);
+            let steps = steps.map(|step| step.replace("~1", "/").replace("~0", "~"));
+            tree.add([under.to_owned()].into_iter().chain(steps).map(Cow::Owned), *field);
+        }
+        for (path, field) in paths {
+            tree.add(path.split('.').map(Cow::Borrowed), *field);
+        }
+        Rc::new(tree)
+    }
+
+    fn empty() -> Self {
+        let step = Cow::Borrowed("");
+        let root = Node { parent: DOCUMENTS, step, field: None, is_object: true, is_array: false };
+        Self { nodes: vec![root] }
+    }
+
+    fn add(&mut self, steps: impl Iterator<Item = Cow<'static, str>>, field: Field) {
+        let mut at = ROOT;
+        for step in steps {
+            let is_element = step == ELEMENT;
+            if let Some(parent) = self.nodes.get_mut(usize::from(at)) {
+                parent.is_array |= is_element;
+                parent.is_object |= !is_element;
+            }
+            at = match self.child(at, step.as_bytes()) {
+                Some(child) => child,
+                None => {
+                    let Some(child) =
+                        u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)
+                    else {
+                        return;
+                    };
+                    let (is_object, is_array) = (false, false);
+                    self.nodes.push(Node { parent: at, step, field: None, is_object, is_array });
+                    child
+                }
+            };
+        }
+        if let Some(node) = self.nodes.get_mut(usize::from(at)) {
+            let number = Field::ALL.iter().position(|other| *other == field);
+            node.field = number.and_then(|number| u8::try_from(number).ok());
+        }
+    }
+
+    fn child(&self, parent: u8, step: &[u8]) -> Option<u8> {
+        let is_child = |node: &Node| node.parent == parent && node.step.as_bytes() == step;
+        self.nodes.iter().position(is_child).and_then(|at| u8::try_from(at).ok())
+    }
+
+    fn want(&self, parent: u8, step: &[u8]) -> Want {
+        let child = self.child(parent, step);
+        let Some((at, node)) =
+            child.and_then(|at| self.nodes.get(usize::from(at)).map(|node| (at, node)))
+        else {
+            return Want::NOTHING;
+        };
+        // A container where a scalar may be: that it is there is all that is read of it.
+        let is_field = node.field.is_some();
+        Want {
+            scalar: node.field,
+            object: (node.is_object || is_field).then_some(at),
+            array: (node.is_array || is_field).then_some(at),
+            ..Want::NOTHING
+        }
+    }
+}
+
+/// A member that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Value {
+    #[default]
+    Absent,
+    Null,
+    /// A number or literal, as written.
+    Bare(Vec<u8>),
+    Text(Vec<u8>),
+    /// An object or array.
+    Container,
+}
+
+/// Elements of one name and the sum of their counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Which array it is in: the name of the member that holds the array.
+    pub of: Cow<'static, str>,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its count.
+    pub count: u64,
+}
+
+/// What was found in one document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Document {
+    values: Vec<Value>,
+    items: Vec<Item>,
+    text_bytes: u64,
+    is_object: bool,
+    /// The type of the event that carried the document, where the framing tells it.
+    pub event_type: Vec<u8>,
+}
+
+impl Document {
+    /// A whole number of zero or more; `12.0` is one, `1.5`, `-1` and `"12"` are none.
+    pub fn count(&self, field: Field) -> Option<u64> {
+        match self.value(field) {
+            Value::Bare(text) => whole_number(text),
+            Value::Absent | Value::Null | Value::Text(_) | Value::Container => None,
+        }
+    }
+
+    /// A string that is not empty; what is no UTF-8 in it is replaced.
+    pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
+        match self.value(field) {
+            Value::Text(text) if !text.is_empty() => Some(String::from_utf8_lossy(text)),
+            _ => None,
+        }
+    }
+
+    /// A string or number as it stands in the text, and whether it is a string.
+    pub fn raw(&self, field: Field) -> Option<(bool, &[u8])> {
+        match self.value(field) {
+            Value::Text(text) => Some((true, text)),
+            Value::Bare(text) => Some((false, text)),
+            Value::Absent | Value::Null | Value::Container => None,
+        }
+    }
+
+    /// Whether a string is this one.
+    pub fn is(&self, field: Field, text: &str) -> bool {
+        matches!(self.value(field), Value::Text(found) if found == text.as_bytes())
+    }
+
+    /// Whether a member is `true`.
+    pub fn is_true(&self, field: Field) -> bool {
+        matches!(self.value(field), Value::Bare(text) if text == b"true")
+    }
+
+    /// Whether a member is there and not `null`.
+    pub fn tells(&self, field: Field) -> bool {
+        !matches!(self.value(field), Value::Absent | Value::Null)
+    }
+
+    /// The sum of the counts of the elements of `array` with one of these names, or `None` if there is none.
+    pub fn sum(&self, array: &str, names: &[&str]) -> Option<u64> {
+        let is_meant =
+            |item: &&Item| item.of == array && names.iter().any(|n| n.as_bytes() == item.name);
+        let mut counts = self.items.iter().filter(is_meant).map(|item| item.count).peekable();
+        counts.peek()?;
+        Some(counts.fold(0, u64::saturating_add))
+    }
+
+    /// Whether an object was read.
+    pub fn is_object(&self) -> bool {
+        self.is_object
+    }
+
+    /// The length of the generated text, in bytes.
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    fn value(&self, field: Field) -> &Value {
+        let at = Field::ALL.iter().position(|other| *other == field);
+        at.and_then(|at| self.values.get(at)).unwrap_or(&Value::Absent)
+    }
+
+    fn set(&mut self, field: u8, value: Value) {
+        let at = usize::from(field);
+        if self.values.len() <= at {
+            self.values.resize(at.saturating_add(1), Value::Absent);
+        }
+        if let Some(place) = self.values.get_mut(at)
+            // One field may stand at several paths, of which only one says something.
+            && (value != Value::Null || *place == Value::Absent)
+        {
+            *place = value;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.values.clear();
+        self.items.clear();
+        self.text_bytes = 0;
+        self.is_object = false;
+    }
+}
+
+fn whole_number(text: &[u8]) -> Option<u64> {
+    let text = core::str::from_utf8(text).ok()?;
+    text.parse().ok().or_else(|| {
+        let number = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
+        number.ok().filter(Decimal::is_integer)?.to_u64()
+    })
+}
+
+/// Reads documents one after another.
+#[derive(Debug)]
+pub struct DocumentReader {
+    tree: Rc<PathTree>,
+    scanner: Scanner,
+    document: Document,
+    /// The text is a document or an array of documents.
+    holds_documents: bool,
+    /// Of the element that is being read.
+    item: (Vec<u8>, Option<u64>),
+}
+
+impl DocumentReader {
+    /// A reader for what `tree` names.
+    pub fn new(tree: Rc<PathTree>) -> Self {
+        Self {
+            tree,
+            scanner: Scanner::default(),
+            document: Document::default(),
+            holds_documents: false,
+            item: (Vec::new(), None),
+        }
+    }
+
+    /// Reads the next bytes of a text and calls `found` with each document in it as it ends: the text itself, or,
+    /// if it is an array, its elements. Gives how many of the bytes belong to the text.
+    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Document)) -> usize {
+        let Self { tree, scanner, document, holds_documents, item } = self;
+        scanner.feed(chunk, &mut Builder { tree, document, holds_documents, item, found })
+    }
+
+    /// Begins a new text.
+    pub fn restart(&mut self) {
+        self.scanner.restart();
+        self.document.clear();
+        self.holds_documents = false;
+    }
+
+    /// Where the text stands.
+    pub fn progress(&self) -> Progress {
+        self.scanner.progress()
+    }
+
+    /// Whether the text cannot hold a document: it is no JSON, or a string, number or literal.
+    pub fn is_unreadable(&self) -> bool {
+        let is_scalar = self.scanner.has_started() && !self.holds_documents;
+        is_scalar || self.progress() == Progress::Failed
+    }
+
+    /// Names the type of the event that carries the text.
+    pub fn set_event_type(&mut self, event_type: &[u8]) {
+        self.document.event_type.clear();
+        self.document.event_type.extend_from_slice(event_type);
+    }
+
+    /// What has been read of a text, even if it is cut.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+}
+
+struct Builder<'a> {
+    tree: &'a PathTree,
+    document: &'a mut Document,
+    holds_documents: &'a mut bool,
+    item: &'a mut (Vec<u8>, Option<u64>),
+    found: &'a mut dyn FnMut(&Document),
+}
+
+impl Builder<'_> {
+    fn node(&self, at: u8) -> Option<&Node> {
+        self.tree.nodes.get(usize::from(at))
+    }
+
+    /// The member that holds the array of which `element` is an element.
+    fn array_of(&self, element: u8) -> Option<Cow<'static, str>> {
+        let element = self.node(element).filter(|node| node.step == ELEMENT)?;
+        self.node(element.parent).map(|array| array.step.clone())
+    }
+}
+
+impl Visitor for Builder<'_> {
+    fn top(&mut self) -> Want {
+        Want { scalar: None, object: Some(ROOT), array: Some(DOCUMENTS), ..Want::NOTHING }
+    }
+
+    fn member(&mut self, node: u8, key: &[u8]) -> Want {
+        self.tree.want(node, key)
+    }
+
+    fn element(&mut self, node: u8) -> Want {
+        if node == DOCUMENTS {
+            return Want::object(ROOT);
+        }
+        self.tree.want(node, ELEMENT.as_bytes())
+    }
+
+    fn scalar(&mut self, field: u8, value: Scalar<'_>) {
+        let meaning = Field::ALL.get(usize::from(field));
+        let kept = match (value.is_string, value.text) {
+            (true, text) => Value::Text(text.to_vec()),
+            (false, b"null") => Value::Null,
+            (false, text) => Value::Bare(text.to_vec()),
+        };
+        match meaning {
+            Some(Field::OutputText) => {
+                let bytes = if value.is_string { value.bytes } else { 0 };
+                self.document.text_bytes = self.document.text_bytes.saturating_add(bytes);
+            }
+            Some(Field::ItemName) => self.item.0 = value.text.to_vec(),
+            Some(Field::ItemCount) => self.item.1 = whole_number(value.text),
+            _ => self.document.set(field, kept),
+        }
+    }
+
+    fn open(&mut self, node: u8) {
+        *self.holds_documents |= node == ROOT || node == DOCUMENTS;
+        if node == ROOT {
+            let event_type = core::mem::take(&mut self.document.event_type);
+            self.document.clear();
+            self.document.event_type = event_type;
+            self.document.is_object = true;
+            return;
+        }
+        if let Some(field) = self.node(node).and_then(|node| node.field) {
+            self.document.set(field, Value::Container);
+        }
+        if self.node(node).is_some_and(|node| node.step == ELEMENT) {
+            *self.item = (Vec::new(), None);
+        }
+    }
+
+    fn close(&mut self, node: u8) {
+        if node == ROOT {
+            (self.found)(self.document);
+            return;
+        }
+        let Some(of) = self.array_of(node) else { return };
+        let (name, count) = core::mem::take(self.item);
+        let Some(count) = count else { return };
+        let items = &mut self.document.items;
+        let same = items.iter_mut().find(|item| item.of == of && item.name == name);
+        if let Some(item) = same {
+            item.count = item.count.saturating_add(count);
+        } else if items.len() < DOCUMENT_ITEMS_MAX {
+            items.push(Item { of, name, count });
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Anthropic Messages (API version 2023-06-01, read 2026-11), also as Vertex AI and Bedrock carry them.
+//!
+//! `input_tokens` counts neither cache reads nor cache writes: the three are added up. `output_tokens` holds thinking,
+//! which some models tell apart. In a stream `message_start` tells the input and a first output, and `message_delta`
+//! the counts so far, of which the last stand.
+
+use crate::domain::usage::Usage;
+use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::llm::generation::{Format, Generation, Route, Stage, keep, sum};
+use crate::protocol::llm::provider::Provider;
+use crate::protocol::llm::stream_error::StreamError;
+
+pub(super) const PATHS: &Paths = &[
+    ("type", Field::Kind),
+    ("id", Field::Id),
+    ("model", Field::Model),
+    ("stop_reason", Field::Finish),
+    ("usage.input_tokens", Field::Input),
+    ("usage.output_tokens", Field::Output),
+    ("usage.cache_read_input_tokens", Field::CacheRead),
+    ("usage.cache_creation_input_tokens", Field::CacheWrite),
+    ("usage.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
+    ("usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("usage.output_tokens_details.thinking_tokens", Field::Reasoning),
+    ("usage.service_tier", Field::Tier),
+    ("message.id", Field::Id),
+    ("message.model", Field::Model),
+    ("message.usage.input_tokens", Field::Input),
+    ("message.usage.output_tokens", Field::Output),
+    ("message.usage.cache_read_input_tokens", Field::CacheRead),
+    ("message.usage.cache_creation_input_tokens", Field::CacheWrite),
+    ("message.usage.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
+    ("message.usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("message.usage.output_tokens_details.thinking_tokens", Field::Reasoning),
+    ("message.usage.service_tier", Field::Tier),
+    ("delta.stop_reason", Field::Finish),
+    ("delta.text", Field::OutputText),
+    ("delta.thinking", Field::OutputText),
+    ("delta.partial_json", Field::OutputText),
+];
+
+/// Messages, plain and streamed.
+pub(super) const MESSAGES: Format =
+    Format { paths: &[PATHS], fold, head: None, error: StreamError::Anthropic };
+
+/// What a request to a path like Anthropic's asks for. Counting tokens is no generation, and
+/// the messages of one of OpenAI's threads are none either.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    match (method, segments) {
+        (_, [.., "threads", _, "messages"]) => None,
+        ("POST", [.., "messages"]) => Some(Route {
+            provider: Provider::Anthropic,
+            format: &MESSAGES,
+            model: None,
+            is_told_again: false,
+        }),
+        _ => None,
+    }
+}
+
+pub(super) fn fold(generation: &mut Generation, document: &Document) {
+    generation.tell_head(document);
+    generation.is_finished |= document.tells(Field::Finish);
+    let parts = &mut generation.parts;
+    keep(&mut parts.input, document.count(Field::Input));
+    keep(&mut parts.cache_write, document.count(Field::CacheWrite));
+    let by_lifetime = (document.count(Field::CacheWrite5m), document.count(Field::CacheWrite1h));
+    let usage = &mut generation.usage;
+    keep(&mut usage.output, document.count(Field::Output));
+    keep(&mut usage.reasoning, document.count(Field::Reasoning));
+    keep(&mut usage.cache_read, document.count(Field::CacheRead));
+    match by_lifetime {
+        // Without lifetimes they are written for 5 minutes, as the API's default is.
+        (None, None) if usage.cache_write_1h.is_none() => {
+            usage.cache_write_5m = generation.parts.cache_write;
+        }
+        (None, None) => {}
+        (for_5m, for_1h) => {
+            keep(&mut usage.cache_write_5m, for_5m);
+            keep(&mut usage.cache_write_1h, for_1h);
+        }
+    }
+    let Usage { cache_read, cache_write_5m, cache_write_1h, .. } = *usage;
+    if generation.parts.input.is_some() {
+        usage.input = sum(&[generation.parts.input, cache_read, cache_write_5m, cache_write_1h]);
+    }
+    let is_whole = document.is(Field::Kind, "message");
+    let is_last = document.is(Field::Kind, "message_delta") && generation.is_finished;
+    if (is_whole || is_last) && usage.output.is_some() {
+        generation.stage = Stage::Final;
+    }
+}

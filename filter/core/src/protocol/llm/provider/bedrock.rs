@@ -1,0 +1,269 @@
+//! Amazon Bedrock: Converse and InvokeModel, plain and streamed, and its endpoints that speak like OpenAI and Anthropic
+//! (botocore's `bedrock-runtime/2023-09-30` and the user guide's "Prompt caching", read 2026-11).
+//!
+//! Every count of Bedrock's own leaves the cache out of the input: `inputTokens` of Converse and Nova, the response
+//! header `x-amzn-bedrock-input-token-count` and `inputTokenCount` of `amazon-bedrock-invocationMetrics`. Cache reads
+//! and writes are told beside it, so that the three are added up; `totalTokens` holds them all. The output holds
+//! reasoning, which is not told apart.
+//!
+//! InvokeModel answers with the body of the model's vendor. The body is read by what it looks like and not by the
+//! model's id, which may be an ARN that does not name a vendor: like Anthropic's, like OpenAI's (AI21, Mistral,
+//! DeepSeek, Qwen, gpt-oss), or like Nova's, Titan's, Llama's or Cohere's, whose members have names of their own.
+//! Titan, Llama and Cohere have no cache. What a body does not tell is in the headers, or, of a stream, in the metrics
+//! of its last event. All of them tell of one generation: the body stands over the headers, and the metrics, which
+//! come last and are what is charged for, stand over the events before them.
+
+use crate::domain::usage::Usage;
+use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::llm::generation::{
+    Format, Generation, Route, Stage, header_count, keep, percent_decoded, service_tier, sum,
+};
+use crate::protocol::llm::provider::{Provider, anthropic, openai, openai_compatible};
+use crate::protocol::llm::stream_error::StreamError;
+use crate::wire::http::Headers;
+
+const PROVIDER: Provider = Provider::Bedrock;
+
+const CONVERSE: Format = Format {
+    paths: &[&[
+        ("usage.inputTokens", Field::Input),
+        ("usage.outputTokens", Field::Output),
+        ("usage.totalTokens", Field::Total),
+        ("usage.cacheReadInputTokens", Field::CacheRead),
+        ("usage.cacheWriteInputTokens", Field::CacheWrite),
+        ("usage.cacheDetails[].ttl", Field::ItemName),
+        ("usage.cacheDetails[].inputTokens", Field::ItemCount),
+        ("serviceTier.type", Field::Tier),
+        // Of a prompt router, which chooses the model.
+        ("trace.promptRouter.invokedModelId", Field::Model),
+        ("stopReason", Field::Finish),
+        ("delta.text", Field::OutputText),
+        ("delta.reasoningContent.text", Field::OutputText),
+        ("delta.toolUse.input", Field::OutputText),
+    ]],
+    fold: fold_own,
+    head: None,
+    error: StreamError::Bedrock,
+};
+
+/// What Bedrock adds to the last event of a stream, of whatever vendor.
+const METRICS: &Paths = &[
+    ("amazon-bedrock-invocationMetrics.inputTokenCount", Field::BilledInput),
+    ("amazon-bedrock-invocationMetrics.outputTokenCount", Field::BilledOutput),
+    ("amazon-bedrock-invocationMetrics.cacheReadInputTokenCount", Field::CacheRead),
+    ("amazon-bedrock-invocationMetrics.cacheWriteInputTokenCount", Field::CacheWrite),
+];
+
+const NOVA: &Paths = &[
+    ("usage.inputTokens", Field::Input),
+    ("usage.outputTokens", Field::Output),
+    ("usage.totalTokens", Field::Total),
+    ("usage.cacheReadInputTokenCount", Field::CacheRead),
+    ("usage.cacheWriteInputTokenCount", Field::CacheWrite),
+    ("stopReason", Field::Finish),
+    ("metadata.usage.inputTokens", Field::Input),
+    ("metadata.usage.outputTokens", Field::Output),
+    ("metadata.usage.totalTokens", Field::Total),
+    ("metadata.usage.cacheReadInputTokenCount", Field::CacheRead),
+    ("metadata.usage.cacheWriteInputTokenCount", Field::CacheWrite),
+    ("messageStop.stopReason", Field::Finish),
+    ("contentBlockDelta.delta.text", Field::OutputText),
+    ("contentBlockDelta.delta.toolUse.input", Field::OutputText),
+];
+
+/// Text and embeddings; an embedding comes whole.
+const TITAN: &Paths = &[
+    ("inputTextTokenCount", Field::Input),
+    ("results[].tokenCount", Field::Output),
+    ("results[].completionReason", Field::Finish),
+    ("totalOutputTextTokenCount", Field::Output),
+    ("completionReason", Field::Finish),
+    ("outputText", Field::OutputText),
+    ("embedding", Field::Finish),
+    ("embeddingsByType", Field::Finish),
+];
+
+/// Of a stream `generation_token_count` counts on from event to event.
+const LLAMA: &Paths = &[
+    ("prompt_token_count", Field::Input),
+    ("generation_token_count", Field::Output),
+    ("stop_reason", Field::Finish),
+    ("generation", Field::OutputText),
+];
+
+const COHERE: &Paths = &[
+    ("meta.billed_units.input_tokens", Field::Input),
+    ("meta.billed_units.output_tokens", Field::Output),
+    ("response.meta.billed_units.input_tokens", Field::Input),
+    ("response.meta.billed_units.output_tokens", Field::Output),
+    ("generation_id", Field::Id),
+    ("finish_reason", Field::Finish),
+    ("text", Field::OutputText),
+];
+
+/// Mistral's and Anthropic's older bodies, which tell no counts.
+const TEXT: &Paths = &[("outputs[].text", Field::OutputText), ("completion", Field::OutputText)];
+
+const INVOKE: Format = Format {
+    paths: &[
+        METRICS,
+        anthropic::PATHS,
+        openai::USAGE,
+        openai::COMPLETION,
+        NOVA,
+        TITAN,
+        LLAMA,
+        COHERE,
+        TEXT,
+    ],
+    fold: fold_invoke,
+    head: Some(head_of_invoke),
+    error: StreamError::Bedrock,
+};
+
+/// What a request to a path of Bedrock's runtime asks for. Counting tokens and applying a guardrail are no generations.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    if let Some((id, verb)) = split_model(segments) {
+        let format = match (method, verb) {
+            ("POST", "converse" | "converse-stream") => &CONVERSE,
+            ("POST", "invoke" | "invoke-with-response-stream") => &INVOKE,
+            _ => return None,
+        };
+        let model = Some(percent_decoded(&id.join("/")));
+        return Some(Route { provider: PROVIDER, format, model, is_told_again: false });
+    }
+    openai_compatible::route(PROVIDER, method, segments)
+}
+
+/// Whether only Bedrock has paths like this one.
+pub(super) fn is_path(segments: &[&str]) -> bool {
+    const VERBS: &[&str] =
+        &["converse", "converse-stream", "invoke", "invoke-with-response-stream", "count-tokens"];
+    split_model(segments).is_some_and(|(_, verb)| VERBS.contains(&verb))
+}
+
+/// The model's id and the verb of `/model/{id}/{verb}`; an ARN holds a slash, that may have been decoded on the way.
+fn split_model<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'a [&'b str], &'b str)> {
+    let at = segments.iter().position(|segment| *segment == "model")?;
+    let (verb, id) = segments.get(at.saturating_add(1)..)?.split_last()?;
+    (!id.is_empty()).then_some((id, *verb))
+}
+
+/// Counts of Bedrock's own, with an input that leaves the cache out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    input: Option<u64>,
+    output: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    cache_write_5m: Option<u64>,
+    cache_write_1h: Option<u64>,
+}
+
+impl Counts {
+    fn is_unknown(&self) -> bool {
+        self.input.is_none() && self.output.is_none()
+    }
+
+    fn tell(self, generation: &mut Generation) {
+        if self.is_unknown() {
+            return;
+        }
+        let Generation { usage, parts, .. } = generation;
+        keep(&mut parts.input, self.input);
+        keep(&mut parts.cache_write, self.cache_write);
+        keep(&mut usage.output, self.output);
+        keep(&mut usage.cache_read, self.cache_read);
+        let known = sum(&[usage.cache_write_5m, usage.cache_write_1h]);
+        if self.cache_write_5m.is_some() || self.cache_write_1h.is_some() {
+            usage.cache_write_5m = self.cache_write_5m;
+            usage.cache_write_1h = self.cache_write_1h;
+        } else if self.cache_write.is_some() && self.cache_write != known {
+            // The lifetimes that an event before told are known better than by a sum, if they are its parts.
+            usage.cache_write_5m = self.cache_write;
+            usage.cache_write_1h = None;
+        }
+        if parts.input.is_some() {
+            let Usage { cache_read, cache_write_5m, cache_write_1h, .. } = *usage;
+            usage.input = sum(&[parts.input, cache_read, cache_write_5m, cache_write_1h]);
+        }
+    }
+}
+
+/// The counts of the model's own shape.
+fn counts(document: &Document) -> Counts {
+    Counts {
+        input: document.count(Field::Input),
+        output: document.count(Field::Output),
+        cache_read: document.count(Field::CacheRead),
+        cache_write: document.count(Field::CacheWrite),
+        cache_write_5m: document.sum("cacheDetails", &["5m"]),
+        cache_write_1h: document.sum("cacheDetails", &["1h"]),
+    }
+}
+
+fn tell_metrics(generation: &mut Generation, document: &Document) {
+    let told = Counts {
+        input: document.count(Field::BilledInput),
+        output: document.count(Field::BilledOutput),
+        cache_read: document.count(Field::CacheRead),
+        cache_write: document.count(Field::CacheWrite),
+        ..Counts::default()
+    };
+    if !told.is_unknown() {
+        told.tell(generation);
+        generation.stage = Stage::Final;
+    }
+}
+
+fn fold_own(generation: &mut Generation, document: &Document) {
+    generation.tell_head(document);
+    generation.is_finished |= document.tells(Field::Finish);
+    let told = counts(document);
+    if told.is_unknown() {
+        return;
+    }
+    told.tell(generation);
+    keep(&mut generation.usage.provider_total, document.count(Field::Total));
+    if generation.is_finished {
+        generation.stage = Stage::Final;
+    }
+}
+
+fn fold_invoke(generation: &mut Generation, document: &Document) {
+    let kind = document.text(Field::Kind).unwrap_or_default();
+    let is_like_openai = document.tells(Field::Extra)
+        || kind.starts_with("chat.completion")
+        || kind.starts_with("text_completion");
+    if is_like_openai {
+        openai::fold_chat(generation, document);
+        // Its own counts are inclusive, and say more than the metrics.
+        if generation.stage != Stage::Final {
+            tell_metrics(generation, document);
+        }
+    } else if kind.starts_with("message") {
+        anthropic::fold(generation, document);
+        tell_metrics(generation, document);
+    } else {
+        fold_own(generation, document);
+        tell_metrics(generation, document);
+    }
+}
+
+fn head_of_invoke(generation: &mut Generation, headers: Headers<'_>) {
+    let told = Counts {
+        input: header_count(headers, "x-amzn-bedrock-input-token-count"),
+        output: header_count(headers, "x-amzn-bedrock-output-token-count"),
+        cache_read: header_count(headers, "x-amzn-bedrock-cache-read-input-token-count"),
+        cache_write: header_count(headers, "x-amzn-bedrock-cache-write-input-token-count"),
+        ..Counts::default()
+    };
+    if !told.is_unknown() {
+        told.tell(generation);
+        generation.stage = Stage::Final;
+    }
+    let tier = headers.get("x-amzn-bedrock-service-tier");
+    if let Some(tier) = tier.and_then(|tier| core::str::from_utf8(tier).ok()) {
+        generation.service_tier = Some(service_tier(tier.trim()));
+    }
+}

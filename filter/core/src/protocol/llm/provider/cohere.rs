@@ -1,0 +1,76 @@
+//! Cohere: chat (v1 and v2, plain and streamed), generate, embed and rerank (API read 2026-11), and what it offers like
+//! OpenAI under `/compatibility`. Streams of v1 are a JSON text a line, those of v2 server-sent events.
+//!
+//! Cohere tells two counts: `billed_units`, and `tokens`, which also holds the template and what else Cohere adds to a
+//! prompt and does not charge for. The billed ones are taken, so that the cost is the invoice's; `tokens` only where
+//! there are no others. `cached_tokens` is a part of the input, reasoning a part of the output that is not told apart.
+//! A rerank is billed by the search and tells no tokens.
+
+use crate::domain::usage::Usage;
+use crate::protocol::document::{Document, Field};
+use crate::protocol::llm::generation::{Format, Generation, Route, Stage};
+use crate::protocol::llm::provider::{Provider, openai_compatible};
+use crate::protocol::llm::stream_error::StreamError;
+
+const PROVIDER: Provider = Provider::Cohere;
+
+const NATIVE: Format = Format {
+    paths: &[&[
+        ("id", Field::Id),
+        ("generation_id", Field::Id),
+        ("text", Field::OutputText),
+        ("delta.message.content.text", Field::OutputText),
+        ("delta.message.content.thinking", Field::OutputText),
+        ("delta.message.tool_plan", Field::OutputText),
+        ("delta.message.tool_calls.function.arguments", Field::OutputText),
+        ("response.generation_id", Field::Id),
+        ("usage.tokens.input_tokens", Field::Input),
+        ("usage.tokens.output_tokens", Field::Output),
+        ("usage.billed_units.input_tokens", Field::BilledInput),
+        ("usage.billed_units.output_tokens", Field::BilledOutput),
+        ("usage.cached_tokens", Field::CacheRead),
+        ("delta.usage.tokens.input_tokens", Field::Input),
+        ("delta.usage.tokens.output_tokens", Field::Output),
+        ("delta.usage.billed_units.input_tokens", Field::BilledInput),
+        ("delta.usage.billed_units.output_tokens", Field::BilledOutput),
+        ("delta.usage.cached_tokens", Field::CacheRead),
+        ("meta.tokens.input_tokens", Field::Input),
+        ("meta.tokens.output_tokens", Field::Output),
+        ("meta.billed_units.input_tokens", Field::BilledInput),
+        ("meta.billed_units.output_tokens", Field::BilledOutput),
+        ("meta.cached_tokens", Field::CacheRead),
+        ("response.meta.tokens.input_tokens", Field::Input),
+        ("response.meta.tokens.output_tokens", Field::Output),
+        ("response.meta.billed_units.input_tokens", Field::BilledInput),
+        ("response.meta.billed_units.output_tokens", Field::BilledOutput),
+        ("response.meta.cached_tokens", Field::CacheRead),
+    ]],
+    fold,
+    head: None,
+    error: StreamError::Cohere,
+};
+
+/// What a request to a path like Cohere's asks for.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    match (method, segments) {
+        ("POST", [.., "chat" | "generate" | "embed" | "rerank"]) => {
+            Some(Route { provider: PROVIDER, format: &NATIVE, model: None, is_told_again: false })
+        }
+        _ => openai_compatible::route(PROVIDER, method, segments),
+    }
+}
+
+fn fold(generation: &mut Generation, document: &Document) {
+    generation.tell_head(document);
+    let told = Usage {
+        input: document.count(Field::BilledInput).or(document.count(Field::Input)),
+        output: document.count(Field::BilledOutput).or(document.count(Field::Output)),
+        cache_read: document.count(Field::CacheRead),
+        ..Usage::default()
+    };
+    // The last event of a stream tells them.
+    if !told.is_unknown() {
+        generation.tell(told);
+        generation.stage = Stage::Final;
+    }
+}

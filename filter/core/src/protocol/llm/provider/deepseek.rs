@@ -1,0 +1,23 @@
+//! DeepSeek: chat and completions (API of 2026-11), and Anthropic's Messages under `/anthropic`.
+//!
+//! `prompt_tokens` is the sum of `prompt_cache_hit_tokens`, read from the cache, and `prompt_cache_miss_tokens`;
+//! `completion_tokens` holds reasoning. While a request waits, empty lines (or comments, in a stream) keep the
+//! connection alive.
+
+use crate::protocol::document::Field;
+use crate::protocol::llm::generation::{Format, Route};
+use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
+use crate::protocol::llm::provider::{Provider, openai, openai_compatible};
+use crate::protocol::llm::stream_error::StreamError;
+
+const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION, &[("usage.prompt_cache_hit_tokens", Field::CacheRead)]],
+    fold: openai::fold_chat,
+    head: None,
+    error: StreamError::OpenAi,
+};
+
+/// What a request to a path like DeepSeek's asks for.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    openai_compatible::route_with(Provider::DeepSeek, &CHAT, method, segments)
+}

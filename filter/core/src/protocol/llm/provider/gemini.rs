@@ -1,0 +1,229 @@
+//! Gemini: generateContent and streamGenerateContent (a JSON array, or events with `alt=sse`), embedContent and
+//! batchEmbedContents, and the Interactions API (API v1beta, read 2026-11); Vertex AI sends the same bodies.
+//!
+//! `promptTokenCount` holds cached tokens, but not `toolUsePromptTokenCount`, what tools gave to the model;
+//! `candidatesTokenCount` does not hold `thoughtsTokenCount`. `totalTokenCount` is the sum of these four. The details
+//! by modality are subsets of their count. Each chunk of a stream tells the counts so far, of which the last stand.
+//! The Interactions API tells the same under other names: `total_input_tokens` and `total_tool_use_tokens`,
+//! `total_output_tokens` and `total_thought_tokens`. A count of zero is left out.
+
+use crate::domain::usage::Usage;
+use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::llm::generation::{
+    Format, Generation, Route, Stage, keep, service_tier, split_verb, sum,
+};
+use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
+use crate::protocol::llm::provider::{Provider, openai, openai_compatible};
+use crate::protocol::llm::stream_error::StreamError;
+use crate::wire::http::Headers;
+
+const CONTENT: &Paths = &[
+    ("responseId", Field::Id),
+    ("modelVersion", Field::Model),
+    ("usageMetadata.promptTokenCount", Field::Input),
+    ("usageMetadata.toolUsePromptTokenCount", Field::ToolPrompt),
+    ("usageMetadata.cachedContentTokenCount", Field::CacheRead),
+    ("usageMetadata.candidatesTokenCount", Field::Output),
+    ("usageMetadata.thoughtsTokenCount", Field::Reasoning),
+    ("usageMetadata.totalTokenCount", Field::Total),
+    ("usageMetadata.serviceTier", Field::Tier),
+    ("usageMetadata.trafficType", Field::Tier),
+    ("usageMetadata.promptTokensDetails[].modality", Field::ItemName),
+    ("usageMetadata.promptTokensDetails[].tokenCount", Field::ItemCount),
+    ("usageMetadata.toolUsePromptTokensDetails[].modality", Field::ItemName),
+    ("usageMetadata.toolUsePromptTokensDetails[].tokenCount", Field::ItemCount),
+    ("usageMetadata.cacheTokensDetails[].modality", Field::ItemName),
+    ("usageMetadata.cacheTokensDetails[].tokenCount", Field::ItemCount),
+    ("usageMetadata.candidatesTokensDetails[].modality", Field::ItemName),
+    ("usageMetadata.candidatesTokensDetails[].tokenCount", Field::ItemCount),
+    ("candidates[].finishReason", Field::Finish),
+    ("promptFeedback.blockReason", Field::Finish),
+    ("candidates[].content.parts[].text", Field::OutputText),
+];
+
+/// generateContent and streamGenerateContent.
+pub(super) const GENERATE: Format =
+    Format { paths: &[CONTENT], fold: fold_content, head: Some(head), error: StreamError::Google };
+
+/// embedContent and batchEmbedContents.
+pub(super) const EMBED: Format = Format {
+    paths: &[&[
+        ("usageMetadata.promptTokenCount", Field::Input),
+        ("usageMetadata.totalTokenCount", Field::Total),
+        ("usageMetadata.promptTokenDetails[].modality", Field::ItemName),
+        ("usageMetadata.promptTokenDetails[].tokenCount", Field::ItemCount),
+        ("usageMetadata.promptTokensDetails[].modality", Field::ItemName),
+        ("usageMetadata.promptTokensDetails[].tokenCount", Field::ItemCount),
+    ]],
+    fold: fold_embedding,
+    head: None,
+    error: StreamError::Google,
+};
+
+/// Interactions: the body, and the events of a stream, whose `interaction` is the body.
+pub(super) const INTERACTION: Format = Format {
+    paths: &[&[
+        ("event_type", Field::Kind),
+        ("id", Field::Id),
+        ("model", Field::Model),
+        ("agent", Field::Model),
+        ("status", Field::Status),
+        ("service_tier", Field::Tier),
+        ("usage.total_input_tokens", Field::Input),
+        ("usage.total_tool_use_tokens", Field::ToolPrompt),
+        ("usage.total_cached_tokens", Field::CacheRead),
+        ("usage.total_output_tokens", Field::Output),
+        ("usage.total_thought_tokens", Field::Reasoning),
+        ("usage.total_tokens", Field::Total),
+        ("usage.input_tokens_by_modality[].modality", Field::ItemName),
+        ("usage.input_tokens_by_modality[].tokens", Field::ItemCount),
+        ("usage.tool_use_tokens_by_modality[].modality", Field::ItemName),
+        ("usage.tool_use_tokens_by_modality[].tokens", Field::ItemCount),
+        ("usage.cached_tokens_by_modality[].modality", Field::ItemName),
+        ("usage.cached_tokens_by_modality[].tokens", Field::ItemCount),
+        ("usage.output_tokens_by_modality[].modality", Field::ItemName),
+        ("usage.output_tokens_by_modality[].tokens", Field::ItemCount),
+        ("interaction.id", Field::Id),
+        ("interaction.model", Field::Model),
+        ("interaction.agent", Field::Model),
+        ("interaction.status", Field::Status),
+        ("interaction.service_tier", Field::Tier),
+        ("interaction.usage.total_input_tokens", Field::Input),
+        ("interaction.usage.total_tool_use_tokens", Field::ToolPrompt),
+        ("interaction.usage.total_cached_tokens", Field::CacheRead),
+        ("interaction.usage.total_output_tokens", Field::Output),
+        ("interaction.usage.total_thought_tokens", Field::Reasoning),
+        ("interaction.usage.total_tokens", Field::Total),
+        ("interaction.usage.input_tokens_by_modality[].modality", Field::ItemName),
+        ("interaction.usage.input_tokens_by_modality[].tokens", Field::ItemCount),
+        ("interaction.usage.tool_use_tokens_by_modality[].modality", Field::ItemName),
+        ("interaction.usage.tool_use_tokens_by_modality[].tokens", Field::ItemCount),
+        ("interaction.usage.cached_tokens_by_modality[].modality", Field::ItemName),
+        ("interaction.usage.cached_tokens_by_modality[].tokens", Field::ItemCount),
+        ("interaction.usage.output_tokens_by_modality[].modality", Field::ItemName),
+        ("interaction.usage.output_tokens_by_modality[].tokens", Field::ItemCount),
+        ("delta.text", Field::OutputText),
+        ("delta.arguments", Field::OutputText),
+    ]],
+    fold: fold_interaction,
+    head: Some(head),
+    error: StreamError::GoogleInteraction,
+};
+
+/// Gemini behind OpenAI's Chat Completions.
+pub(super) const CHAT: Format =
+    Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
+
+/// What a request to a path like Gemini's asks for. Counting tokens is no generation.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    content_route(Provider::Gemini, method, segments)
+        .or_else(|| openai_compatible::route_with(Provider::Gemini, &CHAT, method, segments))
+}
+
+/// The paths that Gemini and Vertex AI share.
+pub(super) fn content_route(provider: Provider, method: &str, segments: &[&str]) -> Option<Route> {
+    let again = Some(Route { provider, format: &INTERACTION, model: None, is_told_again: true });
+    match (method, segments) {
+        ("POST", [.., "interactions"] | [.., "interactions", _, "cancel"])
+        | ("GET", [.., "interactions", _]) => again,
+        // A tuned model of Vertex AI answers at an endpoint, whose number is no model.
+        ("POST", [.., collection, call]) => {
+            let (model, verb) = split_verb(call)?;
+            let format = match verb.as_str() {
+                "generateContent" | "streamGenerateContent" => &GENERATE,
+                "embedContent" | "batchEmbedContents" => &EMBED,
+                _ => return None,
+            };
+            let model = Some(model).filter(|_| *collection != "endpoints");
+            Some(Route { provider, format, model, is_told_again: false })
+        }
+        _ => None,
+    }
+}
+
+/// The tier as the Gemini API's header tells it.
+fn head(generation: &mut Generation, headers: Headers<'_>) {
+    let tier = headers.get("x-gemini-service-tier");
+    if let Some(tier) = tier.and_then(|tier| core::str::from_utf8(tier).ok()) {
+        generation.service_tier = Some(service_tier(tier));
+    }
+}
+
+/// Of the elements of arrays, those of a modality; names are in capitals, but not in Interactions.
+fn of_modality(document: &Document, arrays: &[&str], names: &[&str]) -> Option<u64> {
+    arrays.iter().fold(None, |known, array| sum(&[known, document.sum(array, names)]))
+}
+
+fn fold_counts(generation: &mut Generation, document: &Document) {
+    const AUDIO: &[&str] = &["AUDIO", "audio"];
+    const IMAGE: &[&str] = &["IMAGE", "VIDEO", "image", "video"];
+    const INPUT: &[&str] = &[
+        "promptTokensDetails",
+        "promptTokenDetails",
+        "toolUsePromptTokensDetails",
+        "input_tokens_by_modality",
+        "tool_use_tokens_by_modality",
+    ];
+    const CACHED: &[&str] = &["cacheTokensDetails", "cached_tokens_by_modality"];
+    const OUTPUT: &[&str] = &["candidatesTokensDetails", "output_tokens_by_modality"];
+
+    generation.tell_head(document);
+    let parts = &mut generation.parts;
+    keep(&mut parts.input, document.count(Field::Input));
+    keep(&mut parts.tool_prompt, document.count(Field::ToolPrompt));
+    keep(&mut parts.output, document.count(Field::Output));
+    keep(&mut generation.usage.reasoning, document.count(Field::Reasoning));
+    let told = Usage {
+        input: sum(&[generation.parts.input, generation.parts.tool_prompt]),
+        output: sum(&[generation.parts.output, generation.usage.reasoning]),
+        cache_read: document.count(Field::CacheRead),
+        input_audio: of_modality(document, INPUT, AUDIO),
+        input_image: of_modality(document, INPUT, IMAGE),
+        cache_read_audio: of_modality(document, CACHED, AUDIO),
+        output_audio: of_modality(document, OUTPUT, AUDIO),
+        output_image: of_modality(document, OUTPUT, IMAGE),
+        provider_total: document.count(Field::Total),
+        ..Usage::default()
+    };
+    generation.tell(told);
+}
+
+fn fold_content(generation: &mut Generation, document: &Document) {
+    fold_counts(generation, document);
+    generation.is_finished |= document.tells(Field::Finish);
+    if generation.is_finished && !generation.usage.is_unknown() {
+        generation.stage = Stage::Final;
+    }
+}
+
+fn fold_embedding(generation: &mut Generation, document: &Document) {
+    fold_counts(generation, document);
+    if !generation.usage.is_unknown() {
+        generation.stage = Stage::Final;
+    }
+}
+
+fn fold_interaction(generation: &mut Generation, document: &Document) {
+    fold_counts(generation, document);
+    let is_event = document.tells(Field::Kind);
+    match document.text(Field::Status).as_deref() {
+        Some("in_progress" | "queued") if !is_event => generation.stage = Stage::Unfinished,
+        Some("in_progress" | "queued") | None => {}
+        // An event that only tells the new state comes before the one with the usage.
+        Some(_) if is_event && generation.usage.is_unknown() => {}
+        Some(_) => generation.stage = Stage::Final,
+    }
+}
+
+/// Behind OpenAI's paths `completion_tokens` does not hold the thoughts, but `total_tokens` does.
+fn fold_chat(generation: &mut Generation, document: &Document) {
+    openai::fold_chat(generation, document);
+    let usage = &mut generation.usage;
+    if let (Some(input), Some(output), Some(total)) =
+        (usage.input, usage.output, usage.provider_total)
+        && let Some(thoughts) = total.checked_sub(input.saturating_add(output))
+        && thoughts > 0
+    {
+        usage.output = Some(output.saturating_add(thoughts));
+    }
+}

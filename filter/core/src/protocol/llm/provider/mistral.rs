@@ -1,0 +1,76 @@
+//! Mistral: chat, fill-in-the-middle, agents, embeddings, transcriptions and conversations (API v1, read 2026-11).
+//!
+//! `prompt_tokens` holds cached tokens; `completion_tokens` holds reasoning, which is not told apart. In conversations
+//! `connector_tokens`, what built-in tools gave to the model, are counted apart: `total_tokens` is the sum of the
+//! three. Audio that was read is told in seconds, which are no tokens.
+
+use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::llm::generation::{Format, Generation, Route, Stage, sum};
+use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
+use crate::protocol::llm::provider::{Provider, openai, openai_compatible};
+use crate::protocol::llm::stream_error::StreamError;
+
+const PROVIDER: Provider = Provider::Mistral;
+
+const MORE: &Paths = &[
+    ("usage.service_tier", Field::Tier),
+    ("usage.num_cached_tokens", Field::CacheRead),
+    ("usage.prompt_token_details.cached_tokens", Field::CacheRead),
+];
+
+const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION, MORE],
+    fold: openai::fold_chat,
+    head: None,
+    error: StreamError::OpenAi,
+};
+
+/// The body, and the events of a stream, of which the last tells the usage. Transcriptions come in the same way.
+const CONVERSATION: Format = Format {
+    paths: &[
+        USAGE,
+        MORE,
+        &[
+            ("type", Field::Kind),
+            ("conversation_id", Field::Extra),
+            ("model", Field::Model),
+            ("outputs[].model", Field::Model),
+            ("usage.connector_tokens", Field::ToolPrompt),
+            ("content", Field::OutputText),
+            ("text", Field::OutputText),
+            ("arguments", Field::OutputText),
+        ],
+    ],
+    fold: fold_conversation,
+    head: None,
+    error: StreamError::MistralConversation,
+};
+
+/// What a request to a path like Mistral's asks for.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    match (method, segments) {
+        (
+            "POST",
+            [.., "conversations"]
+            | [.., "conversations", _]
+            | [.., "conversations", _, "restart"]
+            | [.., "audio", "transcriptions"],
+        ) => Some(Route {
+            provider: PROVIDER,
+            format: &CONVERSATION,
+            model: None,
+            is_told_again: false,
+        }),
+        _ => openai_compatible::route_with(PROVIDER, &CHAT, method, segments),
+    }
+}
+
+fn fold_conversation(generation: &mut Generation, document: &Document) {
+    generation.tell_head(document);
+    let mut told = openai::inclusive(document);
+    told.input = sum(&[told.input, document.count(Field::ToolPrompt)]);
+    if !told.is_unknown() {
+        generation.tell(told);
+        generation.stage = Stage::Final;
+    }
+}

@@ -1,0 +1,99 @@
+//! Servers that speak like OpenAI (read 2026-11): OpenRouter, Groq, xAI, Moonshot, LiteLLM, SGLang, llama.cpp and any
+//! other; and what all providers offer beside their own formats.
+//!
+//! The counts are OpenAI's, `prompt_tokens` holding the cache under whatever name it is told. `completion_tokens` holds
+//! reasoning, except with xAI and its like, which count it beside: there `total_tokens` is greater than the sum of
+//! both by just the reasoning. Embeddings and scores have no output, so a total alone is their input.
+
+use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::llm::generation::{Format, Generation, Route, Stage};
+use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
+use crate::protocol::llm::provider::{Provider, anthropic, openai};
+use crate::protocol::llm::stream_error::StreamError;
+
+/// Where else servers tell their counts.
+const ELSEWHERE: &Paths = &[
+    // DeepSeek's models behind other hosts.
+    ("usage.prompt_cache_hit_tokens", Field::CacheRead),
+    // Moonshot.
+    ("usage.cached_tokens", Field::CacheRead),
+    ("choices[].usage.prompt_tokens", Field::Input),
+    ("choices[].usage.completion_tokens", Field::Output),
+    ("choices[].usage.total_tokens", Field::Total),
+    ("choices[].usage.cached_tokens", Field::CacheRead),
+    // Mistral's models behind other hosts.
+    ("usage.num_cached_tokens", Field::CacheRead),
+    ("usage.service_tier", Field::Tier),
+    // LiteLLM.
+    ("usage.cache_read_input_tokens", Field::CacheRead),
+    ("usage.cache_creation_input_tokens", Field::CacheWrite),
+    // SGLang.
+    ("usage.reasoning_tokens", Field::Reasoning),
+    // Groq, without `include_usage`.
+    ("x_groq.usage.prompt_tokens", Field::Input),
+    ("x_groq.usage.completion_tokens", Field::Output),
+    ("x_groq.usage.total_tokens", Field::Total),
+    ("x_groq.usage.prompt_tokens_details.cached_tokens", Field::CacheRead),
+    ("x_groq.usage.completion_tokens_details.reasoning_tokens", Field::Reasoning),
+];
+
+/// Chat Completions and legacy Completions.
+pub(super) const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION, ELSEWHERE],
+    fold: fold_chat,
+    head: None,
+    error: StreamError::OpenAi,
+};
+
+/// Embeddings, reranks and scores.
+pub(super) const EMBED: Format = Format {
+    paths: &[USAGE, COMPLETION, ELSEWHERE],
+    fold: fold_embedding,
+    head: None,
+    error: StreamError::OpenAi,
+};
+
+/// What a request to a server that speaks like OpenAI asks for.
+pub(super) fn route(provider: Provider, method: &str, segments: &[&str]) -> Option<Route> {
+    route_with(provider, &CHAT, method, segments)
+}
+
+/// The same, with the provider's own reading of Chat Completions.
+pub(super) fn route_with(
+    provider: Provider,
+    chat: &'static Format,
+    method: &str,
+    segments: &[&str],
+) -> Option<Route> {
+    match (method, segments) {
+        ("POST", [.., "embeddings" | "rerank"]) => {
+            Some(Route { provider, format: &EMBED, model: None, is_told_again: false })
+        }
+        ("POST", [.., "v1", "messages"]) => {
+            anthropic::route(method, segments).map(|route| Route { provider, ..route })
+        }
+        _ => openai::route_with(provider, chat, method, segments),
+    }
+}
+
+fn fold_chat(generation: &mut Generation, document: &Document) {
+    openai::fold_chat(generation, document);
+    let usage = &mut generation.usage;
+    if let (Some(input), Some(output), Some(reasoning), Some(total)) =
+        (usage.input, usage.output, usage.reasoning, usage.provider_total)
+        && reasoning > 0
+        && total == input.saturating_add(output).saturating_add(reasoning)
+    {
+        usage.output = Some(output.saturating_add(reasoning));
+    }
+}
+
+fn fold_embedding(generation: &mut Generation, document: &Document) {
+    generation.tell_head(document);
+    let mut told = openai::inclusive(document);
+    told.input = told.input.or(told.provider_total);
+    if !told.is_unknown() {
+        generation.tell(told);
+        generation.stage = Stage::Final;
+    }
+}

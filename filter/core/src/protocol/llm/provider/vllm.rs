@@ -1,0 +1,23 @@
+//! vLLM (0.11 and later, read 2026-11): OpenAI's Chat Completions, Completions, Embeddings and Responses, Anthropic's
+//! Messages, and its own `/pooling`, `/score`, `/rerank` and `/classify`.
+//!
+//! The counts are OpenAI's: `prompt_tokens` holds cached tokens, which are told only if the server was asked to
+//! (`--enable-prompt-tokens-details`). With `continuous_usage_stats` each chunk of a stream tells the counts so far,
+//! of which the last stand.
+
+use crate::protocol::llm::generation::Route;
+use crate::protocol::llm::provider::{Provider, openai_compatible};
+
+/// What a request to a path like vLLM's asks for.
+pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+    let provider = Provider::Vllm;
+    match (method, segments) {
+        ("POST", [.., "pooling" | "score" | "classify"]) => Some(Route {
+            provider,
+            format: &openai_compatible::EMBED,
+            model: None,
+            is_told_again: false,
+        }),
+        _ => openai_compatible::route(provider, method, segments),
+    }
+}

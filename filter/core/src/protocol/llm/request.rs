@@ -1,0 +1,86 @@
+//! What a request for a generation says: the model, and how the response is to come.
+
+use crate::base::time::count;
+use crate::domain::usage::ServiceTier;
+use crate::protocol::document::{Document, DocumentReader, Field, PathTree, Paths};
+use crate::protocol::llm::generation::service_tier;
+use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+
+const PATHS: &Paths = &[
+    ("model", Field::Model),
+    ("stream", Field::Stream),
+    ("service_tier", Field::Tier),
+    // Gemini, and Bedrock.
+    ("serviceTier", Field::Tier),
+    ("serviceTier.type", Field::Tier),
+    ("background", Field::Background),
+    // Responses: an id, or an object with one.
+    ("conversation", Field::Conversation),
+    ("conversation.id", Field::Conversation),
+];
+
+/// What a request asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requested {
+    /// The model, as the client names it.
+    pub model: Option<String>,
+    /// The response shall be streamed.
+    pub is_streamed: bool,
+    /// The client will come back for the result.
+    pub is_background: bool,
+    /// The conversation that it goes on with.
+    pub conversation: Option<String>,
+    /// The tier that is asked for.
+    pub service_tier: Option<ServiceTier>,
+}
+
+/// Reads one request body, chunk by chunk.
+#[derive(Debug)]
+pub struct RequestReader {
+    /// `None` if the body's coding is not read.
+    decoder: Option<Decoder<Body>>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Body(DocumentReader);
+
+impl Sink for Body {
+    fn decoded(&mut self, piece: &[u8]) {
+        self.0.feed(piece, &mut |_| {});
+    }
+}
+
+impl RequestReader {
+    /// A reader for a body.
+    pub fn new(coding: ContentCoding) -> Self {
+        let reader = DocumentReader::new(PathTree::new(&[PATHS]));
+        Self { decoder: Decoder::new(coding, Body(reader)).ok(), bytes: 0 }
+    }
+
+    /// Reads the next bytes.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        self.bytes = self.bytes.saturating_add(count(chunk.len()));
+        if let Some(decoder) = &mut self.decoder {
+            decoder.feed(chunk);
+        }
+    }
+
+    /// What has been read so far.
+    pub fn requested(&mut self) -> Requested {
+        let read = |document: &Document| Requested {
+            model: document.text(Field::Model).map(|model| model.into_owned()),
+            is_streamed: document.is_true(Field::Stream),
+            is_background: document.is_true(Field::Background),
+            conversation: document.text(Field::Conversation).map(|id| id.into_owned()),
+            service_tier: document.text(Field::Tier).map(|tier| service_tier(&tier)),
+        };
+        let decoder = self.decoder.as_mut();
+        decoder.map(|decoder| read(decoder.sink().0.document())).unwrap_or_default()
+    }
+
+    /// The size of the body so far, in bytes as they came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}

@@ -1,0 +1,462 @@
+//! Reads JSON-RPC 2.0 messages of the Model Context Protocol (revisions 2024-11-05 to 2026-07-28), one by one,
+//! out of a body that is an object or an array of objects. It keeps of each message what metering needs.
+
+use crate::protocol::mcp::arguments::ArgumentsHash;
+use crate::protocol::mcp::reported::Reported;
+use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
+use crate::wire::json_rpc::Id;
+
+/// The value of `result.resultType` (2026-07-28).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResultType {
+    /// Absent, as in all earlier revisions, or `complete`.
+    #[default]
+    Complete,
+    /// `input_required`: the call goes on when the client has given its input.
+    InputRequired,
+    /// `task`: the call goes on as a task.
+    Task,
+    /// A value that no revision defines.
+    Unknown,
+}
+
+/// The methods that metering knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// There is none: an answer.
+    #[default]
+    None,
+    /// `tools/call`.
+    ToolsCall,
+    /// `tasks/result` (2025-11-25): asks for what the call came to.
+    TasksResult,
+    /// `tasks/get` and `tasks/cancel`: tell how the task stands.
+    TaskStatus,
+    /// `tasks/list` (2025-11-25).
+    TasksList,
+    /// `notifications/cancelled`: the client no longer waits.
+    Cancelled,
+    /// `notifications/tasks/status` (2025-11-25) and `notifications/tasks` (2026-07-28).
+    TaskNotification,
+    /// Any other.
+    Other,
+}
+
+/// The state of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// Any that is not final, such as `working` or `input_required`.
+    Open,
+    /// `completed`.
+    Completed,
+    /// `failed`.
+    Failed,
+    /// `cancelled`.
+    Cancelled,
+}
+
+/// What a message says of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskReport {
+    /// `taskId`.
+    pub id: Option<Vec<u8>>,
+    /// `status`.
+    pub state: Option<TaskState>,
+    /// `result.isError` beside them is true (2026-07-28).
+    pub is_error: bool,
+}
+
+/// Tasks that one `tasks/list` answer tells of, at most; pages are smaller in practice.
+const TASKS_LISTED_MAX: usize = 100;
+
+/// What one JSON-RPC message says, as far as metering goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// `method`.
+    pub method: Method,
+    /// `id`, unless it is absent or null.
+    pub id: Option<Id>,
+    /// `params.name`.
+    pub tool: Option<Vec<u8>>,
+    /// A hash of `params.arguments`, of those that are not there too, if hashes are asked for.
+    pub arguments: Option<u64>,
+    /// There is a `result`.
+    pub has_result: bool,
+    /// `result` has a member that only tool results have: `content`, `structuredContent` or `isError`.
+    pub has_tool_result: bool,
+    /// `result.isError` is true.
+    pub is_error: bool,
+    /// `result.resultType`.
+    pub result_type: ResultType,
+    /// `result.task` is an object (2025-11-25).
+    pub has_task: bool,
+    /// There is an `error`.
+    pub has_error: bool,
+    /// `error.code`, if it is a whole number.
+    pub error_code: Option<i64>,
+    /// `params.requestId`.
+    pub request_id: Option<Id>,
+    /// `params._meta.traceparent`.
+    pub traceparent: Option<Vec<u8>>,
+    /// `params._meta.session_id`.
+    pub session_id: Option<Vec<u8>>,
+    /// The task that `params` names or tells of.
+    pub params_task: TaskReport,
+    /// The task that `result` tells of: as such, or as `result.task`.
+    pub result_task: TaskReport,
+    /// `result._meta["io.modelcontextprotocol/related-task"].taskId`: the task that this is the result of.
+    pub related_task: Option<Vec<u8>>,
+    /// The tasks in `result.tasks`, bounded.
+    pub listed_tasks: Vec<TaskReport>,
+    /// The usage that the result reports of generations that the tool made, if the product says where.
+    pub reported: Option<Box<Reported>>,
+}
+
+impl Message {
+    /// A request that runs a tool; without an id it is a notification, which servers do not run.
+    pub fn is_call(&self) -> bool {
+        self.method == Method::ToolsCall && self.id.is_some()
+    }
+
+    /// An answer to a request.
+    pub fn is_answer(&self) -> bool {
+        self.method == Method::None && (self.has_result || self.has_error)
+    }
+}
+
+mod node {
+    pub(super) const BATCH: u8 = 0;
+    pub(super) const MESSAGE: u8 = 1;
+    pub(super) const PARAMS: u8 = 2;
+    pub(super) const RESULT: u8 = 3;
+    pub(super) const ERROR: u8 = 4;
+    /// `result.task`.
+    pub(super) const TASK: u8 = 5;
+    /// `result.tasks`, and what is in it.
+    pub(super) const TASKS: u8 = 6;
+    pub(super) const LISTED_TASK: u8 = 7;
+    /// `params.result` of a notification about a task.
+    pub(super) const PUSHED_RESULT: u8 = 8;
+    /// `result.result` of an answer about a task.
+    pub(super) const POLLED_RESULT: u8 = 9;
+    /// `result._meta`, and what names the task in it.
+    pub(super) const META: u8 = 10;
+    pub(super) const RELATED_TASK: u8 = 11;
+    /// `params._meta`.
+    pub(super) const PARAMS_META: u8 = 12;
+}
+
+mod field {
+    pub(super) const METHOD: u8 = 0;
+    pub(super) const ID: u8 = 1;
+    pub(super) const NAME: u8 = 2;
+    pub(super) const IS_ERROR: u8 = 3;
+    pub(super) const RESULT_TYPE: u8 = 4;
+    pub(super) const CODE: u8 = 5;
+    pub(super) const REQUEST_ID: u8 = 6;
+    pub(super) const PARAMS_TASK_ID: u8 = 7;
+    pub(super) const PARAMS_STATUS: u8 = 8;
+    pub(super) const PUSHED_IS_ERROR: u8 = 9;
+    pub(super) const RESULT_TASK_ID: u8 = 10;
+    pub(super) const RESULT_STATUS: u8 = 11;
+    pub(super) const POLLED_IS_ERROR: u8 = 12;
+    pub(super) const LISTED_TASK_ID: u8 = 13;
+    pub(super) const LISTED_STATUS: u8 = 14;
+    pub(super) const RELATED_TASK_ID: u8 = 15;
+    pub(super) const TRACEPARENT: u8 = 16;
+    pub(super) const SESSION_ID: u8 = 17;
+}
+
+/// Reads the messages of one body, or of one server-sent event.
+#[derive(Clone, Debug, Default)]
+pub struct MessageReader {
+    scanner: Scanner,
+    message: Message,
+    arguments: Option<ArgumentsHash>,
+}
+
+impl MessageReader {
+    /// A reader that hashes the arguments of calls, or does not.
+    pub fn new(hashes_arguments: bool) -> Self {
+        Self { arguments: hashes_arguments.then(ArgumentsHash::default), ..Self::default() }
+    }
+
+    /// Reads the next bytes and calls `found` with each message as it ends.
+    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) {
+        self.scanner.feed(
+            chunk,
+            &mut Builder { message: &mut self.message, arguments: &mut self.arguments, found },
+        );
+    }
+
+    /// Where the body stands.
+    pub fn progress(&self) -> Progress {
+        self.scanner.progress()
+    }
+
+    /// Whether the body holds anything.
+    pub fn has_started(&self) -> bool {
+        self.scanner.has_started()
+    }
+}
+
+struct Builder<'a> {
+    message: &'a mut Message,
+    arguments: &'a mut Option<ArgumentsHash>,
+    found: &'a mut dyn FnMut(&Message),
+}
+
+impl Visitor for Builder<'_> {
+    fn top(&mut self) -> Want {
+        Want {
+            scalar: None,
+            object: Some(node::MESSAGE),
+            array: Some(node::BATCH),
+            ..Want::NOTHING
+        }
+    }
+
+    fn element(&mut self, node: u8) -> Want {
+        match node {
+            node::BATCH => Want::object(node::MESSAGE),
+            node::TASKS => Want::object(node::LISTED_TASK),
+            _ => Want::NOTHING,
+        }
+    }
+
+    // A repeated member replaces the earlier one, as in the parsers of the official SDKs: what it said is forgotten
+    // before the new value is read.
+    fn member(&mut self, node: u8, key: &[u8]) -> Want {
+        let message = &mut *self.message;
+        match (node, key) {
+            (node::MESSAGE, b"method") => {
+                message.method = Method::Other;
+                Want::scalar(field::METHOD)
+            }
+            (node::MESSAGE, b"id") => {
+                message.id = None;
+                Want::scalar(field::ID)
+            }
+            (node::MESSAGE, b"params") => {
+                self.forget_arguments();
+                let message = &mut *self.message;
+                message.tool = None;
+                message.request_id = None;
+                message.traceparent = None;
+                message.session_id = None;
+                message.params_task = TaskReport::default();
+                Want::object(node::PARAMS)
+            }
+            (node::MESSAGE, b"result") => {
+                message.has_result = true;
+                message.has_tool_result = false;
+                message.is_error = false;
+                message.result_type = ResultType::Complete;
+                message.has_task = false;
+                message.result_task = TaskReport::default();
+                message.related_task = None;
+                message.listed_tasks.clear();
+                Want::object(node::RESULT)
+            }
+            (node::MESSAGE, b"error") => {
+                message.has_error = true;
+                message.error_code = None;
+                Want::object(node::ERROR)
+            }
+            (node::PARAMS, b"name") => {
+                message.tool = None;
+                Want::scalar(field::NAME)
+            }
+            (node::PARAMS, b"arguments") if self.arguments.is_some() => {
+                self.forget_arguments();
+                Want { shows_skipped: true, ..Want::NOTHING }
+            }
+            (node::PARAMS, b"_meta") => {
+                message.traceparent = None;
+                message.session_id = None;
+                Want::object(node::PARAMS_META)
+            }
+            (node::PARAMS_META, b"traceparent") => Want::scalar(field::TRACEPARENT),
+            (node::PARAMS_META, b"session_id") => Want::scalar(field::SESSION_ID),
+            (node::PARAMS, b"requestId") => {
+                message.request_id = None;
+                Want::scalar(field::REQUEST_ID)
+            }
+            (node::PARAMS, b"taskId") => {
+                message.params_task.id = None;
+                Want::scalar(field::PARAMS_TASK_ID)
+            }
+            (node::PARAMS, b"status") => {
+                message.params_task.state = None;
+                Want::scalar(field::PARAMS_STATUS)
+            }
+            (node::PARAMS, b"result") => {
+                message.params_task.is_error = false;
+                Want::object(node::PUSHED_RESULT)
+            }
+            (node::PUSHED_RESULT, b"isError") => Want::scalar(field::PUSHED_IS_ERROR),
+            (node::RESULT, b"content" | b"structuredContent") => {
+                message.has_tool_result = true;
+                Want::NOTHING
+            }
+            (node::RESULT, b"isError") => {
+                message.has_tool_result = true;
+                message.is_error = false;
+                Want::scalar(field::IS_ERROR)
+            }
+            (node::RESULT, b"resultType") => {
+                message.result_type = ResultType::Unknown;
+                Want::scalar(field::RESULT_TYPE)
+            }
+            (node::RESULT, b"task") => {
+                message.has_task = false;
+                Want::object(node::TASK)
+            }
+            (node::RESULT | node::TASK, b"taskId") => {
+                message.result_task.id = None;
+                Want::scalar(field::RESULT_TASK_ID)
+            }
+            (node::RESULT | node::TASK, b"status") => {
+                message.result_task.state = None;
+                Want::scalar(field::RESULT_STATUS)
+            }
+            (node::RESULT, b"result") => {
+                message.result_task.is_error = false;
+                Want::object(node::POLLED_RESULT)
+            }
+            (node::RESULT, b"_meta") => {
+                message.related_task = None;
+                Want::object(node::META)
+            }
+            (node::META, b"io.modelcontextprotocol/related-task") => {
+                message.related_task = None;
+                Want::object(node::RELATED_TASK)
+            }
+            (node::RELATED_TASK, b"taskId") => Want::scalar(field::RELATED_TASK_ID),
+            (node::POLLED_RESULT, b"isError") => Want::scalar(field::POLLED_IS_ERROR),
+            (node::RESULT, b"tasks") => {
+                message.listed_tasks.clear();
+                Want { scalar: None, object: None, array: Some(node::TASKS), ..Want::NOTHING }
+            }
+            (node::LISTED_TASK, b"taskId") => Want::scalar(field::LISTED_TASK_ID),
+            (node::LISTED_TASK, b"status") => Want::scalar(field::LISTED_STATUS),
+            (node::ERROR, b"code") => {
+                message.error_code = None;
+                Want::scalar(field::CODE)
+            }
+            _ => Want::NOTHING,
+        }
+    }
+
+    fn scalar(&mut self, field: u8, value: Scalar<'_>) {
+        let message = &mut *self.message;
+        let is_null = !value.is_string && value.text == b"null";
+        let is_true = !value.is_string && value.text == b"true";
+        let text = || value.is_string.then(|| value.text.to_vec());
+        match field {
+            field::METHOD if value.is_string => {
+                message.method = match value.text {
+                    b"tools/call" => Method::ToolsCall,
+                    b"tasks/result" => Method::TasksResult,
+                    b"tasks/get" | b"tasks/cancel" => Method::TaskStatus,
+                    b"tasks/list" => Method::TasksList,
+                    b"notifications/cancelled" => Method::Cancelled,
+                    b"notifications/tasks/status" | b"notifications/tasks" => {
+                        Method::TaskNotification
+                    }
+                    _ => Method::Other,
+                };
+            }
+            field::ID if !is_null => message.id = Some(id(value)),
+            field::REQUEST_ID if !is_null => message.request_id = Some(id(value)),
+            field::NAME => message.tool = text(),
+            field::TRACEPARENT => message.traceparent = text(),
+            field::SESSION_ID => message.session_id = text().filter(|id| !id.is_empty()),
+            field::IS_ERROR => message.is_error = is_true,
+            field::PUSHED_IS_ERROR => message.params_task.is_error = is_true,
+            field::POLLED_IS_ERROR => message.result_task.is_error = is_true,
+            field::RELATED_TASK_ID => message.related_task = text(),
+            field::PARAMS_TASK_ID => message.params_task.id = text(),
+            field::RESULT_TASK_ID => message.result_task.id = text(),
+            field::PARAMS_STATUS => message.params_task.state = task_state(value),
+            field::RESULT_STATUS => message.result_task.state = task_state(value),
+            field::LISTED_TASK_ID => {
+                if let Some(task) = message.listed_tasks.last_mut() {
+                    task.id = text();
+                }
+            }
+            field::LISTED_STATUS => {
+                if let Some(task) = message.listed_tasks.last_mut() {
+                    task.state = task_state(value);
+                }
+            }
+            field::RESULT_TYPE => {
+                message.result_type = match value.text {
+                    b"complete" if value.is_string => ResultType::Complete,
+                    b"input_required" if value.is_string => ResultType::InputRequired,
+                    b"task" if value.is_string => ResultType::Task,
+                    _ if is_null => ResultType::Complete,
+                    _ => ResultType::Unknown,
+                };
+            }
+            field::CODE => {
+                message.error_code =
+                    core::str::from_utf8(value.text).ok().and_then(|text| text.parse().ok());
+            }
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, node: u8) {
+        match node {
+            node::MESSAGE => {
+                *self.message = Message::default();
+                self.forget_arguments();
+            }
+            node::TASK => self.message.has_task = true,
+            node::LISTED_TASK => {
+                // What does not fit overwrites the last place.
+                if self.message.listed_tasks.len() >= TASKS_LISTED_MAX {
+                    self.message.listed_tasks.pop();
+                }
+                self.message.listed_tasks.push(TaskReport::default());
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, node: u8) {
+        if node == node::MESSAGE {
+            self.message.arguments = self.arguments.as_ref().map(ArgumentsHash::finish);
+            (self.found)(self.message);
+        }
+    }
+
+    fn skipped(&mut self, text: &[u8]) {
+        if let Some(arguments) = self.arguments {
+            arguments.feed(text);
+        }
+    }
+}
+
+impl Builder<'_> {
+    fn forget_arguments(&mut self) {
+        if let Some(arguments) = self.arguments {
+            *arguments = ArgumentsHash::default();
+        }
+    }
+}
+
+fn id(value: Scalar<'_>) -> Id {
+    Id { is_string: value.is_string, text: value.text.to_vec() }
+}
+
+fn task_state(value: Scalar<'_>) -> Option<TaskState> {
+    match value.text {
+        _ if !value.is_string => None,
+        b"completed" => Some(TaskState::Completed),
+        b"failed" => Some(TaskState::Failed),
+        b"cancelled" => Some(TaskState::Cancelled),
+        _ => Some(TaskState::Open),
+    }
+}

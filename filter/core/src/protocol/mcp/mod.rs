@@ -1,0 +1,8 @@
+//! The Model Context Protocol: JSON-RPC messages, over Streamable HTTP or HTTP+SSE.
+
+pub mod arguments;
+pub mod message;
+pub mod outcome;
+pub mod reported;
+pub mod reported_usage;
+pub mod response_body;

@@ -1,0 +1,165 @@
+//! Reads what a response's body tells of calls: JSON or server-sent events, plain or coded.
+
+use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
+use crate::domain::call::Transport;
+use crate::protocol::mcp::message::{Message, MessageReader, Method};
+use crate::protocol::mcp::reported::ReportReader;
+use crate::protocol::mcp::reported_usage::ReportedUsage;
+use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use crate::wire::json::Progress;
+use crate::wire::media_type::MediaType;
+use crate::wire::sse;
+use crate::wire::sse::EventType;
+
+/// Reads one response body, chunk by chunk.
+#[derive(Debug)]
+pub struct AnswerReader {
+    decoder: Decoder<Body>,
+}
+
+/// The body without its coding.
+#[derive(Debug)]
+struct Body {
+    format: Format,
+    reports: Option<Box<ReportReader>>,
+    told: Told,
+}
+
+/// What a piece of a body told.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Answers, and notifications about tasks.
+    pub messages: Vec<Message>,
+    /// The endpoint that an `endpoint` event gave (2024-11-05).
+    pub endpoint: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Format {
+    Json(Box<MessageReader>),
+    Events { framer: Box<sse::Framer>, event: Box<EventReader> },
+}
+
+impl AnswerReader {
+    /// A reader for a body, or `None` if its coding is not read.
+    pub fn new(
+        coding: ContentCoding,
+        media_type: MediaType,
+        rules: &ReportedUsage,
+    ) -> Option<Self> {
+        let format = match media_type {
+            MediaType::EventStream => {
+                Format::Events { framer: Box::default(), event: Box::default() }
+            }
+            // Some servers answer JSON-RPC without saying so; a text that is no JSON fails at its first byte.
+            MediaType::Json
+            | MediaType::Other
+            | MediaType::JsonLines
+            | MediaType::AmazonEventStream => Format::Json(Box::default()),
+        };
+        let decoder = Decoder::new(
+            coding,
+            Body { format, reports: ReportReader::new(rules).map(Box::new), told: Told::default() },
+        )
+        .ok()?;
+        Some(Self { decoder })
+    }
+
+    /// Reads the next bytes; gives what ends in them.
+    pub fn feed(&mut self, chunk: &[u8]) -> Told {
+        self.decoder.feed(chunk);
+        core::mem::take(&mut self.decoder.sink().told)
+    }
+
+    /// How the answers come.
+    pub fn transport(&mut self) -> Transport {
+        match self.decoder.sink().format {
+            Format::Json(_) => Transport::Json,
+            Format::Events { .. } => Transport::Sse,
+        }
+    }
+
+    /// Whether the body turned out to be nothing that this can read.
+    pub fn is_unreadable(&mut self) -> bool {
+        let is_no_json = match &self.decoder.sink().format {
+            Format::Json(reader) => reader.progress() == Progress::Failed,
+            Format::Events { .. } => false,
+        };
+        is_no_json || self.decoder.is_broken()
+    }
+}
+
+impl Sink for Body {
+    fn decoded(&mut self, piece: &[u8]) {
+        let Self { format, reports, told } = self;
+        match format {
+            Format::Json(reader) => {
+                feed(reader, reports, piece, &mut told.messages);
+            }
+            Format::Events { framer, event } => {
+                framer.feed(piece, &mut EventSink { event, reports, told });
+            }
+        }
+    }
+}
+
+/// Reads the data of one server-sent event, and keeps what it tells until the event is dispatched: clients do not see
+/// an event that the stream's end cuts off.
+#[derive(Clone, Debug, Default)]
+struct EventReader {
+    reader: MessageReader,
+    messages: Vec<Message>,
+    /// The first bytes of the data, which are all of an endpoint.
+    text: Vec<u8>,
+}
+
+struct EventSink<'a> {
+    event: &'a mut EventReader,
+    reports: &'a mut Option<Box<ReportReader>>,
+    told: &'a mut Told,
+}
+
+impl sse::Sink for EventSink<'_> {
+    fn data(&mut self, piece: &[u8]) {
+        let EventReader { reader, messages, text } = &mut *self.event;
+        let room = ENDPOINT_BYTES_MAX.saturating_sub(text.len());
+        text.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        feed(reader, self.reports, piece, messages);
+    }
+
+    fn dispatch(&mut self, event_type: EventType) {
+        let event = core::mem::take(self.event);
+        if let Some(reports) = self.reports {
+            reports.restart();
+        }
+        match event_type {
+            EventType::Message if event.reader.progress() == Progress::Complete => {
+                self.told.messages.extend(event.messages);
+            }
+            EventType::Endpoint => self.told.endpoint = Some(event.text),
+            EventType::Message | EventType::Other => {}
+        }
+    }
+}
+
+fn feed(
+    reader: &mut MessageReader,
+    reports: &mut Option<Box<ReportReader>>,
+    piece: &[u8],
+    messages: &mut Vec<Message>,
+) {
+    // A message and its report end with the same byte; the report is read first.
+    if let Some(reports) = reports {
+        reports.feed(piece);
+    }
+    reader.feed(piece, &mut |message| {
+        let is_told = message.is_answer() || message.method == Method::TaskNotification;
+        if is_told && messages.len() < CALLS_PER_EXCHANGE_MAX {
+            let mut message = message.clone();
+            if let (Some(reports), Some(id)) = (reports.as_mut(), &message.id) {
+                message.reported = reports.take(id);
+            }
+            messages.push(message);
+        }
+    });
+}

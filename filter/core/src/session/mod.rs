@@ -1,0 +1,227 @@
+//! Sessions: CREATED, ACTIVE, IDLE, CLOSED, and the totals that the final billing event carries.
+//! One writer owns the table: the accountant.
+//!
+//! To the next maintainer: a session has one entry in `due` and one in `recent`, which are *not* moved on each call:
+//! an entry that turns out to be early when it is looked at is put back at its true place. So a call costs no
+//! tree operation, and a tick costs what is due. An entry may be early, never late: a session that wakes up is due
+//! sooner than while it was idle, so its entry is moved.
+
+pub mod active_time;
+pub mod generation_totals;
+pub mod table;
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::{OTHER, TOOLS_PER_SESSION_MAX};
+use crate::base::money::add_money;
+use crate::base::time::Timestamp;
+use crate::config::SessionRules;
+use crate::domain::session::SessionEnd;
+use crate::domain::session::SessionRef;
+use crate::domain::status::ExecutionStatus;
+use crate::fact::call::CallEnded;
+use crate::fact::generation::GenerationEnded;
+use crate::pricing::charge::{Charge, TokenCharge};
+use crate::session::active_time::ActiveTime;
+use crate::session::generation_totals::GenerationTotals;
+
+/// Where a session stands; a closed one is no longer in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionState {
+    /// One call so far.
+    Created,
+    /// Further calls came.
+    Active,
+    /// No activity for the product's `idle_timeout`.
+    Idle,
+    /// Over.
+    Closed,
+}
+
+impl SessionState {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "CREATED",
+            Self::Active => "ACTIVE",
+            Self::Idle => "IDLE",
+            Self::Closed => "CLOSED",
+        }
+    }
+}
+
+/// Why a session was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// No activity for the product's `session_timeout`.
+    SessionTimeout,
+    /// The client or the server ended it.
+    Ended(SessionEnd),
+    /// Room was needed for a new one, and this was the least recently active.
+    TableFull,
+    /// The identity has as many sessions as its product allows, and this was its least recently active.
+    IdentityLimit,
+    /// Envoy stops.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SessionTimeout => "session_timeout",
+            Self::Ended(SessionEnd::ClientDelete) => "client_delete",
+            Self::Ended(SessionEnd::SessionGone) => "session_gone",
+            Self::Ended(SessionEnd::Closed) => "closed",
+            Self::IdentityLimit => "identity_limit",
+            Self::TableFull => "table_full",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What was counted under one heading.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Calls of any outcome.
+    pub calls: u64,
+    /// Calls that were charged.
+    pub billable_calls: u64,
+    /// What the customer is charged.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub revenue: Decimal,
+    /// What the operator pays to providers.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub provider_cost: Decimal,
+}
+
+impl Totals {
+    /// Adds one call; `false` if the revenue no longer fits a decimal, and is left as it was.
+    fn add(&mut self, charge: &Charge<'_>) -> bool {
+        self.calls = self.calls.saturating_add(1);
+        self.billable_calls = self.billable_calls.saturating_add(u64::from(charge.is_billable));
+        add_money(&mut self.revenue, charge.price)
+    }
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// What names it.
+    pub session: SessionRef,
+    /// The currency of its totals.
+    pub currency: String,
+    /// Unique for each span that is billed.
+    pub id: [u8; 16],
+    /// Where it stands.
+    pub state: SessionState,
+    /// The start of its first call.
+    pub started_at: Timestamp,
+    /// The end of its last call.
+    pub ended_at: Timestamp,
+    /// The last sign of life.
+    pub active_at: Timestamp,
+    /// All calls, and what they and their generations cost and are charged.
+    pub totals: Totals,
+    /// All generations.
+    pub generations: GenerationTotals,
+    /// Calls by outcome, in the order of [`ExecutionStatus::ALL`].
+    pub by_status: BTreeMap<ExecutionStatus, u64>,
+    /// Calls by tool, bounded.
+    pub by_tool: BTreeMap<String, Totals>,
+    /// Time during which a call ran.
+    pub active: ActiveTime,
+}
+
+/// What adding a call to a session came across.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The tool was added under [`OTHER`].
+    pub is_tool_over_limit: bool,
+    /// A sum no longer fits a decimal.
+    pub is_money_over_limit: bool,
+}
+
+impl Session {
+    /// A session that starts with a call, or a sign of life of one, at `started_at`.
+    pub fn new(session: SessionRef, currency: String, id: [u8; 16], started_at: Timestamp) -> Self {
+        Self {
+            session,
+            currency,
+            id,
+            state: SessionState::Created,
+            started_at,
+            ended_at: started_at,
+            active_at: started_at,
+            totals: Totals::default(),
+            generations: GenerationTotals::default(),
+            by_status: BTreeMap::new(),
+            by_tool: BTreeMap::new(),
+            active: ActiveTime::default(),
+        }
+    }
+
+    /// Adds a call that has ended.
+    pub fn add(&mut self, call: &CallEnded, charge: &Charge<'_>) -> Added {
+        self.started_at = self.started_at.min(call.started_at);
+        self.ended_at = self.ended_at.max(call.ended_at);
+        self.active_at = self.active_at.max(call.ended_at);
+        self.active.add(call.started_at, call.ended_at);
+        let of_status = self.by_status.entry(call.status).or_default();
+        *of_status = of_status.saturating_add(1);
+        let (of_tool, is_tool_over_limit) = self.of_tool(&call.tool);
+        let fits_tool = of_tool.add(charge);
+        let fits = self.totals.add(charge);
+        Added { is_tool_over_limit, is_money_over_limit: !(fits && fits_tool) }
+    }
+
+    /// Adds a generation that has ended, caused by a call of `tool` if that is known.
+    pub fn add_generation(
+        &mut self,
+        generation: &GenerationEnded,
+        tool: Option<&str>,
+        charge: &TokenCharge<'_>,
+    ) -> Added {
+        self.started_at = self.started_at.min(generation.started_at);
+        self.ended_at = self.ended_at.max(generation.ended_at);
+        self.active_at = self.active_at.max(generation.ended_at);
+        self.active.add(generation.started_at, generation.ended_at);
+        let cost = charge.cost();
+        let (place, is_tool_over_limit) = match tool {
+            Some(tool) => {
+                let (of_tool, is_over_limit) = self.of_tool(tool);
+                (&mut of_tool.provider_cost, is_over_limit)
+            }
+            None => (&mut self.generations.unattributed_cost, false),
+        };
+        let fits = [
+            add_money(place, cost),
+            self.generations.add(generation, charge),
+            add_money(&mut self.totals.provider_cost, cost),
+            add_money(&mut self.totals.revenue, charge.price),
+        ];
+        Added { is_tool_over_limit, is_money_over_limit: fits.contains(&false) }
+    }
+
+    /// The totals of a tool, and whether they are those of all tools beyond the bound.
+    fn of_tool(&mut self, tool: &str) -> (&mut Totals, bool) {
+        let is_over_limit =
+            self.by_tool.len() >= TOOLS_PER_SESSION_MAX && !self.by_tool.contains_key(tool);
+        let tool = if is_over_limit { OTHER } else { tool };
+        (self.by_tool.entry(tool.to_owned()).or_default(), is_over_limit)
+    }
+
+    fn due_at(&self, rules: &SessionRules) -> Timestamp {
+        match self.state {
+            SessionState::Created | SessionState::Active => {
+                self.active_at.plus(rules.idle_timeout.millis())
+            }
+            SessionState::Idle | SessionState::Closed => {
+                self.active_at.plus(rules.session_timeout.millis())
+            }
+        }
+    }
+}

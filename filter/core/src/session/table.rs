@@ -1,0 +1,203 @@
+//! All sessions that are not closed, and which of them are due.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::base::time::{Timestamp, count};
+use crate::config::SessionRules;
+use crate::domain::identity::identity_key;
+use crate::domain::session::SessionRef;
+use crate::session::{Session, SessionState};
+use crate::shared_data::free_slots::FreeSlots;
+
+/// Whose sessions count together, by these rules of the session's product.
+fn limited(session: &SessionRef, rules: &SessionRules) -> [u8; 16] {
+    identity_key(rules.group_of(&session.product_id), &session.identity)
+}
+
+/// What has become due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The session in this slot has become idle, at this time.
+    Idle(u32, Timestamp),
+    /// The session in this slot has timed out, at this time.
+    TimedOut(u32, Timestamp),
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    session: Session,
+    due_entry: Timestamp,
+    recent_entry: Timestamp,
+    /// Under which it stands in `by_identity`, if its product limits them.
+    identity: Option<[u8; 16]>,
+}
+
+/// All sessions that are not closed, in numbered slots.
+#[derive(Clone, Debug, Default)]
+pub struct SessionTable {
+    slots: BTreeMap<u32, Slot>,
+    free: FreeSlots,
+    by_key: HashMap<([u8; 16], String), u32>,
+    due: BTreeSet<(Timestamp, u32)>,
+    recent: BTreeSet<(Timestamp, u32)>,
+    /// Sessions of products that limit how many one identity has.
+    by_identity: HashMap<[u8; 16], BTreeSet<u32>>,
+    dirty: BTreeSet<u32>,
+}
+
+impl SessionTable {
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The number of slots that were ever in use.
+    pub fn high(&self) -> u32 {
+        self.free.high()
+    }
+
+    /// The slot of a session.
+    pub fn find(&self, session: &SessionRef, currency: &str) -> Option<u32> {
+        self.by_key.get(&(session.key, currency.to_owned())).copied()
+    }
+
+    /// The session in a slot.
+    pub fn get(&self, slot: u32) -> Option<&Session> {
+        self.slots.get(&slot).map(|slot| &slot.session)
+    }
+
+    /// The session in a slot, to be changed.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Session> {
+        let found = self.slots.get_mut(&slot)?;
+        self.dirty.insert(slot);
+        Some(&mut found.session)
+    }
+
+    /// Moves the session's entry to where it is due now.
+    pub fn reschedule(&mut self, slot: u32, rules: &SessionRules) {
+        let Some(found) = self.slots.get_mut(&slot) else { return };
+        self.due.remove(&(found.due_entry, slot));
+        found.due_entry = found.session.due_at(rules);
+        self.due.insert((found.due_entry, slot));
+    }
+
+    /// Adds a session in the first free slot.
+    pub fn insert(&mut self, session: Session, rules: &SessionRules) -> u32 {
+        let slot = self.free.take();
+        self.put(slot, session, rules);
+        self.dirty.insert(slot);
+        slot
+    }
+
+    /// Puts back a session that was read from shared data; a slot without one becomes free.
+    pub fn restore(&mut self, slot: u32, session: Option<Session>, rules: &SessionRules) {
+        self.free.restore(slot, session.is_some());
+        if let Some(session) = session {
+            self.put(slot, session, rules);
+        }
+    }
+
+    fn put(&mut self, slot: u32, session: Session, rules: &SessionRules) {
+        let due_entry = session.due_at(rules);
+        let recent_entry = session.active_at;
+        let identity = (rules.per_identity_max > 0).then(|| limited(&session.session, rules));
+        if let Some(identity) = identity {
+            self.by_identity.entry(identity).or_default().insert(slot);
+        }
+        self.by_key.insert((session.session.key, session.currency.clone()), slot);
+        self.due.insert((due_entry, slot));
+        self.recent.insert((recent_entry, slot));
+        self.slots.insert(slot, Slot { session, due_entry, recent_entry, identity });
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, slot: u32) -> Option<Session> {
+        let Slot { session, due_entry, recent_entry, identity } = self.slots.remove(&slot)?;
+        self.by_key.remove(&(session.session.key, session.currency.clone()));
+        self.due.remove(&(due_entry, slot));
+        self.recent.remove(&(recent_entry, slot));
+        if let Some(identity) = identity
+            && let Some(slots) = self.by_identity.get_mut(&identity)
+        {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.by_identity.remove(&identity);
+            }
+        }
+        self.free.give_back(slot);
+        self.dirty.insert(slot);
+        Some(session)
+    }
+
+    /// The least recently active session of an identity that has as many as its product allows.
+    pub fn over_identity_limit(&self, session: &SessionRef, rules: &SessionRules) -> Option<u32> {
+        if rules.per_identity_max == 0 {
+            return None;
+        }
+        let slots = self.by_identity.get(&limited(session, rules))?;
+        let is_full = count(slots.len()) >= u64::from(rules.per_identity_max);
+        let active_at = |slot: &&u32| self.get(**slot).map(|session| session.active_at);
+        is_full.then(|| slots.iter().min_by_key(active_at).copied()).flatten()
+    }
+
+    /// The slot of the least recently active session.
+    pub fn least_recent(&mut self) -> Option<u32> {
+        while let Some((entry, slot)) = self.recent.pop_first() {
+            let Some(found) = self.slots.get_mut(&slot) else { continue };
+            found.recent_entry = found.session.active_at;
+            self.recent.insert((found.recent_entry, slot));
+            if found.recent_entry <= entry {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// The next session that has become idle or has timed out by `now`. An idle one is marked as such.
+    pub fn next_due<'a>(
+        &mut self,
+        now: Timestamp,
+        rules_of: impl Fn(&SessionRef) -> &'a SessionRules,
+    ) -> Option<Due> {
+        while let Some(&(entry, slot)) = self.due.first() {
+            if entry > now {
+                return None;
+            }
+            self.due.pop_first();
+            let Some(found) = self.slots.get_mut(&slot) else { continue };
+            let rules = rules_of(&found.session.session);
+            let due_at = found.session.due_at(rules);
+            if due_at > now {
+                found.due_entry = due_at;
+                self.due.insert((due_at, slot));
+                continue;
+            }
+            if found.session.state == SessionState::Idle {
+                // Put back until the caller removes the session.
+                self.due.insert((entry, slot));
+                return Some(Due::TimedOut(slot, due_at));
+            }
+            found.session.state = SessionState::Idle;
+            found.due_entry = found.session.due_at(rules);
+            self.due.insert((found.due_entry, slot));
+            self.dirty.insert(slot);
+            return Some(Due::Idle(slot, due_at));
+        }
+        None
+    }
+
+    /// The slots of all sessions.
+    pub fn slots(&self) -> Vec<u32> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// The slots that have changed since the last time.
+    pub fn take_dirty(&mut self) -> BTreeSet<u32> {
+        core::mem::take(&mut self.dirty)
+    }
+}

@@ -1,0 +1,233 @@
+//! The accountant's state in shared data: a lease, and slots that change together or not at all.
+//!
+//! To the next maintainer. Shared data can write one key at once, and a VM can die between any two writes, or stand
+//! still for seconds and then go on. So a commit goes in three steps: (1) all new slot values are written under one
+//! *redo* key; (2) the *head* is written, if it is still as this VM read it: from here on the commit has happened;
+//! (3) the slots are written. Who takes the lease repeats step 3 from the redo key. Each term has its own redo key
+//! (of `REDO_KEYS`), and each slot carries the term and the number of the commit that wrote it, so a VM that wakes up
+//! late can neither commit nor overwrite what its successor has written.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::{LEASE_TICKS_LAST, LEASE_TICKS_MAIN, LEASE_TICKS_WORKER};
+use crate::host::{Conflict, Expect, Host};
+
+/// Redo keys in turn, so that a VM of an old term cannot touch the one in use.
+const REDO_KEYS: u64 = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    term: u64,
+    /// The holder gave the lease back.
+    is_released: bool,
+    /// Counts the holder's ticks.
+    beat: u64,
+    /// The last commit, and the term whose redo key holds it.
+    commit: u64,
+    redo_term: u64,
+}
+
+/// What stands before a slot's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Stamp {
+    term: u64,
+    commit: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Redo {
+    stamp: Stamp,
+    writes: Vec<(String, Vec<u8>)>,
+}
+
+fn head_key(prefix: &str) -> String {
+    format!("{prefix}h")
+}
+
+fn redo_key(prefix: &str, term: u64) -> String {
+    format!("{prefix}r{}", term % REDO_KEYS)
+}
+
+fn read_head(host: &mut impl Host, prefix: &str) -> Option<(Head, u32)> {
+    let (bytes, version) = host.get(&head_key(prefix))?;
+    // A head of another version of this module counts as one that nobody holds.
+    let nobody = Head { term: 0, is_released: true, beat: 0, commit: 0, redo_term: 0 };
+    Some((postcard::from_bytes(&bytes).unwrap_or(nobody), version))
+}
+
+fn write_head(
+    host: &mut impl Host,
+    prefix: &str,
+    head: Head,
+    expect: Expect,
+) -> Result<(), Conflict> {
+    host.set(&head_key(prefix), &encoded(&head), expect)
+}
+
+/// A value as it stands in shared data; serialising plain data into memory cannot fail.
+pub(crate) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).unwrap_or_default()
+}
+
+/// The value of a slot, or `None` if it was never written or was emptied.
+pub fn read_slot(host: &mut impl Host, key: &str) -> Option<Vec<u8>> {
+    let (bytes, _) = host.get(key)?;
+    let (_, value) = postcard::take_from_bytes::<Stamp>(&bytes).ok()?;
+    (!value.is_empty()).then(|| value.to_vec())
+}
+
+/// A VM that does not hold the lease and watches who does.
+#[derive(Clone, Debug, Default)]
+pub struct Candidate {
+    last_seen: Option<(u64, u64)>,
+    silent_ticks: u32,
+}
+
+impl Candidate {
+    /// Looks once, on a tick. Takes the lease if its holder has been silent for long enough.
+    /// `serves_streams` is how a worker's VM is told from the one on the main thread, which should hold it.
+    pub fn tick(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        serves_streams: bool,
+    ) -> Option<Lease> {
+        let ticks_max = if serves_streams { LEASE_TICKS_WORKER } else { LEASE_TICKS_MAIN };
+        let found = read_head(host, prefix);
+        let seen = found.map(|(head, _)| (head.term, head.beat));
+        if seen == self.last_seen {
+            self.silent_ticks = self.silent_ticks.saturating_add(1);
+        } else {
+            self.last_seen = seen;
+            self.silent_ticks = 0;
+        }
+        if self.silent_ticks >= ticks_max || (is_vacant(found) && !serves_streams) {
+            self.silent_ticks = 0;
+            return take(host, prefix, found);
+        }
+        None
+    }
+
+    /// Takes the lease when Envoy stops, if nobody holds it or its holder seems to be dead: the VM on the main thread
+    /// is stopped last, and would otherwise do what is left to do.
+    pub fn take_last(&mut self, host: &mut impl Host, prefix: &str) -> Option<Lease> {
+        let found = read_head(host, prefix);
+        let is_same = found.map(|(head, _)| (head.term, head.beat)) == self.last_seen;
+        let is_dead = is_same && self.silent_ticks >= LEASE_TICKS_LAST;
+        if is_vacant(found) || is_dead { take(host, prefix, found) } else { None }
+    }
+}
+
+fn is_vacant(found: Option<(Head, u32)>) -> bool {
+    found.is_none_or(|(head, _)| head.is_released)
+}
+
+fn take(host: &mut impl Host, prefix: &str, found: Option<(Head, u32)>) -> Option<Lease> {
+    let (head, expect) = match found {
+        None => {
+            (Head { term: 1, is_released: false, beat: 0, commit: 0, redo_term: 0 }, Expect::Absent)
+        }
+        Some((head, version)) => (
+            Head { term: head.term.saturating_add(1), is_released: false, ..head },
+            Expect::Version(version),
+        ),
+    };
+    write_head(host, prefix, head, expect).ok()?;
+    let lease = Lease { head };
+    lease.repeat(host, prefix).ok()?;
+    Some(lease)
+}
+
+/// The right to write the accountant's state.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    head: Head,
+}
+
+/// Proof that the lease was held a moment ago, with what a commit needs; good for one commit.
+#[derive(Debug)]
+pub struct Held {
+    version: u32,
+}
+
+impl Lease {
+    /// How often the lease has changed hands; unique for each holder.
+    pub fn term(&self) -> u64 {
+        self.head.term
+    }
+
+    /// Checks that the lease is still held.
+    pub fn check(&self, host: &mut impl Host, prefix: &str) -> Result<Held, Conflict> {
+        match read_head(host, prefix) {
+            Some((head, version)) if head == self.head => Ok(Held { version }),
+            _ => Err(Conflict),
+        }
+    }
+
+    /// Writes the slots, all of them or none. `Err` means that another VM has taken over: nothing of this was kept,
+    /// or all of it was, and the state in memory must be thrown away.
+    #[expect(clippy::needless_pass_by_value, reason = "a proof is used up")]
+    pub fn commit(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        held: Held,
+        writes: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), Conflict> {
+        let mut head = Head { beat: self.head.beat.wrapping_add(1), ..self.head };
+        let Held { version } = held;
+        if writes.is_empty() {
+            write_head(host, prefix, head, Expect::Version(version))?;
+            self.head = head;
+            return Ok(());
+        }
+        head.commit = head.commit.saturating_add(1);
+        head.redo_term = head.term;
+        let stamp = Stamp { term: head.term, commit: head.commit };
+        let redo = Redo { stamp, writes };
+        let bytes = encoded(&redo);
+        host.set(&redo_key(prefix, head.term), &bytes, Expect::Any)?;
+        write_head(host, prefix, head, Expect::Version(version))?;
+        self.head = head;
+        apply(host, &redo.writes, stamp)
+    }
+
+    /// Gives the lease back, so that the next VM need not wait.
+    pub fn release(self, host: &mut impl Host, prefix: &str) {
+        if let Ok(Held { version }) = self.check(host, prefix) {
+            let head = Head { is_released: true, ..self.head };
+            // On a conflict somebody else holds it already.
+            let _ = write_head(host, prefix, head, Expect::Version(version));
+        }
+    }
+
+    /// Repeats the writes of the last commit, which its maker may not have finished.
+    fn repeat(&self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
+        let Some((bytes, _)) = host.get(&redo_key(prefix, self.head.redo_term)) else {
+            return Ok(());
+        };
+        let Ok(redo) = postcard::from_bytes::<Redo>(&bytes) else { return Ok(()) };
+        // A redo record of a later commit was written, but never became one.
+        if redo.stamp != (Stamp { term: self.head.redo_term, commit: self.head.commit }) {
+            return Ok(());
+        }
+        let stamp = Stamp { term: self.head.term, commit: self.head.commit };
+        apply(host, &redo.writes, stamp)
+    }
+}
+
+fn apply(host: &mut impl Host, writes: &[(String, Vec<u8>)], stamp: Stamp) -> Result<(), Conflict> {
+    for (key, value) in writes {
+        let expect = match host.get(key) {
+            None => Expect::Absent,
+            Some((bytes, version)) => match postcard::take_from_bytes::<Stamp>(&bytes) {
+                Ok((found, _)) if found > stamp => return Err(Conflict),
+                _ => Expect::Version(version),
+            },
+        };
+        let mut bytes = encoded(&stamp);
+        bytes.extend_from_slice(value);
+        host.set(key, &bytes, expect)?;
+    }
+    Ok(())
+}

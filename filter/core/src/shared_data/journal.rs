@@ -1,0 +1,335 @@
+//! How facts get from a worker to the accountant without waking another thread: a ring of pages in shared data for
+//! each worker VM, with one writer and one reader.
+//!
+//! To the next maintainer. Keys, behind the plugin's prefix: `j{i}` owner record, `j{i}.{half}.{slot}` pages. A
+//! journal belongs to one VM for one *generation*. The writer keeps its last page in memory, appends, and writes the
+//! whole page with one call. It may start page `n` only when the reader has gone beyond page `n - JOURNAL_PAGES`. The
+//! reader looks for page `n + 1` *before* it reads page `n`: if the next page is there, page `n` is final.
+//! A VM that dies leaves its journal as it is; when the owner's beat has stood still for long and everything is
+//! read, the reader marks it free, and the next VM takes it with the next generation, in the other half of the keys,
+//! so that a late fact of the old owner is still found. The beat counts ticks: clocks may step.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::{
+    JOURNAL_ORPHAN_TICKS, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGES, JOURNALS_MAX,
+};
+use crate::host::{Conflict, Expect, Host};
+use crate::shared_data::commit::{encoded, read_slot};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Owner {
+    generation: u32,
+    is_free: bool,
+    /// Counts the owner's ticks.
+    beat: u32,
+}
+
+/// What stands before the facts of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct PageHead {
+    generation: u32,
+    number: u64,
+}
+
+/// How far the reader has come in one journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The generation that is being read.
+    pub generation: u32,
+    /// The page that is being read.
+    pub page: u64,
+    /// Facts of that page that have been read.
+    pub facts: u32,
+}
+
+fn owner_key(prefix: &str, index: u32) -> String {
+    format!("{prefix}j{index}")
+}
+
+fn page_key(prefix: &str, index: u32, generation: u32, page: u64) -> String {
+    format!("{prefix}j{index}.{}.{}", generation % 2, page % JOURNAL_PAGES)
+}
+
+/// The key under which the accountant keeps its place in a journal.
+pub fn cursor_key(prefix: &str, index: u32) -> String {
+    format!("{prefix}c{index}")
+}
+
+fn read<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Option<(Option<T>, u32)> {
+    host.get(key).map(|(bytes, version)| (postcard::from_bytes(&bytes).ok(), version))
+}
+
+/// The journal could not take the fact: it is full, or none is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// The worker's end of its journal.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    index: u32,
+    generation: u32,
+    beat: u32,
+    page: u64,
+    bytes: Vec<u8>,
+    /// The first page that the reader has not done with, as far as is known.
+    reader_page: u64,
+}
+
+impl Writer {
+    /// Names the journal and its owner's time; no two owners have the same.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.index, self.generation)
+    }
+
+    /// Takes the first free journal.
+    pub fn claim(host: &mut impl Host, prefix: &str) -> Result<Self, Full> {
+        for index in 0..JOURNALS_MAX {
+            let key = owner_key(prefix, index);
+            let (generation, expect) = match read::<Owner>(host, &key) {
+                None => (1, Expect::Absent),
+                Some((Some(owner), version)) if owner.is_free => {
+                    (owner.generation.wrapping_add(1), Expect::Version(version))
+                }
+                Some(_) => continue,
+            };
+            let owner = Owner { generation, is_free: false, beat: 0 };
+            // A conflict means that another VM was faster: try the next one.
+            if host.set(&key, &encoded(&owner), expect).is_ok() {
+                let bytes = encoded(&PageHead { generation, number: 0 });
+                return Ok(Self { index, generation, beat: 0, page: 0, bytes, reader_page: 0 });
+            }
+        }
+        Err(Full)
+    }
+
+    /// Adds a fact; it is in shared data when this returns.
+    pub fn append(&mut self, host: &mut impl Host, prefix: &str, fact: &[u8]) -> Result<(), Full> {
+        let length = u16::try_from(fact.len()).map_err(|_| Full)?;
+        let needed = self.bytes.len().saturating_add(2).saturating_add(fact.len());
+        if needed > JOURNAL_PAGE_BYTES_MAX {
+            self.next_page(host, prefix)?;
+        }
+        let kept = self.bytes.len();
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(fact);
+        let key = page_key(prefix, self.index, self.generation, self.page);
+        let written = host.set(&key, &self.bytes, Expect::Any);
+        written.map_err(|Conflict| {
+            self.bytes.truncate(kept);
+            Full
+        })
+    }
+
+    /// Shows that the VM is alive. `Err` means that the journal has been given to another VM: claim a new one.
+    pub fn beat(&mut self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
+        let key = owner_key(prefix, self.index);
+        let Some((Some(owner), version)) = read::<Owner>(host, &key) else { return Err(Conflict) };
+        if owner.is_free || owner.generation != self.generation {
+            return Err(Conflict);
+        }
+        self.beat = self.beat.wrapping_add(1);
+        let owner = Owner { beat: self.beat, ..owner };
+        host.set(&key, &encoded(&owner), Expect::Version(version))
+    }
+
+    fn next_page(&mut self, host: &mut impl Host, prefix: &str) -> Result<(), Full> {
+        let next = self.page.saturating_add(1);
+        let is_free = |reader_page: u64| next.saturating_sub(reader_page) < JOURNAL_PAGES;
+        if !is_free(self.reader_page) {
+            let cursor = read_slot(host, &cursor_key(prefix, self.index));
+            if let Some(cursor) =
+                cursor.and_then(|bytes| postcard::from_bytes::<Cursor>(&bytes).ok())
+                && cursor.generation == self.generation
+            {
+                self.reader_page = cursor.page;
+            }
+            if !is_free(self.reader_page) {
+                return Err(Full);
+            }
+        }
+        self.page = next;
+        self.bytes = encoded(&PageHead { generation: self.generation, number: next });
+        Ok(())
+    }
+}
+
+/// One fact as it was read, with a name that no other fact of this Envoy process has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Journal, generation, page and place in the page.
+    pub name: String,
+    /// See [`crate::fact::Fact::decode`].
+    pub bytes: Vec<u8>,
+}
+
+/// The accountant's end of all journals.
+#[derive(Clone, Debug, Default)]
+pub struct Reader {
+    journals: Vec<Journal>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Journal {
+    cursor: Cursor,
+    is_moved: bool,
+    last_beat: u32,
+    silent_ticks: u32,
+}
+
+impl Reader {
+    /// Goes on where the cursors stand in shared data.
+    pub fn resume(host: &mut impl Host, prefix: &str) -> Self {
+        let mut journals = Vec::new();
+        for index in 0..JOURNALS_MAX {
+            if host.get(&owner_key(prefix, index)).is_none() {
+                break;
+            }
+            let cursor = read_slot(host, &cursor_key(prefix, index))
+                .and_then(|bytes| postcard::from_bytes(&bytes).ok())
+                .unwrap_or_default();
+            journals.push(Journal { cursor, ..Journal::default() });
+        }
+        Self { journals }
+    }
+
+    /// Reads up to `facts_max` new facts. The second value tells whether everything was read that had been written
+    /// when this was called.
+    pub fn poll(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        facts_max: usize,
+    ) -> (Vec<Entry>, bool) {
+        let mut entries = Vec::new();
+        let mut index: u32 = 0;
+        for at in 0.. {
+            let Some((owner, version)) = read::<Owner>(host, &owner_key(prefix, index)) else {
+                return (entries, true);
+            };
+            if self.journals.len() == at {
+                self.journals.push(Journal::default());
+            }
+            if let (Some(owner), Some(journal)) = (owner, self.journals.get_mut(at))
+                && !journal.poll(host, prefix, index, owner, version, facts_max, &mut entries)
+            {
+                return (entries, false);
+            }
+            index = index.saturating_add(1);
+        }
+        (entries, true)
+    }
+
+    /// The cursors that have moved since the last time, with the numbers of their journals.
+    pub fn take_moved(&mut self) -> Vec<(u32, Cursor)> {
+        let mut moved = Vec::new();
+        for (index, journal) in (0..).zip(&mut self.journals) {
+            if core::mem::take(&mut journal.is_moved) {
+                moved.push((index, journal.cursor));
+            }
+        }
+        moved
+    }
+}
+
+impl Journal {
+    /// Whether everything was read.
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has them all at hand")]
+    fn poll(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        index: u32,
+        owner: Owner,
+        version: u32,
+        facts_max: usize,
+        entries: &mut Vec<Entry>,
+    ) -> bool {
+        // What the previous owner left comes first.
+        if !self.drain(host, prefix, index, facts_max, entries) {
+            return false;
+        }
+        if self.cursor.generation != owner.generation {
+            self.cursor = Cursor { generation: owner.generation, page: 0, facts: 0 };
+            self.is_moved = true;
+            if !self.drain(host, prefix, index, facts_max, entries) {
+                return false;
+            }
+        }
+        if owner.beat != self.last_beat {
+            self.last_beat = owner.beat;
+            self.silent_ticks = 0;
+        } else if !owner.is_free {
+            self.silent_ticks = self.silent_ticks.saturating_add(1);
+            if self.silent_ticks >= JOURNAL_ORPHAN_TICKS {
+                self.silent_ticks = 0;
+                let free = Owner { is_free: true, ..owner };
+                // On a conflict the owner is alive after all.
+                let _ =
+                    host.set(&owner_key(prefix, index), &encoded(&free), Expect::Version(version));
+            }
+        }
+        true
+    }
+
+    fn drain(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        index: u32,
+        facts_max: usize,
+        entries: &mut Vec<Entry>,
+    ) -> bool {
+        let generation = self.cursor.generation;
+        if generation == 0 {
+            return true;
+        }
+        loop {
+            if entries.len() >= facts_max {
+                return false;
+            }
+            let next = self.cursor.page.saturating_add(1);
+            let has_next = page(host, prefix, index, generation, next).is_some();
+            let facts = page(host, prefix, index, generation, self.cursor.page).unwrap_or_default();
+            let mut rest = facts.as_slice();
+            let mut place: u32 = 0;
+            while let Some((fact, behind)) = split_fact(rest) {
+                rest = behind;
+                if place >= self.cursor.facts {
+                    entries.push(Entry {
+                        name: format!("{index}.{generation}.{}.{place}", self.cursor.page),
+                        bytes: fact.to_vec(),
+                    });
+                }
+                place = place.saturating_add(1);
+            }
+            if place > self.cursor.facts {
+                self.cursor.facts = place;
+                self.is_moved = true;
+            }
+            if !has_next {
+                return true;
+            }
+            self.cursor = Cursor { generation, page: next, facts: 0 };
+            self.is_moved = true;
+        }
+    }
+}
+
+/// The facts of a page, if it is the one that is looked for.
+fn page(
+    host: &mut impl Host,
+    prefix: &str,
+    index: u32,
+    generation: u32,
+    number: u64,
+) -> Option<Vec<u8>> {
+    let (bytes, _) = host.get(&page_key(prefix, index, generation, number))?;
+    let (head, facts) = postcard::take_from_bytes::<PageHead>(&bytes).ok()?;
+    (head == PageHead { generation, number }).then(|| facts.to_vec())
+}
+
+fn split_fact(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))
+}

@@ -1,0 +1,6 @@
+//! What is kept in the shared data of the Envoy process: journals, slots, and commits under a lease.
+
+pub mod commit;
+pub mod free_slots;
+pub mod journal;
+pub mod slots;

@@ -1,0 +1,82 @@
+//! Things in numbered slots of shared data, and which of them have changed since the last commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::shared_data::free_slots::FreeSlots;
+
+/// A bounded set of things, each in a slot of its own.
+#[derive(Clone, Debug)]
+pub struct Slots<T> {
+    things: BTreeMap<u32, T>,
+    free: FreeSlots,
+    dirty: BTreeSet<u32>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { things: BTreeMap::new(), free: FreeSlots::default(), dirty: BTreeSet::new() }
+    }
+}
+
+impl<T> Slots<T> {
+    /// How many things there are.
+    pub fn len(&self) -> usize {
+        self.things.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.things.is_empty()
+    }
+
+    /// The number of slots that were ever in use.
+    pub fn high(&self) -> u32 {
+        self.free.high()
+    }
+
+    /// Puts a thing into the first free slot.
+    pub fn insert(&mut self, thing: T) -> u32 {
+        let slot = self.free.take();
+        self.dirty.insert(slot);
+        self.things.insert(slot, thing);
+        slot
+    }
+
+    /// Puts back a thing that was read from shared data; a slot without one becomes free.
+    pub fn restore(&mut self, slot: u32, thing: Option<T>) {
+        self.free.restore(slot, thing.is_some());
+        if let Some(thing) = thing {
+            self.things.insert(slot, thing);
+        }
+    }
+
+    /// Takes a thing out.
+    pub fn remove(&mut self, slot: u32) -> Option<T> {
+        let thing = self.things.remove(&slot)?;
+        self.free.give_back(slot);
+        self.dirty.insert(slot);
+        Some(thing)
+    }
+
+    /// The thing in a slot.
+    pub fn get(&self, slot: u32) -> Option<&T> {
+        self.things.get(&slot)
+    }
+
+    /// The thing in a slot, to be changed.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        let thing = self.things.get_mut(&slot)?;
+        self.dirty.insert(slot);
+        Some(thing)
+    }
+
+    /// All things and their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.things.iter().map(|(slot, thing)| (*slot, thing))
+    }
+
+    /// The slots that have changed since the last time.
+    pub fn take_dirty(&mut self) -> BTreeSet<u32> {
+        core::mem::take(&mut self.dirty)
+    }
+}

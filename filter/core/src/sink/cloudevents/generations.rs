@@ -1,0 +1,68 @@
+//! Events about generations.
+
+use serde::{Serialize, Serializer};
+
+use crate::domain::usage::{Completeness, ServiceTier, Usage, UsageSource};
+use crate::fact::generation::Attribution;
+use crate::pricing::Line;
+use crate::sink::cloudevents::envelope::{Common, money};
+
+#[derive(Serialize)]
+pub(super) struct TokenConsumption<'a> {
+    #[serde(flatten)]
+    pub(super) common: Common<'a>,
+    pub(super) metric_id: &'static str,
+    pub(super) quantity: u64,
+    pub(super) generation_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tool_name: Option<&'a str>,
+    pub(super) attribution: Attribution,
+    pub(super) provider: &'static str,
+    pub(super) model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) model_requested: Option<&'a str>,
+    pub(super) service_tier: ServiceTier,
+    pub(super) usage_source: UsageSource,
+    pub(super) completeness: Completeness,
+    pub(super) estimated: bool,
+    pub(super) tokens: KnownTokens,
+    pub(super) cost_lines: Vec<CostLine>,
+    pub(super) priced: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unpriced_reason: Option<&'static str>,
+    pub(super) total_provider_cost: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_card: Option<&'a str>,
+    pub(super) price: String,
+    pub(super) currency: &'a str,
+    pub(super) http_status: u16,
+    pub(super) duration_ms: u64,
+    pub(super) streamed: bool,
+}
+
+/// Only what is known.
+#[derive(Serialize)]
+pub(super) struct KnownTokens(#[serde(serialize_with = "known")] pub(super) Usage);
+
+#[derive(Serialize)]
+pub(super) struct CostLine {
+    kind: &'static str,
+    tokens: u64,
+    rate_per_million: String,
+    cost: String,
+}
+
+pub(super) fn known<S: Serializer>(usage: &Usage, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(usage.counts().into_iter().filter_map(|(name, count)| Some((name, count?))))
+}
+
+pub(super) fn cost_line(line: &Line) -> CostLine {
+    CostLine {
+        kind: line.kind.name(),
+        tokens: line.tokens,
+        rate_per_million: money(line.rate),
+        cost: money(line.cost),
+    }
+}

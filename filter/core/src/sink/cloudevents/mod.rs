@@ -1,0 +1,155 @@
+//! CloudEvents 1.0.2, JSON event format, batched content mode, with the `sequence` extension.
+//! The members are described in `filter/EVENTS.md`.
+
+pub mod calls;
+pub mod envelope;
+pub mod generations;
+pub mod sessions;
+
+mod guards;
+
+use crate::fact::call::CallKind;
+use crate::pricing::Unpriced;
+use crate::session::SessionState;
+use crate::sink::cloudevents::calls::{ToolInvocation, agent_step, api_call};
+use crate::sink::cloudevents::envelope::{common, envelope, money, of_session};
+use crate::sink::cloudevents::generations::{KnownTokens, TokenConsumption, cost_line};
+use crate::sink::cloudevents::sessions::{
+    SessionChanged, SessionClosed, model_usage, tokens, tool_totals,
+};
+use crate::sink::event::{Event, Stamp};
+
+/// The media type of a batch; some collectors compare it to the letter.
+pub const BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json";
+
+/// One event as JSON, without line breaks.
+pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
+    match event {
+        Event::CallEnded { session, product_type, call, charge } => {
+            match &call.kind {
+                CallKind::Tool => {}
+                CallKind::Api(api) => {
+                    return api_call(stamp, session, *product_type, call, api, charge);
+                }
+                CallKind::Step => return agent_step(stamp, session, *product_type, call, charge),
+            }
+            let common =
+                common("tool_invocation", session, &call.session.product_id, *product_type);
+            let data = ToolInvocation {
+                common,
+                metric_id: "tool_invocations",
+                quantity: 1,
+                call_id: &call.call_id,
+                tool_name: &call.tool,
+                execution_status: call.status,
+                execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
+                http_status: call.http_status,
+                transport: call.transport,
+                cost_tier: charge.cost_tier,
+                billable: charge.is_billable,
+                price: money(charge.price),
+                currency: &session.currency,
+            };
+            envelope(stamp, "tool_invocation", session, data)
+        }
+        Event::TokenConsumption {
+            session,
+            product_id,
+            product_type,
+            generation,
+            attribution,
+            call,
+            charge,
+        } => {
+            let common = common("token_consumption", session, product_id, *product_type);
+            let (lines, rate_card) = match &charge.cost {
+                Ok((lines, rate_card)) => (lines.as_slice(), Some(*rate_card)),
+                Err(_) => (&[][..], None),
+            };
+            let data = TokenConsumption {
+                common,
+                metric_id: "ai_tokens",
+                quantity: generation.usage.total(),
+                generation_id: &generation.generation_id,
+                call_id: call.map(|(id, _)| id.as_str()),
+                tool_name: call.map(|(_, tool)| tool.as_str()),
+                attribution: *attribution,
+                provider: generation.provider.name(),
+                model: generation.model_name(),
+                model_requested: generation.model_requested.as_deref(),
+                service_tier: generation.service_tier,
+                usage_source: generation.source,
+                completeness: generation.completeness,
+                estimated: generation.is_estimated,
+                tokens: KnownTokens(generation.usage),
+                cost_lines: lines.iter().map(cost_line).collect(),
+                priced: rate_card.is_some(),
+                unpriced_reason: charge.cost.as_ref().err().map(Unpriced::name),
+                total_provider_cost: rate_card.map(|_| money(charge.total)),
+                rate_card,
+                price: money(charge.price),
+                currency: &session.currency,
+                http_status: generation.http_status,
+                duration_ms: generation.ended_at.saturating_since(generation.started_at).0,
+                streamed: generation.is_streamed,
+            };
+            envelope(stamp, "token_consumption", session, data)
+        }
+        Event::SessionChanged { session, product_type, state } => {
+            let event_type = match state {
+                SessionState::Created => "session_created",
+                SessionState::Active => "session_active",
+                SessionState::Idle => "session_idle",
+                SessionState::Closed => "session_closed",
+            };
+            let data = SessionChanged {
+                common: of_session(event_type, session, *product_type),
+                session_state: state.name(),
+                session_started_at: session.started_at.to_rfc3339(),
+            };
+            envelope(stamp, event_type, session, data)
+        }
+        Event::SessionClosed { session, product_type, reason } => {
+            let data = SessionClosed {
+                common: of_session("session_closed", session, *product_type),
+                session_state: SessionState::Closed.name(),
+                close_reason: reason.name(),
+                session_started_at: session.started_at.to_rfc3339(),
+                session_ended_at: session.ended_at.to_rfc3339(),
+                total_tool_calls: session.totals.calls,
+                billable_tool_calls: session.totals.billable_calls,
+                calls_by_status: &session.by_status,
+                calls_by_tool: session.by_tool.iter().map(tool_totals).collect(),
+                generations: session.generations.all.generations,
+                unpriced_generations: session.generations.all.unpriced,
+                unknown_usage_generations: session.generations.all.unknown_usage,
+                usage_by_model: session.generations.by_model.iter().map(model_usage).collect(),
+                total_tokens: tokens(&session.generations.all),
+                unattributed_provider_cost: money(session.generations.unattributed_cost),
+                wall_duration_ms: session.ended_at.saturating_since(session.started_at).0,
+                active_duration_ms: session.active.total().0,
+                total_provider_cost: money(session.totals.provider_cost),
+                total_revenue: money(session.totals.revenue),
+                currency: &session.currency,
+            };
+            envelope(stamp, "session_closed", session, data)
+        }
+        Event::GuardLevel { guard, scope, from, to, reason, standing, threshold } => {
+            guards::level_changed(stamp, *guard, scope, [*from, *to], *reason, standing, *threshold)
+        }
+        Event::GuardTotals { guard, scope } => guards::totals(stamp, guard, scope),
+    }
+}
+
+/// Events as the body of one request.
+pub fn batch<'a>(events: impl Iterator<Item = &'a str>) -> Vec<u8> {
+    let mut body = String::from("[");
+    for event in events {
+        if body.len() > 1 {
+            body.push(',');
+        }
+        body.push_str(event);
+    }
+    body.push(']');
+    body.into_bytes()
+}

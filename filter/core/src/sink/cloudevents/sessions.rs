@@ -1,0 +1,105 @@
+//! Events about sessions.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::domain::status::ExecutionStatus;
+use crate::protocol::llm::provider::Provider;
+use crate::session::Totals;
+use crate::session::generation_totals::ModelTotals;
+use crate::sink::cloudevents::envelope::{Common, money};
+
+#[derive(Serialize)]
+pub(super) struct SessionChanged<'a> {
+    #[serde(flatten)]
+    pub(super) common: Common<'a>,
+    pub(super) session_state: &'static str,
+    pub(super) session_started_at: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct SessionClosed<'a> {
+    #[serde(flatten)]
+    pub(super) common: Common<'a>,
+    pub(super) session_state: &'static str,
+    pub(super) close_reason: &'static str,
+    pub(super) session_started_at: String,
+    pub(super) session_ended_at: String,
+    pub(super) total_tool_calls: u64,
+    pub(super) billable_tool_calls: u64,
+    pub(super) calls_by_status: &'a BTreeMap<ExecutionStatus, u64>,
+    pub(super) calls_by_tool: Vec<ToolTotals<'a>>,
+    pub(super) generations: u64,
+    pub(super) unpriced_generations: u64,
+    pub(super) unknown_usage_generations: u64,
+    pub(super) usage_by_model: Vec<ModelUsage<'a>>,
+    pub(super) total_tokens: Tokens,
+    pub(super) unattributed_provider_cost: String,
+    pub(super) wall_duration_ms: u64,
+    pub(super) active_duration_ms: u64,
+    pub(super) total_provider_cost: String,
+    pub(super) total_revenue: String,
+    pub(super) currency: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct ToolTotals<'a> {
+    tool_name: &'a str,
+    calls: u64,
+    billable_calls: u64,
+    revenue: String,
+    provider_cost: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tokens {
+    input: u64,
+    output: u64,
+    reasoning: u64,
+    cache_read: u64,
+    cache_write: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct ModelUsage<'a> {
+    provider: &'static str,
+    model: &'a str,
+    generations: u64,
+    unpriced_generations: u64,
+    unknown_usage_generations: u64,
+    #[serde(flatten)]
+    tokens: Tokens,
+    provider_cost: String,
+    revenue: String,
+}
+
+pub(super) fn tool_totals<'a>((tool_name, totals): (&'a String, &Totals)) -> ToolTotals<'a> {
+    ToolTotals {
+        tool_name,
+        calls: totals.calls,
+        billable_calls: totals.billable_calls,
+        revenue: money(totals.revenue),
+        provider_cost: money(totals.provider_cost),
+    }
+}
+
+pub(super) fn model_usage<'a>(
+    ((provider, model), totals): (&'a (Provider, String), &ModelTotals),
+) -> ModelUsage<'a> {
+    ModelUsage {
+        provider: provider.name(),
+        model,
+        generations: totals.generations,
+        unpriced_generations: totals.unpriced,
+        unknown_usage_generations: totals.unknown_usage,
+        tokens: tokens(totals),
+        provider_cost: money(totals.provider_cost),
+        revenue: money(totals.revenue),
+    }
+}
+
+pub(super) fn tokens(totals: &ModelTotals) -> Tokens {
+    let ModelTotals { input, output, reasoning, cache_read, cache_write, .. } = *totals;
+    Tokens { input, output, reasoning, cache_read, cache_write }
+}

@@ -1,0 +1,360 @@
+//! Events that the collector has not acknowledged, in numbered batches, and when each is sent.
+//!
+//! To the next maintainer: a batch is filled, sealed, sent in one or more *parts* and dropped when every part is
+//! settled. Parts exist in memory only; after a crash a batch is sent whole again, and the collector recognises the
+//! events. Failures pause the whole sink, not one batch: when the collector is down, one part at a time probes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX};
+use crate::base::time::{Millis, Timestamp, count};
+use crate::config::delivery::Delivery;
+use crate::sink::cloudevents;
+use crate::sink::reply::Reply;
+
+/// An event as it is sent, every time with the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// CloudEvents JSON.
+    pub json: String,
+}
+
+/// Events that travel together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// `None` stands for an event that is settled while others of the batch are not.
+    events: Vec<Option<StoredEvent>>,
+    /// When the first event was put in.
+    opened_at: Timestamp,
+    is_sealed: bool,
+}
+
+impl Batch {
+    fn bytes(&self) -> usize {
+        self.events.iter().flatten().map(|event| event.json.len()).sum()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartState {
+    Waiting,
+    InFlight { since: Timestamp },
+}
+
+/// A part of a batch that is sent as one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    batch: u64,
+    from: usize,
+    to: usize,
+    state: PartState,
+}
+
+/// A request to the collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatch {
+    /// To be given back with the reply.
+    pub part: u64,
+    /// The request's body.
+    pub body: Vec<u8>,
+}
+
+/// What settling a reply came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Events that the collector has.
+    pub acked: u64,
+    /// Events that it refused for good.
+    pub refused: Vec<StoredEvent>,
+}
+
+/// All batches that are not settled.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    batches: BTreeMap<u64, Batch>,
+    next_batch: u64,
+    parts: BTreeMap<u64, Part>,
+    next_part: u64,
+    failures: u32,
+    paused_until: Timestamp,
+    dirty: BTreeSet<u64>,
+    events: u64,
+    /// Spreads the retries of many Envoys.
+    jitter_seed: u64,
+}
+
+impl Outbox {
+    /// An empty outbox. `first_batch` is above every number used before. `term` is the lease's: a VM that lost the lease
+    /// and has it again may still get replies to what it sent before, and must not take them for others.
+    pub fn new(first_batch: u64, term: u64, jitter_seed: u64) -> Self {
+        let next_part = term.wrapping_shl(32);
+        Self { next_batch: first_batch, next_part, jitter_seed, ..Self::default() }
+    }
+
+    /// Puts back a batch that was read from shared data; an open one is sealed.
+    pub fn restore(&mut self, number: u64, batch: Batch) {
+        self.next_batch = self.next_batch.max(number.saturating_add(1));
+        let events: Vec<_> = batch.events.into_iter().filter(Option::is_some).collect();
+        self.events = self.events.saturating_add(count(events.len()));
+        self.batches.insert(number, Batch { events, is_sealed: true, ..batch });
+        self.add_part(number);
+    }
+
+    /// Events that are not settled.
+    pub fn len(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether the last request to the collector failed.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Whether every event is settled.
+    pub fn is_empty(&self) -> bool {
+        self.events == 0
+    }
+
+    /// The first number that may be in use, and the first that is not.
+    pub fn range(&self) -> (u64, u64) {
+        let first = self.batches.keys().next().copied().unwrap_or(self.next_batch);
+        (first, self.next_batch)
+    }
+
+    /// Adds an event. Gives back the events of the oldest batch if room had to be made.
+    pub fn push(
+        &mut self,
+        delivery: &Delivery,
+        event: StoredEvent,
+        now: Timestamp,
+    ) -> Vec<StoredEvent> {
+        let mut overflow = Vec::new();
+        let open = self.batches.last_entry().filter(|last| !last.get().is_sealed);
+        let number = if let Some(last) = open {
+            *last.key()
+        } else {
+            let (first, next) = self.range();
+            if next.saturating_sub(first) >= OUTBOX_BATCHES_MAX {
+                overflow = self.drop_batch(first);
+            }
+            let batch = Batch { events: Vec::new(), opened_at: now, is_sealed: false };
+            self.batches.insert(next, batch);
+            self.next_batch = next.saturating_add(1);
+            next
+        };
+        self.events = self.events.saturating_add(1);
+        self.dirty.insert(number);
+        if let Some(batch) = self.batches.get_mut(&number) {
+            batch.events.push(Some(event));
+            if count(batch.events.len()) >= u64::from(delivery.batch_events_max)
+                || batch.bytes() >= BATCH_BYTES_MAX
+            {
+                self.seal(number);
+            }
+        }
+        overflow
+    }
+
+    /// Seals the open batch if its first event has waited for long enough.
+    pub fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
+        let due = self.batches.last_key_value().filter(|(_, batch)| {
+            let waited = now.saturating_since(batch.opened_at);
+            // A clock that was set back must not hold a batch for ever.
+            !batch.is_sealed
+                && (waited >= delivery.flush_interval.millis() || now < batch.opened_at)
+        });
+        if let Some((&number, _)) = due {
+            self.seal(number);
+        }
+    }
+
+    /// Takes out the events that have been waiting for longer than the retry horizon.
+    pub fn take_expired(&mut self, delivery: &Delivery, now: Timestamp) -> Vec<StoredEvent> {
+        let horizon = delivery.retry_horizon.millis();
+        let mut expired = Vec::new();
+        while let Some((&number, _)) = self
+            .batches
+            .first_key_value()
+            .filter(|(_, batch)| now.saturating_since(batch.opened_at) > horizon)
+        {
+            expired.extend(self.drop_batch(number));
+        }
+        expired
+    }
+
+    /// Takes out everything.
+    pub fn take_all(&mut self) -> Vec<StoredEvent> {
+        let numbers: Vec<u64> = self.batches.keys().copied().collect();
+        numbers.into_iter().flat_map(|number| self.drop_batch(number)).collect()
+    }
+
+    /// The requests to send now.
+    pub fn dispatch(
+        &mut self,
+        delivery: &Delivery,
+        timeout: Millis,
+        now: Timestamp,
+    ) -> Vec<Dispatch> {
+        self.give_up_silent(delivery, timeout, now);
+        let is_paused = now < self.paused_until
+            // A clock that was set back must not pause for ever.
+            && self.paused_until.saturating_since(now) <= delivery.retry_max.millis().max(RETRY_AFTER_MAX);
+        if is_paused {
+            return Vec::new();
+        }
+        let in_flight_max = if self.failures > 0 { 1 } else { delivery.in_flight_max };
+        let is_in_flight = |part: &&Part| part.state != PartState::Waiting;
+        let in_flight = count(self.parts.values().filter(is_in_flight).count());
+        let room = u64::from(in_flight_max).saturating_sub(in_flight);
+        let mut requests = Vec::new();
+        for (&number, part) in &mut self.parts {
+            if count(requests.len()) >= room {
+                break;
+            }
+            let Some(events) = self
+                .batches
+                .get(&part.batch)
+                .and_then(|batch| batch.events.get(part.from..part.to))
+            else {
+                continue;
+            };
+            if part.state == PartState::Waiting {
+                part.state = PartState::InFlight { since: now };
+                let body =
+                    cloudevents::batch(events.iter().flatten().map(|event| event.json.as_str()));
+                requests.push(Dispatch { part: number, body });
+            }
+        }
+        requests
+    }
+
+    /// Takes in the collector's reply. One for a part that is settled already, or unknown, changes nothing.
+    pub fn reply(
+        &mut self,
+        delivery: &Delivery,
+        number: u64,
+        reply: Reply,
+        now: Timestamp,
+    ) -> Settled {
+        let mut settled = Settled::default();
+        let Some(part) = self.parts.get_mut(&number) else { return settled };
+        match reply {
+            Reply::Taken { refused, .. } => {
+                self.failures = 0;
+                self.paused_until = Timestamp::default();
+                for event in self.settle(number) {
+                    if refused.contains(&event.sequence) {
+                        settled.refused.push(event);
+                    } else {
+                        settled.acked = settled.acked.saturating_add(1);
+                    }
+                }
+            }
+            Reply::Refused if part.to.saturating_sub(part.from) > 1 => {
+                let Part { batch, from, to, .. } = *part;
+                let middle = from.midpoint(to);
+                self.parts.remove(&number);
+                for (from, to) in [(from, middle), (middle, to)] {
+                    self.insert_part(Part { batch, from, to, state: PartState::Waiting });
+                }
+            }
+            Reply::Refused => settled.refused = self.settle(number),
+            Reply::Failed { retry_after } => {
+                part.state = PartState::Waiting;
+                self.failures = self.failures.saturating_add(1);
+                let wait = retry_after
+                    .map(|wait| wait.min(RETRY_AFTER_MAX))
+                    .unwrap_or_else(|| self.backoff(delivery, number));
+                self.paused_until = now.plus(wait);
+            }
+        }
+        settled
+    }
+
+    /// The batches that have changed since the last time; `None` for one that is gone.
+    pub fn take_dirty(&mut self) -> Vec<(u64, Option<&Batch>)> {
+        let dirty = core::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|number| (number, self.batches.get(&number))).collect()
+    }
+
+    fn seal(&mut self, number: u64) {
+        if let Some(batch) = self.batches.get_mut(&number) {
+            batch.is_sealed = true;
+            self.dirty.insert(number);
+            self.add_part(number);
+        }
+    }
+
+    fn add_part(&mut self, batch: u64) {
+        let to = self.batches.get(&batch).map_or(0, |batch| batch.events.len());
+        self.insert_part(Part { batch, from: 0, to, state: PartState::Waiting });
+    }
+
+    fn insert_part(&mut self, part: Part) {
+        self.parts.insert(self.next_part, part);
+        self.next_part = self.next_part.saturating_add(1);
+    }
+
+    /// Removes a part, and its batch when it was the last; gives the part's events.
+    fn settle(&mut self, number: u64) -> Vec<StoredEvent> {
+        let Some(part) = self.parts.remove(&number) else { return Vec::new() };
+        let batch = self.batches.get_mut(&part.batch);
+        let events = batch.and_then(|batch| batch.events.get_mut(part.from..part.to));
+        let events: Vec<StoredEvent> =
+            events.unwrap_or_default().iter_mut().filter_map(Option::take).collect();
+        self.events = self.events.saturating_sub(count(events.len()));
+        self.dirty.insert(part.batch);
+        if !self.parts.values().any(|other| other.batch == part.batch) {
+            self.batches.remove(&part.batch);
+        }
+        events
+    }
+
+    /// Removes a batch with all its parts; gives the events that were not settled.
+    fn drop_batch(&mut self, batch: u64) -> Vec<StoredEvent> {
+        let is_open = self.batches.get(&batch).is_some_and(|batch| !batch.is_sealed);
+        if is_open {
+            self.seal(batch);
+        }
+        let parts: Vec<u64> = self
+            .parts
+            .iter()
+            .filter(|(_, p)| p.batch == batch)
+            .map(|(&number, _)| number)
+            .collect();
+        parts.into_iter().flat_map(|number| self.settle(number)).collect()
+    }
+
+    /// Takes parts back whose reply has not come long after the host should have given one.
+    fn give_up_silent(&mut self, delivery: &Delivery, timeout: Millis, now: Timestamp) {
+        let patience = Millis(timeout.0.saturating_mul(2).saturating_add(30_000));
+        let is_silent = |part: &Part| match part.state {
+            PartState::InFlight { since } => now.saturating_since(since) > patience,
+            PartState::Waiting => false,
+        };
+        let silent: Vec<u64> =
+            self.parts.iter().filter(|(_, part)| is_silent(part)).map(|(&n, _)| n).collect();
+        for number in silent {
+            self.reply(delivery, number, Reply::Failed { retry_after: None }, now);
+        }
+    }
+
+    /// Doubles with each failure in a row, less up to a quarter.
+    fn backoff(&self, delivery: &Delivery, salt: u64) -> Millis {
+        let doublings = self.failures.saturating_sub(1).min(30);
+        let initial = delivery.retry_initial.millis().0;
+        let wait = initial.saturating_mul(1 << doublings).min(delivery.retry_max.millis().0);
+        let spread = wait / 4;
+        let mixed = (self.jitter_seed ^ salt ^ u64::from(self.failures).rotate_left(32))
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let less = (mixed >> 33).checked_rem(spread.saturating_add(1)).unwrap_or(0);
+        Millis(wait.saturating_sub(less))
+    }
+}
+
+/// The longest wait that a collector can ask for.
+const RETRY_AFTER_MAX: Millis = Millis(3_600_000);

@@ -1,0 +1,94 @@
+//! What the collector answers.
+
+use rust_decimal::Decimal;
+use serde::Deserialize;
+
+use crate::base::hash::unhex;
+use crate::base::time::Millis;
+use crate::guard::scope::ScopeKey;
+use crate::guard::table::Sums;
+
+/// What the collector tells of the other Envoys' totals of one scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The scope.
+    pub key: ScopeKey,
+    /// The start of the period in RFC 3339, as events tell it.
+    pub period_started_at: Option<String>,
+    /// What they have come to.
+    pub others: Sums,
+    /// What the customer pays for one period.
+    pub contracted: Option<Decimal>,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The collector took it, but for the events with these sequence numbers.
+    Taken {
+        /// Refused for good.
+        refused: Vec<u64>,
+        /// What other Envoys have come to, by scope.
+        verdicts: Vec<Told>,
+    },
+    /// The collector does not take this body, and will not when it is sent again.
+    Refused,
+    /// Nothing is known of it, or the collector asks to wait.
+    Failed {
+        /// How long to wait, if the collector said so.
+        retry_after: Option<Millis>,
+    },
+}
+
+impl Reply {
+    /// Reads the collector's answer: HTTP status (0 when there was none), `Retry-After` and body.
+    pub fn parse(http_status: u16, retry_after: Option<&[u8]>, body: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            rejected: Vec<Rejected>,
+            #[serde(default)]
+            verdicts: Vec<serde_json::Value>,
+        }
+        #[derive(Deserialize)]
+        struct Rejected {
+            id: String,
+        }
+        match http_status {
+            200..=299 => {
+                // Many collectors answer with an empty body, or one of their own: all was taken.
+                let answer = serde_json::from_slice::<Answer>(body).ok();
+                let Answer { rejected, verdicts } = answer.unwrap_or_default();
+                Self::Taken {
+                    refused: rejected.iter().filter_map(|r| r.id.parse().ok()).collect(),
+                    verdicts: verdicts.iter().filter_map(told).collect(),
+                }
+            }
+            400 | 413 | 415 | 422 => Self::Refused,
+            _ => {
+                let seconds = retry_after
+                    .and_then(|value| core::str::from_utf8(value).ok())
+                    .and_then(|text| text.trim().parse::<u64>().ok());
+                Self::Failed { retry_after: seconds.map(Millis::from_seconds) }
+            }
+        }
+    }
+}
+
+/// One verdict of the collector's; `None` for one that cannot be read, which leaves the others as they are.
+fn told(verdict: &serde_json::Value) -> Option<Told> {
+    let text = |name: &str| verdict.get(name).and_then(serde_json::Value::as_str);
+    let money = |name: &str| text(name).and_then(|text| Decimal::from_str_exact(text).ok());
+    let number = |name: &str| verdict.get(name).and_then(serde_json::Value::as_u64);
+    Some(Told {
+        key: unhex(text("scope_key")?)?,
+        period_started_at: text("period_started_at").map(str::to_owned),
+        others: Sums {
+            provider_cost: money("total_provider_cost")?,
+            revenue: money("total_revenue")?,
+            calls: number("calls")?,
+            tokens: number("tokens")?,
+        },
+        contracted: money("contracted_revenue"),
+    })
+}

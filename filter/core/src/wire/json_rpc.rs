@@ -1,0 +1,58 @@
+//! JSON-RPC 2.0.
+
+use rust_decimal::Decimal;
+
+/// A JSON-RPC id as it stands in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Id {
+    /// A string, or else a number.
+    pub is_string: bool,
+    /// The unescaped string, or the number as written.
+    pub text: Vec<u8>,
+}
+
+impl Id {
+    /// Whether both are the same id by type and value: `1` and `1.0` are, `1` and `"1"` are not.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.is_string == other.is_string
+            && (self.text == other.text || (!self.is_string && self.is_same_number(other)))
+    }
+
+    /// Whether both are the same if one overlooks the type, as some servers do.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        self.text == other.text || self.is_same_number(other)
+    }
+
+    fn is_same_number(&self, other: &Self) -> bool {
+        match (self.number(), other.number()) {
+            (Some(one), Some(two)) => one == two,
+            _ => false,
+        }
+    }
+
+    /// Type and value in one form, the same for ids that are the same.
+    pub fn canonical(&self) -> Vec<u8> {
+        let kind = if self.is_string { b's' } else { b'n' };
+        self.canonical_as(kind)
+    }
+
+    /// The form that the same value would have as the other type: a number for a string, a string for a number.
+    pub fn canonical_of_other_type(&self) -> Vec<u8> {
+        let kind = if self.is_string { b'n' } else { b's' };
+        self.canonical_as(kind)
+    }
+
+    fn canonical_as(&self, kind: u8) -> Vec<u8> {
+        let number = self.number().filter(|_| !self.is_string || kind == b'n');
+        let value = match number {
+            Some(number) => number.normalize().to_string().into_bytes(),
+            None => self.text.clone(),
+        };
+        [&[kind], value.as_slice()].concat()
+    }
+
+    fn number(&self) -> Option<Decimal> {
+        let text = core::str::from_utf8(&self.text).ok()?;
+        Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text)).ok()
+    }
+}
