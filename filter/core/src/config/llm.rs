@@ -54,7 +54,8 @@ fn provider<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Provider>, D::E
     }
     let found = Provider::ALL.iter().find(|provider| provider.name() == name);
     found.copied().map(Some).ok_or_else(|| {
-        let names = Provider::ALL.map(|provider| format!("`{}`", provider.name())).join(", ");
+        let names = Provider::ALL.iter().map(|provider| format!("`{}`", provider.name()));
+        let names = names.collect::<Vec<_>>().join(", ");
         D::Error::custom(format!("expected `auto`, or one of {names}"))
     })
 }

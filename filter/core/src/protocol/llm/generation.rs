@@ -2,7 +2,6 @@
 
 use crate::domain::usage::{Completeness, ServiceTier, Usage};
 use crate::protocol::document::{Document, Field, Paths};
-use crate::protocol::llm::provider::Provider;
 use crate::protocol::llm::stream_error::StreamError;
 use crate::wire::http::Headers;
 
@@ -17,19 +16,6 @@ pub struct Format {
     pub head: Option<fn(&mut Generation, Headers<'_>)>,
     /// How its streams tell that they end with an error.
     pub error: StreamError,
-}
-
-/// A request that makes a generation, or asks for one.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Who runs the model.
-    pub provider: Provider,
-    /// How the response tells its usage.
-    pub format: &'static Format,
-    /// The model, where the path names it.
-    pub model: Option<String>,
-    /// The same generation may be told again, by another response: it is counted by its id.
-    pub is_told_again: bool,
 }
 
 /// How far a generation has come.
@@ -174,36 +160,7 @@ pub(super) fn service_tier(word: &str) -> ServiceTier {
     }
 }
 
-/// The model and the verb of a segment such as `gemini-2.5-flash:generateContent`.
-pub(super) fn split_verb(segment: &str) -> Option<(String, String)> {
-    let segment = percent_decoded(segment);
-    segment.rsplit_once(':').map(|(model, verb)| (model.to_owned(), verb.to_owned()))
-}
-
-/// Undoes percent-encoding; what is none is kept.
-pub(super) fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        let coded = (*byte == b'%').then(|| tail.split_at_checked(2)).flatten();
-        let number = coded
-            .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|(digits, behind)| Some((core::str::from_utf8(digits).ok()?, behind)))
-            .and_then(|(digits, behind)| Some((u8::from_str_radix(digits, 16).ok()?, behind)));
-        let (byte, behind) = number.unwrap_or((*byte, tail));
-        bytes.push(byte);
-        rest = behind;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// A count that a header tells.
 pub(super) fn header_count(headers: Headers<'_>, name: &str) -> Option<u64> {
     core::str::from_utf8(headers.get(name)?).ok()?.trim().parse().ok()
-}
-
-/// The segments of a path, without its query.
-pub(super) fn segments(path: &str) -> Vec<&str> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    path.split('/').filter(|segment| !segment.is_empty()).collect()
 }

@@ -1,20 +1,20 @@
-//! What the requests and responses of large language models say. One file for each provider; each says which of its
-//! counts include which.
-//!
-//! A new provider: a file with a table of paths, a `fold` and a `route`; a name in [`Provider`]; a line in [`route`],
-//! and one in [`by_host`] or [`by_path`]; fixtures under `tests/fixtures/llm`.
+//! What the requests and responses of large language models say. Each provider has a file, which says
+//! which of its counts include which.
 
 pub mod provider;
 
 mod bedrock_chunks;
+mod endpoint;
 mod envoy;
 mod generation;
 mod request;
 mod response;
 mod stream_error;
 
+pub use self::endpoint::PriceLists;
 pub use self::envoy::read_token_usage;
-pub use self::generation::{Format, Generation, Parts, Route, Stage};
+pub use self::generation::{Format, Generation, Parts, Stage};
+pub use self::provider::{Provider, Route};
 pub use self::request::{RequestReader, Requested};
 pub use self::response::ResponseReader;
 pub use self::stream_error::StreamError;

@@ -6,9 +6,22 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
-use crate::protocol::llm::generation::{Format, Generation, Route, Stage, keep, sum};
-use crate::protocol::llm::provider::Provider;
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::generation::{Format, Generation, Stage, keep, sum};
 use crate::protocol::llm::stream_error::StreamError;
+
+pub(super) const SPEC: Spec = Spec {
+    domains: &["api.anthropic.com"],
+    is_path: |segments| matches!(segments, [.., "v1", "messages"]),
+    ..Spec::new(endpoint)
+};
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["anthropic"],
+    litellm_prefix: "anthropic/",
+    models_dev: &["anthropic"],
+    genai_prices: &["anthropic"],
+};
 
 pub(super) const PATHS: &Paths = &[
     ("type", Field::Kind),
@@ -45,15 +58,10 @@ pub(super) const MESSAGES: Format =
 
 /// What a request to a path like Anthropic's asks for. Counting tokens is no generation, and
 /// the messages of one of OpenAI's threads are none either.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         (_, [.., "threads", _, "messages"]) => None,
-        ("POST", [.., "messages"]) => Some(Route {
-            provider: Provider::Anthropic,
-            format: &MESSAGES,
-            model: None,
-            is_told_again: false,
-        }),
+        ("POST", [.., "messages"]) => Some(Endpoint::of(&MESSAGES)),
         _ => None,
     }
 }

@@ -3,17 +3,43 @@
 //!
 //! The path names the deployment, `/openai/deployments/{deployment}/chat/completions`; the body names its model.
 
-use crate::protocol::llm::generation::{Route, percent_decoded};
-use crate::protocol::llm::provider::{Provider, openai, openai_compatible};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, percent_decoded};
+use crate::protocol::llm::provider::{openai, openai_compatible};
+
+pub(super) const SPEC: Spec = Spec {
+    domains: &[
+        "openai.azure.com",
+        "openai.azure.us",
+        "services.ai.azure.com",
+        "cognitiveservices.azure.com",
+    ],
+    is_path,
+    ..Spec::new(endpoint)
+};
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["azure", "azure_text"],
+    litellm_prefix: "azure/",
+    models_dev: &["azure"],
+    genai_prices: &["azure"],
+};
 
 /// What a request to a path like Azure's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
-    let route =
-        openai_compatible::route_with(Provider::AzureOpenAi, &openai::CHAT, method, segments)?;
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
+    let endpoint = openai_compatible::endpoint_with(&openai::CHAT, method, segments)?;
     let mut pairs = segments.windows(2);
     let deployment = pairs.find_map(|pair| match pair {
         ["deployments", deployment] => Some(percent_decoded(deployment)),
         _ => None,
     });
-    Some(Route { model: deployment, ..route })
+    Some(Endpoint { model: deployment, ..endpoint })
+}
+
+fn is_path(segments: &[&str]) -> bool {
+    matches!(
+        segments,
+        [.., "deployments", _, "completions" | "embeddings"]
+            | [.., "deployments", _, _, "completions" | "generations" | "edits"]
+            | [.., "deployments", _, "audio", _]
+    )
 }

@@ -15,14 +15,22 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at, percent_decoded};
 use crate::protocol::llm::generation::{
-    Format, Generation, Route, Stage, header_count, keep, percent_decoded, service_tier, sum,
+    Format, Generation, Stage, header_count, keep, service_tier, sum,
 };
-use crate::protocol::llm::provider::{Provider, anthropic, openai, openai_compatible};
+use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::wire::http::Headers;
 
-const PROVIDER: Provider = Provider::Bedrock;
+pub(super) const SPEC: Spec = Spec { is_host, is_path, ..Spec::new(endpoint) };
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["bedrock", "bedrock_converse"],
+    litellm_prefix: "bedrock/",
+    models_dev: &["amazon-bedrock"],
+    genai_prices: &["aws"],
+};
 
 const CONVERSE: Format = Format {
     paths: &[&[
@@ -122,7 +130,7 @@ const INVOKE: Format = Format {
 };
 
 /// What a request to a path of Bedrock's runtime asks for. Counting tokens and applying a guardrail are no generations.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     if let Some((id, verb)) = split_model(segments) {
         let format = match (method, verb) {
             ("POST", "converse" | "converse-stream") => &CONVERSE,
@@ -130,13 +138,13 @@ pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
             _ => return None,
         };
         let model = Some(percent_decoded(&id.join("/")));
-        return Some(Route { provider: PROVIDER, format, model, is_told_again: false });
+        return Some(Endpoint { format, model, is_told_again: false });
     }
-    openai_compatible::route(PROVIDER, method, segments)
+    openai_compatible::endpoint(method, segments)
 }
 
 /// Whether only Bedrock has paths like this one.
-pub(super) fn is_path(segments: &[&str]) -> bool {
+fn is_path(segments: &[&str]) -> bool {
     const VERBS: &[&str] =
         &["converse", "converse-stream", "invoke", "invoke-with-response-stream", "count-tokens"];
     split_model(segments).is_some_and(|(_, verb)| VERBS.contains(&verb))
@@ -266,4 +274,11 @@ fn head_of_invoke(generation: &mut Generation, headers: Headers<'_>) {
     if let Some(tier) = tier.and_then(|tier| core::str::from_utf8(tier).ok()) {
         generation.service_tier = Some(service_tier(tier.trim()));
     }
+}
+
+fn is_host(name: &str, _port: &str) -> bool {
+    const SERVICES: &[&str] = &["bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle"];
+    let is_amazon = ["amazonaws.com", "amazonaws.com.cn", "api.aws"];
+    is_amazon.into_iter().any(|domain| is_at(name, domain))
+        && name.split('.').any(|label| SERVICES.contains(&label))
 }

@@ -8,11 +8,25 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field};
-use crate::protocol::llm::generation::{Format, Generation, Route, Stage};
-use crate::protocol::llm::provider::{Provider, openai_compatible};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::provider::openai_compatible;
 use crate::protocol::llm::stream_error::StreamError;
 
-const PROVIDER: Provider = Provider::Cohere;
+pub(super) const SPEC: Spec = Spec {
+    domains: &["api.cohere.com", "api.cohere.ai"],
+    is_path: |segments| {
+        matches!(segments, [.., "v1" | "v2", "chat" | "embed"] | [.., "v1", "generate"])
+    },
+    ..Spec::new(endpoint)
+};
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["cohere", "cohere_chat"],
+    litellm_prefix: "cohere/",
+    models_dev: &["cohere"],
+    genai_prices: &["cohere"],
+};
 
 const NATIVE: Format = Format {
     paths: &[&[
@@ -51,12 +65,10 @@ const NATIVE: Format = Format {
 };
 
 /// What a request to a path like Cohere's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
-        ("POST", [.., "chat" | "generate" | "embed" | "rerank"]) => {
-            Some(Route { provider: PROVIDER, format: &NATIVE, model: None, is_told_again: false })
-        }
-        _ => openai_compatible::route(PROVIDER, method, segments),
+        ("POST", [.., "chat" | "generate" | "embed" | "rerank"]) => Some(Endpoint::of(&NATIVE)),
+        _ => openai_compatible::endpoint(method, segments),
     }
 }
 

@@ -5,10 +5,20 @@
 //! connection alive.
 
 use crate::protocol::document::Field;
-use crate::protocol::llm::generation::{Format, Route};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::generation::Format;
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
-use crate::protocol::llm::provider::{Provider, openai, openai_compatible};
+use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
+
+pub(super) const SPEC: Spec = Spec { domains: &["api.deepseek.com"], ..Spec::new(endpoint) };
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["deepseek"],
+    litellm_prefix: "deepseek/",
+    models_dev: &["deepseek"],
+    genai_prices: &["deepseek"],
+};
 
 const CHAT: Format = Format {
     paths: &[USAGE, COMPLETION, &[("usage.prompt_cache_hit_tokens", Field::CacheRead)]],
@@ -18,6 +28,6 @@ const CHAT: Format = Format {
 };
 
 /// What a request to a path like DeepSeek's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
-    openai_compatible::route_with(Provider::DeepSeek, &CHAT, method, segments)
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
+    openai_compatible::endpoint_with(&CHAT, method, segments)
 }

@@ -9,13 +9,22 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
-use crate::protocol::llm::generation::{
-    Format, Generation, Route, Stage, keep, service_tier, split_verb, sum,
-};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
+use crate::protocol::llm::generation::{Format, Generation, Stage, keep, service_tier, sum};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
-use crate::protocol::llm::provider::{Provider, openai, openai_compatible};
+use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::wire::http::Headers;
+
+pub(super) const SPEC: Spec =
+    Spec { domains: &["generativelanguage.googleapis.com"], is_path, ..Spec::new(endpoint) };
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["gemini"],
+    litellm_prefix: "gemini/",
+    models_dev: &["google"],
+    genai_prices: &["google"],
+};
 
 const CONTENT: &Paths = &[
     ("responseId", Field::Id),
@@ -115,14 +124,14 @@ pub(super) const CHAT: Format =
     Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
 
 /// What a request to a path like Gemini's asks for. Counting tokens is no generation.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
-    content_route(Provider::Gemini, method, segments)
-        .or_else(|| openai_compatible::route_with(Provider::Gemini, &CHAT, method, segments))
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
+    content_endpoint(method, segments)
+        .or_else(|| openai_compatible::endpoint_with(&CHAT, method, segments))
 }
 
 /// The paths that Gemini and Vertex AI share.
-pub(super) fn content_route(provider: Provider, method: &str, segments: &[&str]) -> Option<Route> {
-    let again = Some(Route { provider, format: &INTERACTION, model: None, is_told_again: true });
+pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
+    let again = Some(Endpoint { format: &INTERACTION, model: None, is_told_again: true });
     match (method, segments) {
         ("POST", [.., "interactions"] | [.., "interactions", _, "cancel"])
         | ("GET", [.., "interactions", _]) => again,
@@ -135,7 +144,7 @@ pub(super) fn content_route(provider: Provider, method: &str, segments: &[&str])
                 _ => return None,
             };
             let model = Some(model).filter(|_| *collection != "endpoints");
-            Some(Route { provider, format, model, is_told_again: false })
+            Some(Endpoint { format, model, is_told_again: false })
         }
         _ => None,
     }
@@ -225,5 +234,17 @@ fn fold_chat(generation: &mut Generation, document: &Document) {
         && thoughts > 0
     {
         usage.output = Some(output.saturating_add(thoughts));
+    }
+}
+
+/// Vertex AI has the same paths behind its publishers and locations.
+fn is_path(segments: &[&str]) -> bool {
+    match segments {
+        [.., "publishers", _, "models", _] => false,
+        [.., "models" | "tunedModels", call] => split_verb(call).is_some(),
+        [.., "v1beta", "openai", "chat", "completions"]
+        | [.., "v1beta", "interactions"]
+        | [.., "v1beta", "interactions", _] => true,
+        _ => false,
     }
 }

@@ -5,12 +5,25 @@
 //! three. Audio that was read is told in seconds, which are no tokens.
 
 use crate::protocol::document::{Document, Field, Paths};
-use crate::protocol::llm::generation::{Format, Generation, Route, Stage, sum};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::generation::{Format, Generation, Stage, sum};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
-use crate::protocol::llm::provider::{Provider, openai, openai_compatible};
+use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 
-const PROVIDER: Provider = Provider::Mistral;
+pub(super) const SPEC: Spec = Spec {
+    domains: &["api.mistral.ai", "codestral.mistral.ai"],
+    is_path: |segments| matches!(segments, [.., "fim", "completions"]),
+    tells_usage_unasked: true,
+    ..Spec::new(endpoint)
+};
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["mistral"],
+    litellm_prefix: "mistral/",
+    models_dev: &["mistral"],
+    genai_prices: &["mistral"],
+};
 
 const MORE: &Paths = &[
     ("usage.service_tier", Field::Tier),
@@ -47,7 +60,7 @@ const CONVERSATION: Format = Format {
 };
 
 /// What a request to a path like Mistral's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         (
             "POST",
@@ -55,13 +68,8 @@ pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
             | [.., "conversations", _]
             | [.., "conversations", _, "restart"]
             | [.., "audio", "transcriptions"],
-        ) => Some(Route {
-            provider: PROVIDER,
-            format: &CONVERSATION,
-            model: None,
-            is_told_again: false,
-        }),
-        _ => openai_compatible::route_with(PROVIDER, &CHAT, method, segments),
+        ) => Some(Endpoint::of(&CONVERSATION)),
+        _ => openai_compatible::endpoint_with(&CHAT, method, segments),
     }
 }
 

@@ -7,9 +7,29 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field};
-use crate::protocol::llm::generation::{Format, Generation, Route, Stage};
-use crate::protocol::llm::provider::{Provider, openai_compatible};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::provider::openai_compatible;
 use crate::protocol::llm::stream_error::StreamError;
+
+/// Where it listens.
+const PORT: &str = "11434";
+
+pub(super) const SPEC: Spec = Spec {
+    domains: &["ollama.com"],
+    is_host: |_, port| port == PORT,
+    is_path: |segments| {
+        matches!(segments, [.., "api", "chat" | "generate" | "embed" | "embeddings"])
+    },
+    ..Spec::new(endpoint)
+};
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["ollama"],
+    litellm_prefix: "ollama/",
+    models_dev: &[],
+    genai_prices: &[],
+};
 
 const NATIVE: Format = Format {
     paths: &[&[
@@ -29,13 +49,12 @@ const NATIVE: Format = Format {
 };
 
 /// What a request to a path like Ollama's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
-    let provider = Provider::Ollama;
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         ("POST", [.., "api", "chat" | "generate" | "embed" | "embeddings"]) => {
-            Some(Route { provider, format: &NATIVE, model: None, is_told_again: false })
+            Some(Endpoint::of(&NATIVE))
         }
-        _ => openai_compatible::route(provider, method, segments),
+        _ => openai_compatible::endpoint(method, segments),
     }
 }
 

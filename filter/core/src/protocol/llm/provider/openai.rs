@@ -8,9 +8,18 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
-use crate::protocol::llm::generation::{Format, Generation, Route, Stage};
-use crate::protocol::llm::provider::Provider;
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::stream_error::StreamError;
+
+pub(super) const SPEC: Spec = Spec { domains: &["api.openai.com"], ..Spec::new(endpoint) };
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["openai", "text-completion-openai"],
+    litellm_prefix: "openai/",
+    models_dev: &["openai"],
+    genai_prices: &["openai"],
+};
 
 /// Usage as Chat Completions tell it.
 pub(super) const USAGE: &Paths = &[
@@ -129,19 +138,18 @@ const RUNS: Format = Format {
 };
 
 /// What a request to a path like OpenAI's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
-    route_with(Provider::OpenAi, &CHAT, method, segments)
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
+    endpoint_with(&CHAT, method, segments)
 }
 
 /// The same for another provider, with its reading of Chat Completions.
-pub(super) fn route_with(
-    provider: Provider,
+pub(super) fn endpoint_with(
     chat: &'static Format,
     method: &str,
     segments: &[&str],
-) -> Option<Route> {
-    let once = |format| Route { provider, format, model: None, is_told_again: false };
-    let again = |format| Route { provider, format, model: None, is_told_again: true };
+) -> Option<Endpoint> {
+    let once = |format| Endpoint::of(format);
+    let again = |format| Endpoint { format, model: None, is_told_again: true };
     match (method, segments) {
         ("POST", [.., "completions" | "embeddings"]) => Some(once(chat)),
         ("POST", [.., "images", "generations" | "edits"])

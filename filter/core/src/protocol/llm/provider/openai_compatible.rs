@@ -6,10 +6,16 @@
 //! both by just the reasoning. Embeddings and scores have no output, so a total alone is their input.
 
 use crate::protocol::document::{Document, Field, Paths};
-use crate::protocol::llm::generation::{Format, Generation, Route, Stage};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
-use crate::protocol::llm::provider::{Provider, anthropic, openai};
+use crate::protocol::llm::provider::{anthropic, openai};
 use crate::protocol::llm::stream_error::StreamError;
+
+/// Nothing names it: it is what a path like OpenAI's means where no provider is known.
+pub(super) const SPEC: Spec = Spec::new(endpoint);
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists::NONE;
 
 /// Where else servers tell their counts.
 const ELSEWHERE: &Paths = &[
@@ -54,25 +60,22 @@ pub(super) const EMBED: Format = Format {
 };
 
 /// What a request to a server that speaks like OpenAI asks for.
-pub(super) fn route(provider: Provider, method: &str, segments: &[&str]) -> Option<Route> {
-    route_with(provider, &CHAT, method, segments)
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
+    endpoint_with(&CHAT, method, segments)
 }
 
 /// The same, with the provider's own reading of Chat Completions.
-pub(super) fn route_with(
-    provider: Provider,
+pub(super) fn endpoint_with(
     chat: &'static Format,
     method: &str,
     segments: &[&str],
-) -> Option<Route> {
+) -> Option<Endpoint> {
     match (method, segments) {
-        ("POST", [.., "embeddings" | "rerank"]) => {
-            Some(Route { provider, format: &EMBED, model: None, is_told_again: false })
-        }
+        ("POST", [.., "embeddings" | "rerank"]) => Some(Endpoint::of(&EMBED)),
         ("POST", [.., "v1", "messages"]) => {
-            anthropic::route(method, segments).map(|route| Route { provider, ..route })
+            anthropic::endpoint(method, segments).map(|route| Endpoint { ..route })
         }
-        _ => openai::route_with(provider, chat, method, segments),
+        _ => openai::endpoint_with(chat, method, segments),
     }
 }
 

@@ -5,11 +5,20 @@
 //! are added up; there is no output.
 
 use crate::protocol::document::{Document, Field};
-use crate::protocol::llm::generation::{Format, Generation, Route, Stage, split_verb};
-use crate::protocol::llm::provider::{Provider, anthropic, gemini, openai_compatible};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at, split_verb};
+use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::provider::{anthropic, gemini, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 
-const PROVIDER: Provider = Provider::Vertex;
+pub(super) const SPEC: Spec =
+    Spec { domains: &["aiplatform.googleapis.com"], is_host, is_path, ..Spec::new(endpoint) };
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["vertex_ai", "vertex_ai-*"],
+    litellm_prefix: "vertex_ai/",
+    models_dev: &["google-vertex", "google-vertex-anthropic"],
+    genai_prices: &["google"],
+};
 
 /// What stands for a model in the call that counts tokens.
 const COUNT_TOKENS: &str = "count-tokens";
@@ -22,13 +31,13 @@ const PREDICT: Format = Format {
 };
 
 /// What a request to a path like Vertex AI's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
-    publisher_route(method, segments)
-        .or_else(|| gemini::content_route(PROVIDER, method, segments))
-        .or_else(|| openai_compatible::route_with(PROVIDER, &gemini::CHAT, method, segments))
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
+    publisher_endpoint(method, segments)
+        .or_else(|| gemini::content_endpoint(method, segments))
+        .or_else(|| openai_compatible::endpoint_with(&gemini::CHAT, method, segments))
 }
 
-fn publisher_route(method: &str, segments: &[&str]) -> Option<Route> {
+fn publisher_endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     let ("POST", [.., "publishers", publisher, "models", call]) = (method, segments) else {
         return None;
     };
@@ -41,7 +50,7 @@ fn publisher_route(method: &str, segments: &[&str]) -> Option<Route> {
         _ => return None,
     };
     let is_generation = model != COUNT_TOKENS;
-    let route = Route { provider: PROVIDER, format, model: Some(model), is_told_again: false };
+    let route = Endpoint { format, model: Some(model), is_told_again: false };
     is_generation.then_some(route)
 }
 
@@ -49,5 +58,22 @@ fn fold_prediction(generation: &mut Generation, document: &Document) {
     generation.usage.input = document.sum("predictions", &[""]);
     if generation.usage.input.is_some() {
         generation.stage = Stage::Final;
+    }
+}
+
+/// Regions stand before the name, `europe-west4-aiplatform`, or behind it, `aiplatform.eu.rep`.
+fn is_host(name: &str, _port: &str) -> bool {
+    name.ends_with("-aiplatform.googleapis.com")
+        || (name.starts_with("aiplatform.") && is_at(name, "rep.googleapis.com"))
+}
+
+fn is_path(segments: &[&str]) -> bool {
+    match segments {
+        [.., "projects", _, "locations", _, "endpoints", "openapi", "chat", "completions"]
+        | [.., "publishers", _, "models", _]
+        | [.., "projects", _, "locations", _, "interactions"]
+        | [.., "projects", _, "locations", _, "interactions", _] => true,
+        [.., "projects", _, "locations", _, "endpoints", call] => split_verb(call).is_some(),
+        _ => false,
     }
 }

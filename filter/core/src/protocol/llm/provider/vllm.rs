@@ -5,19 +5,24 @@
 //! (`--enable-prompt-tokens-details`). With `continuous_usage_stats` each chunk of a stream tells the counts so far,
 //! of which the last stand.
 
-use crate::protocol::llm::generation::Route;
-use crate::protocol::llm::provider::{Provider, openai_compatible};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
+use crate::protocol::llm::provider::openai_compatible;
+
+pub(super) const SPEC: Spec = Spec::new(endpoint);
+
+pub(super) const PRICE_LISTS: PriceLists = PriceLists {
+    litellm: &["vllm", "hosted_vllm"],
+    litellm_prefix: "hosted_vllm/",
+    models_dev: &[],
+    genai_prices: &[],
+};
 
 /// What a request to a path like vLLM's asks for.
-pub(super) fn route(method: &str, segments: &[&str]) -> Option<Route> {
-    let provider = Provider::Vllm;
+pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
-        ("POST", [.., "pooling" | "score" | "classify"]) => Some(Route {
-            provider,
-            format: &openai_compatible::EMBED,
-            model: None,
-            is_told_again: false,
-        }),
-        _ => openai_compatible::route(provider, method, segments),
+        ("POST", [.., "pooling" | "score" | "classify"]) => {
+            Some(Endpoint { format: &openai_compatible::EMBED, model: None, is_told_again: false })
+        }
+        _ => openai_compatible::endpoint(method, segments),
     }
 }

@@ -1,0 +1,109 @@
+//! What a provider's file says of it: its hosts and paths, and how each of its responses tells usage.
+
+use crate::protocol::llm::generation::Format;
+
+/// One provider: where its requests go, and what they ask for.
+#[derive(Debug)]
+pub(super) struct Spec {
+    /// Its domains, each with its subdomains.
+    pub(super) domains: &'static [&'static str],
+    /// Whether a host is its own that no list of domains can name. Takes the name in lower case, and
+    /// the port or an empty text.
+    pub(super) is_host: fn(&str, &str) -> bool,
+    /// Whether only this provider has paths like this one. A path like OpenAI's may be anybody's.
+    pub(super) is_path: fn(&[&str]) -> bool,
+    /// The endpoint of a request, by method and path; `None` if it makes no generation, such as one
+    /// that only counts tokens.
+    pub(super) endpoint: fn(&str, &[&str]) -> Option<Endpoint>,
+    /// True if its streams tell usage without `stream_options.include_usage`.
+    pub(super) tells_usage_unasked: bool,
+}
+
+impl Spec {
+    /// A provider that nothing names but the configuration.
+    pub(super) const fn new(endpoint: fn(&str, &[&str]) -> Option<Endpoint>) -> Self {
+        Self {
+            domains: &[],
+            is_host: |_, _| false,
+            is_path: |_| false,
+            endpoint,
+            tells_usage_unasked: false,
+        }
+    }
+
+    /// Whether a host is this provider's. Takes the name in lower case, without a dot at its end.
+    pub(super) fn has_host(&self, name: &str, port: &str) -> bool {
+        self.domains.iter().any(|domain| is_at(name, domain)) || (self.is_host)(name, port)
+    }
+}
+
+/// What a provider is called in published price lists. Names may end with a `*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PriceLists {
+    /// `litellm_provider` in LiteLLM's list.
+    pub litellm: &'static [&'static str],
+    /// What its models begin with in LiteLLM's list.
+    pub litellm_prefix: &'static str,
+    /// In the list of models.dev.
+    pub models_dev: &'static [&'static str],
+    /// In the list of genai-prices.
+    pub genai_prices: &'static [&'static str],
+}
+
+impl PriceLists {
+    /// A provider that no list names.
+    pub(super) const NONE: Self =
+        Self { litellm: &[], litellm_prefix: "", models_dev: &[], genai_prices: &[] };
+}
+
+/// A path that makes a generation, or asks for one.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// How the response tells its usage.
+    pub(super) format: &'static Format,
+    /// The model, where the path names it.
+    pub(super) model: Option<String>,
+    /// True if another response may tell the same generation again: it is counted by its id.
+    pub(super) is_told_again: bool,
+}
+
+impl Endpoint {
+    /// An endpoint whose path names no model, and whose generations are told once.
+    pub(super) const fn of(format: &'static Format) -> Self {
+        Self { format, model: None, is_told_again: false }
+    }
+}
+
+/// Whether a host's name is a domain or below it.
+pub(super) fn is_at(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The segments of a path, without its query.
+pub(super) fn segments(path: &str) -> Vec<&str> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    path.split('/').filter(|segment| !segment.is_empty()).collect()
+}
+
+/// The model and the verb of a segment such as `gemini-2.5-flash:generateContent`.
+pub(super) fn split_verb(segment: &str) -> Option<(String, String)> {
+    let segment = percent_decoded(segment);
+    segment.rsplit_once(':').map(|(model, verb)| (model.to_owned(), verb.to_owned()))
+}
+
+/// Undoes percent-encoding; what is none is kept.
+pub(super) fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        let coded = (*byte == b'%').then(|| tail.split_at_checked(2)).flatten();
+        let number = coded
+            .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|(digits, behind)| Some((core::str::from_utf8(digits).ok()?, behind)))
+            .and_then(|(digits, behind)| Some((u8::from_str_radix(digits, 16).ok()?, behind)));
+        let (byte, behind) = number.unwrap_or((*byte, tail));
+        bytes.push(byte);
+        rest = behind;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
