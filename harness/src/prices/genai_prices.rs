@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter_core::pricing::TokenKind;
+use agent_meter_core::domain::usage::TokenKind;
 use agent_meter_core::protocol::llm::provider::Provider as Ours;
 use anyhow::{Context, bail};
 use rust_decimal::Decimal;

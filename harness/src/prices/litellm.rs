@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter_core::pricing::TokenKind;
+use agent_meter_core::domain::usage::TokenKind;
 use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::Context;
 use serde_json::value::RawValue;

@@ -13,7 +13,8 @@ use std::fmt;
 use std::path::Path;
 
 use agent_meter_core::base::pattern::is_fit;
-use agent_meter_core::pricing::{RateCard, TokenKind};
+use agent_meter_core::domain::usage::TokenKind;
+use agent_meter_core::pricing::RateCard;
 use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::{Context, anyhow, ensure};
 use clap::ValueEnum;

@@ -1,6 +1,6 @@
 //! The api.json of models.dev: US dollars for a million tokens, by provider and model.
 
-use agent_meter_core::pricing::TokenKind;
+use agent_meter_core::domain::usage::TokenKind;
 use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::Context;
 

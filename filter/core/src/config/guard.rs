@@ -15,7 +15,7 @@ use crate::base::time::Millis;
 use crate::config::product::Product;
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
-use crate::pricing::TokenKind;
+use crate::domain::usage::TokenKind;
 
 /// A guard. Without `budget` it holds provider cost against revenue, with it usage against a limit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -122,20 +122,19 @@ impl Metric {
         }
     }
 
-    /// Whether tokens of this kind count.
-    pub const fn has(self, kind: TokenKind) -> bool {
-        use TokenKind as Kind;
+    /// Whether tokens of this kind count. A kind counts for the metric of its whole, unless it has a
+    /// metric of its own.
+    pub fn has(self, kind: TokenKind) -> bool {
+        let own = match kind {
+            TokenKind::Reasoning => Self::AiReasoningTokens,
+            TokenKind::CacheRead | TokenKind::CacheReadAudio => Self::AiCacheReadTokens,
+            TokenKind::CacheWrite5m | TokenKind::CacheWrite1h => Self::AiCacheWriteTokens,
+            _ if kind.whole() == TokenKind::Output => Self::AiOutputTokens,
+            _ => Self::AiInputTokens,
+        };
         match self {
             Self::ToolInvocations | Self::ApiCalls | Self::AgentSteps | Self::AiTokens => true,
-            Self::AiInputTokens => {
-                matches!(kind, Kind::Input | Kind::InputAudio | Kind::InputImage)
-            }
-            Self::AiOutputTokens => {
-                matches!(kind, Kind::Output | Kind::OutputAudio | Kind::OutputImage)
-            }
-            Self::AiReasoningTokens => matches!(kind, Kind::Reasoning),
-            Self::AiCacheReadTokens => matches!(kind, Kind::CacheRead | Kind::CacheReadAudio),
-            Self::AiCacheWriteTokens => matches!(kind, Kind::CacheWrite5m | Kind::CacheWrite1h),
+            _ => self == own,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::fact::call::{CallEnded, CallOpen, CallStarted, Evidence};
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 
 /// The version of the encoding; raised when [`Fact`] changes.
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 /// Room that a call has taken with guards, for what it may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

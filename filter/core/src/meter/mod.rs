@@ -30,7 +30,7 @@ use crate::wire::http::Headers;
 
 /// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
 /// do not read each other's.
-pub const LAYOUT: &str = "agent-meter.4";
+pub const LAYOUT: &str = "agent-meter.5";
 
 #[derive(Debug)]
 enum Seat {

@@ -10,8 +10,8 @@ use core::fmt;
 
 use rust_decimal::Decimal;
 
-use crate::domain::usage::{ServiceTier, Usage};
-use crate::pricing::rate::{InForce, Rate, TokenKind};
+use crate::domain::usage::{ServiceTier, TokenKind, Usage};
+use crate::pricing::rate::{InForce, Rate};
 use crate::protocol::llm::provider::Provider;
 
 /// What a generation costs.
@@ -98,56 +98,44 @@ pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unp
     let cached_audio = usage.cache_read_audio.unwrap_or(0);
     let cache_read = usage.cache_read.unwrap_or(cached_audio);
     let input_audio = usage.input_audio.unwrap_or(cached_audio);
-    let writes = [usage.cache_write_5m, usage.cache_write_1h].map(|count| count.unwrap_or(0));
-    let input_image = usage.input_image.unwrap_or(0);
-    let input = usage.input.unwrap_or_else(|| {
-        [cache_read, input_audio, input_image]
-            .into_iter()
-            .chain(writes)
-            .fold(0, u64::saturating_add)
-            .saturating_sub(cached_audio)
-    });
-
-    let in_force = rate.in_force(tier, input);
-    let mut split = Split::of(&in_force, input);
-    let (of_cache, of_audio) = (cached_audio.min(cache_read), cached_audio.min(input_audio));
-    split.is_inconsistent |= of_cache < cached_audio || of_audio < cached_audio;
-    let cached_audio = of_cache.min(of_audio);
-    let has = |kind: TokenKind| in_force.rate(kind).is_some();
-    // In which of the two kinds cached audio is left: in none, if it has a rate of its own.
-    let (cached_text, fresh_audio) =
-        (cache_read.saturating_sub(cached_audio), input_audio.saturating_sub(cached_audio));
-    let (cached_text, fresh_audio) = if has(TokenKind::CacheReadAudio) {
-        split.take(TokenKind::CacheReadAudio, cached_audio);
-        (cached_text, fresh_audio)
-    } else if has(TokenKind::CacheRead) {
-        (cache_read, fresh_audio)
-    } else {
-        (cached_text, input_audio)
+    let part = |kind: TokenKind| match kind {
+        TokenKind::CacheRead => cache_read,
+        TokenKind::InputAudio => input_audio,
+        _ => usage.get(kind).unwrap_or(0),
     };
-    split.take(TokenKind::CacheRead, cached_text);
-    let [write_5m, write_1h] = writes;
-    split.take(TokenKind::CacheWrite5m, write_5m);
-    split.take(TokenKind::CacheWrite1h, write_1h);
-    split.take(TokenKind::InputAudio, fresh_audio);
-    split.take(TokenKind::InputImage, input_image);
-    let (mut tokens, was_inconsistent) = split.finish(TokenKind::Input);
+    let whole = |kind: TokenKind| {
+        let parts = || kind.parts().map(part).fold(0, u64::saturating_add);
+        let twice = if kind == TokenKind::Input { cached_audio } else { 0 };
+        usage.get(kind).unwrap_or_else(|| parts().saturating_sub(twice))
+    };
 
-    let [reasoning, output_audio, output_image] =
-        [usage.reasoning, usage.output_audio, usage.output_image].map(|count| count.unwrap_or(0));
-    let output = usage
-        .output
-        .unwrap_or_else(|| reasoning.saturating_add(output_audio).saturating_add(output_image));
-    let mut split = Split::of(&in_force, output);
-    split.take(TokenKind::Reasoning, reasoning);
-    split.take(TokenKind::OutputAudio, output_audio);
-    split.take(TokenKind::OutputImage, output_image);
-    let (made, is_inconsistent) = split.finish(TokenKind::Output);
-    tokens.extend(made);
+    let in_force = rate.in_force(tier, whole(TokenKind::Input));
+    let mut tokens = Vec::new();
+    let mut is_inconsistent = false;
+    for kind in TokenKind::wholes() {
+        let mut split = Split::of(&in_force, whole(kind));
+        let (cached_text, fresh_audio) = if kind == TokenKind::Input {
+            split.take_cached_audio(cached_audio, cache_read, input_audio)
+        } else {
+            (cache_read, input_audio)
+        };
+        for kind in kind.parts() {
+            split.take(
+                kind,
+                match kind {
+                    TokenKind::CacheRead => cached_text,
+                    TokenKind::InputAudio => fresh_audio,
+                    _ => part(kind),
+                },
+            );
+        }
+        let (taken, is_split_inconsistent) = split.finish(kind);
+        tokens.extend(taken);
+        is_inconsistent |= is_split_inconsistent;
+    }
     tokens.sort_unstable();
 
     let (lines, total) = charge(&tokens, &in_force)?;
-    let is_inconsistent = was_inconsistent || is_inconsistent;
     let InForce { service_tier, above_input_tokens, .. } = in_force;
     Ok(Priced { lines, total, service_tier, above_input_tokens, is_inconsistent })
 }
@@ -175,6 +163,24 @@ impl<'a> Split<'a> {
             let fitting = tokens.min(self.left);
             self.left = self.left.saturating_sub(fitting);
             self.taken.push((kind, fitting));
+        }
+    }
+
+    /// Takes out cached audio, if it has a rate of its own. Gives in which of the two kinds that it is a
+    /// part of it is left: the tokens to charge as cache reads, and as audio.
+    fn take_cached_audio(&mut self, cached_audio: u64, cache_read: u64, audio: u64) -> (u64, u64) {
+        let (of_cache, of_audio) = (cached_audio.min(cache_read), cached_audio.min(audio));
+        self.is_inconsistent |= of_cache < cached_audio || of_audio < cached_audio;
+        let cached_audio = of_cache.min(of_audio);
+        let cached_text = cache_read.saturating_sub(cached_audio);
+        let fresh_audio = audio.saturating_sub(cached_audio);
+        if self.in_force.rate(TokenKind::CacheReadAudio).is_some() {
+            self.take(TokenKind::CacheReadAudio, cached_audio);
+            (cached_text, fresh_audio)
+        } else if self.in_force.rate(TokenKind::CacheRead).is_some() {
+            (cache_read, fresh_audio)
+        } else {
+            (cached_text, audio)
         }
     }
 

@@ -11,5 +11,5 @@ mod cost;
 mod rate;
 
 pub use self::cost::{Line, Priced, Unpriced, cost};
-pub use self::rate::{Rate, TokenKind};
+pub use self::rate::Rate;
 pub use self::rate_card::RateCard;

@@ -3,81 +3,17 @@
 use core::fmt;
 
 use rust_decimal::Decimal;
+use serde::Deserialize as Derived;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Unexpected,
     Visitor,
 };
-use serde::{Deserialize as Derived, Serialize};
 
 use crate::base::invalid::{ConfigError, error};
 use crate::base::text::Price;
 use crate::base::time::Timestamp;
-use crate::domain::usage::ServiceTier;
+use crate::domain::usage::{ServiceTier, TokenKind};
 use crate::protocol::llm::provider::Provider;
-
-/// A kind of tokens that can have a rate of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Derived)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenKind {
-    /// What the model read, without the kinds below that have a rate.
-    Input,
-    /// Read from the cache; without a rate it is `Input`.
-    CacheRead,
-    /// Written to the cache for 5 minutes, or for a time that is not told; without a rate it is `Input`.
-    #[serde(rename = "cache_write_5m")]
-    CacheWrite5m,
-    /// Written to the cache for 1 hour; without a rate it costs as `CacheWrite5m`.
-    #[serde(rename = "cache_write_1h")]
-    CacheWrite1h,
-    /// Audio that the model read; without a rate it is `Input`.
-    InputAudio,
-    /// Audio read from the cache; without a rate it is `CacheRead`, and `InputAudio` where that has none either.
-    CacheReadAudio,
-    /// Images and video that the model read; without a rate it is `Input`.
-    InputImage,
-    /// What the model made, without the kinds below that have a rate.
-    Output,
-    /// Reasoning; without a rate it is `Output`.
-    Reasoning,
-    /// Audio that the model made; without a rate it is `Output`.
-    OutputAudio,
-    /// Images and video that the model made; without a rate it is `Output`.
-    OutputImage,
-}
-
-impl TokenKind {
-    /// Every kind, in the order of a cost's lines.
-    pub const ALL: [Self; 11] = [
-        Self::Input,
-        Self::CacheRead,
-        Self::CacheWrite5m,
-        Self::CacheWrite1h,
-        Self::InputAudio,
-        Self::CacheReadAudio,
-        Self::InputImage,
-        Self::Output,
-        Self::Reasoning,
-        Self::OutputAudio,
-        Self::OutputImage,
-    ];
-
-    /// The name in rate cards and events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Input => "input",
-            Self::CacheRead => "cache_read",
-            Self::CacheWrite5m => "cache_write_5m",
-            Self::CacheWrite1h => "cache_write_1h",
-            Self::InputAudio => "input_audio",
-            Self::CacheReadAudio => "cache_read_audio",
-            Self::InputImage => "input_image",
-            Self::Output => "output",
-            Self::Reasoning => "reasoning",
-            Self::OutputAudio => "output_audio",
-            Self::OutputImage => "output_image",
-        }
-    }
-}
 
 /// The rates of a model at a provider.
 ///
@@ -193,7 +129,9 @@ pub(super) struct InForce<'a> {
 }
 
 impl InForce<'_> {
-    /// For a million tokens of this kind, if it has a rate of its own.
+    /// For a million tokens of this kind, if it has a rate of its own. A write to the cache for 1 hour
+    /// costs as one for 5 minutes where only that has one; every other kind without a rate is charged
+    /// with what it is a part of.
     pub(super) fn rate(&self, kind: TokenKind) -> Option<Decimal> {
         let own = |kind: TokenKind| {
             self.sets

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MODELS_PER_SESSION_MAX, OTHER};
 use crate::base::money::add_money;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{TokenTotals, Usage};
 use crate::fact::generation::GenerationEnded;
 use crate::pricing::charge::TokenCharge;
 use crate::protocol::llm::provider::Provider;
@@ -33,16 +33,8 @@ pub struct ModelTotals {
     pub unpriced: u64,
     /// Of these, whose usage is unknown.
     pub unknown_usage: u64,
-    /// Tokens read, by the normal form.
-    pub input: u64,
-    /// Tokens made.
-    pub output: u64,
-    /// Of `output`.
-    pub reasoning: u64,
-    /// Of `input`.
-    pub cache_read: u64,
-    /// Of `input`, of any lifetime.
-    pub cache_write: u64,
+    /// Tokens, by the normal form.
+    pub tokens: TokenTotals,
     /// What the operator pays.
     #[serde(with = "rust_decimal::serde::str")]
     pub provider_cost: Decimal,
@@ -53,20 +45,14 @@ pub struct ModelTotals {
 
 impl ModelTotals {
     fn add(&mut self, usage: &Usage, charge: &TokenCharge<'_>) -> bool {
-        let Usage { cache_write_5m, cache_write_1h, .. } = *usage;
-        let cache_write = cache_write_5m.unwrap_or(0).saturating_add(cache_write_1h.unwrap_or(0));
         for (sum, by) in [
             (&mut self.generations, 1),
             (&mut self.unpriced, u64::from(charge.cost.is_err())),
             (&mut self.unknown_usage, u64::from(usage.is_unknown())),
-            (&mut self.input, usage.input.unwrap_or(0)),
-            (&mut self.output, usage.output.unwrap_or(0)),
-            (&mut self.reasoning, usage.reasoning.unwrap_or(0)),
-            (&mut self.cache_read, usage.cache_read.unwrap_or(0)),
-            (&mut self.cache_write, cache_write),
         ] {
             *sum = sum.saturating_add(by);
         }
+        self.tokens.add(usage);
         let fits = add_money(&mut self.provider_cost, charge.cost());
         add_money(&mut self.revenue, charge.price) && fits
     }

@@ -2,8 +2,8 @@
 
 use agent_meter_core::base::invalid::ConfigError;
 use agent_meter_core::base::time::Timestamp;
-use agent_meter_core::domain::usage::{ServiceTier, Usage};
-use agent_meter_core::pricing::{Line, RateCard, TokenKind, Unpriced, cost};
+use agent_meter_core::domain::usage::{ServiceTier, TokenKind, Usage};
+use agent_meter_core::pricing::{Line, RateCard, Unpriced, cost};
 use agent_meter_core::protocol::llm::provider::Provider;
 use serde_json::{Value, json};
 
@@ -256,7 +256,7 @@ fn whatever_is_told_each_token_is_charged_once() {
             reasoning: count(),
             output_audio: count(),
             output_image: count(),
-            provider_total: None,
+            ..Usage::default()
         };
         let card = only(rate.clone());
         let priced = cost(&usage, &card.rates()[0], ServiceTier::Standard).expect("a price");

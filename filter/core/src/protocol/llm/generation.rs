@@ -69,37 +69,7 @@ pub struct Parts {
 impl Generation {
     /// Takes over every count that `told` knows.
     pub fn tell(&mut self, told: Usage) {
-        let Usage {
-            input,
-            output,
-            cache_read,
-            cache_write_5m,
-            cache_write_1h,
-            input_audio,
-            input_image,
-            cache_read_audio,
-            reasoning,
-            output_audio,
-            output_image,
-            provider_total,
-        } = told;
-        let known = &mut self.usage;
-        for (place, count) in [
-            (&mut known.input, input),
-            (&mut known.output, output),
-            (&mut known.cache_read, cache_read),
-            (&mut known.cache_write_5m, cache_write_5m),
-            (&mut known.cache_write_1h, cache_write_1h),
-            (&mut known.input_audio, input_audio),
-            (&mut known.input_image, input_image),
-            (&mut known.cache_read_audio, cache_read_audio),
-            (&mut known.reasoning, reasoning),
-            (&mut known.output_audio, output_audio),
-            (&mut known.output_image, output_image),
-            (&mut known.provider_total, provider_total),
-        ] {
-            keep(place, count);
-        }
+        self.usage = told.or(self.usage);
     }
 
     /// Takes over what most formats tell in the same way: model, id, tier, time of creation and text.

@@ -55,7 +55,7 @@ pub(super) struct CostLine {
 }
 
 pub(super) fn known<S: Serializer>(usage: &Usage, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(usage.counts().into_iter().filter_map(|(name, count)| Some((name, count?))))
+    to.collect_map(usage.counts().filter_map(|(name, count)| Some((name, count?))))
 }
 
 pub(super) fn cost_line(line: &Line) -> CostLine {

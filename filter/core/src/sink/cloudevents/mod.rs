@@ -15,7 +15,7 @@ use crate::sink::cloudevents::calls::{ToolInvocation, agent_step, api_call};
 use crate::sink::cloudevents::envelope::{common, envelope, money, of_session};
 use crate::sink::cloudevents::generations::{KnownTokens, TokenConsumption, cost_line};
 use crate::sink::cloudevents::sessions::{
-    SessionChanged, SessionClosed, model_usage, tokens, tool_totals,
+    SessionChanged, SessionClosed, Tokens, model_usage, tool_totals,
 };
 use crate::sink::event::{Event, Stamp};
 
@@ -124,7 +124,7 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 unpriced_generations: session.generations.all.unpriced,
                 unknown_usage_generations: session.generations.all.unknown_usage,
                 usage_by_model: session.generations.by_model.iter().map(model_usage).collect(),
-                total_tokens: tokens(&session.generations.all),
+                total_tokens: Tokens(session.generations.all.tokens),
                 unattributed_provider_cost: money(session.generations.unattributed_cost),
                 wall_duration_ms: session.ended_at.saturating_since(session.started_at).0,
                 active_duration_ms: session.active.total().0,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::domain::status::ExecutionStatus;
+use crate::domain::usage::TokenTotals;
 use crate::protocol::llm::provider::Provider;
 use crate::session::Totals;
 use crate::session::generation_totals::ModelTotals;
@@ -53,12 +54,11 @@ pub(super) struct ToolTotals<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Tokens {
-    input: u64,
-    output: u64,
-    reasoning: u64,
-    cache_read: u64,
-    cache_write: u64,
+#[serde(transparent)]
+pub(super) struct Tokens(#[serde(serialize_with = "by_name")] pub(super) TokenTotals);
+
+fn by_name<S: Serializer>(totals: &TokenTotals, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(totals.iter())
 }
 
 #[derive(Serialize)]
@@ -93,13 +93,8 @@ pub(super) fn model_usage<'a>(
         generations: totals.generations,
         unpriced_generations: totals.unpriced,
         unknown_usage_generations: totals.unknown_usage,
-        tokens: tokens(totals),
+        tokens: Tokens(totals.tokens),
         provider_cost: money(totals.provider_cost),
         revenue: money(totals.revenue),
     }
-}
-
-pub(super) fn tokens(totals: &ModelTotals) -> Tokens {
-    let ModelTotals { input, output, reasoning, cache_read, cache_write, .. } = *totals;
-    Tokens { input, output, reasoning, cache_read, cache_write }
 }
