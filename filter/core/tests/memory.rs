@@ -8,12 +8,12 @@ use agent_meter_core::admission::{Admission, admit};
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::usage::Completeness;
-use agent_meter_core::exchange::Exchange;
 use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::exchange::{self, Exchange};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::protocol::llm::ResponseReader;
 use agent_meter_core::protocol::llm::provider::route;
-use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::http::{Headers, ResponseHead};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use flate2::Crc;
@@ -34,16 +34,14 @@ fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The exchange of a request of which Envoy knows nothing but its headers.
-fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Exchange> {
+fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Box<dyn Exchange>> {
     match admit(config, headers, &mut |_| None, Timestamp(0)) {
-        Admission::Follow { product, identity, .. } => {
-            Exchange::start(config, &product, identity, headers, "0".to_owned())
-        }
+        Admission::Follow(admitted) => exchange::start(config, admitted, "0".to_owned()),
         Admission::Pass | Admission::Answer { .. } => None,
     }
 }
 
-fn start() -> Exchange {
+fn start() -> Box<dyn Exchange> {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let headers = headers(&[(":method", "POST"), (":path", "/mcp")]);
     start_exchange(&config, Headers(&headers)).unwrap()
@@ -100,8 +98,10 @@ fn a_large_answer_costs_nothing() {
         let mut exchange = start();
         exchange.request_body(&[CALL_HEAD, CALL_TAIL].concat(), Timestamp(1));
         exchange.request_end(Timestamp(1));
-        let _ = exchange
-            .response_head(Headers(&headers(&[(":status", "200"), ("content-type", media_type)])));
+        let _ = exchange.response_head(&ResponseHead::read(Headers(&headers(&[
+            (":status", "200"),
+            ("content-type", media_type),
+        ]))));
         let take = |bytes: &[u8]| drop(exchange.response_body(bytes, false, Timestamp(2)));
         let cost = feed(take, head, b"y", tail);
         assert!(cost < BODY_COST_MAX, "{media_type}: {cost} bytes");
@@ -127,7 +127,7 @@ fn an_open_stream_costs_little() {
         let mut exchange = start_exchange(&config, Headers(&request)).unwrap();
         exchange.request_body(&body, Timestamp(1));
         exchange.request_end(Timestamp(1));
-        let _ = exchange.response_head(Headers(&response));
+        let _ = exchange.response_head(&ResponseHead::read(Headers(&response)));
         exchange.response_body(b": ping\n\n", false, Timestamp(2));
         let _ = exchange.take_observed();
         open.push(exchange);
@@ -148,7 +148,7 @@ fn feed_generation(path: &str, media_type: &str, chunk: &[u8], last: &[u8]) -> i
     let headers = headers(&[("content-type", media_type)]);
     let began = live();
     let _ = take_peak();
-    let mut reader = ResponseReader::new(route.format, Headers(&headers));
+    let mut reader = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers)));
     for _ in 0..GENERATION / chunk.len() {
         reader.feed(chunk);
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use agent_meter_core::domain::level::Level;
-use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
 use agent_meter_core::guard::mark;
 use agent_meter_core::meter::action::{Passage, Treatment};
 use agent_meter_core::wire::http::Headers;
@@ -22,8 +22,8 @@ pub(crate) struct Stream {
     /// `None` if the stream belongs to no product, or has ended.
     vm: Option<Rc<RefCell<Vm>>>,
     id: u32,
-    request: Show,
-    response: Show,
+    request: BodyInterest,
+    response: BodyInterest,
     is_request_complete: bool,
     is_response_complete: bool,
     /// Bytes of the request's body that are held back: Envoy shows them again with each further chunk.
@@ -37,8 +37,8 @@ impl Stream {
         Self {
             vm,
             id,
-            request: Show::Nothing,
-            response: Show::Nothing,
+            request: BodyInterest::None,
+            response: BodyInterest::None,
             is_request_complete: false,
             is_response_complete: false,
             held: 0,
@@ -149,7 +149,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
-        if let (Some(vm), Show::Size) = (&self.vm, self.request) {
+        if let (Some(vm), BodyInterest::Size) = (&self.vm, self.request) {
             vm.borrow_mut().meter.request_size(self.id, body_size, host::now());
             if end_of_stream {
                 self.request_bytes(&[], true);
@@ -192,11 +192,11 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
-        if let (Some(vm), Show::Size) = (&self.vm, self.response) {
+        if let (Some(vm), BodyInterest::Size) = (&self.vm, self.response) {
             vm.borrow_mut().meter.response_size(self.id, body_size);
         }
         if let Some(vm) = &self.vm
-            && self.response == Show::Bytes
+            && self.response == BodyInterest::Bytes
             && (body_size > 0 || end_of_stream)
         {
             let chunk = host::buffer(BufferType::HttpResponseBody, 0, body_size);

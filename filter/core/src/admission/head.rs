@@ -3,76 +3,97 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::admission::session::{Rung, session_ref};
+use crate::admission::session::SessionKey;
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::config::SessionSource;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
-use crate::domain::session::SessionRef;
+use crate::domain::ids::TraceId;
 use crate::protocol::trace_context::traces_of;
+use crate::wire::encoding::ContentCoding;
 use crate::wire::http::Headers;
 
 /// The first revision of MCP without sessions, in which a client cancels a call by leaving (2026-07-28).
 const FIRST_STATELESS_REVISION: &[u8] = b"2026-07-28";
 
-/// What the exchange has to know of a request's head.
-#[derive(Debug)]
-pub(crate) struct RequestHead {
-    pub(crate) session: SessionRef,
-    /// By `Mcp-Session-Id`.
-    pub(crate) has_session_id: bool,
-    /// Nothing names the session.
-    pub(crate) is_window: bool,
-    /// The message may name the session, before anything that the head does.
-    pub(crate) may_message_name: bool,
-    /// MCP 2026-07-28 or later.
-    pub(crate) is_stateless: bool,
+/// What a request's head says, read once for everything that follows.
+#[derive(Clone, Debug)]
+pub struct RequestHead<'a> {
+    /// Who the request is for.
+    pub identity: Identity,
+    /// What names the session; [`session_ref`](crate::admission::session::session_ref) makes the session of it and the identity.
+    pub session_key: SessionKey<'a>,
+    /// Whether the body may name the session, before anything that the head does.
+    pub may_body_name: bool,
+    /// The traces that the request names: one, or several where propagators disagree.
+    pub traces: Vec<TraceId>,
+    /// The HTTP method.
+    pub method: &'a [u8],
+    /// The `:authority`.
+    pub authority: &'a [u8],
+    /// Path and query.
+    pub path: &'a [u8],
+    /// The coding of the body.
+    pub coding: ContentCoding,
+    /// True for MCP 2026-07-28 or later.
+    pub is_stateless: bool,
     /// `Mcp-Name` where `Mcp-Method` is `tools/call`.
-    pub(crate) named_tool: Option<Vec<u8>>,
+    pub named_tool: Option<Vec<u8>>,
 }
 
-impl RequestHead {
-    pub(crate) fn read(product: &Product, identity: Identity, headers: Headers<'_>) -> Self {
+impl<'a> RequestHead<'a> {
+    /// Reads the head of a request of `product`.
+    pub fn read(product: &Product, identity: Identity, headers: Headers<'a>) -> Self {
         let is_stateless = headers
             .get("mcp-protocol-version")
             .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
         let rules = &product.session;
-        let baggage = headers.get("baggage").and_then(session_in_baggage);
-        let trace = traces_of(headers).first().copied();
+        let traces = traces_of(headers);
         let present = |name: &str| headers.get(name).filter(|value| !value.is_empty());
-        let rung_of = |source: &SessionSource| match source {
+        let key_of = |source: &SessionSource| match source {
             SessionSource::McpSessionId => {
-                present("mcp-session-id").filter(|_| !is_stateless).map(Rung::McpSessionId)
+                present("mcp-session-id").filter(|_| !is_stateless).map(SessionKey::McpSessionId)
             }
             SessionSource::Header => {
-                rules.headers.iter().find_map(|name| present(name)).map(Rung::Header)
+                rules.headers.iter().find_map(|name| present(name)).map(SessionKey::Header)
             }
-            SessionSource::Baggage => baggage.as_deref().map(Rung::Baggage),
-            SessionSource::Trace => trace.as_ref().map(|trace| Rung::Trace(trace)),
-            // Known when the message has come.
+            SessionSource::Baggage => {
+                headers.get("baggage").and_then(session_in_baggage).map(SessionKey::Baggage)
+            }
+            SessionSource::Trace => traces.first().copied().map(SessionKey::Trace),
+            // Known when the body has come.
             SessionSource::Meta => None,
         };
-        let found = rules.ladder.iter().position(|source| rung_of(source).is_some());
-        let rung = rules.ladder.iter().find_map(rung_of).unwrap_or(Rung::Window);
-        let meta = rules.ladder.iter().position(|source| *source == SessionSource::Meta);
-        let may_message_name = meta.is_some_and(|meta| found.is_none_or(|found| meta < found));
+        let found = rules.sources.iter().position(|source| key_of(source).is_some());
+        let session_key = rules.sources.iter().find_map(key_of).unwrap_or(SessionKey::Window);
+        let meta = rules.sources.iter().position(|source| *source == SessionSource::Meta);
         Self {
-            session: session_ref(product, identity, rung),
-            has_session_id: matches!(rung, Rung::McpSessionId(_)),
-            is_window: rung == Rung::Window,
-            may_message_name,
+            identity,
+            session_key,
+            may_body_name: meta.is_some_and(|meta| found.is_none_or(|found| meta < found)),
+            method: headers.get(":method").unwrap_or_default(),
+            authority: headers.get(":authority").unwrap_or_default(),
+            path: headers.get(":path").unwrap_or_default(),
+            coding: ContentCoding::parse(headers.get("content-encoding")),
             is_stateless,
             named_tool: named_tool(headers),
+            traces,
         }
+    }
+
+    /// The method and the path as text; `None` if one of them is none.
+    pub(crate) fn target(&self) -> Option<(&'a str, &'a str)> {
+        let text = |bytes: &'a [u8]| core::str::from_utf8(bytes).ok();
+        Some((text(self.method)?, text(self.path)?))
     }
 }
 
 /// The member `session.id` of a `baggage` header (W3C Baggage, 2024): `key=value;property, ...`, percent-encoded.
-fn session_in_baggage(value: &[u8]) -> Option<Vec<u8>> {
+fn session_in_baggage(value: &[u8]) -> Option<&[u8]> {
     let text = core::str::from_utf8(value).ok()?;
     let members = text.split(',').filter_map(|member| member.split(';').next()?.split_once('='));
     let (_, value) = members.into_iter().find(|(key, _)| key.trim() == "session.id")?;
-    Some(value.trim().as_bytes().to_vec()).filter(|value| !value.is_empty())
+    Some(value.trim().as_bytes()).filter(|value| !value.is_empty())
 }
 
 /// The tool that the headers of MCP 2026-07-28 name; a name that is no plain text is in base64.

@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
 use crate::admission::identity::{Found, Properties, find};
+use crate::admission::session::session_ref;
 use crate::base::time::Timestamp;
-use crate::config::product::{Product, ProductType};
+use crate::config::product::Product;
 use crate::config::{Config, OnMismatch, OnMissing, without_query};
-use crate::domain::identity::Identity;
 use crate::domain::session::SessionEnd;
 use crate::fact::Fact;
 use crate::host::counter::Counter;
@@ -19,18 +19,11 @@ use crate::wire::http::{Headers, LocalReply};
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub enum Admission {
+pub enum Admission<'a> {
     /// It belongs to no product, or is excluded: it is not looked at again.
     Pass,
     /// It is followed.
-    Follow {
-        /// The product that it belongs to.
-        product: Rc<Product>,
-        /// Who it is for.
-        identity: Identity,
-        /// Its credential is not the one that the product expects.
-        is_credential_mismatch: bool,
-    },
+    Follow(Admitted<'a>),
     /// The filter answers it.
     Answer {
         /// What the client gets.
@@ -42,13 +35,24 @@ pub enum Admission {
     },
 }
 
+/// A request that is followed.
+#[derive(Clone, Debug)]
+pub struct Admitted<'a> {
+    /// The product that it belongs to.
+    pub product: Rc<Product>,
+    /// What its head says.
+    pub head: RequestHead<'a>,
+    /// True if its credential is not the one that the product expects.
+    pub is_credential_mismatch: bool,
+}
+
 /// Decides by the request's head and what Envoy knows of the stream.
-pub fn admit(
+pub fn admit<'a>(
     config: &Config,
-    headers: Headers<'_>,
+    headers: Headers<'a>,
     properties: Properties<'_>,
     now: Timestamp,
-) -> Admission {
+) -> Admission<'a> {
     let Some(path) = headers.get(":path") else { return Admission::Pass };
     let authority = headers.get(":authority").unwrap_or_default();
     let Some(product) = config.product_for(authority, path, headers) else {
@@ -62,25 +66,25 @@ pub fn admit(
     if is_credential_mismatch && product.identity.on_credential_mismatch == OnMismatch::Reject {
         return refuse(product, "the token was not got in the way that this product expects");
     }
-    let method = headers.get(":method").unwrap_or_default();
+    let head = RequestHead::read(product, identity, headers);
     let is_close = !product.session.close_path.is_empty()
         && without_query(path) == product.session.close_path.as_bytes()
-        && matches!(method, b"POST" | b"DELETE");
+        && matches!(head.method, b"POST" | b"DELETE");
     if is_close {
-        let RequestHead { session, .. } = RequestHead::read(product, identity, headers);
+        let session = session_ref(product, head.identity, head.session_key);
         return Admission::Answer {
             reply: LocalReply { status: 204, headers: Vec::new(), body: String::new() },
             fact: Some(Box::new(Fact::SessionEnd { session, reason: SessionEnd::Closed, at: now })),
             count: Counter::SessionsClosedByRequest,
         };
     }
-    Admission::Follow { product: Rc::clone(product), identity, is_credential_mismatch }
+    Admission::Follow(Admitted { product: Rc::clone(product), head, is_credential_mismatch })
 }
 
 /// 401: as JSON-RPC to clients of MCP and A2A, without an id, as no body has been read.
-fn refuse(product: &Product, reason: &str) -> Admission {
+fn refuse(product: &Product, reason: &str) -> Admission<'static> {
     let body = if product.is_json_rpc() {
-        let code = unauthorized(product.product_type);
+        let code = product.product_type.traits().unauthorized_code;
         format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"{reason}"}}}}"#)
     } else {
         format!(r#"{{"error":"unauthorized","error_description":"{reason}"}}"#)
@@ -91,13 +95,4 @@ fn refuse(product: &Product, reason: &str) -> Admission {
     ];
     let reply = LocalReply { status: 401, headers, body };
     Admission::Answer { reply, fact: None, count: Counter::RequestsRejected }
-}
-
-/// The JSON-RPC error code. MCP leaves -32000 to -32019 to implementations (2026-07-28), of which -32001 and -32002
-/// have a meaning already; in A2A -32001 to -32009 have one, -32005 that of an unsupported media type.
-const fn unauthorized(product_type: ProductType) -> i32 {
-    match product_type {
-        ProductType::McpServer => -32_005,
-        ProductType::AiAgent | ProductType::AgenticApi | ProductType::StandardApi => -32_000,
-    }
 }

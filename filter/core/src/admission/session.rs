@@ -1,14 +1,16 @@
-//! Names a session: the first thing on a ladder that a request presents, hashed together with who presents it.
+//! Names a session: the first of the product's sources that a request presents, hashed together with
+//! who presents it.
 //! Because the identity is part of the hash, a session id that belongs to someone else names another session.
 
 use crate::base::hash::hash;
 use crate::config::product::Product;
 use crate::domain::identity::{Credential, Identity};
+use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 
 /// What a request presents as its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung<'a> {
+pub enum SessionKey<'a> {
     /// `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
     McpSessionId(&'a [u8]),
     /// A header of the product's.
@@ -18,24 +20,24 @@ pub enum Rung<'a> {
     /// The session or conversation that the message names.
     Meta(&'a [u8]),
     /// The trace.
-    Trace(&'a [u8]),
+    Trace(TraceId),
     /// The endpoint of an event stream of the HTTP+SSE transport (2024-11-05): path and query.
     Endpoint(&'a [u8]),
     /// Nothing: the calls of one identity form an activity window.
     Window,
 }
 
-/// The session that a request to this product with this identity and this rung belongs to. Products of a group share
-/// their sessions, so what is hashed is the group's name; the reference names the product itself.
-pub fn session_ref(product: &Product, identity: Identity, rung: Rung<'_>) -> SessionRef {
-    let (rung_name, value): (&[u8], &[u8]) = match rung {
-        Rung::McpSessionId(value) => (b"mcp-session-id", value),
-        Rung::Header(value) => (b"header", value),
-        Rung::Baggage(value) => (b"baggage", value),
-        Rung::Meta(value) => (b"meta", value),
-        Rung::Trace(value) => (b"trace", value),
-        Rung::Endpoint(value) => (b"endpoint", value),
-        Rung::Window => (b"window", b""),
+/// The session of a request to this product with this identity and key. Products of a group share
+/// their sessions, so the group's name is hashed; the reference names the product itself.
+pub fn session_ref(product: &Product, identity: Identity, key: SessionKey<'_>) -> SessionRef {
+    let (kind, value): (&[u8], &[u8]) = match key {
+        SessionKey::McpSessionId(value) => (b"mcp-session-id", value),
+        SessionKey::Header(value) => (b"header", value),
+        SessionKey::Baggage(value) => (b"baggage", value),
+        SessionKey::Meta(value) => (b"meta", value),
+        SessionKey::Trace(ref value) => (b"trace", value),
+        SessionKey::Endpoint(value) => (b"endpoint", value),
+        SessionKey::Window => (b"window", b""),
     };
     let mut parts = vec![
         b"agent-meter session key 1".as_slice(),
@@ -50,6 +52,6 @@ pub fn session_ref(product: &Product, identity: Identity, rung: Rung<'_>) -> Ses
         Credential::ClientCredentials => b"client credentials".as_slice(),
         Credential::BearerToken => b"bearer token".as_slice(),
     }));
-    parts.extend([rung_name, value]);
+    parts.extend([kind, value]);
     SessionRef { product_id: product.id.clone(), key: hash(&parts), identity }
 }

@@ -34,29 +34,69 @@ impl Exclude {
     }
 }
 
-/// The kind of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ProductType {
+macro_rules! product_types {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $traits:expr;)+) => {
+        /// The kind of a product.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        pub enum ProductType { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
+
+        impl ProductType {
+            /// The name on the wire.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What distinguishes it.
+            pub const fn traits(self) -> ProductTraits {
+                match self { $(Self::$variant => $traits,)+ }
+            }
+        }
+    };
+}
+
+/// What a request to a product is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// A call of an API, and a generation if the product has `llm`.
+    Api,
+    /// A generation if the product has `llm`, else a message of the Agent2Agent protocol.
+    Agent,
+    /// A message of the Model Context Protocol.
+    Mcp,
+}
+
+/// What distinguishes a type of products from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductTraits {
+    /// What its requests are.
+    pub speaks: Speaks,
+    /// Whether its products may have `llm`.
+    pub may_have_llm: bool,
+    /// The error code of a 401 in JSON-RPC. MCP leaves -32000 to -32019 to implementations
+    /// (2026-07-28), and gives -32001 and -32002 a meaning; A2A gives one to -32001 to -32009, to
+    /// -32005 that of an unsupported media type.
+    pub unauthorized_code: i32,
+}
+
+product_types! {
     /// An API that agents call: its requests make generations.
-    AgenticApi,
+    AgenticApi = "AGENTIC_API",
+        ProductTraits { speaks: Speaks::Api, may_have_llm: true, unauthorized_code: -32_000 };
     /// An agent: sessions, with generations and tool calls.
-    AiAgent,
+    AiAgent = "AI_AGENT",
+        ProductTraits { speaks: Speaks::Agent, may_have_llm: true, unauthorized_code: -32_000 };
     /// A Model Context Protocol server: tool executions within sessions.
-    McpServer,
+    McpServer = "MCP_SERVER",
+        ProductTraits { speaks: Speaks::Mcp, may_have_llm: false, unauthorized_code: -32_005 };
     /// An API: its calls, by app.
-    StandardApi,
+    StandardApi = "STANDARD_API",
+        ProductTraits { speaks: Speaks::Api, may_have_llm: false, unauthorized_code: -32_000 };
 }
 
 impl ProductType {
-    /// The name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AgenticApi => "AGENTIC_API",
-            Self::AiAgent => "AI_AGENT",
-            Self::McpServer => "MCP_SERVER",
-            Self::StandardApi => "STANDARD_API",
-        }
+    /// Whether the third level of its callers is an app, and not an agent.
+    pub fn is_called_by_apps(self) -> bool {
+        self.traits().speaks == Speaks::Api
     }
 }
 
@@ -132,13 +172,11 @@ impl Product {
 
     /// Whether its clients speak JSON-RPC.
     pub fn is_json_rpc(&self) -> bool {
-        self.product_type == ProductType::McpServer
-            || (self.product_type == ProductType::AiAgent && self.llm.is_none())
-    }
-
-    /// Whether its requests are API calls.
-    pub fn is_api(&self) -> bool {
-        matches!(self.product_type, ProductType::StandardApi | ProductType::AgenticApi)
+        match self.product_type.traits().speaks {
+            Speaks::Mcp => true,
+            Speaks::Agent => self.llm.is_none(),
+            Speaks::Api => false,
+        }
     }
 
     /// The form under which calls to this path are told: bounded, whatever clients ask for.
@@ -160,19 +198,16 @@ impl Product {
         for (at, route) in self.routes.iter().enumerate() {
             matcher::validate_template(&format!("{path}.routes[{at}]"), route)?;
         }
-        match (self.product_type, &self.llm) {
-            (ProductType::McpServer | ProductType::StandardApi, Some(_)) => {
+        if self.llm.is_some() {
+            if !self.product_type.traits().may_have_llm {
                 let name = self.product_type.name();
                 let reason = format!("expected none for a product of type {name:?}");
                 return Err(error(&format!("{path}.llm"), &reason));
             }
-            (ProductType::AgenticApi | ProductType::AiAgent, Some(_))
-                if self.reported_usage != ReportedUsage::default() =>
-            {
+            if self.reported_usage != ReportedUsage::default() {
                 let reason = "expected none beside `llm`, which reads the usage itself";
                 return Err(error(&format!("{path}.reported_usage"), reason));
             }
-            _ => {}
         }
         self.reported_usage.validate(&format!("{path}.reported_usage"))?;
         self.identity.validate(&format!("{path}.identity"))?;

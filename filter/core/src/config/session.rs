@@ -13,7 +13,8 @@ pub struct SessionRules {
     pub group: String,
     /// What names a session; the first that a request presents. Without any, the calls of one identity form an activity
     /// window.
-    pub ladder: Vec<SessionSource>,
+    #[serde(rename = "ladder")]
+    pub sources: Vec<SessionSource>,
     /// The request headers that name a session, in the order in which they are looked for.
     pub headers: Vec<String>,
     /// Without activity for this long a session is IDLE.
@@ -48,7 +49,7 @@ impl Default for SessionRules {
         Self {
             group: String::new(),
             // Not the trace: most applications make one for each call.
-            ladder: vec![McpSessionId, Header, Baggage, Meta],
+            sources: vec![McpSessionId, Header, Baggage, Meta],
             headers: vec!["x-session-id".to_owned(), "agent-session-id".to_owned()],
             idle_timeout: Duration::from_seconds(60),
             session_timeout: Duration::from_seconds(3600),
@@ -71,8 +72,8 @@ impl SessionRules {
         for (at, header) in self.headers.iter().enumerate() {
             is_header(&format!("{path}.headers[{at}]"), header)?;
         }
-        for (at, source) in self.ladder.iter().enumerate() {
-            if self.ladder.iter().take(at).any(|earlier| earlier == source) {
+        for (at, source) in self.sources.iter().enumerate() {
+            if self.sources.iter().take(at).any(|earlier| earlier == source) {
                 return Err(error(&format!("{path}.ladder[{at}]"), "expected each once"));
             }
         }

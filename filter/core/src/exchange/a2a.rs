@@ -6,17 +6,17 @@
 use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
-use crate::admission::session::{Rung, session_ref};
+use crate::admission::session::{SessionKey, session_ref};
 use crate::base::time::Timestamp;
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::domain::call::Transport;
-use crate::domain::identity::Identity;
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
+use crate::exchange::Exchange;
 use crate::exchange::link::task_link;
-use crate::exchange::observed::{Asked, Observed, StreamEnd};
+use crate::exchange::observed::{BodyInterest, Observed, PolicyRequest, StreamEnd};
 use crate::fact::Fact;
 use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, Evidence, Tells};
 use crate::guard::refusal::Refusal;
@@ -25,19 +25,18 @@ use crate::protocol::a2a::outcome::{Step, of_task};
 use crate::protocol::a2a::request_body::AgentRequestReader;
 use crate::protocol::a2a::response_body::AgentAnswerReader;
 use crate::protocol::a2a::{Answer, Binding, Operation, Request, Route, TaskState, route};
-use crate::protocol::trace_context::{add, traceparent, traces_of};
-use crate::wire::encoding::ContentCoding;
-use crate::wire::http::Headers;
-use crate::wire::media_type::MediaType;
+use crate::protocol::trace_context::{add, traceparent};
+use crate::wire::boundary::Unit;
+use crate::wire::http::ResponseHead;
 
 /// One such HTTP stream.
 #[derive(Debug)]
-pub struct AgentExchange {
+pub(super) struct A2aExchange {
     call_id: String,
     product: Rc<Product>,
     session: SessionRef,
     /// The conversation names the session, before anything that the head does.
-    may_conversation_name: bool,
+    may_body_name: bool,
     traces: Vec<TraceId>,
     tells_starts: bool,
     may_infer: bool,
@@ -50,31 +49,29 @@ pub struct AgentExchange {
     http_status: u16,
     response: Option<AgentAnswerReader>,
     /// The response is a stream that can be ended in the middle.
-    pub(super) is_stream: bool,
+    is_stream: bool,
     observed: Observed,
 }
 
-impl AgentExchange {
+impl A2aExchange {
     /// Starts an exchange, or `None` if nothing is asked of the agent.
     pub(super) fn start(
         config: &Config,
         product: Rc<Product>,
-        identity: Identity,
-        headers: Headers<'_>,
+        head: RequestHead<'_>,
         id: &str,
     ) -> Option<Self> {
-        let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
-        let route = route(text(":method")?, text(":path")?)?;
-        let head = RequestHead::read(&product, identity, headers);
-        let coding = ContentCoding::parse(headers.get("content-encoding"));
+        let (method, path) = head.target()?;
+        let route = route(method, path)?;
+        let has_generations = config.has_generations();
         Some(Self {
             call_id: format!("{id}.0"),
-            session: head.session,
-            may_conversation_name: head.may_message_name,
-            traces: if config.has_generations() { traces_of(headers) } else { Vec::new() },
-            tells_starts: config.has_generations(),
+            session: session_ref(&product, head.identity, head.session_key),
+            may_body_name: head.may_body_name,
+            traces: if has_generations { head.traces } else { Vec::new() },
+            tells_starts: has_generations,
             may_infer: config.may_infer(),
-            reader: AgentRequestReader::new(route.clone(), coding),
+            reader: AgentRequestReader::new(route.clone(), head.coding),
             route,
             request: None,
             request_ended_at: Timestamp::default(),
@@ -86,17 +83,18 @@ impl AgentExchange {
             product,
         })
     }
+}
 
-    /// The next bytes of the request's body.
-    pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+impl Exchange for A2aExchange {
+    fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
         for request in self.reader.feed(chunk) {
             self.begin(request, now);
         }
+        None
     }
 
-    /// The request has ended.
-    pub(super) fn request_end(&mut self, now: Timestamp) {
+    fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
         if self.request.is_none() && self.reader.is_empty() {
             self.begin(Request::of_route(&self.route), now);
@@ -105,49 +103,22 @@ impl AgentExchange {
         }
     }
 
-    fn begin(&mut self, request: Request, now: Timestamp) {
-        if self.request.is_some() {
-            return;
-        }
-        if request.operation.is_step() {
-            self.step = Some(Step::default());
-            self.observed.counts.push(Counter::Calls);
-            let mut traces = self.traces.clone();
-            add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
-            if self.tells_starts && (!traces.is_empty() || self.may_infer) {
-                self.observed.facts.push(Fact::CallStarted(CallStarted {
-                    call_id: self.call_id.clone(),
-                    session: self.session_of(request.context_id.as_deref()),
-                    tool: operation(request.operation).to_owned(),
-                    traces,
-                    at: now,
-                }));
-            }
-        }
-        self.request = Some(request);
-    }
-
-    /// The response's head. Gives whether its body is to be shown.
-    pub(super) fn response_head(&mut self, headers: Headers<'_>) -> bool {
-        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
-        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
+    fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
+        self.http_status = head.status;
         let tells = |request: &Request| request.operation.tells_of_task();
         if self.step.is_none() && !self.request.as_ref().is_some_and(tells) {
-            return false;
+            return BodyInterest::None;
         }
-        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
-        let coding = ContentCoding::parse(headers.get("content-encoding"));
-        self.response = AgentAnswerReader::new(self.route.binding, coding, media_type);
-        self.is_stream = media_type == MediaType::EventStream && coding == ContentCoding::Identity;
+        self.response = AgentAnswerReader::new(self.route.binding, head.coding, head.media_type);
+        self.is_stream = head.is_plain_event_stream();
         if self.response.is_none() && self.step.is_some() {
             self.observed.counts.push(Counter::ResponseUnparsed);
         }
-        self.response.is_some()
+        BodyInterest::bytes_if(self.response.is_some())
     }
 
-    /// The next bytes of the response's body.
-    pub(super) fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
-        let Some(reader) = &mut self.response else { return };
+    fn response_body(&mut self, chunk: &[u8], _is_end: bool, now: Timestamp) -> Option<Vec<u8>> {
+        let reader = self.response.as_mut()?;
         let answers = reader.feed(chunk);
         let transport = reader.transport();
         for answer in &answers {
@@ -162,10 +133,10 @@ impl AgentExchange {
                 None => self.task_told(answer, transport, now),
             }
         }
+        None
     }
 
-    /// The stream has ended, however that came about.
-    pub(super) fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
+    fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
         let Some(step) = &self.step else { return self.observed };
         let task = step.task_id().map(|task| task_link(&self.product.id, task));
         let status = match (step.end(self.http_status), end) {
@@ -186,32 +157,29 @@ impl AgentExchange {
         self.observed
     }
 
-    /// What has been observed since the last time.
-    pub(super) fn take_observed(&mut self) -> Observed {
+    fn take_observed(&mut self) -> Observed {
         core::mem::take(&mut self.observed)
     }
 
-    pub(super) fn product(&self) -> &Rc<Product> {
+    fn product(&self) -> &Rc<Product> {
         &self.product
     }
 
-    /// What the request asks, as far as it has come.
-    pub(super) fn asked(&self) -> Asked {
+    fn policy_request(&self) -> PolicyRequest {
         let context_id = self.request.as_ref().and_then(|request| request.context_id.as_deref());
         let asks = self.request.as_ref().map(|request| request.operation).unwrap_or_default();
         let call = (self.call_id.clone(), operation(asks).to_owned());
-        Asked {
+        PolicyRequest {
             session: self.session_of(context_id),
             calls: self.step.is_some().then_some(call).into_iter().collect(),
             ids: (self.route.binding == Binding::JsonRpc)
                 .then(|| self.request.iter().filter_map(|request| request.id.clone()).collect()),
-            is_in_message: true,
-            may_message_name: self.may_conversation_name,
+            is_in_body: true,
+            may_body_name: self.may_body_name,
         }
     }
 
-    /// The request is answered by the filter.
-    pub(super) fn refuse(mut self, http_status: u16, now: Timestamp) -> Observed {
+    fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
         if self.step.is_some() {
             let call = self.call(ExecutionStatus::Blocked, Transport::None, now);
@@ -220,8 +188,11 @@ impl AgentExchange {
         self.observed
     }
 
-    /// The filter ends the response. Gives the last event, or `None` if the step has come to its end.
-    pub(super) fn stop(&mut self, refusal: &Refusal, now: Timestamp) -> Option<Vec<u8>> {
+    fn stream_unit(&self) -> Option<Unit> {
+        self.is_stream.then_some(Unit::Event)
+    }
+
+    fn stop(&mut self, refusal: &Refusal, now: Timestamp) -> Option<Vec<u8>> {
         self.step.as_ref()?;
         let call = self.call(ExecutionStatus::Cancelled, Transport::Sse, now);
         self.observed.facts.push(Fact::Call(call));
@@ -235,10 +206,33 @@ impl AgentExchange {
         Some(format!("data: {error}\n\n").into_bytes())
     }
 
-    /// The session while a step runs, and when it started. A conversation without a name yet shows no sign of life.
-    pub(super) fn running(&self) -> Option<(&SessionRef, Timestamp)> {
-        let is_named = !self.may_conversation_name;
+    fn running(&self) -> Option<(&SessionRef, Timestamp)> {
+        let is_named = !self.may_body_name;
         (self.step.is_some() && is_named).then_some((&self.session, self.request_ended_at))
+    }
+}
+
+impl A2aExchange {
+    fn begin(&mut self, request: Request, now: Timestamp) {
+        if self.request.is_some() {
+            return;
+        }
+        if request.operation.is_step() {
+            self.step = Some(Step::default());
+            self.observed.counts.push(Counter::Calls);
+            let mut traces = self.traces.clone();
+            add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
+            if self.tells_starts && (!traces.is_empty() || self.may_infer) {
+                self.observed.facts.push(Fact::CallStarted(CallStarted {
+                    call_id: self.call_id.clone(),
+                    session: self.session_of(request.context_id.as_deref()),
+                    tool: operation(request.operation).to_owned(),
+                    traces,
+                    at: now,
+                }));
+            }
+        }
+        self.request = Some(request);
     }
 
     /// The answer to a question about a task that an earlier step began.
@@ -278,10 +272,10 @@ impl AgentExchange {
 
     /// The session, by the conversation if that is what names it.
     fn session_of(&self, context_id: Option<&[u8]>) -> SessionRef {
-        match context_id.filter(|_| self.may_conversation_name) {
+        match context_id.filter(|_| self.may_body_name) {
             Some(context_id) => {
                 let identity = self.session.identity.clone();
-                session_ref(&self.product, identity, Rung::Meta(context_id))
+                session_ref(&self.product, identity, SessionKey::Meta(context_id))
             }
             None => self.session.clone(),
         }

@@ -1,4 +1,4 @@
-//! What an exchange observes, asks and shows.
+//! What an exchange observes, what it asks of the guards, and what it wants of a body.
 
 use crate::domain::session::SessionRef;
 use crate::fact::Fact;
@@ -30,35 +30,35 @@ impl Observed {
     }
 }
 
-/// What a request asks, for who rules on it.
+/// What a request asks of the guards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct PolicyRequest {
     /// The session it belongs to.
     pub session: SessionRef,
     /// The ids and tools of the calls that it makes.
     pub calls: Vec<(String, String)>,
     /// The ids of these as JSON-RPC requests; `None` if its client does not speak that.
     pub ids: Option<Vec<Id>>,
-    /// Its message tells which calls it makes.
-    pub is_in_message: bool,
-    /// Its message may name the session.
-    pub may_message_name: bool,
+    /// Whether its body says which calls it makes.
+    pub is_in_body: bool,
+    /// Whether its body may name the session.
+    pub may_body_name: bool,
 }
 
-/// What is to be shown of a body.
+/// What the meter wants of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Show {
+pub enum BodyInterest {
     /// Nothing.
     #[default]
-    Nothing,
+    None,
     /// Its size: the bytes need not be copied.
     Size,
     /// Its bytes.
     Bytes,
 }
 
-impl Show {
+impl BodyInterest {
     pub(super) fn bytes_if(is_of_interest: bool) -> Self {
-        if is_of_interest { Self::Bytes } else { Self::Nothing }
+        if is_of_interest { Self::Bytes } else { Self::None }
     }
 }

@@ -1,7 +1,7 @@
 //! What the proxy is told to do with a stream.
 
 use crate::domain::level::Level;
-use crate::exchange::observed::Show;
+use crate::exchange::observed::BodyInterest;
 use crate::wire::http::LocalReply;
 
 /// What a VM knows of where it runs.
@@ -25,7 +25,7 @@ pub struct RequestEdit {
     /// Headers to take out.
     pub remove: Vec<String>,
     /// What is to be shown of the body.
-    pub shows: Show,
+    pub shows: BodyInterest,
     /// The level of the guards' scopes, which headers tell: see [`crate::guard::mark`].
     pub mark: Level,
     /// Its body does not go on before its message is known: see [`Meter::request_body`]. The head does, as Envoy shows

@@ -6,7 +6,7 @@ use crate::base::time::Timestamp;
 use crate::config::Mode;
 use crate::config::product::Product;
 use crate::domain::level::Level;
-use crate::exchange::observed::Asked;
+use crate::exchange::observed::PolicyRequest;
 use crate::exchange::{Exchange, UNNAMED_TOOL};
 use crate::fact::Fact;
 use crate::guard::refusal::Refusal;
@@ -16,7 +16,6 @@ use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::meter::Meter;
 use crate::meter::action::{Passage, Treatment};
-use crate::wire::http::Headers;
 
 impl Meter {
     /// Rules on a request by its head: its mark, and whether it is held until its message is known.
@@ -24,16 +23,16 @@ impl Meter {
         &mut self,
         host: &mut impl Host,
         stream: u32,
-        exchange: &Exchange,
-        headers: Headers<'_>,
+        exchange: &dyn Exchange,
+        is_post: bool,
         now: Timestamp,
     ) -> Result<(Level, bool), Refusal> {
-        let asked = exchange.asked();
-        if asked.is_in_message {
+        let asked = exchange.policy_request();
+        if asked.is_in_body {
             let config = Rc::clone(&self.config);
             let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
-            let glance = bench.glance(&asked.session, asked.may_message_name);
-            let is_held = glance.needs_message && headers.get(":method") == Some(b"POST");
+            let glance = bench.glance(&asked.session, asked.may_body_name);
+            let is_held = glance.needs_message && is_post;
             if is_held {
                 self.held.insert(stream, 0);
             }
@@ -51,7 +50,7 @@ impl Meter {
         now: Timestamp,
     ) -> Passage {
         let Some(exchange) = self.exchanges.get(&stream) else { return Passage::Go(None) };
-        let mut asked = exchange.asked();
+        let mut asked = exchange.policy_request();
         let product = Rc::clone(exchange.product());
         if !is_end && asked.calls.is_empty() {
             // A message that long is no other request than a call.
@@ -74,7 +73,7 @@ impl Meter {
         &mut self,
         host: &mut impl Host,
         stream: u32,
-        asked: &Asked,
+        asked: &PolicyRequest,
         product: &Product,
         now: Timestamp,
     ) -> Result<Level, Refusal> {
@@ -99,21 +98,21 @@ impl Meter {
     pub(super) fn refuse(
         &mut self,
         host: &mut impl Host,
-        exchange: Exchange,
+        exchange: Box<dyn Exchange>,
         refusal: &Refusal,
         now: Timestamp,
     ) -> Treatment {
-        let reply = refusal.reply(exchange.asked().ids.as_deref());
+        let reply = refusal.reply(exchange.policy_request().ids.as_deref());
         let observed = exchange.refuse(refusal.status(), now);
         self.record(host, observed);
         Treatment::Answer(reply)
     }
 
     /// Whether a guard may end the response to this request in the middle.
-    pub(super) fn may_stop(&self, exchange: &Exchange) -> bool {
+    pub(super) fn may_stop(&self, exchange: &dyn Exchange) -> bool {
         let config = &self.config;
         config.guards.iter().any(|guard| guard.stops_streams()) && {
-            let session = exchange.asked().session;
+            let session = exchange.policy_request().session;
             config
                 .guards_for(&session.product_id, &session.identity.customer)
                 .any(|guard| guard.stops_streams())
@@ -124,7 +123,7 @@ impl Meter {
     pub(super) fn follow_stream(&mut self, stream: u32) {
         let Some(exchange) = self.exchanges.get(&stream) else { return };
         if let Some(unit) = exchange.stream_unit()
-            && self.may_stop(exchange)
+            && self.may_stop(&**exchange)
         {
             self.stops.insert(stream, StreamStop::new(unit));
         }
@@ -142,7 +141,7 @@ impl Meter {
         let exchange = self.exchanges.get_mut(&stream)?;
         let stop = self.stops.get_mut(&stream)?;
         if stop.looks(now) {
-            let Asked { session, calls, ids, .. } = exchange.asked();
+            let PolicyRequest { session, calls, ids, .. } = exchange.policy_request();
             let mut tools: Vec<&str> = calls.iter().map(|(_, tool)| tool.as_str()).collect();
             if tools.is_empty() && ids.is_none() {
                 tools.push("");

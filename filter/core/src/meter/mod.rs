@@ -14,8 +14,8 @@ use crate::base::hash::{hash, hex};
 use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
 use crate::base::time::{Millis, Timestamp, count};
 use crate::config::Config;
-use crate::exchange::Exchange;
-use crate::exchange::observed::{Observed, Show, StreamEnd};
+use crate::exchange::observed::{BodyInterest, Observed, StreamEnd};
+use crate::exchange::{self, Exchange};
 use crate::fact::Fact;
 use crate::guard::stop::StreamStop;
 use crate::host::counter::Counter;
@@ -26,7 +26,7 @@ use crate::shared_data::journal::Writer;
 use crate::sink::outbox::Dispatch;
 use crate::sink::reply::Reply;
 use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
-use crate::wire::http::Headers;
+use crate::wire::http::{Headers, ResponseHead};
 
 /// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
 /// do not read each other's.
@@ -46,7 +46,7 @@ pub struct Meter {
     prefix: String,
     generation: Vec<u8>,
     serves_streams: bool,
-    exchanges: HashMap<u32, Exchange>,
+    exchanges: HashMap<u32, Box<dyn Exchange>>,
     /// Exchanges whose request waits for its message, and the bytes of it that have come.
     held: HashMap<u32, u64>,
     /// Exchanges that have taken room for a generation, of which nothing may be told in the end.
@@ -114,7 +114,7 @@ impl Meter {
         self.serves_streams = true;
         let config = Rc::clone(&self.config);
         let admission = admit(&config, headers, &mut |path| host.property(path), now);
-        let (product, identity) = match admission {
+        let admitted = match admission {
             Admission::Pass => return Treatment::Pass,
             Admission::Answer { reply, fact, count } => {
                 host.count(count, 1);
@@ -123,11 +123,12 @@ impl Meter {
                 }
                 return Treatment::Answer(reply);
             }
-            Admission::Follow { product, identity, is_credential_mismatch } => {
-                host.count(Counter::CredentialMismatch, u64::from(is_credential_mismatch));
-                (product, identity)
-            }
+            Admission::Follow(admitted) => admitted,
         };
+        let mismatches = u64::from(admitted.is_credential_mismatch);
+        host.count(Counter::CredentialMismatch, mismatches);
+        let product = Rc::clone(&admitted.product);
+        let is_post = admitted.head.method == b"POST";
         let stripped = &product.identity.strip_headers;
         let is_sent = |name: &&String| headers.get(name).is_some();
         let remove = stripped.iter().filter(is_sent).cloned().collect::<Vec<_>>();
@@ -137,23 +138,23 @@ impl Meter {
             return Treatment::Forget(edit);
         }
         let id = self.next_id(host);
-        let Some(exchange) = Exchange::start(&config, &product, identity, headers, id) else {
+        let Some(exchange) = exchange::start(&config, admitted, id) else {
             return Treatment::Forget(edit);
         };
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
             edit
         } else {
-            match self.guard_head(host, stream, &exchange, headers, now) {
+            match self.guard_head(host, stream, &*exchange, is_post, now) {
                 Ok((mark, is_held)) => RequestEdit { mark, is_held, ..edit },
                 Err(refusal) => return self.refuse(host, exchange, &refusal, now),
             }
         };
         let is_length_unknown = exchange.may_edit();
-        let is_plain = is_length_unknown || self.may_stop(&exchange);
+        let is_plain = is_length_unknown || self.may_stop(&*exchange);
         let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
         // Only what is read needs to be readable.
-        let shows = exchange.shows_request();
-        let rule = if shows == Show::Size { ResponseEncoding::Leave } else { rule };
+        let shows = exchange.request_interest();
+        let rule = if shows == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
         Treatment::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
@@ -197,9 +198,9 @@ impl Meter {
     }
 
     /// A response's head. Gives what is to be shown of its body.
-    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> Show {
-        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Show::Nothing };
-        let shows = exchange.response_head(headers);
+    pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> BodyInterest {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return BodyInterest::None };
+        let shows = exchange.response_head(&ResponseHead::read(headers));
         self.follow_stream(stream);
         shows
     }
@@ -214,7 +215,7 @@ impl Meter {
     /// Whether a response's body may get shorter, so that the length that its head tells is to be taken out.
     pub fn shortens_response(&self, stream: u32) -> bool {
         self.stops.contains_key(&stream)
-            || self.exchanges.get(&stream).is_some_and(Exchange::shortens_response)
+            || self.exchanges.get(&stream).is_some_and(|exchange| exchange.shortens_response())
     }
 
     /// The next bytes of a response's body; `is_end` with the last, if that is known. What ends in them is in shared
@@ -240,7 +241,7 @@ impl Meter {
 
     /// Whether what Envoy's own filter has extracted is to be given to [`Meter::envoy_usage`] before the end.
     pub fn wants_envoy_usage(&self, stream: u32) -> bool {
-        self.exchanges.get(&stream).is_some_and(Exchange::wants_envoy_usage)
+        self.exchanges.get(&stream).is_some_and(|exchange| exchange.wants_envoy_usage())
     }
 
     /// The record of token usage that Envoy's own filter has made of a stream's response.
@@ -404,7 +405,7 @@ impl Meter {
 
     fn show_running(&mut self, host: &mut impl Host, now: Timestamp) {
         for stream in core::mem::take(&mut self.started) {
-            if self.exchanges.get(&stream).and_then(Exchange::running).is_some() {
+            if self.exchanges.get(&stream).is_some_and(|exchange| exchange.running().is_some()) {
                 self.running.push_back((now.plus(self.running_interval), stream));
             }
         }

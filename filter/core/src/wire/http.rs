@@ -1,5 +1,8 @@
 //! Headers of a request or response, and a response that the filter makes itself.
 
+use crate::wire::encoding::ContentCoding;
+use crate::wire::media_type::MediaType;
+
 /// A response that the filter makes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
@@ -19,5 +22,36 @@ impl<'a> Headers<'a> {
     /// The first value under `name`.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+}
+
+/// What a response's head says, read once for everything that follows.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// The HTTP status; 0 if it is none.
+    pub status: u16,
+    /// The media type of the body.
+    pub media_type: MediaType,
+    /// The coding of the body.
+    pub coding: ContentCoding,
+    /// All headers, for those that only a product or a provider names.
+    pub headers: Headers<'a>,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// Reads a response's head.
+    pub fn read(headers: Headers<'a>) -> Self {
+        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
+        Self {
+            status: status.and_then(|text| text.parse().ok()).unwrap_or(0),
+            media_type: headers.get("content-type").map_or(MediaType::Other, MediaType::parse),
+            coding: ContentCoding::parse(headers.get("content-encoding")),
+            headers,
+        }
+    }
+
+    /// Whether the body is server-sent events that can be read as they come.
+    pub fn is_plain_event_stream(&self) -> bool {
+        self.media_type == MediaType::EventStream && self.coding == ContentCoding::Identity
     }
 }

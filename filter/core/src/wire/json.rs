@@ -20,7 +20,7 @@ pub struct Want {
     pub object: Option<u8>,
     /// Follow an array under this name.
     pub array: Option<u8>,
-    /// Show the text of a container that is skipped.
+    /// BodyInterest the text of a container that is skipped.
     pub shows_skipped: bool,
 }
 

@@ -4,9 +4,9 @@ use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::usage::Completeness;
 use agent_meter_core::exchange::Exchange;
-use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
 use agent_meter_core::fact::Fact;
-use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::http::{Headers, ResponseHead};
 
 use crate::support::{cuts, start_exchange, test};
 
@@ -15,7 +15,7 @@ const CONFIG: &str = r#"{"products": [{
     "llm": {"provider": "openai", "ask_for_usage": true}
 }]}"#;
 
-fn start(path: &str) -> Exchange {
+fn start(path: &str) -> Box<dyn Exchange> {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let headers = [(":method", "POST"), (":path", path)];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
@@ -23,7 +23,7 @@ fn start(path: &str) -> Exchange {
 }
 
 /// What the server gets of a request.
-fn sent(exchange: &mut Exchange, chunks: &[&[u8]]) -> String {
+fn sent(exchange: &mut Box<dyn Exchange>, chunks: &[&[u8]]) -> String {
     let mut sent = Vec::new();
     for chunk in chunks {
         sent.extend(exchange.request_body(chunk, Timestamp(1)).unwrap_or_else(|| chunk.to_vec()));
@@ -33,10 +33,10 @@ fn sent(exchange: &mut Exchange, chunks: &[&[u8]]) -> String {
 }
 
 /// What the client sees of a response.
-fn seen(exchange: &mut Exchange, content_type: &str, chunks: &[&[u8]]) -> String {
+fn seen(exchange: &mut Box<dyn Exchange>, content_type: &str, chunks: &[&[u8]]) -> String {
     let headers = [(":status", "200"), ("content-type", content_type)];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-    assert_eq!(exchange.response_head(Headers(&headers)), Show::Bytes);
+    assert_eq!(exchange.response_head(&ResponseHead::read(Headers(&headers))), BodyInterest::Bytes);
     let mut seen = Vec::new();
     for chunk in chunks {
         let edited = exchange.response_body(chunk, false, Timestamp(2));

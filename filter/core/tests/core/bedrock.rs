@@ -4,7 +4,7 @@ use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
 use agent_meter_core::protocol::llm::provider::Provider;
 use agent_meter_core::protocol::llm::provider::route;
 use agent_meter_core::protocol::llm::{Generation, ResponseReader};
-use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::http::{Headers, ResponseHead};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 
@@ -22,7 +22,7 @@ fn read(path: &str, headers: &[(&str, &str)], body: &[u8]) -> (Generation, Optio
     let headers: Vec<(String, Vec<u8>)> =
         headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
     let mut told = cuts(body).into_iter().map(|cut| {
-        let mut reader = ResponseReader::new(route.format, Headers(&headers));
+        let mut reader = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers)));
         cut.iter().for_each(|chunk| reader.feed(chunk));
         let (generation, is_readable) = reader.end();
         let completeness = generation.completeness(is_readable);

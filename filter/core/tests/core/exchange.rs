@@ -6,7 +6,7 @@ use agent_meter_core::domain::session::SessionEnd;
 use agent_meter_core::exchange::observed::{Observed, StreamEnd};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::host::counter::Counter;
-use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::http::{Headers, ResponseHead};
 
 use crate::dice::Dice;
 use crate::support::{cuts, start_exchange, test};
@@ -62,7 +62,8 @@ pub(crate) fn play(row: &Row, request: &[&[u8]], response: &[&[u8]]) -> Option<O
     }
     exchange.request_end(Timestamp(1002));
     if !row.response_headers.is_empty() {
-        let _ = exchange.response_head(Headers(&headers(row.response_headers)));
+        let _ =
+            exchange.response_head(&ResponseHead::read(Headers(&headers(row.response_headers))));
     }
     let mut seen = exchange.take_observed();
     for chunk in response {
@@ -539,7 +540,8 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
         let request_headers = headers(&pairs);
         let mut exchange = start_exchange(&config, Headers(&request_headers)).unwrap();
         exchange.request_end(Timestamp(0));
-        let _ = exchange.response_head(Headers(&headers(&[(":status", status)])));
+        let _ =
+            exchange.response_head(&ResponseHead::read(Headers(&headers(&[(":status", status)]))));
         let seen = exchange.end(StreamEnd::Complete, Timestamp(5));
         let found = seen.facts.iter().find_map(|fact| match fact {
             Fact::SessionEnd { reason, .. } => Some(*reason),

@@ -1,6 +1,6 @@
 //! Generations: from the bytes of two streams on two workers to one event, on the call that caused it.
 
-use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::Treatment;
@@ -539,7 +539,7 @@ fn what_envoy_has_extracted_fills_in_and_never_replaces_what_is_known_better() {
         let head = [(":status", "200"), ("content-type", JSON)]
             .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let Mesh { envoy, second, .. } = &mut mesh;
-        assert_eq!(second.response_head(stream, Headers(&head)), Show::Bytes);
+        assert_eq!(second.response_head(stream, Headers(&head)), BodyInterest::Bytes);
         second.response_body(&mut envoy.host, stream, body.as_bytes(), true, envoy.now);
         assert!(second.wants_envoy_usage(stream));
         second.envoy_usage(stream, &record);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::Meter;
@@ -152,7 +152,7 @@ impl Envoy {
         self.worker.request_body(&mut self.host, stream, body, true, self.now);
         self.now.0 += 3;
         let headers = [(":status".to_owned(), b"200".to_vec())];
-        assert_eq!(self.worker.response_head(stream, Headers(&headers)), Show::Bytes);
+        assert_eq!(self.worker.response_head(stream, Headers(&headers)), BodyInterest::Bytes);
         self.worker.response_body(&mut self.host, stream, answer.as_bytes(), true, self.now);
         self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);
     }
@@ -161,7 +161,7 @@ impl Envoy {
     pub(crate) fn finish(&mut self, stream: u32, result: &str) {
         self.now.0 += 5;
         let headers = [(":status".to_owned(), b"200".to_vec())];
-        assert_eq!(self.worker.response_head(stream, Headers(&headers)), Show::Bytes);
+        assert_eq!(self.worker.response_head(stream, Headers(&headers)), BodyInterest::Bytes);
         let body = format!(r#"{{"id":1,"result":{result}}}"#);
         self.worker.response_body(&mut self.host, stream, body.as_bytes(), false, self.now);
         self.worker.stream_end(&mut self.host, stream, StreamEnd::Complete, self.now);

@@ -9,7 +9,7 @@ use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
 use agent_meter_core::protocol::llm::provider::Provider;
 use agent_meter_core::protocol::llm::provider::route;
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
-use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::http::{Headers, ResponseHead};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
@@ -114,7 +114,7 @@ fn read(case: &Case, route: &Route, coding: &str, chunks: &[&[u8]]) -> (Generati
     ];
     let more = case.response_headers.iter();
     headers.extend(more.map(|(name, value)| (name.clone(), value.clone().into_bytes())));
-    let mut reader = ResponseReader::new(route.format, Headers(&headers));
+    let mut reader = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers)));
     for chunk in chunks {
         reader.feed(chunk);
     }

@@ -5,7 +5,7 @@ use agent_meter_core::protocol::llm::provider::Provider;
 use agent_meter_core::protocol::llm::provider::route;
 use agent_meter_core::protocol::llm::{Generation, RequestReader, ResponseReader};
 use agent_meter_core::wire::encoding::ContentCoding;
-use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::http::{Headers, ResponseHead};
 
 use crate::support::{cuts, test};
 
@@ -16,7 +16,7 @@ fn read(provider: Provider, path: &str, content_type: &str, body: &str) -> (Gene
     let route = route(Some(provider), "POST", "gateway", path).expect("a route");
     let headers = [("content-type".to_owned(), content_type.as_bytes().to_vec())];
     let mut told = cuts(body.as_bytes()).into_iter().map(|cut| {
-        let mut reader = ResponseReader::new(route.format, Headers(&headers));
+        let mut reader = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers)));
         cut.iter().for_each(|chunk| reader.feed(chunk));
         reader.end()
     });
@@ -254,7 +254,7 @@ fn each_text_that_was_embedded_counts() {
     let path = "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict";
     let route = route(Some(Provider::Vertex), "POST", "gw", path).expect("a route");
     let headers = [("content-type".to_owned(), b"application/json".to_vec())];
-    let mut reader = ResponseReader::new(route.format, Headers(&headers));
+    let mut reader = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers)));
     reader.feed(body.as_bytes());
     let told = reader.end().0.usage;
     assert_eq!((told.input, told.output), (Some(750), None));
@@ -327,7 +327,7 @@ fn the_tier_is_read_wherever_it_is_told() {
     let path = "/v1beta/models/m:generateContent";
     let route = route(Some(Provider::Gemini), "POST", "gw", path).expect("a route");
     let headers = [("x-gemini-service-tier".to_owned(), b"flex".to_vec())];
-    let told = ResponseReader::new(route.format, Headers(&headers)).end().0;
+    let told = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers))).end().0;
     assert_eq!(told.service_tier, Some(ServiceTier::Flex));
 }
 

@@ -1,6 +1,6 @@
 //! Products of every type: who a request is for, which session it belongs to, and what is told of it.
 
-use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::action::Treatment;
 use agent_meter_core::wire::http::Headers;
@@ -50,7 +50,7 @@ pub(crate) fn ask(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str) ->
     let treatment = envoy.worker.request_head(&mut envoy.host, id, Headers(&request), envoy.now);
     let Treatment::Follow(edit) = &treatment else { return treatment };
     match edit.shows {
-        Show::Size => {
+        BodyInterest::Size => {
             envoy.worker.request_size(id, body.len(), envoy.now);
             envoy.worker.request_body(&mut envoy.host, id, &[], true, envoy.now);
         }
@@ -65,9 +65,9 @@ pub(crate) fn ask(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str) ->
 pub(crate) fn answer(envoy: &mut Envoy, id: u32, answer: &str) {
     let head = headers(&[(":status", "200"), ("content-type", "application/json")]);
     match envoy.worker.response_head(id, Headers(&head)) {
-        Show::Nothing => {}
-        Show::Size => envoy.worker.response_size(id, answer.len()),
-        Show::Bytes => {
+        BodyInterest::None => {}
+        BodyInterest::Size => envoy.worker.response_size(id, answer.len()),
+        BodyInterest::Bytes => {
             let answer = answer.as_bytes();
             envoy.worker.response_body(&mut envoy.host, id, answer, true, envoy.now);
         }

@@ -5,15 +5,13 @@
 use agent_meter_core::admission::{Admission, admit};
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::exchange::Exchange;
+use agent_meter_core::exchange::{self, Exchange};
 use agent_meter_core::wire::http::Headers;
 
 /// The exchange of a request of which Envoy knows nothing but its headers.
-pub(crate) fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Exchange> {
+pub(crate) fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Box<dyn Exchange>> {
     match admit(config, headers, &mut |_| None, Timestamp(0)) {
-        Admission::Follow { product, identity, .. } => {
-            Exchange::start(config, &product, identity, headers, "0".to_owned())
-        }
+        Admission::Follow(admitted) => exchange::start(config, admitted, "0".to_owned()),
         Admission::Pass | Admission::Answer { .. } => None,
     }
 }

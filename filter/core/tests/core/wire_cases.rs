@@ -7,11 +7,11 @@ use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::session::SessionEnd;
 use agent_meter_core::exchange::Exchange;
-use agent_meter_core::exchange::observed::{Show, StreamEnd};
+use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::action::Treatment;
-use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::http::{Headers, ResponseHead};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -294,8 +294,8 @@ fn depth_of_arguments() {
 fn an_answer_before_the_end_of_the_request() {
     let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
     let start = || start_exchange(&config, Headers(&headers(POST))).unwrap();
-    let told = |exchange: &mut Exchange| {
-        let _ = exchange.response_head(Headers(&headers(JSON)));
+    let told = |exchange: &mut Box<dyn Exchange>| {
+        let _ = exchange.response_head(&ResponseHead::read(Headers(&headers(JSON))));
         exchange.response_body(PLAIN.response.as_bytes(), false, Timestamp(2));
     };
     // The message is complete, the request is not.
@@ -681,7 +681,7 @@ fn an_answer_whose_call_was_never_seen() {
     let request = headers(&[&[(":path", "/mcp")], GET].concat());
     assert!(matches!(worker.request_head(host, 1, Headers(&request), *now), Treatment::Follow(_)));
     worker.request_body(host, 1, &[], true, *now);
-    assert_eq!(worker.response_head(1, Headers(&headers(EVENTS))), Show::Bytes);
+    assert_eq!(worker.response_head(1, Headers(&headers(EVENTS))), BodyInterest::Bytes);
     worker.response_body(host, 1, OK_A.as_bytes(), false, *now);
     worker.stream_end(host, 1, StreamEnd::Aborted, *now);
     assert!(envoy.deliver(180_000).is_empty());

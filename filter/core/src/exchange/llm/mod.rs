@@ -9,18 +9,18 @@ pub(super) mod ask_for_usage;
 use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
-use crate::admission::session::{Rung, session_ref};
+use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::base::time::Timestamp;
-use crate::config::product::{Product, ProductType};
+use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules};
-use crate::domain::identity::Identity;
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, Usage, UsageSource};
+use crate::exchange::Exchange;
 use crate::exchange::link::generation_link;
 use crate::exchange::llm::ask_for_usage::{UsageAsker, UsageRemover};
-use crate::exchange::observed::{Asked, Observed};
+use crate::exchange::observed::{BodyInterest, Observed, PolicyRequest, StreamEnd};
 use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::guard::refusal::Refusal;
@@ -29,15 +29,13 @@ use crate::protocol::llm::provider::{agent_run, conversation_in, route, takes_st
 use crate::protocol::llm::{
     Generation, RequestReader, Requested, ResponseReader, Route, read_token_usage,
 };
-use crate::protocol::trace_context::traces_of;
 use crate::wire::boundary::Unit;
 use crate::wire::encoding::ContentCoding;
-use crate::wire::http::Headers;
-use crate::wire::media_type::MediaType;
+use crate::wire::http::ResponseHead;
 
 /// One such HTTP stream.
 #[derive(Debug)]
-pub struct LlmExchange {
+pub(super) struct LlmExchange {
     id: String,
     /// The call that this is, where it is one, and its tool.
     caused_by: Option<(String, String)>,
@@ -67,39 +65,35 @@ impl LlmExchange {
     pub(super) fn start(
         product: Rc<Product>,
         rules: LlmRules,
-        identity: Identity,
         caused_by: Option<(String, String)>,
-        headers: Headers<'_>,
+        head: RequestHead<'_>,
         id: String,
     ) -> Option<Self> {
-        let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
-        let method = text(":method")?;
-        let host = text(":authority").unwrap_or_default();
-        let path = text(":path")?;
+        let (method, path) = head.target()?;
+        let host = core::str::from_utf8(head.authority).unwrap_or_default();
         let route = route(rules.provider, method, host, path)?;
-        let RequestHead { mut session, may_message_name, .. } =
-            RequestHead::read(&product, identity, headers);
-        let may_name = may_message_name && product.product_type == ProductType::AiAgent;
+        let is_agent = product.product_type.traits().speaks == Speaks::Agent;
+        let may_name = head.may_body_name && is_agent;
         let conversation = conversation_in(path).filter(|_| may_name);
-        if let Some(conversation) = conversation {
-            session = session_ref(&product, session.identity, Rung::Meta(conversation.as_bytes()));
-        }
+        let session_key = match conversation {
+            Some(conversation) => SessionKey::Meta(conversation.as_bytes()),
+            None => head.session_key,
+        };
         let may_body_name = may_name && conversation.is_none() && agent_run(method, path).is_some();
-        let coding = ContentCoding::parse(headers.get("content-encoding"));
-        let can_ask = rules.ask_for_usage && coding == ContentCoding::Identity;
+        let can_ask = rules.ask_for_usage && head.coding == ContentCoding::Identity;
         let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
         Some(Self {
             id,
             caused_by,
-            product,
             rules,
             route,
-            session,
+            session: session_ref(&product, head.identity, session_key),
+            product,
             may_body_name,
-            traces: traces_of(headers),
+            traces: head.traces,
             is_poll: method == "GET",
             started_at: None,
-            request: RequestReader::new(coding),
+            request: RequestReader::new(head.coding),
             asker,
             remover: None,
             response: None,
@@ -109,25 +103,101 @@ impl LlmExchange {
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Generations] },
         })
     }
+}
 
-    /// The next bytes of the request's body. Gives what is to pass instead of them, if they may not pass as they are.
-    pub(super) fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+impl Exchange for LlmExchange {
+    fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.starts(now);
         self.request.feed(chunk);
         self.asker.as_mut()?.edit(chunk)
     }
 
-    /// Whether the request's body may be edited, so that its length is not known, and the response's may have to be.
-    pub(super) fn may_edit(&self) -> bool {
+    fn may_edit(&self) -> bool {
         self.asker.is_some()
     }
 
-    /// The request has ended.
-    pub(super) fn request_end(&mut self, now: Timestamp) {
+    fn request_end(&mut self, now: Timestamp) {
         self.starts(now);
         self.name_session();
     }
 
+    fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
+        let has_asked = self.asker.as_ref().is_some_and(|asker| asker.has_asked());
+        if has_asked && head.is_plain_event_stream() {
+            self.remover = Some(Box::default());
+        }
+        self.http_status = head.status;
+        self.response = Some(ResponseReader::new(self.route.format, head));
+        BodyInterest::Bytes
+    }
+
+    fn shortens_response(&self) -> bool {
+        self.remover.is_some()
+    }
+
+    fn response_body(&mut self, chunk: &[u8], is_end: bool, _now: Timestamp) -> Option<Vec<u8>> {
+        if let Some(response) = &mut self.response {
+            response.feed(chunk);
+        }
+        self.remover.as_mut().map(|remover| remover.edit(chunk, is_end))
+    }
+
+    fn stream_unit(&self) -> Option<Unit> {
+        self.response.as_ref().filter(|_| self.http_status == 200)?.unit()
+    }
+
+    fn stop(&mut self, refusal: &Refusal, _now: Timestamp) -> Option<Vec<u8>> {
+        let response = self.response.as_mut()?;
+        if response.is_finished() {
+            return None;
+        }
+        let (unit, error) = (response.unit()?, self.route.format.error);
+        // What still comes is read nevertheless, as it costs.
+        self.is_stopped = true;
+        Some(error.bytes(unit, refusal.code(), refusal.message()))
+    }
+
+    fn take_observed(&mut self) -> Observed {
+        core::mem::take(&mut self.observed)
+    }
+
+    fn product(&self) -> &Rc<Product> {
+        &self.product
+    }
+
+    fn wants_envoy_usage(&self) -> bool {
+        self.rules.envoy_metadata && self.response.is_some()
+    }
+
+    fn envoy_usage(&mut self, record: &[u8]) {
+        self.envoy = read_token_usage(record);
+    }
+
+    fn policy_request(&self) -> PolicyRequest {
+        let calls = if self.is_poll { Vec::new() } else { vec![(self.id.clone(), String::new())] };
+        PolicyRequest {
+            session: self.session.clone(),
+            calls,
+            ids: None,
+            is_in_body: false,
+            may_body_name: false,
+        }
+    }
+
+    fn refuse(mut self: Box<Self>, _http_status: u16, _now: Timestamp) -> Observed {
+        self.observed.counts.push(Counter::GenerationsRefused);
+        self.observed
+    }
+
+    fn end(mut self: Box<Self>, _end: StreamEnd, now: Timestamp) -> Observed {
+        if let Some(ended) = self.ended(now) {
+            self.observed.facts.push(Fact::Generation(Box::new(ended)));
+        }
+        self.observed
+    }
+}
+
+impl LlmExchange {
     /// The session, or `None` while the request's body may still name another.
     pub(super) fn session(&self) -> Option<&SessionRef> {
         (!self.may_body_name).then_some(&self.session)
@@ -145,104 +215,14 @@ impl LlmExchange {
             && let Some(conversation) = self.request.requested().conversation
         {
             let identity = self.session.identity.clone();
-            let rung = Rung::Meta(conversation.as_bytes());
+            let rung = SessionKey::Meta(conversation.as_bytes());
             self.session = session_ref(&self.product, identity, rung);
         }
-    }
-
-    /// The response's head.
-    pub(super) fn response_head(&mut self, headers: Headers<'_>) {
-        let has_asked = self.asker.as_ref().is_some_and(|asker| asker.has_asked());
-        let is_events =
-            headers.get("content-type").map(MediaType::parse) == Some(MediaType::EventStream);
-        let coding = ContentCoding::parse(headers.get("content-encoding"));
-        if has_asked && is_events && coding == ContentCoding::Identity {
-            self.remover = Some(Box::default());
-        }
-        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
-        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
-        self.response = Some(ResponseReader::new(self.route.format, headers));
-    }
-
-    /// Whether something may be taken out of the response.
-    pub(super) fn shortens_response(&self) -> bool {
-        self.remover.is_some()
-    }
-
-    /// The next bytes of the response's body; `is_end` with the last. Gives what is to pass instead of them, if they
-    /// may not pass as they are.
-    pub(super) fn response_body(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
-        if let Some(response) = &mut self.response {
-            response.feed(chunk);
-        }
-        self.remover.as_mut().map(|remover| remover.edit(chunk, is_end))
-    }
-
-    /// What the response may be cut behind, if it is a stream that can be ended in the middle.
-    pub(super) fn stream_unit(&self) -> Option<Unit> {
-        self.response.as_ref().filter(|_| self.http_status == 200)?.unit()
-    }
-
-    /// The filter ends the response: gives the last events, or `None` if the generation has come to its end. What still
-    /// comes is read nevertheless, as it costs.
-    pub(super) fn stop(&mut self, refusal: &Refusal) -> Option<Vec<u8>> {
-        let response = self.response.as_mut()?;
-        if response.is_finished() {
-            return None;
-        }
-        let (unit, error) = (response.unit()?, self.route.format.error);
-        self.is_stopped = true;
-        Some(error.bytes(unit, refusal.code(), refusal.message()))
     }
 
     /// Whether the filter has ended the response.
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped
-    }
-
-    /// What has been observed since the last time.
-    pub(super) fn take_observed(&mut self) -> Observed {
-        core::mem::take(&mut self.observed)
-    }
-
-    pub(super) fn product(&self) -> &Rc<Product> {
-        &self.product
-    }
-
-    /// Whether what Envoy has extracted is asked for.
-    pub(super) fn wants_envoy_usage(&self) -> bool {
-        self.rules.envoy_metadata && self.response.is_some()
-    }
-
-    /// What Envoy's own filter has extracted.
-    pub(super) fn envoy_usage(&mut self, record: &[u8]) {
-        self.envoy = read_token_usage(record);
-    }
-
-    /// What the request asks: a generation, unless it polls one.
-    pub(super) fn asked(&self) -> Asked {
-        let calls = if self.is_poll { Vec::new() } else { vec![(self.id.clone(), String::new())] };
-        Asked {
-            session: self.session.clone(),
-            calls,
-            ids: None,
-            is_in_message: false,
-            may_message_name: false,
-        }
-    }
-
-    /// The request is answered by the filter: it made nothing.
-    pub(super) fn refuse(mut self) -> Observed {
-        self.observed.counts.push(Counter::GenerationsRefused);
-        self.observed
-    }
-
-    /// The stream has ended, however that came about.
-    pub(super) fn end(mut self, now: Timestamp) -> Observed {
-        if let Some(ended) = self.ended(now) {
-            self.observed.facts.push(Fact::Generation(Box::new(ended)));
-        }
-        self.observed
     }
 
     fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {

@@ -6,37 +6,36 @@
 
 pub(super) mod requests;
 
-mod guarded;
-
 use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
-use crate::admission::session::{Rung, session_ref};
+use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::domain::call::Transport;
-use crate::domain::identity::Identity;
 use crate::domain::ids::{Link, TraceId};
 use crate::domain::session::SessionEnd;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::domain::usage::{Completeness, ServiceTier};
+use crate::exchange::Exchange;
 use crate::exchange::link::{Scope, resolve_endpoint, task_link};
 use crate::exchange::mcp::requests::{Asks, OpenRequest, ToolCall, position_of, tool_name};
-use crate::exchange::observed::{Observed, StreamEnd};
+use crate::exchange::observed::{BodyInterest, Observed, PolicyRequest, StreamEnd};
 use crate::fact::Fact;
 use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, Evidence, Tells};
 use crate::fact::generation::GenerationEnded;
+use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::{Message, Method, TaskReport};
 use crate::protocol::mcp::reported::{Reported, reported_in_headers};
 use crate::protocol::mcp::response_body::AnswerReader;
 use crate::protocol::request_body::RequestReader;
-use crate::protocol::trace_context::{add, traceparent, traces_of};
-use crate::wire::encoding::ContentCoding;
-use crate::wire::http::Headers;
+use crate::protocol::trace_context::{add, traceparent};
+use crate::wire::boundary::Unit;
+use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
 
@@ -55,7 +54,7 @@ enum Request {
 
 /// Everything that is known of one such stream.
 #[derive(Debug)]
-pub struct McpExchange {
+pub(super) struct McpExchange {
     /// Names the exchange; its calls are named behind it.
     id: String,
     calls_seen: u32,
@@ -71,7 +70,7 @@ pub struct McpExchange {
     /// Nothing names the session.
     is_window: bool,
     /// The message may name the session, before anything that the head does.
-    may_message_name: bool,
+    may_body_name: bool,
     is_stateless: bool,
     path: Vec<u8>,
     request: Request,
@@ -88,7 +87,7 @@ pub struct McpExchange {
     /// `None` if the response's body is of no interest, or has not begun.
     response: Option<AnswerReader>,
     /// The response answers the request, and is a stream that can be ended in the middle.
-    pub(super) is_stream: bool,
+    is_stream: bool,
     /// What the ids of answers on this stream belong to, if it is known.
     scope: Option<Scope>,
     /// What the response's headers report of the generations of its call.
@@ -101,47 +100,40 @@ impl McpExchange {
     pub(super) fn start(
         config: &Config,
         product: Rc<Product>,
-        identity: Identity,
-        headers: Headers<'_>,
+        head: RequestHead<'_>,
         id: String,
     ) -> Self {
-        let path = headers.get(":path").unwrap_or_default();
-        let request = match headers.get(":method") {
-            Some(b"POST") => {
-                let coding = ContentCoding::parse(headers.get("content-encoding"));
-                Request::Messages(Some(Box::new(RequestReader::new(coding, config.has_loops()))))
+        let request = match head.method {
+            b"POST" => {
+                let reader = RequestReader::new(head.coding, config.has_loops());
+                Request::Messages(Some(Box::new(reader)))
             }
-            Some(b"GET") => Request::Stream,
-            Some(b"DELETE") => Request::Delete,
+            b"GET" => Request::Stream,
+            b"DELETE" => Request::Delete,
             _ => Request::Other,
         };
         let is_understood = !matches!(request, Request::Messages(_));
-        let head = RequestHead::read(&product, identity, headers);
-        let RequestHead {
-            session,
-            has_session_id,
-            is_window,
-            may_message_name,
-            is_stateless,
-            named_tool,
-        } = head;
+        let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
+        let is_window = head.session_key == SessionKey::Window;
+        let session = session_ref(&product, head.identity, head.session_key);
+        let has_generations = config.has_generations();
         Self {
             id,
             calls_seen: 0,
-            traces: if config.has_generations() { traces_of(headers) } else { Vec::new() },
-            tells_starts: config.has_generations(),
+            traces: if has_generations { head.traces } else { Vec::new() },
+            tells_starts: has_generations,
             may_infer: config.may_infer(),
             has_session_id,
             is_window,
-            may_message_name,
-            is_stateless,
-            path: path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path).to_vec(),
+            may_body_name: head.may_body_name,
+            is_stateless: head.is_stateless,
+            path: head.path.get(..ENDPOINT_BYTES_MAX).unwrap_or(head.path).to_vec(),
             request,
             // No call comes to be before the body's first chunk, which sets it.
             request_ended_at: Timestamp::default(),
             is_request_complete: false,
             is_understood,
-            named_tool,
+            named_tool: head.named_tool,
             guessed: Vec::new(),
             requests: Vec::new(),
             http_status: 0,
@@ -154,18 +146,19 @@ impl McpExchange {
             product,
         }
     }
+}
 
-    /// The next bytes of the request's body.
-    pub fn request_body(&mut self, chunk: &[u8], now: Timestamp) {
+impl Exchange for McpExchange {
+    fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
-        let Request::Messages(Some(reader)) = &mut self.request else { return };
+        let Request::Messages(Some(reader)) = &mut self.request else { return None };
         for message in reader.feed(chunk) {
             self.sent(message, now);
         }
+        None
     }
 
-    /// The request has ended.
-    pub fn request_end(&mut self, now: Timestamp) {
+    fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
         self.is_request_complete = true;
         if let Request::Messages(reader) = &mut self.request
@@ -178,40 +171,35 @@ impl McpExchange {
         }
     }
 
-    /// The response's head. Gives whether its body is to be shown.
-    pub fn response_head(&mut self, headers: Headers<'_>) -> bool {
-        let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
-        self.http_status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
+    fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
+        self.http_status = head.status;
         let is_of_interest = match self.request {
             // A server may answer before the request has ended; an event stream may tell of other calls.
             Request::Messages(_) => {
                 !self.is_request_complete
                     || !self.is_understood
                     || self.requests.iter().any(|request| request.asks != Asks::Other)
-                    || media_type == MediaType::EventStream
+                    || head.media_type == MediaType::EventStream
             }
-            Request::Stream => media_type == MediaType::EventStream,
+            Request::Stream => head.media_type == MediaType::EventStream,
             Request::Delete | Request::Other => false,
         };
         if !is_of_interest {
-            return false;
+            return BodyInterest::None;
         }
-        let coding = ContentCoding::parse(headers.get("content-encoding"));
-        self.response = AnswerReader::new(coding, media_type, &self.product.reported_usage);
-        self.is_stream = media_type == MediaType::EventStream
-            && coding == ContentCoding::Identity
-            && matches!(self.request, Request::Messages(_));
-        self.reported = reported_in_headers(&self.product.reported_usage.trusted_headers, headers);
+        let reported_usage = &self.product.reported_usage;
+        self.response = AnswerReader::new(head.coding, head.media_type, reported_usage);
+        self.is_stream =
+            head.is_plain_event_stream() && matches!(self.request, Request::Messages(_));
+        self.reported = reported_in_headers(&reported_usage.trusted_headers, head.headers);
         if self.response.is_none() && self.is_success() && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
         }
-        self.response.is_some()
+        BodyInterest::bytes_if(self.response.is_some())
     }
 
-    /// The next bytes of the response's body.
-    pub fn response_body(&mut self, chunk: &[u8], now: Timestamp) {
-        let Some(reader) = &mut self.response else { return };
+    fn response_body(&mut self, chunk: &[u8], _is_end: bool, now: Timestamp) -> Option<Vec<u8>> {
+        let reader = self.response.as_mut()?;
         let told = reader.feed(chunk);
         let transport = reader.transport();
         if let Some(endpoint) = told.endpoint
@@ -223,10 +211,10 @@ impl McpExchange {
         for message in &told.messages {
             self.told(message, transport, now);
         }
+        None
     }
 
-    /// The stream has ended, however that came about; gives the facts that are left.
-    pub fn end(mut self, end: StreamEnd, now: Timestamp) -> Observed {
+    fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
         let is_unreadable = self.response.as_mut().is_some_and(AnswerReader::is_unreadable);
         if self.is_success() && is_unreadable && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
@@ -250,8 +238,7 @@ impl McpExchange {
         self.observed
     }
 
-    /// Gives up calls that have gone without an answer for the product's `call_timeout`, while the stream goes on.
-    pub fn time_out(&mut self, now: Timestamp) {
+    fn time_out(&mut self, now: Timestamp) {
         if now.saturating_since(self.request_ended_at) < self.product.call_timeout.millis() {
             return;
         }
@@ -260,21 +247,61 @@ impl McpExchange {
         self.leave_calls(ExecutionStatus::Timeout, scope, now, now);
     }
 
-    /// What has been observed since the last time.
-    pub fn take_observed(&mut self) -> Observed {
+    fn take_observed(&mut self) -> Observed {
         core::mem::take(&mut self.observed)
     }
 
-    /// The session of this exchange while a call of it is running, and when that call started.
-    pub fn running(&self) -> Option<(&SessionRef, Timestamp)> {
+    fn running(&self) -> Option<(&SessionRef, Timestamp)> {
         self.has_open_call().then_some((&self.session, self.request_ended_at))
     }
 
-    /// The product that the exchange belongs to.
-    pub fn product(&self) -> &Rc<Product> {
+    fn product(&self) -> &Rc<Product> {
         &self.product
     }
 
+    fn policy_request(&self) -> PolicyRequest {
+        let call = |request: &OpenRequest| match &request.asks {
+            Asks::ToolCall(call) => {
+                Some(((call.call_id.clone(), call.tool.clone()), request.id.clone()))
+            }
+            _ => None,
+        };
+        let (calls, ids) = self.requests.iter().filter_map(call).unzip();
+        PolicyRequest {
+            session: self.session.clone(),
+            calls,
+            ids: Some(ids),
+            is_in_body: matches!(self.request, Request::Messages(_)),
+            may_body_name: self.may_body_name,
+        }
+    }
+
+    fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
+        self.http_status = http_status;
+        self.leave_calls(ExecutionStatus::Blocked, None, now, now);
+        self.observed
+    }
+
+    fn stream_unit(&self) -> Option<Unit> {
+        self.is_stream.then_some(Unit::Event)
+    }
+
+    fn stop(&mut self, refusal: &Refusal, now: Timestamp) -> Option<Vec<u8>> {
+        let calls = self.requests.iter().filter(|request| request.is_call());
+        let answer = |request: &OpenRequest| {
+            format!("event: message\ndata: {}\n\n", refusal.json_rpc(Some(&request.id)))
+        };
+        let last: String = calls.map(answer).collect();
+        if last.is_empty() {
+            return None;
+        }
+        self.response = None;
+        self.leave_calls(ExecutionStatus::Cancelled, None, now, now);
+        Some(last.into_bytes())
+    }
+}
+
+impl McpExchange {
     fn is_success(&self) -> bool {
         (200..300).contains(&self.http_status)
     }
@@ -286,9 +313,9 @@ impl McpExchange {
     /// A message of the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
         self.is_understood |= message.method != Method::None || message.is_answer();
-        if let (true, Some(name)) = (self.may_message_name, &message.session_id) {
+        if let (true, Some(name)) = (self.may_body_name, &message.session_id) {
             let identity = self.session.identity.clone();
-            self.session = session_ref(&self.product, identity, Rung::Meta(name));
+            self.session = session_ref(&self.product, identity, SessionKey::Meta(name));
             self.is_window = false;
         }
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
@@ -542,7 +569,7 @@ impl McpExchange {
         // A call that is only accepted belongs to the event stream that told its address.
         let session = if self.http_status == ACCEPTED && self.is_window {
             let identity = self.session.identity.clone();
-            session_ref(&self.product, identity, Rung::Endpoint(&self.path))
+            session_ref(&self.product, identity, SessionKey::Endpoint(&self.path))
         } else {
             call.session.clone()
         };

@@ -8,7 +8,7 @@ use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::wire::amazon_event_stream::MessageHeaders;
 use crate::wire::boundary::Unit;
 use crate::wire::encoding::{ContentCoding, Decoder, Sink};
-use crate::wire::http::Headers;
+use crate::wire::http::ResponseHead;
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
 use crate::wire::sse::EventType;
@@ -54,8 +54,8 @@ struct Frames {
 
 impl ResponseReader {
     /// A reader for a response with this head.
-    pub fn new(format: &Format, headers: Headers<'_>) -> Self {
-        let media_type = headers.get("content-type").map_or(MediaType::Other, MediaType::parse);
+    pub fn new(format: &Format, response: &ResponseHead<'_>) -> Self {
+        let ResponseHead { media_type, coding, headers, .. } = *response;
         let framing = match media_type {
             MediaType::EventStream => Framing::Events(Box::default()),
             MediaType::JsonLines => Framing::Lines,
@@ -69,7 +69,6 @@ impl ResponseReader {
         }
         let reader = DocumentReader::new(PathTree::new(format.paths));
         let body = Body { generation, fold: format.fold, reader, framing, is_unreadable: false };
-        let coding = ContentCoding::parse(headers.get("content-encoding"));
         let unit = match media_type {
             MediaType::EventStream => Some(Unit::Event),
             MediaType::JsonLines => Some(Unit::Line),

@@ -88,7 +88,7 @@ pub(super) fn common<'a>(
     product_type: ProductType,
 ) -> Common<'a> {
     let identity = &session.session.identity;
-    let is_app = matches!(product_type, ProductType::StandardApi | ProductType::AgenticApi);
+    let is_app = product_type.is_called_by_apps();
     Common {
         event_type,
         product_id,
