@@ -1,15 +1,14 @@
 //! Everything that agent-meter decides, and nothing that touches a host: no clock, no randomness,
 //! no input or output.
 //!
-//! The modules stand in the order of the floors: each imports only from those above it, and
-//! `tests/tidy.rs` holds that. Data takes this road through them:
+//! A response's bytes take this road: [`wire`] scans them, [`protocol`] says what they mean,
+//! [`exchange`] makes [`fact`]s of them and asks [`guard`] whether they may pass; a worker writes the
+//! facts to a journal in [`shared_data`]; the [`accountant`] reads it, prices with [`pricing`], adds up
+//! in [`session`] and [`guard`], makes an [`event`], and hands it to a [`sink`], whose bytes the proxy
+//! sends. [`meter::Meter`] is the state of one VM, and the way in for the proxy in `filter/proxy`.
 //!
-//! ```text
-//! bytes -> wire -> protocol -> admission -> exchange (asks guard) -> fact -> shared_data::journal
-//!       -> accountant (pricing, session, guard's totals) -> sink -> outbox -> the proxy's callout
-//! ```
-//!
-//! [`meter::Meter`] holds the state of one VM; `filter/proxy` connects it with Envoy.
+//! The rooms below stand on each other: each imports only from those above it, which `tests/tidy.rs`
+//! holds.
 
 #![deny(
     clippy::unwrap_used,
@@ -33,19 +32,53 @@
     )
 )]
 
-pub mod accountant;
-pub mod admission;
+/// Time, text, money, hashes, bounds: what everything stands on.
 pub mod base;
-pub mod config;
-pub mod domain;
-pub mod exchange;
-pub mod fact;
-pub mod guard;
+
+/// The few calls to the host, and what the filter counts about itself.
 pub mod host;
-pub mod meter;
-pub mod pricing;
-pub mod protocol;
-pub mod session;
-pub mod shared_data;
-pub mod sink;
+
+/// Bytes: HTTP heads, JSON, server-sent events, codings, all read in pieces.
 pub mod wire;
+
+/// The nouns of metering: identity, session, usage, status, level.
+pub mod domain;
+
+/// Journals, slots and commits in the shared data of the Envoy process.
+pub mod shared_data;
+
+/// What MCP, A2A and the providers' messages mean.
+pub mod protocol;
+
+/// What a worker tells the accountant.
+pub mod fact;
+
+/// What calls and generations cost, and what they are charged.
+pub mod pricing;
+
+/// Formats in which events go to a collector, and what its replies mean.
+pub mod sink;
+
+/// The plugin's configuration.
+pub mod config;
+
+/// What a request's head decides: its product, identity and session.
+pub mod admission;
+
+/// Whether a request may pass: levels of margins and budgets.
+pub mod guard;
+
+/// Sessions and their totals.
+pub mod session;
+
+/// One HTTP stream: bytes in, facts out.
+pub mod exchange;
+
+/// What the accountant tells the collector.
+pub mod event;
+
+/// The one writer: folds facts into sessions and events, and keeps these until delivered.
+pub mod accountant;
+
+/// The state of one VM.
+pub mod meter;

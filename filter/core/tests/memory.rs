@@ -8,7 +8,7 @@ use agent_meter_core::admission::{Admission, admit};
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::usage::Completeness;
-use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::exchange::{self, Exchange};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::protocol::llm::ResponseReader;

@@ -10,8 +10,8 @@ mod host;
 
 use std::time::Instant;
 
+use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::host::counter::{Counter, Gauge};
-use agent_meter_core::sink::outbox::Dispatch;
 
 use self::heap::live;
 use self::host::{Envoy, meter, taken};

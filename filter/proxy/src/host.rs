@@ -3,12 +3,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
-use agent_meter_core::sink::cloudevents::BATCH_MEDIA_TYPE;
-use agent_meter_core::sink::outbox::Dispatch;
 use agent_meter_core::wire::http::LocalReply;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType, MetricType, Status};
@@ -188,12 +187,14 @@ pub(crate) fn property(path: &[&str]) -> String {
 
 /// Sends a batch; gives the token with which the reply will come.
 pub(crate) fn dispatch(collector: &Collector, request: &Dispatch) -> Result<u32, Status> {
-    let headers = vec![
+    let format = collector.format.format();
+    let mut headers = vec![
         (":method", "POST"),
         (":path", collector.path.as_str()),
         (":authority", collector.authority.as_str()),
-        ("content-type", BATCH_MEDIA_TYPE),
+        ("content-type", format.media_type()),
     ];
+    headers.extend_from_slice(format.headers());
     let timeout = Duration::from_millis(collector.timeout.millis().0);
     hostcalls::dispatch_http_call(
         &collector.cluster,

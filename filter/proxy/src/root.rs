@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use agent_meter_core::config::Config;
 
+use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::Place;
-use agent_meter_core::sink::outbox::Dispatch;
+use agent_meter_core::sink::format::Format;
 use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -59,6 +60,10 @@ impl Root {
         }
     }
 
+    fn format(&self) -> Option<&'static dyn Format> {
+        Some(self.vm.as_ref()?.borrow().meter.config().collector.format.format())
+    }
+
     fn settle(&mut self, part: u64, reply: Reply) -> Vec<Dispatch> {
         let Some(vm) = &self.vm else { return Vec::new() };
         let Vm { meter, envoy } = &mut *vm.borrow_mut();
@@ -81,7 +86,8 @@ impl Context for Root {
         let status = status.and_then(|text| text.parse().ok()).unwrap_or(0);
         let body =
             host::buffer(BufferType::HttpCallResponseBody, 0, body_size.min(REPLY_BYTES_MAX));
-        let reply = Reply::parse(status, headers.get("retry-after"), &body);
+        let Some(format) = self.format() else { return };
+        let reply = format.reply(status, headers.get("retry-after"), &body);
         if let Reply::Failed { .. } | Reply::Refused = reply {
             log::warn!("agent-meter delivery failed http_status={status}");
         }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use agent_meter_core::domain::level::Level;
-use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
+use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::guard::mark;
 use agent_meter_core::meter::action::{Passage, Treatment};
 use agent_meter_core::wire::http::Headers;

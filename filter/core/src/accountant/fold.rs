@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::accountant::Accountant;
 use crate::accountant::joins::Join;
-use crate::accountant::state::PendingEnd;
+use crate::accountant::meta::PendingEnd;
 use crate::base::hash::hash;
 use crate::base::limits::{
     DUE_PER_TICK_MAX, EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX,
@@ -14,6 +14,7 @@ use crate::base::time::{Millis, Timestamp, count};
 use crate::config::product::Product;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
+use crate::event::Event;
 use crate::fact::Fact;
 use crate::fact::call::{CallEnded, CallOpen, Evidence, Tells};
 use crate::host::Host;
@@ -21,7 +22,6 @@ use crate::host::counter::Counter;
 use crate::session::table::Due;
 use crate::session::{CloseReason, Session, SessionState};
 use crate::shared_data::journal::Entry;
-use crate::sink::event::Event;
 
 /// What shows that a session lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,13 +12,13 @@ use crate::config::product::Product;
 use crate::config::{Config, IncompleteUsage};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::usage::Completeness;
+use crate::event::Event;
 use crate::fact::generation::{Attribution, GenerationEnded};
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::pricing::Unpriced;
 use crate::pricing::charge::TokenCharge;
 use crate::pricing::rate_card::price;
-use crate::sink::event::Event;
 
 impl Accountant {
     pub(super) fn fold_generation(

@@ -1,54 +1,35 @@
 //! What calls and generations add to the scopes of guards, and what becomes of their levels.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
+use crate::accountant::guard_state::{hold_key, scope_key};
 use crate::base::limits::{
-    COLLECTOR_LOST_TICKS, HOLDS_MAX, LAST_COSTS_MAX, LEAK_READINGS, TOTALS_PER_TICK_MAX,
-    TOTALS_TICKS,
+    COLLECTOR_LOST_TICKS, HOLDS_MAX, LEAK_READINGS, TOTALS_PER_TICK_MAX, TOTALS_TICKS,
 };
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
 use crate::config::{Config, Guard, Metric, OnCollectorLoss};
 use crate::domain::level::{Level, ScopeKind};
+use crate::domain::scope_totals::ScopeKey;
+use crate::domain::scope_totals::ScopeTotals;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
+use crate::event::Event;
 use crate::fact::Reserved;
 use crate::fact::call::{CallEnded, CallKind};
 use crate::fact::generation::GenerationEnded;
-use crate::guard::holds::{Hold, Holds, Part};
+use crate::guard::holds::{Hold, Part};
 use crate::guard::ruling::lost_key;
-use crate::guard::scope::{ScopeKey, ScopeName};
-use crate::guard::table::{ScopeTable, Sums};
-use crate::guard::verdict::{
-    LastCost, Verdict, bucket, costs_key, encoded_bucket, tool_key, verdicts_key,
-};
+use crate::guard::scope::ScopeName;
+use crate::guard::verdict::{Verdict, bucket, costs_key, encoded_bucket, tool_key, verdicts_key};
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::pricing::charge::{Charge, TokenCharge};
-use crate::sink::event::Event;
-use crate::sink::reply::Told;
-
-/// The accountant's part of the guard.
-#[derive(Debug, Default)]
-pub(super) struct Guards {
-    pub(super) scopes: ScopeTable,
-    pub(super) holds: Holds,
-    /// Scopes whose totals the collector does not know yet.
-    untold: BTreeSet<u32>,
-    /// Scopes in which room is taken that belongs to no call: what was reserved in all when it was last looked at, and
-    /// how often that has been the same.
-    missing: BTreeMap<u32, (Decimal, u32)>,
-    /// By bucket.
-    last_costs: BTreeMap<u32, Vec<LastCost>>,
-    dirty_costs: BTreeSet<u32>,
-    ticks: u64,
-    answered_at: u64,
-    is_collector_lost: bool,
-}
+use crate::sink::reply::FleetTotals;
 
 impl Accountant {
     /// A call has ended.
@@ -73,7 +54,7 @@ impl Accountant {
             CallKind::Step => Metric::AgentSteps,
         };
         self.guard_repeat(host, call, currency, now);
-        let sums = Sums { revenue: charge.price, calls: 1, ..Sums::default() };
+        let sums = ScopeTotals { revenue: charge.price, calls: 1, ..ScopeTotals::default() };
         self.guard_add(host, &call.session, &call.tool, currency, now, |guard| {
             guard.metric.is_none_or(|wanted| wanted == metric).then(|| sums.clone())
         });
@@ -126,15 +107,15 @@ impl Accountant {
         }
         let tool = call.map_or("", |(_, tool)| tool.as_str());
         self.guard_add(host, session, tool, currency, now, |guard| match guard.metric {
-            None | Some(Metric::AiTokens) => Some(Sums {
+            None | Some(Metric::AiTokens) => Some(ScopeTotals {
                 provider_cost: charge.total,
                 revenue: charge.price,
                 calls: 0,
                 tokens: generation.usage.total(),
             }),
-            Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => {
-                call.is_some().then(|| Sums { provider_cost: charge.total, ..Sums::default() })
-            }
+            Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => call
+                .is_some()
+                .then(|| ScopeTotals { provider_cost: charge.total, ..ScopeTotals::default() }),
             Some(kinds) => Some(of_kinds(kinds, charge, rules)),
         });
     }
@@ -146,7 +127,7 @@ impl Accountant {
         tool: &str,
         currency: &str,
         now: Timestamp,
-        sums_for: impl Fn(&Guard) -> Option<Sums>,
+        sums_for: impl Fn(&Guard) -> Option<ScopeTotals>,
     ) {
         let config = Rc::clone(&self.config);
         for guard in config.guards_for(&session.product_id, &session.identity.customer) {
@@ -352,7 +333,7 @@ impl Accountant {
     }
 
     /// The collector has answered, and told what other Envoys have come to.
-    pub(super) fn guard_told(&mut self, host: &mut impl Host, verdicts: &[Told]) {
+    pub(super) fn guard_told(&mut self, host: &mut impl Host, verdicts: &[FleetTotals]) {
         self.guards.answered_at = self.guards.ticks;
         for told in verdicts {
             let slot = self.guards.scopes.find(&told.key);
@@ -398,50 +379,10 @@ impl Accountant {
     }
 }
 
-impl Guards {
-    /// Whether the accountant has just taken over.
-    pub(super) const fn is_new(&self) -> bool {
-        self.ticks == 0
-    }
-
-    fn forget(&mut self, slot: u32) {
-        self.scopes.remove(slot);
-        self.untold.remove(&slot);
-        self.missing.remove(&slot);
-    }
-
-    fn remember_cost(&mut self, config: &Config, tool: ScopeKey, cost: Decimal) {
-        let remembers =
-            |guard: &Rc<Guard>| guard.reserve.as_ref().is_some_and(|reserve| reserve.last_cost);
-        if !config.guards.iter().any(remembers) {
-            return;
-        }
-        let number = bucket(&tool);
-        let costs = self.last_costs.entry(number).or_default();
-        if costs.iter().any(|last| last.tool == tool && last.cost == cost) {
-            return;
-        }
-        costs.retain(|last| last.tool != tool);
-        costs.push(LastCost { tool, cost });
-        if costs.len() > LAST_COSTS_MAX {
-            costs.remove(0);
-        }
-        self.dirty_costs.insert(number);
-    }
-
-    /// Lets the collector be told of everything once more: a new accountant does not know what it knows.
-    pub(super) fn resumed(&mut self, config: &Config) {
-        let of_fleet = |guard_id: &str| config.guard(guard_id).is_some_and(|guard| guard.fleet);
-        let scopes = self.scopes.slots.iter();
-        let told = scopes.filter(|(_, state)| of_fleet(&state.guard_id)).map(|(slot, _)| slot);
-        self.untold = told.collect();
-    }
-}
-
 /// The part of a generation that is of some kinds of token.
-fn of_kinds(kinds: Metric, charge: &TokenCharge<'_>, rules: &Product) -> Sums {
+fn of_kinds(kinds: Metric, charge: &TokenCharge<'_>, rules: &Product) -> ScopeTotals {
     let lines = charge.cost.as_ref().map(|(lines, _)| lines.as_slice()).unwrap_or_default();
-    let mut sums = Sums::default();
+    let mut sums = ScopeTotals::default();
     for line in lines.iter().filter(|line| kinds.has(line.kind)) {
         sums.provider_cost = sums.provider_cost.saturating_add(line.cost);
         sums.tokens = sums.tokens.saturating_add(line.tokens);
@@ -450,12 +391,4 @@ fn of_kinds(kinds: Metric, charge: &TokenCharge<'_>, rules: &Product) -> Sums {
         sums.revenue = rules.pricing.tokens.charge(sums.provider_cost).unwrap_or_default();
     }
     sums
-}
-
-pub(super) fn scope_key(prefix: &str, slot: u32) -> String {
-    format!("{prefix}k{slot}")
-}
-
-pub(super) fn hold_key(prefix: &str, slot: u32) -> String {
-    format!("{prefix}l{slot}")
 }

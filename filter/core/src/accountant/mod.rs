@@ -7,20 +7,24 @@
 
 pub mod attribution;
 pub mod joins;
+pub mod outbox;
 pub mod seen_generations;
 
 mod fold;
 mod generations;
+mod guard_state;
 mod guards;
+mod meta;
 mod state;
 
 use std::rc::Rc;
 
 use crate::accountant::attribution::Attributions;
-use crate::accountant::guards::Guards;
+use crate::accountant::guard_state::Guards;
 use crate::accountant::joins::{HeldEvidence, JoinTable};
+use crate::accountant::meta::{Meta, PendingEnd};
+use crate::accountant::outbox::{Dispatch, Outbox};
 use crate::accountant::seen_generations::Told as ToldGenerations;
-use crate::accountant::state::{Meta, PendingEnd};
 use crate::base::limits::CAUSE_READINGS;
 use crate::base::time::{Timestamp, count};
 use crate::config::Config;
@@ -31,8 +35,10 @@ use crate::session::CloseReason;
 use crate::session::table::SessionTable;
 use crate::shared_data::commit::Lease;
 use crate::shared_data::journal::Reader;
-use crate::sink::outbox::{Dispatch, Outbox, StoredEvent};
+use crate::sink::cloudevents::CloudEvents;
+use crate::sink::format::Format;
 use crate::sink::reply::Reply;
+use crate::sink::stored_event::StoredEvent;
 
 /// What to do with the events that are left when the accountant stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,20 +159,24 @@ impl Accountant {
 
     /// Puts an event that was just written into the outbox.
     fn push(&mut self, host: &mut impl Host, event: StoredEvent, now: Timestamp) {
-        let overflow = self.outbox.push(&self.config.delivery, event, now);
+        let limits = self.config.collector.format.format().limits();
+        let overflow = self.outbox.push(&self.config.delivery, limits, event, now);
         self.spill(host, "outbox_full", overflow);
     }
 
     fn spill(&mut self, host: &mut impl Host, reason: &str, events: Vec<StoredEvent>) {
         self.meta.spilled = self.meta.spilled.saturating_add(count(events.len()));
         for event in events {
-            host.spill(reason, "event", &event.json);
+            // Whatever the format: `agent-meter recover` reads CloudEvents.
+            host.spill(reason, "event", &CloudEvents.event(&self.meta.source, &event));
         }
     }
 
     fn dispatch(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         let timeout = self.config.collector.timeout.millis();
-        let requests = self.outbox.dispatch(&self.config.delivery, timeout, now);
+        let format = self.config.collector.format.format();
+        let to = (format, self.meta.source.as_str());
+        let requests = self.outbox.dispatch(to, &self.config.delivery, timeout, now);
         host.count(Counter::BatchesSent, count(requests.len()));
         requests
     }

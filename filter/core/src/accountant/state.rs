@@ -2,62 +2,25 @@
 
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
-use crate::accountant::guards::{Guards, hold_key, scope_key};
+use crate::accountant::guard_state::{Guards, hold_key, scope_key};
 use crate::accountant::joins::{HeldEvidence, JoinTable};
+use crate::accountant::meta::Meta;
+use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::seen_generations::Told as ToldGenerations;
 use crate::base::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
-use crate::base::time::{Timestamp, count};
+use crate::base::time::count;
 use crate::config::Config;
 use crate::config::product::Product;
-use crate::domain::session::SessionEnd;
-use crate::domain::session::SessionRef;
 use crate::host::Host;
 use crate::host::counter::{Counter, Gauge};
 use crate::session::Session;
 use crate::session::table::SessionTable;
 use crate::shared_data::commit::{Lease, encoded, read_slot};
 use crate::shared_data::journal::{Reader, cursor_key};
-use crate::sink::cloudevents;
-use crate::sink::event::{Event, Stamp};
-use crate::sink::outbox::{Batch, Outbox, StoredEvent};
-
-/// What the accountant has to know besides sessions, batches and cursors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Meta {
-    pub(super) source: String,
-    pub(super) next_sequence: u64,
-    pub(super) acked: u64,
-    pub(super) spilled: u64,
-    pub(super) sessions_high: u32,
-    pub(super) joins_high: u32,
-    pub(super) calls_high: u32,
-    pub(super) generations_high: u32,
-    pub(super) told_at: u32,
-    pub(super) scopes_high: u32,
-    pub(super) holds_high: u32,
-    pub(super) batches: (u64, u64),
-}
-
-impl Meta {
-    /// Gives an event its number and its bytes.
-    pub(super) fn write(&mut self, event: &Event<'_>, time: Timestamp) -> StoredEvent {
-        let sequence = self.next_sequence;
-        self.next_sequence = sequence.saturating_add(1);
-        let stamp = Stamp { source: &self.source, sequence, time };
-        StoredEvent { sequence, json: cloudevents::encode(&stamp, event) }
-    }
-}
-
-/// A session that the client or the server has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PendingEnd {
-    pub(super) session: SessionRef,
-    pub(super) reason: SessionEnd,
-}
 
 impl Accountant {
     /// Takes over with a new lease: reads what the last accountant left. `source` names a new series of events if

@@ -1,4 +1,4 @@
-//! Sums of money.
+//! ScopeTotals of money.
 
 use rust_decimal::Decimal;
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::base::text::Duration;
+use crate::sink::FormatName;
 
 /// Where events go.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -14,6 +15,8 @@ pub struct Collector {
     pub authority: String,
     /// The path of the callouts.
     pub path: String,
+    /// The format of events.
+    pub format: FormatName,
     /// How long one callout may take.
     pub timeout: Duration,
 }
@@ -24,6 +27,7 @@ impl Default for Collector {
             cluster: "agent_meter_collector".to_owned(),
             authority: "agent-meter-collector".to_owned(),
             path: "/v1/events".to_owned(),
+            format: FormatName::default(),
             timeout: Duration::from_seconds(5),
         }
     }

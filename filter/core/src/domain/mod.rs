@@ -5,6 +5,7 @@ pub mod identity;
 pub mod ids;
 pub mod level;
 pub mod period;
+pub mod scope_totals;
 pub mod session;
 pub mod status;
 pub mod usage;

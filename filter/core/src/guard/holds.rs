@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::HOLD_READINGS;
 use crate::base::time::Timestamp;
-use crate::guard::scope::ScopeKey;
+use crate::domain::scope_totals::ScopeKey;
 use crate::shared_data::slots::Slots;
 
 /// What one call has taken.

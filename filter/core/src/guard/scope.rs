@@ -5,10 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::hash::hash;
 use crate::config::Guard;
 use crate::domain::level::ScopeKind;
+use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::SessionRef;
-
-/// Names a scope of a guard: the same in every Envoy.
-pub type ScopeKey = [u8; 16];
 
 /// One scope: only what its kind asks for is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

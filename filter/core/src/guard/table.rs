@@ -6,50 +6,16 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_SPARED};
-use crate::base::money::add_money;
 use crate::base::time::Timestamp;
 use crate::config::{Config, Guard, LoopRule, OnCollectorLoss, RevenueBasis};
 use crate::domain::level::Level;
+use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
 use crate::guard::level::{Left, level};
 use crate::guard::repeats::Repeats;
-use crate::guard::scope::{ScopeKey, ScopeName};
+use crate::guard::scope::ScopeName;
 use crate::guard::verdict::{Room, Verdict, bucket, desks};
 use crate::host::Host;
 use crate::shared_data::slots::Slots;
-
-/// What is added up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sums {
-    /// What the operator pays to providers.
-    #[serde(with = "rust_decimal::serde::str")]
-    pub provider_cost: Decimal,
-    /// What was earned: prices.
-    #[serde(with = "rust_decimal::serde::str")]
-    pub revenue: Decimal,
-    /// Calls that were not refused.
-    pub calls: u64,
-    /// Tokens, input and output.
-    pub tokens: u64,
-}
-
-impl Sums {
-    /// Adds; `false` if an amount no longer fits a decimal, and is left as it was.
-    #[must_use]
-    pub fn add(&mut self, more: &Self) -> bool {
-        self.calls = self.calls.saturating_add(more.calls);
-        self.tokens = self.tokens.saturating_add(more.tokens);
-        let fits_cost = add_money(&mut self.provider_cost, more.provider_cost);
-        add_money(&mut self.revenue, more.revenue) && fits_cost
-    }
-
-    /// The larger of both, each by itself: totals only grow, so that is the later of two reports.
-    fn grow_to(&mut self, later: &Self) {
-        self.provider_cost = self.provider_cost.max(later.provider_cost);
-        self.revenue = self.revenue.max(later.revenue);
-        self.calls = self.calls.max(later.calls);
-        self.tokens = self.tokens.max(later.tokens);
-    }
-}
 
 /// Why a level has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +70,9 @@ pub struct ScopeState {
     /// When it ends.
     pub period_ends_at: Option<Timestamp>,
     /// What this Envoy has counted in the period.
-    pub own: Sums,
+    pub own: ScopeTotals,
     /// What the others have, as far as the collector has told.
-    pub others: Sums,
+    pub others: ScopeTotals,
     /// What the collector says that the customer pays.
     #[serde(with = "rust_decimal::serde::str_option")]
     pub contracted: Option<Decimal>,
@@ -149,7 +115,7 @@ pub struct Change {
 
 impl ScopeState {
     /// How it stands with these totals.
-    pub fn standing(&self, config: &Config, guard: &Guard, sums: &Sums) -> Standing {
+    pub fn standing(&self, config: &Config, guard: &Guard, sums: &ScopeTotals) -> Standing {
         let of =
             |whole: Decimal, used: Decimal| Standing { whole, used, left: Left::of(whole, used) };
         if let Some(budget) = guard.budget {
@@ -187,7 +153,7 @@ impl ScopeState {
         self.contracted.or(configured)
     }
 
-    fn with_others(&self) -> Sums {
+    fn with_others(&self) -> ScopeTotals {
         let mut all = self.own.clone();
         // What no decimal holds stays as it is: the own totals are the better half then.
         let _ = all.add(&self.others);
@@ -314,8 +280,8 @@ impl ScopeTable {
             currency: currency.to_owned(),
             period_started_at,
             period_ends_at,
-            own: Sums::default(),
-            others: Sums::default(),
+            own: ScopeTotals::default(),
+            others: ScopeTotals::default(),
             contracted: None,
             level: Level::None,
             settled: Decimal::ZERO,
@@ -353,7 +319,7 @@ impl ScopeTable {
         &mut self,
         slot: u32,
         period_started_at: &str,
-        others: &Sums,
+        others: &ScopeTotals,
         contracted: Option<Decimal>,
     ) -> bool {
         let is_present =
@@ -397,7 +363,7 @@ impl ScopeTable {
                 && state.period_ends_at == Some(end)
             {
                 (state.period_started_at, state.period_ends_at) = (start, next);
-                (state.own, state.others) = (Sums::default(), Sums::default());
+                (state.own, state.others) = (ScopeTotals::default(), ScopeTotals::default());
                 self.ends.extend(next.map(|next| (next, slot)));
                 self.touched.insert(slot, Some(Reason::PeriodStarted));
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::limits::{DESK_ENTRIES_MAX, DESK_TRIES_MAX, GUARD_BUCKETS};
 use crate::base::time::{Millis, Timestamp, count};
 use crate::domain::level::Level;
-use crate::guard::scope::ScopeKey;
+use crate::domain::scope_totals::ScopeKey;
 use crate::host::{Expect, Host};
 use crate::shared_data::commit::{encoded, read_slot};
 

@@ -1,7 +1,7 @@
 //! What the proxy is told to do with a stream.
 
 use crate::domain::level::Level;
-use crate::exchange::observed::BodyInterest;
+use crate::exchange::kind::BodyInterest;
 use crate::wire::http::LocalReply;
 
 /// What a VM knows of where it runs.

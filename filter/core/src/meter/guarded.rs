@@ -6,7 +6,7 @@ use crate::base::time::Timestamp;
 use crate::config::Mode;
 use crate::config::product::Product;
 use crate::domain::level::Level;
-use crate::exchange::observed::PolicyRequest;
+use crate::exchange::kind::PolicyRequest;
 use crate::exchange::{Exchange, UNNAMED_TOOL};
 use crate::fact::Fact;
 use crate::guard::refusal::Refusal;

@@ -12,7 +12,7 @@ use crate::fact::generation::GenerationEnded;
 use crate::pricing::charge::TokenCharge;
 use crate::protocol::llm::provider::Provider;
 
-/// Sums over generations.
+/// ScopeTotals over generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationTotals {
     /// All of them, and their tokens.

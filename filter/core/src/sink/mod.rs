@@ -1,7 +1,41 @@
-//! Events as bytes, in the format that a collector takes.
-
-pub mod event;
-pub mod outbox;
-pub mod reply;
+//! Formats in which events go to a collector. The outbox knows none of them: it keeps events as
+//! [`StoredEvent`](stored_event::StoredEvent)s and asks the format for bytes.
+//!
+//! A new format: a file with a type that implements [`Format`], its `mod` line, and its row in the table
+//! below, with the name that `collector.format` takes.
 
 pub mod cloudevents;
+pub mod format;
+pub mod reply;
+pub mod stored_event;
+
+use serde::Deserialize;
+
+use crate::sink::cloudevents::CloudEvents;
+use crate::sink::format::Format;
+
+macro_rules! formats {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $format:expr;)+) => {
+        /// The format of events, as `collector.format` names it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        pub enum FormatName { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
+
+        impl FormatName {
+            /// The format of this name.
+            pub fn format(self) -> &'static dyn Format {
+                match self { $(Self::$variant => &$format,)+ }
+            }
+        }
+    };
+}
+
+formats! {
+    /// CloudEvents 1.0.2 in JSON batches.
+    CloudEvents = "cloudevents", CloudEvents;
+}
+
+impl Default for FormatName {
+    fn default() -> Self {
+        Self::CloudEvents
+    }
+}

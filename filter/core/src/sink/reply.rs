@@ -5,18 +5,18 @@ use serde::Deserialize;
 
 use crate::base::hash::unhex;
 use crate::base::time::Millis;
-use crate::guard::scope::ScopeKey;
-use crate::guard::table::Sums;
+use crate::domain::scope_totals::ScopeKey;
+use crate::domain::scope_totals::ScopeTotals;
 
 /// What the collector tells of the other Envoys' totals of one scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct FleetTotals {
     /// The scope.
     pub key: ScopeKey,
     /// The start of the period in RFC 3339, as events tell it.
     pub period_started_at: Option<String>,
     /// What they have come to.
-    pub others: Sums,
+    pub others: ScopeTotals,
     /// What the customer pays for one period.
     pub contracted: Option<Decimal>,
 }
@@ -29,7 +29,7 @@ pub enum Reply {
         /// Refused for good.
         refused: Vec<u64>,
         /// What other Envoys have come to, by scope.
-        verdicts: Vec<Told>,
+        verdicts: Vec<FleetTotals>,
     },
     /// The collector does not take this body, and will not when it is sent again.
     Refused,
@@ -61,7 +61,7 @@ impl Reply {
                 let Answer { rejected, verdicts } = answer.unwrap_or_default();
                 Self::Taken {
                     refused: rejected.iter().filter_map(|r| r.id.parse().ok()).collect(),
-                    verdicts: verdicts.iter().filter_map(told).collect(),
+                    verdicts: verdicts.iter().filter_map(fleet_totals).collect(),
                 }
             }
             400 | 413 | 415 | 422 => Self::Refused,
@@ -76,14 +76,14 @@ impl Reply {
 }
 
 /// One verdict of the collector's; `None` for one that cannot be read, which leaves the others as they are.
-fn told(verdict: &serde_json::Value) -> Option<Told> {
+fn fleet_totals(verdict: &serde_json::Value) -> Option<FleetTotals> {
     let text = |name: &str| verdict.get(name).and_then(serde_json::Value::as_str);
     let money = |name: &str| text(name).and_then(|text| Decimal::from_str_exact(text).ok());
     let number = |name: &str| verdict.get(name).and_then(serde_json::Value::as_u64);
-    Some(Told {
+    Some(FleetTotals {
         key: unhex(text("scope_key")?)?,
         period_started_at: text("period_started_at").map(str::to_owned),
-        others: Sums {
+        others: ScopeTotals {
             provider_cost: money("total_provider_cost")?,
             revenue: money("total_revenue")?,
             calls: number("calls")?,

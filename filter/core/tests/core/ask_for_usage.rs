@@ -4,7 +4,7 @@ use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::usage::Completeness;
 use agent_meter_core::exchange::Exchange;
-use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
+use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 

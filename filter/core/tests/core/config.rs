@@ -32,6 +32,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
     let known = [
         "collector.cluster",
         "collector.authority",
+        "collector.format",
         "collector.path",
         "collector.timeout",
         "delivery.batch_events_max",

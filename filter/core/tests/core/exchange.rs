@@ -3,7 +3,7 @@
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::session::SessionEnd;
-use agent_meter_core::exchange::observed::{Observed, StreamEnd};
+use agent_meter_core::exchange::kind::{Observed, StreamEnd};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::wire::http::{Headers, ResponseHead};

@@ -1,6 +1,6 @@
 //! Generations: from the bytes of two streams on two workers to one event, on the call that caused it.
 
-use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
+use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::Treatment;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! A filter with guards, two workers and a collector, as tests of guards drive it.
 
 use agent_meter_core::domain::level::Level;
-use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{Passage, Treatment};

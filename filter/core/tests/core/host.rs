@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
-use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
+use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::Place;
 use agent_meter_core::meter::action::Treatment;
-use agent_meter_core::sink::outbox::Dispatch;
 use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Calls whose ends are seen on different HTTP streams: each is counted once, with its first final outcome.
 //! Each row is a list of streams; the numbers are those of the wire cases in `tests/README.md`.
 
-use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::meter::action::Treatment;
 use agent_meter_core::wire::http::Headers;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! Products of every type: who a request is for, which session it belongs to, and what is told of it.
 
-use agent_meter_core::exchange::observed::{BodyInterest, StreamEnd};
+use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::action::Treatment;
 use agent_meter_core::wire::http::Headers;

@@ -1,7 +1,7 @@
 //! Responses that stream and are ended in the middle, because a guard has come to its third level meanwhile.
 
 use agent_meter_core::base::time::Millis;
-use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::action::Treatment;
 use agent_meter_core::wire::amazon_event_stream;

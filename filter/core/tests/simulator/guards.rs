@@ -11,9 +11,10 @@ use agent_meter_core::base::hash::hex;
 use agent_meter_core::config::{Config, Guard};
 use agent_meter_core::domain::level::Level;
 use agent_meter_core::domain::level::ScopeKind;
-use agent_meter_core::guard::scope::ScopeKey;
+use agent_meter_core::domain::scope_totals::ScopeKey;
+use agent_meter_core::domain::scope_totals::ScopeTotals;
 use agent_meter_core::guard::scope::ScopeName;
-use agent_meter_core::guard::table::{ScopeState, Sums};
+use agent_meter_core::guard::table::ScopeState;
 use agent_meter_core::guard::verdict::{bucket, desks, verdict};
 use agent_meter_core::meter::LAYOUT;
 use agent_meter_core::shared_data::commit::read_slot;
@@ -147,7 +148,7 @@ impl Guards {
         let (told, changes) = told_levels(events)?;
         check_reasons(events, number)?;
         // Whoever has used something has a scope.
-        let is_used = events.values().any(|event| added(&event["data"]) != Sums::default());
+        let is_used = events.values().any(|event| added(&event["data"]) != ScopeTotals::default());
         if is_used && !scopes.iter().any(|scope| scope.guard_id == "margin") {
             return Err("the customer's scope is missing".to_owned());
         }
@@ -292,7 +293,7 @@ fn check_reasons(events: &Events, number: u32) -> Result<(), String> {
 /// What a scope has added up is what the events of its period say. A period that has ended is over with a tick, so the
 /// events of one that began while the schedule ran are some of the last.
 fn check_sums(scope: &ScopeState, events: &Events) -> Result<(), String> {
-    let mut sums = Sums::default();
+    let mut sums = ScopeTotals::default();
     let has_all = scope.guard_id == "margin";
     let mut is_found = !has_all && sums == scope.own;
     let of_scope = |data: &Value| {
@@ -316,31 +317,32 @@ fn check_told(scope: &ScopeState, events: &Events) -> Result<(), String> {
     let is_total =
         |data: &&Value| data["event_type"] == "guard_totals" && data["scope_key"] == *key;
     let mut told = events.values().rev().map(|event| &event["data"]).filter(is_total);
-    let sums = told.next().map(|data| Sums {
+    let sums = told.next().map(|data| ScopeTotals {
         provider_cost: money(&data["total_provider_cost"]),
         revenue: money(&data["total_revenue"]),
         calls: data["calls"].as_u64().unwrap(),
         tokens: data["tokens"].as_u64().unwrap(),
     });
-    if sums.as_ref() == Some(&scope.own) || (sums.is_none() && scope.own == Sums::default()) {
+    if sums.as_ref() == Some(&scope.own) || (sums.is_none() && scope.own == ScopeTotals::default())
+    {
         return Ok(());
     }
     Err(format!("the collector was told {sums:?} of {scope:?}"))
 }
 
 /// What an event adds to a scope.
-fn added(data: &Value) -> Sums {
+fn added(data: &Value) -> ScopeTotals {
     let cost = &data["total_provider_cost"];
     match data["event_type"].as_str().unwrap_or_default() {
         "tool_invocation" if data["execution_status"] != "BLOCKED" => {
-            Sums { revenue: money(&data["price"]), calls: 1, ..Sums::default() }
+            ScopeTotals { revenue: money(&data["price"]), calls: 1, ..ScopeTotals::default() }
         }
-        "token_consumption" => Sums {
+        "token_consumption" => ScopeTotals {
             provider_cost: if cost.is_null() { Decimal::ZERO } else { money(cost) },
             revenue: money(&data["price"]),
             calls: 0,
             tokens: data["quantity"].as_u64().unwrap(),
         },
-        _ => Sums::default(),
+        _ => ScopeTotals::default(),
     }
 }

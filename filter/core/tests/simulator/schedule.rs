@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
+use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{Passage, Place, Treatment};
-use agent_meter_core::sink::outbox::Dispatch;
 use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use agent_meter_core::domain::level::Level;
-use agent_meter_core::exchange::observed::StreamEnd;
+use agent_meter_core::exchange::kind::StreamEnd;
 
 use crate::schedule::Envoy;
 

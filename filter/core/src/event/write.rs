@@ -1,29 +1,18 @@
-//! CloudEvents 1.0.2, JSON event format, batched content mode, with the `sequence` extension.
-//! The members are described in `filter/EVENTS.md`.
+//! Writes an event: its `data`, whose members `filter/EVENTS.md` describes.
 
-pub mod calls;
-pub mod envelope;
-pub mod generations;
-pub mod sessions;
-
-mod guards;
-
+use crate::event::calls::{ToolInvocation, agent_step, api_call};
+use crate::event::common::{common, money, of_session, stored};
+use crate::event::generations::{KnownTokens, TokenConsumption, cost_line};
+use crate::event::guards::{level_changed, totals};
+use crate::event::sessions::{SessionChanged, SessionClosed, Tokens, model_usage, tool_totals};
+use crate::event::{Event, EventStamp};
 use crate::fact::call::CallKind;
 use crate::pricing::Unpriced;
 use crate::session::SessionState;
-use crate::sink::cloudevents::calls::{ToolInvocation, agent_step, api_call};
-use crate::sink::cloudevents::envelope::{common, envelope, money, of_session};
-use crate::sink::cloudevents::generations::{KnownTokens, TokenConsumption, cost_line};
-use crate::sink::cloudevents::sessions::{
-    SessionChanged, SessionClosed, Tokens, model_usage, tool_totals,
-};
-use crate::sink::event::{Event, Stamp};
+use crate::sink::stored_event::StoredEvent;
 
-/// The media type of a batch; some collectors compare it to the letter.
-pub const BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json";
-
-/// One event as JSON, without line breaks.
-pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
+/// Gives an event its words.
+pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
     match event {
         Event::CallEnded { session, product_type, call, charge } => {
             match &call.kind {
@@ -50,7 +39,7 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 price: money(charge.price),
                 currency: &session.currency,
             };
-            envelope(stamp, "tool_invocation", session, data)
+            stored(stamp, "tool_invocation", session, data)
         }
         Event::TokenConsumption {
             session,
@@ -93,7 +82,7 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 duration_ms: generation.ended_at.saturating_since(generation.started_at).0,
                 streamed: generation.is_streamed,
             };
-            envelope(stamp, "token_consumption", session, data)
+            stored(stamp, "token_consumption", session, data)
         }
         Event::SessionChanged { session, product_type, state } => {
             let event_type = match state {
@@ -107,7 +96,7 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 session_state: state.name(),
                 session_started_at: session.started_at.to_rfc3339(),
             };
-            envelope(stamp, event_type, session, data)
+            stored(stamp, event_type, session, data)
         }
         Event::SessionClosed { session, product_type, reason } => {
             let data = SessionClosed {
@@ -132,24 +121,11 @@ pub fn encode(stamp: &Stamp<'_>, event: &Event<'_>) -> String {
                 total_revenue: money(session.totals.revenue),
                 currency: &session.currency,
             };
-            envelope(stamp, "session_closed", session, data)
+            stored(stamp, "session_closed", session, data)
         }
         Event::GuardLevel { guard, scope, from, to, reason, standing, threshold } => {
-            guards::level_changed(stamp, *guard, scope, [*from, *to], *reason, standing, *threshold)
+            level_changed(stamp, *guard, scope, [*from, *to], *reason, standing, *threshold)
         }
-        Event::GuardTotals { guard, scope } => guards::totals(stamp, guard, scope),
+        Event::GuardTotals { guard, scope } => totals(stamp, guard, scope),
     }
-}
-
-/// Events as the body of one request.
-pub fn batch<'a>(events: impl Iterator<Item = &'a str>) -> Vec<u8> {
-    let mut body = String::from("[");
-    for event in events {
-        if body.len() > 1 {
-            body.push(',');
-        }
-        body.push_str(event);
-    }
-    body.push(']');
-    body.into_bytes()
 }

@@ -6,10 +6,10 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::status::ExecutionStatus;
 use crate::domain::usage::TokenTotals;
+use crate::event::common::{Common, money};
 use crate::protocol::llm::provider::Provider;
 use crate::session::Totals;
 use crate::session::generation_totals::ModelTotals;
-use crate::sink::cloudevents::envelope::{Common, money};
 
 #[derive(Serialize)]
 pub(super) struct SessionChanged<'a> {

@@ -1,5 +1,14 @@
 //! What the accountant tells the collector. An event is made once: its sequence number, id and time are fixed then.
 
+pub mod calls;
+pub mod common;
+pub mod generations;
+pub mod sessions;
+
+mod guards;
+mod write;
+
+pub use self::write::write;
 use rust_decimal::Decimal;
 
 use crate::base::time::Timestamp;
@@ -12,14 +21,12 @@ use crate::guard::table::{Reason, ScopeState, Standing};
 use crate::pricing::charge::{Charge, TokenCharge};
 use crate::session::{CloseReason, Session, SessionState};
 
-/// Where an event comes from and when what it tells happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp<'a> {
-    /// The emitter, unique for each life of an Envoy process.
-    pub source: &'a str,
+/// When an event was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventStamp {
     /// 1, 2, 3, ... without a hole for a source.
     pub sequence: u64,
-    /// When what the event tells happened.
+    /// When what the event says happened.
     pub time: Timestamp,
 }
 

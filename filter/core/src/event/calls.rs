@@ -5,11 +5,12 @@ use serde::Serialize;
 use crate::config::product::ProductType;
 use crate::domain::call::Transport;
 use crate::domain::status::ExecutionStatus;
+use crate::event::EventStamp;
+use crate::event::common::{Common, common, money, stored};
 use crate::fact::call::{ApiCall, CallEnded};
 use crate::pricing::charge::Charge;
 use crate::session::Session;
-use crate::sink::cloudevents::envelope::{Common, common, envelope, money};
-use crate::sink::event::Stamp;
+use crate::sink::stored_event::StoredEvent;
 
 #[derive(Serialize)]
 pub(super) struct ToolInvocation<'a> {
@@ -68,13 +69,13 @@ pub(super) struct AgentStep<'a> {
 }
 
 pub(super) fn api_call(
-    stamp: &Stamp<'_>,
+    stamp: EventStamp,
     session: &Session,
     product_type: ProductType,
     call: &CallEnded,
     api: &ApiCall,
     charge: &Charge<'_>,
-) -> String {
+) -> StoredEvent {
     let data = ApiCallData {
         common: common("api_call", session, &call.session.product_id, product_type),
         metric_id: "api_calls",
@@ -92,16 +93,16 @@ pub(super) fn api_call(
         price: money(charge.price),
         currency: &session.currency,
     };
-    envelope(stamp, "api_call", session, data)
+    stored(stamp, "api_call", session, data)
 }
 
 pub(super) fn agent_step(
-    stamp: &Stamp<'_>,
+    stamp: EventStamp,
     session: &Session,
     product_type: ProductType,
     call: &CallEnded,
     charge: &Charge<'_>,
-) -> String {
+) -> StoredEvent {
     let data = AgentStep {
         common: common("agent_step", session, &call.session.product_id, product_type),
         metric_id: "agent_steps",
@@ -117,5 +118,5 @@ pub(super) fn agent_step(
         price: money(charge.price),
         currency: &session.currency,
     };
-    envelope(stamp, "agent_step", session, data)
+    stored(stamp, "agent_step", session, data)
 }

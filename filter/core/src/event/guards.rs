@@ -7,10 +7,11 @@ use crate::base::hash::hex;
 use crate::config::{Budget, Guard};
 use crate::domain::level::Level;
 use crate::domain::period::Period;
+use crate::event::EventStamp;
+use crate::event::common::{money, stored_about};
 use crate::guard::level::Left;
 use crate::guard::table::{Reason, ScopeState, Standing};
-use crate::sink::cloudevents::envelope::{envelope_about, money};
-use crate::sink::event::Stamp;
+use crate::sink::stored_event::StoredEvent;
 
 #[derive(Serialize)]
 struct Scope<'a> {
@@ -103,7 +104,7 @@ fn scope<'a>(
 }
 
 /// `guard_totals`.
-pub(super) fn totals(stamp: &Stamp<'_>, guard: &Guard, state: &ScopeState) -> String {
+pub(super) fn totals(stamp: EventStamp, guard: &Guard, state: &ScopeState) -> StoredEvent {
     let data = Totals {
         scope: scope("guard_totals", Some(guard), state, state.level),
         total_provider_cost: money(state.own.provider_cost),
@@ -111,19 +112,19 @@ pub(super) fn totals(stamp: &Stamp<'_>, guard: &Guard, state: &ScopeState) -> St
         calls: state.own.calls,
         tokens: state.own.tokens,
     };
-    envelope_about(stamp, "guard_totals", &state.name.customer, data)
+    stored_about(stamp, "guard_totals", &state.name.customer, data)
 }
 
 /// `margin_level_changed`, `budget_level_changed` or `loop_level_changed`.
 pub(super) fn level_changed(
-    stamp: &Stamp<'_>,
+    stamp: EventStamp,
     guard: Option<&Guard>,
     state: &ScopeState,
     [from, to]: [Level; 2],
     reason: Reason,
     standing: &Standing,
     threshold: Option<Decimal>,
-) -> String {
+) -> StoredEvent {
     let budget = guard.and_then(|guard| guard.budget);
     let repeats = guard.and_then(|guard| guard.repeats);
     let event_type = match (&repeats, &budget) {
@@ -160,7 +161,7 @@ pub(super) fn level_changed(
         },
         notify: rule.map(|rule| rule.notify.as_slice()).unwrap_or_default(),
     };
-    envelope_about(stamp, event_type, &state.name.customer, data)
+    stored_about(stamp, event_type, &state.name.customer, data)
 }
 
 const fn unit(budget: Budget) -> &'static str {

@@ -3,9 +3,9 @@
 use serde::{Serialize, Serializer};
 
 use crate::domain::usage::{Completeness, ServiceTier, Usage, UsageSource};
+use crate::event::common::{Common, money};
 use crate::fact::generation::Attribution;
 use crate::pricing::Line;
-use crate::sink::cloudevents::envelope::{Common, money};
 
 #[derive(Serialize)]
 pub(super) struct TokenConsumption<'a> {

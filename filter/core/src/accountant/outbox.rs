@@ -11,17 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX};
 use crate::base::time::{Millis, Timestamp, count};
 use crate::config::delivery::Delivery;
-use crate::sink::cloudevents;
+use crate::sink::format::{Format, Limits};
 use crate::sink::reply::Reply;
-
-/// An event as it is sent, every time with the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredEvent {
-    /// Its sequence number.
-    pub sequence: u64,
-    /// CloudEvents JSON.
-    pub json: String,
-}
+use crate::sink::stored_event::StoredEvent;
 
 /// Events that travel together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +27,7 @@ pub struct Batch {
 
 impl Batch {
     fn bytes(&self) -> usize {
-        self.events.iter().flatten().map(|event| event.json.len()).sum()
+        self.events.iter().flatten().map(StoredEvent::size).sum()
     }
 }
 
@@ -129,6 +121,7 @@ impl Outbox {
     pub fn push(
         &mut self,
         delivery: &Delivery,
+        limits: Limits,
         event: StoredEvent,
         now: Timestamp,
     ) -> Vec<StoredEvent> {
@@ -150,8 +143,9 @@ impl Outbox {
         self.dirty.insert(number);
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.events.push(Some(event));
-            if count(batch.events.len()) >= u64::from(delivery.batch_events_max)
-                || batch.bytes() >= BATCH_BYTES_MAX
+            let events_max = delivery.batch_events_max.min(limits.events);
+            if count(batch.events.len()) >= u64::from(events_max)
+                || batch.bytes() >= BATCH_BYTES_MAX.min(limits.bytes)
             {
                 self.seal(number);
             }
@@ -192,9 +186,10 @@ impl Outbox {
         numbers.into_iter().flat_map(|number| self.drop_batch(number)).collect()
     }
 
-    /// The requests to send now.
+    /// The requests to send now: events of `source` in this format.
     pub fn dispatch(
         &mut self,
+        (format, source): (&dyn Format, &str),
         delivery: &Delivery,
         timeout: Millis,
         now: Timestamp,
@@ -224,8 +219,8 @@ impl Outbox {
             };
             if part.state == PartState::Waiting {
                 part.state = PartState::InFlight { since: now };
-                let body =
-                    cloudevents::batch(events.iter().flatten().map(|event| event.json.as_str()));
+                let events = events.iter().flatten();
+                let body = format.batch(&mut events.map(|event| format.event(source, event)));
                 requests.push(Dispatch { part: number, body });
             }
         }

@@ -1,4 +1,4 @@
-//! The envelope of an event: CloudEvents 1.0, and what all events of a session carry.
+//! What all events of a session carry.
 
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -6,21 +6,9 @@ use serde::Serialize;
 use crate::base::hash::hex;
 use crate::config::product::ProductType;
 use crate::domain::identity::Credential;
+use crate::event::EventStamp;
 use crate::session::Session;
-use crate::sink::event::Stamp;
-
-#[derive(Serialize)]
-pub(super) struct Envelope<'a, D> {
-    specversion: &'static str,
-    id: &'a str,
-    source: &'a str,
-    r#type: String,
-    time: String,
-    subject: &'a str,
-    sequence: &'a str,
-    datacontenttype: &'static str,
-    data: D,
-}
+use crate::sink::stored_event::StoredEvent;
 
 #[derive(Serialize)]
 pub(super) struct Common<'a> {
@@ -41,35 +29,28 @@ pub(super) struct Common<'a> {
     pub(super) session_key: String,
 }
 
-pub(super) fn envelope(
-    stamp: &Stamp<'_>,
+/// An event of a session.
+pub(super) fn stored(
+    stamp: EventStamp,
     event_type: &str,
     session: &Session,
     data: impl Serialize,
-) -> String {
-    envelope_about(stamp, event_type, &session.session.identity.customer, data)
+) -> StoredEvent {
+    stored_about(stamp, event_type, &session.session.identity.customer, data)
 }
 
-pub(super) fn envelope_about(
-    stamp: &Stamp<'_>,
+/// An event about a customer.
+pub(super) fn stored_about(
+    stamp: EventStamp,
     event_type: &str,
     subject: &str,
     data: impl Serialize,
-) -> String {
-    let sequence = format!("{:020}", stamp.sequence);
-    let envelope = Envelope {
-        specversion: "1.0",
-        id: &sequence,
-        source: stamp.source,
-        r#type: format!("agent-meter.{event_type}"),
-        time: stamp.time.to_rfc3339(),
-        subject,
-        sequence: &sequence,
-        datacontenttype: "application/json",
-        data,
-    };
+) -> StoredEvent {
     // Strings and numbers with string keys: serialising cannot fail.
-    serde_json::to_string(&envelope).unwrap_or_default()
+    let data = serde_json::to_string(&data).unwrap_or_default();
+    let EventStamp { sequence, time } = stamp;
+    let (event_type, subject) = (event_type.into(), subject.into());
+    StoredEvent { sequence, time, event_type, subject, data: data.into() }
 }
 
 /// Of the session itself: of the product that it was opened by.

@@ -1,0 +1,79 @@
+//! The accountant's part of the guard, as it is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use rust_decimal::Decimal;
+
+use crate::base::limits::LAST_COSTS_MAX;
+use crate::config::{Config, Guard};
+use crate::domain::scope_totals::ScopeKey;
+use crate::guard::holds::Holds;
+use crate::guard::table::ScopeTable;
+use crate::guard::verdict::{LastCost, bucket};
+
+/// The accountant's part of the guard.
+#[derive(Debug, Default)]
+pub(super) struct Guards {
+    pub(super) scopes: ScopeTable,
+    pub(super) holds: Holds,
+    /// Scopes whose totals the collector does not know yet.
+    pub(super) untold: BTreeSet<u32>,
+    /// Scopes in which room is taken that belongs to no call: what was reserved in all when it was last looked at, and
+    /// how often that has been the same.
+    pub(super) missing: BTreeMap<u32, (Decimal, u32)>,
+    /// By bucket.
+    pub(super) last_costs: BTreeMap<u32, Vec<LastCost>>,
+    pub(super) dirty_costs: BTreeSet<u32>,
+    pub(super) ticks: u64,
+    pub(super) answered_at: u64,
+    pub(super) is_collector_lost: bool,
+}
+
+impl Guards {
+    /// Whether the accountant has just taken over.
+    pub(super) const fn is_new(&self) -> bool {
+        self.ticks == 0
+    }
+
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.scopes.remove(slot);
+        self.untold.remove(&slot);
+        self.missing.remove(&slot);
+    }
+
+    pub(super) fn remember_cost(&mut self, config: &Config, tool: ScopeKey, cost: Decimal) {
+        let remembers =
+            |guard: &Rc<Guard>| guard.reserve.as_ref().is_some_and(|reserve| reserve.last_cost);
+        if !config.guards.iter().any(remembers) {
+            return;
+        }
+        let number = bucket(&tool);
+        let costs = self.last_costs.entry(number).or_default();
+        if costs.iter().any(|last| last.tool == tool && last.cost == cost) {
+            return;
+        }
+        costs.retain(|last| last.tool != tool);
+        costs.push(LastCost { tool, cost });
+        if costs.len() > LAST_COSTS_MAX {
+            costs.remove(0);
+        }
+        self.dirty_costs.insert(number);
+    }
+
+    /// Lets the collector be told of everything once more: a new accountant does not know what it knows.
+    pub(super) fn resumed(&mut self, config: &Config) {
+        let of_fleet = |guard_id: &str| config.guard(guard_id).is_some_and(|guard| guard.fleet);
+        let scopes = self.scopes.slots.iter();
+        let told = scopes.filter(|(_, state)| of_fleet(&state.guard_id)).map(|(slot, _)| slot);
+        self.untold = told.collect();
+    }
+}
+
+pub(super) fn scope_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}k{slot}")
+}
+
+pub(super) fn hold_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}l{slot}")
+}

@@ -1,0 +1,41 @@
+//! What the accountant remembers of itself: its source, its next number, and how much there is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::time::Timestamp;
+use crate::domain::session::{SessionEnd, SessionRef};
+use crate::event::{Event, EventStamp, write};
+use crate::sink::stored_event::StoredEvent;
+
+/// What the accountant has to know besides sessions, batches and cursors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) source: String,
+    pub(super) next_sequence: u64,
+    pub(super) acked: u64,
+    pub(super) spilled: u64,
+    pub(super) sessions_high: u32,
+    pub(super) joins_high: u32,
+    pub(super) calls_high: u32,
+    pub(super) generations_high: u32,
+    pub(super) told_at: u32,
+    pub(super) scopes_high: u32,
+    pub(super) holds_high: u32,
+    pub(super) batches: (u64, u64),
+}
+
+impl Meta {
+    /// Gives an event its number and its words.
+    pub(super) fn write(&mut self, event: &Event<'_>, time: Timestamp) -> StoredEvent {
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.saturating_add(1);
+        write(EventStamp { sequence, time }, event)
+    }
+}
+
+/// A session that the client or the server has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PendingEnd {
+    pub(super) session: SessionRef,
+    pub(super) reason: SessionEnd,
+}

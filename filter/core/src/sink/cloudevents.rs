@@ -1,0 +1,30 @@
+//! CloudEvents 1.0.2, JSON event format, batched content mode, with the `sequence` extension.
+
+use serde_json::Value;
+
+use crate::sink::format::{Format, joined};
+use crate::sink::stored_event::StoredEvent;
+
+/// The format.
+#[derive(Debug)]
+pub struct CloudEvents;
+
+impl Format for CloudEvents {
+    /// Some collectors compare it to the letter.
+    fn media_type(&self) -> &'static str {
+        "application/cloudevents-batch+json"
+    }
+
+    fn event(&self, source: &str, event: &StoredEvent) -> String {
+        let StoredEvent { event_type, subject, data, .. } = event;
+        let (id, time) = (event.id(), event.time.to_rfc3339());
+        let (source, subject) = (Value::from(source), Value::from(&**subject));
+        format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":{source},"type":"agent-meter.{event_type}","time":"{time}","subject":{subject},"sequence":"{id}","datacontenttype":"application/json","data":{data}}}"#
+        )
+    }
+
+    fn batch(&self, events: &mut dyn Iterator<Item = String>) -> Vec<u8> {
+        joined("[", events, ",", "]")
+    }
+}
