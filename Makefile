@@ -27,7 +27,7 @@ demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
 test: test-core test-wasm test-harness test-e2e test-peers ## Run all tests
 
 .PHONY: test-core
-test-core: ## The core's tables and 10,000 simulated schedules with faults
+test-core: ## The core's tables, its doc tests, and 10,000 simulated schedules with faults
 	cargo test -p agent-meter-core
 
 .PHONY: test-wasm
@@ -51,7 +51,7 @@ test-peers: module ## Real MCP clients and servers: the official Python SDK and 
 
 .PHONY: peers
 peers: module ## The same, and the peers from npm, which are many megabytes
-	AGENT_METER_NPM_PEERS=1 cargo test -p agent-meter-tests --test peers
+	cargo test -p agent-meter-tests --test peers -- --include-ignored
 
 .PHONY: bench
 bench: build ## Envoy CPU for each request, against the alternatives
