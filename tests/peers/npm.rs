@@ -1,9 +1,8 @@
 //! Peers from npm: server-everything, the TypeScript client, the Inspector and the conformance suite. They are many
-//! megabytes, so they run when `AGENT_METER_NPM_PEERS` is 1, as in `make peers`.
+//! megabytes, so these tests are ignored unless they are asked for, as `make peers` does.
 
 use std::net::TcpListener;
 use std::process::Stdio;
-use std::sync::Once;
 
 use agent_meter::wait;
 use anyhow::{Context, ensure};
@@ -11,20 +10,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
-use crate::process::{output, run_client, say};
+use crate::process::{output, run_client};
 use crate::python;
 use crate::tools::{self, Npm};
 use crate::{LIMIT, Metered, Seen, call, seen};
-
-/// The packages; `None` where they were not asked for.
-async fn npm() -> anyhow::Result<Option<Npm>> {
-    if std::env::var_os("AGENT_METER_NPM_PEERS").is_none_or(|asked| asked != "1") {
-        static SAID: Once = Once::new();
-        SAID.call_once(|| say("skipped: npm::*, with peers from npm; `make peers` runs them"));
-        return Ok(None);
-    }
-    tools::npm().await.map(Some)
-}
 
 /// A running server-everything; killed when it is dropped.
 struct Everything {
@@ -84,8 +73,9 @@ fn succeeded(tool: &str, count: u64) -> ((String, String), u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn typescript_client_on_everything() -> anyhow::Result<()> {
-    let Some(npm) = npm().await? else { return Ok(()) };
+    let npm = tools::npm().await?;
     let server = Everything::start(&npm, "streamableHttp").await?;
     for mode in ["legacy", "auto"] {
         let metered = Metered::around(server.port).await?;
@@ -100,8 +90,9 @@ async fn typescript_client_on_everything() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn typescript_client_on_python_server() -> anyhow::Result<()> {
-    let Some(npm) = npm().await? else { return Ok(()) };
+    let npm = tools::npm().await?;
     for (mode, protocol) in [("legacy", "2025-11-25"), ("auto", "2026-07-28")] {
         let (server, port) = python::server("streamable-http").await?;
         let metered = Metered::around(port).await?;
@@ -117,8 +108,9 @@ async fn typescript_client_on_python_server() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn answers_that_everything_replays_are_billed_once() -> anyhow::Result<()> {
-    let Some(npm) = npm().await? else { return Ok(()) };
+    let npm = tools::npm().await?;
     let server = Everything::start(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let mut command = npm.script(&tools::here("raw.mjs"));
@@ -132,8 +124,9 @@ async fn answers_that_everything_replays_are_billed_once() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn a_task_of_everything_is_billed_once() -> anyhow::Result<()> {
-    let Some(npm) = npm().await? else { return Ok(()) };
+    let npm = tools::npm().await?;
     let server = Everything::start(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let mut command = npm.script(&tools::here("raw.mjs"));
@@ -147,8 +140,9 @@ async fn a_task_of_everything_is_billed_once() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn typescript_client_on_everything_over_the_old_transport() -> anyhow::Result<()> {
-    let Some(npm) = npm().await? else { return Ok(()) };
+    let npm = tools::npm().await?;
     let server = Everything::start(&npm, "sse").await?;
     let metered = Metered::around(server.port).await?;
     let url = metered.url("/sse")?;
@@ -159,8 +153,9 @@ async fn typescript_client_on_everything_over_the_old_transport() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn inspector_on_everything() -> anyhow::Result<()> {
-    let Some(npm) = npm().await? else { return Ok(()) };
+    let npm = tools::npm().await?;
     let server = Everything::start(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let mut command = npm.node("@modelcontextprotocol/inspector/clients/launcher/build/index.js");
@@ -186,8 +181,9 @@ async fn conformance(npm: &Npm, url: &str) -> anyhow::Result<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn the_conformance_suite_sees_no_difference() -> anyhow::Result<()> {
-    let Some(npm) = npm().await? else { return Ok(()) };
+    let npm = tools::npm().await?;
     let server = Everything::start(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let direct = conformance(&npm, &format!("http://127.0.0.1:{}/mcp", server.port)).await?;

@@ -1,6 +1,7 @@
 //! What streams cost in memory: bodies of any size, and many streams at once.
 
 #![cfg(not(target_arch = "wasm32"))]
+#![expect(clippy::disallowed_macros, reason = "it prints what it measures")]
 
 mod heap;
 

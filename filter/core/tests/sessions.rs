@@ -2,6 +2,11 @@
 //! (`--nocapture`).
 
 #![cfg(not(target_arch = "wasm32"))]
+#![expect(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "it takes the time of what the core does, and prints it"
+)]
 
 mod heap;
 #[path = "core/host.rs"]

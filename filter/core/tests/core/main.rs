@@ -1,6 +1,7 @@
 //! The core's tests, one binary: they run natively and, by `make test-wasm`, on wasm32 in node.
 
 mod a2a;
+#[expect(clippy::disallowed_methods, reason = "it writes the golden events anew when asked to")]
 mod accountant;
 mod amazon_event_stream;
 mod ask_for_usage;
@@ -18,6 +19,7 @@ mod host;
 mod joins;
 // The golden bodies are files.
 #[cfg(not(target_arch = "wasm32"))]
+#[expect(clippy::disallowed_methods, reason = "it reads them")]
 mod llm;
 mod llm_formats;
 mod loops;
