@@ -22,6 +22,7 @@ mod crash;
 mod host;
 mod root;
 mod stream;
+mod vm;
 
 use proxy_wasm::types::LogLevel;
 

@@ -5,9 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use agent_meter_core::config::Config;
-
 use agent_meter_core::accountant::outbox::Dispatch;
+use agent_meter_core::config::Config;
 use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::Place;
@@ -19,18 +18,12 @@ use proxy_wasm::types::{BufferType, ContextType, MapType};
 
 use crate::host::{self, Envoy};
 use crate::stream::Stream;
+use crate::vm::Vm;
 
 /// How often due work is looked for.
 const TICK_PERIOD: Duration = Duration::from_millis(250);
 /// The collector's answer is read up to this many bytes; what it refuses beyond them is taken as accepted.
 const REPLY_BYTES_MAX: usize = 256 * 1024;
-
-/// The meter with its host, shared by the root and the streams of one VM.
-#[derive(Debug)]
-pub(crate) struct Vm {
-    pub(crate) meter: Meter,
-    pub(crate) envoy: Envoy,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Root {

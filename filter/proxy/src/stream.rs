@@ -12,7 +12,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use crate::host;
-use crate::root::Vm;
+use crate::vm::Vm;
 
 /// Where Envoy's `ai_protocol_manager` publishes what it has extracted: a serialised `TokenUsage`.
 const TOKEN_USAGE: &[&str] = &["metadata", "typed_filter_metadata", "envoy.ai.token_usage"];
