@@ -9,7 +9,7 @@ use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::config::Config;
 use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::meter::Meter;
-use agent_meter_core::meter::action::Place;
+use agent_meter_core::meter::action::VmInfo;
 use agent_meter_core::sink::format::Format;
 use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
@@ -110,7 +110,7 @@ impl RootContext for Root {
             }
         };
         let mut envoy = Envoy::new();
-        let place = Place {
+        let place = VmInfo {
             plugin: host::property(&["plugin_name"]),
             node: host::property(&["xds", "node", "id"]),
             seed: host::now_ns(),

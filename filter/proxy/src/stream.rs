@@ -6,7 +6,7 @@ use std::rc::Rc;
 use agent_meter_core::domain::level::Level;
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::guard::mark;
-use agent_meter_core::meter::action::{Passage, Treatment};
+use agent_meter_core::meter::action::{BodyAction, HeadAction};
 use agent_meter_core::wire::http::Headers;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
@@ -47,25 +47,25 @@ impl Stream {
     }
 
     /// Bytes of the request have come.
-    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> Passage {
-        let Some(vm) = &self.vm else { return Passage::Go(None) };
+    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> BodyAction {
+        let Some(vm) = &self.vm else { return BodyAction::Go(None) };
         self.is_request_complete |= is_end;
         let Vm { meter, envoy } = &mut *vm.borrow_mut();
         meter.request_body(envoy, self.id, chunk, is_end, host::now())
     }
 
     /// The request goes on, is held, or is answered; `size` is that of what Envoy shows of its body.
-    fn pass(&mut self, passage: Passage, size: usize) -> Action {
+    fn pass(&mut self, passage: BodyAction, size: usize) -> Action {
         match passage {
-            Passage::Hold => {
+            BodyAction::Hold => {
                 self.held = size;
                 Action::Pause
             }
-            Passage::Answer(reply) => {
+            BodyAction::Answer(reply) => {
                 self.vm = None;
                 host::answer(&reply)
             }
-            Passage::Go(bytes) => {
+            BodyAction::Go(bytes) => {
                 if let Some(edited) = bytes {
                     host::replace(BufferType::HttpRequestBody, size, &edited);
                 }
@@ -116,16 +116,16 @@ impl HttpContext for Stream {
             meter.request_head(envoy, self.id, Headers(&headers), host::now())
         };
         let edit = match head {
-            Treatment::Follow(edit) => edit,
-            Treatment::Forget(edit) => {
+            HeadAction::Follow(edit) => edit,
+            HeadAction::Forget(edit) => {
                 self.vm = None;
                 edit
             }
-            Treatment::Pass => {
+            HeadAction::Pass => {
                 self.vm = None;
                 return Action::Continue;
             }
-            Treatment::Answer(reply) => {
+            HeadAction::Answer(reply) => {
                 self.vm = None;
                 return host::answer(&reply);
             }

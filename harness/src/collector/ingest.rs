@@ -15,7 +15,7 @@ use super::generation::{Generation, generation};
 use super::guard::{self, GuardTotals, LevelChange};
 use super::members::{Members, shown};
 use super::sessions::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
-use super::verdict::Verdict;
+use super::verdict::ScopeStatus;
 
 /// What became of one POST, and the body of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -29,7 +29,7 @@ pub struct Receipt {
     /// What the other sources told of each scope that the valid events are about, told again with
     /// a batch that is sent again. Left out where there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<ScopeStatus>,
 }
 
 /// One event that was not stored.

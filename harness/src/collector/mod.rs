@@ -51,7 +51,7 @@ pub use sessions::{
     ModelTotals, Session, SessionState, Sessions, SessionsQuery, TokenTotals, ToolTotals, Totals,
 };
 pub use usage::{Dimension, Usage, UsageQuery, UsageRow};
-pub use verdict::Verdict;
+pub use verdict::ScopeStatus;
 pub use webhook::{Retry, Secret, Webhook, Webhooks};
 
 use query::Parameters;

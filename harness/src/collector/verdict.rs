@@ -21,7 +21,7 @@ const PERIODS_KEPT_MS: i64 = 35 * 24 * 3600 * 1000;
 
 /// What all other sources told of one scope in one period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct ScopeStatus {
     /// The guard.
     pub guard_id: String,
     /// 32 hexadecimal digits, the same from every source for the same guard and scope.
@@ -95,7 +95,7 @@ impl Question {
 
     /// `None` when the sum does not fit: a source tells nonsense, and the events of the others must
     /// be taken all the same.
-    pub(super) fn answer(self, ledger: &Transaction<'_>) -> rusqlite::Result<Option<Verdict>> {
+    pub(super) fn answer(self, ledger: &Transaction<'_>) -> rusqlite::Result<Option<ScopeStatus>> {
         let mut statement = ledger.prepare_cached(
             "SELECT provider_cost, revenue, calls, tokens FROM guard_totals
              WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source <> ?4
@@ -108,7 +108,7 @@ impl Question {
             self.source,
             self.currency
         ])?;
-        let mut verdict = Verdict {
+        let mut verdict = ScopeStatus {
             guard_id: self.guard,
             scope_key: self.scope_key,
             period_started_at: self.period_start,
@@ -132,7 +132,7 @@ impl Question {
     }
 }
 
-impl Verdict {
+impl ScopeStatus {
     fn add(
         &mut self,
         (cost, revenue): (Decimal, Decimal),

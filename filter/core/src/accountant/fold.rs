@@ -16,7 +16,7 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::event::Event;
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallOpen, Evidence, Tells};
+use crate::fact::call::{CallEnded, CallOpen, CallUpdate, Observation};
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::session::table::Due;
@@ -25,7 +25,7 @@ use crate::shared_data::journal::Entry;
 
 /// What shows that a session lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Activity {
     /// A call, or a generation that belongs to none.
     Call,
     /// A part of a call.
@@ -81,12 +81,12 @@ impl Accountant {
                 let join = Join { call, link, expires_at };
                 self.fold_open(host, join, now);
             }
-            Some(Fact::Evidence(evidence)) => self.fold_evidence(host, evidence, now),
+            Some(Fact::CallUpdate(evidence)) => self.fold_evidence(host, evidence, now),
             Some(Fact::Reserved(reserved)) => self.guard_reserved(host, &reserved, now),
-            Some(Fact::Released { call_id }) => self.guards.holds.end(&call_id),
+            Some(Fact::Released { call_id }) => self.guards.reservations.end(&call_id),
             Some(Fact::Running { session, started_at, at }) => {
                 let slot = self.open(host, &session, started_at, now);
-                self.touch(host, slot, Life::Call, at, now);
+                self.touch(host, slot, Activity::Call, at, now);
             }
             Some(Fact::SessionEnd { session, reason, .. }) => {
                 if self.ends.len() >= SESSION_ENDS_MAX {
@@ -102,7 +102,7 @@ impl Accountant {
     fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, now: Timestamp) {
         self.attributions.call_ended(&call.call_id, call.ended_at);
         let slot = self.open(host, &call.session, call.started_at, now);
-        self.touch(host, slot, Life::Call, call.ended_at, now);
+        self.touch(host, slot, Activity::Call, call.ended_at, now);
         let product = self.product(host, &call.session);
         let charge = product.pricing.charge(&call.tool, call.status);
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -119,7 +119,7 @@ impl Accountant {
     /// A call waits for what another stream tells of it, if nothing has been told yet.
     fn fold_open(&mut self, host: &mut impl Host, mut join: Join, now: Timestamp) {
         let slot = self.open(host, &join.call.session, join.call.started_at, now);
-        self.touch(host, slot, Life::Call, join.call.ended_at, now);
+        self.touch(host, slot, Activity::Call, join.call.ended_at, now);
         self.attributions.call_belongs_to(&join.call.call_id, &join.call.session);
         while let Some(evidence) = self.evidence.claim(&join.link, join.call.started_at) {
             match self.tell(host, join, &evidence, now) {
@@ -136,7 +136,7 @@ impl Accountant {
         self.joins.insert(join);
     }
 
-    fn fold_evidence(&mut self, host: &mut impl Host, evidence: Evidence, now: Timestamp) {
+    fn fold_evidence(&mut self, host: &mut impl Host, evidence: CallUpdate, now: Timestamp) {
         let found = evidence.links.iter().find_map(|link| self.joins.take(link, evidence.at));
         match found {
             Some(join) => {
@@ -146,7 +146,7 @@ impl Accountant {
                 }
             }
             // That a task lives is of no use to a call that is over.
-            None if matches!(evidence.tells, Tells::Alive { .. }) => {}
+            None if matches!(evidence.tells, Observation::Alive { .. }) => {}
             None => {
                 // The call's own stream may stay open, and its end untold, for as long as this.
                 let waits = self.config.products.iter().map(|p| p.call_timeout.millis().0);
@@ -162,27 +162,27 @@ impl Accountant {
         &mut self,
         host: &mut impl Host,
         mut join: Join,
-        evidence: &Evidence,
+        evidence: &CallUpdate,
         now: Timestamp,
     ) -> Option<Join> {
         match evidence.tells {
-            Tells::Ended { status, http_status, transport } => {
+            Observation::Ended { status, http_status, transport } => {
                 let ended_at = evidence.at.max(join.call.started_at);
                 let call =
                     CallEnded { status, http_status, transport, ended_at, ..join.call.clone() };
                 self.fold_call(host, &call, now);
                 None
             }
-            Tells::BecameTask(link) => {
+            Observation::BecameTask(link) => {
                 join.link = link;
                 join.call.status = ExecutionStatus::Pending;
                 Some(join)
             }
-            Tells::Alive { expires_at } => {
+            Observation::Alive { expires_at } => {
                 join.expires_at = join.expires_at.max(expires_at);
                 Some(join)
             }
-            Tells::Cancelled => {
+            Observation::Cancelled => {
                 // An answer may still come, and then decides.
                 join.call.status = ExecutionStatus::Cancelled;
                 Some(join)
@@ -239,7 +239,7 @@ impl Accountant {
         &mut self,
         host: &mut impl Host,
         slot: u32,
-        life: Life,
+        life: Activity,
         at: Timestamp,
         now: Timestamp,
     ) {
@@ -247,7 +247,7 @@ impl Accountant {
         session.active_at = session.active_at.max(at);
         let is_further = session.totals.calls > 0 || session.generations.all.generations > 0;
         let becomes_active = match session.state {
-            SessionState::Created => is_further && life == Life::Call,
+            SessionState::Created => is_further && life == Activity::Call,
             SessionState::Idle => true,
             SessionState::Active | SessionState::Closed => false,
         };

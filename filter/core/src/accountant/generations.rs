@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Cause;
-use crate::accountant::fold::Life;
+use crate::accountant::fold::Activity;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
 use crate::config::{Config, IncompleteUsage};
@@ -47,7 +47,7 @@ impl Accountant {
             Cause { attribution, session: generation.session.clone(), call }
         });
         let slot = self.open(host, &cause.session, generation.started_at, now);
-        let life = if cause.call.is_some() { Life::Part } else { Life::Call };
+        let life = if cause.call.is_some() { Activity::Part } else { Activity::Call };
         self.touch(host, slot, life, generation.ended_at, now);
         let config = Rc::clone(&self.config);
         let unknown = Rc::clone(&self.unknown_product);

@@ -8,15 +8,15 @@ use rust_decimal::Decimal;
 use crate::base::limits::LAST_COSTS_MAX;
 use crate::config::{Config, Guard};
 use crate::domain::scope_totals::ScopeKey;
-use crate::guard::holds::Holds;
+use crate::guard::reservations::Reservations;
+use crate::guard::scope_status::{LastCost, bucket};
 use crate::guard::table::ScopeTable;
-use crate::guard::verdict::{LastCost, bucket};
 
 /// The accountant's part of the guard.
 #[derive(Debug, Default)]
 pub(super) struct Guards {
     pub(super) scopes: ScopeTable,
-    pub(super) holds: Holds,
+    pub(super) reservations: Reservations,
     /// Scopes whose totals the collector does not know yet.
     pub(super) untold: BTreeSet<u32>,
     /// Scopes in which room is taken that belongs to no call: what was reserved in all when it was last looked at, and
@@ -74,6 +74,6 @@ pub(super) fn scope_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}k{slot}")
 }
 
-pub(super) fn hold_key(prefix: &str, slot: u32) -> String {
+pub(super) fn reservation_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}l{slot}")
 }

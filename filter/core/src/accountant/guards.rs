@@ -6,29 +6,31 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
-use crate::accountant::guard_state::{hold_key, scope_key};
+use crate::accountant::guard_state::{reservation_key, scope_key};
 use crate::base::limits::{
-    COLLECTOR_LOST_TICKS, HOLDS_MAX, LEAK_READINGS, TOTALS_PER_TICK_MAX, TOTALS_TICKS,
+    COLLECTOR_LOST_TICKS, LEAK_READINGS, RESERVATIONS_MAX, TOTALS_PER_TICK_MAX, TOTALS_TICKS,
 };
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
-use crate::config::{Config, Guard, Metric, OnCollectorLoss};
+use crate::config::{Action, Config, Guard, Metric, OnCollectorLoss};
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::scope_totals::ScopeTotals;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::event::Event;
-use crate::fact::Reserved;
 use crate::fact::call::{CallEnded, CallKind};
 use crate::fact::generation::GenerationEnded;
-use crate::guard::holds::{Hold, Part};
-use crate::guard::ruling::lost_key;
+use crate::fact::{Reservation, ReservedAmount};
+use crate::guard::decision::lost_key;
+use crate::guard::reservations::{OpenReservation, Part};
 use crate::guard::scope::ScopeName;
-use crate::guard::verdict::{Verdict, bucket, costs_key, encoded_bucket, tool_key, verdicts_key};
+use crate::guard::scope_status::{
+    ScopeStatus, bucket, costs_key, encoded_bucket, statuses_key, tool_key,
+};
 use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::pricing::charge::{Charge, TokenCharge};
+use crate::pricing::charge::{CallCharge, TokenCharge};
 use crate::sink::reply::FleetTotals;
 
 impl Accountant {
@@ -37,14 +39,14 @@ impl Accountant {
         &mut self,
         host: &mut impl Host,
         call: &CallEnded,
-        charge: &Charge<'_>,
+        charge: &CallCharge<'_>,
         currency: &str,
         now: Timestamp,
     ) {
         if self.config.guards.is_empty() {
             return;
         }
-        self.guards.holds.end(&call.call_id);
+        self.guards.reservations.end(&call.call_id);
         if call.status == ExecutionStatus::Blocked {
             return;
         }
@@ -72,12 +74,12 @@ impl Accountant {
         let config = Rc::clone(&self.config);
         let session = &call.session;
         for guard in config.guards_for(&session.product_id, &session.identity.customer) {
-            let Some(rule) = guard.repeats else { continue };
+            let Some(rule) = guard.loop_rule else { continue };
             let name = ScopeName::of(guard.scope, session, &call.tool);
             let slot = self.guard_scope(host, guard, name, currency, now);
             self.guards.scopes.change(slot, |state| {
                 state.active_at = state.active_at.max(now);
-                state.repeats.add(&rule, &call.tool, arguments, call.ended_at);
+                state.loop_rule.add(&rule, &call.tool, arguments, call.ended_at);
             });
         }
     }
@@ -99,11 +101,11 @@ impl Accountant {
             return;
         }
         let held_by = call.map_or(generation.generation_id.as_str(), |(id, _)| id.as_str());
-        for part in self.guards.holds.cost(held_by, charge.total) {
+        for part in self.guards.reservations.cost(held_by, charge.total) {
             self.settle(&part);
         }
         if call.is_none() {
-            self.guards.holds.end(held_by);
+            self.guards.reservations.end(held_by);
         }
         let tool = call.map_or("", |(_, tool)| tool.as_str());
         self.guard_add(host, session, tool, currency, now, |guard| match guard.metric {
@@ -131,7 +133,7 @@ impl Accountant {
     ) {
         let config = Rc::clone(&self.config);
         for guard in config.guards_for(&session.product_id, &session.identity.customer) {
-            if guard.repeats.is_some() || (guard.scope == ScopeKind::Tool && tool.is_empty()) {
+            if guard.loop_rule.is_some() || (guard.scope == ScopeKind::Tool && tool.is_empty()) {
                 continue;
             }
             let Some(sums) = sums_for(guard) else { continue };
@@ -166,27 +168,27 @@ impl Accountant {
     pub(super) fn guard_reserved(
         &mut self,
         host: &mut impl Host,
-        reserved: &Reserved,
+        reserved: &Reservation,
         now: Timestamp,
     ) {
         let config = Rc::clone(&self.config);
         let currency = self.product(host, &reserved.session).pricing.currency.clone();
         let mut parts = Vec::new();
-        for (guard_id, amount) in &reserved.amounts {
+        for ReservedAmount { guard_id, amount, .. } in &reserved.amounts {
             let Some(guard) = config.guard(guard_id) else { continue };
             let name = ScopeName::of(guard.scope, &reserved.session, &reserved.tool);
             let key = name.key(guard);
             self.guard_scope(host, guard, name, &currency, now);
-            parts.push(Part { key, left: amount.parse().unwrap_or(Decimal::ZERO) });
+            parts.push(Part { key, left: *amount });
         }
-        if self.guards.holds.slots.len() >= HOLDS_MAX {
+        if self.guards.reservations.slots.len() >= RESERVATIONS_MAX {
             host.count(Counter::HoldsOverLimit, 1);
             for part in &parts {
                 self.settle(part);
             }
             return;
         }
-        self.guards.holds.insert(&Hold {
+        self.guards.reservations.insert(&OpenReservation {
             call_id: reserved.call_id.clone(),
             tool: tool_key(&reserved.session.product_id, &reserved.tool),
             parts,
@@ -219,7 +221,7 @@ impl Accountant {
 
     /// All journals have been read: what ended calls have taken is let go.
     pub(super) fn guard_all_read(&mut self, host: &mut impl Host, now: Timestamp) {
-        for hold in self.guards.holds.all_read(now) {
+        for hold in self.guards.reservations.all_read(now) {
             for part in &hold.parts {
                 self.settle(part);
             }
@@ -236,13 +238,13 @@ impl Accountant {
     /// full of it would refuse every call.
     fn settle_missing(&mut self, host: &mut impl Host) {
         let config = Rc::clone(&self.config);
-        if config.guards.iter().all(|guard| guard.reserve.is_none()) {
+        if config.guards.iter().all(|guard| !guard.does(Action::Reserve)) {
             return;
         }
-        let open = self.guards.holds.open();
+        let open = self.guards.reservations.open();
         let mut missing = BTreeMap::new();
-        for desks in self.guards.scopes.desks(host, &self.prefix, &config) {
-            for (slot, reserved) in desks {
+        for counters in self.guards.scopes.counters(host, &self.prefix, &config) {
+            for (slot, reserved) in counters {
                 let Some(state) = self.guards.scopes.get(slot) else { continue };
                 let taken = open.get(&state.key).copied().unwrap_or_default();
                 let amount = reserved.saturating_sub(state.settled).saturating_sub(taken);
@@ -299,7 +301,7 @@ impl Accountant {
                     from,
                     to,
                     reason: change.reason,
-                    standing: &change.standing,
+                    position: &change.position,
                     threshold,
                 };
                 let event = self.meta.write(&event, now);
@@ -353,24 +355,25 @@ impl Accountant {
             let value = guards.scopes.slots.get(slot).map(crate::shared_data::commit::encoded);
             writes.push((scope_key(&self.prefix, slot), value.unwrap_or_default()));
         }
-        for slot in guards.holds.slots.take_dirty() {
-            let value = guards.holds.slots.get(slot).map(crate::shared_data::commit::encoded);
-            writes.push((hold_key(&self.prefix, slot), value.unwrap_or_default()));
+        for slot in guards.reservations.slots.take_dirty() {
+            let value =
+                guards.reservations.slots.get(slot).map(crate::shared_data::commit::encoded);
+            writes.push((reservation_key(&self.prefix, slot), value.unwrap_or_default()));
         }
         let blocks = |guard: &&Rc<Guard>| {
             guards.is_collector_lost && guard.on_collector_loss == OnCollectorLoss::Block
         };
         let lost: Vec<ScopeKey> =
             config.guards.iter().filter(blocks).map(|guard| lost_key(guard)).collect();
-        for (number, mut verdicts) in guards.scopes.take_verdicts(&config) {
+        for (number, mut verdicts) in guards.scopes.take_statuses(&config) {
             let of_bucket = lost.iter().filter(|key| bucket(key) == number);
-            verdicts.extend(of_bucket.map(|key| Verdict {
+            verdicts.extend(of_bucket.map(|key| ScopeStatus {
                 key: *key,
                 level: Level::Block,
                 resets_at: None,
-                room: None,
+                headroom: None,
             }));
-            writes.push((verdicts_key(&self.prefix, number), encoded_bucket(&verdicts)));
+            writes.push((statuses_key(&self.prefix, number), encoded_bucket(&verdicts)));
         }
         for number in core::mem::take(&mut guards.dirty_costs) {
             let costs = guards.last_costs.get(&number).map(Vec::as_slice).unwrap_or_default();

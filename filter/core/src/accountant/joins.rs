@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::limits::EVIDENCE_MAX;
 use crate::base::time::{Millis, Timestamp, count};
 use crate::domain::ids::Link;
-use crate::fact::call::{CallEnded, Evidence};
+use crate::fact::call::{CallEnded, CallUpdate};
 use crate::shared_data::free_slots::FreeSlots;
 
 /// A call that waits for its answer.
@@ -124,21 +124,21 @@ impl JoinTable {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {
-    evidence: Evidence,
+    evidence: CallUpdate,
     until: Timestamp,
 }
 
-/// Evidence that no call has claimed yet, the oldest first.
+/// CallUpdate that no call has claimed yet, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldEvidence {
+pub struct HeldUpdates {
     held: VecDeque<Held>,
     #[serde(skip)]
     is_dirty: bool,
 }
 
-impl HeldEvidence {
+impl HeldUpdates {
     /// Keeps evidence for as long as a call may stay open; gives how many pieces were dropped for it.
-    pub fn hold(&mut self, evidence: Evidence, wait: Millis, now: Timestamp) -> u64 {
+    pub fn hold(&mut self, evidence: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
         let is_full = self.held.len() >= EVIDENCE_MAX;
         if is_full {
             self.held.pop_front();
@@ -149,7 +149,7 @@ impl HeldEvidence {
     }
 
     /// Takes out what tells of a call with this link that started at `started_at`, the first seen first.
-    pub fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<Evidence> {
+    pub fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<CallUpdate> {
         let is_about =
             |held: &Held| held.evidence.links.contains(link) && held.evidence.at >= started_at;
         let at = self.held.iter().position(is_about)?;

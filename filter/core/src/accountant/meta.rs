@@ -20,7 +20,7 @@ pub(super) struct Meta {
     pub(super) generations_high: u32,
     pub(super) told_at: u32,
     pub(super) scopes_high: u32,
-    pub(super) holds_high: u32,
+    pub(super) reservations_high: u32,
     pub(super) batches: (u64, u64),
 }
 

@@ -21,10 +21,10 @@ use std::rc::Rc;
 
 use crate::accountant::attribution::Attributions;
 use crate::accountant::guard_state::Guards;
-use crate::accountant::joins::{HeldEvidence, JoinTable};
+use crate::accountant::joins::{HeldUpdates, JoinTable};
 use crate::accountant::meta::{Meta, PendingEnd};
 use crate::accountant::outbox::{Dispatch, Outbox};
-use crate::accountant::seen_generations::Told as ToldGenerations;
+use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::CAUSE_READINGS;
 use crate::base::time::{Timestamp, count};
 use crate::config::Config;
@@ -42,7 +42,7 @@ use crate::sink::stored_event::StoredEvent;
 
 /// What to do with the events that are left when the accountant stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
+pub enum Handover {
     /// Envoy goes on with another configuration: leave them to the next accountant.
     ToSuccessor,
     /// Envoy stops: close every session and write every event to the log.
@@ -62,9 +62,9 @@ pub struct Accountant {
     ends: Vec<PendingEnd>,
     are_ends_dirty: bool,
     joins: JoinTable,
-    evidence: HeldEvidence,
+    evidence: HeldUpdates,
     attributions: Attributions,
-    told: ToldGenerations,
+    told: SeenGenerations,
     guards: Guards,
     outbox: Outbox,
     journals: Reader,
@@ -126,8 +126,8 @@ impl Accountant {
     }
 
     /// Stops: gives the lease back, after having left the state as `leave` says.
-    pub fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Leave) {
-        if leave == Leave::Nothing {
+    pub fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
+        if leave == Handover::Nothing {
             let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
             while !self.fold_new(host, now) {
                 let writes = self.take_writes();

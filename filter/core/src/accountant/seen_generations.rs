@@ -9,7 +9,7 @@ use crate::domain::ids::Link;
 
 /// What was counted, the oldest forgotten first.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct SeenGenerations {
     pages: BTreeMap<u32, Vec<Link>>,
     links: HashSet<Link>,
     /// The page that is being filled.
@@ -17,7 +17,7 @@ pub struct Told {
     dirty: BTreeSet<u32>,
 }
 
-impl Told {
+impl SeenGenerations {
     /// Puts back what was read from shared data: the pages, and which one was being filled.
     pub fn restore(pages: BTreeMap<u32, Vec<Link>>, at: u32) -> Self {
         let links = pages.values().flatten().copied().collect();

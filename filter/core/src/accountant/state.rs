@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
-use crate::accountant::guard_state::{Guards, hold_key, scope_key};
-use crate::accountant::joins::{HeldEvidence, JoinTable};
+use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
+use crate::accountant::joins::{HeldUpdates, JoinTable};
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
-use crate::accountant::seen_generations::Told as ToldGenerations;
+use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
 use crate::base::time::count;
 use crate::config::Config;
@@ -45,7 +45,7 @@ impl Accountant {
             generations_high: 0,
             told_at: 0,
             scopes_high: 0,
-            holds_high: 0,
+            reservations_high: 0,
             batches: (0, 0),
         });
         let journals = Reader::resume(host, &prefix);
@@ -59,9 +59,9 @@ impl Accountant {
             ends: Vec::new(),
             are_ends_dirty: false,
             joins: JoinTable::default(),
-            evidence: HeldEvidence::default(),
+            evidence: HeldUpdates::default(),
             attributions: Attributions::default(),
-            told: ToldGenerations::default(),
+            told: SeenGenerations::default(),
             guards: Guards::default(),
             outbox,
             journals,
@@ -88,14 +88,14 @@ impl Accountant {
         let told = (0..TOLD_PAGES).filter_map(|at| {
             read_value(host, &told_key(&accountant.prefix, at)).map(|page| (at, page))
         });
-        accountant.told = ToldGenerations::restore(told.collect(), accountant.meta.told_at);
+        accountant.told = SeenGenerations::restore(told.collect(), accountant.meta.told_at);
         for slot in 0..accountant.meta.scopes_high {
             let scope = read_value(host, &scope_key(&accountant.prefix, slot));
             accountant.guards.scopes.restore(slot, scope);
         }
-        for slot in 0..accountant.meta.holds_high {
-            let hold = read_value(host, &hold_key(&accountant.prefix, slot));
-            accountant.guards.holds.restore(slot, hold);
+        for slot in 0..accountant.meta.reservations_high {
+            let hold = read_value(host, &reservation_key(&accountant.prefix, slot));
+            accountant.guards.reservations.restore(slot, hold);
         }
         accountant.guards.resumed(&accountant.config);
         let evidence = read_value(host, &evidence_key(&accountant.prefix));
@@ -158,7 +158,7 @@ impl Accountant {
             self.meta.generations_high = self.attributions.generations.high();
             self.meta.told_at = self.told.at();
             self.meta.scopes_high = self.guards.scopes.slots.high();
-            self.meta.holds_high = self.guards.holds.slots.high();
+            self.meta.reservations_high = self.guards.reservations.slots.high();
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
         }
         writes

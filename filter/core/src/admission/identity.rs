@@ -17,7 +17,7 @@ pub type Properties<'a> = &'a mut dyn FnMut(&[&str]) -> Option<Vec<u8>>;
 
 /// What is known of who a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct IdentityResult {
     /// Who it is for.
     pub identity: Identity,
     /// A customer or agent that is configured was not told.
@@ -27,7 +27,11 @@ pub struct Found {
 }
 
 /// Reads the identity of a request.
-pub fn find(rules: &IdentityRules, headers: Headers<'_>, properties: Properties<'_>) -> Found {
+pub fn find(
+    rules: &IdentityRules,
+    headers: Headers<'_>,
+    properties: Properties<'_>,
+) -> IdentityResult {
     let mut level = |sources: &Sources| {
         let found = sources.0.iter().find_map(|source| read(rules, source, headers, properties));
         let is_missing = found.is_none() && !sources.0.is_empty();
@@ -40,7 +44,7 @@ pub fn find(rules: &IdentityRules, headers: Headers<'_>, properties: Properties<
     let has_key = !rules.api_key.0.is_empty() && !has_no_key;
     let api_key = has_key.then(|| keyed_hash(&rules.api_key_salt, &api_key));
     let credential = credential(rules, properties);
-    Found {
+    IdentityResult {
         identity: Identity { customer, team, agent, api_key, credential },
         is_missing: has_no_customer || has_no_agent,
         is_credential_mismatch: rules.credential.is_some() && rules.credential != credential,

@@ -7,7 +7,7 @@ pub mod session;
 use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
-use crate::admission::identity::{Found, Properties, find};
+use crate::admission::identity::{IdentityResult, Properties, find};
 use crate::admission::session::session_ref;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
@@ -58,7 +58,7 @@ pub fn admit<'a>(
     let Some(product) = config.product_for(authority, path, headers) else {
         return Admission::Pass;
     };
-    let Found { identity, is_missing, is_credential_mismatch } =
+    let IdentityResult { identity, is_missing, is_credential_mismatch } =
         find(&product.identity, headers, properties);
     if is_missing && product.identity.on_missing == OnMissing::Reject {
         return refuse(product, "the identity of the caller is not known");

@@ -109,19 +109,19 @@ pub const GUARD_SCOPES_SPARED: usize = 64;
 pub const GUARD_BUCKETS: u32 = 1024;
 
 /// Scopes in one desk's bucket.
-pub const DESK_ENTRIES_MAX: usize = 64;
+pub const RESERVATION_COUNTERS_MAX: usize = 64;
 
 /// How often a desk is tried when other workers write it: each failure is another worker's success.
-pub const DESK_TRIES_MAX: usize = 256;
+pub const COUNTER_TRIES_MAX: usize = 256;
 
 /// Tools whose last cost is remembered in one bucket.
 pub const LAST_COSTS_MAX: usize = 16;
 
 /// Calls that have taken room, at about 300 bytes each; beyond it the room is given back at once.
-pub const HOLDS_MAX: usize = 10_000;
+pub const RESERVATIONS_MAX: usize = 10_000;
 
 /// Readings of all journals after a call's end, in which the generations that it caused become known.
-pub const HOLD_READINGS: u64 = 3;
+pub const RESERVATION_READINGS: u64 = 3;
 
 /// Readings of all journals after which room that was taken, and of which nobody tells, is given back.
 pub const LEAK_READINGS: u32 = 4;

@@ -97,3 +97,63 @@ impl<'de> Deserialize<'de> for Price {
         from.deserialize_str(Text { expected, parse: Self::parse })
     }
 }
+
+/// A share such as `"25%"` or `"0.25"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub Decimal);
+
+impl Share {
+    fn parse(text: &str) -> Option<Self> {
+        let (number, is_percent) = match text.strip_suffix('%') {
+            Some(number) => (number, true),
+            None => (text, false),
+        };
+        let digits = number.strip_prefix('-').unwrap_or(number);
+        let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+            && digits.bytes().next().is_some_and(|b| b.is_ascii_digit())
+            && digits.bytes().last().is_some_and(|b| b.is_ascii_digit());
+        if !is_plain {
+            return None;
+        }
+        let value = Decimal::from_str_exact(number).ok()?;
+        let value = if is_percent { value.checked_div(Decimal::ONE_HUNDRED)? } else { value };
+        (value.abs() <= Decimal::TEN && value.scale() <= 12).then(|| Self(value.normalize()))
+    }
+}
+
+/// A rate such as `"5req/sec"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThrottleRate {
+    /// Requests that may come at once, and that pass in `per`.
+    pub requests: u32,
+    /// The span.
+    pub per: Millis,
+}
+
+impl ThrottleRate {
+    fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = text.split_once("req/")?;
+        let per = match unit {
+            "s" | "sec" | "second" => 1000,
+            "m" | "min" | "minute" => 60_000,
+            "h" | "hour" => 3_600_000,
+            _ => return None,
+        };
+        let requests = count.trim().parse().ok()?;
+        (1..=1_000_000).contains(&requests).then_some(Self { requests, per: Millis(per) })
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let expected = "a share such as \"25%\" or \"0.25\", between -1000% and 1000%";
+        from.deserialize_str(Text { expected, parse: Self::parse })
+    }
+}
+
+impl<'de> Deserialize<'de> for ThrottleRate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let expected = "a rate such as \"5req/sec\", \"300req/min\" or \"1000req/hour\"";
+        from.deserialize_str(Text { expected, parse: Self::parse })
+    }
+}

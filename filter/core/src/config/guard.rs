@@ -1,18 +1,12 @@
 //! Guards: what of whom is held against what, at which levels something happens, and what.
 
-use core::fmt;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-use crate::base::invalid::{ConfigError, error, not_empty};
 use crate::base::pattern::is_fit;
-use crate::base::text::{Duration, Price};
-use crate::base::time::Millis;
-use crate::config::product::Product;
+use crate::base::text::{Duration, Price, Share, ThrottleRate};
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
 use crate::domain::usage::TokenKind;
@@ -52,7 +46,7 @@ pub struct Guard {
     pub budget: Option<Budget>,
     /// Calls of the same tool with the same arguments are counted instead, within a session.
     #[serde(default, rename = "loop")]
-    pub repeats: Option<LoopRule>,
+    pub loop_rule: Option<LoopRule>,
     /// Below this cost of a period nothing is evaluated: the first call of a period may cost before it earns.
     #[serde(default)]
     pub min_cost: Price,
@@ -66,8 +60,9 @@ pub struct Guard {
     #[serde(default = "hysteresis_default")]
     pub hysteresis: Share,
     /// What happens at which level.
-    pub actions: Actions,
-    /// Room is taken on entry for what a call may cost.
+    #[serde(rename = "actions")]
+    pub levels: LevelRules,
+    /// Headroom is taken on entry for what a call may cost.
     #[serde(default)]
     pub reserve: Option<Reserve>,
     /// The other Envoys' totals count too, as the collector tells them.
@@ -208,13 +203,32 @@ pub struct Floors {
 /// What happens at each level; a level that is not there is never reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Actions {
+pub struct LevelRules {
     /// Alert.
     pub level_1: Option<LevelRule>,
     /// Throttle.
     pub level_2: Option<LevelRule>,
     /// Block.
     pub level_3: Option<LevelRule>,
+}
+
+/// What a guard may do to requests and responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// At level 3 requests are answered 429.
+    Block,
+    /// From level 2 on only so many requests pass; the others are answered 429.
+    Throttle,
+    /// Each call reserves an estimate of its cost on entry, at any level.
+    Reserve,
+    /// At level 3 responses that stream are ended in the middle.
+    StopStreams,
+}
+
+impl Action {
+    /// What is done to requests, in this order: what reserves comes last, so that a refusal has little
+    /// to release.
+    pub const ON_REQUEST: [Self; 3] = [Self::Block, Self::Throttle, Self::Reserve];
 }
 
 /// When a level is reached, and what happens then.
@@ -264,83 +278,6 @@ pub enum OnCollectorLoss {
     Block,
 }
 
-/// A share such as `"25%"` or `"0.25"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Share(pub Decimal);
-
-impl Share {
-    fn parse(text: &str) -> Option<Self> {
-        let (number, is_percent) = match text.strip_suffix('%') {
-            Some(number) => (number, true),
-            None => (text, false),
-        };
-        let digits = number.strip_prefix('-').unwrap_or(number);
-        let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-            && digits.bytes().next().is_some_and(|b| b.is_ascii_digit())
-            && digits.bytes().last().is_some_and(|b| b.is_ascii_digit());
-        if !is_plain {
-            return None;
-        }
-        let value = Decimal::from_str_exact(number).ok()?;
-        let value = if is_percent { value.checked_div(Decimal::ONE_HUNDRED)? } else { value };
-        (value.abs() <= Decimal::TEN && value.scale() <= 12).then(|| Self(value.normalize()))
-    }
-}
-
-/// A rate such as `"5req/sec"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ThrottleRate {
-    /// Requests that may come at once, and that pass in `per`.
-    pub requests: u32,
-    /// The span.
-    pub per: Millis,
-}
-
-impl ThrottleRate {
-    fn parse(text: &str) -> Option<Self> {
-        let (count, unit) = text.split_once("req/")?;
-        let per = match unit {
-            "s" | "sec" | "second" => 1000,
-            "m" | "min" | "minute" => 60_000,
-            "h" | "hour" => 3_600_000,
-            _ => return None,
-        };
-        let requests = count.trim().parse().ok()?;
-        (1..=1_000_000).contains(&requests).then_some(Self { requests, per: Millis(per) })
-    }
-}
-
-struct Text<T> {
-    expected: &'static str,
-    parse: fn(&str) -> Option<T>,
-}
-
-impl<T> Visitor<'_> for Text<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        (self.parse)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-    }
-}
-
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let expected = "a share such as \"25%\" or \"0.25\", between -1000% and 1000%";
-        from.deserialize_str(Text { expected, parse: Self::parse })
-    }
-}
-
-impl<'de> Deserialize<'de> for ThrottleRate {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let expected = "a rate such as \"5req/sec\", \"300req/min\" or \"1000req/hour\"";
-        from.deserialize_str(Text { expected, parse: Self::parse })
-    }
-}
-
 impl Guard {
     /// Whether it is for this product and customer, who is of this plan.
     pub fn is_for(&self, product_id: &str, customer: &str, plan: &str) -> bool {
@@ -360,9 +297,9 @@ impl Guard {
     pub fn rule(&self, level: Level) -> Option<&LevelRule> {
         match level {
             Level::None => None,
-            Level::Alert => self.actions.level_1.as_ref(),
-            Level::Throttle => self.actions.level_2.as_ref(),
-            Level::Block => self.actions.level_3.as_ref(),
+            Level::Alert => self.levels.level_1.as_ref(),
+            Level::Throttle => self.levels.level_2.as_ref(),
+            Level::Block => self.levels.level_3.as_ref(),
         }
     }
 
@@ -376,159 +313,28 @@ impl Guard {
         of_rule.checked_add(floor)?.checked_sub(self.min_margin.0)
     }
 
-    /// Whether requests are answered 429 at the third level.
-    pub fn blocks(&self) -> bool {
-        self.actions.level_3.as_ref().is_some_and(|rule| rule.action.is_some())
+    /// Whether it does this when the action's level is reached.
+    pub fn does(&self, action: Action) -> bool {
+        let level_3 = self.levels.level_3.as_ref();
+        match action {
+            Action::Block => level_3.is_some_and(|rule| rule.action.is_some()),
+            Action::Throttle => self.throttle_rate().is_some(),
+            Action::Reserve => self.reserve.is_some(),
+            Action::StopStreams => level_3.is_some_and(|rule| rule.stop_streams),
+        }
     }
 
-    /// Whether responses that stream are ended at the third level.
-    pub fn stops_streams(&self) -> bool {
-        self.actions.level_3.as_ref().is_some_and(|rule| rule.stop_streams)
+    /// How many requests pass at level 2.
+    pub fn throttle_rate(&self) -> Option<ThrottleRate> {
+        self.levels.level_2.as_ref()?.throttle_rate
     }
 
     /// The kind in events.
     pub const fn kind(&self) -> &'static str {
-        match (&self.repeats, &self.budget) {
+        match (&self.loop_rule, &self.budget) {
             (Some(_), _) => "loop",
             (None, Some(_)) => "budget",
             (None, None) => "margin",
         }
     }
-
-    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
-        not_empty(&format!("{path}.id"), &self.id)?;
-        if self.id.len() > 64 {
-            return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
-        }
-        if let Some(budget) = self.budget {
-            let given = [budget.calls.is_some(), budget.tokens.is_some()];
-            let given = given.into_iter().chain([budget.provider_cost.is_some()]);
-            if given.filter(|is_given| *is_given).count() != 1 {
-                let reason = "expected exactly one of `calls`, `tokens` and `provider_cost`";
-                return Err(error(&format!("{path}.budget"), reason));
-            }
-        }
-        if self.hysteresis.0.is_sign_negative() {
-            return Err(error(&format!("{path}.hysteresis"), "expected zero or more"));
-        }
-        if self.reserve.is_some() && (!self.blocks() || self.is_counted()) {
-            let reason = "expected none without a level 3 that blocks, by margin or provider cost";
-            return Err(error(&format!("{path}.reserve"), reason));
-        }
-        if self.scope == ScopeKind::Session && self.fleet {
-            let reason = "expected none for sessions: each Envoy has its own";
-            return Err(error(&format!("{path}.fleet"), reason));
-        }
-        if (self.scope == ScopeKind::Session) != (self.period == Period::Session) {
-            let reason = "expected \"session\" for the scope \"session\", and for no other";
-            return Err(error(&format!("{path}.period"), reason));
-        }
-        if let Some(rule) = self.repeats {
-            return self.validate_loop(rule, path);
-        }
-        self.validate_actions(&format!("{path}.actions"))
-    }
-
-    fn validate_loop(&self, rule: LoopRule, path: &str) -> Result<(), ConfigError> {
-        if self.scope != ScopeKind::Session {
-            let reason = "expected \"session\" with `loop`: calls are compared within a session";
-            return Err(error(&format!("{path}.scope"), reason));
-        }
-        if self.budget.is_some() || self.reserve.is_some() || self.metric.is_some() {
-            let reason = "expected none beside `budget`, `reserve` or `metric`";
-            return Err(error(&format!("{path}.loop"), reason));
-        }
-        if rule.calls == 0 || rule.window.millis() < WINDOW_MIN {
-            let reason = "expected at least 1 call and a window of at least 1 s";
-            return Err(error(&format!("{path}.loop"), reason));
-        }
-        let Actions { level_1, level_2, level_3 } = &self.actions;
-        let others = [("level_1", level_1), ("level_3", level_3)];
-        if let Some((name, _)) = others.iter().find(|(_, rule)| rule.is_some()) {
-            let reason = "expected none: a loop goes to level 2";
-            return Err(error(&format!("{path}.actions.{name}"), reason));
-        }
-        let path = format!("{path}.actions.level_2");
-        match level_2 {
-            None => Err(error(&path, "expected what happens to a loop, found none")),
-            Some(LevelRule { threshold: Some(_), .. }) => {
-                let path = format!("{path}.threshold");
-                Err(error(&path, "expected none: `loop` says when the level is reached"))
-            }
-            Some(rule) => Self::validate_rule(rule, Level::Throttle, &path),
-        }
-    }
-
-    /// A scope adds up the amounts of all products that its guard looks at, unless it only counts.
-    pub(super) fn validate_currency(
-        &self,
-        products: &[Rc<Product>],
-        path: &str,
-    ) -> Result<(), ConfigError> {
-        if self.is_counted() || self.repeats.is_some() {
-            return Ok(());
-        }
-        let is_guarded = |id: &String| self.products.is_empty() || self.products.contains(id);
-        let mut guarded = products.iter().filter(|product| is_guarded(&product.id));
-        let Some(first) = guarded.next() else { return Ok(()) };
-        let currency = &first.pricing.currency;
-        let Some(other) = guarded.find(|product| product.pricing.currency != *currency) else {
-            return Ok(());
-        };
-        let reason = format!(
-            "expected products of one currency, found {currency:?} in {:?} and {:?} in {:?}: amounts are not converted",
-            first.id, other.pricing.currency, other.id
-        );
-        Err(error(&format!("{path}.products"), &reason))
-    }
-
-    /// Whether calls or tokens are counted, and not money.
-    fn is_counted(&self) -> bool {
-        self.budget.is_some_and(|budget| budget.provider_cost.is_none())
-    }
-
-    fn validate_actions(&self, path: &str) -> Result<(), ConfigError> {
-        let levels = [Level::Alert, Level::Throttle, Level::Block];
-        if levels.iter().all(|level| self.rule(*level).is_none()) {
-            return Err(error(path, "expected at least one of `level_1`, `level_2` and `level_3`"));
-        }
-        let mut above: Option<Share> = None;
-        for (level, name) in levels.into_iter().zip(["level_1", "level_2", "level_3"]) {
-            let Some(rule) = self.rule(level) else { continue };
-            let path = format!("{path}.{name}");
-            if rule.threshold.is_none() && level != Level::Block {
-                let reason = "expected a share such as \"30%\", found none";
-                return Err(error(&format!("{path}.threshold"), reason));
-            }
-            Self::validate_rule(rule, level, &path)?;
-            let threshold = rule.threshold.unwrap_or(self.min_margin);
-            if above.is_some_and(|above| above < threshold) {
-                let reason = "expected at most the threshold of the level before";
-                return Err(error(&format!("{path}.threshold"), reason));
-            }
-            above = Some(threshold);
-        }
-        Ok(())
-    }
-
-    /// What a rule says must be of its level.
-    fn validate_rule(rule: &LevelRule, level: Level, path: &str) -> Result<(), ConfigError> {
-        if rule.throttle_rate.is_some() && level != Level::Throttle {
-            let reason = "expected none: requests are throttled at level 2";
-            return Err(error(&format!("{path}.throttle_rate"), reason));
-        }
-        if rule.action.is_some() && level != Level::Block {
-            let reason = "expected none: requests are blocked at level 3";
-            return Err(error(&format!("{path}.action"), reason));
-        }
-        if rule.stop_streams && rule.action.is_none() {
-            let reason =
-                "expected none without the action of level 3: what runs ends with what is blocked";
-            return Err(error(&format!("{path}.stop_streams"), reason));
-        }
-        Ok(())
-    }
 }
-
-/// Shorter than this nothing that an agent does is a loop, and the window's eighths are no times to look at.
-const WINDOW_MIN: Millis = Millis(1000);

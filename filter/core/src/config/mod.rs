@@ -6,6 +6,7 @@ pub mod product;
 
 mod contracts;
 mod guard;
+mod guard_checks;
 mod identity;
 mod llm;
 mod matcher;
@@ -14,8 +15,8 @@ mod session;
 
 pub use self::contracts::{Contract, Contracts, Plan};
 pub use self::guard::{
-    BlockAction, Budget, Floors, Guard, LevelRule, LoopRule, Metric, Mode, OnCollectorLoss,
-    Reserve, RevenueBasis, Share, ThrottleRate,
+    Action, BlockAction, Budget, Floors, Guard, LevelRule, LoopRule, Metric, Mode, OnCollectorLoss,
+    Reserve, RevenueBasis,
 };
 pub use self::identity::{IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources};
 pub use self::llm::{IncompleteUsage, LlmRules};
@@ -132,7 +133,7 @@ impl Config {
 
     /// Whether a guard looks for loops, so that calls are told apart by their arguments.
     pub fn has_loops(&self) -> bool {
-        self.guards.iter().any(|guard| guard.repeats.is_some())
+        self.guards.iter().any(|guard| guard.loop_rule.is_some())
     }
 
     /// Whether anything earns among what a guard looks at.

@@ -8,7 +8,7 @@ use crate::domain::status::ExecutionStatus;
 use crate::event::EventStamp;
 use crate::event::common::{Common, common, money, stored};
 use crate::fact::call::{ApiCall, CallEnded};
-use crate::pricing::charge::Charge;
+use crate::pricing::charge::CallCharge;
 use crate::session::Session;
 use crate::sink::stored_event::StoredEvent;
 
@@ -74,7 +74,7 @@ pub(super) fn api_call(
     product_type: ProductType,
     call: &CallEnded,
     api: &ApiCall,
-    charge: &Charge<'_>,
+    charge: &CallCharge<'_>,
 ) -> StoredEvent {
     let data = ApiCallData {
         common: common("api_call", session, &call.session.product_id, product_type),
@@ -101,7 +101,7 @@ pub(super) fn agent_step(
     session: &Session,
     product_type: ProductType,
     call: &CallEnded,
-    charge: &Charge<'_>,
+    charge: &CallCharge<'_>,
 ) -> StoredEvent {
     let data = AgentStep {
         common: common("agent_step", session, &call.session.product_id, product_type),

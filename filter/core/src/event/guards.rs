@@ -4,13 +4,13 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use crate::base::hash::hex;
-use crate::config::{Budget, Guard};
+use crate::config::{Action, Budget, Guard};
 use crate::domain::level::Level;
 use crate::domain::period::Period;
 use crate::event::EventStamp;
 use crate::event::common::{money, stored_about};
-use crate::guard::level::Left;
-use crate::guard::table::{Reason, ScopeState, Standing};
+use crate::guard::level::Remaining;
+use crate::guard::scope_state::{LevelChangeReason, Position, ScopeState};
 use crate::sink::stored_event::StoredEvent;
 
 #[derive(Serialize)]
@@ -121,42 +121,44 @@ pub(super) fn level_changed(
     guard: Option<&Guard>,
     state: &ScopeState,
     [from, to]: [Level; 2],
-    reason: Reason,
-    standing: &Standing,
+    reason: LevelChangeReason,
+    position: &Position,
     threshold: Option<Decimal>,
 ) -> StoredEvent {
     let budget = guard.and_then(|guard| guard.budget);
-    let repeats = guard.and_then(|guard| guard.repeats);
-    let event_type = match (&repeats, &budget) {
+    let loop_rule = guard.and_then(|guard| guard.loop_rule);
+    let event_type = match (&loop_rule, &budget) {
         (Some(_), _) => "loop_level_changed",
         (None, Some(_)) => "budget_level_changed",
         (None, None) => "margin_level_changed",
     };
     let rule = guard.and_then(|guard| guard.rule(to));
-    let is_margin = budget.is_none() && repeats.is_none();
+    let is_margin = budget.is_none() && loop_rule.is_none();
     let mut scope = scope(event_type, guard, state, to);
-    let repeated = repeats.and_then(|rule| state.repeats.most(&rule, stamp.time));
+    let repeated = loop_rule.and_then(|rule| state.loop_rule.most(&rule, stamp.time));
     scope.tool_name = scope.tool_name.or(repeated.map(|repeated| repeated.tool));
-    let counted = (!is_margin).then_some(standing);
+    let counted = (!is_margin).then_some(position);
     let data = LevelChanged {
         scope,
         previous_level: from.name(),
         reason: reason.name(),
-        margin: match standing.left {
-            Left::Share(share) if repeats.is_none() => Some(money(share.round_dp(MARGIN_PLACES))),
-            Left::Share(_) | Left::Unguarded | Left::Worst => None,
+        margin: match position.remaining {
+            Remaining::Share(share) if loop_rule.is_none() => {
+                Some(money(share.round_dp(MARGIN_PLACES)))
+            }
+            Remaining::Share(_) | Remaining::Unguarded | Remaining::Worst => None,
         },
-        threshold: threshold.filter(|_| repeats.is_none()).map(money),
-        total_provider_cost: is_margin.then(|| money(standing.used)),
-        total_revenue: is_margin.then(|| money(standing.whole)),
-        used: counted.map(|standing| money(standing.used)),
-        limit: counted.map(|standing| money(standing.whole)),
-        unit: repeats.map(|_| "repeated_calls").or(budget.map(unit)),
+        threshold: threshold.filter(|_| loop_rule.is_none()).map(money),
+        total_provider_cost: is_margin.then(|| money(position.spent)),
+        total_revenue: is_margin.then(|| money(position.basis)),
+        used: counted.map(|position| money(position.spent)),
+        limit: counted.map(|position| money(position.basis)),
+        unit: loop_rule.map(|_| "repeated_calls").or(budget.map(unit)),
         action: match to {
             Level::None => "none",
             Level::Alert => "alert",
             Level::Throttle => "throttle",
-            Level::Block if guard.is_some_and(Guard::blocks) => "block",
+            Level::Block if guard.is_some_and(|guard| guard.does(Action::Block)) => "block",
             Level::Block => "alert",
         },
         notify: rule.map(|rule| rule.notify.as_slice()).unwrap_or_default(),

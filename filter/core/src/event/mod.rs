@@ -17,8 +17,8 @@ use crate::config::product::ProductType;
 use crate::domain::level::Level;
 use crate::fact::call::CallEnded;
 use crate::fact::generation::{Attribution, GenerationEnded};
-use crate::guard::table::{Reason, ScopeState, Standing};
-use crate::pricing::charge::{Charge, TokenCharge};
+use crate::guard::scope_state::{LevelChangeReason, Position, ScopeState};
+use crate::pricing::charge::{CallCharge, TokenCharge};
 use crate::session::{CloseReason, Session, SessionState};
 
 /// When an event was made.
@@ -42,7 +42,7 @@ pub enum Event<'a> {
         /// The call.
         call: &'a CallEnded,
         /// What it is charged.
-        charge: &'a Charge<'a>,
+        charge: &'a CallCharge<'a>,
     },
     /// A generation has ended.
     TokenConsumption {
@@ -90,9 +90,9 @@ pub enum Event<'a> {
         /// The level now: one event for each that was passed on the way up.
         to: Level,
         /// Why.
-        reason: Reason,
+        reason: LevelChangeReason,
         /// How it stands.
-        standing: &'a Standing,
+        position: &'a Position,
         /// Where the level begins.
         threshold: Option<Decimal>,
     },

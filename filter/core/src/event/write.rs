@@ -123,8 +123,8 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             };
             stored(stamp, "session_closed", session, data)
         }
-        Event::GuardLevel { guard, scope, from, to, reason, standing, threshold } => {
-            level_changed(stamp, *guard, scope, [*from, *to], *reason, standing, *threshold)
+        Event::GuardLevel { guard, scope, from, to, reason, position, threshold } => {
+            level_changed(stamp, *guard, scope, [*from, *to], *reason, position, *threshold)
         }
         Event::GuardTotals { guard, scope } => totals(stamp, guard, scope),
     }

@@ -17,12 +17,12 @@ use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::task_link;
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, Evidence, Tells};
+use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::a2a::outcome::{Step, of_task};
-use crate::protocol::a2a::request_body::AgentRequestReader;
-use crate::protocol::a2a::response_body::AgentAnswerReader;
+use crate::protocol::a2a::request_body::A2aRequestBody;
+use crate::protocol::a2a::response_body::A2aResponseBody;
 use crate::protocol::a2a::{Answer, Binding, Operation, Request, Route, TaskState, route};
 use crate::protocol::trace_context::{add, traceparent};
 use crate::wire::boundary::Unit;
@@ -40,13 +40,13 @@ pub(super) struct A2aExchange {
     tells_starts: bool,
     may_infer: bool,
     route: Route,
-    reader: AgentRequestReader,
+    reader: A2aRequestBody,
     request: Option<Request>,
     request_ended_at: Timestamp,
     /// The step that has not come to its end.
     step: Option<Step>,
     http_status: u16,
-    response: Option<AgentAnswerReader>,
+    response: Option<A2aResponseBody>,
     /// The response is a stream that can be ended in the middle.
     is_stream: bool,
     observed: Observed,
@@ -70,7 +70,7 @@ impl A2aExchange {
             traces: if has_generations { head.traces } else { Vec::new() },
             tells_starts: has_generations,
             may_infer: config.may_infer(),
-            reader: AgentRequestReader::new(route.clone(), head.coding),
+            reader: A2aRequestBody::new(route.clone(), head.coding),
             route,
             request: None,
             request_ended_at: Timestamp::default(),
@@ -108,7 +108,7 @@ impl Exchange for A2aExchange {
         if self.step.is_none() && !self.request.as_ref().is_some_and(tells) {
             return BodyInterest::None;
         }
-        self.response = AgentAnswerReader::new(self.route.binding, head.coding, head.media_type);
+        self.response = A2aResponseBody::new(self.route.binding, head.coding, head.media_type);
         self.is_stream = head.is_plain_event_stream();
         if self.response.is_none() && self.step.is_some() {
             self.observed.counts.push(Counter::ResponseUnparsed);
@@ -142,8 +142,7 @@ impl Exchange for A2aExchange {
             (ExecutionStatus::Unknown, StreamEnd::Aborted) => ExecutionStatus::Cancelled,
             (status, _) => status,
         };
-        let transport =
-            self.response.as_mut().map_or(Transport::None, AgentAnswerReader::transport);
+        let transport = self.response.as_mut().map_or(Transport::None, A2aResponseBody::transport);
         let call = self.call(status, transport, now);
         let fact = match (status, task) {
             (ExecutionStatus::Pending, Some(link)) => {
@@ -243,11 +242,13 @@ impl A2aExchange {
         for (task, state) in told {
             let http_status = self.http_status;
             let tells = match of_task(state) {
-                Some(status) => Tells::Ended { status, http_status, transport },
-                None => Tells::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
+                Some(status) => Observation::Ended { status, http_status, transport },
+                None => {
+                    Observation::Alive { expires_at: now.plus(self.product.call_timeout.millis()) }
+                }
             };
             let links = vec![task_link(&self.product.id, &task)];
-            self.observed.facts.push(Fact::Evidence(Evidence { links, at: now, tells }));
+            self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at: now, tells }));
         }
     }
 

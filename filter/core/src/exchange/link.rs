@@ -9,9 +9,9 @@ use crate::wire::json_rpc::Id;
 
 /// Within which a JSON-RPC id names a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scope([u8; 16]);
+pub struct IdNamespace([u8; 16]);
 
-impl Scope {
+impl IdNamespace {
     /// A session with an `Mcp-Session-Id` (2025-03-26 to 2025-11-25), at one server: several may share the session.
     pub fn session(session: &SessionRef) -> Self {
         Self(hash(&[b"session", session.product_id.as_bytes(), &session.key]))

@@ -84,18 +84,18 @@ pub struct CallOpen {
 
 /// What was seen of a call on another stream than its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
+pub struct CallUpdate {
     /// The calls that it may be about, the likeliest first.
     pub links: Vec<Link>,
     /// When it was seen.
     pub at: Timestamp,
     /// What it tells.
-    pub tells: Tells,
+    pub tells: Observation,
 }
 
 /// What evidence tells of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Tells {
+pub enum Observation {
     /// It has ended.
     Ended {
         /// Its outcome.

@@ -4,31 +4,43 @@
 pub mod call;
 pub mod generation;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
+use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::{SessionEnd, SessionRef};
-use crate::fact::call::{CallEnded, CallOpen, CallStarted, Evidence};
+use crate::fact::call::{CallEnded, CallOpen, CallStarted, CallUpdate};
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 
 /// The version of the encoding; raised when [`Fact`] changes.
 const VERSION: u8 = 7;
 
-/// Room that a call has taken with guards, for what it may cost.
+/// Headroom that a call has taken with guards, for what it may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reserved {
+pub struct Reservation {
     /// The call, or the generation that belongs to none.
     pub call_id: String,
     /// The session it belongs to.
     pub session: SessionRef,
     /// The tool's name.
     pub tool: String,
-    /// Guards by id, and how much was taken with each, as decimal text.
-    pub amounts: Vec<(String, String)>,
-    /// The scopes of these guards.
-    pub keys: Vec<[u8; 16]>,
+    /// What was reserved with which guard.
+    pub amounts: Vec<ReservedAmount>,
     /// When it is given back if nothing more is told of the call.
     pub expires_at: Timestamp,
+}
+
+/// What a call has reserved with one guard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedAmount {
+    /// The guard.
+    pub guard_id: String,
+    /// The guard's scope that the call belongs to.
+    pub scope: ScopeKey,
+    /// The estimate of the call's cost, in the currency of the rate cards.
+    #[serde(with = "rust_decimal::serde::str")]
+    pub amount: Decimal,
 }
 
 /// What a worker tells the accountant.
@@ -41,7 +53,7 @@ pub enum Fact {
     /// A call may end on another stream.
     Open(CallOpen),
     /// What another stream tells of a call.
-    Evidence(Evidence),
+    CallUpdate(CallUpdate),
     /// A call of the session has been running for a while: the session is not idle.
     Running {
         /// The session.
@@ -52,7 +64,7 @@ pub enum Fact {
         at: Timestamp,
     },
     /// A call has taken room.
-    Reserved(Box<Reserved>),
+    Reserved(Box<Reservation>),
     /// The stream of a call that has taken room is over, and nothing else may be told of the call.
     Released {
         /// The call.

@@ -4,9 +4,9 @@ use rust_decimal::Decimal;
 
 use crate::domain::level::Level;
 
-/// What is left, as a share of the whole.
+/// What is left, as a share of the basis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum Remaining {
     /// There is nothing to hold it against, or nothing to hold.
     Unguarded,
     /// Cost without revenue: worse than every threshold.
@@ -15,13 +15,13 @@ pub enum Left {
     Share(Decimal),
 }
 
-impl Left {
-    /// What is left of `whole` when `used` is gone.
-    pub fn of(whole: Decimal, used: Decimal) -> Self {
-        if whole <= Decimal::ZERO {
+impl Remaining {
+    /// What is left of `basis` when `used` is gone.
+    pub fn of(basis: Decimal, used: Decimal) -> Self {
+        if basis <= Decimal::ZERO {
             return if used > Decimal::ZERO { Self::Worst } else { Self::Unguarded };
         }
-        let left = whole.checked_sub(used).and_then(|left| left.checked_div(whole));
+        let left = basis.checked_sub(used).and_then(|left| left.checked_div(basis));
         // What no decimal can hold is far beyond any threshold.
         left.map_or(Self::Worst, Self::Share)
     }
@@ -38,7 +38,7 @@ impl Left {
 /// The level of a scope that was at `now_at`. A level is reached at or below its threshold, and left only more than
 /// `hysteresis` above it.
 pub fn level(
-    left: Left,
+    left: Remaining,
     thresholds: impl Fn(Level) -> Option<Decimal>,
     hysteresis: Decimal,
     now_at: Level,
@@ -53,7 +53,7 @@ pub fn level(
 
 #[cfg(test)]
 mod tests {
-    use super::{Decimal, Left, Level, level};
+    use super::{Decimal, Level, Remaining, level};
 
     #[test]
     fn a_level_is_reached_at_its_threshold_and_left_above_its_hysteresis() {
@@ -81,18 +81,18 @@ mod tests {
             (33, Alert, NONE),
             (90, Block, NONE),
         ] {
-            let left = Left::Share(Decimal::new(share, 2));
+            let left = Remaining::Share(Decimal::new(share, 2));
             let found = level(left, thresholds, Decimal::new(2, 2), now_at);
             assert_eq!(found, expected, "{share}% from {now_at:?}");
         }
-        assert_eq!(level(Left::Worst, thresholds, Decimal::ZERO, NONE), Block);
-        assert_eq!(level(Left::Unguarded, thresholds, Decimal::ZERO, Block), NONE);
+        assert_eq!(level(Remaining::Worst, thresholds, Decimal::ZERO, NONE), Block);
+        assert_eq!(level(Remaining::Unguarded, thresholds, Decimal::ZERO, Block), NONE);
     }
 
     #[test]
     fn cost_without_revenue_is_the_worst_and_nothing_at_all_is_no_matter() {
-        assert_eq!(Left::of(Decimal::ZERO, Decimal::ONE), Left::Worst);
-        assert_eq!(Left::of(Decimal::ZERO, Decimal::ZERO), Left::Unguarded);
-        assert_eq!(Left::of(Decimal::TWO, Decimal::ONE), Left::Share(Decimal::new(5, 1)));
+        assert_eq!(Remaining::of(Decimal::ZERO, Decimal::ONE), Remaining::Worst);
+        assert_eq!(Remaining::of(Decimal::ZERO, Decimal::ZERO), Remaining::Unguarded);
+        assert_eq!(Remaining::of(Decimal::TWO, Decimal::ONE), Remaining::Share(Decimal::new(5, 1)));
     }
 }

@@ -14,7 +14,7 @@ use crate::wire::json_rpc::Id;
 
 /// Why a request does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum RefusalReason {
     /// The margin is at its third level.
     Margin,
     /// The budget is used up.
@@ -22,21 +22,23 @@ pub enum Reason {
     /// More requests than the throttle lets pass.
     Throttled,
     /// What is left is taken by calls that run.
-    NoRoom,
+    InsufficientHeadroom,
     /// The collector is lost, and the guard blocks then.
     CollectorLost,
     /// The plan does not have the tool, or it could not be read which it is.
     ToolNotInPlan,
 }
 
-impl Reason {
+impl RefusalReason {
     const fn message(self) -> &'static str {
         match self {
             Self::Margin => "margin limit exceeded",
             Self::Budget => "budget exceeded",
             Self::Throttled => "throttled: too many requests at the present margin or budget",
-            Self::NoRoom => "what is left is reserved by calls that run",
-            Self::CollectorLost => "the collector that holds the totals is not known to live",
+            Self::InsufficientHeadroom => "what is left is reserved by calls that run",
+            Self::CollectorLost => {
+                "the collector that reservations the totals is not known to live"
+            }
             Self::ToolNotInPlan => "the tool is not part of the plan",
         }
     }
@@ -47,7 +49,7 @@ impl Reason {
             Self::Margin => ("margin", "SERVICE_RESTRICTED_MARGIN"),
             Self::Budget => ("budget", "SERVICE_RESTRICTED_BUDGET"),
             Self::Throttled => ("throttled", "RATE_LIMITED_MARGIN"),
-            Self::NoRoom => ("no_room", "RATE_LIMITED_MARGIN"),
+            Self::InsufficientHeadroom => ("no_room", "RATE_LIMITED_MARGIN"),
             Self::CollectorLost => ("collector_lost", "SERVICE_RESTRICTED_MARGIN"),
             Self::ToolNotInPlan => ("tool_not_in_plan", "TOOL_NOT_IN_PLAN"),
         }
@@ -58,7 +60,7 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Why.
-    pub reason: Reason,
+    pub reason: RefusalReason,
     /// The level that the scope is at.
     pub level: Level,
     /// The guard; empty for a plan.
@@ -82,9 +84,21 @@ const LIMITED: i32 = -32_013;
 const NOT_ALLOWED: i32 = -32_014;
 
 impl Refusal {
+    /// A request for a tool that the customer's plan does not have.
+    pub fn tool_not_in_plan() -> Self {
+        Self {
+            reason: RefusalReason::ToolNotInPlan,
+            level: Level::None,
+            guard_id: String::new(),
+            scope: ScopeKind::Customer,
+            resets_at: None,
+            retry_after_s: None,
+        }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
-        if self.reason == Reason::ToolNotInPlan { FORBIDDEN } else { TOO_MANY_REQUESTS }
+        if self.reason == RefusalReason::ToolNotInPlan { FORBIDDEN } else { TOO_MANY_REQUESTS }
     }
 
     /// The reason as a program goes by it, such as `SERVICE_RESTRICTED_MARGIN`.
@@ -99,7 +113,7 @@ impl Refusal {
 
     /// The answer to a JSON-RPC request.
     pub fn json_rpc(&self, id: Option<&Id>) -> Value {
-        let code = if self.reason == Reason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
+        let code = if self.reason == RefusalReason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
         let error = json!({ "code": code, "message": self.message(), "data": self.data() });
         json!({ "jsonrpc": "2.0", "id": id.map_or(Value::Null, id_value), "error": error })
     }
@@ -120,7 +134,7 @@ impl Refusal {
         let mut data = Map::new();
         let mut say = |key: &str, value: Value| data.insert(key.to_owned(), value);
         say("reason", self.reason.names().0.into());
-        if self.reason != Reason::ToolNotInPlan {
+        if self.reason != RefusalReason::ToolNotInPlan {
             say("level", self.level.name().into());
             say("guard_id", self.guard_id.as_str().into());
             say("scope", self.scope.name().into());
@@ -139,8 +153,11 @@ impl Refusal {
             Some(ids) => ids.iter().map(|id| self.json_rpc(Some(id))).collect(),
         };
         let mut headers = vec![("content-type", "application/json".to_owned())];
-        if self.reason != Reason::ToolNotInPlan {
-            let is_throttled = matches!(self.reason, Reason::Throttled | Reason::NoRoom);
+        if self.reason != RefusalReason::ToolNotInPlan {
+            let is_throttled = matches!(
+                self.reason,
+                RefusalReason::Throttled | RefusalReason::InsufficientHeadroom
+            );
             let guard = if is_throttled { "throttled" } else { "blocked" };
             headers.push(("x-margin-guard", guard.to_owned()));
             headers.push(("x-margin-guard-level", self.level.short_name().to_owned()));

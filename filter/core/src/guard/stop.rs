@@ -32,7 +32,7 @@ enum State {
 
 /// What passes of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum CutPoint {
     /// All of it.
     Nothing,
     /// These bytes: the stream ends with them.
@@ -78,23 +78,23 @@ impl StreamStop {
         is_end: bool,
         now: Timestamp,
         last: impl FnOnce(&Refusal) -> Option<Vec<u8>>,
-    ) -> Cut {
+    ) -> CutPoint {
         if let State::Stopped { .. } | State::Closed = self.state {
-            return Cut::Everything;
+            return CutPoint::Everything;
         }
         let begins_at_boundary = self.boundaries.is_at_boundary().then_some(0);
         let end = self.boundaries.feed(chunk).or(begins_at_boundary);
         let (State::Due(refusal), Some(end), false) = (&self.state, end, is_end) else {
-            return Cut::Nothing;
+            return CutPoint::Nothing;
         };
         let Some(last) = last(refusal) else {
             self.state = State::Running;
-            return Cut::Nothing;
+            return CutPoint::Nothing;
         };
         let mut passed = chunk.get(..end).unwrap_or_default().to_vec();
         passed.extend(last);
         self.state = State::Stopped { closes_at: now.plus(Millis(STOP_GRACE_MS)) };
-        Cut::Here(passed)
+        CutPoint::Here(passed)
     }
 
     /// Whether the stream is to be closed now, which is told once.

@@ -3,100 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_SPARED};
 use crate::base::time::Timestamp;
-use crate::config::{Config, Guard, LoopRule, OnCollectorLoss, RevenueBasis};
+use crate::config::{Action, Config, Guard, OnCollectorLoss};
 use crate::domain::level::Level;
 use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
-use crate::guard::level::{Left, level};
-use crate::guard::repeats::Repeats;
+use crate::guard::level::Remaining;
+use crate::guard::loop_window::LoopWindow;
 use crate::guard::scope::ScopeName;
-use crate::guard::verdict::{Room, Verdict, bucket, desks};
+use crate::guard::scope_state::{LevelChangeReason, Position, ScopeState};
+use crate::guard::scope_status::{ScopeStatus, bucket, counters};
 use crate::host::Host;
 use crate::shared_data::slots::Slots;
-
-/// Why a level has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// A threshold was reached.
-    Threshold,
-    /// The margin has come back above a threshold.
-    Recovered,
-    /// A new period has begun.
-    PeriodStarted,
-    /// The same tool was called with the same arguments too often.
-    RepeatedCall,
-    /// The configuration has changed.
-    Configuration,
-    /// A threshold was reached by what the other Envoys have used.
-    Fleet,
-    /// The collector does not answer, and the guard says what that means.
-    CollectorLost,
-    /// The collector answers again.
-    CollectorBack,
-}
-
-impl Reason {
-    /// The name in events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Threshold => "threshold",
-            Self::Recovered => "recovered",
-            Self::PeriodStarted => "period_started",
-            Self::RepeatedCall => "repeated_call",
-            Self::Configuration => "configuration",
-            Self::Fleet => "fleet",
-            Self::CollectorLost => "collector_lost",
-            Self::CollectorBack => "collector_back",
-        }
-    }
-}
-
-/// One scope of a guard, in its present period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScopeState {
-    /// The guard.
-    pub guard_id: String,
-    /// What it is.
-    pub name: ScopeName,
-    /// Names it.
-    pub key: ScopeKey,
-    /// ISO 4217 code of its amounts.
-    pub currency: String,
-    /// When the period began; zero for a session.
-    pub period_started_at: Timestamp,
-    /// When it ends.
-    pub period_ends_at: Option<Timestamp>,
-    /// What this Envoy has counted in the period.
-    pub own: ScopeTotals,
-    /// What the others have, as far as the collector has told.
-    pub others: ScopeTotals,
-    /// What the collector says that the customer pays.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub contracted: Option<Decimal>,
-    /// Where it stands.
-    pub level: Level,
-    /// Of what was ever reserved, what has become cost or was given back.
-    #[serde(with = "rust_decimal::serde::str")]
-    pub settled: Decimal,
-    /// The calls that were made again, of a guard against loops.
-    pub repeats: Repeats,
-    /// The last call.
-    pub active_at: Timestamp,
-}
-
-/// How a scope stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// What it is held against: revenue or limit.
-    pub whole: Decimal,
-    /// What is gone of it: cost or usage.
-    pub used: Decimal,
-    /// What is left.
-    pub left: Left,
-}
 
 /// What a change of level was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,102 +27,9 @@ pub struct Change {
     /// After.
     pub to: Level,
     /// Why.
-    pub reason: Reason,
+    pub reason: LevelChangeReason,
     /// How it stands.
-    pub standing: Standing,
-}
-
-impl ScopeState {
-    /// How it stands with these totals.
-    pub fn standing(&self, config: &Config, guard: &Guard, sums: &ScopeTotals) -> Standing {
-        let of =
-            |whole: Decimal, used: Decimal| Standing { whole, used, left: Left::of(whole, used) };
-        if let Some(budget) = guard.budget {
-            let counted = budget.calls.map(|limit| (limit, sums.calls));
-            let counted = counted.or_else(|| budget.tokens.map(|limit| (limit, sums.tokens)));
-            return match (counted, budget.provider_cost) {
-                (Some((limit, used)), _) => of(Decimal::from(limit), Decimal::from(used)),
-                (None, limit) => {
-                    of(limit.map(|limit| limit.amount()).unwrap_or_default(), sums.provider_cost)
-                }
-            };
-        }
-        let unguarded =
-            Standing { whole: Decimal::ZERO, used: sums.provider_cost, left: Left::Unguarded };
-        let contracted = self.contracted(config);
-        let earned = config.earns(guard).then_some(sums.revenue);
-        let whole = match guard.revenue {
-            RevenueBasis::Contracted => contracted,
-            RevenueBasis::Earned => earned,
-            RevenueBasis::Larger => contracted.max(earned),
-        };
-        match whole {
-            Some(whole) if sums.provider_cost >= guard.min_cost.amount() => {
-                of(whole, sums.provider_cost)
-            }
-            Some(whole) => Standing { whole, ..unguarded },
-            None => unguarded,
-        }
-    }
-
-    fn contracted(&self, config: &Config) -> Option<Decimal> {
-        let customer = self.name.customer.as_str();
-        let configured =
-            if customer.is_empty() { None } else { config.contracts.revenue(customer) };
-        self.contracted.or(configured)
-    }
-
-    fn with_others(&self) -> ScopeTotals {
-        let mut all = self.own.clone();
-        // What no decimal holds stays as it is: the own totals are the better half then.
-        let _ = all.add(&self.others);
-        all
-    }
-
-    /// How a session stands that may be a loop.
-    fn repeated(&self, rule: &LoopRule, now: Timestamp) -> (Level, Standing) {
-        let calls = self.repeats.most(rule, now).map_or(0, |repeated| repeated.calls);
-        let is_loop = calls > u64::from(rule.calls);
-        let (whole, used) = (Decimal::from(rule.calls), Decimal::from(calls));
-        let standing = Standing { whole, used, left: Left::of(whole, used) };
-        (if is_loop { Level::Throttle } else { Level::None }, standing)
-    }
-
-    /// The level that it belongs to, and whether only the others' totals make it so.
-    fn evaluate(&self, config: &Config, guard: &Guard, now: Timestamp) -> (Level, Standing, bool) {
-        if let Some(rule) = &guard.repeats {
-            let (level, standing) = self.repeated(rule, now);
-            return (level, standing, false);
-        }
-        let plan = config.contracts.plan_name(&self.name.customer);
-        let thresholds = |level: Level| guard.threshold(level, &self.name.customer, plan);
-        let level_of =
-            |standing: &Standing| level(standing.left, thresholds, guard.hysteresis.0, self.level);
-        let own = self.standing(config, guard, &self.own);
-        let of_own = level_of(&own);
-        if !guard.fleet {
-            return (of_own, own, false);
-        }
-        let all = self.standing(config, guard, &self.with_others());
-        let of_all = level_of(&all);
-        if of_all > of_own { (of_all, all, true) } else { (of_own, own, false) }
-    }
-
-    fn verdict(&self, config: &Config, guard: &Guard) -> Option<Verdict> {
-        let sums = if guard.fleet { self.with_others() } else { self.own.clone() };
-        let standing = self.standing(config, guard, &sums);
-        let room = (guard.reserve.is_some() && standing.whole > Decimal::ZERO)
-            .then(|| config.cost_limit(guard, &self.name.customer, standing.whole))
-            .flatten();
-        let room =
-            room.map(|limit| Room { limit, spent: sums.provider_cost, settled: self.settled });
-        (self.level != Level::None || room.is_some()).then_some(Verdict {
-            key: self.key,
-            level: self.level,
-            resets_at: self.period_ends_at,
-            room,
-        })
-    }
+    pub position: Position,
 }
 
 /// All scopes.
@@ -219,7 +45,7 @@ pub struct ScopeTable {
     /// Loops, and when they have to be looked at again, as their calls grow old.
     loops: BTreeMap<u32, Timestamp>,
     /// To be evaluated, and why if that is not by what was added.
-    touched: BTreeMap<u32, Option<Reason>>,
+    touched: BTreeMap<u32, Option<LevelChangeReason>>,
     dirty_buckets: BTreeSet<u32>,
 }
 
@@ -228,7 +54,7 @@ impl ScopeTable {
     pub fn restore(&mut self, slot: u32, state: Option<ScopeState>) {
         if let Some(state) = &state {
             self.index(slot, state);
-            self.touched.insert(slot, Some(Reason::Configuration));
+            self.touched.insert(slot, Some(LevelChangeReason::Configuration));
         }
         self.slots.restore(slot, state);
     }
@@ -285,7 +111,7 @@ impl ScopeTable {
             contracted: None,
             level: Level::None,
             settled: Decimal::ZERO,
-            repeats: Repeats::default(),
+            loop_rule: LoopWindow::default(),
             active_at: now,
         };
         let slot = self.slots.insert(state.clone());
@@ -341,7 +167,11 @@ impl ScopeTable {
         };
         let caring = self.slots.iter().filter(|(_, state)| cares(state));
         let slots: Vec<u32> = caring.map(|(slot, _)| slot).collect();
-        let reason = if is_lost { Reason::CollectorLost } else { Reason::CollectorBack };
+        let reason = if is_lost {
+            LevelChangeReason::CollectorLost
+        } else {
+            LevelChangeReason::CollectorBack
+        };
         self.touched.extend(slots.into_iter().map(|slot| (slot, Some(reason))));
     }
 
@@ -365,7 +195,7 @@ impl ScopeTable {
                 (state.period_started_at, state.period_ends_at) = (start, next);
                 (state.own, state.others) = (ScopeTotals::default(), ScopeTotals::default());
                 self.ends.extend(next.map(|next| (next, slot)));
-                self.touched.insert(slot, Some(Reason::PeriodStarted));
+                self.touched.insert(slot, Some(LevelChangeReason::PeriodStarted));
             }
         }
     }
@@ -404,20 +234,23 @@ impl ScopeTable {
             self.dirty_buckets.insert(bucket(&state.key));
             let from = state.level;
             let guard = config.guard(&state.guard_id);
-            let rule = guard.and_then(|guard| guard.repeats);
+            let rule = guard.and_then(|guard| guard.loop_rule);
             let found = guard.map(|guard| {
-                let (level, standing, is_fleet) = state.evaluate(config, guard, now);
+                let (level, position, is_fleet) = state.evaluate(config, guard, now);
                 let by_loss = match guard.on_collector_loss {
                     OnCollectorLoss::Allow if is_lost => Some(Level::None),
                     OnCollectorLoss::Block if is_lost => Some(Level::Block),
                     _ => None,
                 };
-                (by_loss.unwrap_or(level), standing, is_fleet, by_loss.is_some())
+                (by_loss.unwrap_or(level), position, is_fleet, by_loss.is_some())
             });
             // A guard that is no longer configured guards nothing.
-            let nothing =
-                Standing { whole: Decimal::ZERO, used: Decimal::ZERO, left: Left::Unguarded };
-            let (to, standing, is_fleet, is_by_loss) =
+            let nothing = Position {
+                basis: Decimal::ZERO,
+                spent: Decimal::ZERO,
+                remaining: Remaining::Unguarded,
+            };
+            let (to, position, is_fleet, is_by_loss) =
                 found.unwrap_or((Level::None, nothing, false, false));
             match rule {
                 Some(rule) if to > Level::None => self.loops.insert(slot, rule.next_part(now)),
@@ -427,14 +260,14 @@ impl ScopeTable {
                 continue;
             }
             let by_totals = match (to > from, is_fleet) {
-                (true, true) => Reason::Fleet,
-                (true, false) if rule.is_some() => Reason::RepeatedCall,
-                (true, false) => Reason::Threshold,
-                (false, _) => Reason::Recovered,
+                (true, true) => LevelChangeReason::Fleet,
+                (true, false) if rule.is_some() => LevelChangeReason::RepeatedCall,
+                (true, false) => LevelChangeReason::Threshold,
+                (false, _) => LevelChangeReason::Recovered,
             };
-            let by_loss = is_by_loss.then_some(Reason::CollectorLost);
+            let by_loss = is_by_loss.then_some(LevelChangeReason::CollectorLost);
             let reason = cause.or(by_loss).unwrap_or(by_totals);
-            changes.push(Change { slot, from, to, reason, standing });
+            changes.push(Change { slot, from, to, reason, position });
             if let Some(state) = self.slots.get_mut(slot) {
                 state.level = to;
             }
@@ -442,15 +275,15 @@ impl ScopeTable {
         (changes, slots)
     }
 
-    /// The buckets of verdicts that have to be written anew.
-    pub fn take_verdicts(&mut self, config: &Config) -> Vec<(u32, Vec<Verdict>)> {
+    /// The buckets of statuses that have to be written anew.
+    pub fn take_statuses(&mut self, config: &Config) -> Vec<(u32, Vec<ScopeStatus>)> {
         let dirty = core::mem::take(&mut self.dirty_buckets);
-        let verdicts_of = |number: &u32| {
+        let statuses_of = |number: &u32| {
             let slots = self.by_bucket.get(number).into_iter().flatten();
             let states = slots.filter_map(|slot| self.slots.get(*slot));
-            states.filter_map(|s| s.verdict(config, config.guard(&s.guard_id)?)).collect()
+            states.filter_map(|s| s.scope_status(config, config.guard(&s.guard_id)?)).collect()
         };
-        dirty.into_iter().map(|number| (number, verdicts_of(&number))).collect()
+        dirty.into_iter().map(|number| (number, statuses_of(&number))).collect()
     }
 
     /// Lets a bucket be written anew.
@@ -459,7 +292,7 @@ impl ScopeTable {
     }
 
     /// What workers have ever reserved, of all scopes whose guards reserve; one bucket after the other.
-    pub fn desks<H: Host>(
+    pub fn counters<H: Host>(
         &self,
         host: &mut H,
         prefix: &str,
@@ -467,14 +300,16 @@ impl ScopeTable {
     ) -> Vec<Vec<(u32, Decimal)>> {
         let reserves = |slot: &&u32| {
             let guard = self.slots.get(**slot).and_then(|state| config.guard(&state.guard_id));
-            guard.is_some_and(|guard| guard.reserve.is_some())
+            guard.is_some_and(|guard| guard.does(Action::Reserve))
         };
         let with_slots =
             self.by_bucket.iter().filter(|(_, slots)| slots.iter().any(|s| reserves(&s)));
         let numbers: Vec<u32> = with_slots.map(|(number, _)| *number).collect();
         let of_bucket = |number: u32| {
-            let desks = desks(host, prefix, number).into_iter();
-            desks.filter_map(|desk| Some((self.find(&desk.key)?, desk.reserved))).collect()
+            let counters = counters(host, prefix, number).into_iter();
+            counters
+                .filter_map(|counter| Some((self.find(&counter.key)?, counter.reserved)))
+                .collect()
         };
         numbers.into_iter().map(of_bucket).collect()
     }
@@ -504,10 +339,10 @@ impl ScopeTable {
 /// Whether a text in RFC 3339, in UTC and with as many zeros of a second as its writer likes, is this time.
 fn is_time(time: Timestamp, text: &str) -> bool {
     let time = time.to_rfc3339();
-    let whole = |text: &str| {
+    let basis = |text: &str| {
         let text = text.trim_end_matches('Z');
         let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
         (seconds.to_owned(), fraction.trim_end_matches('0').to_owned())
     };
-    whole(&time) == whole(text)
+    basis(&time) == basis(text)
 }

@@ -6,7 +6,7 @@ use crate::wire::http::LocalReply;
 
 /// What a VM knows of where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct VmInfo {
     /// The plugin's name in Envoy: plugins that have the same share one accountant.
     pub plugin: String,
     /// Envoy's node id.
@@ -35,7 +35,7 @@ pub struct RequestEdit {
 
 /// What becomes of a part of a request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passage {
+pub enum BodyAction {
     /// It goes on, and with it everything that was held; instead of it these bytes, if it may not pass as it is.
     Go(Option<Vec<u8>>),
     /// It is held.
@@ -46,7 +46,7 @@ pub enum Passage {
 
 /// What becomes of a stream whose request has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Treatment {
+pub enum HeadAction {
     /// It goes on as it is, and need not be shown further.
     Pass,
     /// It goes on with this change, and need not be shown further.

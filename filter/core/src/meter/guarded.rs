@@ -3,19 +3,19 @@
 use std::rc::Rc;
 
 use crate::base::time::Timestamp;
-use crate::config::Mode;
 use crate::config::product::Product;
+use crate::config::{Action, Mode};
 use crate::domain::level::Level;
 use crate::exchange::kind::PolicyRequest;
 use crate::exchange::{Exchange, UNNAMED_TOOL};
 use crate::fact::Fact;
+use crate::guard::decision::{Call, Decision, GuardEvaluator};
 use crate::guard::refusal::Refusal;
-use crate::guard::ruling::{Bench, Call, Ruling};
-use crate::guard::stop::{Cut, StreamStop};
+use crate::guard::stop::{CutPoint, StreamStop};
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::meter::Meter;
-use crate::meter::action::{Passage, Treatment};
+use crate::meter::action::{BodyAction, HeadAction};
 
 impl Meter {
     /// Rules on a request by its head: its mark, and whether it is held until its message is known.
@@ -30,15 +30,15 @@ impl Meter {
         let asked = exchange.policy_request();
         if asked.is_in_body {
             let config = Rc::clone(&self.config);
-            let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
-            let glance = bench.glance(&asked.session, asked.may_body_name);
-            let is_held = glance.needs_message && is_post;
+            let mut evaluator = GuardEvaluator { host, prefix: &self.prefix, config: &config, now };
+            let decision = evaluator.decide_head(&asked.session, asked.may_body_name);
+            let is_held = decision.needs_body && is_post;
             if is_held {
                 self.held.insert(stream, 0);
             }
-            return Ok((glance.mark, is_held));
+            return Ok((decision.mark, is_held));
         }
-        self.rule(host, stream, &asked, exchange.product(), now).map(|mark| (mark, false))
+        self.decide(host, stream, &asked, exchange.product(), now).map(|mark| (mark, false))
     }
 
     /// Rules on a request that was held, when its message has come, or as much of it as is waited for.
@@ -48,28 +48,28 @@ impl Meter {
         stream: u32,
         is_end: bool,
         now: Timestamp,
-    ) -> Passage {
-        let Some(exchange) = self.exchanges.get(&stream) else { return Passage::Go(None) };
+    ) -> BodyAction {
+        let Some(exchange) = self.exchanges.get(&stream) else { return BodyAction::Go(None) };
         let mut asked = exchange.policy_request();
         let product = Rc::clone(exchange.product());
         if !is_end && asked.calls.is_empty() {
             // A message that long is no other request than a call.
             asked.calls.push((String::new(), UNNAMED_TOOL.to_owned()));
         }
-        match self.rule(host, stream, &asked, &product, now) {
-            Ok(_) => Passage::Go(None),
+        match self.decide(host, stream, &asked, &product, now) {
+            Ok(_) => BodyAction::Go(None),
             Err(refusal) => match self.exchanges.remove(&stream) {
                 Some(exchange) => match self.refuse(host, exchange, &refusal, now) {
-                    Treatment::Answer(reply) => Passage::Answer(reply),
-                    _ => Passage::Go(None),
+                    HeadAction::Answer(reply) => BodyAction::Answer(reply),
+                    _ => BodyAction::Go(None),
                 },
-                None => Passage::Go(None),
+                None => BodyAction::Go(None),
             },
         }
     }
 
     /// Rules on a request; gives its mark.
-    fn rule(
+    fn decide(
         &mut self,
         host: &mut impl Host,
         stream: u32,
@@ -79,11 +79,11 @@ impl Meter {
     ) -> Result<Level, Refusal> {
         let config = Rc::clone(&self.config);
         let calls: Vec<Call<'_>> = asked.calls.iter().map(|(id, tool)| Call { id, tool }).collect();
-        let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
-        match bench.rule(&asked.session, &calls, product.call_timeout.millis()) {
-            Ruling::Refuse(refusal) => Err(refusal),
-            Ruling::Pass { mark, reserved } => {
-                for taken in reserved {
+        let mut evaluator = GuardEvaluator { host, prefix: &self.prefix, config: &config, now };
+        match evaluator.decide(&asked.session, &calls, product.call_timeout.millis()) {
+            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Pass { mark, reservations } => {
+                for taken in reservations {
                     // A generation that the provider refuses is told of by nothing else.
                     if product.llm.is_some() {
                         self.reserved.insert(stream, taken.call_id.clone());
@@ -101,21 +101,21 @@ impl Meter {
         exchange: Box<dyn Exchange>,
         refusal: &Refusal,
         now: Timestamp,
-    ) -> Treatment {
+    ) -> HeadAction {
         let reply = refusal.reply(exchange.policy_request().ids.as_deref());
         let observed = exchange.refuse(refusal.status(), now);
         self.record(host, observed);
-        Treatment::Answer(reply)
+        HeadAction::Answer(reply)
     }
 
     /// Whether a guard may end the response to this request in the middle.
     pub(super) fn may_stop(&self, exchange: &dyn Exchange) -> bool {
         let config = &self.config;
-        config.guards.iter().any(|guard| guard.stops_streams()) && {
+        config.guards.iter().any(|guard| guard.does(Action::StopStreams)) && {
             let session = exchange.policy_request().session;
             config
                 .guards_for(&session.product_id, &session.identity.customer)
-                .any(|guard| guard.stops_streams())
+                .any(|guard| guard.does(Action::StopStreams))
         }
     }
 
@@ -147,8 +147,8 @@ impl Meter {
                 tools.push("");
             }
             let config = Rc::clone(&self.config);
-            let mut bench = Bench { host, prefix: &self.prefix, config: &config, now };
-            match bench.stop(&session, &tools) {
+            let mut evaluator = GuardEvaluator { host, prefix: &self.prefix, config: &config, now };
+            match evaluator.stop(&session, &tools) {
                 Some((refusal, Mode::Enforce)) => stop.end(refusal),
                 Some((_, Mode::Observe)) if !stop.is_observed => {
                     stop.is_observed = true;
@@ -158,9 +158,9 @@ impl Meter {
             }
         }
         match stop.pass(chunk, is_end, now, |refusal| exchange.stop(refusal, now)) {
-            Cut::Nothing => None,
-            Cut::Everything => Some(Vec::new()),
-            Cut::Here(passed) => {
+            CutPoint::Nothing => None,
+            CutPoint::Everything => Some(Vec::new()),
+            CutPoint::Here(passed) => {
                 host.count(Counter::GuardStopped, 1);
                 let observed = exchange.take_observed();
                 self.record(host, observed);

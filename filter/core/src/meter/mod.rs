@@ -1,4 +1,4 @@
-//! All state of one VM: the worker, which observes streams, and a seat that is the accountant's in one VM of the
+//! All state of one VM: the worker, which observes streams, and a role that is the accountant's in one VM of the
 //! Envoy process and a candidate's in all others. Callbacks in, requests out; the host is seen through [`Host`].
 
 pub mod action;
@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::accountant::outbox::Dispatch;
-use crate::accountant::{Accountant, Leave};
+use crate::accountant::{Accountant, Handover};
 use crate::admission::{Admission, admit};
 use crate::base::hash::{hash, hex};
 use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
@@ -21,7 +21,7 @@ use crate::fact::Fact;
 use crate::guard::stop::StreamStop;
 use crate::host::counter::Counter;
 use crate::host::{Expect, Host};
-use crate::meter::action::{Passage, Place, RequestEdit, Treatment};
+use crate::meter::action::{BodyAction, HeadAction, RequestEdit, VmInfo};
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
 use crate::sink::reply::Reply;
@@ -33,7 +33,7 @@ use crate::wire::http::{Headers, ResponseHead};
 pub const LAYOUT: &str = "agent-meter.5";
 
 #[derive(Debug)]
-enum Seat {
+enum Role {
     Candidate(Candidate),
     Accountant(Box<Accountant>),
 }
@@ -42,9 +42,9 @@ enum Seat {
 #[derive(Debug)]
 pub struct Meter {
     config: Rc<Config>,
-    place: Place,
+    vm: VmInfo,
     prefix: String,
-    generation: Vec<u8>,
+    config_hash: Vec<u8>,
     serves_streams: bool,
     exchanges: HashMap<u32, Box<dyn Exchange>>,
     /// Exchanges whose request waits for its message, and the bytes of it that have come.
@@ -61,23 +61,23 @@ pub struct Meter {
     journal: Option<Writer>,
     ids_made: u64,
     overflow: VecDeque<Vec<u8>>,
-    seat: Seat,
+    role: Role,
 }
 
 impl Meter {
     /// A VM that has read its configuration. `config_json` tells one configuration from the next.
-    pub fn new(host: &mut impl Host, config: Config, config_json: &[u8], place: Place) -> Self {
-        let prefix = format!("{LAYOUT}.{}.", place.plugin);
-        let generation = hash(&[config_json]).to_vec();
+    pub fn new(host: &mut impl Host, config: Config, config_json: &[u8], vm: VmInfo) -> Self {
+        let prefix = format!("{LAYOUT}.{}.", vm.plugin);
+        let config_hash = hash(&[config_json]).to_vec();
         let shortest_idle = config.products.iter().map(|p| p.session.idle_timeout.millis().0 / 2);
         let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
         // The last to be configured is the one in force; see `stop`.
-        let _ = host.set(&generation_key(&prefix), &generation, Expect::Any);
+        let _ = host.set(&config_key(&prefix), &config_hash, Expect::Any);
         Self {
             config: Rc::new(config),
-            place,
+            vm,
             prefix,
-            generation,
+            config_hash,
             serves_streams: false,
             exchanges: HashMap::new(),
             held: HashMap::new(),
@@ -89,7 +89,7 @@ impl Meter {
             journal: None,
             ids_made: 0,
             overflow: VecDeque::new(),
-            seat: Seat::Candidate(Candidate::default()),
+            role: Role::Candidate(Candidate::default()),
         }
     }
 
@@ -100,7 +100,7 @@ impl Meter {
 
     /// Whether this VM is the accountant's.
     pub fn is_accountant(&self) -> bool {
-        matches!(self.seat, Seat::Accountant(_))
+        matches!(self.role, Role::Accountant(_))
     }
 
     /// A stream begins.
@@ -110,18 +110,18 @@ impl Meter {
         stream: u32,
         headers: Headers<'_>,
         now: Timestamp,
-    ) -> Treatment {
+    ) -> HeadAction {
         self.serves_streams = true;
         let config = Rc::clone(&self.config);
         let admission = admit(&config, headers, &mut |path| host.property(path), now);
         let admitted = match admission {
-            Admission::Pass => return Treatment::Pass,
+            Admission::Pass => return HeadAction::Pass,
             Admission::Answer { reply, fact, count } => {
                 host.count(count, 1);
                 if let Some(fact) = fact {
                     self.record_fact(host, &fact);
                 }
-                return Treatment::Answer(reply);
+                return HeadAction::Answer(reply);
             }
             Admission::Follow(admitted) => admitted,
         };
@@ -135,11 +135,11 @@ impl Meter {
         let edit = RequestEdit { remove, ..RequestEdit::default() };
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
-            return Treatment::Forget(edit);
+            return HeadAction::Forget(edit);
         }
         let id = self.next_id(host);
         let Some(exchange) = exchange::start(&config, admitted, id) else {
-            return Treatment::Forget(edit);
+            return HeadAction::Forget(edit);
         };
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
             edit
@@ -157,7 +157,7 @@ impl Meter {
         let rule = if shows == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
-        Treatment::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
+        HeadAction::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
     }
 
     /// The next bytes of a request's body; `is_end` with the last.
@@ -168,8 +168,8 @@ impl Meter {
         chunk: &[u8],
         is_end: bool,
         now: Timestamp,
-    ) -> Passage {
-        let Some(exchange) = self.exchanges.get_mut(&stream) else { return Passage::Go(None) };
+    ) -> BodyAction {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return BodyAction::Go(None) };
         let bytes = if chunk.is_empty() { None } else { exchange.request_body(chunk, now) };
         if is_end {
             exchange.request_end(now);
@@ -180,11 +180,11 @@ impl Meter {
         let observed = exchange.take_observed();
         self.record(host, observed);
         let Some(held) = self.held.get_mut(&stream) else {
-            return Passage::Go(bytes);
+            return BodyAction::Go(bytes);
         };
         *held = held.saturating_add(count(chunk.len()));
         if !is_end && *held < u64::from(self.config.held_request_bytes_max) {
-            return Passage::Hold;
+            return BodyAction::Hold;
         }
         self.held.remove(&stream);
         self.guard_message(host, stream, is_end, now)
@@ -274,15 +274,15 @@ impl Meter {
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
         self.beat(host);
-        if let Seat::Candidate(candidate) = &mut self.seat
+        if let Role::Candidate(candidate) = &mut self.role
             && let Some(lease) = candidate.tick(host, &self.prefix, self.serves_streams)
         {
-            self.seat = Seat::Accountant(Box::new(self.accountant(host, lease, now)));
+            self.role = Role::Accountant(Box::new(self.accountant(host, lease, now)));
         }
-        let Seat::Accountant(accountant) = &mut self.seat else { return Vec::new() };
+        let Role::Accountant(accountant) = &mut self.role else { return Vec::new() };
         accountant.tick(host, now).unwrap_or_else(|_| {
             host.count(Counter::LeaseLost, 1);
-            self.seat = Seat::Candidate(Candidate::default());
+            self.role = Role::Candidate(Candidate::default());
             Vec::new()
         })
     }
@@ -295,10 +295,10 @@ impl Meter {
         reply: Reply,
         now: Timestamp,
     ) -> Vec<Dispatch> {
-        match &mut self.seat {
-            Seat::Accountant(accountant) => accountant.reply(host, part, reply, now),
+        match &mut self.role {
+            Role::Accountant(accountant) => accountant.reply(host, part, reply, now),
             // The lease was lost in between; whoever holds it sends the batch again.
-            Seat::Candidate(_) => Vec::new(),
+            Role::Candidate(_) => Vec::new(),
         }
     }
 
@@ -313,28 +313,28 @@ impl Meter {
         while let Some(fact) = self.overflow.pop_front() {
             spill_fact(host, &fact);
         }
-        let in_force = host.get(&generation_key(&self.prefix)).map(|(bytes, _)| bytes);
-        let leave = if in_force.is_some_and(|generation| generation != self.generation) {
-            Leave::ToSuccessor
+        let in_force = host.get(&config_key(&self.prefix)).map(|(bytes, _)| bytes);
+        let leave = if in_force.is_some_and(|hash| hash != self.config_hash) {
+            Handover::ToSuccessor
         } else {
-            Leave::Nothing
+            Handover::Nothing
         };
-        match core::mem::replace(&mut self.seat, Seat::Candidate(Candidate::default())) {
-            Seat::Accountant(accountant) => accountant.stop(host, now, leave),
+        match core::mem::replace(&mut self.role, Role::Candidate(Candidate::default())) {
+            Role::Accountant(accountant) => accountant.stop(host, now, leave),
             // The accountant has stopped already, and this VM may just have written its last facts.
-            Seat::Candidate(mut candidate) if leave == Leave::Nothing => {
+            Role::Candidate(mut candidate) if leave == Handover::Nothing => {
                 if let Some(lease) = candidate.take_last(host, &self.prefix) {
                     self.accountant(host, lease, now).stop(host, now, leave);
                 }
             }
-            Seat::Candidate(_) => {}
+            Role::Candidate(_) => {}
         }
     }
 
     fn accountant(&self, host: &mut impl Host, lease: Lease, now: Timestamp) -> Accountant {
         let config = Rc::clone(&self.config);
         let source = self.source(now);
-        Accountant::resume(host, config, self.prefix.clone(), lease, &source, self.place.seed)
+        Accountant::resume(host, config, self.prefix.clone(), lease, &source, self.vm.seed)
     }
 
     fn record(&mut self, host: &mut impl Host, observed: Observed) {
@@ -368,7 +368,7 @@ impl Meter {
         self.ids_made = number.saturating_add(1);
         match &self.journal {
             Some(journal) => format!("{}.{number}", journal.name()),
-            None => format!("{:x}.{number}", self.place.seed),
+            None => format!("{:x}.{number}", self.vm.seed),
         }
     }
 
@@ -433,19 +433,19 @@ impl Meter {
     /// A name for a new series of events.
     fn source(&self, now: Timestamp) -> String {
         let configured = &self.config.emitter;
-        let emitter = if configured.is_empty() { &self.place.node } else { configured };
+        let emitter = if configured.is_empty() { &self.vm.node } else { configured };
         let emitter: String = emitter
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || "-._~".contains(c) { c } else { '_' })
             .collect();
-        let epoch = hash(&[&now.0.to_be_bytes(), &self.place.seed.to_be_bytes()]);
+        let epoch = hash(&[&now.0.to_be_bytes(), &self.vm.seed.to_be_bytes()]);
         let epoch = hex(epoch.get(..8).unwrap_or_default());
         let emitter = if emitter.is_empty() { "envoy" } else { emitter.as_str() };
         format!("urn:agent-meter:{emitter}:{epoch}")
     }
 }
 
-fn generation_key(prefix: &str) -> String {
+fn config_key(prefix: &str) -> String {
     format!("{prefix}g")
 }
 

@@ -6,7 +6,7 @@ use crate::pricing::{Line, Unpriced};
 
 /// What one call is charged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Charge<'a> {
+pub struct CallCharge<'a> {
     /// Whether its outcome is charged.
     pub is_billable: bool,
     /// The amount: zero when it is not billable.

@@ -8,7 +8,7 @@ use crate::base::invalid::{ConfigError, error};
 use crate::base::pattern::is_fit;
 use crate::base::text::Price;
 use crate::domain::status::ExecutionStatus;
-use crate::pricing::charge::Charge;
+use crate::pricing::charge::CallCharge;
 
 /// A product's price list.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -93,7 +93,7 @@ fn standard() -> String {
 
 impl Pricing {
     /// What a call of `tool` with this outcome is charged.
-    pub fn charge(&self, tool: &str, status: ExecutionStatus) -> Charge<'_> {
+    pub fn charge(&self, tool: &str, status: ExecutionStatus) -> CallCharge<'_> {
         let exact = self.tools.iter().find(|rule| rule.tool == tool);
         let rule = exact.or_else(|| self.tools.iter().find(|rule| is_fit(&rule.tool, tool)));
         let (price, cost_tier) = match rule {
@@ -102,7 +102,7 @@ impl Pricing {
         };
         let is_billable = self.billable_statuses.contains(&status);
         let price = if is_billable { price.amount() } else { Decimal::ZERO };
-        Charge { is_billable, price, cost_tier }
+        CallCharge { is_billable, price, cost_tier }
     }
 
     /// Whether anything here has a price.

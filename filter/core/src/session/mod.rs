@@ -24,7 +24,7 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::fact::call::CallEnded;
 use crate::fact::generation::GenerationEnded;
-use crate::pricing::charge::{Charge, TokenCharge};
+use crate::pricing::charge::{CallCharge, TokenCharge};
 use crate::session::active_time::ActiveTime;
 use crate::session::generation_totals::GenerationTotals;
 
@@ -100,7 +100,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds one call; `false` if the revenue no longer fits a decimal, and is left as it was.
-    fn add(&mut self, charge: &Charge<'_>) -> bool {
+    fn add(&mut self, charge: &CallCharge<'_>) -> bool {
         self.calls = self.calls.saturating_add(1);
         self.billable_calls = self.billable_calls.saturating_add(u64::from(charge.is_billable));
         add_money(&mut self.revenue, charge.price)
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Adds a call that has ended.
-    pub fn add(&mut self, call: &CallEnded, charge: &Charge<'_>) -> Added {
+    pub fn add(&mut self, call: &CallEnded, charge: &CallCharge<'_>) -> Added {
         self.started_at = self.started_at.min(call.started_at);
         self.ended_at = self.ended_at.max(call.ended_at);
         self.active_at = self.active_at.max(call.ended_at);

@@ -29,14 +29,14 @@ struct Head {
 
 /// What stands before a slot's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Stamp {
+struct CommitId {
     term: u64,
     commit: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Redo {
-    stamp: Stamp,
+    stamp: CommitId,
     writes: Vec<(String, Vec<u8>)>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
 /// The value of a slot, or `None` if it was never written or was emptied.
 pub fn read_slot(host: &mut impl Host, key: &str) -> Option<Vec<u8>> {
     let (bytes, _) = host.get(key)?;
-    let (_, value) = postcard::take_from_bytes::<Stamp>(&bytes).ok()?;
+    let (_, value) = postcard::take_from_bytes::<CommitId>(&bytes).ok()?;
     (!value.is_empty()).then(|| value.to_vec())
 }
 
@@ -183,7 +183,7 @@ impl Lease {
         }
         head.commit = head.commit.saturating_add(1);
         head.redo_term = head.term;
-        let stamp = Stamp { term: head.term, commit: head.commit };
+        let stamp = CommitId { term: head.term, commit: head.commit };
         let redo = Redo { stamp, writes };
         let bytes = encoded(&redo);
         host.set(&redo_key(prefix, head.term), &bytes, Expect::Any)?;
@@ -201,26 +201,30 @@ impl Lease {
         }
     }
 
-    /// Repeats the writes of the last commit, which its maker may not have finished.
+    /// LoopWindow the writes of the last commit, which its maker may not have finished.
     fn repeat(&self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
         let Some((bytes, _)) = host.get(&redo_key(prefix, self.head.redo_term)) else {
             return Ok(());
         };
         let Ok(redo) = postcard::from_bytes::<Redo>(&bytes) else { return Ok(()) };
         // A redo record of a later commit was written, but never became one.
-        if redo.stamp != (Stamp { term: self.head.redo_term, commit: self.head.commit }) {
+        if redo.stamp != (CommitId { term: self.head.redo_term, commit: self.head.commit }) {
             return Ok(());
         }
-        let stamp = Stamp { term: self.head.term, commit: self.head.commit };
+        let stamp = CommitId { term: self.head.term, commit: self.head.commit };
         apply(host, &redo.writes, stamp)
     }
 }
 
-fn apply(host: &mut impl Host, writes: &[(String, Vec<u8>)], stamp: Stamp) -> Result<(), Conflict> {
+fn apply(
+    host: &mut impl Host,
+    writes: &[(String, Vec<u8>)],
+    stamp: CommitId,
+) -> Result<(), Conflict> {
     for (key, value) in writes {
         let expect = match host.get(key) {
             None => Expect::Absent,
-            Some((bytes, version)) => match postcard::take_from_bytes::<Stamp>(&bytes) {
+            Some((bytes, version)) => match postcard::take_from_bytes::<CommitId>(&bytes) {
                 Ok((found, _)) if found > stamp => return Err(Conflict),
                 _ => Expect::Version(version),
             },

@@ -8,6 +8,7 @@ pub mod amazon_event_stream;
 pub mod boundary;
 pub mod encoding;
 pub mod json;
+pub mod json_visitor;
 pub mod media_type;
 pub mod protobuf;
 pub mod sse;

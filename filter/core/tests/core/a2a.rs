@@ -5,8 +5,8 @@ use std::io::Write;
 
 use agent_meter_core::domain::status::ExecutionStatus;
 use agent_meter_core::protocol::a2a::outcome::{Step, of_error, of_task};
-use agent_meter_core::protocol::a2a::request_body::AgentRequestReader;
-use agent_meter_core::protocol::a2a::response_body::AgentAnswerReader;
+use agent_meter_core::protocol::a2a::request_body::A2aRequestBody;
+use agent_meter_core::protocol::a2a::response_body::A2aResponseBody;
 use agent_meter_core::protocol::a2a::{
     Answer, Binding, Operation, Request, Subject, TaskState, route,
 };
@@ -63,7 +63,7 @@ fn text(value: Option<&[u8]>) -> Option<String> {
 
 fn read_request(method: &str, path: &str, chunks: &[&[u8]]) -> (Vec<Request>, bool) {
     let route = route(method, path).expect("a request of A2A");
-    let mut reader = AgentRequestReader::new(route.clone(), ContentCoding::Identity);
+    let mut reader = A2aRequestBody::new(route.clone(), ContentCoding::Identity);
     let mut found: Vec<Request> = chunks.iter().flat_map(|chunk| reader.feed(chunk)).collect();
     if reader.is_empty() {
         found.push(Request::of_route(&route));
@@ -78,7 +78,7 @@ fn read_answers(
     chunks: &[&[u8]],
 ) -> Vec<Answer> {
     let media_type = MediaType::parse(content_type.as_bytes());
-    let mut reader = AgentAnswerReader::new(binding, coding, media_type).expect("a coding");
+    let mut reader = A2aResponseBody::new(binding, coding, media_type).expect("a coding");
     chunks.iter().flat_map(|chunk| reader.feed(chunk)).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The configuration: what is taken, and the one line that refuses the rest.
 
-use agent_meter_core::config::{Config, Matcher};
+use agent_meter_core::config::{Action, Config, Matcher};
 use agent_meter_core::domain::status::ExecutionStatus;
 use agent_meter_core::pricing::price_list::Pricing;
 use agent_meter_core::wire::http::Headers;
@@ -631,7 +631,7 @@ guards:
 "#;
     let yaml: Value = serde_yaml_ng::from_str(documented).unwrap();
     config["guards"] = yaml["guards"].clone();
-    assert!(read(&config).unwrap().guards[0].blocks());
+    assert!(read(&config).unwrap().guards[0].does(Action::Block));
 }
 
 #[test]

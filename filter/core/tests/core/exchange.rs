@@ -88,7 +88,7 @@ pub(crate) fn calls(observed: &Observed) -> Vec<(&str, String)> {
             Fact::Open(open) => {
                 Some((open.call.tool.as_str(), format!("open {}", open.call.status.name())))
             }
-            Fact::Evidence(_)
+            Fact::CallUpdate(_)
             | Fact::CallStarted(_)
             | Fact::Reserved(_)
             | Fact::Released { .. }
@@ -552,7 +552,7 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
             | Fact::Released { .. }
             | Fact::GenerationStarted(_)
             | Fact::Generation(_)
-            | Fact::Evidence(_)
+            | Fact::CallUpdate(_)
             | Fact::Running { .. } => None,
         });
         assert_eq!(found, want, "{method} {extra:?} answered {status}");

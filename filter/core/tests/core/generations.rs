@@ -3,7 +3,7 @@
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
-use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::meter::action::HeadAction;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
@@ -73,7 +73,7 @@ impl Mesh {
             Worker::Second => &mut self.second,
         };
         let head = meter.request_head(host, stream, Headers(&headers), *now);
-        assert!(matches!(head, Treatment::Follow(_)));
+        assert!(matches!(head, HeadAction::Follow(_)));
         meter.request_body(host, stream, body.as_bytes(), true, *now);
         stream
     }

@@ -4,7 +4,7 @@ use agent_meter_core::domain::level::Level;
 use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
-use agent_meter_core::meter::action::{Passage, Treatment};
+use agent_meter_core::meter::action::{BodyAction, HeadAction};
 use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
@@ -115,8 +115,8 @@ impl Guarded {
         let Envoy { host, worker, now, .. } = &mut self.envoy;
         let meter = if stream.is_multiple_of(2) { worker } else { &mut self.second };
         let edit = match meter.request_head(host, stream, Headers(&headers), *now) {
-            Treatment::Follow(edit) => edit,
-            Treatment::Answer(reply) => {
+            HeadAction::Follow(edit) => edit,
+            HeadAction::Answer(reply) => {
                 let body = serde_json::from_str(&reply.body).unwrap();
                 return Became::Refused(reply.status, reply.headers, body);
             }
@@ -124,17 +124,17 @@ impl Guarded {
         };
         let (first, rest) = body.split_at(body.len() / 2);
         match meter.request_body(host, stream, first.as_bytes(), false, *now) {
-            Passage::Hold => assert!(edit.is_held, "held without notice"),
-            Passage::Go(_) => assert!(!edit.is_held, "let go in the middle"),
-            Passage::Answer(reply) => panic!("{reply:?}"),
+            BodyAction::Hold => assert!(edit.is_held, "held without notice"),
+            BodyAction::Go(_) => assert!(!edit.is_held, "let go in the middle"),
+            BodyAction::Answer(reply) => panic!("{reply:?}"),
         }
         match meter.request_body(host, stream, rest.as_bytes(), true, *now) {
-            Passage::Go(_) => Became::Passed(stream, edit.mark, edit.is_held),
-            Passage::Answer(reply) => {
+            BodyAction::Go(_) => Became::Passed(stream, edit.mark, edit.is_held),
+            BodyAction::Answer(reply) => {
                 let body = serde_json::from_str(&reply.body).unwrap();
                 Became::Refused(reply.status, reply.headers, body)
             }
-            Passage::Hold => panic!("held at the end"),
+            BodyAction::Hold => panic!("held at the end"),
         }
     }
 

@@ -9,8 +9,8 @@ use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::Meter;
-use agent_meter_core::meter::action::Place;
-use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::meter::action::HeadAction;
+use agent_meter_core::meter::action::VmInfo;
 use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 use serde_json::Value;
@@ -78,7 +78,7 @@ pub(crate) struct Envoy {
 }
 
 pub(crate) fn meter(host: &mut Memory, config: &str) -> Meter {
-    let place = Place { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1 };
+    let place = VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1 };
     Meter::new(host, Config::from_bytes(config.as_bytes()).unwrap(), config.as_bytes(), place)
 }
 
@@ -93,7 +93,7 @@ impl Envoy {
         let headers = [(":path".to_owned(), b"/elsewhere".to_vec())];
         assert_eq!(
             envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers), now),
-            Treatment::Pass
+            HeadAction::Pass
         );
         assert!(envoy.tick(0).is_empty());
         assert!(envoy.main.is_accountant());
@@ -102,7 +102,7 @@ impl Envoy {
 
     fn is_followed(&mut self, stream: u32, headers: &[(String, Vec<u8>)]) -> bool {
         let Self { host, worker, now, .. } = self;
-        matches!(worker.request_head(host, stream, Headers(headers), *now), Treatment::Follow(_))
+        matches!(worker.request_head(host, stream, Headers(headers), *now), HeadAction::Follow(_))
     }
 
     /// Lets milliseconds pass, then ticks the worker and the accountant.

@@ -2,7 +2,7 @@
 //! Each row is a list of streams; the numbers are those of the wire cases in `tests/README.md`.
 
 use agent_meter_core::exchange::kind::StreamEnd;
-use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::meter::action::HeadAction;
 use agent_meter_core::wire::http::Headers;
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ fn play(steps: &[Step]) -> Vec<(String, String)> {
                     .collect();
                 let Envoy { worker, host, .. } = &mut envoy;
                 let head = worker.request_head(host, *stream, Headers(&headers), now);
-                assert!(matches!(head, Treatment::Follow(_)));
+                assert!(matches!(head, HeadAction::Follow(_)));
                 worker.request_body(host, *stream, body.as_bytes(), true, now);
             }
             Head(stream, status, media_type) => {

@@ -2,7 +2,7 @@
 
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::Counter;
-use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::meter::action::HeadAction;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
@@ -35,9 +35,9 @@ pub(crate) fn stream(
     request: Pairs<'_>,
     body: &str,
     answer: &str,
-) -> Treatment {
+) -> HeadAction {
     let treatment = ask(envoy, id, request, body);
-    if matches!(treatment, Treatment::Follow(_)) {
+    if matches!(treatment, HeadAction::Follow(_)) {
         envoy.now.0 += 5;
         self::answer(envoy, id, answer);
     }
@@ -45,10 +45,10 @@ pub(crate) fn stream(
 }
 
 /// A request: what becomes of it.
-pub(crate) fn ask(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str) -> Treatment {
+pub(crate) fn ask(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str) -> HeadAction {
     let request = headers(request);
     let treatment = envoy.worker.request_head(&mut envoy.host, id, Headers(&request), envoy.now);
-    let Treatment::Follow(edit) = &treatment else { return treatment };
+    let HeadAction::Follow(edit) = &treatment else { return treatment };
     match edit.shows {
         BodyInterest::Size => {
             envoy.worker.request_size(id, body.len(), envoy.now);
@@ -137,11 +137,11 @@ fn a_request_of_nobody_is_metered_or_refused_as_the_product_says() {
         let request = [(":method", "POST"), (":path", "/p"), ("authorization", "Bearer stolen")];
         let call = r#"{"id":1,"method":"tools/call","params":{"name":"t"}}"#;
         match (stream(&mut envoy, 9, &request, call, r#"{"id":1,"result":{}}"#), body) {
-            (Treatment::Follow(_), None) => {
+            (HeadAction::Follow(_), None) => {
                 let calls = kinds(&envoy.deliver(2000), "tool_invocation");
                 assert_eq!(calls[0]["customer_id"], "anonymous");
             }
-            (Treatment::Answer(reply), Some(body)) => {
+            (HeadAction::Answer(reply), Some(body)) => {
                 assert_eq!(reply.status, 401);
                 assert!(reply.body.contains(body), "{}", reply.body);
                 let _: Value = serde_json::from_str(&reply.body).unwrap();
@@ -175,7 +175,7 @@ fn the_credential_is_told_by_verified_claims() {
             let request = [(":method", "GET"), (":path", "/p")];
             let treatment = stream(&mut envoy, 9, &request, "", "");
             let is_mismatch = want != "CLIENT_CREDENTIALS";
-            let is_refused = matches!(treatment, Treatment::Answer(_));
+            let is_refused = matches!(treatment, HeadAction::Answer(_));
             assert_eq!(is_refused, is_mismatch && on_mismatch == "reject", "{claims:?}");
             let counters = &envoy.host.counters;
             let count = counters.get(&Counter::CredentialMismatch).copied().unwrap_or(0);
@@ -227,7 +227,7 @@ fn api_calls_are_told_by_route_with_their_sizes() {
         ] {
             let treatment =
                 stream(&mut envoy, id, &[(":method", method), (":path", path)], "abc", "answer");
-            told.push(matches!(treatment, Treatment::Follow(_)));
+            told.push(matches!(treatment, HeadAction::Follow(_)));
         }
         assert_eq!(told, [true, true, true, true, false, false]);
         let made = envoy.deliver(2000);
@@ -348,7 +348,7 @@ fn a_request_to_the_close_path_ends_the_session_that_it_presents() {
     stream(&mut envoy, 3, &[(":method", "GET"), (":path", "/p/close"), session], "", "");
     let close = [(":method", "POST"), (":path", "/p/close?x"), session];
     let treatment = stream(&mut envoy, 4, &close, "", "");
-    assert!(matches!(treatment, Treatment::Answer(reply) if reply.status == 204));
+    assert!(matches!(treatment, HeadAction::Answer(reply) if reply.status == 204));
     let closed = kinds(&envoy.deliver(2000), "session_closed");
     assert_eq!(closed.len(), 1);
     assert_eq!(closed[0]["close_reason"], "closed");
@@ -393,7 +393,7 @@ fn headers_that_clients_must_not_set_are_taken_out() {
     let more = json!({"identity": {"strip_headers": ["x-customer-id", "x-agent-id"]}});
     let mut envoy = Envoy::new(&config("STANDARD_API", &more));
     let request = [(":method", "GET"), (":path", "/p"), ("x-customer-id", "mallory")];
-    let Treatment::Follow(edit) = stream(&mut envoy, 1, &request, "", "") else { panic!() };
+    let HeadAction::Follow(edit) = stream(&mut envoy, 1, &request, "", "") else { panic!() };
     assert_eq!(edit.remove, ["x-customer-id"]);
 }
 

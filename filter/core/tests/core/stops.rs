@@ -3,7 +3,7 @@
 use agent_meter_core::base::time::Millis;
 use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::Counter;
-use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::meter::action::HeadAction;
 use agent_meter_core::wire::amazon_event_stream;
 use agent_meter_core::wire::amazon_event_stream::MessageHeaders;
 use agent_meter_core::wire::http::Headers;
@@ -425,7 +425,7 @@ fn the_response_comes_without_a_coding_and_without_a_length() {
         .collect();
     let now = guarded.envoy.now;
     let (meter, host) = guarded.meter_of(2);
-    let Treatment::Follow(edit) = meter.request_head(host, 2, Headers(&headers), now) else {
+    let HeadAction::Follow(edit) = meter.request_head(host, 2, Headers(&headers), now) else {
         panic!()
     };
     assert_eq!(edit.accept_encoding.as_deref(), Some("identity"));

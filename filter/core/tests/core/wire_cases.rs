@@ -10,7 +10,7 @@ use agent_meter_core::exchange::Exchange;
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::host::counter::Counter;
-use agent_meter_core::meter::action::Treatment;
+use agent_meter_core::meter::action::HeadAction;
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -679,7 +679,7 @@ fn an_answer_whose_call_was_never_seen() {
     let mut envoy = Envoy::new(joins::CONFIG);
     let Envoy { worker, host, now, .. } = &mut envoy;
     let request = headers(&[&[(":path", "/mcp")], GET].concat());
-    assert!(matches!(worker.request_head(host, 1, Headers(&request), *now), Treatment::Follow(_)));
+    assert!(matches!(worker.request_head(host, 1, Headers(&request), *now), HeadAction::Follow(_)));
     worker.request_body(host, 1, &[], true, *now);
     assert_eq!(worker.response_head(1, Headers(&headers(EVENTS))), BodyInterest::Bytes);
     worker.response_body(host, 1, OK_A.as_bytes(), false, *now);

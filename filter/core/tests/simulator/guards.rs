@@ -14,8 +14,8 @@ use agent_meter_core::domain::level::ScopeKind;
 use agent_meter_core::domain::scope_totals::ScopeKey;
 use agent_meter_core::domain::scope_totals::ScopeTotals;
 use agent_meter_core::guard::scope::ScopeName;
-use agent_meter_core::guard::table::ScopeState;
-use agent_meter_core::guard::verdict::{bucket, desks, verdict};
+use agent_meter_core::guard::scope_state::ScopeState;
+use agent_meter_core::guard::scope_status::{bucket, counters, scope_status};
 use agent_meter_core::meter::LAYOUT;
 use agent_meter_core::shared_data::commit::read_slot;
 use rust_decimal::Decimal;
@@ -98,7 +98,7 @@ impl Guards {
             product_id: none(),
             session: None,
         };
-        let found = verdict(&mut SimHost::quiet(world), &prefix(), &name.key(margin));
+        let found = scope_status(&mut SimHost::quiet(world), &prefix(), &name.key(margin));
         found.map(|verdict| verdict.level).unwrap_or_default()
     }
 
@@ -165,7 +165,7 @@ impl Guards {
             if told != scope.level.name() {
                 return Err(format!("{id} is at {:?}, but told was {told}", scope.level));
             }
-            let published = verdict(&mut host, &prefix(), &scope.key);
+            let published = scope_status(&mut host, &prefix(), &scope.key);
             let published = published.map(|verdict| verdict.level).unwrap_or_default();
             if published != scope.level {
                 return Err(format!("{id} is at {:?}, but workers see {published:?}", scope.level));
@@ -213,9 +213,9 @@ impl Guards {
 
     /// Everything that was ever taken has become cost or was given back.
     fn check_room(self, scope: &ScopeState, host: &mut SimHost) -> Result<(), String> {
-        let desks = desks(host, &prefix(), bucket(&scope.key));
-        let desk = desks.into_iter().find(|desk| desk.key == scope.key);
-        let taken = desk.map(|desk| desk.reserved).unwrap_or_default();
+        let counters = counters(host, &prefix(), bucket(&scope.key));
+        let counter = counters.into_iter().find(|counter| counter.key == scope.key);
+        let taken = counter.map(|counter| counter.reserved).unwrap_or_default();
         if taken == scope.settled {
             return Ok(());
         }

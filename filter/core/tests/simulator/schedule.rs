@@ -9,7 +9,7 @@ use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
-use agent_meter_core::meter::action::{Passage, Place, Treatment};
+use agent_meter_core::meter::action::{BodyAction, HeadAction, VmInfo};
 use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 
@@ -200,7 +200,7 @@ impl Envoy {
         let json = self.config_json();
         let config = Config::from_bytes(json.as_bytes()).unwrap();
         let seed = self.world.borrow_mut().dice.next();
-        let place = Place { plugin: "sim".into(), node: "node".into(), seed };
+        let place = VmInfo { plugin: "sim".into(), node: "node".into(), seed };
         let mut host = SimHost::quiet(&self.world);
         Meter::new(&mut host, config, json.as_bytes(), place)
     }
@@ -309,16 +309,16 @@ impl Envoy {
                 vm.streams[at].level = Guards::level(&self.world, vm.meter.config());
                 let head = vm.meter.request_head(host, id, Headers(&headers), now);
                 match head {
-                    Treatment::Follow(_) => {}
+                    HeadAction::Follow(_) => {}
                     // A generation that is refused never was.
-                    Treatment::Answer(_) => self.refused(vm, at, false),
+                    HeadAction::Answer(_) => self.refused(vm, at, false),
                     other => panic!("{other:?}"),
                 }
             }
             Step::Request(chunk, is_end) => {
                 match vm.meter.request_body(host, id, &chunk, is_end, now) {
-                    Passage::Answer(_) => self.refused(vm, at, true),
-                    Passage::Hold | Passage::Go(_) if !is_end => {}
+                    BodyAction::Answer(_) => self.refused(vm, at, true),
+                    BodyAction::Hold | BodyAction::Go(_) if !is_end => {}
                     _ => self.check_ruling(vm, at, false),
                 }
             }

@@ -1,4 +1,4 @@
-//! Asks a stream of OpenAI's kind for its usage, and takes out of the response what only that has brought: the one
+//! Intent a stream of OpenAI's kind for its usage, and takes out of the response what only that has brought: the one
 //! place where the filter changes bodies, and only where the product says so.
 //!
 //! To the next maintainer: `stream_options.include_usage` brings one more chunk, without choices and with the usage,

@@ -4,6 +4,7 @@
 //! is complete, not at the end of the stream: a stream may live on for hours, and the client may act on the answer at
 //! once. `end` settles what is still open and takes `self`, so an exchange cannot end twice.
 
+mod answers;
 pub(super) mod requests;
 
 use std::rc::Rc;
@@ -19,16 +20,14 @@ use crate::domain::ids::{Link, TraceId};
 use crate::domain::session::SessionEnd;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
-use crate::domain::usage::{Completeness, ServiceTier};
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
-use crate::exchange::link::{Scope, resolve_endpoint, task_link};
-use crate::exchange::mcp::requests::{Asks, OpenRequest, ToolCall, position_of, tool_name};
+use crate::exchange::link::{IdNamespace, resolve_endpoint, task_link};
+use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, Evidence, Tells};
-use crate::fact::generation::GenerationEnded;
+use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
-use crate::protocol::mcp::message::{Message, Method, TaskReport};
+use crate::protocol::mcp::message::{Message, Method};
 use crate::protocol::mcp::reported::{Reported, reported_in_headers};
 use crate::protocol::mcp::response_body::AnswerReader;
 use crate::protocol::request_body::RequestReader;
@@ -88,7 +87,7 @@ pub(super) struct McpExchange {
     /// The response answers the request, and is a stream that can be ended in the middle.
     is_stream: bool,
     /// What the ids of answers on this stream belong to, if it is known.
-    scope: Option<Scope>,
+    scope: Option<IdNamespace>,
     /// What the response's headers report of the generations of its call.
     reported: Option<Reported>,
     observed: Observed,
@@ -139,7 +138,7 @@ impl McpExchange {
             response: None,
             is_stream: false,
             reported: None,
-            scope: has_session_id.then(|| Scope::session(&session)),
+            scope: has_session_id.then(|| IdNamespace::session(&session)),
             observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
             session,
             product,
@@ -177,7 +176,7 @@ impl Exchange for McpExchange {
             Request::Messages(_) => {
                 !self.is_request_complete
                     || !self.is_understood
-                    || self.requests.iter().any(|request| request.asks != Asks::Other)
+                    || self.requests.iter().any(|request| request.intent != Intent::Other)
                     || head.media_type == MediaType::EventStream
             }
             Request::Stream => head.media_type == MediaType::EventStream,
@@ -205,10 +204,10 @@ impl Exchange for McpExchange {
             && !self.has_session_id
         {
             let endpoint = resolve_endpoint(&self.path, &endpoint);
-            self.scope = Some(Scope::endpoint(&self.session, &endpoint));
+            self.scope = Some(IdNamespace::endpoint(&self.session, &endpoint));
         }
         for message in &told.messages {
-            self.told(message, transport, now);
+            self.on_server_message(message, transport, now);
         }
         None
     }
@@ -259,8 +258,8 @@ impl Exchange for McpExchange {
     }
 
     fn policy_request(&self) -> PolicyRequest {
-        let call = |request: &OpenRequest| match &request.asks {
-            Asks::ToolCall(call) => {
+        let call = |request: &OpenRequest| match &request.intent {
+            Intent::ToolCall(call) => {
                 Some(((call.call_id.clone(), call.tool.clone()), request.id.clone()))
             }
             _ => None,
@@ -318,21 +317,21 @@ impl McpExchange {
             self.is_window = false;
         }
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
-        let asks = match (message.method, task) {
+        let intent = match (message.method, task) {
             (Method::ToolsCall, _) if message.id.is_some() => self.started(&message, now),
-            (Method::TasksResult, Some(task)) => Asks::TaskResult(task),
-            (Method::TaskStatus, Some(task)) => Asks::TaskStatus(task),
-            (Method::TasksList, _) => Asks::TaskList,
+            (Method::TasksResult, Some(task)) => Intent::TaskResult(task),
+            (Method::TaskStatus, Some(task)) => Intent::TaskStatus(task),
+            (Method::TasksList, _) => Intent::TaskList,
             (Method::Cancelled, _) => {
                 if let (Some(id), Some(scope)) = (&message.request_id, self.scope_of_calls()) {
                     let links = scope.links(id).to_vec();
-                    self.evidence(links, Tells::Cancelled, now);
+                    self.evidence(links, Observation::Cancelled, now);
                 }
                 return;
             }
             (Method::None | Method::TaskNotification, _) => return,
             (Method::ToolsCall | Method::TasksResult | Method::TaskStatus | Method::Other, _) => {
-                Asks::Other
+                Intent::Other
             }
         };
         let Some(id) = message.id else { return };
@@ -340,15 +339,15 @@ impl McpExchange {
             return;
         }
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
-            let is_call = matches!(asks, Asks::ToolCall(_));
+            let is_call = matches!(intent, Intent::ToolCall(_));
             self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
         } else {
-            self.requests.push(OpenRequest { id, asks });
+            self.requests.push(OpenRequest { id, intent });
         }
     }
 
     /// A call runs.
-    fn started(&mut self, message: &Message, now: Timestamp) -> Asks {
+    fn started(&mut self, message: &Message, now: Timestamp) -> Intent {
         self.observed.counts.push(Counter::Calls);
         let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
         if self.tells_starts {
@@ -361,7 +360,7 @@ impl McpExchange {
                 self.observed.facts.push(Fact::CallStarted(started));
             }
         }
-        Asks::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
+        Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
     }
 
     fn next_call_id(&mut self) -> String {
@@ -370,161 +369,16 @@ impl McpExchange {
         format!("{}.{number}", self.id)
     }
 
-    /// A message of the server.
-    fn told(&mut self, message: &Message, transport: Transport, now: Timestamp) {
-        if message.method == Method::TaskNotification {
-            self.task_told(&message.params_task, None, transport, now);
-            return;
-        }
-        for task in &message.listed_tasks {
-            self.task_told(task, None, transport, now);
-        }
-        if let Some(at) = position_of(&self.requests, message, transport) {
-            let request = self.requests.remove(at);
-            self.answered(request, message, transport, now);
-        } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
-            // An error without an id refuses the request as a whole.
-            for request in core::mem::take(&mut self.requests) {
-                self.answered(request, message, transport, now);
-            }
-        } else if let Some(task) = &message.related_task {
-            let links = vec![task_link(&self.product.id, task)];
-            let status = ExecutionStatus::of_answer(message, self.http_status);
-            let tells = self.ended(status, transport);
-            self.evidence(links, tells, now);
-        } else if !self.is_understood
-            && message.has_tool_result
-            // An event stream of a session may repeat the answers of other calls.
-            && (transport == Transport::Json || self.scope.is_none())
-        {
-            self.guess(message, transport, now);
-        } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
-            let status = ExecutionStatus::of_answer(message, self.http_status);
-            let task = message.result_task.id.as_ref();
-            let tells = match (status, task) {
-                (ExecutionStatus::Pending, Some(task)) => {
-                    Tells::BecameTask(task_link(&self.product.id, task))
-                }
-                _ => self.ended(status, transport),
-            };
-            self.evidence(scope.links(id).to_vec(), tells, now);
-        } else {
-            self.observed.counts.push(Counter::AnswerUnmatched);
-        }
-    }
-
-    /// The request could not be read, but this is what a tool call comes to.
-    fn guess(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
-        let Some(id) = &answer.id else { return };
-        if self.guessed.contains(id) || self.guessed.len() >= CALLS_PER_EXCHANGE_MAX {
-            return;
-        }
-        self.guessed.push(id.clone());
-        self.observed.counts.push(Counter::Calls);
-        let tool = tool_name(self.named_tool.as_deref());
-        let status = ExecutionStatus::of_answer(answer, self.http_status);
-        let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };
-        let call = self.call(call, status, transport, now);
-        self.observed.facts.push(Fact::Call(call));
-    }
-
-    fn answered(
-        &mut self,
-        request: OpenRequest,
-        answer: &Message,
-        transport: Transport,
-        now: Timestamp,
-    ) {
-        let status = ExecutionStatus::of_answer(answer, self.http_status);
-        match request.asks {
-            Asks::ToolCall(call) => {
-                let call = self.call(call, status, transport, now);
-                let task = answer.result_task.id.as_ref();
-                match (status, task) {
-                    (ExecutionStatus::Pending, Some(task)) => {
-                        let link = task_link(&self.product.id, task);
-                        let expires_at = now.plus(self.product.call_timeout.millis());
-                        self.open(call, link, expires_at);
-                    }
-                    _ => {
-                        let in_result = answer.reported.as_deref().cloned();
-                        if let Some(reported) = in_result.or_else(|| self.reported.take()) {
-                            self.report(reported, &call);
-                        }
-                        self.observed.facts.push(Fact::Call(call));
-                    }
-                }
-            }
-            // "No such task" says nothing of the call; any other answer is the call's.
-            Asks::TaskResult(link) => {
-                if status != ExecutionStatus::ValidationFailed && self.is_success() {
-                    let tells = self.ended(status, transport);
-                    self.evidence(vec![link], tells, now);
-                }
-            }
-            Asks::TaskStatus(link) => {
-                if answer.has_result && self.is_success() {
-                    self.task_told(&answer.result_task, Some(link), transport, now);
-                }
-            }
-            // What a list tells has been told already.
-            Asks::TaskList | Asks::Other => {}
-        }
-    }
-
-    /// The generations that a call made inside, told by its answer.
-    fn report(&mut self, reported: Reported, call: &CallEnded) {
-        let Some(provider) = self.product.reported_usage.provider else { return };
-        let Reported { usage, model, source } = reported;
-        self.observed.counts.push(Counter::Generations);
-        self.observed.facts.push(Fact::Generation(Box::new(GenerationEnded {
-            generation_id: format!("{}.g", call.call_id),
-            session: call.session.clone(),
-            product_id: self.product.id.clone(),
-            told_by: Some((call.call_id.clone(), call.tool.clone())),
-            provider,
-            model,
-            model_requested: None,
-            service_tier: ServiceTier::Standard,
-            usage,
-            completeness: Completeness::Complete,
-            is_estimated: false,
-            source,
-            told_again: None,
-            http_status: call.http_status,
-            is_streamed: call.transport == Transport::Sse,
-            started_at: call.started_at,
-            ended_at: call.ended_at,
-        })));
-    }
-
-    /// A report of a task: of the one that was asked for, else of the one that it names.
-    fn task_told(
-        &mut self,
-        task: &TaskReport,
-        asked: Option<Link>,
-        transport: Transport,
-        now: Timestamp,
-    ) {
-        let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
-        let (Some(state), Some(link)) = (task.state, asked.or(named)) else { return };
-        let tells = match ExecutionStatus::of_task(state, task.is_error) {
-            Some(status) => self.ended(status, transport),
-            None => Tells::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
-        };
-        self.evidence(vec![link], tells, now);
-    }
-
     /// Lets go of the calls without an answer: they wait for one elsewhere if they have a scope, else this is their end.
     fn leave_calls(
         &mut self,
         status: ExecutionStatus,
-        scope: Option<Scope>,
+        scope: Option<IdNamespace>,
         expires_at: Timestamp,
         now: Timestamp,
     ) {
-        for OpenRequest { id, asks } in core::mem::take(&mut self.requests) {
-            let Asks::ToolCall(call) = asks else { continue };
+        for OpenRequest { id, intent } in core::mem::take(&mut self.requests) {
+            let Intent::ToolCall(call) = intent else { continue };
             let call = self.call(call, status, Transport::None, now);
             match scope {
                 Some(scope) => self.open(call, scope.link(&id), expires_at),
@@ -557,11 +411,11 @@ impl McpExchange {
 
     /// What the ids of this client's requests belong to: its session, or, without one, the address that it sends them
     /// to (2024-11-05). MCP 2026-07-28 answers a request on its own stream or not at all.
-    fn scope_of_calls(&self) -> Option<Scope> {
+    fn scope_of_calls(&self) -> Option<IdNamespace> {
         if self.is_stateless {
             return None;
         }
-        Some(self.scope.unwrap_or_else(|| Scope::endpoint(&self.session, &self.path)))
+        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.path)))
     }
 
     fn open(&mut self, call: CallEnded, link: Link, expires_at: Timestamp) {
@@ -576,12 +430,12 @@ impl McpExchange {
         self.observed.facts.push(Fact::Open(CallOpen { call, link, expires_at }));
     }
 
-    fn ended(&self, status: ExecutionStatus, transport: Transport) -> Tells {
-        Tells::Ended { status, http_status: self.http_status, transport }
+    fn ended(&self, status: ExecutionStatus, transport: Transport) -> Observation {
+        Observation::Ended { status, http_status: self.http_status, transport }
     }
 
-    fn evidence(&mut self, links: Vec<Link>, tells: Tells, at: Timestamp) {
-        self.observed.facts.push(Fact::Evidence(Evidence { links, at, tells }));
+    fn evidence(&mut self, links: Vec<Link>, tells: Observation, at: Timestamp) {
+        self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at, tells }));
     }
 
     fn session_end(&mut self, now: Timestamp) {

@@ -12,13 +12,13 @@ pub const UNNAMED_TOOL: &str = "__unnamed__";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpenRequest {
     pub(super) id: Id,
-    pub(super) asks: Asks,
+    pub(super) intent: Intent,
 }
 
 impl OpenRequest {
     /// Whether it is a tool call.
     pub(super) fn is_call(&self) -> bool {
-        matches!(self.asks, Asks::ToolCall(_))
+        matches!(self.intent, Intent::ToolCall(_))
     }
 }
 
@@ -31,9 +31,9 @@ pub(super) struct ToolCall {
     pub(super) arguments: Option<u64>,
 }
 
-/// What a request asks.
+/// What a request intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asks {
+pub(super) enum Intent {
     /// `tools/call`.
     ToolCall(ToolCall),
     /// `tasks/result`: the answer is what the call came to.

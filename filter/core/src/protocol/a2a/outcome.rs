@@ -6,13 +6,13 @@ use crate::protocol::a2a::{Answer, Subject, TaskState};
 /// One step, from its request to the end of the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    stand: Stand,
+    stand: StepState,
     context_id: Option<Vec<u8>>,
     task_id: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stand {
+enum StepState {
     /// Nothing has been told.
     #[default]
     Unknown,
@@ -28,7 +28,7 @@ impl Step {
     pub fn told(&mut self, answer: &Answer, http_status: u16) -> Option<ExecutionStatus> {
         // A result counts only under a 2xx, because clients discard it under any other.
         let is_error = answer.subject == Subject::Error;
-        if matches!(self.stand, Stand::Ended(_)) || !(is_error || is_success(http_status)) {
+        if matches!(self.stand, StepState::Ended(_)) || !(is_error || is_success(http_status)) {
             return None;
         }
         if let Some(context_id) = &answer.context_id {
@@ -40,9 +40,9 @@ impl Step {
         self.stand = match answer.subject {
             Subject::Nothing | Subject::Tasks => self.stand,
             // Whoever makes something does not wait.
-            Subject::ArtifactUpdate => Stand::Task,
-            Subject::Error => Stand::Ended(of_error(answer, http_status)),
-            Subject::Message => Stand::Ended(ExecutionStatus::Success),
+            Subject::ArtifactUpdate => StepState::Task,
+            Subject::Error => StepState::Ended(of_error(answer, http_status)),
+            Subject::Message => StepState::Ended(ExecutionStatus::Success),
             Subject::Task | Subject::StatusUpdate => {
                 let state = answer.state.unwrap_or(TaskState::Open);
                 // A task that begins a stream may still tell how the turn before it ended, and one that waits for
@@ -57,25 +57,25 @@ impl Step {
                     | TaskState::Rejected => true,
                 };
                 match of_task(state) {
-                    Some(outcome) if is_over => Stand::Ended(outcome),
-                    Some(_) => Stand::Waits,
-                    None => Stand::Task,
+                    Some(outcome) if is_over => StepState::Ended(outcome),
+                    Some(_) => StepState::Waits,
+                    None => StepState::Task,
                 }
             }
         };
         match self.stand {
-            Stand::Ended(outcome) => Some(outcome),
-            Stand::Unknown | Stand::Task | Stand::Waits => None,
+            StepState::Ended(outcome) => Some(outcome),
+            StepState::Unknown | StepState::Task | StepState::Waits => None,
         }
     }
 
     /// The outcome when the answer has ended, however it did. PENDING with a task: what comes of it is told elsewhere.
     pub fn end(&self, http_status: u16) -> ExecutionStatus {
         match self.stand {
-            Stand::Ended(outcome) => outcome,
-            Stand::Waits => ExecutionStatus::HitlRequired,
-            Stand::Task => ExecutionStatus::Pending,
-            Stand::Unknown => ExecutionStatus::of_http(http_status),
+            StepState::Ended(outcome) => outcome,
+            StepState::Waits => ExecutionStatus::HitlRequired,
+            StepState::Task => ExecutionStatus::Pending,
+            StepState::Unknown => ExecutionStatus::of_http(http_status),
         }
     }
 

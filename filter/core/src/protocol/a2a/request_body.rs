@@ -6,7 +6,7 @@ use crate::wire::json::Progress;
 
 /// Reads one request body, chunk by chunk.
 #[derive(Debug)]
-pub struct AgentRequestReader {
+pub struct A2aRequestBody {
     /// `None` if the body's coding is not read.
     decoder: Option<Decoder<Body>>,
 }
@@ -24,7 +24,7 @@ impl Sink for Body {
     }
 }
 
-impl AgentRequestReader {
+impl A2aRequestBody {
     /// A reader for the body of a request with this head.
     pub fn new(route: Route, coding: ContentCoding) -> Self {
         let body = Body { reader: RequestReader::new(route), requests: Vec::new() };

@@ -11,7 +11,7 @@ use crate::wire::sse::EventType;
 
 /// Reads one response body, or what an agent pushes to its client, chunk by chunk.
 #[derive(Debug)]
-pub struct AgentAnswerReader {
+pub struct A2aResponseBody {
     decoder: Decoder<Body>,
 }
 
@@ -26,7 +26,7 @@ struct Body {
     answers: Vec<Answer>,
 }
 
-impl AgentAnswerReader {
+impl A2aResponseBody {
     /// A reader for a body, or `None` if its coding is not read. What is pushed has the form of
     /// [`Binding::Rest`].
     pub fn new(binding: Binding, coding: ContentCoding, media_type: MediaType) -> Option<Self> {

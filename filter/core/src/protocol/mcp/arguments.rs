@@ -1,4 +1,4 @@
-//! Tells the arguments of one call from those of another, as they pass: by a hash of their JSON text without its white
+//! Observation the arguments of one call from those of another, as they pass: by a hash of their JSON text without its white
 //! space. The same members in another order are other arguments.
 
 use core::hash::Hasher;

@@ -22,12 +22,12 @@ pub struct AnswerReader {
 struct Body {
     format: Format,
     reports: Option<Box<ReportReader>>,
-    told: Told,
+    told: ResponseItems,
 }
 
 /// What a piece of a body told.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct ResponseItems {
     /// Answers, and notifications about tasks.
     pub messages: Vec<Message>,
     /// The endpoint that an `endpoint` event gave (2024-11-05).
@@ -59,14 +59,18 @@ impl AnswerReader {
         };
         let decoder = Decoder::new(
             coding,
-            Body { format, reports: ReportReader::new(rules).map(Box::new), told: Told::default() },
+            Body {
+                format,
+                reports: ReportReader::new(rules).map(Box::new),
+                told: ResponseItems::default(),
+            },
         )
         .ok()?;
         Some(Self { decoder })
     }
 
     /// Reads the next bytes; gives what ends in them.
-    pub fn feed(&mut self, chunk: &[u8]) -> Told {
+    pub fn feed(&mut self, chunk: &[u8]) -> ResponseItems {
         self.decoder.feed(chunk);
         core::mem::take(&mut self.decoder.sink().told)
     }
@@ -116,7 +120,7 @@ struct EventReader {
 struct EventSink<'a> {
     event: &'a mut EventReader,
     reports: &'a mut Option<Box<ReportReader>>,
-    told: &'a mut Told,
+    told: &'a mut ResponseItems,
 }
 
 impl sse::Sink for EventSink<'_> {

@@ -12,7 +12,7 @@ const PARTS: u64 = 8;
 
 /// The calls of one scope that came last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repeats(Vec<Repeat>);
+pub struct LoopWindow(Vec<Repeat>);
 
 /// One tool with the same arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ impl LoopRule {
     }
 }
 
-impl Repeats {
+impl LoopWindow {
     /// A call of `tool`; `arguments` is a hash of its arguments.
     pub fn add(&mut self, rule: &LoopRule, tool: &str, arguments: u64, at: Timestamp) {
         let part = rule.part(at);
@@ -95,7 +95,7 @@ fn is_within(number: u64, part: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{LoopRule, Repeats, Timestamp};
+    use super::{LoopRule, LoopWindow, Timestamp};
     use crate::base::limits::REPEATS_PER_SCOPE_MAX;
 
     fn rule() -> LoopRule {
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn calls_count_for_a_window_less_up_to_an_eighth() {
-        let mut repeats = Repeats::default();
-        let most = |repeats: &Repeats, at: u64| {
+        let mut repeats = LoopWindow::default();
+        let most = |repeats: &LoopWindow, at: u64| {
             repeats.most(&rule(), Timestamp(at)).map(|it| (it.tool.to_owned(), it.calls))
         };
         assert_eq!(most(&repeats, 0), None);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_was_not_called_for_longest_is_forgotten() {
-        let mut repeats = Repeats::default();
+        let mut repeats = LoopWindow::default();
         for arguments in 0..1_000 {
             repeats.add(&rule(), "kept", 7, Timestamp(0));
             repeats.add(&rule(), "other", arguments, Timestamp(0));

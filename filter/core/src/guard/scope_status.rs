@@ -1,21 +1,21 @@
 //! What workers find in shared data about a scope, and what they write there themselves.
 //!
-//! Scopes hash to a bounded set of keys, as shared data has no delete. A *verdict* is the accountant's: written with
-//! its commit, read by workers. A *desk* is the workers': room taken and requests passed, written with compare-and-swap.
+//! Scopes hash to a bounded set of keys, as shared data has no delete. A *scope_status* is the accountant's: written with
+//! its commit, read by workers. A *counter* is the workers': headroom taken and requests passed, written with compare-and-swap.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{DESK_ENTRIES_MAX, DESK_TRIES_MAX, GUARD_BUCKETS};
+use crate::base::limits::{COUNTER_TRIES_MAX, GUARD_BUCKETS, RESERVATION_COUNTERS_MAX};
 use crate::base::time::{Millis, Timestamp, count};
 use crate::domain::level::Level;
 use crate::domain::scope_totals::ScopeKey;
 use crate::host::{Expect, Host};
 use crate::shared_data::commit::{encoded, read_slot};
 
-/// What the accountant says of one scope. No verdict means that it is at ease.
+/// What the accountant says of one scope. No scope_status means that it is at ease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ScopeStatus {
     /// The scope.
     pub key: ScopeKey,
     /// Its level.
@@ -23,12 +23,12 @@ pub struct Verdict {
     /// The end of the period.
     pub resets_at: Option<Timestamp>,
     /// How far calls may go, where the guard reserves.
-    pub room: Option<Room>,
+    pub headroom: Option<Headroom>,
 }
 
 /// The cost at which requests are blocked, and how much of it is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Room {
+pub struct Headroom {
     /// The cost at which requests are blocked.
     #[serde(with = "rust_decimal::serde::str")]
     pub limit: Decimal,
@@ -42,7 +42,7 @@ pub struct Room {
 
 /// What workers note of one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Desk {
+pub struct ReservationCounter {
     /// The scope.
     pub key: ScopeKey,
     /// Everything that was ever reserved.
@@ -58,12 +58,12 @@ pub fn bucket(key: &ScopeKey) -> u32 {
     u32::from(u16::from_be_bytes([a, b])) % GUARD_BUCKETS
 }
 
-/// The key of a bucket of verdicts.
-pub fn verdicts_key(prefix: &str, bucket: u32) -> String {
+/// The key of a bucket of statuses.
+pub fn statuses_key(prefix: &str, bucket: u32) -> String {
     format!("{prefix}v{bucket}")
 }
 
-fn desks_key(prefix: &str, bucket: u32) -> String {
+fn counters_key(prefix: &str, bucket: u32) -> String {
     format!("{prefix}y{bucket}")
 }
 
@@ -73,10 +73,10 @@ pub fn costs_key(prefix: &str, bucket: u32) -> String {
 }
 
 /// What the accountant says of a scope.
-pub fn verdict(host: &mut impl Host, prefix: &str, key: &ScopeKey) -> Option<Verdict> {
-    let bytes = read_slot(host, &verdicts_key(prefix, bucket(key)))?;
-    let verdicts: Vec<Verdict> = postcard::from_bytes(&bytes).ok()?;
-    verdicts.into_iter().find(|verdict| verdict.key == *key)
+pub fn scope_status(host: &mut impl Host, prefix: &str, key: &ScopeKey) -> Option<ScopeStatus> {
+    let bytes = read_slot(host, &statuses_key(prefix, bucket(key)))?;
+    let statuses: Vec<ScopeStatus> = postcard::from_bytes(&bytes).ok()?;
+    statuses.into_iter().find(|scope_status| scope_status.key == *key)
 }
 
 /// The cost of the last call of a tool, by [`tool_key`].
@@ -102,53 +102,53 @@ pub fn tool_key(product_id: &str, tool: &str) -> ScopeKey {
 }
 
 /// What is noted of the scopes of one bucket.
-pub fn desks(host: &mut impl Host, prefix: &str, bucket: u32) -> Vec<Desk> {
-    let found = host.get(&desks_key(prefix, bucket));
-    found.map(|(bytes, _)| read_desks(&bytes)).unwrap_or_default()
+pub fn counters(host: &mut impl Host, prefix: &str, bucket: u32) -> Vec<ReservationCounter> {
+    let found = host.get(&counters_key(prefix, bucket));
+    found.map(|(bytes, _)| read_counters(&bytes)).unwrap_or_default()
 }
 
 /// Changes what is noted of a scope, if `change` agrees when it sees what is there; gives whether it did. `None` if it
 /// could not be written because others wrote all the time.
-pub fn at_desk(
+pub fn update_counter(
     host: &mut impl Host,
     prefix: &str,
     key: &ScopeKey,
-    mut change: impl FnMut(&mut Desk) -> bool,
+    mut change: impl FnMut(&mut ReservationCounter) -> bool,
 ) -> Option<bool> {
-    let name = desks_key(prefix, bucket(key));
-    for _ in 0..DESK_TRIES_MAX {
+    let name = counters_key(prefix, bucket(key));
+    for _ in 0..COUNTER_TRIES_MAX {
         let found = host.get(&name);
         let expect =
             found.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
-        let mut desks = found.map(|(bytes, _)| read_desks(&bytes)).unwrap_or_default();
-        let at = desks.iter().position(|desk| desk.key == *key);
-        let new = Desk { key: *key, reserved: Decimal::ZERO, next_pass_us: 0 };
-        let mut desk = at.and_then(|at| desks.get(at).cloned()).unwrap_or(new);
-        if !change(&mut desk) {
+        let mut counters = found.map(|(bytes, _)| read_counters(&bytes)).unwrap_or_default();
+        let at = counters.iter().position(|counter| counter.key == *key);
+        let new = ReservationCounter { key: *key, reserved: Decimal::ZERO, next_pass_us: 0 };
+        let mut counter = at.and_then(|at| counters.get(at).cloned()).unwrap_or(new);
+        if !change(&mut counter) {
             return Some(false);
         }
-        match at.and_then(|at| desks.get_mut(at)) {
-            Some(place) => *place = desk,
+        match at.and_then(|at| counters.get_mut(at)) {
+            Some(place) => *place = counter,
             None => {
-                if desks.len() >= DESK_ENTRIES_MAX {
+                if counters.len() >= RESERVATION_COUNTERS_MAX {
                     // The oldest goes: what was reserved there is noticed as missing, and settled.
-                    let _ = desks.remove(0);
+                    let _ = counters.remove(0);
                 }
-                desks.push(desk);
+                counters.push(counter);
             }
         }
-        if host.set(&name, &encoded(&desks), expect).is_ok() {
+        if host.set(&name, &encoded(&counters), expect).is_ok() {
             return Some(true);
         }
     }
     None
 }
 
-fn read_desks(bytes: &[u8]) -> Vec<Desk> {
+fn read_counters(bytes: &[u8]) -> Vec<ReservationCounter> {
     postcard::from_bytes(bytes).unwrap_or_default()
 }
 
-impl Desk {
+impl ReservationCounter {
     /// Lets a request pass if no more than `requests` have in `per`, however they were spread.
     pub fn pass(&mut self, requests: u32, per: Millis, now: Timestamp) -> bool {
         let now_us = now.0.saturating_mul(1000);
@@ -174,12 +174,13 @@ pub(crate) fn encoded_bucket<T: Serialize>(entries: &[T]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Decimal, Desk, Millis, Timestamp};
+    use super::{Decimal, Millis, ReservationCounter, Timestamp};
 
     #[test]
     fn as_many_pass_as_the_rate_says_however_they_come() {
-        let mut desk = Desk { key: [0; 16], reserved: Decimal::ZERO, next_pass_us: 0 };
-        let mut passes = |at: u64| desk.pass(5, Millis(1000), Timestamp(at));
+        let mut counter =
+            ReservationCounter { key: [0; 16], reserved: Decimal::ZERO, next_pass_us: 0 };
+        let mut passes = |at: u64| counter.pass(5, Millis(1000), Timestamp(at));
         let burst = (0..20).filter(|_| passes(10_000)).count();
         assert_eq!(burst, 5, "at once");
         let next: Vec<bool> = [10_100, 10_200, 10_201, 10_400].map(&mut passes).into();

@@ -1,21 +1,21 @@
-//! Room that calls have taken for what they may cost, until that is known.
+//! Headroom that calls have taken for what they may cost, until that is known.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::HOLD_READINGS;
+use crate::base::limits::RESERVATION_READINGS;
 use crate::base::time::Timestamp;
 use crate::domain::scope_totals::ScopeKey;
 use crate::shared_data::slots::Slots;
 
 /// What one call has taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct OpenReservation {
     /// The call, or the generation that belongs to none.
     pub call_id: String,
-    /// The tool, by [`crate::guard::verdict::tool_key`].
+    /// The tool, by [`crate::guard::scope_status::tool_key`].
     pub tool: ScopeKey,
     /// What is left of it, by scope.
     pub parts: Vec<Part>,
@@ -40,8 +40,8 @@ pub struct Part {
 
 /// All that is taken.
 #[derive(Debug, Default)]
-pub struct Holds {
-    pub(crate) slots: Slots<Hold>,
+pub struct Reservations {
+    pub(crate) slots: Slots<OpenReservation>,
     by_call: HashMap<String, u32>,
     by_expiry: BTreeSet<(Timestamp, u32)>,
     /// Of ended calls, with the reading of all journals after which they are let go.
@@ -49,9 +49,9 @@ pub struct Holds {
     readings: u64,
 }
 
-impl Holds {
+impl Reservations {
     /// Puts back what was read from shared data.
-    pub fn restore(&mut self, slot: u32, hold: Option<Hold>) {
+    pub fn restore(&mut self, slot: u32, hold: Option<OpenReservation>) {
         if let Some(hold) = &hold {
             self.index(slot, hold);
         }
@@ -59,16 +59,16 @@ impl Holds {
     }
 
     /// Notes what a call has taken.
-    pub fn insert(&mut self, hold: &Hold) {
+    pub fn insert(&mut self, hold: &OpenReservation) {
         let slot = self.slots.insert(hold.clone());
         self.index(slot, hold);
     }
 
-    fn index(&mut self, slot: u32, hold: &Hold) {
+    fn index(&mut self, slot: u32, hold: &OpenReservation) {
         self.by_call.insert(hold.call_id.clone(), slot);
         self.by_expiry.insert((hold.expires_at, slot));
         if hold.is_ended {
-            self.ending.push_back((self.readings.saturating_add(HOLD_READINGS), slot));
+            self.ending.push_back((self.readings.saturating_add(RESERVATION_READINGS), slot));
         }
     }
 
@@ -91,12 +91,12 @@ impl Holds {
         if let Some(hold) = self.slots.get_mut(slot)
             && !core::mem::replace(&mut hold.is_ended, true)
         {
-            self.ending.push_back((self.readings.saturating_add(HOLD_READINGS), slot));
+            self.ending.push_back((self.readings.saturating_add(RESERVATION_READINGS), slot));
         }
     }
 
     /// All journals have been read once more: gives what is let go.
-    pub fn all_read(&mut self, now: Timestamp) -> Vec<Hold> {
+    pub fn all_read(&mut self, now: Timestamp) -> Vec<OpenReservation> {
         self.readings = self.readings.saturating_add(1);
         let mut released = Vec::new();
         while let Some((reading, slot)) = self.ending.front().copied()
@@ -124,7 +124,7 @@ impl Holds {
         open
     }
 
-    fn remove(&mut self, slot: u32) -> Option<Hold> {
+    fn remove(&mut self, slot: u32) -> Option<OpenReservation> {
         let hold = self.slots.remove(slot)?;
         self.by_call.remove(&hold.call_id);
         self.by_expiry.remove(&(hold.expires_at, slot));

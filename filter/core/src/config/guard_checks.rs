@@ -1,0 +1,150 @@
+//! Checks that nothing a guard says is without effect.
+
+use std::rc::Rc;
+
+use crate::base::invalid::{ConfigError, error, not_empty};
+use crate::base::text::Share;
+use crate::base::time::Millis;
+use crate::config::guard::{Action, Guard, LevelRule, LevelRules, LoopRule};
+use crate::config::product::Product;
+use crate::domain::level::{Level, ScopeKind};
+use crate::domain::period::Period;
+
+impl Guard {
+    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        not_empty(&format!("{path}.id"), &self.id)?;
+        if self.id.len() > 64 {
+            return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
+        }
+        if let Some(budget) = self.budget {
+            let given = [budget.calls.is_some(), budget.tokens.is_some()];
+            let given = given.into_iter().chain([budget.provider_cost.is_some()]);
+            if given.filter(|is_given| *is_given).count() != 1 {
+                let reason = "expected exactly one of `calls`, `tokens` and `provider_cost`";
+                return Err(error(&format!("{path}.budget"), reason));
+            }
+        }
+        if self.hysteresis.0.is_sign_negative() {
+            return Err(error(&format!("{path}.hysteresis"), "expected zero or more"));
+        }
+        if self.reserve.is_some() && (!self.does(Action::Block) || self.is_counted()) {
+            let reason = "expected none without a level 3 that blocks, by margin or provider cost";
+            return Err(error(&format!("{path}.reserve"), reason));
+        }
+        if self.scope == ScopeKind::Session && self.fleet {
+            let reason = "expected none for sessions: each Envoy has its own";
+            return Err(error(&format!("{path}.fleet"), reason));
+        }
+        if (self.scope == ScopeKind::Session) != (self.period == Period::Session) {
+            let reason = "expected \"session\" for the scope \"session\", and for no other";
+            return Err(error(&format!("{path}.period"), reason));
+        }
+        if let Some(rule) = self.loop_rule {
+            return self.validate_loop(rule, path);
+        }
+        self.validate_actions(&format!("{path}.actions"))
+    }
+
+    fn validate_loop(&self, rule: LoopRule, path: &str) -> Result<(), ConfigError> {
+        if self.scope != ScopeKind::Session {
+            let reason = "expected \"session\" with `loop`: calls are compared within a session";
+            return Err(error(&format!("{path}.scope"), reason));
+        }
+        if self.budget.is_some() || self.reserve.is_some() || self.metric.is_some() {
+            let reason = "expected none beside `budget`, `reserve` or `metric`";
+            return Err(error(&format!("{path}.loop"), reason));
+        }
+        if rule.calls == 0 || rule.window.millis() < WINDOW_MIN {
+            let reason = "expected at least 1 call and a window of at least 1 s";
+            return Err(error(&format!("{path}.loop"), reason));
+        }
+        let LevelRules { level_1, level_2, level_3 } = &self.levels;
+        let others = [("level_1", level_1), ("level_3", level_3)];
+        if let Some((name, _)) = others.iter().find(|(_, rule)| rule.is_some()) {
+            let reason = "expected none: a loop goes to level 2";
+            return Err(error(&format!("{path}.actions.{name}"), reason));
+        }
+        let path = format!("{path}.actions.level_2");
+        match level_2 {
+            None => Err(error(&path, "expected what happens to a loop, found none")),
+            Some(LevelRule { threshold: Some(_), .. }) => {
+                let path = format!("{path}.threshold");
+                Err(error(&path, "expected none: `loop` says when the level is reached"))
+            }
+            Some(rule) => Self::validate_rule(rule, Level::Throttle, &path),
+        }
+    }
+
+    /// A scope adds up the amounts of all products that its guard looks at, unless it only counts.
+    pub(super) fn validate_currency(
+        &self,
+        products: &[Rc<Product>],
+        path: &str,
+    ) -> Result<(), ConfigError> {
+        if self.is_counted() || self.loop_rule.is_some() {
+            return Ok(());
+        }
+        let is_guarded = |id: &String| self.products.is_empty() || self.products.contains(id);
+        let mut guarded = products.iter().filter(|product| is_guarded(&product.id));
+        let Some(first) = guarded.next() else { return Ok(()) };
+        let currency = &first.pricing.currency;
+        let Some(other) = guarded.find(|product| product.pricing.currency != *currency) else {
+            return Ok(());
+        };
+        let reason = format!(
+            "expected products of one currency, found {currency:?} in {:?} and {:?} in {:?}: amounts are not converted",
+            first.id, other.pricing.currency, other.id
+        );
+        Err(error(&format!("{path}.products"), &reason))
+    }
+
+    /// Whether calls or tokens are counted, and not money.
+    fn is_counted(&self) -> bool {
+        self.budget.is_some_and(|budget| budget.provider_cost.is_none())
+    }
+
+    fn validate_actions(&self, path: &str) -> Result<(), ConfigError> {
+        let levels = [Level::Alert, Level::Throttle, Level::Block];
+        if levels.iter().all(|level| self.rule(*level).is_none()) {
+            return Err(error(path, "expected at least one of `level_1`, `level_2` and `level_3`"));
+        }
+        let mut above: Option<Share> = None;
+        for (level, name) in levels.into_iter().zip(["level_1", "level_2", "level_3"]) {
+            let Some(rule) = self.rule(level) else { continue };
+            let path = format!("{path}.{name}");
+            if rule.threshold.is_none() && level != Level::Block {
+                let reason = "expected a share such as \"30%\", found none";
+                return Err(error(&format!("{path}.threshold"), reason));
+            }
+            Self::validate_rule(rule, level, &path)?;
+            let threshold = rule.threshold.unwrap_or(self.min_margin);
+            if above.is_some_and(|above| above < threshold) {
+                let reason = "expected at most the threshold of the level before";
+                return Err(error(&format!("{path}.threshold"), reason));
+            }
+            above = Some(threshold);
+        }
+        Ok(())
+    }
+
+    /// What a rule says must be of its level.
+    fn validate_rule(rule: &LevelRule, level: Level, path: &str) -> Result<(), ConfigError> {
+        if rule.throttle_rate.is_some() && level != Level::Throttle {
+            let reason = "expected none: requests are throttled at level 2";
+            return Err(error(&format!("{path}.throttle_rate"), reason));
+        }
+        if rule.action.is_some() && level != Level::Block {
+            let reason = "expected none: requests are blocked at level 3";
+            return Err(error(&format!("{path}.action"), reason));
+        }
+        if rule.stop_streams && rule.action.is_none() {
+            let reason =
+                "expected none without the action of level 3: what runs ends with what is blocked";
+            return Err(error(&format!("{path}.stop_streams"), reason));
+        }
+        Ok(())
+    }
+}
+
+/// Shorter than this nothing that an agent does is a loop, and the window's eighths are no times to look at.
+const WINDOW_MIN: Millis = Millis(1000);

@@ -1,0 +1,169 @@
+//! What the messages of a server say of the calls of an exchange, and of calls on other streams.
+
+use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
+use crate::base::time::Timestamp;
+use crate::domain::call::Transport;
+use crate::domain::ids::Link;
+use crate::domain::status::ExecutionStatus;
+use crate::domain::usage::{Completeness, ServiceTier};
+use crate::exchange::link::task_link;
+use crate::exchange::mcp::McpExchange;
+use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, position_of, tool_name};
+use crate::fact::Fact;
+use crate::fact::call::{CallEnded, Observation};
+use crate::fact::generation::GenerationEnded;
+use crate::host::counter::Counter;
+use crate::protocol::mcp::message::{Message, Method, TaskReport};
+use crate::protocol::mcp::reported::Reported;
+
+impl McpExchange {
+    /// A message of the server.
+    pub(super) fn on_server_message(
+        &mut self,
+        message: &Message,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        if message.method == Method::TaskNotification {
+            self.task_told(&message.params_task, None, transport, now);
+            return;
+        }
+        for task in &message.listed_tasks {
+            self.task_told(task, None, transport, now);
+        }
+        if let Some(at) = position_of(&self.requests, message, transport) {
+            let request = self.requests.remove(at);
+            self.answered(request, message, transport, now);
+        } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
+            // An error without an id refuses the request as a whole.
+            for request in core::mem::take(&mut self.requests) {
+                self.answered(request, message, transport, now);
+            }
+        } else if let Some(task) = &message.related_task {
+            let links = vec![task_link(&self.product.id, task)];
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            let tells = self.ended(status, transport);
+            self.evidence(links, tells, now);
+        } else if !self.is_understood
+            && message.has_tool_result
+            // An event stream of a session may repeat the answers of other calls.
+            && (transport == Transport::Json || self.scope.is_none())
+        {
+            self.guess(message, transport, now);
+        } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            let task = message.result_task.id.as_ref();
+            let tells = match (status, task) {
+                (ExecutionStatus::Pending, Some(task)) => {
+                    Observation::BecameTask(task_link(&self.product.id, task))
+                }
+                _ => self.ended(status, transport),
+            };
+            self.evidence(scope.links(id).to_vec(), tells, now);
+        } else {
+            self.observed.counts.push(Counter::AnswerUnmatched);
+        }
+    }
+
+    /// The request could not be read, but this is what a tool call comes to.
+    fn guess(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
+        let Some(id) = &answer.id else { return };
+        if self.guessed.contains(id) || self.guessed.len() >= CALLS_PER_EXCHANGE_MAX {
+            return;
+        }
+        self.guessed.push(id.clone());
+        self.observed.counts.push(Counter::Calls);
+        let tool = tool_name(self.named_tool.as_deref());
+        let status = ExecutionStatus::of_answer(answer, self.http_status);
+        let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };
+        let call = self.call(call, status, transport, now);
+        self.observed.facts.push(Fact::Call(call));
+    }
+
+    fn answered(
+        &mut self,
+        request: OpenRequest,
+        answer: &Message,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        let status = ExecutionStatus::of_answer(answer, self.http_status);
+        match request.intent {
+            Intent::ToolCall(call) => {
+                let call = self.call(call, status, transport, now);
+                let task = answer.result_task.id.as_ref();
+                match (status, task) {
+                    (ExecutionStatus::Pending, Some(task)) => {
+                        let link = task_link(&self.product.id, task);
+                        let expires_at = now.plus(self.product.call_timeout.millis());
+                        self.open(call, link, expires_at);
+                    }
+                    _ => {
+                        let in_result = answer.reported.as_deref().cloned();
+                        if let Some(reported) = in_result.or_else(|| self.reported.take()) {
+                            self.report(reported, &call);
+                        }
+                        self.observed.facts.push(Fact::Call(call));
+                    }
+                }
+            }
+            // "No such task" says nothing of the call; any other answer is the call's.
+            Intent::TaskResult(link) => {
+                if status != ExecutionStatus::ValidationFailed && self.is_success() {
+                    let tells = self.ended(status, transport);
+                    self.evidence(vec![link], tells, now);
+                }
+            }
+            Intent::TaskStatus(link) => {
+                if answer.has_result && self.is_success() {
+                    self.task_told(&answer.result_task, Some(link), transport, now);
+                }
+            }
+            // What a list tells has been told already.
+            Intent::TaskList | Intent::Other => {}
+        }
+    }
+
+    /// The generations that a call made inside, told by its answer.
+    fn report(&mut self, reported: Reported, call: &CallEnded) {
+        let Some(provider) = self.product.reported_usage.provider else { return };
+        let Reported { usage, model, source } = reported;
+        self.observed.counts.push(Counter::Generations);
+        self.observed.facts.push(Fact::Generation(Box::new(GenerationEnded {
+            generation_id: format!("{}.g", call.call_id),
+            session: call.session.clone(),
+            product_id: self.product.id.clone(),
+            told_by: Some((call.call_id.clone(), call.tool.clone())),
+            provider,
+            model,
+            model_requested: None,
+            service_tier: ServiceTier::Standard,
+            usage,
+            completeness: Completeness::Complete,
+            is_estimated: false,
+            source,
+            told_again: None,
+            http_status: call.http_status,
+            is_streamed: call.transport == Transport::Sse,
+            started_at: call.started_at,
+            ended_at: call.ended_at,
+        })));
+    }
+
+    /// A report of a task: of the one that was asked for, else of the one that it names.
+    fn task_told(
+        &mut self,
+        task: &TaskReport,
+        asked: Option<Link>,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
+        let (Some(state), Some(link)) = (task.state, asked.or(named)) else { return };
+        let tells = match ExecutionStatus::of_task(state, task.is_error) {
+            Some(status) => self.ended(status, transport),
+            None => Observation::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
+        };
+        self.evidence(vec![link], tells, now);
+    }
+}

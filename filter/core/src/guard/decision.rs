@@ -1,0 +1,370 @@
+//! What a worker does with a request: it passes, maybe with a mark, or it is refused. The evaluator
+//! waits for nothing: it reads the accountant's scope statuses in shared data, and reserves there with
+//! compare-and-swap.
+//!
+//! To the next maintainer: a guard's actions are a list ([`Action`]), which [`GuardEvaluator::decide`]
+//! walks in its order over all guards of a call. A new action is a variant, its line in `Guard::does`,
+//! and its arm in [`GuardEvaluator::act`].
+
+use std::rc::Rc;
+
+use rust_decimal::Decimal;
+
+use crate::base::hash::hash;
+use crate::base::time::{Millis, Timestamp};
+use crate::config::{Action, Config, Guard, Mode, OnCollectorLoss, RevenueBasis};
+use crate::domain::level::{Level, ScopeKind};
+use crate::domain::scope_totals::ScopeKey;
+use crate::domain::session::SessionRef;
+use crate::fact::{Reservation, ReservedAmount};
+use crate::guard::refusal::{Refusal, RefusalReason};
+use crate::guard::scope::ScopeName;
+use crate::guard::scope_status::{
+    Headroom, ScopeStatus, last_cost, scope_status, tool_key, update_counter,
+};
+use crate::host::Host;
+use crate::host::counter::Counter;
+
+/// A call that a request makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// See [`crate::fact::call::CallEnded::call_id`].
+    pub id: &'a str,
+    /// Its tool, or what stands for it.
+    pub tool: &'a str,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It passes.
+    Pass {
+        /// The strictest level of its scopes, for headers.
+        mark: Level,
+        /// What its calls have reserved.
+        reservations: Vec<Reservation>,
+    },
+    /// The filter answers it.
+    Refuse(Refusal),
+}
+
+/// What the head of a request decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadDecision {
+    /// Whether the decision depends on what the body asks.
+    pub needs_body: bool,
+    /// The strictest level of its scopes.
+    pub mark: Level,
+}
+
+/// Evaluates guards for one request.
+#[derive(Debug)]
+pub struct GuardEvaluator<'a, H> {
+    /// Shared data and stats.
+    pub host: &'a mut H,
+    /// What keys in shared data begin with.
+    pub prefix: &'a str,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// The present time.
+    pub now: Timestamp,
+}
+
+/// A guard, and the status of the scope that a call belongs to.
+#[derive(Debug)]
+struct Evaluation<'a> {
+    guard: &'a Guard,
+    name: ScopeName,
+    key: ScopeKey,
+    /// `None` while the scope is within its limits.
+    status: Option<ScopeStatus>,
+}
+
+impl Evaluation<'_> {
+    /// The level that the accountant has published.
+    fn own_level(&self) -> Level {
+        self.status.as_ref().map(|status| status.level).unwrap_or_default()
+    }
+
+    fn resets_at(&self) -> Option<Timestamp> {
+        self.status.as_ref()?.resets_at
+    }
+}
+
+impl<H: Host> GuardEvaluator<'_, H> {
+    /// Decides by a request's head: whether its body has to be read first, and else its mark.
+    pub fn decide_head(&mut self, session: &SessionRef, may_body_name: bool) -> HeadDecision {
+        let customer = &session.identity.customer;
+        let config = self.config;
+        let needs_body = config.contracts.lists_tools(customer);
+        let mut decision = HeadDecision { needs_body, mark: Level::None };
+        for guard in config.guards_for(&session.product_id, customer) {
+            let is_named_by_body = guard.scope == ScopeKind::Tool
+                || (guard.scope == ScopeKind::Session && may_body_name);
+            decision.needs_body |= guard.does(Action::Reserve) || is_named_by_body;
+            if is_named_by_body {
+                continue;
+            }
+            let evaluation = self.evaluate(guard, session, "");
+            let level = self.level(&evaluation);
+            decision.needs_body |= level >= Level::Throttle;
+            if guard.mode == Mode::Enforce {
+                decision.mark = decision.mark.max(level);
+            }
+        }
+        decision
+    }
+
+    /// Decides on a request that makes these calls, and reserves what guards ask for.
+    pub fn decide(
+        &mut self,
+        session: &SessionRef,
+        calls: &[Call<'_>],
+        expires_in: Millis,
+    ) -> Decision {
+        let customer = &session.identity.customer;
+        let contracts = &self.config.contracts;
+        if calls.iter().any(|call| !contracts.allows_tool(customer, call.tool)) {
+            self.host.count(Counter::ToolsNotInPlan, 1);
+            return Decision::Refuse(Refusal::tool_not_in_plan());
+        }
+        let mut mark = Level::None;
+        let mut reservations = Vec::new();
+        for call in calls {
+            let mut reservation = Reservation {
+                call_id: call.id.to_owned(),
+                session: session.clone(),
+                tool: call.tool.to_owned(),
+                amounts: Vec::new(),
+                expires_at: self.now.plus(expires_in),
+            };
+            match self.decide_call(&mut reservation) {
+                Ok(level) => mark = mark.max(level),
+                Err(refusal) => {
+                    reservations.push(reservation);
+                    reservations.iter().for_each(|earlier| self.release(earlier));
+                    return Decision::Refuse(refusal);
+                }
+            }
+            if !reservation.amounts.is_empty() {
+                reservations.push(reservation);
+            }
+        }
+        Decision::Pass { mark, reservations }
+    }
+
+    /// Walks the actions of all guards of one call. Gives the strictest level.
+    fn decide_call(&mut self, reservation: &mut Reservation) -> Result<Level, Refusal> {
+        let config = self.config;
+        let SessionRef { product_id, identity, .. } = &reservation.session;
+        let guards = config.guards_for(product_id, &identity.customer);
+        let evaluations: Vec<Evaluation<'_>> = guards
+            .map(|guard| self.evaluate(guard, &reservation.session, &reservation.tool))
+            .collect();
+        for action in Action::ON_REQUEST {
+            for evaluation in evaluations.iter().filter(|each| each.guard.does(action)) {
+                if let Some(refusal) = self.act(action, evaluation, reservation) {
+                    return Err(refusal);
+                }
+            }
+        }
+        let enforced = evaluations.iter().filter(|each| each.guard.mode == Mode::Enforce);
+        Ok(enforced.map(|evaluation| self.level(evaluation)).max().unwrap_or_default())
+    }
+
+    /// Does to one call what one guard says. Gives the refusal, if it comes to that.
+    fn act(
+        &mut self,
+        action: Action,
+        evaluation: &Evaluation<'_>,
+        reservation: &mut Reservation,
+    ) -> Option<Refusal> {
+        match action {
+            Action::Block => self.block(evaluation),
+            Action::Throttle => self.throttle(evaluation),
+            Action::Reserve => self.reserve(evaluation, reservation),
+            // Concerns responses: see `stop`.
+            Action::StopStreams => None,
+        }
+    }
+
+    /// Whether a running response is to end, by the first guard that says so, and whether that guard
+    /// enforces.
+    pub fn stop(&mut self, session: &SessionRef, tools: &[&str]) -> Option<(Refusal, Mode)> {
+        let config = self.config;
+        for mode in [Mode::Enforce, Mode::Observe] {
+            let guards = config.guards_for(&session.product_id, &session.identity.customer);
+            let stops = |guard: &&Rc<Guard>| guard.does(Action::StopStreams) && guard.mode == mode;
+            for guard in guards.filter(stops) {
+                for tool in tools {
+                    let evaluation = self.evaluate(guard, session, tool);
+                    if let Some(refusal) = self.blocked(&evaluation) {
+                        return Some((refusal, mode));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn evaluate<'g>(
+        &mut self,
+        guard: &'g Guard,
+        session: &SessionRef,
+        tool: &str,
+    ) -> Evaluation<'g> {
+        let name = ScopeName::of(guard.scope, session, tool);
+        let key = name.key(guard);
+        let status = scope_status(self.host, self.prefix, &key);
+        Evaluation { guard, name, key, status }
+    }
+
+    /// The level by which requests are treated.
+    fn level(&mut self, evaluation: &Evaluation<'_>) -> Level {
+        let own = evaluation.own_level();
+        if evaluation.guard.on_collector_loss == OnCollectorLoss::Block {
+            let of_all = scope_status(self.host, self.prefix, &lost_key(evaluation.guard));
+            return of_all.map_or(own, |of_all| of_all.level.max(own));
+        }
+        own
+    }
+
+    fn block(&mut self, evaluation: &Evaluation<'_>) -> Option<Refusal> {
+        let refusal = self.blocked(evaluation)?;
+        self.enforced(evaluation, Counter::GuardBlocked, Counter::GuardWouldBlock, refusal)
+    }
+
+    /// The refusal of a scope that is at its third level.
+    fn blocked(&mut self, evaluation: &Evaluation<'_>) -> Option<Refusal> {
+        if self.level(evaluation) < Level::Block || !evaluation.guard.does(Action::Block) {
+            return None;
+        }
+        let reason = match (evaluation.own_level(), evaluation.guard.budget) {
+            (Level::Block, Some(_)) => RefusalReason::Budget,
+            (Level::Block, None) => RefusalReason::Margin,
+            _ => RefusalReason::CollectorLost,
+        };
+        let wait_ms = evaluation.resets_at().map(|at| at.saturating_since(self.now).0);
+        let retry_after_s = wait_ms.map_or(RETRY_SESSION_S, |ms| ms.div_ceil(1000).max(1));
+        Some(self.refusal(evaluation, reason, retry_after_s))
+    }
+
+    fn throttle(&mut self, evaluation: &Evaluation<'_>) -> Option<Refusal> {
+        let rate = evaluation.guard.throttle_rate()?;
+        if self.level(evaluation) < Level::Throttle {
+            return None;
+        }
+        let now = self.now;
+        let passes = update_counter(self.host, self.prefix, &evaluation.key, |counter| {
+            counter.pass(rate.requests, rate.per, now)
+        });
+        if self.is_done(passes) {
+            return None;
+        }
+        let interval_ms = rate.per.0.div_ceil(u64::from(rate.requests));
+        let retry_after_s = interval_ms.div_ceil(1000).max(1);
+        let refusal = self.refusal(evaluation, RefusalReason::Throttled, retry_after_s);
+        self.enforced(evaluation, Counter::GuardThrottled, Counter::GuardWouldThrottle, refusal)
+    }
+
+    /// Reserves an estimate of the call's cost with one guard.
+    fn reserve(
+        &mut self,
+        evaluation: &Evaluation<'_>,
+        reservation: &mut Reservation,
+    ) -> Option<Refusal> {
+        let rules = evaluation.guard.reserve.as_ref()?;
+        let published = evaluation.status.as_ref().and_then(|status| status.headroom.clone());
+        let headroom = published.or_else(|| self.first_headroom(evaluation))?;
+        let tool = tool_key(&reservation.session.product_id, &reservation.tool);
+        let last = rules.last_cost.then(|| last_cost(self.host, self.prefix, &tool)).flatten();
+        let estimate = last.unwrap_or_else(|| rules.estimate.amount());
+        let is_reserved = update_counter(self.host, self.prefix, &evaluation.key, |counter| {
+            let open = counter.reserved.saturating_sub(headroom.settled).max(Decimal::ZERO);
+            let fits = headroom.spent.saturating_add(open) < headroom.limit;
+            if fits {
+                counter.reserved = counter.reserved.saturating_add(estimate);
+            }
+            fits
+        });
+        if self.is_done(is_reserved) {
+            reservation.amounts.push(ReservedAmount {
+                guard_id: evaluation.guard.id.clone(),
+                scope: evaluation.key,
+                amount: estimate,
+            });
+            return None;
+        }
+        let reason = RefusalReason::InsufficientHeadroom;
+        let refusal = self.refusal(evaluation, reason, RETRY_HEADROOM_S);
+        self.enforced(evaluation, Counter::GuardBlocked, Counter::GuardWouldBlock, refusal)
+    }
+
+    fn release(&mut self, reservation: &Reservation) {
+        for ReservedAmount { scope, amount, .. } in &reservation.amounts {
+            // The accountant notices what could not be released as missing, and settles it.
+            let _ = update_counter(self.host, self.prefix, scope, |counter| {
+                counter.reserved = counter.reserved.saturating_sub(*amount);
+                true
+            });
+        }
+    }
+
+    /// The headroom of a scope that the accountant has published nothing about yet.
+    fn first_headroom(&self, evaluation: &Evaluation<'_>) -> Option<Headroom> {
+        let customer = evaluation.name.customer.as_str();
+        let basis = match evaluation.guard.budget {
+            Some(budget) => budget.provider_cost?.amount(),
+            None if evaluation.guard.revenue == RevenueBasis::Earned => return None,
+            None => self.config.contracts.revenue(customer)?,
+        };
+        let limit = self.config.cost_limit(evaluation.guard, customer, basis)?;
+        Some(Headroom { limit, spent: Decimal::ZERO, settled: Decimal::ZERO })
+    }
+
+    /// Counts what a guard does, or would do. Gives the refusal if it enforces.
+    fn enforced(
+        &mut self,
+        evaluation: &Evaluation<'_>,
+        does: Counter,
+        would: Counter,
+        refusal: Refusal,
+    ) -> Option<Refusal> {
+        let enforces = evaluation.guard.mode == Mode::Enforce;
+        self.host.count(if enforces { does } else { would }, 1);
+        enforces.then_some(refusal)
+    }
+
+    fn refusal(
+        &mut self,
+        evaluation: &Evaluation<'_>,
+        reason: RefusalReason,
+        retry_after_s: u64,
+    ) -> Refusal {
+        Refusal {
+            reason,
+            level: self.level(evaluation),
+            guard_id: evaluation.guard.id.clone(),
+            scope: evaluation.guard.scope,
+            resets_at: evaluation.resets_at(),
+            retry_after_s: Some(retry_after_s),
+        }
+    }
+
+    /// Whether a change of shared data was agreed to. Where it could not be written, traffic goes on.
+    fn is_done(&mut self, done: Option<bool>) -> bool {
+        self.host.count(Counter::GuardContended, u64::from(done.is_none()));
+        done.unwrap_or(true)
+    }
+}
+
+/// Stands for all scopes of a guard while the collector is lost.
+pub fn lost_key(guard: &Guard) -> ScopeKey {
+    hash(&[b"agent-meter guard without collector 1", guard.id.as_bytes()])
+}
+
+/// When to try again where no period ends: as the billing domain's own gateways say.
+const RETRY_SESSION_S: u64 = 1800;
+
+/// When to try again for headroom: running calls reserve and release all the time.
+const RETRY_HEADROOM_S: u64 = 1;
