@@ -10,7 +10,7 @@ use crate::base::limits::{
     DUE_PER_TICK_MAX, EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX,
     SESSION_ENDS_MAX,
 };
-use crate::base::time::{Millis, Timestamp, count};
+use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::product::Product;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
@@ -214,7 +214,7 @@ impl Accountant {
         if let Some(slot) = self.sessions.find(session, currency) {
             return slot;
         }
-        if count(self.sessions.len()) >= u64::from(self.config.sessions_max)
+        if len_u64(self.sessions.len()) >= u64::from(self.config.sessions_max)
             && let Some(oldest) = self.sessions.least_recent()
         {
             self.close(host, oldest, CloseReason::TableFull, now, now);
@@ -253,7 +253,7 @@ impl Accountant {
         };
         if becomes_active {
             session.state = SessionState::Active;
-            let session = session.session.clone();
+            let session = session.reference.clone();
             let product = self.product(host, &session);
             self.sessions.reschedule(slot, &product.session);
             self.tell_state(host, slot, &product, at, now);
@@ -290,7 +290,7 @@ impl Accountant {
                     self.close(host, slot, CloseReason::SessionTimeout, at, now);
                 }
                 Some(Due::Idle(slot, at)) => {
-                    let session = self.sessions.get(slot).map(|session| session.session.clone());
+                    let session = self.sessions.get(slot).map(|session| session.reference.clone());
                     if let Some(session) = session {
                         let product = self.product(host, &session);
                         self.tell_state(host, slot, &product, at, now);
@@ -308,15 +308,15 @@ impl Accountant {
         at: Timestamp,
         now: Timestamp,
     ) {
-        let Some(session_key) = self.sessions.get(slot).map(|session| session.session.key) else {
+        let Some(session_key) = self.sessions.get(slot).map(|session| session.reference.key) else {
             return;
         };
         while let Some(join) = self.joins.take_of_session(&session_key) {
             self.fold_call(host, &join.call, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
-        self.guard_closed(&session.session);
-        let product_type = self.product(host, &session.session).product_type;
+        self.guard_closed(&session.reference);
+        let product_type = self.product(host, &session.reference).product_type;
         let event = Event::SessionClosed { session: &session, product_type, reason };
         let json = self.meta.write(&event, at);
         self.push(host, json, now);

@@ -52,7 +52,7 @@ impl Accountant {
         let config = Rc::clone(&self.config);
         let unknown = Rc::clone(&self.unknown_product);
         let rules = config.product(&generation.product_id).unwrap_or(&unknown);
-        let (charge, is_inconsistent) = charge(&config, rules, generation);
+        let (charge, is_inconsistent) = charge_generation(&config, rules, generation);
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -87,7 +87,7 @@ impl Accountant {
 }
 
 /// What a generation costs and is charged by the rules of its product, and whether its counts contradict each other.
-fn charge<'a>(
+fn charge_generation<'a>(
     config: &'a Config,
     rules: &Product,
     generation: &GenerationEnded,

@@ -335,13 +335,13 @@ impl Accountant {
     }
 
     /// The collector has answered, and told what other Envoys have come to.
-    pub(super) fn guard_told(&mut self, host: &mut impl Host, verdicts: &[FleetTotals]) {
+    pub(super) fn apply_fleet_totals(&mut self, host: &mut impl Host, verdicts: &[FleetTotals]) {
         self.guards.answered_at = self.guards.ticks;
         for told in verdicts {
             let slot = self.guards.scopes.find(&told.key);
             let is_used = slot.is_some_and(|slot| {
                 let at = told.period_started_at.as_deref().unwrap_or_default();
-                self.guards.scopes.told(slot, at, &told.others, told.contracted)
+                self.guards.scopes.apply_fleet_totals(slot, at, &told.others, told.contracted)
             });
             host.count(Counter::VerdictsUnused, u64::from(!is_used));
         }

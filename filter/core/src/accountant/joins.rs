@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::EVIDENCE_MAX;
-use crate::base::time::{Millis, Timestamp, count};
+use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::ids::Link;
 use crate::fact::call::{CallEnded, CallUpdate};
 use crate::shared_data::free_slots::FreeSlots;
@@ -163,7 +163,7 @@ impl HeldUpdates {
         self.held.retain(|held| held.until > now);
         let dropped = before.saturating_sub(self.held.len());
         self.is_dirty |= dropped > 0;
-        count(dropped)
+        len_u64(dropped)
     }
 
     /// Whether it has changed since the last time.

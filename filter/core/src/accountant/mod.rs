@@ -26,7 +26,7 @@ use crate::accountant::meta::{Meta, PendingEnd};
 use crate::accountant::outbox::{Dispatch, Outbox};
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::CAUSE_READINGS;
-use crate::base::time::{Timestamp, count};
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::host::counter::Counter;
@@ -116,11 +116,11 @@ impl Accountant {
             host.count(Counter::BatchesFailed, 1);
         }
         if let Reply::Taken { verdicts, .. } = &reply {
-            self.guard_told(host, verdicts);
+            self.apply_fleet_totals(host, verdicts);
         }
         let settled = self.outbox.reply(&self.config.delivery, part, reply, now);
         self.meta.acked = self.meta.acked.saturating_add(settled.acked);
-        host.count(Counter::EventsRefused, count(settled.refused.len()));
+        host.count(Counter::EventsRefused, len_u64(settled.refused.len()));
         self.spill(host, "refused", settled.refused);
         self.dispatch(host, now)
     }
@@ -165,7 +165,7 @@ impl Accountant {
     }
 
     fn spill(&mut self, host: &mut impl Host, reason: &str, events: Vec<StoredEvent>) {
-        self.meta.spilled = self.meta.spilled.saturating_add(count(events.len()));
+        self.meta.spilled = self.meta.spilled.saturating_add(len_u64(events.len()));
         for event in events {
             // Whatever the format: `agent-meter recover` reads CloudEvents.
             host.spill(reason, "event", &CloudEvents.event(&self.meta.source, &event));
@@ -177,7 +177,7 @@ impl Accountant {
         let format = self.config.collector.format.format();
         let to = (format, self.meta.source.as_str());
         let requests = self.outbox.dispatch(to, &self.config.delivery, timeout, now);
-        host.count(Counter::BatchesSent, count(requests.len()));
+        host.count(Counter::BatchesSent, len_u64(requests.len()));
         requests
     }
 }

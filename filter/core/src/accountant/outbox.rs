@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX};
-use crate::base::time::{Millis, Timestamp, count};
+use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::delivery::Delivery;
 use crate::sink::format::{Format, Limits};
 use crate::sink::reply::Reply;
@@ -91,7 +91,7 @@ impl Outbox {
     pub fn restore(&mut self, number: u64, batch: Batch) {
         self.next_batch = self.next_batch.max(number.saturating_add(1));
         let events: Vec<_> = batch.events.into_iter().filter(Option::is_some).collect();
-        self.events = self.events.saturating_add(count(events.len()));
+        self.events = self.events.saturating_add(len_u64(events.len()));
         self.batches.insert(number, Batch { events, is_sealed: true, ..batch });
         self.add_part(number);
     }
@@ -144,7 +144,7 @@ impl Outbox {
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.events.push(Some(event));
             let events_max = delivery.batch_events_max.min(limits.events);
-            if count(batch.events.len()) >= u64::from(events_max)
+            if len_u64(batch.events.len()) >= u64::from(events_max)
                 || batch.bytes() >= BATCH_BYTES_MAX.min(limits.bytes)
             {
                 self.seal(number);
@@ -203,11 +203,11 @@ impl Outbox {
         }
         let in_flight_max = if self.failures > 0 { 1 } else { delivery.in_flight_max };
         let is_in_flight = |part: &&Part| part.state != PartState::Waiting;
-        let in_flight = count(self.parts.values().filter(is_in_flight).count());
+        let in_flight = len_u64(self.parts.values().filter(is_in_flight).count());
         let room = u64::from(in_flight_max).saturating_sub(in_flight);
         let mut requests = Vec::new();
         for (&number, part) in &mut self.parts {
-            if count(requests.len()) >= room {
+            if len_u64(requests.len()) >= room {
                 break;
             }
             let Some(events) = self
@@ -301,7 +301,7 @@ impl Outbox {
         let events = batch.and_then(|batch| batch.events.get_mut(part.from..part.to));
         let events: Vec<StoredEvent> =
             events.unwrap_or_default().iter_mut().filter_map(Option::take).collect();
-        self.events = self.events.saturating_sub(count(events.len()));
+        self.events = self.events.saturating_sub(len_u64(events.len()));
         self.dirty.insert(part.batch);
         if !self.parts.values().any(|other| other.batch == part.batch) {
             self.batches.remove(&part.batch);

@@ -12,7 +12,7 @@ use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
-use crate::base::time::count;
+use crate::base::time::len_u64;
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::host::Host;
@@ -103,7 +103,7 @@ impl Accountant {
         accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
-            let product_id = session.as_ref().map_or("", |s| s.session.product_id.as_str());
+            let product_id = session.as_ref().map_or("", |s| s.reference.product_id.as_str());
             let product = accountant.config.product(product_id);
             let rules = &product.unwrap_or(&accountant.unknown_product).session;
             accountant.sessions.restore(slot, session, rules);
@@ -169,7 +169,7 @@ impl Accountant {
         host.gauge(Gauge::EventsAcked, self.meta.acked);
         host.gauge(Gauge::EventsSpilled, self.meta.spilled);
         host.gauge(Gauge::OutboxEvents, self.outbox.len());
-        host.gauge(Gauge::SessionsLive, count(self.sessions.len()));
+        host.gauge(Gauge::SessionsLive, len_u64(self.sessions.len()));
     }
 }
 

@@ -2,13 +2,13 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::base::time::count;
+use crate::base::time::len_u64;
 
 /// The first 16 bytes of SHA-256 over the parts, each preceded by its length so that no two lists run together.
 pub fn hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for part in parts {
-        hasher.update(count(part.len()).to_be_bytes());
+        hasher.update(len_u64(part.len()).to_be_bytes());
         hasher.update(part);
     }
     let digest = hasher.finalize();

@@ -45,6 +45,6 @@ impl Timestamp {
 }
 
 /// A number of things in memory, as it is written and added up.
-pub(crate) fn count(length: usize) -> u64 {
+pub(crate) fn len_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -36,7 +36,7 @@ pub(super) fn stored(
     session: &Session,
     data: impl Serialize,
 ) -> StoredEvent {
-    stored_about(stamp, event_type, &session.session.identity.customer, data)
+    stored_about(stamp, event_type, &session.reference.identity.customer, data)
 }
 
 /// An event about a customer.
@@ -59,7 +59,7 @@ pub(super) fn of_session<'a>(
     session: &'a Session,
     product_type: ProductType,
 ) -> Common<'a> {
-    common(event_type, session, &session.session.product_id, product_type)
+    common(event_type, session, &session.reference.product_id, product_type)
 }
 
 pub(super) fn common<'a>(
@@ -68,7 +68,7 @@ pub(super) fn common<'a>(
     product_id: &'a str,
     product_type: ProductType,
 ) -> Common<'a> {
-    let identity = &session.session.identity;
+    let identity = &session.reference.identity;
     let is_app = product_type.is_called_by_apps();
     Common {
         event_type,
@@ -81,7 +81,7 @@ pub(super) fn common<'a>(
         api_key_hash: identity.api_key.as_deref(),
         credential_type: identity.credential,
         session_id: hex(&session.id),
-        session_key: hex(&session.session.key),
+        session_key: hex(&session.reference.key),
     }
 }
 

@@ -21,9 +21,11 @@ use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, 
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::a2a::outcome::{Step, of_task};
-use crate::protocol::a2a::request_body::A2aRequestBody;
 use crate::protocol::a2a::response_body::A2aResponseBody;
-use crate::protocol::a2a::{Answer, Binding, Operation, Request, Route, TaskState, route};
+use crate::protocol::a2a::{
+    Answer, Binding, Operation, Request, RequestReader, Route, TaskState, route,
+};
+use crate::protocol::request_body::RequestBody;
 use crate::protocol::trace_context::{add, traceparent};
 use crate::wire::boundary::Unit;
 use crate::wire::http::ResponseHead;
@@ -40,7 +42,7 @@ pub(super) struct A2aExchange {
     tells_starts: bool,
     may_infer: bool,
     route: Route,
-    reader: A2aRequestBody,
+    reader: RequestBody<RequestReader>,
     request: Option<Request>,
     request_ended_at: Timestamp,
     /// The step that has not come to its end.
@@ -70,7 +72,7 @@ impl A2aExchange {
             traces: if has_generations { head.traces } else { Vec::new() },
             tells_starts: has_generations,
             may_infer: config.may_infer(),
-            reader: A2aRequestBody::new(route.clone(), head.coding),
+            reader: RequestBody::new(RequestReader::new(route.clone()), head.coding),
             route,
             request: None,
             request_ended_at: Timestamp::default(),
@@ -123,13 +125,13 @@ impl Exchange for A2aExchange {
         for answer in &answers {
             match &mut self.step {
                 Some(step) => {
-                    if let Some(status) = step.told(answer, self.http_status) {
+                    if let Some(status) = step.update(answer, self.http_status) {
                         let call = self.call(status, transport, now);
                         self.step = None;
                         self.observed.facts.push(Fact::Call(call));
                     }
                 }
-                None => self.task_told(answer, transport, now),
+                None => self.on_task_report(answer, transport, now),
             }
         }
         None
@@ -234,7 +236,7 @@ impl A2aExchange {
     }
 
     /// The answer to a question about a task that an earlier step began.
-    fn task_told(&mut self, answer: &Answer, transport: Transport, now: Timestamp) {
+    fn on_task_report(&mut self, answer: &Answer, transport: Transport, now: Timestamp) {
         let one = answer.task_id.as_ref().zip(answer.state);
         let listed = answer.tasks.iter().filter_map(|task| task.id.as_ref().zip(task.state));
         let told: Vec<(Vec<u8>, TaskState)> =

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
 use crate::admission::session::session_ref;
-use crate::base::time::{Timestamp, count};
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::Product;
 use crate::config::{Config, LlmRules};
 use crate::domain::call::Transport;
@@ -130,7 +130,7 @@ impl Exchange for ApiExchange {
 
     fn request_size(&mut self, bytes: usize, now: Timestamp) {
         self.starts(now);
-        self.request_bytes = self.request_bytes.saturating_add(count(bytes));
+        self.request_bytes = self.request_bytes.saturating_add(len_u64(bytes));
     }
 
     fn request_end(&mut self, now: Timestamp) {
@@ -161,7 +161,7 @@ impl Exchange for ApiExchange {
     }
 
     fn response_size(&mut self, bytes: usize) {
-        self.response_bytes = self.response_bytes.saturating_add(count(bytes));
+        self.response_bytes = self.response_bytes.saturating_add(len_u64(bytes));
     }
 
     fn take_observed(&mut self) -> Observed {

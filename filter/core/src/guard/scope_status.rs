@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{COUNTER_TRIES_MAX, GUARD_BUCKETS, RESERVATION_COUNTERS_MAX};
-use crate::base::time::{Millis, Timestamp, count};
+use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::level::Level;
 use crate::domain::scope_totals::ScopeKey;
 use crate::host::{Expect, Host};
@@ -169,7 +169,7 @@ impl ReservationCounter {
 
 /// The bytes of a bucket; nothing for an empty one.
 pub(crate) fn encoded_bucket<T: Serialize>(entries: &[T]) -> Vec<u8> {
-    if count(entries.len()) == 0 { Vec::new() } else { encoded(&entries) }
+    if len_u64(entries.len()) == 0 { Vec::new() } else { encoded(&entries) }
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ impl ScopeTable {
     }
 
     /// Takes in what the collector tells of the other Envoys; `false` if it is of another period.
-    pub fn told(
+    pub fn apply_fleet_totals(
         &mut self,
         slot: u32,
         period_started_at: &str,

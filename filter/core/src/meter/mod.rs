@@ -13,7 +13,7 @@ use crate::accountant::{Accountant, Handover};
 use crate::admission::{Admission, admit};
 use crate::base::hash::{hash, hex};
 use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
-use crate::base::time::{Millis, Timestamp, count};
+use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
 use crate::exchange::kind::{BodyInterest, Observed, StreamEnd};
 use crate::exchange::{self, Exchange};
@@ -182,7 +182,7 @@ impl Meter {
         let Some(held) = self.held.get_mut(&stream) else {
             return BodyAction::Go(bytes);
         };
-        *held = held.saturating_add(count(chunk.len()));
+        *held = held.saturating_add(len_u64(chunk.len()));
         if !is_end && *held < u64::from(self.config.held_request_bytes_max) {
             return BodyAction::Hold;
         }

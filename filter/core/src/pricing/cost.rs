@@ -135,7 +135,7 @@ pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unp
     }
     tokens.sort_unstable();
 
-    let (lines, total) = charge(&tokens, &in_force)?;
+    let (lines, total) = lines_for(&tokens, &in_force)?;
     let InForce { service_tier, above_input_tokens, .. } = in_force;
     Ok(Priced { lines, total, service_tier, above_input_tokens, is_inconsistent })
 }
@@ -194,7 +194,7 @@ impl<'a> Split<'a> {
 /// Places of a cost: 12 of a rate and 6 of a million.
 const PLACES: u32 = 18;
 
-fn charge(
+fn lines_for(
     tokens: &[(TokenKind, u64)],
     in_force: &InForce<'_>,
 ) -> Result<(Vec<Line>, Decimal), Unpriced> {

@@ -1,38 +1,53 @@
-//! Reads the messages out of a request's body: JSON, plain or coded.
+//! Reads messages out of the body of a request: JSON, plain or coded.
 
-use crate::protocol::mcp::message::{Message, MessageReader};
-use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use core::fmt::Debug;
+
+use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::json::Progress;
+
+/// Reads the messages of one protocol out of JSON, piece by piece.
+pub trait ReadMessages: Debug + 'static {
+    /// What one message says.
+    type Message: Clone + Debug;
+
+    /// Reads the next bytes, and shows each message that ends in them.
+    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Self::Message));
+
+    /// Whether anything but white space has come.
+    fn has_started(&self) -> bool;
+
+    /// How far the JSON text has come.
+    fn progress(&self) -> Progress;
+}
 
 /// Reads one request body, chunk by chunk.
 #[derive(Debug)]
-pub struct RequestReader {
-    /// `None` if the body's coding is not read.
-    decoder: Option<Decoder<Body>>,
+pub struct RequestBody<R: ReadMessages> {
+    /// `None` if the body's coding cannot be read.
+    decoder: Option<Decoder<Body<R>>>,
 }
 
 #[derive(Debug)]
-struct Body {
-    reader: MessageReader,
-    messages: Vec<Message>,
+struct Body<R: ReadMessages> {
+    reader: R,
+    messages: Vec<R::Message>,
 }
 
-impl Sink for Body {
+impl<R: ReadMessages> DecodedBytes for Body<R> {
     fn decoded(&mut self, piece: &[u8]) {
         let Self { reader, messages } = self;
         reader.feed(piece, &mut |message| messages.push(message.clone()));
     }
 }
 
-impl RequestReader {
-    /// A reader for a body that hashes the arguments of calls, or does not.
-    pub fn new(coding: ContentCoding, hashes_arguments: bool) -> Self {
-        let body = Body { reader: MessageReader::new(hashes_arguments), messages: Vec::new() };
-        Self { decoder: Decoder::new(coding, body).ok() }
+impl<R: ReadMessages> RequestBody<R> {
+    /// A body in this coding.
+    pub fn new(reader: R, coding: ContentCoding) -> Self {
+        Self { decoder: Decoder::new(coding, Body { reader, messages: Vec::new() }).ok() }
     }
 
     /// Reads the next bytes; gives the messages that end in them.
-    pub fn feed(&mut self, chunk: &[u8]) -> Vec<Message> {
+    pub fn feed(&mut self, chunk: &[u8]) -> Vec<R::Message> {
         let Some(decoder) = &mut self.decoder else { return Vec::new() };
         decoder.feed(chunk);
         core::mem::take(&mut decoder.sink().messages)
@@ -43,14 +58,14 @@ impl RequestReader {
         self.decoder.as_mut().is_some_and(|decoder| !decoder.sink().reader.has_started())
     }
 
-    /// Whether the body, of which all has come, is something that this cannot read.
+    /// Whether the complete body could not be parsed.
     pub fn is_unreadable(&mut self) -> bool {
         let Some(decoder) = &mut self.decoder else { return true };
         let is_broken = decoder.is_broken();
-        let body = decoder.sink();
-        let is_read = match body.reader.progress() {
+        let reader = &decoder.sink().reader;
+        let is_read = match reader.progress() {
             Progress::Complete => true,
-            Progress::Open => !body.reader.has_started(),
+            Progress::Open => !reader.has_started(),
             Progress::Failed => false,
         };
         is_broken || !is_read

@@ -111,7 +111,7 @@ impl Totals {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// What names it.
-    pub session: SessionRef,
+    pub reference: SessionRef,
     /// The currency of its totals.
     pub currency: String,
     /// Unique for each span that is billed.
@@ -147,9 +147,14 @@ pub struct Added {
 
 impl Session {
     /// A session that starts with a call, or a sign of life of one, at `started_at`.
-    pub fn new(session: SessionRef, currency: String, id: [u8; 16], started_at: Timestamp) -> Self {
+    pub fn new(
+        reference: SessionRef,
+        currency: String,
+        id: [u8; 16],
+        started_at: Timestamp,
+    ) -> Self {
         Self {
-            session,
+            reference,
             currency,
             id,
             state: SessionState::Created,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::base::time::{Timestamp, count};
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::SessionRules;
 use crate::domain::identity::identity_key;
 use crate::domain::session::SessionRef;
@@ -105,11 +105,11 @@ impl SessionTable {
     fn put(&mut self, slot: u32, session: Session, rules: &SessionRules) {
         let due_entry = session.due_at(rules);
         let recent_entry = session.active_at;
-        let identity = (rules.per_identity_max > 0).then(|| limited(&session.session, rules));
+        let identity = (rules.per_identity_max > 0).then(|| limited(&session.reference, rules));
         if let Some(identity) = identity {
             self.by_identity.entry(identity).or_default().insert(slot);
         }
-        self.by_key.insert((session.session.key, session.currency.clone()), slot);
+        self.by_key.insert((session.reference.key, session.currency.clone()), slot);
         self.due.insert((due_entry, slot));
         self.recent.insert((recent_entry, slot));
         self.slots.insert(slot, Slot { session, due_entry, recent_entry, identity });
@@ -118,7 +118,7 @@ impl SessionTable {
     /// Takes a session out.
     pub fn remove(&mut self, slot: u32) -> Option<Session> {
         let Slot { session, due_entry, recent_entry, identity } = self.slots.remove(&slot)?;
-        self.by_key.remove(&(session.session.key, session.currency.clone()));
+        self.by_key.remove(&(session.reference.key, session.currency.clone()));
         self.due.remove(&(due_entry, slot));
         self.recent.remove(&(recent_entry, slot));
         if let Some(identity) = identity
@@ -140,7 +140,7 @@ impl SessionTable {
             return None;
         }
         let slots = self.by_identity.get(&limited(session, rules))?;
-        let is_full = count(slots.len()) >= u64::from(rules.per_identity_max);
+        let is_full = len_u64(slots.len()) >= u64::from(rules.per_identity_max);
         let active_at = |slot: &&u32| self.get(**slot).map(|session| session.active_at);
         is_full.then(|| slots.iter().min_by_key(active_at).copied()).flatten()
     }
@@ -170,7 +170,7 @@ impl SessionTable {
             }
             self.due.pop_first();
             let Some(found) = self.slots.get_mut(&slot) else { continue };
-            let rules = rules_of(&found.session.session);
+            let rules = rules_of(&found.session.reference);
             let due_at = found.session.due_at(rules);
             if due_at > now {
                 found.due_entry = due_at;

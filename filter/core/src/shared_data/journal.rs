@@ -2,11 +2,11 @@
 //! each worker VM, with one writer and one reader.
 //!
 //! To the next maintainer. Keys, behind the plugin's prefix: `j{i}` owner record, `j{i}.{half}.{slot}` pages. A
-//! journal belongs to one VM for one *generation*. The writer keeps its last page in memory, appends, and writes the
+//! journal belongs to one VM for one *epoch*. The writer keeps its last page in memory, appends, and writes the
 //! whole page with one call. It may start page `n` only when the reader has gone beyond page `n - JOURNAL_PAGES`. The
 //! reader looks for page `n + 1` *before* it reads page `n`: if the next page is there, page `n` is final.
 //! A VM that dies leaves its journal as it is; when the owner's beat has stood still for long and everything is
-//! read, the reader marks it free, and the next VM takes it with the next generation, in the other half of the keys,
+//! read, the reader marks it free, and the next VM takes it with the next epoch, in the other half of the keys,
 //! so that a late fact of the old owner is still found. The beat counts ticks: clocks may step.
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::shared_data::commit::{encoded, read_slot};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
-    generation: u32,
+    epoch: u32,
     is_free: bool,
     /// Counts the owner's ticks.
     beat: u32,
@@ -28,15 +28,15 @@ struct Owner {
 /// What stands before the facts of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct PageHead {
-    generation: u32,
+    epoch: u32,
     number: u64,
 }
 
 /// How far the reader has come in one journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The generation that is being read.
-    pub generation: u32,
+    /// The epoch that is being read.
+    pub epoch: u32,
     /// The page that is being read.
     pub page: u64,
     /// Facts of that page that have been read.
@@ -47,8 +47,8 @@ fn owner_key(prefix: &str, index: u32) -> String {
     format!("{prefix}j{index}")
 }
 
-fn page_key(prefix: &str, index: u32, generation: u32, page: u64) -> String {
-    format!("{prefix}j{index}.{}.{}", generation % 2, page % JOURNAL_PAGES)
+fn page_key(prefix: &str, index: u32, epoch: u32, page: u64) -> String {
+    format!("{prefix}j{index}.{}.{}", epoch % 2, page % JOURNAL_PAGES)
 }
 
 /// The key under which the accountant keeps its place in a journal.
@@ -68,7 +68,7 @@ pub struct Full;
 #[derive(Clone, Debug)]
 pub struct Writer {
     index: u32,
-    generation: u32,
+    epoch: u32,
     beat: u32,
     page: u64,
     bytes: Vec<u8>,
@@ -79,25 +79,25 @@ pub struct Writer {
 impl Writer {
     /// Names the journal and its owner's time; no two owners have the same.
     pub fn name(&self) -> String {
-        format!("{}.{}", self.index, self.generation)
+        format!("{}.{}", self.index, self.epoch)
     }
 
     /// Takes the first free journal.
     pub fn claim(host: &mut impl Host, prefix: &str) -> Result<Self, Full> {
         for index in 0..JOURNALS_MAX {
             let key = owner_key(prefix, index);
-            let (generation, expect) = match read::<Owner>(host, &key) {
+            let (epoch, expect) = match read::<Owner>(host, &key) {
                 None => (1, Expect::Absent),
                 Some((Some(owner), version)) if owner.is_free => {
-                    (owner.generation.wrapping_add(1), Expect::Version(version))
+                    (owner.epoch.wrapping_add(1), Expect::Version(version))
                 }
                 Some(_) => continue,
             };
-            let owner = Owner { generation, is_free: false, beat: 0 };
+            let owner = Owner { epoch, is_free: false, beat: 0 };
             // A conflict means that another VM was faster: try the next one.
             if host.set(&key, &encoded(&owner), expect).is_ok() {
-                let bytes = encoded(&PageHead { generation, number: 0 });
-                return Ok(Self { index, generation, beat: 0, page: 0, bytes, reader_page: 0 });
+                let bytes = encoded(&PageHead { epoch, number: 0 });
+                return Ok(Self { index, epoch, beat: 0, page: 0, bytes, reader_page: 0 });
             }
         }
         Err(Full)
@@ -113,7 +113,7 @@ impl Writer {
         let kept = self.bytes.len();
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(fact);
-        let key = page_key(prefix, self.index, self.generation, self.page);
+        let key = page_key(prefix, self.index, self.epoch, self.page);
         let written = host.set(&key, &self.bytes, Expect::Any);
         written.map_err(|Conflict| {
             self.bytes.truncate(kept);
@@ -125,7 +125,7 @@ impl Writer {
     pub fn beat(&mut self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
         let key = owner_key(prefix, self.index);
         let Some((Some(owner), version)) = read::<Owner>(host, &key) else { return Err(Conflict) };
-        if owner.is_free || owner.generation != self.generation {
+        if owner.is_free || owner.epoch != self.epoch {
             return Err(Conflict);
         }
         self.beat = self.beat.wrapping_add(1);
@@ -140,7 +140,7 @@ impl Writer {
             let cursor = read_slot(host, &cursor_key(prefix, self.index));
             if let Some(cursor) =
                 cursor.and_then(|bytes| postcard::from_bytes::<Cursor>(&bytes).ok())
-                && cursor.generation == self.generation
+                && cursor.epoch == self.epoch
             {
                 self.reader_page = cursor.page;
             }
@@ -149,7 +149,7 @@ impl Writer {
             }
         }
         self.page = next;
-        self.bytes = encoded(&PageHead { generation: self.generation, number: next });
+        self.bytes = encoded(&PageHead { epoch: self.epoch, number: next });
         Ok(())
     }
 }
@@ -157,7 +157,7 @@ impl Writer {
 /// One fact as it was read, with a name that no other fact of this Envoy process has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Journal, generation, page and place in the page.
+    /// Journal, epoch, page and place in the page.
     pub name: String,
     /// See [`crate::fact::Fact::decode`].
     pub bytes: Vec<u8>,
@@ -249,8 +249,8 @@ impl Journal {
         if !self.drain(host, prefix, index, facts_max, entries) {
             return false;
         }
-        if self.cursor.generation != owner.generation {
-            self.cursor = Cursor { generation: owner.generation, page: 0, facts: 0 };
+        if self.cursor.epoch != owner.epoch {
+            self.cursor = Cursor { epoch: owner.epoch, page: 0, facts: 0 };
             self.is_moved = true;
             if !self.drain(host, prefix, index, facts_max, entries) {
                 return false;
@@ -280,8 +280,8 @@ impl Journal {
         facts_max: usize,
         entries: &mut Vec<Entry>,
     ) -> bool {
-        let generation = self.cursor.generation;
-        if generation == 0 {
+        let epoch = self.cursor.epoch;
+        if epoch == 0 {
             return true;
         }
         loop {
@@ -289,15 +289,15 @@ impl Journal {
                 return false;
             }
             let next = self.cursor.page.saturating_add(1);
-            let has_next = page(host, prefix, index, generation, next).is_some();
-            let facts = page(host, prefix, index, generation, self.cursor.page).unwrap_or_default();
+            let has_next = page(host, prefix, index, epoch, next).is_some();
+            let facts = page(host, prefix, index, epoch, self.cursor.page).unwrap_or_default();
             let mut rest = facts.as_slice();
             let mut place: u32 = 0;
             while let Some((fact, behind)) = split_fact(rest) {
                 rest = behind;
                 if place >= self.cursor.facts {
                     entries.push(Entry {
-                        name: format!("{index}.{generation}.{}.{place}", self.cursor.page),
+                        name: format!("{index}.{epoch}.{}.{place}", self.cursor.page),
                         bytes: fact.to_vec(),
                     });
                 }
@@ -310,7 +310,7 @@ impl Journal {
             if !has_next {
                 return true;
             }
-            self.cursor = Cursor { generation, page: next, facts: 0 };
+            self.cursor = Cursor { epoch, page: next, facts: 0 };
             self.is_moved = true;
         }
     }
@@ -321,12 +321,12 @@ fn page(
     host: &mut impl Host,
     prefix: &str,
     index: u32,
-    generation: u32,
+    epoch: u32,
     number: u64,
 ) -> Option<Vec<u8>> {
-    let (bytes, _) = host.get(&page_key(prefix, index, generation, number))?;
+    let (bytes, _) = host.get(&page_key(prefix, index, epoch, number))?;
     let (head, facts) = postcard::take_from_bytes::<PageHead>(&bytes).ok()?;
-    (head == PageHead { generation, number }).then(|| facts.to_vec())
+    (head == PageHead { epoch, number }).then(|| facts.to_vec())
 }
 
 fn split_fact(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

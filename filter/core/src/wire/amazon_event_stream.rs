@@ -33,7 +33,7 @@ const NAME_BYTES_MAX: usize = 16;
 const VALUE_BYTES_MAX: usize = 64;
 
 /// What the framer tells.
-pub trait Sink {
+pub trait FrameHandler {
     /// The next bytes of the message's payload; they count only once the message is dispatched.
     fn payload(&mut self, headers: &MessageHeaders, piece: &[u8]);
     /// The message is complete, and its CRC is right.
@@ -164,7 +164,7 @@ impl Default for Framer {
 
 impl Framer {
     /// Reads the next bytes of the stream. A message that the stream's end cuts off is never dispatched.
-    pub fn feed(&mut self, chunk: &[u8], sink: &mut impl Sink) {
+    pub fn feed(&mut self, chunk: &[u8], sink: &mut impl FrameHandler) {
         let mut rest = chunk;
         while !rest.is_empty() && self.state != State::Broken {
             rest = match self.state.bytes() {
@@ -180,7 +180,7 @@ impl Framer {
     }
 
     /// Takes in the bytes of what is passed on; gives the rest.
-    fn pass<'a>(&mut self, rest: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+    fn pass<'a>(&mut self, rest: &'a [u8], sink: &mut impl FrameHandler) -> &'a [u8] {
         let state = self.state;
         let left = match state {
             State::Name { left } | State::Value { left, .. } => left,
@@ -213,7 +213,7 @@ impl Framer {
     }
 
     /// Takes in the bytes of a number, and goes on once all of them are there; gives the rest.
-    fn gather<'a>(&mut self, bytes: u32, rest: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+    fn gather<'a>(&mut self, bytes: u32, rest: &'a [u8], sink: &mut impl FrameHandler) -> &'a [u8] {
         let missing = bytes.saturating_sub(length(&self.gathered));
         let (piece, tail) = split(rest, missing);
         self.gathered.extend_from_slice(piece);
@@ -309,7 +309,7 @@ impl Framer {
         self.state = if self.payload_left > 0 { State::Payload } else { State::Trailer };
     }
 
-    fn trailer(&mut self, crc: u32, sink: &mut impl Sink) {
+    fn trailer(&mut self, crc: u32, sink: &mut impl FrameHandler) {
         if self.crc.sum() == crc {
             sink.dispatch(&self.headers);
             self.state = State::Prelude;

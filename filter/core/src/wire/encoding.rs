@@ -10,7 +10,7 @@ use std::rc::Rc;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use crate::base::limits::{DECODED_BYTES_FREE, DECODED_RATIO_MAX};
-use crate::base::time::count;
+use crate::base::time::len_u64;
 
 /// How a body is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl ContentCoding {
 }
 
 /// Takes a decoded body piece by piece.
-pub trait Sink {
+pub trait DecodedBytes {
     /// The next bytes.
     fn decoded(&mut self, piece: &[u8]);
 }
@@ -51,7 +51,7 @@ pub trait Sink {
 /// Counts what is decoded, and refuses what a small body blows up to. The sink is not a type parameter: the decoders
 /// would be in the module once for each.
 struct Bounded {
-    sink: Rc<RefCell<dyn Sink>>,
+    sink: Rc<RefCell<dyn DecodedBytes>>,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -64,7 +64,7 @@ impl fmt::Debug for Bounded {
 
 impl Write for Bounded {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.bytes_out = self.bytes_out.saturating_add(count(piece.len()));
+        self.bytes_out = self.bytes_out.saturating_add(len_u64(piece.len()));
         let bytes_max =
             self.bytes_in.saturating_mul(DECODED_RATIO_MAX).saturating_add(DECODED_BYTES_FREE);
         if self.bytes_out > bytes_max {
@@ -91,20 +91,20 @@ enum State {
 
 /// Decodes one body, chunk by chunk, into a sink, in about 45 KiB of memory for a coded body.
 #[derive(Debug)]
-pub struct Decoder<S: Sink> {
+pub struct Decoder<S: DecodedBytes> {
     sink: Rc<RefCell<S>>,
     state: State,
     is_broken: bool,
 }
 
-impl<S: Sink + 'static> Decoder<S> {
+impl<S: DecodedBytes + 'static> Decoder<S> {
     /// A decoder for a body, or the sink again if the coding is not read.
     pub fn new(coding: ContentCoding, sink: S) -> Result<Self, S> {
         if coding == ContentCoding::Other {
             return Err(sink);
         }
         let sink = Rc::new(RefCell::new(sink));
-        let written: Rc<RefCell<dyn Sink>> = Rc::<RefCell<S>>::clone(&sink);
+        let written: Rc<RefCell<dyn DecodedBytes>> = Rc::<RefCell<S>>::clone(&sink);
         let bounded = Bounded { sink: written, bytes_in: 0, bytes_out: 0 };
         let state = match coding {
             ContentCoding::Identity | ContentCoding::Other => State::Identity,
@@ -149,7 +149,7 @@ impl State {
             };
         }
         if let Some(sink) = self.bounded() {
-            sink.bytes_in = sink.bytes_in.saturating_add(count(chunk.len()));
+            sink.bytes_in = sink.bytes_in.saturating_add(len_u64(chunk.len()));
         }
         match self {
             Self::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),

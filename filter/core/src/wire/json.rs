@@ -8,7 +8,7 @@
 //! out right when the chunk ends in the middle of it: the tests split every input at every byte.
 
 use crate::base::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
-use crate::base::time::count;
+use crate::base::time::len_u64;
 use crate::wire::BYTE_ORDER_MARK;
 pub use crate::wire::json_visitor::{Scalar, Visitor, Want};
 
@@ -435,7 +435,7 @@ impl Scanner {
     fn keep_all(&mut self, bytes: &[u8]) {
         let bytes_max = if self.reads_key { KEY_BYTES_MAX } else { VALUE_BYTES_MAX };
         let room = bytes_max.saturating_sub(self.text.len());
-        self.text_bytes = self.text_bytes.saturating_add(count(bytes.len()));
+        self.text_bytes = self.text_bytes.saturating_add(len_u64(bytes.len()));
         if bytes.len() > room {
             self.is_truncated = true;
         }

@@ -7,7 +7,7 @@
 use crate::wire::BYTE_ORDER_MARK;
 
 /// What the framer tells.
-pub trait Sink {
+pub trait SseHandler {
     /// The next bytes of the event's data; lines are joined by LF.
     fn data(&mut self, piece: &[u8]);
     /// The event is complete.
@@ -74,7 +74,7 @@ impl Default for Framer {
 
 impl Framer {
     /// Reads the next bytes of the stream. An event that the stream's end cuts off is never dispatched.
-    pub fn feed(&mut self, chunk: &[u8], sink: &mut impl Sink) {
+    pub fn feed(&mut self, chunk: &[u8], sink: &mut impl SseHandler) {
         let mut rest = chunk;
         while let Some((&byte, tail)) = rest.split_first() {
             if core::mem::take(&mut self.after_carriage_return) && byte == b'\n' {
@@ -111,7 +111,7 @@ impl Framer {
         self.has_data
     }
 
-    fn name_byte(&mut self, byte: u8, sink: &mut impl Sink) {
+    fn name_byte(&mut self, byte: u8, sink: &mut impl SseHandler) {
         if self.is_first_line && self.name.is_empty() {
             let mark_at = usize::from(self.mark_bytes_seen);
             if BYTE_ORDER_MARK.get(mark_at) == Some(&byte) {
@@ -136,7 +136,7 @@ impl Framer {
         }
     }
 
-    fn start_field(&mut self, field: Field, sink: &mut impl Sink) {
+    fn start_field(&mut self, field: Field, sink: &mut impl SseHandler) {
         match field {
             Field::Data => {
                 if self.has_data {
@@ -149,7 +149,7 @@ impl Framer {
         }
     }
 
-    fn value(&mut self, field: Field, piece: &[u8], sink: &mut impl Sink) {
+    fn value(&mut self, field: Field, piece: &[u8], sink: &mut impl SseHandler) {
         match field {
             Field::Data => sink.data(piece),
             Field::Event => {
@@ -160,7 +160,7 @@ impl Framer {
         }
     }
 
-    fn line_ended(&mut self, sink: &mut impl Sink) {
+    fn line_ended(&mut self, sink: &mut impl SseHandler) {
         self.is_first_line = false;
         if self.state == State::Name && self.name.is_empty() {
             if core::mem::take(&mut self.has_data) {

@@ -5,11 +5,11 @@ use std::io::Write;
 
 use agent_meter_core::domain::status::ExecutionStatus;
 use agent_meter_core::protocol::a2a::outcome::{Step, of_error, of_task};
-use agent_meter_core::protocol::a2a::request_body::A2aRequestBody;
 use agent_meter_core::protocol::a2a::response_body::A2aResponseBody;
 use agent_meter_core::protocol::a2a::{
-    Answer, Binding, Operation, Request, Subject, TaskState, route,
+    Answer, Binding, Operation, Request, RequestReader, Subject, TaskState, route,
 };
+use agent_meter_core::protocol::request_body::RequestBody;
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::media_type::MediaType;
 use flate2::Compression;
@@ -63,7 +63,7 @@ fn text(value: Option<&[u8]>) -> Option<String> {
 
 fn read_request(method: &str, path: &str, chunks: &[&[u8]]) -> (Vec<Request>, bool) {
     let route = route(method, path).expect("a request of A2A");
-    let mut reader = A2aRequestBody::new(route.clone(), ContentCoding::Identity);
+    let mut reader = RequestBody::new(RequestReader::new(route.clone()), ContentCoding::Identity);
     let mut found: Vec<Request> = chunks.iter().flat_map(|chunk| reader.feed(chunk)).collect();
     if reader.is_empty() {
         found.push(Request::of_route(&route));
@@ -87,7 +87,7 @@ fn told(case: &Case, operation: Operation, answers: &[Answer]) -> Expected {
     if operation.is_step() {
         let mut step = Step::default();
         let told: Vec<_> =
-            answers.iter().filter_map(|answer| step.told(answer, case.status)).collect();
+            answers.iter().filter_map(|answer| step.update(answer, case.status)).collect();
         assert!(told.len() <= 1, "{}: the outcome is told once", case.name);
         let outcome = step.end(case.status);
         assert!(told.iter().all(|told| *told == outcome), "{}", case.name);
@@ -520,9 +520,9 @@ fn streams_tell_the_outcome_with_the_event_that_ends_the_step() {
             let coding = ContentCoding::Identity;
             let answers = read_answers(Binding::Rest, "text/event-stream", coding, &cut);
             let mut step = Step::default();
-            let told = answers.iter().find_map(|answer| step.told(answer, 200));
+            let told = answers.iter().find_map(|answer| step.update(answer, 200));
             for answer in &answers {
-                let _ = step.told(answer, 200);
+                let _ = step.update(answer, 200);
             }
             let told = told.map(ExecutionStatus::name);
             assert_eq!((told, step.end(200).name()), (by_event, at_end), "{name}");
@@ -566,7 +566,7 @@ fn errors_mean_the_same_over_both_bindings() {
         let answers = read_answers(binding, "application/json", coding, &[body.as_bytes()]);
         let mut step = Step::default();
         for answer in &answers {
-            let _ = step.told(answer, http_status);
+            let _ = step.update(answer, http_status);
         }
         assert_eq!(step.end(http_status).name(), want, "HTTP {http_status}: {body}");
     }

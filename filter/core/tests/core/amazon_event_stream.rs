@@ -1,6 +1,6 @@
 //! Amazon event streams, cut at every byte.
 
-use agent_meter_core::wire::amazon_event_stream::{Framer, MessageHeaders, Sink};
+use agent_meter_core::wire::amazon_event_stream::{FrameHandler, Framer, MessageHeaders};
 use flate2::Crc;
 
 use crate::dice::Dice;
@@ -61,7 +61,7 @@ struct Messages {
     seen: Vec<String>,
 }
 
-impl Sink for Messages {
+impl FrameHandler for Messages {
     fn payload(&mut self, _headers: &MessageHeaders, piece: &[u8]) {
         self.payload.extend_from_slice(piece);
     }

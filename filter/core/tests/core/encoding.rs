@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use agent_meter_core::protocol::mcp::reported_usage::ReportedUsage;
-use agent_meter_core::protocol::mcp::response_body::AnswerReader;
+use agent_meter_core::protocol::mcp::response_body::McpResponseBody;
 use agent_meter_core::wire::accept_encoding::{ResponseEncoding, narrowed};
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::media_type::MediaType;
@@ -14,7 +14,7 @@ use crate::support::{cuts, test};
 
 fn read(coding: &str, media_type: MediaType, chunks: &[&[u8]]) -> (usize, bool) {
     let coding = ContentCoding::parse(Some(coding.as_bytes()));
-    let mut reader = AnswerReader::new(coding, media_type, &ReportedUsage::default()).unwrap();
+    let mut reader = McpResponseBody::new(coding, media_type, &ReportedUsage::default()).unwrap();
     let answers = chunks.iter().map(|chunk| reader.feed(chunk).messages.len()).sum();
     (answers, reader.is_unreadable())
 }
@@ -70,9 +70,12 @@ fn compressed_events_are_read_as_they_are_flushed() {
         .map(|id| format!("data: {{\"id\":{id},\"result\":{{}}}}\n\n").into_bytes())
         .collect();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    let mut reader =
-        AnswerReader::new(ContentCoding::Gzip, MediaType::EventStream, &ReportedUsage::default())
-            .unwrap();
+    let mut reader = McpResponseBody::new(
+        ContentCoding::Gzip,
+        MediaType::EventStream,
+        &ReportedUsage::default(),
+    )
+    .unwrap();
     for event in &events {
         encoder.write_all(event).unwrap();
         encoder.flush().unwrap();
@@ -95,7 +98,7 @@ fn what_is_damaged_or_blows_up_is_given_up() {
     for coding in ["br", "gzip, br"] {
         let coding = ContentCoding::parse(Some(coding.as_bytes()));
         let rules = ReportedUsage::default();
-        assert!(AnswerReader::new(coding, MediaType::Json, &rules).is_none());
+        assert!(McpResponseBody::new(coding, MediaType::Json, &rules).is_none());
     }
 }
 

@@ -3,7 +3,7 @@
 use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
 use agent_meter_core::protocol::llm::provider::Provider;
 use agent_meter_core::protocol::llm::provider::route;
-use agent_meter_core::protocol::llm::{Generation, RequestReader, ResponseReader};
+use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader};
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 
@@ -348,7 +348,7 @@ fn a_request_names_the_model_the_tier_and_how_the_response_shall_come() {
         (r#"{"messages":[{"model":"no","stream":true}]}"#, None, None, false, false),
     ] {
         for cut in cuts(body.as_bytes()) {
-            let mut reader = RequestReader::new(ContentCoding::Identity);
+            let mut reader = LlmRequestBody::new(ContentCoding::Identity);
             cut.iter().for_each(|chunk| reader.feed(chunk));
             let told = reader.requested();
             assert_eq!(told.model.as_deref(), model, "{body}");

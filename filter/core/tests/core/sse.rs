@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::support::{cuts, test};
-use agent_meter_core::wire::sse::{EventType, Framer, Sink};
+use agent_meter_core::wire::sse::{EventType, Framer, SseHandler};
 
 #[derive(Default)]
 struct Events {
@@ -10,7 +10,7 @@ struct Events {
     seen: Vec<String>,
 }
 
-impl Sink for Events {
+impl SseHandler for Events {
     fn data(&mut self, piece: &[u8]) {
         self.data.extend_from_slice(piece);
     }

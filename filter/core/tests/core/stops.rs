@@ -268,7 +268,7 @@ fn check_told(guarded: &Guarded, row: &Row, count: usize) {
 #[derive(Default)]
 struct Types(Vec<String>);
 
-impl amazon_event_stream::Sink for Types {
+impl amazon_event_stream::FrameHandler for Types {
     fn payload(&mut self, _headers: &MessageHeaders, _piece: &[u8]) {}
 
     fn dispatch(&mut self, headers: &MessageHeaders) {

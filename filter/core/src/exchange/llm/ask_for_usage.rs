@@ -8,7 +8,7 @@
 use crate::base::limits::HELD_EVENT_BYTES_MAX;
 use crate::protocol::document::{DocumentReader, Field, PathTree, Paths};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
-use crate::wire::sse::{EventType, Framer, Sink};
+use crate::wire::sse::{EventType, Framer, SseHandler};
 
 /// Adds the option to a request body as it passes.
 #[derive(Debug, Default)]
@@ -151,7 +151,7 @@ struct Event {
     ended: Option<bool>,
 }
 
-impl Sink for Event {
+impl SseHandler for Event {
     fn data(&mut self, piece: &[u8]) {
         self.reader.feed(piece, &mut |_| {});
     }

@@ -26,7 +26,7 @@ use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::llm::provider::{agent_run, conversation_in, route, takes_stream_options};
 use crate::protocol::llm::{
-    Generation, RequestReader, Requested, ResponseReader, Route, read_token_usage,
+    Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
 };
 use crate::wire::boundary::Unit;
 use crate::wire::encoding::ContentCoding;
@@ -48,7 +48,7 @@ pub(super) struct LlmExchange {
     is_poll: bool,
     /// The first bytes of the request's body, or its end.
     started_at: Option<Timestamp>,
-    request: RequestReader,
+    request: LlmRequestBody,
     asker: Option<Box<UsageAsker>>,
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
@@ -92,7 +92,7 @@ impl LlmExchange {
             traces: head.traces,
             is_poll: method == "GET",
             started_at: None,
-            request: RequestReader::new(head.coding),
+            request: LlmRequestBody::new(head.coding),
             asker,
             remover: None,
             response: None,

@@ -25,11 +25,11 @@ impl McpExchange {
         now: Timestamp,
     ) {
         if message.method == Method::TaskNotification {
-            self.task_told(&message.params_task, None, transport, now);
+            self.on_task_report(&message.params_task, None, transport, now);
             return;
         }
         for task in &message.listed_tasks {
-            self.task_told(task, None, transport, now);
+            self.on_task_report(task, None, transport, now);
         }
         if let Some(at) = position_of(&self.requests, message, transport) {
             let request = self.requests.remove(at);
@@ -116,7 +116,7 @@ impl McpExchange {
             }
             Intent::TaskStatus(link) => {
                 if answer.has_result && self.is_success() {
-                    self.task_told(&answer.result_task, Some(link), transport, now);
+                    self.on_task_report(&answer.result_task, Some(link), transport, now);
                 }
             }
             // What a list tells has been told already.
@@ -151,7 +151,7 @@ impl McpExchange {
     }
 
     /// A report of a task: of the one that was asked for, else of the one that it names.
-    fn task_told(
+    fn on_task_report(
         &mut self,
         task: &TaskReport,
         asked: Option<Link>,

@@ -27,10 +27,10 @@ use crate::fact::Fact;
 use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
-use crate::protocol::mcp::message::{Message, Method};
+use crate::protocol::mcp::message::{Message, MessageReader, Method};
 use crate::protocol::mcp::reported::{Reported, reported_in_headers};
-use crate::protocol::mcp::response_body::AnswerReader;
-use crate::protocol::request_body::RequestReader;
+use crate::protocol::mcp::response_body::McpResponseBody;
+use crate::protocol::request_body::RequestBody;
 use crate::protocol::trace_context::{add, traceparent};
 use crate::wire::boundary::Unit;
 use crate::wire::http::ResponseHead;
@@ -41,7 +41,7 @@ use crate::wire::media_type::MediaType;
 #[derive(Debug)]
 enum Request {
     /// A `POST`: its body is read, until it has come to its end.
-    Messages(Option<Box<RequestReader>>),
+    Messages(Option<Box<RequestBody<MessageReader>>>),
     /// A `GET`: an event stream may carry answers to other requests.
     Stream,
     /// A `DELETE`, which ends the session if the server agrees.
@@ -83,7 +83,7 @@ pub(super) struct McpExchange {
     requests: Vec<OpenRequest>,
     http_status: u16,
     /// `None` if the response's body is of no interest, or has not begun.
-    response: Option<AnswerReader>,
+    response: Option<McpResponseBody>,
     /// The response answers the request, and is a stream that can be ended in the middle.
     is_stream: bool,
     /// What the ids of answers on this stream belong to, if it is known.
@@ -103,7 +103,7 @@ impl McpExchange {
     ) -> Self {
         let request = match head.method {
             b"POST" => {
-                let reader = RequestReader::new(head.coding, config.has_loops());
+                let reader = RequestBody::new(MessageReader::new(config.has_loops()), head.coding);
                 Request::Messages(Some(Box::new(reader)))
             }
             b"GET" => Request::Stream,
@@ -186,7 +186,7 @@ impl Exchange for McpExchange {
             return BodyInterest::None;
         }
         let reported_usage = &self.product.reported_usage;
-        self.response = AnswerReader::new(head.coding, head.media_type, reported_usage);
+        self.response = McpResponseBody::new(head.coding, head.media_type, reported_usage);
         self.is_stream =
             head.is_plain_event_stream() && matches!(self.request, Request::Messages(_));
         self.reported = reported_in_headers(&reported_usage.trusted_headers, head.headers);
@@ -213,7 +213,7 @@ impl Exchange for McpExchange {
     }
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
-        let is_unreadable = self.response.as_mut().is_some_and(AnswerReader::is_unreadable);
+        let is_unreadable = self.response.as_mut().is_some_and(McpResponseBody::is_unreadable);
         if self.is_success() && is_unreadable && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
         }
@@ -224,7 +224,7 @@ impl Exchange for McpExchange {
             status => status,
         };
         let expires_at = now.plus(self.product.call_timeout.millis());
-        let transport = self.response.as_mut().map_or(Transport::None, AnswerReader::transport);
+        let transport = self.response.as_mut().map_or(Transport::None, McpResponseBody::transport);
         // A JSON body that came to its end without an answer had none.
         let may_come_elsewhere = status == ExecutionStatus::Unknown
             && (end == StreamEnd::Aborted

@@ -5,7 +5,6 @@
 //! Over JSON-RPC an answer has an envelope, over HTTP+JSON it has none; there is no other difference.
 
 pub mod outcome;
-pub mod request_body;
 pub mod response_body;
 
 mod answer;

@@ -25,7 +25,7 @@ enum StepState {
 
 impl Step {
     /// Takes in an answer, or an event of one. Gives the outcome with the answer that tells it, once.
-    pub fn told(&mut self, answer: &Answer, http_status: u16) -> Option<ExecutionStatus> {
+    pub fn update(&mut self, answer: &Answer, http_status: u16) -> Option<ExecutionStatus> {
         // A result counts only under a 2xx, because clients discard it under any other.
         let is_error = answer.subject == Subject::Error;
         if matches!(self.stand, StepState::Ended(_)) || !(is_error || is_success(http_status)) {

@@ -1,6 +1,7 @@
 //! Reads A2A requests: a JSON-RPC message, or the body of an HTTP+JSON request.
 
 use crate::protocol::a2a::{Binding, Operation, Route};
+use crate::protocol::request_body::ReadMessages;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
 
@@ -87,10 +88,21 @@ impl RequestReader {
     pub fn progress(&self) -> Progress {
         self.scanner.progress()
     }
+}
 
-    /// Whether the body holds anything.
-    pub fn has_started(&self) -> bool {
+impl ReadMessages for RequestReader {
+    type Message = Request;
+
+    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Request)) {
+        Self::feed(self, piece, show);
+    }
+
+    fn has_started(&self) -> bool {
         self.scanner.has_started()
+    }
+
+    fn progress(&self) -> Progress {
+        self.scanner.progress()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::domain::call::Transport;
 use crate::protocol::a2a::{Answer, AnswerReader, Binding};
-use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
 use crate::wire::sse;
@@ -62,7 +62,7 @@ impl A2aResponseBody {
     }
 }
 
-impl Sink for Body {
+impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
         let Self { reader, framer, event, answers } = self;
         match framer {
@@ -78,7 +78,7 @@ struct EventSink<'a> {
     answers: &'a mut Vec<Answer>,
 }
 
-impl sse::Sink for EventSink<'_> {
+impl sse::SseHandler for EventSink<'_> {
     fn data(&mut self, piece: &[u8]) {
         self.reader.feed(piece, &mut |answer| keep(self.event, answer));
     }

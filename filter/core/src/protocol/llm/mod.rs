@@ -15,6 +15,6 @@ pub use self::endpoint::PriceLists;
 pub use self::envoy::read_token_usage;
 pub use self::generation::{Format, Generation, Parts, Stage};
 pub use self::provider::{Provider, Route};
-pub use self::request::{RequestReader, Requested};
+pub use self::request::{LlmRequestBody, Requested};
 pub use self::response::ResponseReader;
 pub use self::stream_error::StreamError;

@@ -1,10 +1,10 @@
 //! What a request for a generation says: the model, and how the response is to come.
 
-use crate::base::time::count;
+use crate::base::time::len_u64;
 use crate::domain::usage::ServiceTier;
 use crate::protocol::document::{Document, DocumentReader, Field, PathTree, Paths};
 use crate::protocol::llm::generation::service_tier;
-use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 
 const PATHS: &Paths = &[
     ("model", Field::Model),
@@ -36,7 +36,7 @@ pub struct Requested {
 
 /// Reads one request body, chunk by chunk.
 #[derive(Debug)]
-pub struct RequestReader {
+pub struct LlmRequestBody {
     /// `None` if the body's coding is not read.
     decoder: Option<Decoder<Body>>,
     bytes: u64,
@@ -45,13 +45,13 @@ pub struct RequestReader {
 #[derive(Debug)]
 struct Body(DocumentReader);
 
-impl Sink for Body {
+impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
         self.0.feed(piece, &mut |_| {});
     }
 }
 
-impl RequestReader {
+impl LlmRequestBody {
     /// A reader for a body.
     pub fn new(coding: ContentCoding) -> Self {
         let reader = DocumentReader::new(PathTree::new(&[PATHS]));
@@ -60,7 +60,7 @@ impl RequestReader {
 
     /// Reads the next bytes.
     pub fn feed(&mut self, chunk: &[u8]) {
-        self.bytes = self.bytes.saturating_add(count(chunk.len()));
+        self.bytes = self.bytes.saturating_add(len_u64(chunk.len()));
         if let Some(decoder) = &mut self.decoder {
             decoder.feed(chunk);
         }

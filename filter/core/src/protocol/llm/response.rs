@@ -7,7 +7,7 @@ use crate::protocol::llm::bedrock_chunks::Unwrapper;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::wire::amazon_event_stream::MessageHeaders;
 use crate::wire::boundary::Unit;
-use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::http::ResponseHead;
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
@@ -121,7 +121,7 @@ impl ResponseReader {
     }
 }
 
-impl Sink for Body {
+impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
         let Self { generation, fold, reader, framing, .. } = self;
         match framing {
@@ -187,7 +187,7 @@ struct EventSink<'a> {
     fold: fn(&mut Generation, &Document),
 }
 
-impl sse::Sink for EventSink<'_> {
+impl sse::SseHandler for EventSink<'_> {
     fn data(&mut self, piece: &[u8]) {
         self.reader.feed(piece, &mut |_| {});
     }
@@ -206,7 +206,7 @@ struct FrameSink<'a> {
     fold: fn(&mut Generation, &Document),
 }
 
-impl amazon_event_stream::Sink for FrameSink<'_> {
+impl amazon_event_stream::FrameHandler for FrameSink<'_> {
     fn payload(&mut self, headers: &MessageHeaders, piece: &[u8]) {
         if headers.event_type == bedrock_chunks::EVENT_TYPE {
             let reader = &mut *self.reader;

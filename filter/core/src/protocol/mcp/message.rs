@@ -3,6 +3,7 @@
 
 use crate::protocol::mcp::arguments::ArgumentsHash;
 use crate::protocol::mcp::reported::Reported;
+use crate::protocol::request_body::ReadMessages;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
 
@@ -193,10 +194,21 @@ impl MessageReader {
     pub fn progress(&self) -> Progress {
         self.scanner.progress()
     }
+}
 
-    /// Whether the body holds anything.
-    pub fn has_started(&self) -> bool {
+impl ReadMessages for MessageReader {
+    type Message = Message;
+
+    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Message)) {
+        Self::feed(self, piece, show);
+    }
+
+    fn has_started(&self) -> bool {
         self.scanner.has_started()
+    }
+
+    fn progress(&self) -> Progress {
+        self.scanner.progress()
     }
 }
 

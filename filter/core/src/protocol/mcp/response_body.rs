@@ -5,7 +5,7 @@ use crate::domain::call::Transport;
 use crate::protocol::mcp::message::{Message, MessageReader, Method};
 use crate::protocol::mcp::reported::ReportReader;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
-use crate::wire::encoding::{ContentCoding, Decoder, Sink};
+use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
 use crate::wire::sse;
@@ -13,7 +13,7 @@ use crate::wire::sse::EventType;
 
 /// Reads one response body, chunk by chunk.
 #[derive(Debug)]
-pub struct AnswerReader {
+pub struct McpResponseBody {
     decoder: Decoder<Body>,
 }
 
@@ -40,7 +40,7 @@ enum Format {
     Events { framer: Box<sse::Framer>, event: Box<EventReader> },
 }
 
-impl AnswerReader {
+impl McpResponseBody {
     /// A reader for a body, or `None` if its coding is not read.
     pub fn new(
         coding: ContentCoding,
@@ -93,7 +93,7 @@ impl AnswerReader {
     }
 }
 
-impl Sink for Body {
+impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
         let Self { format, reports, told } = self;
         match format {
@@ -123,7 +123,7 @@ struct EventSink<'a> {
     told: &'a mut ResponseItems,
 }
 
-impl sse::Sink for EventSink<'_> {
+impl sse::SseHandler for EventSink<'_> {
     fn data(&mut self, piece: &[u8]) {
         let EventReader { reader, messages, text } = &mut *self.event;
         let room = ENDPOINT_BYTES_MAX.saturating_sub(text.len());
