@@ -1,1 +1,1 @@
-//! The tests live in `e2e/` and `tidy.rs`.
+//! The tests live in `e2e/` and `tidy/`.

@@ -7,7 +7,7 @@
 //! in [`session`] and [`guard`], makes an [`event`], and hands it to a [`sink`], whose bytes the proxy
 //! sends. [`meter::Meter`] is the state of one VM, and the way in for the proxy in `filter/proxy`.
 //!
-//! The rooms below stand on each other: each imports only from those above it, which `tests/tidy.rs`
+//! The rooms below stand on each other: each imports only from those above it, which `tests/tidy`
 //! holds.
 
 #![deny(
