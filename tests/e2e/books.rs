@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter::collector::{EventsQuery, Ledger};
+use agent_meter_collector::{EventsQuery, Ledger};
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter::prices::{Source, Wanted, import_text};
+use agent_meter_collector::prices::{Source, Wanted, import_text};
 use agent_meter_core::rates::{Priced, RateCard, TokenKind, Unpriced};
 use agent_meter_core::units::Timestamp;
 use agent_meter_core::usage::{Provider, ServiceTier, Usage};

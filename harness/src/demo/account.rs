@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use agent_meter_collector::{EventsQuery, Ledger, TokenTotals};
 use anyhow::Context;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use crate::collector::{EventsQuery, Ledger, TokenTotals};
 use crate::llm_server;
 
 /// Calls by customer, tool and `execution_status`.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use agent_meter_collector::{EventsQuery, Ledger, Page};
 use anyhow::Context;
 use rust_decimal::Decimal;
 use serde_json::Value;
-
-use crate::collector::{EventsQuery, Ledger, Page};
 
 /// A scope that crossed a level.
 #[derive(Debug, Clone, PartialEq, Eq)]
