@@ -74,6 +74,16 @@ pub(crate) enum Rated {
     Unpriced { reason: &'static str },
 }
 
+impl Rated {
+    /// The cost; `None` where it is not known.
+    pub(crate) fn cost(&self) -> Option<Decimal> {
+        match self {
+            Rated::Priced { cost, .. } => Some(*cost),
+            Rated::Unpriced { .. } => None,
+        }
+    }
+}
+
 pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     let identity = identity(data)?;
     data.exactly("metric_id", "ai_tokens")?;

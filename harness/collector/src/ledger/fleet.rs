@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use crate::event::guard::{GuardTotals, LevelChange, Scope, strictness};
 use crate::event::{Body, Event};
+use crate::ledger::column::Row;
+use crate::ledger::tables::GUARD_TOTALS;
 use crate::money::{self, Overflow};
 
 /// How long the totals of earlier periods of a scope are kept after its newest began: longer than a
@@ -193,32 +195,7 @@ pub(crate) fn fold_level(
 
 /// Makes the row of a source and a scope where there is none, with totals of nothing.
 fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> rusqlite::Result<()> {
-    let made = ledger
-        .prepare_cached(
-            "INSERT INTO guard_totals
-             (guard_id, scope_key, period_ms, source, kind, mode, scope, customer, product, agent,
-              session_key, tool, metric, period, period_start, sequence, provider_cost, revenue,
-              calls, tokens, currency, level_sequence, level, told_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '0', '0', 0, 0, NULL, 0, 0, 0)
-             ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
-            scope.guard,
-            scope.key,
-            scope.period_ms(),
-            event.source,
-            scope.kind,
-            scope.mode,
-            scope.scope,
-            scope.customer,
-            scope.product,
-            scope.agent,
-            scope.session_key,
-            scope.tool,
-            scope.metric,
-            scope.period,
-            scope.period_start.as_ref().map(|(text, _)| text),
-        ])?;
+    let made = GUARD_TOTALS.insert(ledger, &Row { position: None, event, body: scope })?;
     if made > 0 {
         // An Envoy whose clock is years ahead must not make the others forgotten.
         let newest_ms = scope.period_ms().min(chrono::Utc::now().timestamp_millis());

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use rusqlite::{Transaction, TransactionBehavior, params};
+use rusqlite::{Transaction, TransactionBehavior};
 use serde_json::Value;
 
 use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
+use crate::ledger::column::Row;
 use crate::ledger::derive::derive;
 use crate::ledger::fleet::Question;
 use crate::ledger::receipt::{Receipt, Rejected};
+use crate::ledger::tables::EVENTS;
 use crate::ledger::tally::Tally;
 use crate::ledger::{Ledger, lock, outgoing};
 use crate::query;
@@ -108,33 +110,9 @@ fn ask(questions: &mut BTreeMap<(String, String, String, i64), Question>, event:
 fn insert(
     ledger: &Transaction<'_>,
     event: &Event<'_>,
-    received_at: &str,
+    received_at: &String,
 ) -> rusqlite::Result<Inserted> {
-    let kept = match &event.body {
-        Body::GuardTotals(_) => "",
-        Body::Call(_)
-        | Body::Generation(_)
-        | Body::Session(_)
-        | Body::LevelChange(_)
-        | Body::Unknown => event.raw,
-    };
-    let rows = ledger
-        .prepare_cached(
-            "INSERT INTO events
-             (source, id, sequence, type, time, subject, session_id, raw, received_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, id) DO NOTHING",
-        )?
-        .execute(params![
-            event.source,
-            event.id,
-            event.sequence,
-            event.event_type,
-            event.time,
-            event.subject,
-            event.session_id,
-            kept,
-            received_at,
-        ])?;
+    let rows = EVENTS.insert(ledger, &Row { position: None, event, body: received_at })?;
     if rows == 0 {
         let (event_type, stored): (String, String) = ledger
             .prepare_cached("SELECT type, raw FROM events WHERE source = ? AND id = ?")?

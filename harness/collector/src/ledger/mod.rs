@@ -8,12 +8,14 @@
 //! order: a call and a generation are rows of their own, and a session is the event with the highest
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
+mod column;
 mod derive;
 pub(crate) mod fleet;
 mod intake;
 mod outgoing;
 pub(crate) mod receipt;
 mod schema;
+pub(crate) mod tables;
 pub(crate) mod tally;
 mod tokens;
 

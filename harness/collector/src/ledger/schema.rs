@@ -1,5 +1,5 @@
-//! The tables of the ledger's file, their versions, and the way from an older version to this one.
-//! It knows no event: what becomes of one is in `derive.rs`.
+//! Makes the tables of a new ledger file, and brings an older file up to date.
+//! Their columns are in `tables.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,164 +9,13 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use serde_json::value::RawValue;
 
 use crate::ledger::derive::derive;
+use crate::ledger::tables::{CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS};
 use crate::{event, money};
 
 /// Kept in the file as `PRAGMA user_version`.
 /// Version 1 knew no generations, version 2 no calls but those of tools, and no keys, version 3 no
 /// guards.
 const SCHEMA_VERSION: i64 = 4;
-
-/// `position` is the order of insertion and the cursor of lists. Money is TEXT, a decimal without
-/// trailing zeros. Times in `_ms` are milliseconds since 1970, UTC.
-const EVENTS: &str = "
-CREATE TABLE events (
-    position    INTEGER PRIMARY KEY,
-    source      TEXT NOT NULL,
-    id          TEXT NOT NULL,
-    sequence    INTEGER NOT NULL,
-    type        TEXT NOT NULL,
-    time        TEXT NOT NULL,
-    subject     TEXT NOT NULL,
-    session_id  TEXT,
-    raw         TEXT NOT NULL,
-    received_at TEXT NOT NULL,
-    UNIQUE (source, id)
-) STRICT;
-CREATE INDEX events_session ON events (session_id);
-";
-
-/// What `derive.rs` makes of the events. What is not known, or does not apply, is NULL, never 0.
-const DERIVED: &str = "
-CREATE TABLE calls (
-    position      INTEGER PRIMARY KEY REFERENCES events (position),
-    source        TEXT NOT NULL,
-    sequence      INTEGER NOT NULL,
-    session_id    TEXT NOT NULL,
-    call_id       TEXT NOT NULL,
-    time_ms       INTEGER NOT NULL,
-    day           TEXT NOT NULL,
-    customer      TEXT NOT NULL,
-    team          TEXT NOT NULL,
-    agent         TEXT NOT NULL,
-    api_key_hash  TEXT,
-    credential_type TEXT,
-    product       TEXT NOT NULL,
-    product_type  TEXT NOT NULL,
-    kind          TEXT NOT NULL,
-    tool          TEXT NOT NULL,
-    status        TEXT NOT NULL,
-    tier          TEXT NOT NULL,
-    duration_ms   INTEGER NOT NULL,
-    http_status   INTEGER NOT NULL,
-    transport     TEXT,
-    request_bytes INTEGER,
-    response_bytes INTEGER,
-    billable      INTEGER NOT NULL,
-    price         TEXT NOT NULL,
-    currency      TEXT NOT NULL
-) STRICT;
-CREATE INDEX calls_session ON calls (session_id, source);
-CREATE INDEX calls_customer ON calls (customer);
-CREATE INDEX calls_call ON calls (source, call_id);
-
-CREATE TABLE generations (
-    position        INTEGER PRIMARY KEY REFERENCES events (position),
-    source          TEXT NOT NULL,
-    sequence        INTEGER NOT NULL,
-    session_id      TEXT NOT NULL,
-    generation_id   TEXT NOT NULL,
-    call_id         TEXT,
-    tool            TEXT,
-    attribution     TEXT NOT NULL,
-    time_ms         INTEGER NOT NULL,
-    day             TEXT NOT NULL,
-    customer        TEXT NOT NULL,
-    team            TEXT NOT NULL,
-    agent           TEXT NOT NULL,
-    api_key_hash    TEXT,
-    credential_type TEXT,
-    product         TEXT NOT NULL,
-    product_type    TEXT NOT NULL,
-    provider        TEXT NOT NULL,
-    model           TEXT NOT NULL,
-    service_tier    TEXT NOT NULL,
-    completeness    TEXT NOT NULL,
-    estimated       INTEGER NOT NULL,
-    input           INTEGER,
-    output          INTEGER,
-    reasoning       INTEGER,
-    cache_read      INTEGER,
-    cache_write     INTEGER,
-    provider_cost   TEXT,
-    unpriced_reason TEXT,
-    rate_card       TEXT,
-    price           TEXT NOT NULL,
-    currency        TEXT NOT NULL
-) STRICT;
-CREATE INDEX generations_session ON generations (session_id, source);
-CREATE INDEX generations_customer ON generations (customer);
-
-CREATE TABLE sessions (
-    position     INTEGER PRIMARY KEY,
-    source       TEXT NOT NULL,
-    session_id   TEXT NOT NULL,
-    fold_order   INTEGER NOT NULL,
-    state        TEXT NOT NULL,
-    session_key  TEXT NOT NULL,
-    product      TEXT NOT NULL,
-    product_type TEXT NOT NULL,
-    customer     TEXT NOT NULL,
-    team         TEXT NOT NULL,
-    agent        TEXT NOT NULL,
-    api_key_hash TEXT,
-    credential_type TEXT,
-    started_at   TEXT,
-    ended_at     TEXT,
-    ended_ms     INTEGER,
-    close_reason TEXT,
-    totals       TEXT,
-    currency     TEXT,
-    UNIQUE (source, session_id)
-) STRICT;
-CREATE INDEX sessions_state ON sessions (state);
-";
-
-/// `sequence` is that of the event that told the totals, 0 before there was one, and
-/// `level_sequence` that of the event that told the level. `period_ms` is when the period began, -1
-/// for a session, and levels are counted from 0, the mildest. Unlike the tables above this one
-/// cannot be made again: of `guard_totals` only the id is kept, in an event with an empty `raw`.
-const GUARDS: &str = "
-CREATE TABLE guard_totals (
-    guard_id       TEXT NOT NULL,
-    scope_key      TEXT NOT NULL,
-    period_ms      INTEGER NOT NULL,
-    source         TEXT NOT NULL,
-    kind           TEXT NOT NULL,
-    mode           TEXT,
-    scope          TEXT NOT NULL,
-    customer       TEXT NOT NULL,
-    product        TEXT,
-    agent          TEXT,
-    session_key    TEXT,
-    tool           TEXT,
-    metric         TEXT,
-    period         TEXT NOT NULL,
-    period_start   TEXT,
-    sequence       INTEGER NOT NULL,
-    provider_cost  TEXT NOT NULL,
-    revenue        TEXT NOT NULL,
-    calls          INTEGER NOT NULL,
-    tokens         INTEGER NOT NULL,
-    currency       TEXT,
-    level_sequence INTEGER NOT NULL,
-    level          INTEGER NOT NULL,
-    told_ms        INTEGER NOT NULL,
-    PRIMARY KEY (guard_id, scope_key, period_ms, source)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX events_alerts ON events (position) WHERE type IN
-    ('agent-meter.margin_level_changed', 'agent-meter.budget_level_changed',
-     'agent-meter.loop_level_changed');
-";
 
 /// One row for each event and webhook that is to be told of it. `state` is `waiting`, `delivered`
 /// or `given_up`.
@@ -185,6 +34,11 @@ CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook, due_ms)
     WHERE state = 'waiting';
 ";
 
+/// The tables that are made again from the events.
+fn derived() -> String {
+    [CALLS.schema(), GENERATIONS.schema(), SESSIONS.schema()].concat()
+}
+
 /// Makes the tables of a new file, or checks the version of an old one before touching it.
 pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(10))?;
@@ -196,14 +50,14 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     match version {
         SCHEMA_VERSION => {}
         0 if tables == 0 => {
-            transaction.execute_batch(EVENTS)?;
-            transaction.execute_batch(DERIVED)?;
-            transaction.execute_batch(GUARDS)?;
+            transaction.execute_batch(&EVENTS.schema())?;
+            transaction.execute_batch(&derived())?;
+            transaction.execute_batch(&GUARD_TOTALS.schema())?;
             transaction.execute_batch(WEBHOOKS)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         1..=3 => {
-            transaction.execute_batch(GUARDS)?;
+            transaction.execute_batch(&GUARD_TOTALS.schema())?;
             transaction.execute_batch(WEBHOOKS)?;
             if version == 3 {
                 // Kept as events of unknown types, if a filter sent them before this version.
@@ -214,7 +68,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
                 transaction.execute_batch(
                     "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
                 )?;
-                transaction.execute_batch(DERIVED)?;
+                transaction.execute_batch(&derived())?;
                 derive_stored(&transaction, "")?;
             }
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::Type;
-use rusqlite::{Transaction, params_from_iter};
+use rusqlite::{Row, Transaction, params_from_iter};
 use serde::Serialize;
 
 use crate::event::totals::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals, add};
 use crate::ledger::Ledger;
+use crate::ledger::tables::SESSIONS;
 use crate::money;
 use crate::query::{BadQuery, Conditions, Page, Parameters, count};
 
@@ -156,41 +157,44 @@ pub(crate) fn select(
     tail: &str,
 ) -> anyhow::Result<Vec<SessionRow>> {
     let mut statement = ledger.prepare_cached(&format!(
-        "SELECT position, session_id, state, session_key, source, product, product_type, customer,
-         team, agent, started_at, ended_at, close_reason, totals, api_key_hash, credential_type
-         FROM sessions{} {tail}",
+        "SELECT {} FROM sessions{} {tail}",
+        SESSIONS.selection(),
         conditions.sql()
     ))?;
-    let rows = statement.query_map(params_from_iter(conditions.values), |row| {
-        let state: String = row.get(2)?;
-        let bad = |index, error: Box<dyn std::error::Error + Send + Sync>| {
-            rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error)
-        };
-        let state = SessionState::from_name(&state)
-            .ok_or_else(|| bad(2, format!("unknown state {state:?}").into()))?;
-        let session = Session {
-            session_id: row.get(1)?,
-            state,
-            session_key: row.get(3)?,
-            source: row.get(4)?,
-            product_id: row.get(5)?,
-            product_type: row.get(6)?,
-            customer_id: row.get(7)?,
-            team_id: row.get(8)?,
-            agent_id: row.get(9)?,
-            api_key_hash: row.get(14)?,
-            credential_type: row.get(15)?,
-            started_at: row.get(10)?,
-            ended_at: row.get(11)?,
-            close_reason: row.get(12)?,
-            totals: Totals::default(),
-            margin: None,
-        };
-        let totals: Option<String> = row.get(13)?;
-        let totals = totals.map(|text| serde_json::from_str(&text)).transpose();
-        Ok((row.get(0)?, (session, totals.map_err(|error| bad(13, error.into()))?)))
-    })?;
+    let rows = statement.query_map(params_from_iter(conditions.values), session)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    let bad = |column, error: Box<dyn std::error::Error + Send + Sync>| {
+        let index = row.as_ref().column_index(column).unwrap_or_default();
+        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error)
+    };
+    let state: String = row.get("state")?;
+    let state = SessionState::from_name(&state)
+        .ok_or_else(|| bad("state", format!("unknown state {state:?}").into()))?;
+    let totals: Option<String> = row.get("totals")?;
+    let totals = totals.map(|text| serde_json::from_str(&text)).transpose();
+    let totals = totals.map_err(|error| bad("totals", error.into()))?;
+    let session = Session {
+        session_id: row.get("session_id")?,
+        state,
+        session_key: row.get("session_key")?,
+        source: row.get("source")?,
+        product_id: row.get("product")?,
+        product_type: row.get("product_type")?,
+        customer_id: row.get("customer")?,
+        team_id: row.get("team")?,
+        agent_id: row.get("agent")?,
+        api_key_hash: row.get("api_key_hash")?,
+        credential_type: row.get("credential_type")?,
+        started_at: row.get("started_at")?,
+        ended_at: row.get("ended_at")?,
+        close_reason: row.get("close_reason")?,
+        totals: Totals::default(),
+        margin: None,
+    };
+    Ok((row.get("position")?, (session, totals)))
 }
 
 /// What the stored calls and generations of a session come to.

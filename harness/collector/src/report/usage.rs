@@ -2,6 +2,8 @@
 //! Amounts of different currencies are never added up, and what belongs nowhere is a row of its own:
 //! whatever the grouping, the rows come to the same sums.
 
+use std::sync::LazyLock;
+
 use rusqlite::{Transaction, params_from_iter};
 use rust_decimal::Decimal;
 use serde::ser::SerializeMap;
@@ -12,26 +14,64 @@ use crate::ledger::Ledger;
 use crate::money;
 use crate::query::{BadQuery, Conditions, Parameters, Period, count};
 
-/// Calls and generations in one shape. A generation that belongs to no call has no tool, status and
-/// tier, and a call has no provider and model.
-const ENTRIES: &str = "(
-SELECT time_ms, customer, team, agent, coalesce(api_key_hash, '__none__') AS key, product,
- product_type, session_id, kind, tool, status, tier, source, currency, day,
- request_bytes, response_bytes, '__none__' AS provider, '__none__' AS model, 1 AS calls, billable, price, NULL AS cost,
- 0 AS generations, 0 AS unpriced, 0 AS unknown_usage, NULL AS input, NULL AS output,
- NULL AS reasoning, NULL AS cache_read, NULL AS cache_write
-FROM calls
-UNION ALL
-SELECT time_ms, customer, team, agent, coalesce(api_key_hash, '__none__'), product, product_type,
- session_id, 'token_consumption', coalesce(tool, '__unattributed__'),
- coalesce((SELECT status FROM calls AS call WHERE call.source = generation.source
-  AND call.call_id = generation.call_id LIMIT 1), '__unattributed__'),
- coalesce((SELECT tier FROM calls AS call WHERE call.source = generation.source
-  AND call.call_id = generation.call_id LIMIT 1), '__unattributed__'),
- source, currency, day, NULL, NULL, provider, model, 0, 0, price, provider_cost, 1, provider_cost IS NULL,
- input IS NULL AND output IS NULL, input, output, reasoning, cache_read, cache_write
-FROM generations AS generation
-)";
+/// A column of the call that a generation was made for.
+macro_rules! of_its_call {
+    ($column:literal) => {
+        concat!(
+            "coalesce((SELECT ",
+            $column,
+            " FROM calls AS call WHERE call.source = generation.source
+              AND call.call_id = generation.call_id LIMIT 1), '__unattributed__')"
+        )
+    };
+}
+
+/// Calls and generations in one shape, a column a line: its name, what it is of a call, and what it
+/// is of a generation. A generation that belongs to no call has no tool, status and tier, and a call
+/// has no provider and model.
+const ENTRY: [(&str, &str, &str); 31] = [
+    ("time_ms", "time_ms", "time_ms"),
+    ("customer", "customer", "customer"),
+    ("team", "team", "team"),
+    ("agent", "agent", "agent"),
+    ("key", "coalesce(api_key_hash, '__none__')", "coalesce(api_key_hash, '__none__')"),
+    ("product", "product", "product"),
+    ("product_type", "product_type", "product_type"),
+    ("session_id", "session_id", "session_id"),
+    ("kind", "kind", "'token_consumption'"),
+    ("tool", "tool", "coalesce(tool, '__unattributed__')"),
+    ("status", "status", of_its_call!("status")),
+    ("tier", "tier", of_its_call!("tier")),
+    ("source", "source", "source"),
+    ("currency", "currency", "currency"),
+    ("day", "day", "day"),
+    ("request_bytes", "request_bytes", "NULL"),
+    ("response_bytes", "response_bytes", "NULL"),
+    ("provider", "'__none__'", "provider"),
+    ("model", "'__none__'", "model"),
+    ("calls", "1", "0"),
+    ("billable", "billable", "0"),
+    ("price", "price", "price"),
+    ("cost", "NULL", "provider_cost"),
+    ("generations", "0", "1"),
+    ("unpriced", "0", "provider_cost IS NULL"),
+    ("unknown_usage", "0", "input IS NULL AND output IS NULL"),
+    ("input", "NULL", "input"),
+    ("output", "NULL", "output"),
+    ("reasoning", "NULL", "reasoning"),
+    ("cache_read", "NULL", "cache_read"),
+    ("cache_write", "NULL", "cache_write"),
+];
+
+/// The table of a query over [`ENTRY`].
+static ENTRIES: LazyLock<String> = LazyLock::new(|| {
+    let of_calls = ENTRY.map(|(name, of_call, _)| format!("{of_call} AS {name}")).join(", ");
+    let of_generations = ENTRY.map(|(_, _, of_generation)| of_generation).join(", ");
+    format!(
+        "(SELECT {of_calls} FROM calls
+         UNION ALL SELECT {of_generations} FROM generations AS generation)"
+    )
+});
 
 /// What calls and generations can be grouped and filtered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,7 +293,8 @@ fn mixes_currencies(
     let group = if columns.is_empty() { "1 = 1".to_owned() } else { columns.join(", ") };
     ledger
         .prepare_cached(&format!(
-            "SELECT 1 FROM {ENTRIES}{} GROUP BY {group} HAVING count(DISTINCT currency) > 1 LIMIT 1",
+            "SELECT 1 FROM {}{} GROUP BY {group} HAVING count(DISTINCT currency) > 1 LIMIT 1",
+            *ENTRIES,
             conditions.sql()
         ))?
         .exists(params_from_iter(&conditions.values))
@@ -275,7 +316,8 @@ fn rows(
         "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
          coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
          decimal_sum(coalesce(cost, '0')), {tokens}, coalesce(sum(request_bytes), 0),
-         coalesce(sum(response_bytes), 0){separator}{columns} FROM {ENTRIES}{}{grouped}",
+         coalesce(sum(response_bytes), 0){separator}{columns} FROM {}{}{grouped}",
+        *ENTRIES,
         conditions.sql()
     ))?;
     let mut rows = statement.query(params_from_iter(&conditions.values))?;

@@ -4,6 +4,7 @@
 mod generations;
 mod guards;
 mod kinds;
+mod schema;
 mod webhooks;
 
 use std::net::SocketAddr;
