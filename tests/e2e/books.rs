@@ -24,7 +24,7 @@ impl Books {
         tokio::task::spawn_blocking(move || {
             let mut events = Vec::new();
             ledger.each_event(EventsQuery::default(), |event| {
-                events.push(event);
+                events.push(serde_json::from_str(event.raw)?);
                 Ok(())
             })?;
             events.sort_by_key(|event| (text(event, "/source"), text(event, "/sequence")));

@@ -32,8 +32,14 @@ mod server;
 mod webhook;
 
 pub use contracts::{Contract, Contracts};
+pub use event::call::{Call, CallKind};
 pub use event::error::IngestError;
+pub use event::generation::{Generation, Rated, Tokens};
+pub use event::guard::{GuardTotals, LevelChange, Scope};
+pub use event::identity::Identity;
+pub use event::session::{Closing, SessionChange};
 pub use event::totals::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
+pub use event::{Body, Event};
 pub use ledger::Ledger;
 pub use ledger::fleet::FleetTotals;
 pub use ledger::receipt::{Receipt, Rejected};

@@ -3,6 +3,8 @@
 
 mod account;
 pub mod margin;
+#[cfg(test)]
+mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
 
-/// The names an outcome of a call may have.
+/// The outcomes of a call.
 pub(crate) const STATUSES: [&str; 9] = [
     "SUCCESS",
     "ERROR",
@@ -20,15 +20,18 @@ pub(crate) const STATUSES: [&str; 9] = [
 
 /// What a call is a call of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallKind {
+pub enum CallKind {
+    /// A tool of an MCP server.
     Tool,
+    /// A route of an API.
     Api,
+    /// An operation of an agent.
     Step,
 }
 
 impl CallKind {
-    /// The name of its event, in the ledger and in answers.
-    pub(crate) fn name(self) -> &'static str {
+    /// The name of its event, in the ledger and in answers, such as `tool_invocation`.
+    pub fn name(self) -> &'static str {
         match self {
             CallKind::Tool => "tool_invocation",
             CallKind::Api => "api_call",
@@ -45,26 +48,38 @@ impl CallKind {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) identity: Identity,
-    pub(crate) kind: CallKind,
-    pub(crate) call_id: String,
+/// One call, as far as the ledger has columns for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Whose it is.
+    pub identity: Identity,
+    /// What it is a call of.
+    pub kind: CallKind,
+    /// Unique with the event's source.
+    pub call_id: String,
     /// The tool; of an API its method and route; of an agent the operation.
-    pub(crate) tool: String,
-    pub(crate) status: &'static str,
-    pub(crate) duration_ms: i64,
-    pub(crate) http_status: i64,
-    /// Not of an API call.
-    pub(crate) transport: Option<String>,
-    /// Of the request and the response; of an API call only.
-    pub(crate) bytes: Option<(i64, i64)>,
-    pub(crate) tier: String,
-    pub(crate) billable: bool,
-    pub(crate) price: Decimal,
-    pub(crate) currency: String,
+    pub tool: String,
+    /// The `execution_status`, such as `SUCCESS`.
+    pub status: &'static str,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: i64,
+    /// The status of the response; 0 if there was none.
+    pub http_status: i64,
+    /// Such as `json`; `None` for an API call.
+    pub transport: Option<String>,
+    /// Bytes of the bodies of the request and the response; `Some` for an API call only.
+    pub bytes: Option<(i64, i64)>,
+    /// Cost tier of the price list.
+    pub tier: String,
+    /// True if its price is charged.
+    pub billable: bool,
+    /// What the customer is charged, in `currency`; 0 if it is not billable.
+    pub price: Decimal,
+    /// ISO 4217.
+    pub currency: String,
 }
 
+/// Reads one call; an error opens with the path of the member.
 pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
     let identity = identity(data)?;
     data.exactly("metric_id", kind.metric())?;

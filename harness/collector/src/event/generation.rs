@@ -1,13 +1,13 @@
 //! Reads the data of `token_consumption`: one response of a large language model, its tokens and
-//! what they cost. Like `mod.rs` it is written from `filter/EVENTS.md` alone.
+//! what they cost.
 
 use rust_decimal::Decimal;
 
 use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
+use crate::event::totals::TokenTotals;
 use crate::money;
 
-/// How a generation came to its tool call; `none`: it belongs to its session alone.
 const ATTRIBUTIONS: [&str; 4] = ["trace", "inferred", "result", "none"];
 const TIERS: [&str; 4] = ["standard", "batch", "flex", "priority"];
 const USAGE_SOURCES: [&str; 4] = ["body", "response_headers", "envoy_metadata", "mcp_result"];
@@ -32,51 +32,91 @@ const KINDS: [&str; 12] = [
 ];
 
 /// One generation, as far as the ledger has columns for it.
-#[derive(Debug)]
-pub(crate) struct Generation {
-    pub(crate) identity: Identity,
-    pub(crate) generation_id: String,
-    /// The `call_id` and the tool of the call that it was made for.
-    pub(crate) call: Option<(String, String)>,
-    pub(crate) attribution: &'static str,
-    pub(crate) provider: String,
-    pub(crate) model: String,
-    pub(crate) service_tier: &'static str,
-    pub(crate) completeness: &'static str,
-    pub(crate) estimated: bool,
-    pub(crate) tokens: Tokens,
-    pub(crate) rate: Rated,
-    pub(crate) price: Decimal,
-    pub(crate) currency: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Unique with the event's source.
+    pub generation_id: String,
+    /// The `call_id` and the tool of the call that it was made for; `None` if it belongs to its
+    /// session alone.
+    pub call: Option<(String, String)>,
+    /// How the filter found the call: `trace`, `inferred`, `result` or `none`.
+    pub attribution: &'static str,
+    /// Who runs the model, such as `openai`.
+    pub provider: String,
+    /// The model, as answered.
+    pub model: String,
+    /// `standard`, `batch`, `flex` or `priority`.
+    pub service_tier: &'static str,
+    /// `COMPLETE`, `PARTIAL`, `FAILED` or `MISSING`.
+    pub completeness: &'static str,
+    /// True if the filter estimated token counts that the provider did not report.
+    pub estimated: bool,
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// What it cost the operator.
+    pub rate: Rated,
+    /// What the customer is charged for its tokens, in `currency`.
+    pub price: Decimal,
+    /// ISO 4217.
+    pub currency: String,
 }
 
 /// Token counts; `None` is unknown, which is not zero.
-#[derive(Debug)]
-pub(crate) struct Tokens {
-    pub(crate) input: Option<i64>,
-    pub(crate) output: Option<i64>,
-    pub(crate) reasoning: Option<i64>,
-    pub(crate) cache_read: Option<i64>,
-    /// Of all durations.
-    pub(crate) cache_write: Option<i64>,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Tokens read by the model, from a cache or not.
+    pub input: Option<i64>,
+    /// Tokens made by the model.
+    pub output: Option<i64>,
+    /// Of `output`: reasoning.
+    pub reasoning: Option<i64>,
+    /// Of `input`: read from a cache.
+    pub cache_read: Option<i64>,
+    /// Of `input`: written to a cache, for whatever time.
+    pub cache_write: Option<i64>,
 }
 
 impl Tokens {
+    /// True if neither the input nor the output is known.
     pub(crate) fn is_unknown(&self) -> bool {
         self.input.is_none() && self.output.is_none()
     }
+
+    /// The counts that are known; 0 for the others.
+    pub fn known(&self) -> TokenTotals {
+        let known = |count: Option<i64>| count.unwrap_or(0).unsigned_abs();
+        TokenTotals {
+            input: known(self.input),
+            output: known(self.output),
+            reasoning: known(self.reasoning),
+            cache_read: known(self.cache_read),
+            cache_write: known(self.cache_write),
+        }
+    }
 }
 
-/// What the generation cost the operator.
-#[derive(Debug)]
-pub(crate) enum Rated {
-    Priced { cost: Decimal, rate_card: String },
-    Unpriced { reason: &'static str },
+/// What a generation cost the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rated {
+    /// The cost is known.
+    Priced {
+        /// In the currency of the generation.
+        cost: Decimal,
+        /// The version of the rate card that gave the rates.
+        rate_card: String,
+    },
+    /// The cost is not known.
+    Unpriced {
+        /// `no_rate`, `no_rate_for_kind`, `unknown_usage` or `money_overflow`.
+        reason: &'static str,
+    },
 }
 
 impl Rated {
-    /// The cost; `None` where it is not known.
-    pub(crate) fn cost(&self) -> Option<Decimal> {
+    /// The cost; `None` if it is not known.
+    pub fn cost(&self) -> Option<Decimal> {
         match self {
             Rated::Priced { cost, .. } => Some(*cost),
             Rated::Unpriced { .. } => None,
@@ -84,6 +124,7 @@ impl Rated {
     }
 }
 
+/// Reads one generation; an error opens with the path of the member.
 pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     let identity = identity(data)?;
     data.exactly("metric_id", "ai_tokens")?;

@@ -1,5 +1,4 @@
 //! Reads the events of guards: the running totals of a scope, and a scope that crossed a level.
-//! What becomes of them is in `verdict.rs` and `guards.rs`.
 
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -32,59 +31,85 @@ pub(crate) fn strictness(level: &str) -> i64 {
 }
 
 /// What a guard watches, and since when.
-#[derive(Debug)]
-pub(crate) struct Scope {
-    pub(crate) guard: String,
-    /// The kind of its guard, which a change of level may tell by its type alone.
-    pub(crate) kind: &'static str,
-    /// A change of level need not tell it.
-    pub(crate) mode: Option<&'static str>,
-    pub(crate) scope: &'static str,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The guard's id.
+    pub guard: String,
+    /// The kind of its guard, which a change of level may tell by its type alone: `margin`,
+    /// `budget` or `loop`.
+    pub kind: &'static str,
+    /// `enforce` or `observe`; `None` if a change of level does not say.
+    pub mode: Option<&'static str>,
+    /// `customer`, `session`, `product`, `agent` or `tool`.
+    pub scope: &'static str,
     /// Empty for a product.
-    pub(crate) customer: String,
-    pub(crate) product: Option<String>,
-    pub(crate) agent: Option<String>,
-    pub(crate) session_key: Option<String>,
-    pub(crate) tool: Option<String>,
-    pub(crate) metric: Option<String>,
+    pub customer: String,
+    /// The product, if the scope has one.
+    pub product: Option<String>,
+    /// The agent, if the scope has one.
+    pub agent: Option<String>,
+    /// 32 hexadecimal digits, if the scope has one.
+    pub session_key: Option<String>,
+    /// The tool, if the scope has one.
+    pub tool: Option<String>,
+    /// What of the scope is watched.
+    pub metric: Option<String>,
     /// 32 hexadecimal digits, the same from every source.
-    pub(crate) key: String,
-    pub(crate) period: &'static str,
-    /// As it came, and in milliseconds since 1970; `None` for a session.
-    pub(crate) period_start: Option<(String, i64)>,
+    pub key: String,
+    /// `hour`, `day`, `month` or `session`.
+    pub period: &'static str,
+    /// When the period began, as it came and in milliseconds since 1970; `None` for a session.
+    pub period_start: Option<(String, i64)>,
 }
 
 impl Scope {
-    /// The period as the ledger's keys have it: a session's is one, whenever it began.
+    /// When the period began, in milliseconds since 1970; -1 for a session, which has one period,
+    /// whenever it began.
     pub(crate) fn period_ms(&self) -> i64 {
         self.period_start.as_ref().map_or(-1, |(_, ms)| *ms)
     }
 }
 
 /// The totals that one source has of one scope in one period, from the period's start.
-#[derive(Debug)]
-pub(crate) struct GuardTotals {
-    pub(crate) scope: Scope,
-    pub(crate) provider_cost: Decimal,
-    pub(crate) revenue: Decimal,
-    pub(crate) calls: i64,
-    pub(crate) tokens: i64,
-    pub(crate) level: &'static str,
-    pub(crate) currency: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardTotals {
+    /// What they are the totals of.
+    pub scope: Scope,
+    /// What the generations cost the operator, in `currency`.
+    pub provider_cost: Decimal,
+    /// What was earned, in `currency`.
+    pub revenue: Decimal,
+    /// Calls.
+    pub calls: i64,
+    /// Tokens.
+    pub tokens: i64,
+    /// Such as `L1_ALERT`.
+    pub level: &'static str,
+    /// ISO 4217.
+    pub currency: String,
 }
 
-/// A scope that went from one level to another.
-#[derive(Debug)]
-pub(crate) struct LevelChange {
-    pub(crate) scope: Scope,
-    pub(crate) level: &'static str,
-    /// The webhooks that want to know.
-    pub(crate) notify: Vec<String>,
-    pub(crate) currency: Option<String>,
+/// A scope that went from one level to another. Amounts are `None` if the event does not have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LevelChange {
+    /// What the guard watches.
+    pub scope: Scope,
+    /// The new level, such as `L3_BLOCK`.
+    pub level: &'static str,
+    /// The names of the webhooks to post it to.
+    pub notify: Vec<String>,
+    /// What is left of the revenue, as a share of one.
+    pub margin: Option<Decimal>,
+    /// What the generations cost the operator, in `currency`.
+    pub provider_cost: Option<Decimal>,
+    /// What was earned, in `currency`.
+    pub revenue: Option<Decimal>,
+    /// ISO 4217; `None` if the event has no amounts.
+    pub currency: Option<String>,
 }
 
 impl LevelChange {
-    /// Whether a webhook of this name is to be told; `*` is told of all.
+    /// True if it is for a webhook of this name; the one named `*` gets all of them.
     pub(crate) fn is_for(&self, webhook: &str) -> bool {
         webhook == "*" || self.notify.iter().any(|name| name == webhook)
     }
@@ -104,25 +129,25 @@ pub(crate) fn totals(data: &Members<'_>) -> Result<GuardTotals, String> {
     })
 }
 
-/// Reads the change of a guard that its event's type calls a `kind`. Amounts are checked where they are told, and stay in the
-/// event.
+/// Reads a change of level; `kind` is that of the guard if the data names none.
 pub(crate) fn level_change(data: &Members<'_>, kind: &'static str) -> Result<LevelChange, String> {
     let told = data.optional("guard_kind", |data, member| data.one_of(member, &KINDS))?;
     let scope = scope(data, told.unwrap_or(kind))?;
     data.one_of("previous_level", &LEVELS)?;
     data.one_of("reason", &REASONS)?;
     data.one_of("action", &ACTIONS)?;
-    for member in ["margin", "threshold"] {
-        data.optional(member, Members::share)?;
-    }
-    for member in ["total_provider_cost", "total_revenue"] {
-        data.optional(member, Members::money)?;
-    }
+    let margin = data.optional("margin", Members::share)?;
+    data.optional("threshold", Members::share)?;
+    let provider_cost = data.optional("total_provider_cost", Members::money)?;
+    let revenue = data.optional("total_revenue", Members::money)?;
     data.optional("period_ends_at", Members::time)?;
     Ok(LevelChange {
         scope,
         level: data.one_of("level", &LEVELS)?,
         notify: notify(data)?,
+        margin,
+        provider_cost,
+        revenue,
         currency: data.optional("currency", Members::currency)?,
     })
 }

@@ -5,21 +5,30 @@ use crate::event::members::Members;
 const PRODUCT_TYPES: [&str; 4] = ["STANDARD_API", "AGENTIC_API", "AI_AGENT", "MCP_SERVER"];
 const CREDENTIAL_TYPES: [&str; 2] = ["CLIENT_CREDENTIALS", "BEARER_TOKEN"];
 
-/// The common members of `data`.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) product: String,
-    pub(crate) product_type: &'static str,
-    pub(crate) customer: String,
-    pub(crate) team: String,
-    /// The agent, or the app of an API.
-    pub(crate) agent: String,
-    pub(crate) api_key_hash: Option<String>,
-    pub(crate) credential_type: Option<&'static str>,
-    pub(crate) session_id: String,
-    pub(crate) session_key: String,
+/// Whose a call, a generation or a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The matched product.
+    pub product: String,
+    /// The product's type, such as `MCP_SERVER`.
+    pub product_type: &'static str,
+    /// Who pays.
+    pub customer: String,
+    /// The customer's team.
+    pub team: String,
+    /// The team's agent, or the app of an API.
+    pub agent: String,
+    /// 32 hexadecimal digits; `None` if the client showed no key.
+    pub api_key_hash: Option<String>,
+    /// `CLIENT_CREDENTIALS` or `BEARER_TOKEN`; `None` if it is neither.
+    pub credential_type: Option<&'static str>,
+    /// 32 hexadecimal digits.
+    pub session_id: String,
+    /// 32 hexadecimal digits, the same wherever the client's session is seen.
+    pub session_key: String,
 }
 
+/// Reads the common members of `data`; an error opens with the path of the member.
 pub(crate) fn identity(data: &Members<'_>) -> Result<Identity, String> {
     let product = data.text("product_id")?;
     let product_type = data.one_of("product_type", &PRODUCT_TYPES)?;

@@ -27,28 +27,44 @@ use crate::event::totals::SessionState;
 
 /// One valid event.
 #[derive(Debug)]
-pub(crate) struct Event<'a> {
-    /// The event's bytes as they came.
-    pub(crate) raw: &'a str,
-    pub(crate) source: String,
-    pub(crate) id: String,
-    pub(crate) sequence: i64,
-    pub(crate) event_type: String,
-    pub(crate) time: String,
-    pub(crate) time_ms: i64,
-    pub(crate) subject: String,
-    pub(crate) session_id: Option<String>,
-    pub(crate) body: Body,
+pub struct Event<'a> {
+    /// Its JSON text, byte for byte as it came.
+    pub raw: &'a str,
+    /// Which Envoy process sent it.
+    pub source: String,
+    /// Unique with the source: the sequence in 20 digits.
+    pub id: String,
+    /// Counts the events of the source from 1.
+    pub sequence: i64,
+    /// The CloudEvents type, such as `agent-meter.tool_invocation`.
+    pub event_type: String,
+    /// When it happened: RFC 3339, as it came.
+    pub time: String,
+    /// The same in milliseconds since 1970, UTC.
+    pub time_ms: i64,
+    /// The customer; empty for the guard of a product.
+    pub subject: String,
+    /// 32 hexadecimal digits; `None` for events of guards.
+    pub session_id: Option<String>,
+    /// The data.
+    pub body: Body,
 }
 
-#[derive(Debug)]
-pub(crate) enum Body {
+/// The data of an event, by its type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// `tool_invocation`, `api_call` or `agent_step`.
     Call(Box<Call>),
+    /// `token_consumption`.
     Generation(Box<Generation>),
+    /// `session_created`, `session_active`, `session_idle` or `session_closed`.
     Session(Box<SessionChange>),
+    /// `guard_totals`.
     GuardTotals(Box<GuardTotals>),
+    /// `margin_level_changed`, `budget_level_changed` or `loop_level_changed`.
     LevelChange(Box<LevelChange>),
-    /// A type this collector does not know: kept as raw text, counted in nothing.
+    /// A type that this collector does not know: the ledger keeps its text and counts it in
+    /// nothing.
     Unknown,
 }
 

@@ -7,23 +7,33 @@ use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
 use crate::event::totals::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
 
-#[derive(Debug)]
-pub(crate) struct SessionChange {
-    pub(crate) identity: Identity,
-    pub(crate) state: SessionState,
-    pub(crate) started_at: String,
-    /// Present exactly when `state` is CLOSED.
-    pub(crate) closing: Option<Closing>,
+/// A session that went to another state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionChange {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The new state.
+    pub state: SessionState,
+    /// RFC 3339, as it came.
+    pub started_at: String,
+    /// `Some` exactly when `state` is [`SessionState::Closed`].
+    pub closing: Option<Closing>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Closing {
-    pub(crate) ended_at: String,
-    pub(crate) ended_ms: i64,
-    pub(crate) close_reason: String,
-    pub(crate) totals: Totals,
+/// The end of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// RFC 3339, as it came.
+    pub ended_at: String,
+    /// The same in milliseconds since 1970, UTC.
+    pub ended_ms: i64,
+    /// Such as `session_timeout`.
+    pub close_reason: String,
+    /// The final totals.
+    pub totals: Totals,
 }
 
+/// Reads one change of a session; an error opens with the path of the member.
 pub(crate) fn session(data: &Members<'_>, state: SessionState) -> Result<SessionChange, String> {
     let identity = identity(data)?;
     data.exactly("session_state", state.name())?;
@@ -73,13 +83,7 @@ const GENERATION_TOTALS: [&str; 5] = [
 ];
 
 fn token_totals(tokens: &Members<'_>) -> Result<TokenTotals, String> {
-    Ok(TokenTotals {
-        input: tokens.total("input")?,
-        output: tokens.total("output")?,
-        reasoning: tokens.total("reasoning")?,
-        cache_read: tokens.total("cache_read")?,
-        cache_write: tokens.total("cache_write")?,
-    })
+    TokenTotals::try_from_counts(|kind| tokens.total(kind))
 }
 
 fn usage_by_model(data: &Members<'_>) -> Result<Vec<ModelTotals>, String> {

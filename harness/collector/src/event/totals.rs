@@ -157,30 +157,51 @@ impl ModelTotals {
     }
 }
 
-/// Tokens by kind, as far as they are known; all but `input` and `output` are part of these two.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenTotals {
-    /// Tokens read by the model, from a cache or not.
-    pub input: u64,
-    /// Tokens made by the model.
-    pub output: u64,
-    /// Of `output`: reasoning.
-    pub reasoning: u64,
-    /// Of `input`: read from a cache.
-    pub cache_read: u64,
-    /// Of `input`: written to a cache.
-    pub cache_write: u64,
+/// Makes [`TokenTotals`] of a list of kinds, so that a kind is one line.
+macro_rules! token_totals {
+    ($($(#[$doc:meta])* $kind:ident,)*) => {
+        /// Tokens by kind, as far as they are known; all but `input` and `output` are part of these
+        /// two.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct TokenTotals {
+            $($(#[$doc])* pub $kind: u64,)*
+        }
+
+        impl TokenTotals {
+            /// The names of the kinds, which are those of the ledger's columns.
+            pub(crate) const KINDS: &[&str] = &[$(stringify!($kind)),*];
+
+            /// Makes totals of a count for each kind.
+            pub(crate) fn try_from_counts<E>(
+                mut count: impl FnMut(&'static str) -> Result<u64, E>,
+            ) -> Result<TokenTotals, E> {
+                Ok(TokenTotals { $($kind: count(stringify!($kind))?,)* })
+            }
+
+            /// Each kind with its count.
+            pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($kind), self.$kind)),*].into_iter()
+            }
+
+            /// Adds the counts of `other`; a sum that does not fit stays at the most that does.
+            pub fn add(&mut self, other: TokenTotals) {
+                $(self.$kind = self.$kind.saturating_add(other.$kind);)*
+            }
+        }
+    };
 }
 
-impl TokenTotals {
-    /// Adds counts that the ledger has added up without an overflow.
-    pub fn add(&mut self, other: TokenTotals) {
-        self.input = self.input.saturating_add(other.input);
-        self.output = self.output.saturating_add(other.output);
-        self.reasoning = self.reasoning.saturating_add(other.reasoning);
-        self.cache_read = self.cache_read.saturating_add(other.cache_read);
-        self.cache_write = self.cache_write.saturating_add(other.cache_write);
-    }
+token_totals! {
+    /// Tokens read by the model, from a cache or not.
+    input,
+    /// Tokens made by the model.
+    output,
+    /// Of `output`: reasoning.
+    reasoning,
+    /// Of `input`: read from a cache.
+    cache_read,
+    /// Of `input`: written to a cache.
+    cache_write,
 }
 
 /// Adds to a sum that there is only while all amounts have one currency.

@@ -303,7 +303,7 @@ fn read_generations(
          decimal_sum(coalesce(provider_cost, '0')), {} FROM generations{}
          GROUP BY customer, product, product_type, currency, tool, provider, model
          ORDER BY tool NULLS LAST, provider, model",
-        TokenTotals::COLUMNS,
+        TokenTotals::columns(),
         conditions.sql()
     ))?;
     let mut rows = statement.query(params_from_iter(&conditions.values))?;
@@ -316,7 +316,7 @@ fn read_generations(
             unknown_usage_generations: count(row, 9)?,
         };
         let (price, cost) = (money::column(row, 10)?, money::column(row, 11)?);
-        let tokens = TokenTotals::read(row, 12)?;
+        let tokens = TokenTotals::of_row(row)?;
         product.add_generations(tool, (provider, model), generations, tokens, price, cost)?;
     }
     for product in products.values_mut() {

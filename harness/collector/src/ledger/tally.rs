@@ -44,16 +44,9 @@ impl Tally {
                     Rated::Unpriced { .. } => "no_rate",
                 };
                 *self.generations.entry(price).or_default() += 1;
-                let tokens = &generation.tokens;
-                for (kind, count) in [
-                    ("input", tokens.input),
-                    ("output", tokens.output),
-                    ("reasoning", tokens.reasoning),
-                    ("cache_read", tokens.cache_read),
-                    ("cache_write", tokens.cache_write),
-                ] {
+                for (kind, count) in generation.tokens.known().counts() {
                     let sum = self.tokens.entry(kind).or_default();
-                    *sum = sum.saturating_add(count.unwrap_or(0).unsigned_abs());
+                    *sum = sum.saturating_add(count);
                 }
                 add(&mut self.revenue, (&generation.currency, "tokens"), generation.price);
             }

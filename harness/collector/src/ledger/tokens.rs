@@ -3,22 +3,18 @@
 use rusqlite::Row;
 
 use crate::event::totals::TokenTotals;
-use crate::query::count;
+use crate::query;
 
 impl TokenTotals {
-    /// The columns of a query of generations, to be read with [`TokenTotals::read`].
-    pub(crate) const COLUMNS: &str = "coalesce(sum(input), 0), coalesce(sum(output), 0), \
-         coalesce(sum(reasoning), 0), coalesce(sum(cache_read), 0), coalesce(sum(cache_write), 0)";
+    /// The columns of a query of generations, to be read with [`TokenTotals::of_row`].
+    pub(crate) fn columns() -> String {
+        let sums =
+            TokenTotals::KINDS.iter().map(|kind| format!("coalesce(sum({kind}), 0) AS {kind}"));
+        sums.collect::<Vec<_>>().join(", ")
+    }
 
-    /// Reads five columns from `first` on.
-    pub(crate) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<TokenTotals> {
-        let column = |index: usize| count(row, first + index);
-        Ok(TokenTotals {
-            input: column(0)?,
-            output: column(1)?,
-            reasoning: column(2)?,
-            cache_read: column(3)?,
-            cache_write: column(4)?,
-        })
+    /// Reads the columns by their names.
+    pub(crate) fn of_row(row: &Row<'_>) -> rusqlite::Result<TokenTotals> {
+        TokenTotals::try_from_counts(|kind| query::count(row, row.as_ref().column_index(kind)?))
     }
 }

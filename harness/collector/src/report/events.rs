@@ -1,10 +1,11 @@
 //! The stored events, byte for byte as they came.
 
+use anyhow::anyhow;
 use rusqlite::params_from_iter;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::event::{self, Event};
 use crate::ledger::Ledger;
 use crate::query::{BadQuery, Conditions, Page, Parameters};
 
@@ -46,16 +47,23 @@ impl Ledger {
         })
     }
 
-    /// Shows `each` event of all pages, from the query's on, one page after the other.
+    /// Reads the stored events of all pages from the query's on, and hands them to `each`. It holds
+    /// no lock meanwhile, so `each` may ask the ledger too, and sees events that come in.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger fails, if `each` does, or if a stored event of a known type is not valid, which
+    /// a ledger of an older version may hold.
     pub fn each_event(
         &self,
         mut query: EventsQuery,
-        mut each: impl FnMut(Value) -> anyhow::Result<()>,
+        mut each: impl FnMut(&Event<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         loop {
             let page = self.events(&query)?;
-            for event in &page.events {
-                each(serde_json::from_str(event.get())?)?;
+            for raw in &page.events {
+                let event = event::read(raw);
+                each(&event.map_err(|(id, reason)| anyhow!("stored event {id}: {reason}"))?)?;
             }
             let Some(next) = page.next else { return Ok(()) };
             query.page.after = Some(next.parse()?);

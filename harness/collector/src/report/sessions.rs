@@ -271,7 +271,7 @@ impl Sums {
              sum(input IS NULL AND output IS NULL), decimal_sum(coalesce(provider_cost, '0')),
              decimal_sum(price), {} FROM generations WHERE session_id = ? AND source = ?
              GROUP BY tool, provider, model, currency",
-            TokenTotals::COLUMNS
+            TokenTotals::columns()
         ))?;
         let mut rows = statement.query([&session.session_id, &session.source])?;
         while let Some(row) = rows.next()? {
@@ -279,7 +279,7 @@ impl Sums {
             let (generations, unpriced) = (count(row, 4)?, count(row, 5)?);
             let cost = Some(money::column(row, 7)?);
             let revenue = Some(money::column(row, 8)?);
-            let tokens = TokenTotals::read(row, 9)?;
+            let tokens = TokenTotals::of_row(row)?;
             let totals = &mut self.totals;
             totals.generations += generations;
             totals.unpriced_generations += unpriced;

@@ -255,11 +255,9 @@ impl Serialize for UsageRow {
         row.serialize_entry("generations", &self.generations)?;
         row.serialize_entry("unpriced_generations", &self.unpriced_generations)?;
         row.serialize_entry("unknown_usage_generations", &self.unknown_usage_generations)?;
-        row.serialize_entry("input", &self.tokens.input)?;
-        row.serialize_entry("output", &self.tokens.output)?;
-        row.serialize_entry("reasoning", &self.tokens.reasoning)?;
-        row.serialize_entry("cache_read", &self.tokens.cache_read)?;
-        row.serialize_entry("cache_write", &self.tokens.cache_write)?;
+        for (kind, count) in self.tokens.counts() {
+            row.serialize_entry(kind, &count)?;
+        }
         row.serialize_entry("request_bytes", &self.request_bytes)?;
         row.serialize_entry("response_bytes", &self.response_bytes)?;
         row.end()
@@ -311,12 +309,12 @@ fn rows(
         "" => (String::new(), ""),
         columns => (format!(" GROUP BY {columns} ORDER BY {columns}"), ", "),
     };
-    let tokens = TokenTotals::COLUMNS;
+    let tokens = TokenTotals::columns();
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
          coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
-         decimal_sum(coalesce(cost, '0')), {tokens}, coalesce(sum(request_bytes), 0),
-         coalesce(sum(response_bytes), 0){separator}{columns} FROM {}{}{grouped}",
+         decimal_sum(coalesce(cost, '0')), coalesce(sum(request_bytes), 0),
+         coalesce(sum(response_bytes), 0){separator}{columns}, {tokens} FROM {}{}{grouped}",
         *ENTRIES,
         conditions.sql()
     ))?;
@@ -324,7 +322,7 @@ fn rows(
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (revenue, provider_cost) = (money::column(row, 5)?, money::column(row, 6)?);
-        let dimensions = group_by.iter().zip(14..);
+        let dimensions = group_by.iter().zip(9..);
         found.push(UsageRow {
             dimensions: dimensions
                 .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
@@ -337,9 +335,9 @@ fn rows(
             generations: count(row, 2)?,
             unpriced_generations: count(row, 3)?,
             unknown_usage_generations: count(row, 4)?,
-            tokens: TokenTotals::read(row, 7)?,
-            request_bytes: count(row, 12)?,
-            response_bytes: count(row, 13)?,
+            tokens: TokenTotals::of_row(row)?,
+            request_bytes: count(row, 7)?,
+            response_bytes: count(row, 8)?,
         });
     }
     Ok(found)

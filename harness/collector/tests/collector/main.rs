@@ -4,6 +4,7 @@
 mod generations;
 mod guards;
 mod kinds;
+mod reader;
 mod schema;
 mod webhooks;
 
