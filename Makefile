@@ -38,8 +38,8 @@ test-wasm: wasm-target node ## The core's tables again, on wasm32 in node
 		cargo test -p agent-meter-core --target $(WASM) --test core
 
 .PHONY: test-harness
-test-harness: module ## The harness and the collector
-	cargo test -p agent-meter
+test-harness: module ## The command, the rig and the collector
+	cargo test -p agent-meter -p agent-meter-collector
 
 .PHONY: test-e2e
 test-e2e: module crash-build ## The module in real Envoy, and the repository's rules

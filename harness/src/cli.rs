@@ -5,20 +5,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent_meter::bench::{self, Bench, Scenario, Section};
-use agent_meter::collector::{
-    Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
-};
 use agent_meter::demo::margin::{self, Margin};
 use agent_meter::demo::{self, Demo};
 use agent_meter::envoy::{Bootstrap, Endpoint};
-use agent_meter::invoice::{Invoice, invoices};
 use agent_meter::mcp_server::{McpServer, Mode};
-use agent_meter::prices::{self, Source, Wanted};
-use agent_meter::recover::{self, Target};
 use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
 use agent_meter::{check, plugin, wasm};
+use agent_meter_collector::invoice::{Invoice, invoices};
+use agent_meter_collector::prices::{self, Source, Wanted};
+use agent_meter_collector::recover::{self, Target};
+use agent_meter_collector::{
+    Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
+};
 use anyhow::{Context, bail, ensure};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -215,7 +216,7 @@ enum PricesCommand {
 #[derive(Debug, Args)]
 struct ImportArgs {
     /// Where the list comes from
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = sources())]
     from: Source,
     /// The list, JSON: LiteLLM's model_prices_and_context_window.json, models.dev's api.json or the data.json of
     /// genai-prices
@@ -507,6 +508,15 @@ impl RecoverArgs {
         ensure!(lost.is_empty(), "{} events not recovered: {}", lost.len(), lost.join("; "));
         Ok(())
     }
+}
+
+/// Reads the name of a public price list.
+fn sources() -> impl TypedValueParser<Value = Source> {
+    let named = Source::ALL.map(|source| PossibleValue::new(source.name()).help(source.file()));
+    PossibleValuesParser::new(named).try_map(|name| {
+        let known = Source::ALL.into_iter().find(|source| source.name() == name);
+        known.ok_or("an unknown price list")
+    })
 }
 
 /// Prints to a reader that may leave early, as `head` does.

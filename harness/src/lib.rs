@@ -1,19 +1,16 @@
-//! The harness around the filter: real Envoy, a real MCP server and client, and the collector with its ledger.
+//! The rig around the filter: real Envoy, real MCP servers and clients, an LLM endpoint, a bench.
 //!
-//! It measures and runs; what is metered, and at what price, the filter decides.
+//! It runs and measures. The filter decides what is metered and at what price; the crate
+//! `agent-meter-collector` keeps the ledger, and the rig uses nothing but its public face.
 
 pub mod bench;
 pub mod check;
-pub mod collector;
 pub mod demo;
 pub mod envoy;
-pub mod invoice;
 pub mod llm_server;
 pub mod mcp_client;
 pub mod mcp_server;
 pub mod plugin;
-pub mod prices;
-pub mod recover;
 pub mod run;
 pub mod stack;
 pub mod trace;

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use agent_meter_collector::recover::Recovered;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::envoy::Endpoint;
-use crate::recover::Recovered;
 use crate::stack::{Events, Options, Stack, Upstream};
 
 /// What other programs read from the `ready` line; the members keep this order.

@@ -5,17 +5,17 @@ use std::io::BufReader;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use agent_meter_collector::recover::{Recovered, Target, recover};
+use agent_meter_collector::{Collector, Ledger};
 use anyhow::{Context, ensure};
 use reqwest::Url;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::collector::{Collector, Ledger};
 use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Program};
 use crate::llm_server::{LlmOptions, LlmServer};
 use crate::mcp_server::{McpServer, Mode};
 use crate::plugin;
-use crate::recover::{Recovered, Target, recover};
 
 /// An address of this machine with a free port.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

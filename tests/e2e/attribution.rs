@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use agent_meter::collector::{Dimension, UsageQuery};
 use agent_meter::llm_server::LlmOptions;
 use agent_meter::mcp_server::Mode;
 use agent_meter::stack::{Options, Upstream as Server};
+use agent_meter_collector::{Dimension, UsageQuery};
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};

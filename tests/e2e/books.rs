@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter::collector::{EventsQuery, Ledger};
+use agent_meter_collector::{EventsQuery, Ledger};
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -24,7 +24,7 @@ impl Books {
         tokio::task::spawn_blocking(move || {
             let mut events = Vec::new();
             ledger.each_event(EventsQuery::default(), |event| {
-                events.push(event);
+                events.push(serde_json::from_str(event.raw)?);
                 Ok(())
             })?;
             events.sort_by_key(|event| (text(event, "/source"), text(event, "/sequence")));

@@ -5,10 +5,10 @@ use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use agent_meter::collector::Ledger;
-use agent_meter::recover::{Recovered, Target, recover};
 use agent_meter::stack::{ANY_PORT, Events, Options};
 use agent_meter::wait;
+use agent_meter_collector::Ledger;
+use agent_meter_collector::recover::{Recovered, Target, recover};
 use anyhow::{Context, ensure};
 use serde_json::json;
 use tokio::net::TcpSocket;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use agent_meter::collector::{Collector, Ledger};
 use agent_meter::stack::{ANY_PORT, Events, Options};
 use agent_meter::wait;
+use agent_meter_collector::{Collector, Ledger};
 use anyhow::ensure;
 use serde_json::{Value, json};
 

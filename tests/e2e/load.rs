@@ -166,7 +166,7 @@ fn check_final_events(closed: &[Value], done: &Calls) -> anyhow::Result<()> {
 
 /// The collector says the same to whoever asks it over HTTP.
 async fn check_over_http(rig: &Rig) -> anyhow::Result<()> {
-    let collector = rig.stack()?.collector().map(agent_meter::collector::Collector::addr);
+    let collector = rig.stack()?.collector().map(agent_meter_collector::Collector::addr);
     let mut client = Client::connect(collector.expect("the stack has its own collector")).await?;
     let mut get = async |path: &str| -> anyhow::Result<Value> {
         let answer = client.exchange(&request("GET", path, &[], b"")).await?;

@@ -40,9 +40,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_meter::collector::Ledger;
 use agent_meter::stack::{Options, Stack};
 use agent_meter::{stack, wait};
+use agent_meter_collector::Ledger;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use agent_meter::collector::{Dimension, UsageQuery, UsageRow};
 use agent_meter::stack::Options;
+use agent_meter_collector::{Dimension, UsageQuery, UsageRow};
 use anyhow::ensure;
 use serde_json::{Value, json};
 

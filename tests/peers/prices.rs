@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter::prices::{Source, Wanted, import_text};
+use agent_meter_collector::prices::{Source, Wanted, import_text};
 use agent_meter_core::base::time::Timestamp;
-use agent_meter_core::domain::usage::{ServiceTier, Usage};
-use agent_meter_core::pricing::{Priced, RateCard, TokenKind, Unpriced};
+use agent_meter_core::domain::usage::{ServiceTier, TokenKind, Usage};
+use agent_meter_core::pricing::{Priced, RateCard, Unpriced};
 use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;

@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use anyhow::Context;
+use agent_meter_collector::{Body, EventsQuery, Ledger, TokenTotals};
 use rust_decimal::Decimal;
-use serde_json::Value;
 
-use crate::collector::{EventsQuery, Ledger, TokenTotals};
 use crate::llm_server;
 
 /// Calls by customer, tool and `execution_status`.
@@ -118,55 +116,43 @@ pub(super) fn read_account(ledger: &Ledger, earlier: &BTreeSet<String>) -> anyho
         account.missing +=
             source.missing.iter().map(|gap| gap.to.abs_diff(gap.from) + 1).sum::<u64>();
         let query = EventsQuery { source: Some(source.source), ..EventsQuery::default() };
-        ledger.each_event(query, |event| account.add(&event["data"]))?;
+        ledger.each_event(query, |event| {
+            account.add(&event.body);
+            Ok(())
+        })?;
     }
     Ok(account)
 }
 
 impl Account {
-    fn add(&mut self, data: &Value) -> anyhow::Result<()> {
-        let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
-        match data["event_type"].as_str() {
-            Some("session_closed") => self.sessions_closed += 1,
-            Some(kind @ ("tool_invocation" | "api_call" | "agent_step")) => {
-                let name = match kind {
-                    "api_call" => format!("{} {}", text("method"), text("route")),
-                    "agent_step" => text("operation"),
-                    _ => text("tool_name"),
-                };
-                let key = (text("customer_id"), name, text("execution_status"));
-                *self.calls.entry(key).or_default() +=
-                    data["quantity"].as_u64().unwrap_or_default();
-                self.billable_calls += u64::from(data["billable"] == true);
-                self.revenue += Decimal::from_str_exact(&text("price")).context("price")?;
+    fn add(&mut self, event: &Body) {
+        match event {
+            Body::Call(call) => {
+                let customer = call.identity.customer.clone();
+                let key = (customer, call.tool.clone(), call.status.to_owned());
+                *self.calls.entry(key).or_default() += 1;
+                self.billable_calls += u64::from(call.billable);
+                self.revenue += call.price;
             }
-            Some("token_consumption") => {
-                let count = |kind: &str| data["tokens"][kind].as_u64().unwrap_or_default();
-                let tokens = TokenTotals {
-                    input: count("input"),
-                    output: count("output"),
-                    reasoning: count("reasoning"),
-                    cache_read: count("cache_read"),
-                    cache_write: count("cache_write_5m") + count("cache_write_1h"),
-                };
-                let cost = data["total_provider_cost"].as_str().map(Decimal::from_str_exact);
-                let cost = cost.transpose().context("total_provider_cost")?;
+            Body::Generation(generation) => {
+                let (tokens, cost) = (generation.tokens.known(), generation.rate.cost());
                 self.generations += 1;
                 self.unpriced_generations += u64::from(cost.is_none());
                 let cost = cost.unwrap_or_default();
-                self.revenue += Decimal::from_str_exact(&text("price")).context("price")?;
+                self.revenue += generation.price;
                 self.provider_cost += cost;
                 self.tokens.add(tokens);
-                let tool = data["tool_name"].as_str().map(str::to_owned);
+                let tool = generation.call.as_ref().map(|(_, tool)| tool.clone());
                 *self.cost_by_tool.entry(tool).or_default() += cost;
-                let model = self.by_model.entry((text("provider"), text("model"))).or_default();
+                let key = (generation.provider.clone(), generation.model.clone());
+                let model = self.by_model.entry(key).or_default();
                 model.generations += 1;
                 model.tokens.add(tokens);
                 model.cost = (model.cost + cost).normalize();
             }
-            _ => {}
+            Body::Session(change) => self.sessions_closed += u64::from(change.closing.is_some()),
+            Body::GuardTotals(_) | Body::LevelChange(_) | Body::Unknown => {}
         }
-        Ok(())
     }
 }
 
@@ -212,23 +198,19 @@ impl fmt::Display for Costs<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::demo::sample;
     use crate::llm_server::{Entry, Tokens};
 
-    fn generation(tool: Option<&str>, model: &str, cost: &str) -> Value {
-        json!({
-            "event_type": "token_consumption", "tool_name": tool, "provider": "openai",
-            "model": model, "price": "0", "total_provider_cost": cost,
-            "tokens": {"input": 10, "output": 5, "reasoning": 2, "cache_read": 4},
-        })
+    fn generation(tool: Option<&str>, model: &str, cost: &str) -> Body {
+        let call = tool.map(|tool| ("1", tool));
+        sample::generation(call, model, Some(cost))
     }
 
-    fn account(events: &[Value]) -> Account {
+    fn account(events: &[Body]) -> Account {
         let mut account = Account::default();
         for event in events {
-            account.add(event).expect("readable");
+            account.add(event);
         }
         account
     }
@@ -256,7 +238,7 @@ mod tests {
             (generation(Some("other"), "gpt-4o", "0.3"), 2),
             (generation(Some("other"), "gpt-4o-mini", "0.2"), 2),
             (generation(None, "gpt-4o", "0.2"), 1),
-            (json!({}), 2),
+            (Body::Unknown, 2),
         ] {
             let found = account(&[one.clone(), second]).differences_from(&llm);
             assert_eq!(found.len(), differences, "{found:?}");

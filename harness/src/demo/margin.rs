@@ -8,11 +8,11 @@ mod report;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_meter_collector::Ledger;
 use anyhow::{Context, bail, ensure};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use crate::collector::Ledger;
 use crate::llm_server::{self, LlmOptions, LlmServer};
 use crate::mcp_server::Mode;
 use crate::run::{Signals, tell};

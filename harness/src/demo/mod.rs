@@ -3,6 +3,8 @@
 
 mod account;
 pub mod margin;
+#[cfg(test)]
+mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,6 +12,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_meter_collector::Ledger;
+use agent_meter_collector::invoice::{Invoice, invoices};
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,8 +21,6 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::collector::Ledger;
-use crate::invoice::{Invoice, invoices};
 use crate::llm_server::{self, LlmOptions, LlmServer};
 use crate::mcp_client::{Agent, Call};
 use crate::mcp_server::{Calls, Outcome};

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use agent_meter_collector::{Body, EventsQuery, Ledger, LevelChange};
 use anyhow::Context;
 use rust_decimal::Decimal;
-use serde_json::Value;
-
-use crate::collector::{EventsQuery, Ledger, Page};
 
 /// A scope that crossed a level.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,24 +22,29 @@ pub(super) struct Level {
 }
 
 impl Level {
-    fn read(event: &Value) -> anyhow::Result<Self> {
-        let data = &event["data"];
+    fn of(change: &LevelChange, at_ms: i64) -> anyhow::Result<Self> {
         Ok(Self {
-            level: text(data, "level"),
-            customer: text(data, "customer_id"),
-            at_ms: millis(event)?,
-            margin: money(data, "margin")?,
-            cost: money(data, "total_provider_cost")?,
-            revenue: money(data, "total_revenue")?,
+            level: change.level.to_owned(),
+            customer: change.scope.customer.clone(),
+            at_ms,
+            margin: change.margin.context("a level without its margin")?,
+            cost: change.provider_cost.context("a level without its cost")?,
+            revenue: change.revenue.context("a level without its revenue")?,
         })
     }
 }
 
-/// All levels so far, the first one first, as `GET /v1/alerts` tells them.
+/// All levels so far, the first one first.
 pub(super) fn levels(ledger: &Ledger) -> anyhow::Result<Vec<Level>> {
-    let alerts = ledger.alerts(Page::default())?.alerts;
-    let levels = alerts.iter().rev().map(|event| Level::read(&serde_json::from_str(event.get())?));
-    levels.collect()
+    let event_type = Some("agent-meter.margin_level_changed".to_owned());
+    let mut levels = Vec::new();
+    ledger.each_event(EventsQuery { event_type, ..EventsQuery::default() }, |event| {
+        if let Body::LevelChange(change) = &event.body {
+            levels.push(Level::of(change, event.time_ms)?);
+        }
+        Ok(())
+    })?;
+    Ok(levels)
 }
 
 /// A tool call.
@@ -65,45 +68,46 @@ pub(super) struct Books {
     pub(super) cost: Decimal,
 }
 
+/// By source and `call_id`: the event of a call may come after those of its generations.
+type Calls = BTreeMap<(String, String), Call>;
+
 impl Books {
     /// Reads all events.
     pub(super) fn read(ledger: &Ledger) -> anyhow::Result<Self> {
-        let mut events = Vec::new();
+        let (mut books, mut calls) = (Self::default(), Calls::new());
         ledger.each_event(EventsQuery::default(), |event| {
-            events.push(event);
-            Ok(())
+            books.add(&event.source, event.time_ms, &event.body, &mut calls)
         })?;
-        Self::of(&events, levels(ledger)?)
-    }
-
-    fn of(events: &[Value], levels: Vec<Level>) -> anyhow::Result<Self> {
-        let mut books = Self { levels, ..Self::default() };
-        // The event of a call may come after those of its generations.
-        let mut calls: BTreeMap<(String, String), Call> = BTreeMap::new();
-        for event in events {
-            let data = &event["data"];
-            let id = (text(event, "source"), text(data, "call_id"));
-            match data["event_type"].as_str() {
-                Some("tool_invocation") => {
-                    let call = calls.entry(id).or_default();
-                    let duration_ms = data["execution_duration_ms"].as_i64().unwrap_or_default();
-                    call.customer = text(data, "customer_id");
-                    call.status = text(data, "execution_status");
-                    call.started_ms = millis(event)? - duration_ms;
-                }
-                Some("token_consumption") => {
-                    let cost = money(data, "total_provider_cost")?;
-                    books.generations += 1;
-                    books.cost += cost;
-                    if data["call_id"].is_string() {
-                        calls.entry(id).or_default().cost += cost;
-                    }
-                }
-                _ => {}
-            }
-        }
         books.calls = calls.into_values().collect();
         Ok(books)
+    }
+
+    fn add(
+        &mut self,
+        source: &str,
+        time_ms: i64,
+        event: &Body,
+        calls: &mut Calls,
+    ) -> anyhow::Result<()> {
+        match event {
+            Body::Call(done) => {
+                let call = calls.entry((source.to_owned(), done.call_id.clone())).or_default();
+                call.customer.clone_from(&done.identity.customer);
+                call.status = done.status.to_owned();
+                call.started_ms = time_ms - done.duration_ms;
+            }
+            Body::Generation(generation) => {
+                let cost = generation.rate.cost().context("a generation of unknown cost")?;
+                self.generations += 1;
+                self.cost += cost;
+                if let Some((call_id, _)) = &generation.call {
+                    calls.entry((source.to_owned(), call_id.clone())).or_default().cost += cost;
+                }
+            }
+            Body::LevelChange(change) => self.levels.push(Level::of(change, time_ms)?),
+            Body::Session(_) | Body::GuardTotals(_) | Body::Unknown => {}
+        }
+        Ok(())
     }
 
     /// The calls of a customer.
@@ -112,55 +116,38 @@ impl Books {
     }
 }
 
-fn text(value: &Value, name: &str) -> String {
-    value[name].as_str().unwrap_or_default().to_owned()
-}
-
-fn money(data: &Value, name: &str) -> anyhow::Result<Decimal> {
-    let amount = Decimal::from_str_exact(data[name].as_str().unwrap_or_default());
-    amount.with_context(|| format!("{name} in {data}"))
-}
-
-/// When an event happened, in milliseconds since 1970.
-fn millis(event: &Value) -> anyhow::Result<i64> {
-    let time = chrono::DateTime::parse_from_rfc3339(event["time"].as_str().unwrap_or_default());
-    Ok(time.with_context(|| format!("time in {event}"))?.timestamp_millis())
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::demo::sample::{call, generation};
+
+    fn books(events: &[Body]) -> anyhow::Result<Books> {
+        let (mut books, mut calls) = (Books::default(), Calls::new());
+        for event in events {
+            books.add("s", 1500, event, &mut calls)?;
+        }
+        books.calls = calls.into_values().collect();
+        Ok(books)
+    }
 
     #[test]
     fn a_call_costs_what_its_generations_do_in_whatever_order_they_come() {
-        let generation = |call: Option<&str>, cost: &str| {
-            let data = json!({
-                "event_type": "token_consumption", "call_id": call, "total_provider_cost": cost,
-            });
-            json!({ "source": "s", "data": data })
-        };
-        let data = json!({
-            "event_type": "tool_invocation", "call_id": "1", "customer_id": "acme",
-            "execution_status": "SUCCESS", "execution_duration_ms": 250,
-        });
-        let call = json!({ "source": "s", "time": "1970-01-01T00:00:01.5Z", "data": data });
+        let tool = Some(("1", "summarise"));
         let events = [
-            generation(Some("1"), "0.1"),
-            call,
-            generation(Some("1"), "0.2"),
-            generation(None, "1"),
+            generation(tool, "gpt-4o", Some("0.1")),
+            call("1", 250),
+            generation(tool, "gpt-4o", Some("0.2")),
+            generation(None, "gpt-4o", Some("1")),
         ];
-        let books = Books::of(&events, Vec::new()).expect("readable");
+        let read = books(&events).expect("readable");
         let expected = Call {
             customer: "acme".to_owned(),
             status: "SUCCESS".to_owned(),
             started_ms: 1250,
             cost: Decimal::new(3, 1),
         };
-        assert_eq!(books.of_customer("acme").collect::<Vec<_>>(), [&expected]);
-        assert_eq!((books.generations, books.cost), (3, Decimal::new(13, 1)));
-        assert!(Books::of(&[generation(None, "dear")], Vec::new()).is_err());
+        assert_eq!(read.of_customer("acme").collect::<Vec<_>>(), [&expected]);
+        assert_eq!((read.generations, read.cost), (3, Decimal::new(13, 1)));
+        assert!(books(&[generation(None, "gpt-4o", None)]).is_err());
     }
 }

@@ -1,0 +1,121 @@
+//! Reads the data of `tool_invocation`, `api_call` and `agent_step`: one call and its price.
+
+use rust_decimal::Decimal;
+
+use crate::event::identity::{Identity, identity};
+use crate::event::members::Members;
+
+/// The outcomes of a call.
+pub(crate) const STATUSES: [&str; 9] = [
+    "SUCCESS",
+    "ERROR",
+    "VALIDATION_FAILED",
+    "BLOCKED",
+    "TIMEOUT",
+    "CANCELLED",
+    "HITL_REQUIRED",
+    "PENDING",
+    "UNKNOWN",
+];
+
+/// What a call is a call of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// A tool of an MCP server.
+    Tool,
+    /// A route of an API.
+    Api,
+    /// An operation of an agent.
+    Step,
+}
+
+impl CallKind {
+    /// The name of its event, in the ledger and in answers, such as `tool_invocation`.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallKind::Tool => "tool_invocation",
+            CallKind::Api => "api_call",
+            CallKind::Step => "agent_step",
+        }
+    }
+
+    fn metric(self) -> &'static str {
+        match self {
+            CallKind::Tool => "tool_invocations",
+            CallKind::Api => "api_calls",
+            CallKind::Step => "agent_steps",
+        }
+    }
+}
+
+/// One call, as far as the ledger has columns for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Whose it is.
+    pub identity: Identity,
+    /// What it is a call of.
+    pub kind: CallKind,
+    /// Unique with the event's source.
+    pub call_id: String,
+    /// The tool; of an API its method and route; of an agent the operation.
+    pub tool: String,
+    /// The `execution_status`, such as `SUCCESS`.
+    pub status: &'static str,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: i64,
+    /// The status of the response; 0 if there was none.
+    pub http_status: i64,
+    /// Such as `json`; `None` for an API call.
+    pub transport: Option<String>,
+    /// Bytes of the bodies of the request and the response; `Some` for an API call only.
+    pub bytes: Option<(i64, i64)>,
+    /// Cost tier of the price list.
+    pub tier: String,
+    /// True if its price is charged.
+    pub billable: bool,
+    /// What the customer is charged, in `currency`; 0 if it is not billable.
+    pub price: Decimal,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// Reads one call; an error opens with the path of the member.
+pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
+    let identity = identity(data)?;
+    data.exactly("metric_id", kind.metric())?;
+    if data.count("quantity")? != 1 {
+        return Err(data.wrong("quantity", "1"));
+    }
+    let billable = data.flag("billable")?;
+    let price = data.money("price")?;
+    if !billable && !price.is_zero() {
+        return Err(data.wrong("price", "\"0\" when billable is false"));
+    }
+    let call_id = data.name("call_id")?;
+    let tool = match kind {
+        CallKind::Tool => data.text("tool_name")?,
+        CallKind::Api => format!("{} {}", data.name("method")?, data.text("route")?),
+        CallKind::Step => data.text("operation")?,
+    };
+    let (transport, bytes) = match kind {
+        CallKind::Api => {
+            (None, Some((data.count("request_bytes")?, data.count("response_bytes")?)))
+        }
+        CallKind::Tool | CallKind::Step => (Some(data.text("transport")?), None),
+    };
+    Ok(Call {
+        identity,
+        kind,
+        call_id,
+        tool,
+        status: data.one_of("execution_status", &STATUSES)?,
+        duration_ms: data.count("execution_duration_ms")?,
+        http_status: data.count("http_status")?,
+        transport,
+        bytes,
+        tier: data.text("cost_tier")?,
+        billable,
+        price,
+        currency: data.currency("currency")?,
+    })
+}

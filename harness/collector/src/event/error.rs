@@ -1,0 +1,36 @@
+//! Why a whole POST of events is refused.
+
+use std::fmt;
+
+/// Why a whole POST was refused; nothing of it is stored.
+#[derive(Debug)]
+pub enum IngestError {
+    /// The content type is none of those accepted (HTTP 415).
+    MediaType(String),
+    /// The body is not JSON, or not of the shape its content type promises (HTTP 400).
+    Malformed(String),
+    /// The ledger failed; the same bytes may be sent again (HTTP 500).
+    Ledger(anyhow::Error),
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IngestError::MediaType(found) => write!(
+                f,
+                "content-type: must be application/cloudevents-batch+json, \
+                 application/cloudevents+json or application/json, found {found:?}"
+            ),
+            IngestError::Malformed(reason) => write!(f, "body: {reason}"),
+            IngestError::Ledger(error) => write!(f, "ledger: {error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for IngestError {}
+
+impl From<rusqlite::Error> for IngestError {
+    fn from(error: rusqlite::Error) -> IngestError {
+        IngestError::Ledger(error.into())
+    }
+}

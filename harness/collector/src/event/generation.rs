@@ -1,0 +1,226 @@
+//! Reads the data of `token_consumption`: one response of a large language model, its tokens and
+//! what they cost.
+
+use rust_decimal::Decimal;
+
+use crate::event::identity::{Identity, identity};
+use crate::event::members::Members;
+use crate::event::totals::TokenTotals;
+use crate::money;
+
+const ATTRIBUTIONS: [&str; 4] = ["trace", "inferred", "result", "none"];
+const TIERS: [&str; 4] = ["standard", "batch", "flex", "priority"];
+const USAGE_SOURCES: [&str; 4] = ["body", "response_headers", "envoy_metadata", "mcp_result"];
+const COMPLETENESS: [&str; 4] = ["COMPLETE", "PARTIAL", "FAILED", "MISSING"];
+const UNPRICED_REASONS: [&str; 4] =
+    ["no_rate", "no_rate_for_kind", "unknown_usage", "money_overflow"];
+
+/// The kinds of tokens; `input` and `output` hold all others but the provider's own total.
+const KINDS: [&str; 12] = [
+    "input",
+    "output",
+    "reasoning",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "input_audio",
+    "input_image",
+    "cache_read_audio",
+    "output_audio",
+    "output_image",
+    "provider_total",
+];
+
+/// One generation, as far as the ledger has columns for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Unique with the event's source.
+    pub generation_id: String,
+    /// The `call_id` and the tool of the call that it was made for; `None` if it belongs to its
+    /// session alone.
+    pub call: Option<(String, String)>,
+    /// How the filter found the call: `trace`, `inferred`, `result` or `none`.
+    pub attribution: &'static str,
+    /// Who runs the model, such as `openai`.
+    pub provider: String,
+    /// The model, as answered.
+    pub model: String,
+    /// `standard`, `batch`, `flex` or `priority`.
+    pub service_tier: &'static str,
+    /// `COMPLETE`, `PARTIAL`, `FAILED` or `MISSING`.
+    pub completeness: &'static str,
+    /// True if the filter estimated token counts that the provider did not report.
+    pub estimated: bool,
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// What it cost the operator.
+    pub rate: Rated,
+    /// What the customer is charged for its tokens, in `currency`.
+    pub price: Decimal,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// Token counts; `None` is unknown, which is not zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Tokens read by the model, from a cache or not.
+    pub input: Option<i64>,
+    /// Tokens made by the model.
+    pub output: Option<i64>,
+    /// Of `output`: reasoning.
+    pub reasoning: Option<i64>,
+    /// Of `input`: read from a cache.
+    pub cache_read: Option<i64>,
+    /// Of `input`: written to a cache, for whatever time.
+    pub cache_write: Option<i64>,
+}
+
+impl Tokens {
+    /// True if neither the input nor the output is known.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.input.is_none() && self.output.is_none()
+    }
+
+    /// The counts that are known; 0 for the others.
+    pub fn known(&self) -> TokenTotals {
+        let known = |count: Option<i64>| count.unwrap_or(0).unsigned_abs();
+        TokenTotals {
+            input: known(self.input),
+            output: known(self.output),
+            reasoning: known(self.reasoning),
+            cache_read: known(self.cache_read),
+            cache_write: known(self.cache_write),
+        }
+    }
+}
+
+/// What a generation cost the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rated {
+    /// The cost is known.
+    Priced {
+        /// In the currency of the generation.
+        cost: Decimal,
+        /// The version of the rate card that gave the rates.
+        rate_card: String,
+    },
+    /// The cost is not known.
+    Unpriced {
+        /// `no_rate`, `no_rate_for_kind`, `unknown_usage` or `money_overflow`.
+        reason: &'static str,
+    },
+}
+
+impl Rated {
+    /// The cost; `None` if it is not known.
+    pub fn cost(&self) -> Option<Decimal> {
+        match self {
+            Rated::Priced { cost, .. } => Some(*cost),
+            Rated::Unpriced { .. } => None,
+        }
+    }
+}
+
+/// Reads one generation; an error opens with the path of the member.
+pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
+    let identity = identity(data)?;
+    data.exactly("metric_id", "ai_tokens")?;
+    data.one_of("usage_source", &USAGE_SOURCES)?;
+    data.count("http_status")?;
+    data.count("duration_ms")?;
+    data.flag("streamed")?;
+    if data.has("model_requested") {
+        data.name("model_requested")?;
+    }
+    let tokens = tokens(data)?;
+    if tokens.is_unknown() && data.flag("priced")? {
+        return Err(data.wrong("priced", "false when neither input nor output is known"));
+    }
+    let quantity = tokens.input.unwrap_or(0).checked_add(tokens.output.unwrap_or(0));
+    if Some(data.count("quantity")?) != quantity {
+        return Err(data.wrong("quantity", "the sum of tokens.input and tokens.output"));
+    }
+    let attribution = data.one_of("attribution", &ATTRIBUTIONS)?;
+    let call = if attribution == "none" {
+        for member in ["call_id", "tool_name"] {
+            if data.has(member) {
+                return Err(data.wrong(member, "absent when attribution is none"));
+            }
+        }
+        None
+    } else {
+        Some((data.name("call_id")?, data.text("tool_name")?))
+    };
+    Ok(Generation {
+        identity,
+        generation_id: data.name("generation_id")?,
+        call,
+        attribution,
+        provider: data.name("provider")?,
+        model: data.name("model")?,
+        service_tier: data.one_of("service_tier", &TIERS)?,
+        completeness: data.one_of("completeness", &COMPLETENESS)?,
+        estimated: data.flag("estimated")?,
+        tokens,
+        rate: rate(data)?,
+        price: data.money("price")?,
+        currency: data.currency("currency")?,
+    })
+}
+
+fn tokens(data: &Members<'_>) -> Result<Tokens, String> {
+    let tokens = data.members("tokens")?;
+    let count = |kind: &str| tokens.has(kind).then(|| tokens.count(kind)).transpose();
+    for kind in KINDS {
+        count(kind)?;
+    }
+    let cache_write = match (count("cache_write_5m")?, count("cache_write_1h")?) {
+        (Some(short), Some(long)) => {
+            let sum = short.checked_add(long);
+            Some(sum.ok_or_else(|| tokens.wrong("cache_write_1h", "countable"))?)
+        }
+        (short, long) => short.or(long),
+    };
+    Ok(Tokens {
+        input: count("input")?,
+        output: count("output")?,
+        reasoning: count("reasoning")?,
+        cache_read: count("cache_read")?,
+        cache_write,
+    })
+}
+
+fn rate(data: &Members<'_>) -> Result<Rated, String> {
+    let mut sum = Decimal::ZERO;
+    let lines = data.list("cost_lines")?;
+    for line in &lines {
+        line.name("kind")?;
+        line.count("tokens")?;
+        line.money("rate_per_million")?;
+        let cost = line.money("cost")?;
+        sum = money::add(sum, cost)
+            .map_err(|_| line.wrong("cost", "small enough to be added to the lines before it"))?;
+    }
+    if data.flag("priced")? {
+        if data.has("unpriced_reason") {
+            return Err(data.wrong("unpriced_reason", "absent when priced is true"));
+        }
+        let cost = data.money("total_provider_cost")?;
+        if cost != sum {
+            let expected = format!("the sum of the cost lines, {sum}");
+            return Err(data.wrong("total_provider_cost", &expected));
+        }
+        return Ok(Rated::Priced { cost, rate_card: data.name("rate_card")? });
+    }
+    if !lines.is_empty() {
+        return Err(data.wrong("cost_lines", "[] when priced is false"));
+    }
+    // Of an unknown cost nothing may be claimed, not even that it is zero.
+    if !data.get("total_provider_cost")?.is_null() {
+        return Err(data.wrong("total_provider_cost", "null when priced is false"));
+    }
+    Ok(Rated::Unpriced { reason: data.one_of("unpriced_reason", &UNPRICED_REASONS)? })
+}

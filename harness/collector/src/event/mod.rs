@@ -1,0 +1,217 @@
+//! Decodes and validates one POST of CloudEvents 1.0 as `filter/EVENTS.md` describes them.
+//! It is written from that document alone and shares no type with the filter, so that the format
+//! is read twice, independently. It stores nothing.
+
+pub(crate) mod call;
+pub(crate) mod error;
+pub(crate) mod generation;
+pub(crate) mod guard;
+pub(crate) mod identity;
+pub(crate) mod members;
+pub(crate) mod session;
+pub(crate) mod totals;
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::event::call::{Call, CallKind, call};
+use crate::event::error::IngestError;
+use crate::event::generation::{Generation, generation};
+use crate::event::guard::{GuardTotals, LevelChange};
+use crate::event::identity::Identity;
+use crate::event::members::{Members, shown};
+use crate::event::session::{SessionChange, session};
+use crate::event::totals::SessionState;
+
+/// One valid event.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Its JSON text, byte for byte as it came.
+    pub raw: &'a str,
+    /// Which Envoy process sent it.
+    pub source: String,
+    /// Unique with the source: the sequence in 20 digits.
+    pub id: String,
+    /// Counts the events of the source from 1.
+    pub sequence: i64,
+    /// The CloudEvents type, such as `agent-meter.tool_invocation`.
+    pub event_type: String,
+    /// When it happened: RFC 3339, as it came.
+    pub time: String,
+    /// The same in milliseconds since 1970, UTC.
+    pub time_ms: i64,
+    /// The customer; empty for the guard of a product.
+    pub subject: String,
+    /// 32 hexadecimal digits; `None` for events of guards.
+    pub session_id: Option<String>,
+    /// The data.
+    pub body: Body,
+}
+
+/// The data of an event, by its type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// `tool_invocation`, `api_call` or `agent_step`.
+    Call(Box<Call>),
+    /// `token_consumption`.
+    Generation(Box<Generation>),
+    /// `session_created`, `session_active`, `session_idle` or `session_closed`.
+    Session(Box<SessionChange>),
+    /// `guard_totals`.
+    GuardTotals(Box<GuardTotals>),
+    /// `margin_level_changed`, `budget_level_changed` or `loop_level_changed`.
+    LevelChange(Box<LevelChange>),
+    /// A type that this collector does not know: the ledger keeps its text and counts it in
+    /// nothing.
+    Unknown,
+}
+
+impl Body {
+    /// Whose it is; `None` for events of guards and of unknown types.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        match self {
+            Body::Call(call) => Some(&call.identity),
+            Body::Generation(generation) => Some(&generation.identity),
+            Body::Session(change) => Some(&change.identity),
+            Body::GuardTotals(_) | Body::LevelChange(_) | Body::Unknown => None,
+        }
+    }
+}
+
+/// How the data of an event is read.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Call(CallKind),
+    Generation,
+    Session(SessionState),
+    GuardTotals,
+    /// Of a guard of this kind, unless the data names another.
+    LevelChange(&'static str),
+}
+
+/// The types that this collector knows, without [`PREFIX`].
+const TYPES: [(&str, Kind); 12] = [
+    ("tool_invocation", Kind::Call(CallKind::Tool)),
+    ("api_call", Kind::Call(CallKind::Api)),
+    ("agent_step", Kind::Call(CallKind::Step)),
+    ("token_consumption", Kind::Generation),
+    ("session_created", Kind::Session(SessionState::Created)),
+    ("session_active", Kind::Session(SessionState::Active)),
+    ("session_idle", Kind::Session(SessionState::Idle)),
+    ("session_closed", Kind::Session(SessionState::Closed)),
+    ("guard_totals", Kind::GuardTotals),
+    ("margin_level_changed", Kind::LevelChange("margin")),
+    ("budget_level_changed", Kind::LevelChange("budget")),
+    ("loop_level_changed", Kind::LevelChange("loop")),
+];
+
+/// What all types of the filter's events begin with.
+const PREFIX: &str = "agent-meter.";
+
+fn kind_of(event_type: &str) -> Option<(&'static str, Kind)> {
+    let name = event_type.strip_prefix(PREFIX)?;
+    TYPES.into_iter().find(|(known, _)| *known == name)
+}
+
+/// A type as metrics name it: one of a closed list, without its prefix, or `other`.
+pub(crate) fn short_type(event_type: &str) -> &'static str {
+    kind_of(event_type).map_or("other", |(name, _)| name)
+}
+
+/// Splits a body into the exact bytes of each event.
+pub(crate) fn split<'a>(
+    body: &'a [u8],
+    content_type: &str,
+) -> Result<Vec<&'a RawValue>, IngestError> {
+    let media_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let (one, batch) = match media_type.as_str() {
+        "application/cloudevents-batch+json" => (false, true),
+        "application/cloudevents+json" => (true, false),
+        "application/json" => (true, true),
+        _ => return Err(IngestError::MediaType(content_type.to_owned())),
+    };
+    let malformed = |error: serde_json::Error| IngestError::Malformed(format!("not JSON: {error}"));
+    let whole: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
+    match whole.get().as_bytes().first() {
+        Some(b'[') if batch => serde_json::from_str(whole.get()).map_err(malformed),
+        Some(b'{') if one => Ok(vec![whole]),
+        first => {
+            let expected = match (one, batch) {
+                (_, false) => "an object, one event",
+                (false, true) => "an array of events",
+                (true, true) => "an array of events or an object, one event",
+            };
+            let found = match first {
+                Some(b'[') => "an array",
+                Some(b'{') => "an object",
+                Some(b'"') => "a string",
+                Some(b'n') => "null",
+                Some(b't' | b'f') => "a boolean",
+                _ => "a number",
+            };
+            Err(IngestError::Malformed(format!("must be {expected}, found {found}")))
+        }
+    }
+}
+
+/// Reads one event; on failure tells its id, as far as it has one, and the reason.
+pub(crate) fn read(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
+    let value: Value = serde_json::from_str(raw.get())
+        .map_err(|error| (String::new(), format!("event: not JSON: {error}")))?;
+    let Value::Object(object) = &value else {
+        return Err((String::new(), format!("event: must be an object, found {}", shown(&value))));
+    };
+    event(raw.get(), object).map_err(|reason| {
+        (object.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(), reason)
+    })
+}
+
+fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, String> {
+    let attributes = Members { path: Cow::Borrowed(""), object };
+    attributes.exactly("specversion", "1.0")?;
+    let id = attributes.name("id")?;
+    let source = attributes.name("source")?;
+    let event_type = attributes.name("type")?;
+    let (time, time_ms) = attributes.time("time")?;
+    let sequence = attributes.sequence("sequence")?;
+    attributes.exactly("sequence", &id)?;
+    if object.contains_key("datacontenttype") {
+        attributes.exactly("datacontenttype", "application/json")?;
+    }
+    let known = kind_of(&event_type);
+    let subject = match known {
+        // A guard of a product watches all its customers, and is about none of them.
+        Some((_, Kind::GuardTotals | Kind::LevelChange(_))) => {
+            attributes.optional("subject", Members::text)?.unwrap_or_default()
+        }
+        _ => attributes.name("subject")?,
+    };
+    let (body, session_id) = match known {
+        Some((name, kind)) => {
+            let data = attributes.members("data")?;
+            let body = body(&data, kind)?;
+            data.exactly("event_type", name)?;
+            data.exactly("customer_id", &subject)?;
+            let session_id = body.identity().map(|identity| identity.session_id.clone());
+            (body, session_id)
+        }
+        None => {
+            let data = object.get("data");
+            let session_id = data.and_then(|data| data.get("session_id")?.as_str());
+            (Body::Unknown, session_id.map(str::to_owned))
+        }
+    };
+    Ok(Event { raw, source, id, sequence, event_type, time, time_ms, subject, session_id, body })
+}
+
+fn body(data: &Members<'_>, kind: Kind) -> Result<Body, String> {
+    Ok(match kind {
+        Kind::Call(kind) => Body::Call(Box::new(call(data, kind)?)),
+        Kind::Generation => Body::Generation(Box::new(generation(data)?)),
+        Kind::Session(state) => Body::Session(Box::new(session(data, state)?)),
+        Kind::GuardTotals => Body::GuardTotals(Box::new(guard::totals(data)?)),
+        Kind::LevelChange(guard) => Body::LevelChange(Box::new(guard::level_change(data, guard)?)),
+    })
+}

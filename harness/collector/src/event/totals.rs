@@ -1,0 +1,217 @@
+//! The totals of a session, as its final event tells them and as the ledger adds them up.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::money;
+
+/// Where a session is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SessionState {
+    /// Its first call came.
+    Created,
+    /// Further calls came, or calls are all that the ledger has of it.
+    Active,
+    /// No call for a while.
+    Idle,
+    /// Over, with final totals.
+    Closed,
+}
+
+impl SessionState {
+    pub(crate) const ALL: [SessionState; 4] =
+        [SessionState::Created, SessionState::Active, SessionState::Idle, SessionState::Closed];
+
+    /// The name on the wire, such as `CLOSED`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SessionState::Created => "CREATED",
+            SessionState::Active => "ACTIVE",
+            SessionState::Idle => "IDLE",
+            SessionState::Closed => "CLOSED",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<SessionState> {
+        SessionState::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What a session came to; for one that is not closed, what its stored calls and generations come
+/// to so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Calls of all outcomes.
+    pub total_tool_calls: u64,
+    /// Calls whose price is charged.
+    pub billable_tool_calls: u64,
+    /// Calls for each `execution_status` that occurred.
+    pub calls_by_status: BTreeMap<String, u64>,
+    /// Sorted by name; a tool without calls has cost that came later than its calls.
+    pub calls_by_tool: Vec<ToolTotals>,
+    /// Generations, whether priced or not.
+    pub generations: u64,
+    /// Generations whose cost is not known, for whatever reason.
+    pub unpriced_generations: u64,
+    /// Generations of which neither the input nor the output is known.
+    pub unknown_usage_generations: u64,
+    /// Sorted by provider and model.
+    pub usage_by_model: Vec<ModelTotals>,
+    /// Tokens of all generations.
+    pub total_tokens: TokenTotals,
+    /// Milliseconds from the first call's start to the last call's end; `None` before the close.
+    pub wall_duration_ms: Option<u64>,
+    /// Milliseconds during which at least one call ran; `None` before the close.
+    pub active_duration_ms: Option<u64>,
+    /// In `currency`; `None` when the session has several currencies.
+    #[serde(with = "money::optional")]
+    pub total_provider_cost: Option<Decimal>,
+    /// Of it, what belongs to no tool call.
+    #[serde(with = "money::optional")]
+    pub unattributed_provider_cost: Option<Decimal>,
+    /// Of calls and tokens, in `currency`; `None` when the session has several currencies.
+    #[serde(with = "money::optional")]
+    pub total_revenue: Option<Decimal>,
+    /// ISO 4217; `None` when there is no call or generation yet, or there are several currencies.
+    pub currency: Option<String>,
+}
+
+impl Totals {
+    /// Of a session in which nothing has happened yet.
+    pub(crate) fn new() -> Totals {
+        Totals {
+            total_provider_cost: Some(Decimal::ZERO),
+            unattributed_provider_cost: Some(Decimal::ZERO),
+            total_revenue: Some(Decimal::ZERO),
+            ..Totals::default()
+        }
+    }
+
+    pub(crate) fn margin(&self) -> Result<Option<Decimal>, money::Overflow> {
+        let both = self.total_revenue.zip(self.total_provider_cost);
+        both.map(|(revenue, cost)| money::subtract(revenue, cost)).transpose()
+    }
+}
+
+/// What the calls of one tool came to in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolTotals {
+    /// As the client named it.
+    pub tool_name: String,
+    /// Calls of all outcomes.
+    pub calls: u64,
+    /// Calls whose price is charged.
+    pub billable_calls: u64,
+    /// The prices of the calls, in the session's currency; `None` when it has several.
+    #[serde(with = "money::optional")]
+    pub revenue: Option<Decimal>,
+    /// What the generations cost that were made for its calls, in the session's currency; `None`
+    /// when it has several.
+    #[serde(with = "money::optional")]
+    pub provider_cost: Option<Decimal>,
+}
+
+impl ToolTotals {
+    pub(crate) fn new(tool_name: String) -> ToolTotals {
+        let (revenue, provider_cost) = (Some(Decimal::ZERO), Some(Decimal::ZERO));
+        ToolTotals { tool_name, calls: 0, billable_calls: 0, revenue, provider_cost }
+    }
+}
+
+/// What the generations of one model came to in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelTotals {
+    /// Who runs the model, such as `openai`.
+    pub provider: String,
+    /// The model, as answered.
+    pub model: String,
+    /// Generations, whether priced or not.
+    pub generations: u64,
+    /// Generations whose cost is not known.
+    pub unpriced_generations: u64,
+    /// Their tokens.
+    #[serde(flatten)]
+    pub tokens: TokenTotals,
+    /// What they cost, in the session's currency; `None` when it has several.
+    #[serde(with = "money::optional")]
+    pub provider_cost: Option<Decimal>,
+    /// What is charged for their tokens, in the session's currency; `None` when it has several.
+    #[serde(with = "money::optional")]
+    pub revenue: Option<Decimal>,
+}
+
+impl ModelTotals {
+    pub(crate) fn new(provider: String, model: String) -> ModelTotals {
+        ModelTotals {
+            provider,
+            model,
+            generations: 0,
+            unpriced_generations: 0,
+            tokens: TokenTotals::default(),
+            provider_cost: Some(Decimal::ZERO),
+            revenue: Some(Decimal::ZERO),
+        }
+    }
+}
+
+/// Makes [`TokenTotals`] of a list of kinds, so that a kind is one line.
+macro_rules! token_totals {
+    ($($(#[$doc:meta])* $kind:ident,)*) => {
+        /// Tokens by kind, as far as they are known; all but `input` and `output` are part of these
+        /// two.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct TokenTotals {
+            $($(#[$doc])* pub $kind: u64,)*
+        }
+
+        impl TokenTotals {
+            /// The names of the kinds, which are those of the ledger's columns.
+            pub(crate) const KINDS: &[&str] = &[$(stringify!($kind)),*];
+
+            /// Makes totals of a count for each kind.
+            pub(crate) fn try_from_counts<E>(
+                mut count: impl FnMut(&'static str) -> Result<u64, E>,
+            ) -> Result<TokenTotals, E> {
+                Ok(TokenTotals { $($kind: count(stringify!($kind))?,)* })
+            }
+
+            /// Each kind with its count.
+            pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($kind), self.$kind)),*].into_iter()
+            }
+
+            /// Adds the counts of `other`; a sum that does not fit stays at the most that does.
+            pub fn add(&mut self, other: TokenTotals) {
+                $(self.$kind = self.$kind.saturating_add(other.$kind);)*
+            }
+        }
+    };
+}
+
+token_totals! {
+    /// Tokens read by the model, from a cache or not.
+    input,
+    /// Tokens made by the model.
+    output,
+    /// Of `output`: reasoning.
+    reasoning,
+    /// Of `input`: read from a cache.
+    cache_read,
+    /// Of `input`: written to a cache.
+    cache_write,
+}
+
+/// Adds to a sum that there is only while all amounts have one currency.
+pub(crate) fn add(
+    sum: &mut Option<Decimal>,
+    amount: Option<Decimal>,
+) -> Result<(), money::Overflow> {
+    *sum = match (*sum, amount) {
+        (Some(sum), Some(amount)) => Some(money::add(sum, amount)?),
+        _ => None,
+    };
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Keeps the latest that each source told of a scope, and tells a source what the others told: its
+//! own share of a fleet's cost is all that an Envoy knows by itself.
+//!
+//! To the next maintainer. Events come in any order and more than once. So a row keeps two things,
+//! the totals and the level, each of the event with the highest sequence that told it; and totals
+//! run from the start of the period, so that the sum over the latest of each source is the sum over
+//! the fleet, whatever was lost or repeated on the way. A restarted Envoy is a new source, and what
+//! it told in its earlier life stays in the sum.
+
+use rusqlite::{Transaction, params};
+use rust_decimal::Decimal;
+use serde::Serialize;
+
+use crate::event::guard::{GuardTotals, LevelChange, Scope, strictness};
+use crate::event::{Body, Event};
+use crate::ledger::column::Row;
+use crate::ledger::tables::GUARD_TOTALS;
+use crate::money::{self, Overflow};
+
+/// How long the totals of earlier periods of a scope are kept after its newest began: longer than a
+/// month, so that an event of the period before still finds what others told.
+const PERIODS_KEPT_MS: i64 = 35 * 24 * 3600 * 1000;
+
+/// What all other sources told of one scope in one period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FleetTotals {
+    /// The guard.
+    pub guard_id: String,
+    /// 32 hexadecimal digits, the same from every source for the same guard and scope.
+    pub scope_key: String,
+    /// As the event told it; `None` for a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period_started_at: Option<String>,
+    /// Sum of the others' latest totals, in the currency of the guard.
+    #[serde(serialize_with = "money::as_text")]
+    pub total_provider_cost: Decimal,
+    /// The same of what they earned.
+    #[serde(serialize_with = "money::as_text")]
+    pub total_revenue: Decimal,
+    /// Calls of the others.
+    pub calls: u64,
+    /// Tokens of the others.
+    pub tokens: u64,
+    /// Other sources that told totals.
+    pub emitters: u64,
+    /// What the customer's contract brings in a period of the guard; `None`: no contract is known.
+    #[serde(
+        serialize_with = "money::optional::serialize",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub contracted_revenue: Option<Decimal>,
+    /// The customer of the scope; empty for a product.
+    #[serde(skip)]
+    pub customer_id: String,
+}
+
+/// A scope in one period, asked for by one source.
+#[derive(Debug)]
+pub(crate) struct Question {
+    source: String,
+    guard: String,
+    scope_key: String,
+    period_ms: i64,
+    period_start: Option<String>,
+    customer: String,
+    currency: Option<String>,
+}
+
+impl Question {
+    /// The question that an event asks; `None` when it is about no guard.
+    pub(crate) fn of(event: &Event<'_>) -> Option<Question> {
+        let (scope, currency) = match &event.body {
+            Body::GuardTotals(totals) => (&totals.scope, Some(totals.currency.clone())),
+            Body::LevelChange(change) => (&change.scope, change.currency.clone()),
+            Body::Call(_) | Body::Generation(_) | Body::Session(_) | Body::Unknown => return None,
+        };
+        Some(Question {
+            source: event.source.clone(),
+            guard: scope.guard.clone(),
+            scope_key: scope.key.clone(),
+            period_ms: scope.period_ms(),
+            period_start: scope.period_start.as_ref().map(|(text, _)| text.clone()),
+            customer: scope.customer.clone(),
+            currency,
+        })
+    }
+
+    /// What tells it from the others of its batch.
+    pub(crate) fn key(&self) -> (String, String, String, i64) {
+        (self.source.clone(), self.guard.clone(), self.scope_key.clone(), self.period_ms)
+    }
+
+    /// A change of level need not tell the currency that the totals beside it do.
+    pub(crate) fn learn(&mut self, later: Question) {
+        self.currency = later.currency.or(self.currency.take());
+    }
+
+    /// `None` when the sum does not fit: a source tells nonsense, and the events of the others must
+    /// be taken all the same.
+    pub(crate) fn answer(self, ledger: &Transaction<'_>) -> rusqlite::Result<Option<FleetTotals>> {
+        let mut statement = ledger.prepare_cached(
+            "SELECT provider_cost, revenue, calls, tokens FROM guard_totals
+             WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source <> ?4
+               AND sequence > 0 AND (?5 IS NULL OR currency = ?5)",
+        )?;
+        let mut rows = statement.query(params![
+            self.guard,
+            self.scope_key,
+            self.period_ms,
+            self.source,
+            self.currency
+        ])?;
+        let mut totals = FleetTotals {
+            guard_id: self.guard,
+            scope_key: self.scope_key,
+            period_started_at: self.period_start,
+            total_provider_cost: Decimal::ZERO,
+            total_revenue: Decimal::ZERO,
+            calls: 0,
+            tokens: 0,
+            emitters: 0,
+            contracted_revenue: None,
+            customer_id: self.customer,
+        };
+        while let Some(row) = rows.next()? {
+            let cost = (money::column(row, 0)?, money::column(row, 1)?);
+            let counts = (row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
+            if totals.add(cost, counts).is_err() {
+                tracing::warn!(guard = totals.guard_id, "the totals of a scope do not add up");
+                return Ok(None);
+            }
+        }
+        Ok(Some(totals))
+    }
+}
+
+impl FleetTotals {
+    fn add(
+        &mut self,
+        (cost, revenue): (Decimal, Decimal),
+        (calls, tokens): (i64, i64),
+    ) -> Result<(), Overflow> {
+        let count = |sum: u64, more: i64| sum.checked_add(more.unsigned_abs()).ok_or(Overflow);
+        self.total_provider_cost = money::add(self.total_provider_cost, cost)?;
+        self.total_revenue = money::add(self.total_revenue, revenue)?;
+        self.calls = count(self.calls, calls)?;
+        self.tokens = count(self.tokens, tokens)?;
+        self.emitters += 1;
+        Ok(())
+    }
+}
+
+/// Takes in the running totals of a source, unless it told later ones before.
+pub(crate) fn fold_totals(
+    ledger: &Transaction<'_>,
+    event: &Event<'_>,
+    totals: &GuardTotals,
+) -> rusqlite::Result<()> {
+    let scope = &totals.scope;
+    make_row(ledger, event, scope)?;
+    ledger
+        .prepare_cached(
+            "UPDATE guard_totals SET
+              (sequence, provider_cost, revenue, calls, tokens, currency, kind, mode)
+              = (?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source = ?4
+               AND sequence < ?5",
+        )?
+        .execute(params![
+            scope.guard,
+            scope.key,
+            scope.period_ms(),
+            event.source,
+            event.sequence,
+            totals.provider_cost.to_string(),
+            totals.revenue.to_string(),
+            totals.calls,
+            totals.tokens,
+            totals.currency,
+            scope.kind,
+            scope.mode,
+        ])?;
+    set_level(ledger, event, scope, totals.level)
+}
+
+/// Takes in the level that a scope went to at a source, unless it told a later one before.
+pub(crate) fn fold_level(
+    ledger: &Transaction<'_>,
+    event: &Event<'_>,
+    change: &LevelChange,
+) -> rusqlite::Result<()> {
+    make_row(ledger, event, &change.scope)?;
+    set_level(ledger, event, &change.scope, change.level)
+}
+
+/// Makes the row of a source and a scope where there is none, with totals of nothing.
+fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> rusqlite::Result<()> {
+    let made = GUARD_TOTALS.insert(ledger, &Row { position: None, event, body: scope })?;
+    if made > 0 {
+        // An Envoy whose clock is years ahead must not make the others forgotten.
+        let newest_ms = scope.period_ms().min(chrono::Utc::now().timestamp_millis());
+        ledger
+            .prepare_cached(
+                "DELETE FROM guard_totals
+                 WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms BETWEEN 0 AND ?3",
+            )?
+            .execute(params![scope.guard, scope.key, newest_ms - PERIODS_KEPT_MS])?;
+    }
+    Ok(())
+}
+
+fn set_level(
+    ledger: &Transaction<'_>,
+    event: &Event<'_>,
+    scope: &Scope,
+    level: &str,
+) -> rusqlite::Result<()> {
+    ledger
+        .prepare_cached(
+            "UPDATE guard_totals SET (level_sequence, level, told_ms) = (?5, ?6, ?7)
+             WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source = ?4
+               AND level_sequence < ?5",
+        )?
+        .execute(params![
+            scope.guard,
+            scope.key,
+            scope.period_ms(),
+            event.source,
+            event.sequence,
+            strictness(level),
+            event.time_ms,
+        ])?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The ledger: a SQLite file with every event, written by one connection and read by another.
+//! It decides what is new, what is a duplicate and what is a conflict, and folds sessions; the
+//! reports over it are in `usage.rs`, `sessions.rs` and `gaps.rs`.
+//!
+//! To the next maintainer. `events` is the truth; `calls`, `generations` and `sessions` are derived
+//! from it (`derive.rs`) in the transaction that stores an event, and are made again from `raw` when
+//! an older file is opened. Events may arrive in any order, so all must come out the same in each
+//! order: a call and a generation are rows of their own, and a session is the event with the highest
+//! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
+
+mod column;
+mod derive;
+pub(crate) mod fleet;
+mod intake;
+mod outgoing;
+pub(crate) mod receipt;
+mod schema;
+pub(crate) mod tables;
+pub(crate) mod tally;
+mod tokens;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, bail};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::ledger::schema::{prepare, reader};
+use crate::ledger::tally::Tally;
+
+/// A handle to one ledger; a clone is the same ledger. Its calls block, so keep them off async
+/// threads.
+#[derive(Clone)]
+pub struct Ledger(Arc<Shared>);
+
+struct Shared {
+    url: String,
+    writer: Mutex<Connection>,
+    /// `None` in memory, where a second connection would be a second database.
+    reader: Option<Mutex<Connection>>,
+    /// Since the ledger was opened.
+    tally: Mutex<Tally>,
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ledger").field(&self.0.url).finish()
+    }
+}
+
+impl Ledger {
+    /// Opens or creates a ledger: `sqlite::memory:`, `sqlite:PATH`, `sqlite://PATH` or a path.
+    pub fn open(url: &str) -> anyhow::Result<Ledger> {
+        let path = file_of(url)?;
+        let open = || -> anyhow::Result<_> {
+            let Some(path) = &path else {
+                return Ok((prepare(Connection::open_in_memory()?)?, None));
+            };
+            let writer = prepare(Connection::open_with_flags(
+                path,
+                OpenFlags::SQLITE_OPEN_READ_WRITE
+                    | OpenFlags::SQLITE_OPEN_CREATE
+                    | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            )?)?;
+            Ok((writer, Some(Mutex::new(reader(path)?))))
+        };
+        let (writer, reader) = open().with_context(|| format!("ledger {url:?}"))?;
+        let (url, writer, tally) = (url.to_owned(), Mutex::new(writer), Mutex::default());
+        Ok(Ledger(Arc::new(Shared { url, writer, reader, tally })))
+    }
+
+    /// Runs queries on one snapshot of the ledger, while the writer goes on.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut connection = lock(self.0.reader.as_ref().unwrap_or(&self.0.writer));
+        work(&connection.transaction()?)
+    }
+
+    /// Changes the ledger outside of the intake of events; all of `work` or nothing.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut connection = lock(&self.0.writer);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        lock(&self.0.tally).clone()
+    }
+}
+
+/// The lock's data is sound after a panic: an open transaction has rolled back by then.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `None`: in memory.
+fn file_of(url: &str) -> anyhow::Result<Option<PathBuf>> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        bail!("ledger: postgres:// is not supported yet, expected sqlite:PATH");
+    }
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
+    match path {
+        ":memory:" => Ok(None),
+        "" => bail!("ledger: no path in {url:?}, expected sqlite:PATH or sqlite::memory:"),
+        path if path.contains("://") => {
+            bail!("ledger: unknown scheme in {url:?}, expected sqlite:PATH or sqlite::memory:")
+        }
+        path => Ok(Some(PathBuf::from(path))),
+    }
+}

@@ -1,0 +1,31 @@
+//! The answer to one POST of events.
+
+use serde::Serialize;
+
+use crate::ledger::fleet::FleetTotals;
+
+/// What became of one POST, and the body of its answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// Events stored now.
+    pub accepted: u64,
+    /// Events that had been stored before with the same content.
+    pub duplicates: u64,
+    /// Events that were not stored.
+    pub rejected: Vec<Rejected>,
+    /// What the other sources told of each scope that the valid events are about, told again with
+    /// a batch that is sent again. Left out where there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<FleetTotals>,
+}
+
+/// One event that was not stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// Its `id`; empty when it has none.
+    pub id: String,
+    /// What is wrong, opening with the path of the member.
+    pub reason: String,
+}

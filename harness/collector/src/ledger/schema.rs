@@ -1,0 +1,113 @@
+//! Makes the tables of a new ledger file, and brings an older file up to date.
+//! Their columns are in `tables.rs`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::bail;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use serde_json::value::RawValue;
+
+use crate::ledger::derive::derive;
+use crate::ledger::tables::{CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS};
+use crate::{event, money};
+
+/// Kept in the file as `PRAGMA user_version`.
+/// Version 1 knew no generations, version 2 no calls but those of tools, and no keys, version 3 no
+/// guards.
+const SCHEMA_VERSION: i64 = 4;
+
+/// One row for each event and webhook that is to be told of it. `state` is `waiting`, `delivered`
+/// or `given_up`.
+const WEBHOOKS: &str = "
+CREATE TABLE webhook_deliveries (
+    position  INTEGER NOT NULL REFERENCES events (position),
+    webhook   TEXT NOT NULL,
+    state     TEXT NOT NULL,
+    failures  INTEGER NOT NULL,
+    queued_ms INTEGER NOT NULL,
+    due_ms    INTEGER NOT NULL,
+    error     TEXT,
+    PRIMARY KEY (position, webhook)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook, due_ms)
+    WHERE state = 'waiting';
+";
+
+/// The tables that are made again from the events.
+fn derived() -> String {
+    [CALLS.schema(), GENERATIONS.schema(), SESSIONS.schema()].concat()
+}
+
+/// Makes the tables of a new file, or checks the version of an old one before touching it.
+pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    money::register(&connection)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match version {
+        SCHEMA_VERSION => {}
+        0 if tables == 0 => {
+            transaction.execute_batch(&EVENTS.schema())?;
+            transaction.execute_batch(&derived())?;
+            transaction.execute_batch(&GUARD_TOTALS.schema())?;
+            transaction.execute_batch(WEBHOOKS)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        1..=3 => {
+            transaction.execute_batch(&GUARD_TOTALS.schema())?;
+            transaction.execute_batch(WEBHOOKS)?;
+            if version == 3 {
+                // Kept as events of unknown types, if a filter sent them before this version.
+                let guards =
+                    "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
+                derive_stored(&transaction, guards)?;
+            } else {
+                transaction.execute_batch(
+                    "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
+                )?;
+                transaction.execute_batch(&derived())?;
+                derive_stored(&transaction, "")?;
+            }
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        newer if newer > SCHEMA_VERSION => bail!(
+            "schema version {newer} is newer than {SCHEMA_VERSION}, the newest this program \
+             knows; use a newer agent-meter"
+        ),
+        _ => bail!("this is a SQLite database, but not a ledger of agent-meter"),
+    }
+    transaction.commit()?;
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    // In WAL, NORMAL survives a crash of the process. A crash of the machine may lose the last
+    // commits, never tear one: the file stays consistent and `gaps` names what is missing.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(connection)
+}
+
+pub(crate) fn reader(path: &Path) -> anyhow::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    money::register(&connection)?;
+    Ok(connection)
+}
+
+/// Makes what is derived from the stored events of a condition, in the order in which they came.
+fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()> {
+    let sql = format!("SELECT position, raw FROM events {condition} ORDER BY position");
+    let mut statement = ledger.prepare(&sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let position: i64 = row.get(0)?;
+        let raw = RawValue::from_string(row.get(1)?)?;
+        match event::read(&raw) {
+            Ok(event) => derive(ledger, &event, position)?,
+            // Stored when its type was not known yet; it counts in nothing, as before.
+            Err((id, reason)) => tracing::warn!(id, reason, "a stored event is not valid"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! The columns of the ledger's tables, one a line, with what each row has in them.
+//!
+//! A new column also needs a new `SCHEMA_VERSION` in `schema.rs`, with the way from the last one.
+//!
+//! `position` is the order of insertion and the cursor of lists. Money is TEXT, a decimal without
+//! trailing zeros. Times in `_ms` are milliseconds since 1970, UTC. What is not known, or does not
+//! apply, is NULL, never 0.
+
+use crate::event::call::Call;
+use crate::event::generation::{Generation, Rated};
+use crate::event::guard::Scope;
+use crate::event::identity::Identity;
+use crate::event::session::{Closing, SessionChange};
+use crate::event::totals::SessionState;
+use crate::event::{Body, Event};
+use crate::ledger::column::{Cell, Column, OnConflict, Row, Table, columns};
+use crate::query::rfc3339;
+
+/// Every event; `body` is when the ledger received it, RFC 3339.
+pub(crate) const EVENTS: Table<String> = Table {
+    name: "events",
+    columns: &[columns! { row:
+        "position" "INTEGER PRIMARY KEY" = row.position,
+        "source" "TEXT NOT NULL" = &row.event.source,
+        "id" "TEXT NOT NULL" = &row.event.id,
+        "sequence" "INTEGER NOT NULL" = row.event.sequence,
+        "type" "TEXT NOT NULL" = &row.event.event_type,
+        "time" "TEXT NOT NULL" = &row.event.time,
+        "subject" "TEXT NOT NULL" = &row.event.subject,
+        "session_id" "TEXT" = row.event.session_id.as_deref(),
+        "raw" "TEXT NOT NULL" = kept_text(row.event),
+        "received_at" "TEXT NOT NULL" = row.body,
+    }],
+    constraint: "UNIQUE (source, id)",
+    options: "STRICT",
+    indexes: "CREATE INDEX events_session ON events (session_id);",
+    on_conflict: OnConflict::Keep,
+};
+
+/// Every call; derived from the events.
+pub(crate) const CALLS: Table<Call> = Table {
+    name: "calls",
+    columns: &[
+        Column::<Call>::EVENT,
+        columns! { row:
+            "call_id" "TEXT NOT NULL" = &row.body.call_id,
+        },
+        Column::<Call>::OWNER,
+        columns! { row:
+            "kind" "TEXT NOT NULL" = row.body.kind.name(),
+            "tool" "TEXT NOT NULL" = &row.body.tool,
+            "status" "TEXT NOT NULL" = row.body.status,
+            "tier" "TEXT NOT NULL" = &row.body.tier,
+            "duration_ms" "INTEGER NOT NULL" = row.body.duration_ms,
+            "http_status" "INTEGER NOT NULL" = row.body.http_status,
+            "transport" "TEXT" = row.body.transport.as_deref(),
+            "request_bytes" "INTEGER" = row.body.bytes.map(|(request, _)| request),
+            "response_bytes" "INTEGER" = row.body.bytes.map(|(_, response)| response),
+            "billable" "INTEGER NOT NULL" = row.body.billable,
+            "price" "TEXT NOT NULL" = row.body.price,
+            "currency" "TEXT NOT NULL" = &row.body.currency,
+        },
+    ],
+    constraint: "",
+    options: "STRICT",
+    indexes: "CREATE INDEX calls_session ON calls (session_id, source);
+CREATE INDEX calls_customer ON calls (customer);
+CREATE INDEX calls_call ON calls (source, call_id);",
+    on_conflict: OnConflict::Fail,
+};
+
+/// Every generation; derived from the events.
+pub(crate) const GENERATIONS: Table<Generation> = Table {
+    name: "generations",
+    columns: &[
+        Column::<Generation>::EVENT,
+        columns! { row:
+            "generation_id" "TEXT NOT NULL" = &row.body.generation_id,
+            "call_id" "TEXT" = row.body.call.as_ref().map(|(call_id, _)| call_id),
+            "tool" "TEXT" = row.body.call.as_ref().map(|(_, tool)| tool),
+            "attribution" "TEXT NOT NULL" = row.body.attribution,
+        },
+        Column::<Generation>::OWNER,
+        columns! { row:
+            "provider" "TEXT NOT NULL" = &row.body.provider,
+            "model" "TEXT NOT NULL" = &row.body.model,
+            "service_tier" "TEXT NOT NULL" = row.body.service_tier,
+            "completeness" "TEXT NOT NULL" = row.body.completeness,
+            "estimated" "INTEGER NOT NULL" = row.body.estimated,
+            "input" "INTEGER" = row.body.tokens.input,
+            "output" "INTEGER" = row.body.tokens.output,
+            "reasoning" "INTEGER" = row.body.tokens.reasoning,
+            "cache_read" "INTEGER" = row.body.tokens.cache_read,
+            "cache_write" "INTEGER" = row.body.tokens.cache_write,
+            "provider_cost" "TEXT" = row.body.rate.cost(),
+            "unpriced_reason" "TEXT" = unpriced_reason(&row.body.rate),
+            "rate_card" "TEXT" = rate_card(&row.body.rate),
+            "price" "TEXT NOT NULL" = row.body.price,
+            "currency" "TEXT NOT NULL" = &row.body.currency,
+        },
+    ],
+    constraint: "",
+    options: "STRICT",
+    indexes: "CREATE INDEX generations_session ON generations (session_id, source);
+CREATE INDEX generations_customer ON generations (customer);",
+    on_conflict: OnConflict::Fail,
+};
+
+/// [`Table::SESSIONS`] as the events of a session fill it.
+pub(crate) const SESSIONS: Table<SessionChange> = Table::<SessionChange>::SESSIONS;
+
+/// The part of an event that belongs to a session.
+pub(crate) trait OfSession: 'static {
+    /// Whose it is.
+    fn identity(&self) -> &Identity;
+
+    /// What it says about the session's life; `None` for a call or a generation.
+    fn change(&self) -> Option<&SessionChange> {
+        None
+    }
+}
+
+impl OfSession for Call {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+impl OfSession for Generation {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+impl OfSession for SessionChange {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn change(&self) -> Option<&SessionChange> {
+        Some(self)
+    }
+}
+
+impl<B: OfSession> Column<B> {
+    /// Which event the row is derived from.
+    const EVENT: &[Column<B>] = columns! { row:
+        "position" "INTEGER PRIMARY KEY REFERENCES events (position)" = row.position,
+        "source" "TEXT NOT NULL" = &row.event.source,
+        "sequence" "INTEGER NOT NULL" = row.event.sequence,
+        "session_id" "TEXT NOT NULL" = &row.body.identity().session_id,
+    };
+
+    /// When it was, and whose it is.
+    const OWNER: &[Column<B>] = columns! { row:
+        "time_ms" "INTEGER NOT NULL" = row.event.time_ms,
+        "day" "TEXT NOT NULL" = day(row.event),
+        "customer" "TEXT NOT NULL" = &row.body.identity().customer,
+        "team" "TEXT NOT NULL" = &row.body.identity().team,
+        "agent" "TEXT NOT NULL" = &row.body.identity().agent,
+        "api_key_hash" "TEXT" = row.body.identity().api_key_hash.as_deref(),
+        "credential_type" "TEXT" = row.body.identity().credential_type,
+        "product" "TEXT NOT NULL" = &row.body.identity().product,
+        "product_type" "TEXT NOT NULL" = row.body.identity().product_type,
+    };
+}
+
+impl<B: OfSession> Table<B> {
+    /// Every session; derived from the events of the session and, where these are late or lost,
+    /// from its calls and generations. The row keeps what the event with the highest `fold_order`
+    /// says, so events may come in any order.
+    pub(crate) const SESSIONS: Table<B> = Table {
+        name: "sessions",
+        columns: &[columns! { row:
+            "position" "INTEGER PRIMARY KEY" = Cell::Null,
+            "source" "TEXT NOT NULL" = &row.event.source,
+            "session_id" "TEXT NOT NULL" = &row.body.identity().session_id,
+            "fold_order" "INTEGER NOT NULL" = fold_order(row),
+            "state" "TEXT NOT NULL" = state(row).name(),
+            "session_key" "TEXT NOT NULL" = &row.body.identity().session_key,
+            "product" "TEXT NOT NULL" = &row.body.identity().product,
+            "product_type" "TEXT NOT NULL" = row.body.identity().product_type,
+            "customer" "TEXT NOT NULL" = &row.body.identity().customer,
+            "team" "TEXT NOT NULL" = &row.body.identity().team,
+            "agent" "TEXT NOT NULL" = &row.body.identity().agent,
+            "api_key_hash" "TEXT" = row.body.identity().api_key_hash.as_deref(),
+            "credential_type" "TEXT" = row.body.identity().credential_type,
+            "started_at" "TEXT" = row.body.change().map(|change| &change.started_at),
+            "ended_at" "TEXT" = closing(row).map(|closing| &closing.ended_at),
+            "ended_ms" "INTEGER" = closing(row).map(|closing| closing.ended_ms),
+            "close_reason" "TEXT" = closing(row).map(|closing| &closing.close_reason),
+            "totals" "TEXT" = closing(row).map(|closing| &closing.totals),
+            "currency" "TEXT" = closing(row).and_then(|closing| closing.totals.currency.as_deref()),
+        }],
+        constraint: "UNIQUE (source, session_id)",
+        options: "STRICT",
+        indexes: "CREATE INDEX sessions_state ON sessions (state);",
+        on_conflict: OnConflict::Replace {
+            key: &["source", "session_id"],
+            condition: "excluded.fold_order > sessions.fold_order",
+        },
+    };
+}
+
+/// The totals and the level of each scope of a guard, period and source. `sequence` is that of the
+/// event that told the totals, 0 before there was one; `level_sequence` that of the event that told
+/// the level. `period_ms` is when the period began, -1 for a session. Levels count from 0, the
+/// mildest. Unlike the tables above this one cannot be made again: of `guard_totals` the ledger
+/// keeps only the id, in an event with an empty `raw`.
+pub(crate) const GUARD_TOTALS: Table<Scope> = Table {
+    name: "guard_totals",
+    columns: &[columns! { row:
+        "guard_id" "TEXT NOT NULL" = &row.body.guard,
+        "scope_key" "TEXT NOT NULL" = &row.body.key,
+        "period_ms" "INTEGER NOT NULL" = row.body.period_ms(),
+        "source" "TEXT NOT NULL" = &row.event.source,
+        "kind" "TEXT NOT NULL" = row.body.kind,
+        "mode" "TEXT" = row.body.mode,
+        "scope" "TEXT NOT NULL" = row.body.scope,
+        "customer" "TEXT NOT NULL" = &row.body.customer,
+        "product" "TEXT" = row.body.product.as_deref(),
+        "agent" "TEXT" = row.body.agent.as_deref(),
+        "session_key" "TEXT" = row.body.session_key.as_deref(),
+        "tool" "TEXT" = row.body.tool.as_deref(),
+        "metric" "TEXT" = row.body.metric.as_deref(),
+        "period" "TEXT NOT NULL" = row.body.period,
+        "period_start" "TEXT" = row.body.period_start.as_ref().map(|(text, _)| text),
+        "sequence" "INTEGER NOT NULL" = 0,
+        "provider_cost" "TEXT NOT NULL" = "0",
+        "revenue" "TEXT NOT NULL" = "0",
+        "calls" "INTEGER NOT NULL" = 0,
+        "tokens" "INTEGER NOT NULL" = 0,
+        "currency" "TEXT" = Cell::Null,
+        "level_sequence" "INTEGER NOT NULL" = 0,
+        "level" "INTEGER NOT NULL" = 0,
+        "told_ms" "INTEGER NOT NULL" = 0,
+    }],
+    constraint: "PRIMARY KEY (guard_id, scope_key, period_ms, source)",
+    options: "STRICT, WITHOUT ROWID",
+    indexes: "CREATE INDEX events_alerts ON events (position) WHERE type IN
+    ('agent-meter.margin_level_changed', 'agent-meter.budget_level_changed',
+     'agent-meter.loop_level_changed');",
+    on_conflict: OnConflict::Keep,
+};
+
+/// The event as it came; nothing for `guard_totals`, which are many, and the next of which tells
+/// all that the last did.
+fn kept_text<'a>(event: &'a Event<'a>) -> &'a str {
+    match &event.body {
+        Body::GuardTotals(_) => "",
+        Body::Call(_)
+        | Body::Generation(_)
+        | Body::Session(_)
+        | Body::LevelChange(_)
+        | Body::Unknown => event.raw,
+    }
+}
+
+/// The day in UTC, such as `2026-07-01`.
+fn day(event: &Event<'_>) -> String {
+    rfc3339(event.time_ms).split('T').next().unwrap_or_default().to_owned()
+}
+
+fn unpriced_reason(rate: &Rated) -> Option<&'static str> {
+    match rate {
+        Rated::Priced { .. } => None,
+        Rated::Unpriced { reason } => Some(reason),
+    }
+}
+
+fn rate_card(rate: &Rated) -> Option<&String> {
+    match rate {
+        Rated::Priced { rate_card, .. } => Some(rate_card),
+        Rated::Unpriced { .. } => None,
+    }
+}
+
+/// Negative for a call or a generation, so that each event of the session wins over each of them,
+/// and of them the first one wins.
+fn fold_order<B: OfSession>(row: &Row<'_, B>) -> i64 {
+    match row.body.change() {
+        Some(_) => row.event.sequence,
+        None => -row.event.sequence,
+    }
+}
+
+fn state<B: OfSession>(row: &Row<'_, B>) -> SessionState {
+    row.body.change().map_or(SessionState::Active, |change| change.state)
+}
+
+fn closing<'a, B: OfSession>(row: &Row<'a, B>) -> Option<&'a Closing> {
+    row.body.change()?.closing.as_ref()
+}

@@ -1,0 +1,55 @@
+//! The collector: takes the filter's events over HTTP into a ledger, one SQLite file, and answers,
+//! bills and alerts from it. It knows nothing of Envoy, nor of the programs that run one.
+//!
+//! The rooms, in the order of the data. A room imports only from rooms above it.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | `money` | adds, reads and writes exact decimal amounts |
+//! | `query` | reads parameters, periods and pages, and builds the SQL conditions for them |
+//! | `event` | reads one event as `filter/EVENTS.md` describes it; shares no type with the filter |
+//! | `contracts` | reads the operator's file of contracted revenue |
+//! | `ledger` | stores each event once, and keeps the tables that are derived from events |
+//! | `report` | answers from the ledger: usage, sessions, events, guards, gaps, reconciliation |
+//! | `invoice` | adds up what each customer owes, and what the customer's generations cost |
+//! | `prices` | makes a rate card of a public price list; needs no ledger |
+//! | `webhook` | posts each change of a guard's level to those who asked for it |
+//! | `recover` | brings events from an Envoy log into a ledger or to a collector |
+//! | `routes` | the HTTP interface: decodes a request, asks one of the rooms above, encodes the answer |
+//! | `server` | starts and stops all of it |
+
+mod contracts;
+mod event;
+pub mod invoice;
+mod ledger;
+mod money;
+pub mod prices;
+mod query;
+pub mod recover;
+mod report;
+mod routes;
+mod server;
+mod webhook;
+
+pub use contracts::{Contract, Contracts};
+pub use event::call::{Call, CallKind};
+pub use event::error::IngestError;
+pub use event::generation::{Generation, Rated, Tokens};
+pub use event::guard::{GuardTotals, LevelChange, Scope};
+pub use event::identity::Identity;
+pub use event::session::{Closing, SessionChange};
+pub use event::totals::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
+pub use event::{Body, Event};
+pub use ledger::Ledger;
+pub use ledger::fleet::FleetTotals;
+pub use ledger::receipt::{Receipt, Rejected};
+pub use money::Overflow;
+pub use query::{BadQuery, Page, Period};
+pub use report::events::{EventsPage, EventsQuery};
+pub use report::gaps::{Gaps, Range, SourceGaps};
+pub use report::guards::{Alerts, GuardState, Guards, GuardsQuery};
+pub use report::reconcile::{Mismatch, Reconciliation};
+pub use report::sessions::{Session, Sessions, SessionsQuery};
+pub use report::usage::{Dimension, Usage, UsageQuery, UsageRow};
+pub use server::{Collector, Extras};
+pub use webhook::{Retry, Secret, Webhook, Webhooks};

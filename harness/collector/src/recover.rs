@@ -1,0 +1,197 @@
+//! Brings events that the filter wrote to Envoy's log into a ledger; the ledger knows which of them it has.
+
+use std::io::BufRead;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use reqwest::{StatusCode, Url, header};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::event::error::IngestError;
+use crate::ledger::Ledger;
+
+/// Marks a line with an event; see `filter/EVENTS.md`.
+const SPILL: &str = "agent-meter spill ";
+const EVENT: &str = " event=";
+const BATCH: &str = "application/cloudevents-batch+json";
+/// Events in one batch; the filter's own default.
+const BATCH_EVENTS_MAX: usize = 100;
+/// How long a collector that is down or busy is tried.
+const COLLECTOR_LIMIT: Duration = Duration::from_secs(30);
+/// How long to wait between two tries.
+const COLLECTOR_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where recovered events go.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A ledger of this process.
+    Ledger(Ledger),
+    /// The URL that takes events of a collector, path included.
+    Collector(Url),
+}
+
+/// What became of the spilled events of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Events that the target took, those that it had already included.
+    pub taken: u64,
+    /// Events that the target refused for good, with its reason.
+    pub refused: Vec<String>,
+    /// Lines with a spilled event that cannot be read, with the line's number.
+    pub unreadable: Vec<String>,
+}
+
+/// The spilled events of an Envoy log as JSON text, byte for byte as the filter wrote them.
+///
+/// An error names the line: it cannot be read, or its event is cut short.
+pub fn events_from_log(reader: impl BufRead) -> impl Iterator<Item = anyhow::Result<String>> {
+    let lines = reader.split(b'\n').zip(1_u64..);
+    lines.filter_map(|(line, number)| {
+        event_of(line).with_context(|| format!("line {number}")).transpose()
+    })
+}
+
+/// The event of one line; `None` for a line without one.
+fn event_of(line: std::io::Result<Vec<u8>>) -> anyhow::Result<Option<String>> {
+    let line = line?;
+    let line = String::from_utf8_lossy(&line);
+    let Some((_, spill)) = line.split_once(SPILL) else { return Ok(None) };
+    // A spilled fact has no event.
+    let Some((_, event)) = spill.split_once(EVENT).or(spill.split_once(&EVENT[1..])) else {
+        return Ok(None);
+    };
+    let mut values = serde_json::Deserializer::from_str(event).into_iter::<&RawValue>();
+    let event = values.next().context("no event after event=")?.context("event is not JSON")?;
+    Ok(Some(event.get().to_owned()))
+}
+
+/// Brings every spilled event of a log to the target.
+pub async fn recover(log: impl BufRead, target: &Target) -> anyhow::Result<Recovered> {
+    let mut recovered = Recovered::default();
+    let mut batch = Vec::new();
+    for event in events_from_log(log) {
+        match event {
+            Ok(event) => batch.push(event),
+            Err(error) => recovered.unreadable.push(format!("{error:#}")),
+        }
+        if batch.len() == BATCH_EVENTS_MAX {
+            send(&batch, target, &mut recovered).await?;
+            batch.clear();
+        }
+    }
+    send(&batch, target, &mut recovered).await?;
+    Ok(recovered)
+}
+
+async fn send(events: &[String], target: &Target, into: &mut Recovered) -> anyhow::Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let answer = match target {
+        Target::Ledger(ledger) => insert(events, ledger.clone()).await?,
+        Target::Collector(url) => post(events, url).await?,
+    };
+    match (answer, events) {
+        (Ok(rejected), _) => {
+            into.taken += u64::try_from(events.len().saturating_sub(rejected.len()))?;
+            into.refused.extend(rejected);
+        }
+        (Err(reason), [_]) => into.refused.push(reason),
+        (Err(_), _) => {
+            for event in events {
+                Box::pin(send(std::slice::from_ref(event), target, into)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The reasons for which single events of a batch were refused, or why the whole batch was.
+type Answer = Result<Vec<String>, String>;
+
+async fn insert(events: &[String], ledger: Ledger) -> anyhow::Result<Answer> {
+    let body = body_of(events);
+    let work = move || ledger.insert_batch(body.as_bytes(), BATCH);
+    match tokio::task::spawn_blocking(work).await? {
+        Ok(receipt) => {
+            let rejected = receipt.rejected.into_iter();
+            Ok(Ok(rejected.map(|event| format!("event {}: {}", event.id, event.reason)).collect()))
+        }
+        Err(IngestError::Ledger(error)) => Err(error),
+        Err(refusal @ (IngestError::MediaType(_) | IngestError::Malformed(_))) => {
+            Ok(Err(refusal.to_string()))
+        }
+    }
+}
+
+/// Sends the events until the collector takes or refuses them, for [`COLLECTOR_LIMIT`] at most.
+async fn post(events: &[String], url: &Url) -> anyhow::Result<Answer> {
+    let (http, body) = (reqwest::Client::new(), body_of(events));
+    let deadline = Instant::now() + COLLECTOR_LIMIT;
+    let mut last = anyhow!("no answer");
+    loop {
+        match timeout_at(deadline, post_once(&http, url, &body)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => last = error,
+            Err(_) => break,
+        }
+        if Instant::now() + COLLECTOR_PAUSE >= deadline {
+            break;
+        }
+        sleep(COLLECTOR_PAUSE).await;
+    }
+    Err(last.context(format!("{url} takes the events: not within {COLLECTOR_LIMIT:?}")))
+}
+
+/// An error where sending the same events again may help.
+async fn post_once(http: &reqwest::Client, url: &Url, body: &str) -> anyhow::Result<Answer> {
+    let request = http.post(url.clone()).header(header::CONTENT_TYPE, BATCH).body(body.to_owned());
+    let response = request.send().await?;
+    let (status, text) = (response.status(), response.text().await?);
+    let refusal = matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY
+    );
+    if refusal {
+        return Ok(Err(format!("{status}: {text}")));
+    }
+    ensure!(status.is_success(), "{status}: {text}");
+    Ok(Ok(rejected_in(&text)))
+}
+
+/// The `rejected` of a collector's answer; any other 2xx answer took everything.
+fn rejected_in(answer: &str) -> Vec<String> {
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+    let rejected = answer["rejected"].as_array().cloned().unwrap_or_default();
+    rejected.iter().map(|event| format!("event {}: {}", event["id"], event["reason"])).collect()
+}
+
+fn body_of(events: &[String]) -> String {
+    format!("[{}]", events.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_out_of_a_log_byte_for_byte() {
+        let log = "[t][1][info][main] starting\n\
+            [t][1][warning][wasm] [c.cc:1] wasm log agent-meter: agent-meter spill reason=shutdown event={\"id\":  \"1\"}\n\
+            [t][1][warning][wasm] agent-meter spill reason=outbox_full event={\"a\":\" event={}\"} trailing\n\
+            [t][1][warning][wasm] agent-meter spill reason=outbox_full event={\"id\":\n\
+            agent-meter spill reason=x\n\
+            \u{fffd} agent-meter spill event={}";
+        let events: Vec<String> = events_from_log(log.as_bytes())
+            .map(|event| event.unwrap_or_else(|error| format!("{error:#}")))
+            .collect();
+        assert_eq!(events[..2], [r#"{"id":  "1"}"#, r#"{"a":" event={}"}"#]);
+        assert!(events[2].starts_with("line 4: event is not JSON"), "{}", events[2]);
+        assert_eq!(events[3..], ["{}"]);
+    }
+}

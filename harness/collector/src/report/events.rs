@@ -1,0 +1,110 @@
+//! The stored events, byte for byte as they came.
+
+use anyhow::anyhow;
+use rusqlite::params_from_iter;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::event::{self, Event};
+use crate::ledger::Ledger;
+use crate::query::{BadQuery, Conditions, Page, Parameters};
+
+impl Ledger {
+    /// How many events are stored, of known and unknown types.
+    pub fn count_events(&self) -> anyhow::Result<u64> {
+        self.read(|ledger| {
+            let count: i64 =
+                ledger.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
+            Ok(count.unsigned_abs())
+        })
+    }
+
+    /// Stored events, byte for byte as they came, in the order they were stored; without
+    /// `guard_totals`, of which the text is not kept.
+    pub fn events(&self, query: &EventsQuery) -> anyhow::Result<EventsPage> {
+        let mut conditions = Conditions::default();
+        conditions.and("raw <> ?", String::new());
+        conditions.and_equal("source", query.source.as_deref());
+        conditions.and_equal("type", query.event_type.as_deref());
+        conditions.and_equal("session_id", query.session_id.as_deref());
+        if let Some(after) = query.page.after {
+            conditions.and("position > ?", after);
+        }
+        let sql = format!(
+            "SELECT position, raw FROM events{} ORDER BY position LIMIT {}",
+            conditions.sql(),
+            query.page.limit + 1
+        );
+        self.read(|ledger| {
+            let mut statement = ledger.prepare_cached(&sql)?;
+            let rows = statement.query_map(params_from_iter(conditions.values), |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })?;
+            let mut rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
+            let next = query.page.cut(&mut rows);
+            let events = rows.into_iter().map(|(_, raw)| RawValue::from_string(raw));
+            Ok(EventsPage { events: events.collect::<Result<_, _>>()?, next })
+        })
+    }
+
+    /// Reads the stored events of all pages from the query's on, and hands them to `each`. It holds
+    /// no lock meanwhile, so `each` may ask the ledger too, and sees events that come in.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger fails, if `each` does, or if a stored event of a known type is not valid, which
+    /// a ledger of an older version may hold.
+    pub fn each_event(
+        &self,
+        mut query: EventsQuery,
+        mut each: impl FnMut(&Event<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        loop {
+            let page = self.events(&query)?;
+            for raw in &page.events {
+                let event = event::read(raw);
+                each(&event.map_err(|(id, reason)| anyhow!("stored event {id}: {reason}"))?)?;
+            }
+            let Some(next) = page.next else { return Ok(()) };
+            query.page.after = Some(next.parse()?);
+        }
+    }
+}
+
+/// Which stored events to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventsQuery {
+    /// Only of this source.
+    pub source: Option<String>,
+    /// Only of this CloudEvents type, such as `agent-meter.tool_invocation`.
+    pub event_type: Option<String>,
+    /// Only of this session.
+    pub session_id: Option<String>,
+    /// Which page.
+    pub page: Page,
+}
+
+impl EventsQuery {
+    /// Reads the parameters `source`, `type`, `session_id`, `after` and `limit`.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<EventsQuery, BadQuery> {
+        let known = ["source", "type", "session_id", "after", "limit"];
+        let mut parameters = Parameters::new(pairs, &known)?;
+        Ok(EventsQuery {
+            source: parameters.take("source"),
+            event_type: parameters.take("type"),
+            session_id: parameters.take("session_id"),
+            page: parameters.take_page()?,
+        })
+    }
+}
+
+/// One page of stored events.
+#[derive(Debug, Serialize)]
+pub struct EventsPage {
+    /// Each event's own JSON text.
+    pub events: Vec<Box<RawValue>>,
+    /// The cursor of the next page; `None` on the last.
+    pub next: Option<String>,
+}

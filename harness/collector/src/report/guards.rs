@@ -1,0 +1,237 @@
+//! The reports on guards: where each scope stands in the whole fleet, and what crossed a level.
+
+use rusqlite::{Row, params_from_iter};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::event::guard::{LEVELS, strictness};
+use crate::ledger::Ledger;
+use crate::money;
+use crate::query::{BadQuery, Conditions, Page, Parameters, count, rfc3339};
+
+/// Digits behind the point of a margin, a share of one.
+const MARGIN_DIGITS: u32 = 4;
+
+/// How far ahead of ours the clock of an Envoy may be, which tells when a period began: a day. A
+/// clock that is years ahead must not hide what the others tell.
+const AHEAD_MS: i64 = 24 * 3600 * 1000;
+
+/// Which scopes to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuardsQuery {
+    /// Only of this guard.
+    pub guard_id: Option<String>,
+    /// Only at this level, such as `L3_BLOCK`: the strictest of the fleet's.
+    pub level: Option<String>,
+    /// Only of this customer.
+    pub customer_id: Option<String>,
+    /// How many; it has no further pages.
+    pub page: Page,
+}
+
+impl GuardsQuery {
+    /// Reads the parameters `guard_id`, `level`, `customer_id` and `limit`.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<GuardsQuery, BadQuery> {
+        let mut parameters =
+            Parameters::new(pairs, &["guard_id", "level", "customer_id", "limit"])?;
+        let level = parameters.take("level");
+        if let Some(level) = level.as_deref().filter(|level| !LEVELS.contains(level)) {
+            let expected = LEVELS.join(", ");
+            return Err(BadQuery::new(format!(
+                "level: must be one of {expected}, found {level:?}"
+            )));
+        }
+        Ok(GuardsQuery {
+            guard_id: parameters.take("guard_id"),
+            level,
+            customer_id: parameters.take("customer_id"),
+            page: parameters.take_page()?,
+        })
+    }
+}
+
+/// Scopes, the strictest level first, and of these the last told of first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Guards {
+    /// At most as many as asked for.
+    pub guards: Vec<GuardState>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// Where one scope stands in its latest period, in all sources together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuardState {
+    /// The guard.
+    pub guard_id: String,
+    /// `margin`, `budget` or `loop`.
+    pub guard_kind: String,
+    /// `enforce` if any source does, else `observe`; `None` where none told.
+    pub mode: Option<String>,
+    /// `customer`, `session`, `product`, `agent` or `tool`.
+    pub scope: String,
+    /// 32 hexadecimal digits, the same from every source.
+    pub scope_key: String,
+    /// Empty for a product.
+    pub customer_id: String,
+    /// Where the scope has one, as the four that follow.
+    pub product_id: Option<String>,
+    /// The agent.
+    pub agent_id: Option<String>,
+    /// 32 hexadecimal digits.
+    pub session_key: Option<String>,
+    /// The tool.
+    pub tool_name: Option<String>,
+    /// What of the scope is watched.
+    pub metric: Option<String>,
+    /// `hour`, `day`, `month` or `session`.
+    pub period: String,
+    /// RFC 3339; `None` for a session.
+    pub period_started_at: Option<String>,
+    /// The strictest of all sources'.
+    pub level: &'static str,
+    /// Sources that told of it in this period.
+    pub emitters: u64,
+    /// Calls of all of them.
+    pub calls: u64,
+    /// Tokens of all of them.
+    pub tokens: u64,
+    /// Sum of all of them, in `currency`.
+    #[serde(serialize_with = "money::as_text")]
+    pub total_provider_cost: Decimal,
+    /// Sum of what was earned, in `currency`.
+    #[serde(serialize_with = "money::as_text")]
+    pub total_revenue: Decimal,
+    /// The share of `total_revenue` that is left over the cost, to 4 digits behind the point;
+    /// `None` without revenue.
+    #[serde(with = "money::optional")]
+    pub margin: Option<Decimal>,
+    /// What the customer's contract brings in a period of the guard; `None`: none is known.
+    #[serde(with = "money::optional")]
+    pub contracted_revenue: Option<Decimal>,
+    /// The plan that the contract names.
+    pub plan: Option<String>,
+    /// ISO 4217; `None` where no totals were told.
+    pub currency: Option<String>,
+    /// RFC 3339, UTC: when the last event on it was made.
+    pub told_at: String,
+}
+
+impl Ledger {
+    /// Each scope in its latest period. Contracts are not the ledger's: it leaves them out.
+    pub fn guards(&self, query: &GuardsQuery) -> anyhow::Result<Guards> {
+        let mut conditions = Conditions::default();
+        conditions.and_equal("guard_id", query.guard_id.as_deref());
+        conditions.and_equal("customer", query.customer_id.as_deref());
+        let begun_ms = chrono::Utc::now().timestamp_millis() + AHEAD_MS;
+        let mut values = vec![begun_ms.into()];
+        values.append(&mut conditions.values);
+        let mut having = String::new();
+        if let Some(level) = &query.level {
+            having = "HAVING max(level) = ?".to_owned();
+            values.push(strictness(level).into());
+        }
+        // The names are the same in each row of a scope. A source that told a level and no totals
+        // need not know the currency.
+        let sql = format!(
+            "WITH latest AS (
+               SELECT *, coalesce(currency, max(currency) OVER (PARTITION BY guard_id, scope_key))
+                AS unit
+               FROM guard_totals AS told
+               WHERE period_ms = (SELECT max(period_ms) FROM guard_totals AS other
+                WHERE other.guard_id = told.guard_id AND other.scope_key = told.scope_key
+                 AND other.period_ms < ?)
+             )
+             SELECT guard_id, max(kind), min(mode), max(scope), scope_key, max(customer),
+              max(product), max(agent), max(session_key), max(tool), max(metric), max(period),
+              max(period_start), max(level), count(*), sum(calls), sum(tokens),
+              decimal_sum(provider_cost), decimal_sum(revenue), unit, max(told_ms)
+             FROM latest{} GROUP BY guard_id, scope_key, unit {having}
+             ORDER BY max(level) DESC, max(told_ms) DESC, guard_id, scope_key LIMIT {}",
+            conditions.sql(),
+            query.page.limit + 1
+        );
+        self.read(|ledger| {
+            let mut statement = ledger.prepare_cached(&sql)?;
+            let rows = statement.query_map(params_from_iter(values), state)?;
+            let mut guards: Vec<GuardState> = rows.collect::<Result<_, _>>()?;
+            let limit = usize::try_from(query.page.limit)?;
+            let more = guards.len() > limit;
+            guards.truncate(limit);
+            Ok(Guards { guards, more })
+        })
+    }
+
+    /// The events of scopes that crossed a level, byte for byte as they came, the newest first;
+    /// `after` of the page is the `next` of the one before it.
+    pub fn alerts(&self, page: Page) -> anyhow::Result<Alerts> {
+        // `events_alerts` is used only where the types stand here as they stand there.
+        let sql = format!(
+            "SELECT position, raw FROM events WHERE type IN
+              ('agent-meter.margin_level_changed', 'agent-meter.budget_level_changed',
+               'agent-meter.loop_level_changed')
+              AND position < ? ORDER BY position DESC LIMIT {}",
+            page.limit + 1
+        );
+        self.read(|ledger| {
+            let mut statement = ledger.prepare_cached(&sql)?;
+            let rows = statement.query_map([page.after.unwrap_or(i64::MAX)], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })?;
+            let mut rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
+            let next = page.cut(&mut rows);
+            let alerts = rows.into_iter().map(|(_, raw)| RawValue::from_string(raw));
+            Ok(Alerts { alerts: alerts.collect::<Result<_, _>>()?, next })
+        })
+    }
+}
+
+/// One page of events of scopes that crossed a level.
+#[derive(Debug, Serialize)]
+pub struct Alerts {
+    /// Each event's own JSON text.
+    pub alerts: Vec<Box<RawValue>>,
+    /// The cursor of the next page; `None` on the last.
+    pub next: Option<String>,
+}
+
+fn state(row: &Row<'_>) -> rusqlite::Result<GuardState> {
+    let level: i64 = row.get(13)?;
+    let level = LEVELS.into_iter().find(|name| strictness(name) == level);
+    let (cost, revenue) = (money::column(row, 17)?, money::column(row, 18)?);
+    Ok(GuardState {
+        guard_id: row.get(0)?,
+        guard_kind: row.get(1)?,
+        mode: row.get(2)?,
+        scope: row.get(3)?,
+        scope_key: row.get(4)?,
+        customer_id: row.get(5)?,
+        product_id: row.get(6)?,
+        agent_id: row.get(7)?,
+        session_key: row.get(8)?,
+        tool_name: row.get(9)?,
+        metric: row.get(10)?,
+        period: row.get(11)?,
+        period_started_at: row.get(12)?,
+        level: level.unwrap_or("NONE"),
+        emitters: count(row, 14)?,
+        calls: count(row, 15)?,
+        tokens: count(row, 16)?,
+        total_provider_cost: cost,
+        total_revenue: revenue,
+        margin: margin(revenue, cost),
+        contracted_revenue: None,
+        plan: None,
+        currency: row.get(19)?,
+        told_at: rfc3339(row.get(20)?),
+    })
+}
+
+/// `None` without revenue, and where it is beyond all sense.
+fn margin(revenue: Decimal, cost: Decimal) -> Option<Decimal> {
+    let share = revenue.checked_sub(cost)?.checked_div(revenue)?;
+    Some(share.round_dp(MARGIN_DIGITS))
+}

@@ -1,0 +1,148 @@
+//! The check of closed sessions: what their final events tell against the sum of their calls and
+//! generations.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::event::totals::{ModelTotals, SessionState, ToolTotals, Totals, add};
+use crate::ledger::Ledger;
+use crate::query::Conditions;
+use crate::report::sessions::{Session, select, so_far};
+
+/// Whether the final events of closed sessions agree with their stored calls and generations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reconciliation {
+    /// Closed sessions compared.
+    pub sessions: u64,
+    /// Empty when all agree.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// One total on which the final event and the stored events differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// The member of `session_closed`.
+    pub field: &'static str,
+    /// The session.
+    pub session_id: String,
+    /// The source that closed it.
+    pub source: String,
+    /// What the final event tells.
+    pub event: Value,
+    /// What the stored calls and generations come to.
+    pub calls: Value,
+}
+
+impl Ledger {
+    /// Compares each closed session's final totals with the sum of its stored calls and
+    /// generations.
+    pub fn reconcile(&self) -> anyhow::Result<Reconciliation> {
+        self.read(|ledger| {
+            let mut conditions = Conditions::default();
+            conditions.and_equal("state", Some(SessionState::Closed.name()));
+            let mut reconciliation = Reconciliation { sessions: 0, mismatches: Vec::new() };
+            for (_, (session, totals)) in select(ledger, conditions, "ORDER BY position")? {
+                let mut told = totals.unwrap_or_default();
+                let mut calls = so_far(ledger, &session)?;
+                fold_unnamed_tools(&told, &mut calls)?;
+                fold_unnamed_models(&told, &mut calls)?;
+                told.calls_by_tool.retain(is_used);
+                calls.calls_by_tool.retain(is_used);
+                reconciliation.sessions += 1;
+                reconciliation.mismatches.extend(mismatches(&session, &told, &calls)?);
+            }
+            Ok(reconciliation)
+        })
+    }
+}
+
+/// Whether there is anything to compare: a tool may be named for a generation that cost nothing.
+fn is_used(tool: &ToolTotals) -> bool {
+    tool.calls > 0 || tool.provider_cost != Some(Decimal::ZERO)
+}
+
+/// The name under which a final event adds up the tools, or the models, of a session that used too
+/// many.
+const OTHER: &str = "__other__";
+
+/// Adds up the tools that the final event does not name, as it does.
+fn fold_unnamed_tools(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
+    let named = |name: &str| told.calls_by_tool.iter().any(|tool| tool.tool_name == name);
+    if !named(OTHER) {
+        return Ok(());
+    }
+    let (mut tools, unnamed): (Vec<_>, Vec<_>) = core::mem::take(&mut calls.calls_by_tool)
+        .into_iter()
+        .partition(|tool: &ToolTotals| tool.tool_name != OTHER && named(&tool.tool_name));
+    let mut other = ToolTotals::new(OTHER.to_owned());
+    for tool in unnamed {
+        other.calls += tool.calls;
+        other.billable_calls += tool.billable_calls;
+        add(&mut other.revenue, tool.revenue)?;
+        add(&mut other.provider_cost, tool.provider_cost)?;
+    }
+    let at = tools.partition_point(|tool| tool.tool_name.as_str() < OTHER);
+    tools.insert(at, other);
+    calls.calls_by_tool = tools;
+    Ok(())
+}
+
+/// Adds up the models of each provider that the final event does not name, as it does.
+fn fold_unnamed_models(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
+    if !told.usage_by_model.iter().any(|model| model.model == OTHER) {
+        return Ok(());
+    }
+    let mut folded: BTreeMap<(String, String), ModelTotals> = BTreeMap::new();
+    for model in core::mem::take(&mut calls.usage_by_model) {
+        let is_named = told
+            .usage_by_model
+            .iter()
+            .any(|named| (&named.provider, &named.model) == (&model.provider, &model.model));
+        let name = if is_named { &model.model } else { OTHER };
+        let key = (model.provider.clone(), name.to_owned());
+        let sum = folded.entry(key.clone()).or_insert_with(|| ModelTotals::new(key.0, key.1));
+        sum.generations += model.generations;
+        sum.unpriced_generations += model.unpriced_generations;
+        sum.tokens.add(model.tokens);
+        add(&mut sum.provider_cost, model.provider_cost)?;
+        add(&mut sum.revenue, model.revenue)?;
+    }
+    calls.usage_by_model = folded.into_values().collect();
+    Ok(())
+}
+
+fn mismatches(session: &Session, told: &Totals, calls: &Totals) -> anyhow::Result<Vec<Mismatch>> {
+    let (event, stored) = (serde_json::to_value(told)?, serde_json::to_value(calls)?);
+    let mut mismatches = Vec::new();
+    for field in [
+        "total_tool_calls",
+        "billable_tool_calls",
+        "calls_by_status",
+        "calls_by_tool",
+        "generations",
+        "unpriced_generations",
+        "unknown_usage_generations",
+        "usage_by_model",
+        "total_tokens",
+        "total_provider_cost",
+        "unattributed_provider_cost",
+        "total_revenue",
+        "currency",
+    ] {
+        // A session without calls and generations has no currency to compare.
+        let nothing = field == "currency" && calls.total_tool_calls == 0 && calls.generations == 0;
+        if event[field] != stored[field] && !nothing {
+            mismatches.push(Mismatch {
+                field,
+                session_id: session.session_id.clone(),
+                source: session.source.clone(),
+                event: event[field].clone(),
+                calls: stored[field].clone(),
+            });
+        }
+    }
+    Ok(mismatches)
+}

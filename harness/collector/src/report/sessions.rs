@@ -1,0 +1,305 @@
+//! Sessions as the ledger has folded them, with what they come to.
+//! The fold itself is in `derive.rs`.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::Type;
+use rusqlite::{Row, Transaction, params_from_iter};
+use serde::Serialize;
+
+use crate::event::totals::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals, add};
+use crate::ledger::Ledger;
+use crate::ledger::tables::SESSIONS;
+use crate::money;
+use crate::query::{BadQuery, Conditions, Page, Parameters, count};
+
+/// One session as one source saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Session {
+    /// 32 hexadecimal digits.
+    pub session_id: String,
+    /// The state that the session event with the highest sequence tells.
+    pub state: SessionState,
+    /// 32 hexadecimal digits, the same wherever the client's session is seen.
+    pub session_key: String,
+    /// Which Envoy process saw it.
+    pub source: String,
+    /// The matched product.
+    pub product_id: String,
+    /// The product's type, such as `MCP_SERVER`.
+    pub product_type: String,
+    /// Who pays.
+    pub customer_id: String,
+    /// The customer's team.
+    pub team_id: String,
+    /// The team's agent, or the app of an API.
+    pub agent_id: String,
+    /// 32 hexadecimal digits; `None` when the client showed no key.
+    pub api_key_hash: Option<String>,
+    /// `CLIENT_CREDENTIALS` or `BEARER_TOKEN`; `None` when it is neither.
+    pub credential_type: Option<String>,
+    /// RFC 3339; `None` when only calls of the session are stored.
+    pub started_at: Option<String>,
+    /// RFC 3339; `None` before the close.
+    pub ended_at: Option<String>,
+    /// `None` before the close.
+    pub close_reason: Option<String>,
+    /// What it came to.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Revenue less known provider cost; `None` when there are several currencies.
+    #[serde(serialize_with = "money::optional::serialize")]
+    pub margin: Option<rust_decimal::Decimal>,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionsQuery {
+    /// Only in this state.
+    pub state: Option<SessionState>,
+    /// Only of this customer.
+    pub customer: Option<String>,
+    /// Only of this agent.
+    pub agent: Option<String>,
+    /// Only with this id.
+    pub session_id: Option<String>,
+    /// Only of this source.
+    pub source: Option<String>,
+    /// Newest first; else in the order in which the ledger came to know them.
+    pub newest_first: bool,
+    /// Which page.
+    pub page: Page,
+}
+
+impl SessionsQuery {
+    /// Reads the parameters `state`, `customer`, `agent`, `session_id`, `source`, `order`
+    /// (`oldest` or `newest`), `after` and `limit`.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<SessionsQuery, BadQuery> {
+        let known =
+            ["state", "customer", "agent", "session_id", "source", "order", "after", "limit"];
+        let mut parameters = Parameters::new(pairs, &known)?;
+        let state = match parameters.take("state") {
+            None => None,
+            Some(name) => Some(SessionState::from_name(&name).ok_or_else(|| {
+                let names = SessionState::ALL.map(SessionState::name).join(", ");
+                BadQuery::new(format!("state: must be one of {names}, found {name:?}"))
+            })?),
+        };
+        let newest_first = match parameters.take("order").as_deref() {
+            None | Some("oldest") => false,
+            Some("newest") => true,
+            Some(order) => {
+                let message = format!("order: must be oldest or newest, found {order:?}");
+                return Err(BadQuery::new(message));
+            }
+        };
+        Ok(SessionsQuery {
+            state,
+            customer: parameters.take("customer"),
+            agent: parameters.take("agent"),
+            session_id: parameters.take("session_id"),
+            source: parameters.take("source"),
+            newest_first,
+            page: parameters.take_page()?,
+        })
+    }
+}
+
+/// One page of sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sessions {
+    /// One for each source and session id.
+    pub sessions: Vec<Session>,
+    /// The cursor of the next page; `None` on the last.
+    pub next: Option<String>,
+}
+
+impl Ledger {
+    /// The sessions that a query selects.
+    pub fn sessions(&self, query: &SessionsQuery) -> anyhow::Result<Sessions> {
+        let mut conditions = Conditions::default();
+        conditions.and_equal("state", query.state.map(SessionState::name));
+        conditions.and_equal("customer", query.customer.as_deref());
+        conditions.and_equal("agent", query.agent.as_deref());
+        conditions.and_equal("session_id", query.session_id.as_deref());
+        conditions.and_equal("source", query.source.as_deref());
+        let (beyond, order) =
+            if query.newest_first { ("position < ?", "DESC") } else { ("position > ?", "ASC") };
+        if let Some(after) = query.page.after {
+            conditions.and(beyond, after);
+        }
+        let tail = format!("ORDER BY position {order} LIMIT {}", query.page.limit + 1);
+        self.read(|ledger| {
+            let mut rows = select(ledger, conditions, &tail)?;
+            let next = query.page.cut(&mut rows);
+            let mut sessions = Vec::with_capacity(rows.len());
+            for (_, (mut session, totals)) in rows {
+                session.totals = match totals {
+                    Some(totals) => totals,
+                    None => so_far(ledger, &session)?,
+                };
+                session.margin = session.totals.margin()?;
+                sessions.push(session);
+            }
+            Ok(Sessions { sessions, next })
+        })
+    }
+}
+
+/// A row of `sessions`: its position, then the session with its final totals where it is closed.
+pub(crate) type SessionRow = (i64, (Session, Option<Totals>));
+
+pub(crate) fn select(
+    ledger: &Transaction<'_>,
+    conditions: Conditions,
+    tail: &str,
+) -> anyhow::Result<Vec<SessionRow>> {
+    let mut statement = ledger.prepare_cached(&format!(
+        "SELECT {} FROM sessions{} {tail}",
+        SESSIONS.selection(),
+        conditions.sql()
+    ))?;
+    let rows = statement.query_map(params_from_iter(conditions.values), session)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    let bad = |column, error: Box<dyn std::error::Error + Send + Sync>| {
+        let index = row.as_ref().column_index(column).unwrap_or_default();
+        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error)
+    };
+    let state: String = row.get("state")?;
+    let state = SessionState::from_name(&state)
+        .ok_or_else(|| bad("state", format!("unknown state {state:?}").into()))?;
+    let totals: Option<String> = row.get("totals")?;
+    let totals = totals.map(|text| serde_json::from_str(&text)).transpose();
+    let totals = totals.map_err(|error| bad("totals", error.into()))?;
+    let session = Session {
+        session_id: row.get("session_id")?,
+        state,
+        session_key: row.get("session_key")?,
+        source: row.get("source")?,
+        product_id: row.get("product")?,
+        product_type: row.get("product_type")?,
+        customer_id: row.get("customer")?,
+        team_id: row.get("team")?,
+        agent_id: row.get("agent")?,
+        api_key_hash: row.get("api_key_hash")?,
+        credential_type: row.get("credential_type")?,
+        started_at: row.get("started_at")?,
+        ended_at: row.get("ended_at")?,
+        close_reason: row.get("close_reason")?,
+        totals: Totals::default(),
+        margin: None,
+    };
+    Ok((row.get("position")?, (session, totals)))
+}
+
+/// What the stored calls and generations of a session come to.
+pub(crate) fn so_far(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
+    let mut sums = Sums { totals: Totals::new(), ..Sums::default() };
+    sums.add_calls(ledger, session)?;
+    sums.add_generations(ledger, session)?;
+    let Sums { mut totals, tools, models, mixed } = sums;
+    totals.calls_by_tool = tools.into_values().collect();
+    totals.usage_by_model = models.into_values().collect();
+    if mixed {
+        // Amounts in different currencies have no sum.
+        (totals.currency, totals.total_revenue, totals.total_provider_cost) = (None, None, None);
+        totals.unattributed_provider_cost = None;
+        for tool in &mut totals.calls_by_tool {
+            (tool.revenue, tool.provider_cost) = (None, None);
+        }
+        for model in &mut totals.usage_by_model {
+            (model.revenue, model.provider_cost) = (None, None);
+        }
+    }
+    Ok(totals)
+}
+
+/// The sums of one session while its rows are read.
+#[derive(Default)]
+struct Sums {
+    totals: Totals,
+    tools: BTreeMap<String, ToolTotals>,
+    models: BTreeMap<(String, String), ModelTotals>,
+    mixed: bool,
+}
+
+impl Sums {
+    fn tool(&mut self, name: String) -> &mut ToolTotals {
+        self.tools.entry(name.clone()).or_insert_with(|| ToolTotals::new(name))
+    }
+
+    fn in_currency(&mut self, currency: &str) {
+        self.mixed |= self.totals.currency.get_or_insert_with(|| currency.to_owned()) != currency;
+    }
+
+    fn add_calls(&mut self, ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<()> {
+        let mut statement = ledger.prepare_cached(
+            "SELECT tool, status, currency, count(*), sum(billable), decimal_sum(price)
+             FROM calls WHERE session_id = ? AND source = ? GROUP BY tool, status, currency",
+        )?;
+        let mut rows = statement.query([&session.session_id, &session.source])?;
+        while let Some(row) = rows.next()? {
+            self.in_currency(row.get_ref(2)?.as_str()?);
+            let calls = count(row, 3)?;
+            let billable_calls = count(row, 4)?;
+            let revenue = Some(money::column(row, 5)?);
+            let totals = &mut self.totals;
+            totals.total_tool_calls += calls;
+            totals.billable_tool_calls += billable_calls;
+            *totals.calls_by_status.entry(row.get(1)?).or_default() += calls;
+            add(&mut totals.total_revenue, revenue)?;
+            let tool = self.tool(row.get(0)?);
+            tool.calls += calls;
+            tool.billable_calls += billable_calls;
+            add(&mut tool.revenue, revenue)?;
+        }
+        Ok(())
+    }
+
+    fn add_generations(
+        &mut self,
+        ledger: &Transaction<'_>,
+        session: &Session,
+    ) -> anyhow::Result<()> {
+        let mut statement = ledger.prepare_cached(&format!(
+            "SELECT tool, provider, model, currency, count(*), sum(provider_cost IS NULL),
+             sum(input IS NULL AND output IS NULL), decimal_sum(coalesce(provider_cost, '0')),
+             decimal_sum(price), {} FROM generations WHERE session_id = ? AND source = ?
+             GROUP BY tool, provider, model, currency",
+            TokenTotals::columns()
+        ))?;
+        let mut rows = statement.query([&session.session_id, &session.source])?;
+        while let Some(row) = rows.next()? {
+            self.in_currency(row.get_ref(3)?.as_str()?);
+            let (generations, unpriced) = (count(row, 4)?, count(row, 5)?);
+            let cost = Some(money::column(row, 7)?);
+            let revenue = Some(money::column(row, 8)?);
+            let tokens = TokenTotals::of_row(row)?;
+            let totals = &mut self.totals;
+            totals.generations += generations;
+            totals.unpriced_generations += unpriced;
+            totals.unknown_usage_generations += count(row, 6)?;
+            totals.total_tokens.add(tokens);
+            add(&mut totals.total_revenue, revenue)?;
+            add(&mut totals.total_provider_cost, cost)?;
+            match row.get::<_, Option<String>>(0)? {
+                Some(tool) => add(&mut self.tool(tool).provider_cost, cost)?,
+                None => add(&mut totals.unattributed_provider_cost, cost)?,
+            }
+            let key: (String, String) = (row.get(1)?, row.get(2)?);
+            let model = self.models.entry(key.clone());
+            let model = model.or_insert_with(|| ModelTotals::new(key.0, key.1));
+            model.generations += generations;
+            model.unpriced_generations += unpriced;
+            model.tokens.add(tokens);
+            add(&mut model.provider_cost, cost)?;
+            add(&mut model.revenue, revenue)?;
+        }
+        Ok(())
+    }
+}

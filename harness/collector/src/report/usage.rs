@@ -1,0 +1,344 @@
+//! Usage: calls, tokens and money, grouped and filtered by the dimensions of calls and generations.
+//! Amounts of different currencies are never added up, and what belongs nowhere is a row of its own:
+//! whatever the grouping, the rows come to the same sums.
+
+use std::sync::LazyLock;
+
+use rusqlite::{Transaction, params_from_iter};
+use rust_decimal::Decimal;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::event::totals::TokenTotals;
+use crate::ledger::Ledger;
+use crate::money;
+use crate::query::{BadQuery, Conditions, Parameters, Period, count};
+
+/// A column of the call that a generation was made for.
+macro_rules! of_its_call {
+    ($column:literal) => {
+        concat!(
+            "coalesce((SELECT ",
+            $column,
+            " FROM calls AS call WHERE call.source = generation.source
+              AND call.call_id = generation.call_id LIMIT 1), '__unattributed__')"
+        )
+    };
+}
+
+/// Calls and generations in one shape, a column a line: its name, what it is of a call, and what it
+/// is of a generation. A generation that belongs to no call has no tool, status and tier, and a call
+/// has no provider and model.
+const ENTRY: [(&str, &str, &str); 31] = [
+    ("time_ms", "time_ms", "time_ms"),
+    ("customer", "customer", "customer"),
+    ("team", "team", "team"),
+    ("agent", "agent", "agent"),
+    ("key", "coalesce(api_key_hash, '__none__')", "coalesce(api_key_hash, '__none__')"),
+    ("product", "product", "product"),
+    ("product_type", "product_type", "product_type"),
+    ("session_id", "session_id", "session_id"),
+    ("kind", "kind", "'token_consumption'"),
+    ("tool", "tool", "coalesce(tool, '__unattributed__')"),
+    ("status", "status", of_its_call!("status")),
+    ("tier", "tier", of_its_call!("tier")),
+    ("source", "source", "source"),
+    ("currency", "currency", "currency"),
+    ("day", "day", "day"),
+    ("request_bytes", "request_bytes", "NULL"),
+    ("response_bytes", "response_bytes", "NULL"),
+    ("provider", "'__none__'", "provider"),
+    ("model", "'__none__'", "model"),
+    ("calls", "1", "0"),
+    ("billable", "billable", "0"),
+    ("price", "price", "price"),
+    ("cost", "NULL", "provider_cost"),
+    ("generations", "0", "1"),
+    ("unpriced", "0", "provider_cost IS NULL"),
+    ("unknown_usage", "0", "input IS NULL AND output IS NULL"),
+    ("input", "NULL", "input"),
+    ("output", "NULL", "output"),
+    ("reasoning", "NULL", "reasoning"),
+    ("cache_read", "NULL", "cache_read"),
+    ("cache_write", "NULL", "cache_write"),
+];
+
+/// The table of a query over [`ENTRY`].
+static ENTRIES: LazyLock<String> = LazyLock::new(|| {
+    let of_calls = ENTRY.map(|(name, of_call, _)| format!("{of_call} AS {name}")).join(", ");
+    let of_generations = ENTRY.map(|(_, _, of_generation)| of_generation).join(", ");
+    format!(
+        "(SELECT {of_calls} FROM calls
+         UNION ALL SELECT {of_generations} FROM generations AS generation)"
+    )
+});
+
+/// What calls and generations can be grouped and filtered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dimension {
+    /// Who pays.
+    Customer,
+    /// The customer's team.
+    Team,
+    /// The team's agent, or the app of an API.
+    Agent,
+    /// The hash of the client's API key; `__none__` where it showed none.
+    Key,
+    /// The matched product.
+    Product,
+    /// The product's type, such as `MCP_SERVER`.
+    ProductType,
+    /// The session id.
+    Session,
+    /// The event that tells of it: `tool_invocation`, `api_call`, `agent_step` or
+    /// `token_consumption`.
+    Kind,
+    /// What was called: the tool as the client named it, an API's method and route, or an agent's
+    /// operation; `__unattributed__` for generations that belong to no call.
+    Tool,
+    /// The outcome of the call, such as `SUCCESS`; `__unattributed__` for generations whose call is
+    /// none or not in the ledger.
+    Status,
+    /// The call's cost tier of the price list; `__unattributed__` as for the status.
+    Tier,
+    /// Who runs the model, such as `openai`; `__none__` for calls.
+    Provider,
+    /// The model, as answered; `__none__` for calls.
+    Model,
+    /// The Envoy process that saw the call.
+    Source,
+    /// ISO 4217.
+    Currency,
+    /// The day in UTC, such as `2026-07-01`.
+    Day,
+}
+
+impl Dimension {
+    const ALL: [Dimension; 16] = [
+        Dimension::Customer,
+        Dimension::Team,
+        Dimension::Agent,
+        Dimension::Key,
+        Dimension::Product,
+        Dimension::ProductType,
+        Dimension::Session,
+        Dimension::Kind,
+        Dimension::Tool,
+        Dimension::Status,
+        Dimension::Tier,
+        Dimension::Provider,
+        Dimension::Model,
+        Dimension::Source,
+        Dimension::Currency,
+        Dimension::Day,
+    ];
+
+    /// The name in queries and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dimension::Customer => "customer",
+            Dimension::Team => "team",
+            Dimension::Agent => "agent",
+            Dimension::Key => "key",
+            Dimension::Product => "product",
+            Dimension::ProductType => "product_type",
+            Dimension::Session => "session",
+            Dimension::Kind => "kind",
+            Dimension::Tool => "tool",
+            Dimension::Status => "status",
+            Dimension::Tier => "tier",
+            Dimension::Provider => "provider",
+            Dimension::Model => "model",
+            Dimension::Source => "source",
+            Dimension::Currency => "currency",
+            Dimension::Day => "day",
+        }
+    }
+
+    /// The column of [`ENTRIES`].
+    fn column(self) -> &'static str {
+        if self == Dimension::Session { "session_id" } else { self.name() }
+    }
+}
+
+/// What to count, and how to group them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageQuery {
+    /// Empty: one row for all.
+    pub group_by: Vec<Dimension>,
+    /// Only calls and generations with all these values.
+    pub filters: Vec<(Dimension, String)>,
+    /// Only calls and generations that ended in this span.
+    pub period: Period,
+}
+
+impl UsageQuery {
+    /// Reads the parameters `group_by` (dimensions with commas between), each dimension as a
+    /// filter, `from` and `to`.
+    pub fn from_pairs<N: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<UsageQuery, BadQuery> {
+        let names = Dimension::ALL.map(Dimension::name);
+        let known: Vec<&str> = ["group_by", "from", "to"].into_iter().chain(names).collect();
+        let mut parameters = Parameters::new(pairs, &known)?;
+        let mut group_by = Vec::new();
+        let listed = parameters.take("group_by").unwrap_or_default();
+        for name in listed.split(',').filter(|_| !listed.is_empty()) {
+            let dimension = Dimension::ALL.into_iter().find(|known| known.name() == name);
+            let dimension = dimension.ok_or_else(|| {
+                let names = names.join(", ");
+                BadQuery::new(format!(
+                    "group_by: unknown dimension {name:?}, expected one of {names}"
+                ))
+            })?;
+            if group_by.contains(&dimension) {
+                return Err(BadQuery::new(format!("group_by: {name} is given twice")));
+            }
+            group_by.push(dimension);
+        }
+        let period = parameters.take_period()?;
+        let filters = Dimension::ALL
+            .into_iter()
+            .filter_map(|dimension| Some((dimension, parameters.take(dimension.name())?)))
+            .collect();
+        Ok(UsageQuery { group_by, filters, period })
+    }
+}
+
+/// The answer to a usage query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Sorted by the values of the dimensions.
+    pub rows: Vec<UsageRow>,
+}
+
+/// What one group comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// As in `group_by`; with the currency at the end when a group had several.
+    pub dimensions: Vec<(Dimension, String)>,
+    /// Calls of all outcomes.
+    pub calls: u64,
+    /// Calls whose price is charged.
+    pub billable_calls: u64,
+    /// The prices of calls and tokens, in the group's one currency.
+    pub revenue: Decimal,
+    /// What the generations cost the operator, as far as it is known, in the group's one currency.
+    pub provider_cost: Decimal,
+    /// Revenue less provider cost; below zero for a loss.
+    pub margin: Decimal,
+    /// Generations, whether priced or not.
+    pub generations: u64,
+    /// Generations whose cost is not known, for whatever reason.
+    pub unpriced_generations: u64,
+    /// Generations of which neither the input nor the output is known.
+    pub unknown_usage_generations: u64,
+    /// Tokens, as far as they are known.
+    pub tokens: TokenTotals,
+    /// Bytes of the bodies of requests; only API calls tell them.
+    pub request_bytes: u64,
+    /// Bytes of the bodies of responses; only API calls tell them.
+    pub response_bytes: u64,
+}
+
+impl Serialize for UsageRow {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut row = to.serialize_map(None)?;
+        for (dimension, value) in &self.dimensions {
+            row.serialize_entry(dimension.name(), value)?;
+        }
+        row.serialize_entry("calls", &self.calls)?;
+        row.serialize_entry("billable_calls", &self.billable_calls)?;
+        row.serialize_entry("revenue", &self.revenue.to_string())?;
+        row.serialize_entry("provider_cost", &self.provider_cost.to_string())?;
+        row.serialize_entry("margin", &self.margin.to_string())?;
+        row.serialize_entry("generations", &self.generations)?;
+        row.serialize_entry("unpriced_generations", &self.unpriced_generations)?;
+        row.serialize_entry("unknown_usage_generations", &self.unknown_usage_generations)?;
+        for (kind, count) in self.tokens.counts() {
+            row.serialize_entry(kind, &count)?;
+        }
+        row.serialize_entry("request_bytes", &self.request_bytes)?;
+        row.serialize_entry("response_bytes", &self.response_bytes)?;
+        row.end()
+    }
+}
+
+impl Ledger {
+    /// Calls, tokens and money of the groups that a query asks for.
+    pub fn usage(&self, query: &UsageQuery) -> anyhow::Result<Usage> {
+        let mut conditions = Conditions::default();
+        for (dimension, value) in &query.filters {
+            conditions.and_equal(dimension.column(), Some(value));
+        }
+        conditions.and_within("time_ms", query.period);
+        self.read(|ledger| {
+            let mut group_by = query.group_by.clone();
+            if mixes_currencies(ledger, &group_by, &conditions)? {
+                group_by.push(Dimension::Currency);
+            }
+            Ok(Usage { rows: rows(ledger, &group_by, &conditions)? })
+        })
+    }
+}
+
+fn mixes_currencies(
+    ledger: &Transaction<'_>,
+    group_by: &[Dimension],
+    conditions: &Conditions,
+) -> rusqlite::Result<bool> {
+    let columns: Vec<&str> = group_by.iter().map(|dimension| dimension.column()).collect();
+    let group = if columns.is_empty() { "1 = 1".to_owned() } else { columns.join(", ") };
+    ledger
+        .prepare_cached(&format!(
+            "SELECT 1 FROM {}{} GROUP BY {group} HAVING count(DISTINCT currency) > 1 LIMIT 1",
+            *ENTRIES,
+            conditions.sql()
+        ))?
+        .exists(params_from_iter(&conditions.values))
+}
+
+fn rows(
+    ledger: &Transaction<'_>,
+    group_by: &[Dimension],
+    conditions: &Conditions,
+) -> anyhow::Result<Vec<UsageRow>> {
+    let columns: Vec<&str> = group_by.iter().map(|dimension| dimension.column()).collect();
+    let columns = columns.join(", ");
+    let (grouped, separator) = match columns.as_str() {
+        "" => (String::new(), ""),
+        columns => (format!(" GROUP BY {columns} ORDER BY {columns}"), ", "),
+    };
+    let tokens = TokenTotals::columns();
+    let mut statement = ledger.prepare_cached(&format!(
+        "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
+         coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
+         decimal_sum(coalesce(cost, '0')), coalesce(sum(request_bytes), 0),
+         coalesce(sum(response_bytes), 0){separator}{columns}, {tokens} FROM {}{}{grouped}",
+        *ENTRIES,
+        conditions.sql()
+    ))?;
+    let mut rows = statement.query(params_from_iter(&conditions.values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (revenue, provider_cost) = (money::column(row, 5)?, money::column(row, 6)?);
+        let dimensions = group_by.iter().zip(9..);
+        found.push(UsageRow {
+            dimensions: dimensions
+                .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
+                .collect::<rusqlite::Result<_>>()?,
+            calls: count(row, 0)?,
+            billable_calls: count(row, 1)?,
+            revenue,
+            provider_cost,
+            margin: money::subtract(revenue, provider_cost)?,
+            generations: count(row, 2)?,
+            unpriced_generations: count(row, 3)?,
+            unknown_usage_generations: count(row, 4)?,
+            tokens: TokenTotals::of_row(row)?,
+            request_bytes: count(row, 7)?,
+            response_bytes: count(row, 8)?,
+        });
+    }
+    Ok(found)
+}

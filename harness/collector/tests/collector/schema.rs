@@ -1,0 +1,50 @@
+//! The tables of a ledger, which older files have too.
+
+use agent_meter_collector::Ledger;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::{call, gaps, insert, memory, reconcile, sessions, usage};
+
+/// The tables of version 4, as they were when they were written out by hand.
+const VERSION_4: &str = include_str!("schema_4.sql");
+
+/// The statements that made a database, without the space between words.
+fn statements(connection: &Connection) -> Vec<String> {
+    let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name";
+    let mut statement = connection.prepare(sql).expect("a query");
+    let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+    rows.map(|sql| sql.expect("text").split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_tables_are_those_of_version_4_to_the_letter() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    Ledger::open(path.to_str().expect("UTF-8")).expect("a ledger");
+    let made = Connection::open(&path).expect("a database");
+    let version: i64 =
+        made.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
+    let written = Connection::open_in_memory().expect("a database");
+    written.execute_batch(VERSION_4).expect("tables");
+    assert_eq!((version, statements(&made)), (4, statements(&written)));
+}
+
+#[test]
+fn a_file_whose_tables_were_written_by_hand_takes_events_and_answers_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    let old = Connection::open(&path).expect("a database");
+    old.execute_batch(VERSION_4).expect("tables");
+    old.pragma_update(None, "user_version", 4).expect("a version");
+    drop(old);
+    let (old, new) = (Ledger::open(path.to_str().expect("UTF-8")).expect("a ledger"), memory());
+    for ledger in [&old, &new] {
+        let receipt = insert(ledger, &[call(1, json!({})), call(2, json!({"price": "0.5"}))]);
+        assert_eq!(receipt.accepted, 2);
+    }
+    for report in [gaps, reconcile, |ledger: &Ledger| usage(ledger, "group_by=tool")] {
+        assert_eq!(report(&old), report(&new));
+    }
+    assert_eq!(sessions(&old, ""), sessions(&new, ""));
+}

@@ -1,0 +1,359 @@
+//! `agent-meter prices import`: each list's own way to say a price, to the last digit, and what is left out.
+
+use std::path::{Path, PathBuf};
+
+use agent_meter_collector::prices::{Imported, Source, Wanted, import, import_text};
+use serde_json::{Value, json};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/prices").join(name)
+}
+
+fn wanted(providers: &[&str], models: &[&str]) -> Wanted {
+    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    Wanted { providers: texts(providers), models: texts(models) }
+}
+
+fn imported(source: Source, name: &str, wanted: &Wanted) -> Imported {
+    import(source, &fixture(name), wanted, "test".to_owned()).expect("a card")
+}
+
+/// The card's entries as they are written.
+fn rates(imported: &Imported) -> Vec<Value> {
+    let card = serde_json::to_value(&imported.card).expect("JSON");
+    assert_eq!((&card["version"], &card["currency"]), (&json!("test"), &json!("USD")));
+    card["rates"].as_array().expect("rates").clone()
+}
+
+/// The entries of a model, without its name and provider.
+fn of(rates: &[Value], provider: &str, model: &str) -> Vec<Value> {
+    let is_it = |rate: &&Value| rate["provider"] == provider && rate["model"] == model;
+    let found = rates.iter().filter(is_it).cloned().map(|mut rate| {
+        let members = rate.as_object_mut().expect("an object");
+        members.remove("provider");
+        members.remove("model");
+        rate
+    });
+    found.collect()
+}
+
+fn check(rates: &[Value], expected: &[(&str, &str, Value)]) {
+    for (provider, model, expected) in expected {
+        let expected = match expected {
+            Value::Array(entries) => entries.clone(),
+            entry => vec![entry.clone()],
+        };
+        assert_eq!(of(rates, provider, model), expected, "{provider} {model}");
+    }
+}
+
+#[test]
+fn litellm_prices_a_token() {
+    let imported = imported(Source::Litellm, "litellm.json", &Wanted::default());
+    let rates = rates(&imported);
+    check(
+        &rates,
+        &[
+            (
+                "openai",
+                "gpt-4o",
+                json!({ "input": "2.5", "cache_read": "1.25", "output": "10", "service_tiers": {
+                    "batch": { "input": "1.25", "output": "5" },
+                    "priority": { "input": "4.25", "cache_read": "2.125", "output": "17" },
+                } }),
+            ),
+            (
+                "openai",
+                "gpt-realtime",
+                json!({ "input": "4", "cache_read": "0.4", "input_audio": "32", "cache_read_audio": "0.4",
+                    "input_image": "5", "output": "16", "output_audio": "64" }),
+            ),
+            // A fine-tuned model's name goes on with the customer's.
+            (
+                "openai",
+                "ft:gpt-4o-2024-08-06",
+                json!({ "aliases": ["ft:gpt-4o-2024-08-06:*"], "input": "3.75", "cache_read": "1.875",
+                    "output": "15", "service_tiers": {
+                        "batch": { "input": "2.225", "cache_read": "0.9", "output": "12.5" } } }),
+            ),
+            // It makes images only: all that it makes costs an image's price.
+            (
+                "openai",
+                "gpt-image-1",
+                json!({ "input": "5", "cache_read": "1.25", "input_image": "10", "output": "40",
+                    "output_image": "40", "service_tiers": {
+                        "batch": { "input": "2.5", "cache_read": "0.63", "input_image": "5" } } }),
+            ),
+            ("azure_openai", "gpt-4o-2024-08-06", json!([])),
+            // One-hour writes, and a context tier that names all kinds.
+            (
+                "vertex",
+                "claude-sonnet-4-5",
+                json!({ "input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6",
+                    "output": "15", "context_tiers": [{ "above_input_tokens": 200_000, "input": "6",
+                        "cache_read": "0.6", "cache_write_5m": "7.5", "cache_write_1h": "12", "output": "22.5" }],
+                    "service_tiers": { "batch": { "input": "1.5", "cache_read": "0.15",
+                        "cache_write_5m": "1.88", "output": "7.5" } } }),
+            ),
+            // `flex` has no context tier of its own, so the standard one counts; `batch` has.
+            (
+                "gemini",
+                "gemini-2.5-pro",
+                json!({ "input": "1.25", "cache_read": "0.125", "output": "10",
+                    "context_tiers": [{ "above_input_tokens": 200_000, "input": "2.5", "cache_read": "0.25",
+                        "output": "15" }],
+                    "service_tiers": {
+                        "batch": { "input": "0.625", "cache_read": "0.125", "output": "5", "context_tiers": [
+                            { "above_input_tokens": 200_000, "input": "1.25", "cache_read": "0.25", "output": "7.5" }] },
+                        "flex": { "input": "0.625", "cache_read": "0.125", "output": "5", "context_tiers": [
+                            { "above_input_tokens": 200_000, "input": "2.5", "cache_read": "0.25", "output": "15" }] },
+                        "priority": { "input": "2.25", "cache_read": "0.225", "output": "18", "context_tiers": [
+                            { "above_input_tokens": 200_000, "input": "4.5", "cache_read": "0.45", "output": "27" }] },
+                    } }),
+            ),
+            // Reasoning in a service tier costs that tier's output.
+            (
+                "gemini",
+                "gemini-2.5-flash",
+                json!({ "input": "0.3", "cache_read": "0.03", "input_audio": "1", "cache_read_audio": "0.1",
+                    "output": "2.5", "reasoning": "2.5", "service_tiers": {
+                        "batch": { "input": "0.15", "cache_read": "0.03", "input_audio": "0.5",
+                            "cache_read_audio": "0.1", "output": "1.25", "reasoning": "1.25" },
+                        "flex": { "input": "0.15", "cache_read": "0.03", "input_audio": "0.5",
+                            "cache_read_audio": "0.1", "output": "1.25", "reasoning": "1.25" },
+                        "priority": { "input": "0.54", "cache_read": "0.054", "input_audio": "1.8",
+                            "cache_read_audio": "0.18", "output": "4.5", "reasoning": "4.5" } } }),
+            ),
+            // The first of two different prices.
+            (
+                "deepseek",
+                "deepseek-chat",
+                json!({ "input": "0.28", "cache_read": "0.028", "output": "0.42" }),
+            ),
+            ("ollama", "llama3", json!({ "input": "0", "output": "0" })),
+        ],
+    );
+    assert_eq!(imported.report.mapped, rates.len());
+    let told = imported.report.to_string();
+    for line in [
+        "5 of a provider that is not ours: `--provider NAME` takes it as openai_compatible (dashscope, perplexity, xai, ...)",
+        "1 no token price (azure/whisper-1)",
+        "1 an earlier model has the name at another price (deepseek/deepseek-chat)",
+        "7 search_context_cost_per_query: for a query (gpt-5, o3, claude-sonnet-4-5, ...)",
+        "1 off_peak_pricing: by the time of day; the standard price is taken (deepseek-flash)",
+        "1 input_cost_per_second: for a second (azure/whisper-1)",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+}
+
+#[test]
+fn litellm_prices_of_other_providers_are_taken_when_they_are_asked_for() {
+    let asked = wanted(
+        &["dashscope", "perplexity", "xai", "novita", "openai"],
+        &["qwen*", "sonar*", "grok*", "deepseek*"],
+    );
+    let imported = imported(Source::Litellm, "litellm.json", &asked);
+    check(
+        &rates(&imported),
+        &[
+            (
+                "openai_compatible",
+                "qwen-plus-2025-04-28",
+                json!({ "input": "0.4", "output": "1.2", "reasoning": "4" }),
+            ),
+            // The first range is the price itself, the others are context tiers; reasoning has its own price in each.
+            (
+                "openai_compatible",
+                "qwen-plus-latest",
+                json!({ "input": "0.4", "output": "1.2", "reasoning": "4", "context_tiers": [
+                    { "above_input_tokens": 256_000, "input": "1.2", "output": "3.6", "reasoning": "12" }] }),
+            ),
+            (
+                "openai_compatible",
+                "sonar-deep-research",
+                json!({ "input": "2", "output": "8", "reasoning": "3" }),
+            ),
+            // xAI's context tiers begin at the threshold.
+            (
+                "openai_compatible",
+                "grok-4.20-beta-0309-reasoning",
+                json!({ "input": "1.25", "cache_read": "0.2", "input_image": "1.25", "output": "2.5",
+                    "context_tiers": [{ "above_input_tokens": 199_999, "input": "2.5", "cache_read": "0.4",
+                        "output": "5" }] }),
+            ),
+        ],
+    );
+    let report = &imported.report;
+    assert_eq!(
+        report.models["a price of more than 12 places"],
+        ["novita/deepseek/deepseek-v4-pro-0813"]
+    );
+    assert!(report.not_asked_for > 10, "{report}");
+}
+
+#[test]
+fn models_dev_prices_a_million() {
+    let imported = imported(Source::ModelsDev, "models_dev.json", &Wanted::default());
+    check(
+        &rates(&imported),
+        &[
+            ("openai", "gpt-4o", json!({ "input": "2.5", "cache_read": "1.25", "output": "10" })),
+            (
+                "openai",
+                "gpt-realtime",
+                json!({ "input": "4", "cache_read": "0.4", "input_audio": "32", "output": "16", "output_audio": "64" }),
+            ),
+            // `tiers` replaces the older `context_over_200k`.
+            (
+                "openai",
+                "gpt-5.5",
+                json!({ "input": "5", "cache_read": "0.5", "output": "30", "context_tiers": [
+                    { "above_input_tokens": 272_000, "input": "10", "cache_read": "1", "output": "45" }] }),
+            ),
+            (
+                "anthropic",
+                "claude-sonnet-4-5",
+                json!({ "input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "output": "15",
+                    "context_tiers": [{ "above_input_tokens": 200_000, "input": "6", "cache_read": "0.6",
+                        "cache_write_5m": "7.5", "output": "22.5" }] }),
+            ),
+            (
+                "bedrock",
+                "anthropic.claude-sonnet-4-5-20250929-v1:0",
+                json!({ "input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "output": "15" }),
+            ),
+        ],
+    );
+    assert_eq!(imported.report.models["no token price"], ["openai/whisper-1"]);
+    let asked = wanted(&["perplexity"], &[]);
+    let perplexity = self::imported(Source::ModelsDev, "models_dev.json", &asked);
+    check(
+        &rates(&perplexity),
+        &[(
+            "openai_compatible",
+            "sonar-deep-research",
+            json!({ "input": "2", "output": "8", "reasoning": "3" }),
+        )],
+    );
+}
+
+#[test]
+fn genai_prices_have_periods_variants_and_clauses() {
+    let imported = imported(Source::GenaiPrices, "genai_prices.json", &Wanted::default());
+    let rates = rates(&imported);
+    let o3 = of(&rates, "openai", "o3");
+    let periods: Vec<_> = o3
+        .iter()
+        .map(|rate| {
+            (&rate["effective_from"], &rate["effective_to"], &rate["input"], &rate["output"])
+        })
+        .collect();
+    // The price fell on one day, prices of service tiers came on two others.
+    assert_eq!(
+        periods,
+        [
+            (&Value::Null, &json!("2025-06-10"), &json!("10"), &json!("40")),
+            (&json!("2025-06-10"), &json!("2026-10-12"), &json!("2"), &json!("8")),
+            (&json!("2026-10-12"), &json!("2026-10-14"), &json!("2"), &json!("8")),
+            (&json!("2026-10-14"), &Value::Null, &json!("2"), &json!("8")),
+        ]
+    );
+    assert_eq!(o3[1]["service_tiers"]["batch"], Value::Null);
+    assert_eq!(o3[2]["service_tiers"]["batch"], Value::Null);
+    assert_eq!(o3[3]["service_tiers"]["batch"], json!({ "input": "1", "output": "4" }));
+    let claude = json!({ "input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6",
+        "output": "15", "context_tiers": [{ "above_input_tokens": 200_000, "input": "6", "cache_read": "0.6",
+            "cache_write_5m": "7.5", "cache_write_1h": "12", "output": "22.5" }] });
+    let mut first = claude.clone();
+    first["aliases"] = json!(["claude-sonnet-4.5*"]);
+    first["effective_to"] = json!("2026-10-14");
+    assert_eq!(of(&rates, "anthropic", "claude-sonnet-4-5*")[0], first);
+    check(
+        &rates,
+        &[(
+            "anthropic",
+            "claude-2*",
+            json!({ "aliases": ["*claude-v2*"], "input": "8", "output": "24" }),
+        )],
+    );
+    // One list for both of Google's doors; a clause that is no pattern leaves the model's own name.
+    for provider in ["gemini", "vertex"] {
+        assert_eq!(of(&rates, provider, "gemini-2.5-pro").len(), 2, "{provider}");
+    }
+    let report = &imported.report;
+    assert_eq!(report.models["prices by the time of day"], ["deepseek/deepseek-chat"]);
+    let told = report.to_string();
+    for line in [
+        "1 no token price (mistral/mistral-ocr-2503)",
+        "1 match by `and`: no pattern of a card; what only it matches has no rate (google/gemini-2.5-pro)",
+        "web_searches_kcount: not for tokens",
+        "2 cache_image_read_mtok: no kind of tokens in a card (openai/gpt-image-1, openai/gpt-realtime)",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_imported_names_its_place() {
+    let litellm = Source::Litellm;
+    for (source, text, asked, expected) in [
+        (litellm, "[", &[][..], "expected a list of litellm"),
+        (litellm, "{}", &[], "no model was mapped"),
+        (
+            litellm,
+            r#"{"m": {"litellm_provider": "openai", "input_cost_per_token": "cheap"}}"#,
+            &[],
+            "m: input_cost_per_token: expected a price of zero or more, found \"cheap\"",
+        ),
+        (
+            litellm,
+            r#"{"m": {"litellm_provider": "openai", "input_cost_per_token": -1e-6}}"#,
+            &[],
+            "m: input_cost_per_token: expected a price of zero or more, found -1e-6",
+        ),
+        (
+            litellm,
+            r#"{"m": {"litellm_provider": "openai", "input_cost_per_token": 1e-6}}"#,
+            &["openia"],
+            "--provider: the list has no provider \"openia\"",
+        ),
+        (
+            Source::ModelsDev,
+            r#"{"openai": {"models": {"m": {"cost": {"input": [1]}}}}}"#,
+            &[],
+            "openai.models.m: cost: input: expected a price of zero or more, found [1]",
+        ),
+        (
+            Source::GenaiPrices,
+            r#"[{"id": "openai", "models": [{"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": {"tiers": []}}}]}]"#,
+            &[],
+            "openai/m: input_mtok: expected `base`, found none",
+        ),
+    ] {
+        let refused = import_text(source, text, &wanted(asked, &[]), "test".to_owned());
+        let refused = format!("{:#}", refused.expect_err(text));
+        assert!(refused.contains(expected), "{text}: {refused}");
+    }
+    let missing = import(litellm, Path::new("/no/such.json"), &Wanted::default(), "x".to_owned());
+    let missing = format!("{:#}", missing.expect_err("no file"));
+    assert!(missing.contains("/no/such.json"), "{missing}");
+}
+
+#[test]
+fn a_card_is_written_as_yaml_and_as_json() {
+    let imported =
+        imported(Source::ModelsDev, "models_dev.json", &wanted(&["openai"], &["gpt-4o"]));
+    let yaml = imported.card.to_text(None).expect("YAML");
+    assert_eq!(
+        yaml,
+        "version: test\ncurrency: USD\nrates:\n- provider: openai\n  model: gpt-4o\n  input: '2.5'\n  \
+         cache_read: '1.25'\n  output: '10'\n"
+    );
+    let json = imported.card.to_text(Some(Path::new("card.json"))).expect("JSON");
+    let from_json: Value = serde_json::from_str(&json).expect("JSON");
+    let from_yaml: Value = serde_yaml_ng::from_str(&yaml).expect("YAML");
+    assert_eq!(from_json, from_yaml);
+    let refused = imported.card.to_text(Some(Path::new("card.txt"))).expect_err("another name");
+    assert!(refused.to_string().contains(".yaml or .json"), "{refused}");
+}
