@@ -39,6 +39,23 @@ const CRATES: &[Crate] = &[
         ],
     },
     Crate { src: "filter/proxy/src/", rooms: &["crash", "host", "vm", "stream", "root"] },
+    Crate {
+        src: "harness/collector/src/",
+        rooms: &[
+            "money",
+            "query",
+            "event",
+            "contracts",
+            "ledger",
+            "report",
+            "invoice",
+            "prices",
+            "webhook",
+            "recover",
+            "routes",
+            "server",
+        ],
+    },
 ];
 
 fn root() -> PathBuf {
