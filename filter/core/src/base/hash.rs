@@ -1,10 +1,11 @@
-//! Hashes and their digits.
+//! Hashes and their hexadecimal digits.
 
 use sha2::{Digest, Sha256};
 
 use crate::base::time::len_u64;
 
-/// The first 16 bytes of SHA-256 over the parts, each preceded by its length so that no two lists run together.
+/// The first 16 bytes of SHA-256 over the parts. Each part is preceded by its length, so that two
+/// different lists cannot hash the same bytes.
 pub fn hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -19,12 +20,12 @@ pub fn hash(parts: &[&[u8]]) -> [u8; 16] {
     first
 }
 
-/// Lower-case hexadecimal digits.
+/// Writes bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Sixteen bytes from 32 hexadecimal digits.
+/// Reads sixteen bytes from 32 hexadecimal digits; `None` if the text is anything else.
 pub fn unhex(text: &str) -> Option<[u8; 16]> {
     let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex)?;

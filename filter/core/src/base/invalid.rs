@@ -1,13 +1,14 @@
-//! Why a configuration is refused, and the checks that several parts of it share.
+//! The error for an invalid configuration, and the checks that several parts of it share.
 
 use crate::base::text::Duration;
 
-/// Why a configuration is refused: one line, `path: what was expected`.
+/// Why the filter refuses a configuration, in one line: `path: what was expected`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where, such as `products[0].pricing.default.price`; empty for the whole text.
+    /// The path of the value, such as `products[0].pricing.default.price`; empty if the error
+    /// concerns the whole text.
     pub path: String,
-    /// What was expected and what was found.
+    /// What the filter expected and what it found.
     pub reason: String,
 }
 

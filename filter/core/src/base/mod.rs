@@ -1,4 +1,4 @@
-//! What everything else stands on: time, text, money, hashes, bounds, and why a configuration is refused.
+//! The base of all other modules: time, text, money, hashes, limits and configuration errors.
 
 pub mod hash;
 pub mod invalid;

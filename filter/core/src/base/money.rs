@@ -1,8 +1,8 @@
-//! ScopeTotals of money.
+//! Sums of money.
 
 use rust_decimal::Decimal;
 
-/// Adds to a sum; `false` if it no longer fits a decimal, and is left as it was.
+/// Adds to a sum. Returns `false`, and leaves the sum as it was, if the result exceeds a decimal.
 pub(crate) fn add_money(sum: &mut Decimal, amount: Decimal) -> bool {
     match sum.checked_add(amount) {
         Some(new) => {

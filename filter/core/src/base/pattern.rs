@@ -1,13 +1,14 @@
-//! Patterns of the configuration, in which `*` stands for any text.
+//! Patterns in the configuration, where `*` stands for any text.
 
-/// Whether `name` holds a `*`.
+/// True if `name` contains a `*`.
 pub fn is_pattern(name: &str) -> bool {
     name.contains('*')
 }
 
-/// Whether `pattern`, in which `*` stands for any text, fits the whole of `text`.
+/// True if `pattern`, where `*` stands for any text, matches the whole of `text`.
 ///
-/// Takes each part between stars at its first place behind the one before; the last part must end the text.
+/// Matches each part between two stars at its first occurrence after the previous part. The last
+/// part must end the text.
 pub fn is_fit(pattern: &str, text: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut rest) = text.strip_prefix(head) else { return false };

@@ -1,4 +1,4 @@
-//! Values that are written as text in the configuration: durations and prices.
+//! Values that the configuration writes as text: durations, prices, shares and rates.
 
 use core::fmt;
 
@@ -7,11 +7,11 @@ use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 use crate::base::time::Millis;
 
-/// A span such as `"250ms"`, `"60s"`, `"5m"`, `"1h"` or `"1d"`.
+/// A duration such as `"250ms"`, `"60s"`, `"5m"`, `"1h"` or `"1d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(Millis);
 
-/// A decimal of zero or more such as `"0.05"`.
+/// A decimal of zero or more, such as `"0.05"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price(Decimal);
 
@@ -20,12 +20,12 @@ const PLACES_MAX: u32 = 12;
 const AMOUNT_END: u64 = 1_000_000_000_000;
 
 impl Duration {
-    /// A span of `seconds`.
+    /// A duration of `seconds`.
     pub const fn from_seconds(seconds: u64) -> Self {
         Self(Millis::from_seconds(seconds))
     }
 
-    /// The span in milliseconds.
+    /// The duration in milliseconds.
     pub const fn millis(self) -> Millis {
         self.0
     }
@@ -42,7 +42,7 @@ impl Duration {
             _ => return None,
         };
         let millis = count.parse::<u64>().ok()?.checked_mul(factor)?;
-        // A year is longer than any timeout means, and keeps later sums far from overflow.
+        // A year exceeds any useful timeout, and this bound keeps later sums far from overflow.
         (millis <= 366 * 86_400_000).then_some(Self(Millis(millis)))
     }
 }
@@ -54,14 +54,15 @@ impl Price {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        // No exponent, no leading plus, no spaces: what is written is what is charged, exactly.
+        // No exponent, leading plus or space, so that the filter charges exactly what is written.
         let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let starts_and_ends_with_digit = text.bytes().next().is_some_and(|b| b.is_ascii_digit())
             && text.bytes().last().is_some_and(|b| b.is_ascii_digit());
         if !is_plain || !starts_and_ends_with_digit {
             return None;
         }
-        // Within these bounds no sum of up to 10^4 times 10^12 calls loses a digit of the decimal's 28.
+        // Within these bounds, a sum of up to 10^4 times 10^12 calls keeps all of the decimal's 28
+        // digits.
         let amount = Decimal::from_str_exact(text).ok()?.normalize();
         (amount.scale() <= PLACES_MAX && amount < Decimal::from(AMOUNT_END)).then_some(Self(amount))
     }
@@ -124,9 +125,9 @@ impl Share {
 /// A rate such as `"5req/sec"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThrottleRate {
-    /// Requests that may come at once, and that pass in `per`.
+    /// Requests that may arrive at once, and requests that pass in each `per`.
     pub requests: u32,
-    /// The span.
+    /// The time in which `requests` pass.
     pub per: Millis,
 }
 

@@ -1,4 +1,4 @@
-//! Points in time and spans of time. It does not read a clock: `now` is always an argument.
+//! Points in time and spans of time. No function here reads a clock: `now` is always an argument.
 
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Serialize};
@@ -28,12 +28,12 @@ impl Timestamp {
         Millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// This time and `span` later.
+    /// The time `span` after this one.
     pub fn plus(self, span: Millis) -> Self {
         Self(self.0.saturating_add(span.0))
     }
 
-    /// RFC 3339 in UTC with milliseconds, such as `2026-11-23T09:30:00.250Z`; at most the year 9999.
+    /// RFC 3339 in UTC with milliseconds, like `2026-11-23T09:30:00.250Z`; at most the year 9999.
     pub fn to_rfc3339(self) -> String {
         const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         let time = i64::try_from(self.0)
@@ -44,7 +44,7 @@ impl Timestamp {
     }
 }
 
-/// A number of things in memory, as it is written and added up.
+/// Converts a length or count in memory to `u64`, the type for sums and for output.
 pub(crate) fn len_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

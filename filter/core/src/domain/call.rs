@@ -1,8 +1,8 @@
-//! How the answer to a call comes.
+//! How the response to a call arrives.
 
 use serde::{Deserialize, Serialize};
 
-/// How the answer came.
+/// How the response arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
@@ -10,6 +10,6 @@ pub enum Transport {
     Json,
     /// A server-sent event.
     Sse,
-    /// No answer was seen.
+    /// The filter saw no response.
     None,
 }

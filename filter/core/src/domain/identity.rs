@@ -1,38 +1,39 @@
-//! Who a request is for.
+//! On whose behalf a client sends a request.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::hash::hash;
 
-/// How a caller got its token.
+/// How a caller obtained its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Credential {
-    /// For itself (RFC 6749, section 4.4).
+    /// The caller asked for itself (RFC 6749, section 4.4).
     ClientCredentials,
-    /// On behalf of a user, or in a way that its claims do not tell.
+    /// The caller asked on behalf of a user, or the token's claims do not say how.
     BearerToken,
 }
 
-/// Who a request is for. `anonymous` stands where the request did not tell.
+/// On whose behalf a client sends a request. A level that the request does not contain is
+/// `anonymous`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The billed customer.
     pub customer: String,
     /// The customer's team.
     pub team: String,
-    /// The agent, or app, that called.
+    /// The agent, or app, that sent the request.
     pub agent: String,
-    /// A keyed hash of the API key that the request was made with.
+    /// A keyed hash of the API key in the request.
     pub api_key: Option<String>,
-    /// How the caller got its token, where the product asks.
+    /// How the caller obtained its token, if the product asks for this.
     pub credential: Option<Credential>,
 }
 
-/// What stands for a level of the identity that the request did not tell.
+/// Stands for a level of the identity that the request does not contain.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Names an identity within the products that share sessions.
+/// The key of an identity among the products of a group, which share sessions.
 pub fn identity_key(group: &str, identity: &Identity) -> [u8; 16] {
     hash(&[
         group.as_bytes(),

@@ -1,7 +1,7 @@
-//! Ids that join what different streams tell of one thing.
+//! Ids that join what the filter observes of one thing on different streams.
 
-/// Names an open call: by the JSON-RPC id within what scopes it, or by its task.
+/// Names an open call: by its JSON-RPC id within a namespace, or by its task.
 pub type Link = [u8; 16];
 
-/// The id of a trace; ids of 64 bits stand in the lower half.
+/// The id of a trace. An id of 64 bits is in the lower half.
 pub type TraceId = [u8; 16];

@@ -1,20 +1,20 @@
-//! The levels of a guard, and what its scopes are.
+//! The levels of a guard, and the kinds of its scopes.
 
 use serde::{Deserialize, Serialize};
 
-/// How far it has come; the names are those of the billing domain.
+/// How far a scope has gone; the names are those of the billing domain.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub enum Level {
-    /// At ease.
+    /// The scope is within limits.
     #[default]
     None,
     /// Somebody should know.
     Alert,
-    /// The application should take a cheaper path, and may be slowed down.
+    /// The application should take a cheaper path, and the filter may slow it down.
     Throttle,
-    /// No further request.
+    /// The filter may refuse further requests.
     Block,
 }
 
@@ -43,7 +43,7 @@ impl Level {
     }
 }
 
-/// What a scope is.
+/// What kind of thing a scope stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScopeKind {
@@ -54,9 +54,9 @@ pub enum ScopeKind {
     Session,
     /// An agent, or app, of a customer.
     Agent,
-    /// A tool, as used by a customer.
+    /// A tool, for each customer that uses it.
     Tool,
-    /// A product, whoever uses it.
+    /// A product, for all customers together.
     Product,
 }
 

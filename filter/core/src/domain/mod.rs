@@ -1,4 +1,4 @@
-//! The nouns of metering: who, which session, how much usage, what outcome.
+//! The nouns of metering: identity, session, usage and outcome.
 
 pub mod call;
 pub mod identity;

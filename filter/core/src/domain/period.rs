@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::time::Timestamp;
 
-/// How long totals are added up before they begin anew.
+/// How long a guard adds up totals before it starts again from zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Period {
@@ -16,7 +16,7 @@ pub enum Period {
     /// A calendar month.
     #[default]
     Month,
-    /// As long as the session lives.
+    /// The lifetime of the session.
     Session,
 }
 
@@ -35,7 +35,7 @@ impl Period {
         }
     }
 
-    /// The start of the period that `at` falls into, and its end; no end for a session.
+    /// The start and the end of the period that contains `at`; a session has no end.
     pub fn around(self, at: Timestamp) -> (Timestamp, Option<Timestamp>) {
         let of_length = |length: u64| {
             let start = at.0.saturating_sub(at.0.checked_rem(length).unwrap_or(0));

@@ -1,30 +1,31 @@
-//! What a guard adds up for a scope, and what names the scope.
+//! The totals that a guard keeps for a scope, and the key of the scope.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::money::add_money;
 
-/// Names a scope of a guard: the same in every Envoy.
+/// Names a scope of a guard; every Envoy uses the same key.
 pub type ScopeKey = [u8; 16];
 
-/// What is added up.
+/// Running totals of a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeTotals {
-    /// What the operator pays to providers.
+    /// The amount that the operator pays to providers.
     #[serde(with = "rust_decimal::serde::str")]
     pub provider_cost: Decimal,
-    /// What was earned: prices.
+    /// The amount that the operator earned, by the prices of calls.
     #[serde(with = "rust_decimal::serde::str")]
     pub revenue: Decimal,
-    /// Calls that were not refused.
+    /// Calls, without those that were refused.
     pub calls: u64,
-    /// Tokens, input and output.
+    /// Tokens, input and output together.
     pub tokens: u64,
 }
 
 impl ScopeTotals {
-    /// Adds; `false` if an amount no longer fits a decimal, and is left as it was.
+    /// Adds `more`. Returns `false` if an amount does not fit a decimal; that amount does not
+    /// change.
     #[must_use]
     pub fn add(&mut self, more: &Self) -> bool {
         self.calls = self.calls.saturating_add(more.calls);
@@ -33,7 +34,7 @@ impl ScopeTotals {
         add_money(&mut self.revenue, more.revenue) && fits_cost
     }
 
-    /// The larger of both, each by itself: totals only grow, so that is the later of two reports.
+    /// Takes the larger value of each member. Totals only grow: that is the later of two reports.
     pub(crate) fn grow_to(&mut self, later: &Self) {
         self.provider_cost = self.provider_cost.max(later.provider_cost);
         self.revenue = self.revenue.max(later.revenue);

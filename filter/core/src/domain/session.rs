@@ -1,15 +1,15 @@
-//! Names a session.
+//! The name of a session, and why it ends.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::identity::Identity;
 
-/// The session that a call belongs to: the product and a hash of what names the session.
+/// The session that a call belongs to: the product, the identity, and a hash of the session key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionRef {
     /// The product's id in the configuration.
     pub product_id: String,
-    /// Who the session is for.
+    /// On whose behalf the client opened the session.
     pub identity: Identity,
     /// See [`crate::admission::session`].
     pub key: [u8; 16],
@@ -18,10 +18,10 @@ pub struct SessionRef {
 /// Why a session ends before its timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEnd {
-    /// A `DELETE` that the server answered 2xx.
+    /// The client sent a `DELETE`, and the server answered it with 2xx.
     ClientDelete,
-    /// The server answered 404 to a request of the session.
+    /// The server answered a request of the session with 404.
     SessionGone,
-    /// A request to the product's `close_path`.
+    /// The client sent a request to the product's `close_path`.
     Closed,
 }

@@ -1,4 +1,4 @@
-//! What a call's outcome is called. The table is in `filter/README.md`.
+//! The names of a call's outcomes. The table is in `filter/README.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +16,13 @@ pub enum ExecutionStatus {
     Blocked,
     /// HTTP 408 or 504, JSON-RPC error -32001.
     Timeout,
-    /// The client left first, where the protocol says that this cancels (2026-07-28).
+    /// The client left first, and the protocol says that this cancels the call (2026-07-28).
     Cancelled,
-    /// `input_required`, or JSON-RPC error -32042: a leg of a call that goes on.
+    /// `input_required`, or JSON-RPC error -32042: one leg of a call that continues.
     HitlRequired,
-    /// A task was accepted.
+    /// The server accepted the call as a task.
     Pending,
-    /// The stream ended without an answer.
+    /// The stream ended without a response.
     Unknown,
 }
 
@@ -55,7 +55,7 @@ impl ExecutionStatus {
         }
     }
 
-    /// The outcome of a call that got no answer in JSON-RPC, by the HTTP status alone.
+    /// The outcome of a call without a JSON-RPC response, by the HTTP status alone.
     pub fn of_http(http_status: u16) -> Self {
         match http_status {
             400 | 422 => Self::ValidationFailed,

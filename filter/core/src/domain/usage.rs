@@ -1,13 +1,15 @@
-//! The tokens of one generation, that is one response of a large language model, in one normal form for all providers.
+//! The token counts of one generation, which is one response of a large language model, in one
+//! normal form for all providers.
 //!
-//! `input` and `output` are inclusive: `input` holds cache reads, cache writes, audio and images; `output` holds
-//! reasoning, audio and images. Everything else is a subset of one of the two, so that nothing is added up twice.
-//! This is also the contract of Envoy's `envoy.data.ai.v3.TokenUsage`. Each provider's file says which of its own
-//! numbers include which.
+//! `input` and `output` are inclusive: `input` contains cache reads, cache writes, audio and
+//! images; `output` contains reasoning, audio and images. Every other count is a subset of one of
+//! these two, so that the filter never adds a token twice. This is also the contract of Envoy's
+//! `envoy.data.ai.v3.TokenUsage`. The file of each provider says which of its own numbers include
+//! which.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a generation's usage was read.
+/// Where the filter read a generation's usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageSource {
@@ -15,29 +17,30 @@ pub enum UsageSource {
     Body,
     /// Headers of the response.
     ResponseHeaders,
-    /// What Envoy's own filter has extracted.
+    /// Metadata that Envoy's own filter extracted.
     EnvoyMetadata,
     /// The result of an MCP tool call.
     McpResult,
 }
 
-/// The table of what is counted. A row: the member of [`Usage`], the kind in rate cards and cost lines,
-/// what it is a part of (itself, if it is a whole), its name in rate cards and events, and the total
-/// of a session that it adds to, if it does. Each whole is charged on its own, so a unit that is no
-/// token is a row that is a whole. Rows stand in the order of a cost's lines.
+/// The table of the counts. A row contains the member of [`Usage`], the kind in rate cards and cost
+/// lines, the kind that it is a part of (itself, if it is a whole), its name in rate cards and
+/// events, and the session total that it adds to, if any. The filter charges each whole on its own,
+/// so a unit other than tokens is a row that is a whole. The rows are in the order of a cost's
+/// lines.
 macro_rules! usage {
     ($($(#[doc = $doc:literal])+
         $field:ident: $kind:ident of $parent:ident = $name:literal $(in $total:ident)?;)+
     ) => {
-        /// Token counts of one generation. `None` is *unknown*, which is not zero.
+        /// Token counts of one generation. `None` means *unknown*, which is not zero.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Usage {
             $($(#[doc = $doc])+ pub $field: Option<u64>,)+
-            /// The provider's own total, as it told it; it may count otherwise than `input` + `output`.
+            /// The provider's own total, as it reported it; it may differ from `input` + `output`.
             pub provider_total: Option<u64>,
         }
 
-        /// A kind of tokens that can have a rate of its own.
+        /// A kind of tokens that can have its own rate.
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
@@ -52,24 +55,24 @@ macro_rules! usage {
                 match self { $(Self::$kind => $name,)+ }
             }
 
-            /// What it is a part of; a whole is a part of itself.
+            /// The kind that this one is a part of; a whole is a part of itself.
             pub const fn parent(self) -> Self {
                 match self { $(Self::$kind => Self::$parent,)+ }
             }
 
-            /// The total of a session that it adds to.
+            /// The session total that this kind adds to.
             const fn total(self) -> Option<TokenTotal> {
                 match self { $(Self::$kind => total!($($total)?),)+ }
             }
         }
 
         impl Usage {
-            /// How many tokens of this kind there are.
+            /// How many tokens of this kind the generation has, if known.
             pub const fn get(&self, kind: TokenKind) -> Option<u64> {
                 match kind { $(TokenKind::$kind => self.$field,)+ }
             }
 
-            /// What is known, and what `other` knows beyond that.
+            /// The known counts; `other` supplies the ones that are unknown here.
             #[must_use]
             pub fn or(self, other: Self) -> Self {
                 Self {
@@ -91,60 +94,60 @@ macro_rules! total {
 }
 
 usage! {
-    /// All tokens that the model read: the prompt, cached or not, of any modality.
+    /// All tokens that the model read: the prompt, cached or not, in any modality.
     input: Input of Input = "input" in Input;
-    /// Of `input`: read from the provider's cache.
+    /// Part of `input`: read from the provider's cache.
     cache_read: CacheRead of Input = "cache_read" in CacheRead;
-    /// Of `input`: written to the provider's cache for 5 minutes, or for a time that the provider does
-    /// not tell.
+    /// Part of `input`: written to the provider's cache for 5 minutes, or for a time that the
+    /// provider does not report.
     cache_write_5m: CacheWrite5m of Input = "cache_write_5m" in CacheWrite;
-    /// Of `input`: written to the provider's cache for 1 hour.
+    /// Part of `input`: written to the provider's cache for 1 hour.
     cache_write_1h: CacheWrite1h of Input = "cache_write_1h" in CacheWrite;
-    /// Of `input`: audio.
+    /// Part of `input`: audio.
     input_audio: InputAudio of Input = "input_audio";
-    /// Of `cache_read` and of `input_audio`: audio read from the cache.
+    /// Part of `cache_read` and of `input_audio`: audio read from the cache.
     cache_read_audio: CacheReadAudio of InputAudio = "cache_read_audio";
-    /// Of `input`: images and video.
+    /// Part of `input`: images and video.
     input_image: InputImage of Input = "input_image";
-    /// All tokens that the model made, reasoning included, of any modality.
+    /// All tokens that the model generated, including reasoning, in any modality.
     output: Output of Output = "output" in Output;
-    /// Of `output`: reasoning that the client may not get to see.
+    /// Part of `output`: reasoning, which the provider may hide from the client.
     reasoning: Reasoning of Output = "reasoning" in Reasoning;
-    /// Of `output`: audio.
+    /// Part of `output`: audio.
     output_audio: OutputAudio of Output = "output_audio";
-    /// Of `output`: images and video.
+    /// Part of `output`: images and video.
     output_image: OutputImage of Output = "output_image";
 }
 
 impl TokenKind {
-    /// Whether it is no part of another.
+    /// True if it is not a part of another kind.
     pub fn is_whole(self) -> bool {
         self.parent() == self
     }
 
-    /// The whole that it is a part of, if only as a part of a part.
+    /// The whole that it is a part of, directly or through another part.
     pub fn whole(self) -> Self {
         if self.is_whole() { self } else { self.parent().whole() }
     }
 
-    /// The kinds that are no part of another.
+    /// The kinds that are not parts of another.
     pub fn wholes() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kind| kind.is_whole())
     }
 
-    /// Its parts, without the parts of these.
+    /// Its direct parts, without the parts of those parts.
     pub fn parts(self) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |kind| kind.parent() == self && !kind.is_whole())
     }
 }
 
 impl Usage {
-    /// Whether nothing is known.
+    /// True if neither input nor output is known.
     pub fn is_unknown(&self) -> bool {
         TokenKind::wholes().all(|kind| self.get(kind).is_none())
     }
 
-    /// Every count under its name in events: wholes, then their parts, then the parts of these.
+    /// Every count under its name in events: wholes, then their parts, then the parts of the parts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, Option<u64>)> {
         let mut kinds = TokenKind::ALL;
         kinds.sort_unstable_by_key(|kind| {
@@ -155,7 +158,7 @@ impl Usage {
         counts.chain([("provider_total", self.provider_total)])
     }
 
-    /// Input and output together; what is unknown counts as zero.
+    /// Input and output together; an unknown count is zero here.
     pub fn total(&self) -> u64 {
         self.input.unwrap_or(0).saturating_add(self.output.unwrap_or(0))
     }
@@ -163,7 +166,7 @@ impl Usage {
 
 macro_rules! totals {
     ($($(#[doc = $doc:literal])+ $total:ident = $name:literal,)+) => {
-        /// What a session adds up of its tokens.
+        /// The token totals of a session.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         enum TokenTotal { $($(#[doc = $doc])+ $total,)+ }
 
@@ -179,24 +182,24 @@ macro_rules! totals {
 }
 
 totals! {
-    /// Tokens read.
+    /// Tokens that models read.
     Input = "input",
-    /// Tokens made.
+    /// Tokens that models generated.
     Output = "output",
-    /// Of the output.
+    /// The reasoning part of the output.
     Reasoning = "reasoning",
-    /// Of the input.
+    /// The part of the input that providers read from a cache.
     CacheRead = "cache_read",
-    /// Of the input, of any lifetime.
+    /// The part of the input that providers wrote to a cache, for any lifetime.
     CacheWrite = "cache_write",
 }
 
-/// Tokens of several generations, added up.
+/// The sum of the token counts of several generations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenTotals([u64; TokenTotal::ALL.len()]);
 
 impl TokenTotals {
-    /// Adds one generation's; what is unknown counts as zero.
+    /// Adds the counts of one generation; an unknown count is zero here.
     pub fn add(&mut self, usage: &Usage) {
         for (sum, total) in self.0.iter_mut().zip(TokenTotal::ALL) {
             let kinds = TokenKind::ALL.into_iter().filter(|kind| kind.total() == Some(total));
@@ -215,17 +218,17 @@ impl TokenTotals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Completeness {
-    /// The provider told it to the end.
+    /// The provider reported it completely.
     Complete,
-    /// The response was cut, or the client left, before the provider had told everything.
+    /// The response was cut, or the client left, before the provider had reported everything.
     Partial,
-    /// The response could not be read.
+    /// The filter could not parse the response.
     Failed,
-    /// The response came to its end without telling any.
+    /// The response reached its end without reporting usage.
     Missing,
 }
 
-/// What the request asked for, or the provider says it gave: it decides the rate.
+/// The tier that the request asked for or the provider says it used; it decides the rate.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -234,10 +237,10 @@ pub enum ServiceTier {
     /// The list price.
     #[default]
     Standard,
-    /// Cheaper, done within a day.
+    /// Cheaper; the provider finishes within a day.
     Batch,
-    /// Cheaper, done when there is room.
+    /// Cheaper; the provider processes it when it has spare capacity.
     Flex,
-    /// Dearer, done first.
+    /// More expensive; the provider processes it first.
     Priority,
 }

@@ -1,8 +1,9 @@
-//! What the filter counts about itself. The list is closed: nothing from traffic gets into a metric's name.
+//! The filter's metrics about itself. The list is closed: text from traffic never enters a metric's
+//! name.
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// A counter of the filter; in Envoy's stats as `wasmcustom.agent_meter.<name>`.
+        /// A counter of the filter. Envoy's stats name it `wasmcustom.agent_meter.<name>`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Counter { $($(#[doc = $doc])+ $variant,)+ }
 
@@ -21,99 +22,110 @@ macro_rules! counters {
 counters! {
     /// Exchanges that matched a product.
     Exchanges = "exchanges",
-    /// Requests that were answered 401 because their identity or credential is not what the product asks for.
+    /// Requests that the filter answered with 401 because their identity is missing or their
+    /// credential is not the one that the product requires.
     RequestsRejected = "requests_rejected",
-    /// Requests whose token was got in another way than the product expects, and that were metered nevertheless.
+    /// Requests that the filter metered although their credential is not the one that the product
+    /// expects.
     CredentialMismatch = "credential_mismatch",
     /// Requests to a product's `close_path`.
     SessionsClosedByRequest = "sessions_closed_by_request",
     /// Tool calls seen in requests.
     Calls = "calls",
-    /// Request bodies that could not be read as JSON-RPC; they passed untouched.
+    /// Request bodies that the filter could not parse as JSON-RPC; they passed unchanged.
     RequestUnparsed = "request_unparsed",
-    /// Response bodies that could not be read; the calls in them ended as UNKNOWN or by their HTTP status.
+    /// Response bodies that the filter could not parse; their calls ended as UNKNOWN or by HTTP
+    /// status.
     ResponseUnparsed = "response_unparsed",
-    /// JSON-RPC answers that belonged to no call: without an id, or on a stream that belongs to no session.
+    /// JSON-RPC responses that match no call: without an id, or on a stream that belongs to no
+    /// session.
     AnswerUnmatched = "answer_unmatched",
-    /// Answers and task reports that came again, or for a call that was never seen.
+    /// Responses and task reports that the filter observed twice, or for a call that it never saw.
     EvidenceUnused = "evidence_unused",
-    /// Ends of sessions without calls, of sessions that were closed already, or too many at once.
+    /// Ends of sessions that had no calls or were already closed, and ends beyond
+    /// [`SESSION_ENDS_MAX`](crate::base::limits::SESSION_ENDS_MAX).
     SessionEndUnused = "session_end_unused",
-    /// Calls that were over early because too many were waiting for an answer on another stream.
+    /// Calls that the accountant ended early because too many waited for another stream's response.
     JoinsOverLimit = "joins_over_limit",
-    /// Calls beyond the bound of calls followed in one exchange.
+    /// Calls beyond the number that the filter follows in one exchange.
     CallsOverLimit = "calls_over_limit",
-    /// Exchanges that were not metered because too many were open at once.
+    /// Exchanges that the filter did not meter because too many were open at once.
     ExchangesOverLimit = "exchanges_over_limit",
-    /// Requests that made a generation, or asked for one.
+    /// Requests for a generation, and tool results that reported one.
     Generations = "generations",
-    /// Generations that the provider refused with an HTTP error and without telling any usage: there is nothing to bill.
+    /// Generations that ended with an HTTP error and without usage, and requests that a guard
+    /// refused: there is nothing to bill.
     GenerationsRefused = "generations_refused",
-    /// Generations that were told again, and had been counted.
+    /// Generations that the filter observed again after it had counted them.
     GenerationsToldAgain = "generations_told_again",
-    /// Generations for which no cost is claimed: without a rate, or of unknown usage.
+    /// Generations for which the accountant claims no cost, such as those without a rate or usage.
     GenerationsUnpriced = "generations_unpriced",
-    /// Generations whose usage the response did not tell.
+    /// Generations whose response did not report usage.
     UsageUnknown = "usage_unknown",
-    /// Generations whose counts contradict each other: a part larger than its whole.
+    /// Generations whose counts contradict each other: a part is larger than its whole.
     UsageInconsistent = "usage_inconsistent",
-    /// Generations of which Envoy's own filter told other counts; the filter's own stand.
+    /// Generations for which Envoy's own filter reported other counts; this filter keeps its own.
     UsageDisagreement = "usage_disagreement",
-    /// Calls and generations that could not be joined because too many ran.
+    /// Calls and generations that the accountant could not join because too many ran.
     AttributionOverLimit = "attribution_over_limit",
-    /// Facts that waited in memory because the journal was full.
+    /// Facts that waited in a worker's memory because its journal was full.
     JournalFull = "journal_full",
-    /// Facts lost to the accountant: written to Envoy's log because journal and memory were full.
+    /// Facts that the accountant never received: the worker wrote them to Envoy's log because
+    /// journal and memory were full.
     FactsSpilled = "facts_spilled",
-    /// Facts in a journal that could not be read.
+    /// Facts in a journal that the accountant could not decode.
     FactsUnreadable = "facts_unreadable",
-    /// Facts of a product that the configuration no longer has; metered at no price.
+    /// Facts about a product that is no longer in the configuration; the accountant meters them
+    /// without a price.
     ProductUnknown = "product_unknown",
-    /// Requests that a guard refused at its third level, or because calls that run have taken what is left.
+    /// Requests that a guard refused at its third level, or because running calls have reserved all
+    /// that is left.
     GuardBlocked = "guard_blocked",
-    /// Requests that a guard refused because more came than its throttle lets pass.
+    /// Requests that a guard refused because they exceeded the rate of its throttle.
     GuardThrottled = "guard_throttled",
-    /// Requests that a guard would have blocked if it enforced.
+    /// Requests that an observe-only guard would have blocked.
     GuardWouldBlock = "guard_would_block",
-    /// Requests that a guard would have throttled if it enforced.
+    /// Requests that an observe-only guard would have throttled.
     GuardWouldThrottle = "guard_would_throttle",
-    /// Responses that a guard ended in the middle, at its third level.
+    /// Responses that a guard at its third level ended before they were complete.
     GuardStopped = "guard_stopped",
-    /// Responses that a guard would have ended if it enforced.
+    /// Responses that an observe-only guard would have ended.
     GuardWouldStop = "guard_would_stop",
-    /// Requests for tools that the customer's plan does not have.
+    /// Requests for tools that the customer's plan does not include.
     ToolsNotInPlan = "tools_not_in_plan",
-    /// Requests that passed because other workers kept writing what a guard had to note.
+    /// Counter updates that a worker gave up because others kept writing the same bucket; the
+    /// request passed.
     GuardContended = "guard_contended",
-    /// Scopes whose totals were forgotten because guards added up too many.
+    /// Scopes whose totals the accountant forgot because guards kept too many.
     GuardScopesOverLimit = "guard_scopes_over_limit",
-    /// Calls whose room was given back early because too many had taken some.
+    /// Reservations that the accountant released early because too many were open.
     HoldsOverLimit = "holds_over_limit",
-    /// Times that room was given back of which nobody told: a VM died in between.
+    /// Times that the accountant settled a reserved amount without an open reservation, such as
+    /// after a VM died.
     HoldsLeaked = "holds_leaked",
-    /// What the collector told of other Envoys' totals for a scope or period that is not there.
+    /// Fleet totals from the collector for a scope or period that this Envoy does not have.
     VerdictsUnused = "verdicts_unused",
-    /// Tools metered under `__other__` because a session used too many.
+    /// Tools that the accountant metered under `__other__` because a session used too many.
     ToolsOverLimit = "tools_over_limit",
-    /// Amounts that no decimal can hold; the total was left as it was.
+    /// Amounts that made a total too large for a decimal; the total stayed as it was.
     MoneyOverflow = "money_overflow",
     /// Times that a VM took the accountant's lease.
     LeaseTaken = "lease_taken",
-    /// Times that the accountant found that another VM had taken over.
+    /// Times that the accountant found that another VM had taken its lease.
     LeaseLost = "lease_lost",
-    /// Slots of the accountant that could not be read when it started.
+    /// Slots of the accountant's state that it could not decode when it started.
     SlotsUnreadable = "slots_unreadable",
     /// Batches sent to the collector, retries included.
     BatchesSent = "batches_sent",
-    /// Batches that the collector did not take.
+    /// Batches that the collector did not accept.
     BatchesFailed = "batches_failed",
-    /// Events that the collector refused for good.
+    /// Events that the collector refused permanently.
     EventsRefused = "events_refused",
 }
 
 macro_rules! gauges {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// A gauge of the accountant; in Envoy's stats as `wasmcustom.agent_meter.<name>`.
+        /// A gauge of the accountant. Envoy's stats name it `wasmcustom.agent_meter.<name>`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Gauge { $($(#[doc = $doc])+ $variant,)+ }
 
@@ -130,13 +142,13 @@ macro_rules! gauges {
 }
 
 gauges! {
-    /// Events made in the life of this Envoy process.
+    /// Events that this Envoy process has made since it started.
     EventsMade = "events_made",
-    /// Events that the collector took.
+    /// Events that the collector accepted.
     EventsAcked = "events_acked",
     /// Events written to Envoy's log instead of being delivered.
     EventsSpilled = "events_spilled",
-    /// Events made and not yet delivered or spilled.
+    /// Events that were made and neither delivered nor written to the log.
     OutboxEvents = "outbox_events",
     /// Sessions that are not closed.
     SessionsLive = "sessions_live",

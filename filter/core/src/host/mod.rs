@@ -1,5 +1,5 @@
-//! The few calls through which the workers and the accountant see the host.
-//! The module implements them on Envoy; the simulator implements them on a model of Envoy with faults.
+//! The few calls with which the workers and the accountant reach the host. The module implements
+//! them on Envoy; the simulator implements them on a model of Envoy with faults.
 
 pub mod counter;
 
@@ -8,31 +8,34 @@ use crate::host::counter::{Counter, Gauge};
 /// The version of a shared-data value that a write expects to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// Replace whatever is there.
+    /// Replace any value, or create the key.
     Any,
-    /// Create the key; refused if it exists, even with an empty value.
+    /// Create the key. The host refuses if the key exists, even with an empty value.
     Absent,
-    /// Replace the value that was read with this number.
+    /// Replace the value that was read with this version.
     Version(u32),
 }
 
-/// Another VM has written the key in between.
+/// Another VM wrote the key since this VM read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict;
 
-/// Shared data of the Envoy process, what it knows of a stream, the log and the stats.
+/// What the host provides: the shared data of the Envoy process, the properties of a stream, the
+/// log and the stats.
 pub trait Host {
-    /// The value and its version, or `None` if the key was never written. A removed key has an empty value.
+    /// The value and its version, or `None` if the key was never written. A removed key has an
+    /// empty value.
     fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)>;
 
-    /// Writes `value` if the key is as expected.
+    /// Writes `value` if the key is in the expected state.
     fn set(&mut self, key: &str, value: &[u8], expect: Expect) -> Result<(), Conflict>;
 
-    /// A property of the stream that is being looked at, such as `["connection", "uri_san_peer_certificate"]`; text as
-    /// its bytes. `None` if there is none.
+    /// A property of the current stream, such as `["connection", "uri_san_peer_certificate"]`, as
+    /// bytes. `None` if the stream does not have it.
     fn property(&mut self, path: &[&str]) -> Option<Vec<u8>>;
 
-    /// Writes one line to the log that `agent-meter recover` can read back; `body` is JSON without line breaks.
+    /// Writes one line to the log in a form that `agent-meter recover` can read; `body` is JSON
+    /// without line breaks.
     fn spill(&mut self, reason: &str, kind: &str, body: &str);
 
     /// Adds to a counter.

@@ -1,33 +1,34 @@
 //! The accountant's state in shared data: a lease, and slots that change together or not at all.
 //!
-//! To the next maintainer. Shared data can write one key at once, and a VM can die between any two writes, or stand
-//! still for seconds and then go on. So a commit goes in three steps: (1) all new slot values are written under one
-//! *redo* key; (2) the *head* is written, if it is still as this VM read it: from here on the commit has happened;
-//! (3) the slots are written. Who takes the lease repeats step 3 from the redo key. Each term has its own redo key
-//! (of `REDO_KEYS`), and each slot carries the term and the number of the commit that wrote it, so a VM that wakes up
-//! late can neither commit nor overwrite what its successor has written.
+//! To the next maintainer: shared data writes one key at a time. A VM can die between any two
+//! writes, or pause for seconds and then continue. So a commit has three steps: (1) the accountant
+//! writes all new slot values under one *redo* key; (2) it writes the *head*, if the head is still
+//! as this VM read it: this write is the commit; (3) it writes the slots. A VM that takes the lease
+//! repeats step 3 from the redo key. Each term has its own redo key (one of `REDO_KEYS`), and each
+//! slot carries the term and the number of the commit that wrote it, so a VM that wakes up late can
+//! neither commit nor overwrite what its successor wrote.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{LEASE_TICKS_LAST, LEASE_TICKS_MAIN, LEASE_TICKS_WORKER};
 use crate::host::{Conflict, Expect, Host};
 
-/// Redo keys in turn, so that a VM of an old term cannot touch the one in use.
+/// Redo keys, which terms use in turn, so that a VM of an old term cannot touch the current one.
 const REDO_KEYS: u64 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Head {
     term: u64,
-    /// The holder gave the lease back.
+    /// True if the holder gave the lease back.
     is_released: bool,
     /// Counts the holder's ticks.
     beat: u64,
-    /// The last commit, and the term whose redo key holds it.
+    /// The last commit, and the term whose redo key contains it.
     commit: u64,
     redo_term: u64,
 }
 
-/// What stands before a slot's value.
+/// Precedes the value of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct CommitId {
     term: u64,
@@ -50,7 +51,7 @@ fn redo_key(prefix: &str, term: u64) -> String {
 
 fn read_head(host: &mut impl Host, prefix: &str) -> Option<(Head, u32)> {
     let (bytes, version) = host.get(&head_key(prefix))?;
-    // A head of another version of this module counts as one that nobody holds.
+    // A head from another version of this module counts as a lease that nobody holds.
     let nobody = Head { term: 0, is_released: true, beat: 0, commit: 0, redo_term: 0 };
     Some((postcard::from_bytes(&bytes).unwrap_or(nobody), version))
 }
@@ -64,7 +65,7 @@ fn write_head(
     host.set(&head_key(prefix), &encoded(&head), expect)
 }
 
-/// A value as it stands in shared data; serialising plain data into memory cannot fail.
+/// Encodes a value for shared data. Serialising plain data into memory cannot fail.
 pub(crate) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).unwrap_or_default()
 }
@@ -76,7 +77,7 @@ pub fn read_slot(host: &mut impl Host, key: &str) -> Option<Vec<u8>> {
     (!value.is_empty()).then(|| value.to_vec())
 }
 
-/// A VM that does not hold the lease and watches who does.
+/// A VM that does not hold the lease and watches the holder.
 #[derive(Clone, Debug, Default)]
 pub struct Candidate {
     last_seen: Option<(u64, u64)>,
@@ -84,8 +85,9 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Looks once, on a tick. Takes the lease if its holder has been silent for long enough.
-    /// `serves_streams` is how a worker's VM is told from the one on the main thread, which should hold it.
+    /// Checks the head once for each tick. Takes the lease if its holder has been silent for long
+    /// enough. `serves_streams` distinguishes a worker's VM from the one on the main thread, which
+    /// should hold the lease.
     pub fn tick(
         &mut self,
         host: &mut impl Host,
@@ -108,8 +110,9 @@ impl Candidate {
         None
     }
 
-    /// Takes the lease when Envoy stops, if nobody holds it or its holder seems to be dead: the VM on the main thread
-    /// is stopped last, and would otherwise do what is left to do.
+    /// Takes the lease when Envoy stops, if nobody holds it or its holder seems to be dead. Envoy
+    /// stops the VM on the main thread last; if that VM lives and holds the lease, it does the
+    /// remaining work.
     pub fn take_last(&mut self, host: &mut impl Host, prefix: &str) -> Option<Lease> {
         let found = read_head(host, prefix);
         let is_same = found.map(|(head, _)| (head.term, head.beat)) == self.last_seen;
@@ -144,7 +147,8 @@ pub struct Lease {
     head: Head,
 }
 
-/// Proof that the lease was held a moment ago, with what a commit needs; good for one commit.
+/// Proof that the VM held the lease a moment ago, with the version that a commit needs; valid for
+/// one commit.
 #[derive(Debug)]
 pub struct Held {
     version: u32,
@@ -156,7 +160,7 @@ impl Lease {
         self.head.term
     }
 
-    /// Checks that the lease is still held.
+    /// Checks that this VM still holds the lease.
     pub fn check(&self, host: &mut impl Host, prefix: &str) -> Result<Held, Conflict> {
         match read_head(host, prefix) {
             Some((head, version)) if head == self.head => Ok(Held { version }),
@@ -164,8 +168,8 @@ impl Lease {
         }
     }
 
-    /// Writes the slots, all of them or none. `Err` means that another VM has taken over: nothing of this was kept,
-    /// or all of it was, and the state in memory must be thrown away.
+    /// Writes all of the slots or none. `Err` means that another VM has taken over: this commit was
+    /// kept in full or not at all, and the caller must discard its state in memory.
     #[expect(clippy::needless_pass_by_value, reason = "a proof is used up")]
     pub fn commit(
         &mut self,
@@ -192,22 +196,22 @@ impl Lease {
         apply(host, &redo.writes, stamp)
     }
 
-    /// Gives the lease back, so that the next VM need not wait.
+    /// Gives the lease back, so that the next VM does not have to wait.
     pub fn release(self, host: &mut impl Host, prefix: &str) {
         if let Ok(Held { version }) = self.check(host, prefix) {
             let head = Head { is_released: true, ..self.head };
-            // On a conflict somebody else holds it already.
+            // On a conflict another VM already holds it.
             let _ = write_head(host, prefix, head, Expect::Version(version));
         }
     }
 
-    /// LoopWindow the writes of the last commit, which its maker may not have finished.
+    /// Repeats the writes of the last commit, which the previous holder may not have finished.
     fn repeat(&self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
         let Some((bytes, _)) = host.get(&redo_key(prefix, self.head.redo_term)) else {
             return Ok(());
         };
         let Ok(redo) = postcard::from_bytes::<Redo>(&bytes) else { return Ok(()) };
-        // A redo record of a later commit was written, but never became one.
+        // An earlier holder wrote the redo record of a later commit, but never made that commit.
         if redo.stamp != (CommitId { term: self.head.redo_term, commit: self.head.commit }) {
             return Ok(());
         }

@@ -1,9 +1,9 @@
-//! Numbers for slots in shared data, which has no delete: the lowest free number is used first, so that as few keys as
-//! possible are ever made.
+//! Numbers for slots in shared data. Shared data cannot delete keys, so a new slot takes the lowest
+//! free number, and the filter creates as few keys as possible.
 
 use std::collections::BTreeSet;
 
-/// Which numbers are free.
+/// The set of free numbers.
 #[derive(Clone, Debug, Default)]
 pub struct FreeSlots {
     free: BTreeSet<u32>,
@@ -25,12 +25,12 @@ impl FreeSlots {
         })
     }
 
-    /// Gives a number back.
+    /// Returns a number to the free ones.
     pub fn give_back(&mut self, slot: u32) {
         self.free.insert(slot);
     }
 
-    /// Notes a number that was in use before, and whether it still is.
+    /// Restores a number that was in use before; `is_in_use` says whether it still is.
     pub fn restore(&mut self, slot: u32, is_in_use: bool) {
         self.high = self.high.max(slot.saturating_add(1));
         if !is_in_use {

@@ -1,13 +1,15 @@
-//! How facts get from a worker to the accountant without waking another thread: a ring of pages in shared data for
-//! each worker VM, with one writer and one reader.
+//! How facts get from a worker to the accountant without waking another thread: each worker VM has
+//! a ring of pages in shared data, with one writer and one reader.
 //!
-//! To the next maintainer. Keys, behind the plugin's prefix: `j{i}` owner record, `j{i}.{half}.{slot}` pages. A
-//! journal belongs to one VM for one *epoch*. The writer keeps its last page in memory, appends, and writes the
-//! whole page with one call. It may start page `n` only when the reader has gone beyond page `n - JOURNAL_PAGES`. The
-//! reader looks for page `n + 1` *before* it reads page `n`: if the next page is there, page `n` is final.
-//! A VM that dies leaves its journal as it is; when the owner's beat has stood still for long and everything is
-//! read, the reader marks it free, and the next VM takes it with the next epoch, in the other half of the keys,
-//! so that a late fact of the old owner is still found. The beat counts ticks: clocks may step.
+//! To the next maintainer: the keys, after the plugin's prefix, are `j{i}` for the owner record and
+//! `j{i}.{half}.{slot}` for the pages. A journal belongs to one VM for one *epoch*. The writer
+//! keeps its last page in memory, appends to it, and writes the whole page with one call. It may
+//! start page `n` only after the reader has gone beyond page `n - JOURNAL_PAGES`. The reader looks
+//! for page `n + 1` *before* it reads page `n`: if the next page exists, page `n` is final. A VM
+//! that dies leaves its journal as it is. When the owner's beat has not moved for long and the
+//! reader has read everything, the reader marks the journal as free. The next VM takes it with the
+//! next epoch, in the other half of the keys, so that the reader still finds a late fact of the old
+//! owner. The beat counts ticks, because clocks may step.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,21 +27,21 @@ struct Owner {
     beat: u32,
 }
 
-/// What stands before the facts of a page.
+/// Precedes the facts of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct PageHead {
     epoch: u32,
     number: u64,
 }
 
-/// How far the reader has come in one journal.
+/// The position of the reader in one journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The epoch that is being read.
+    /// The epoch that the reader is reading.
     pub epoch: u32,
-    /// The page that is being read.
+    /// The page that the reader is reading.
     pub page: u64,
-    /// Facts of that page that have been read.
+    /// The number of facts of that page that the reader has read.
     pub facts: u32,
 }
 
@@ -51,7 +53,7 @@ fn page_key(prefix: &str, index: u32, epoch: u32, page: u64) -> String {
     format!("{prefix}j{index}.{}.{}", epoch % 2, page % JOURNAL_PAGES)
 }
 
-/// The key under which the accountant keeps its place in a journal.
+/// The key under which the accountant keeps its cursor for a journal.
 pub fn cursor_key(prefix: &str, index: u32) -> String {
     format!("{prefix}c{index}")
 }
@@ -60,7 +62,7 @@ fn read<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Option<(
     host.get(key).map(|(bytes, version)| (postcard::from_bytes(&bytes).ok(), version))
 }
 
-/// The journal could not take the fact: it is full, or none is free.
+/// The writer could not store the fact: its journal is full, or none is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -72,17 +74,17 @@ pub struct Writer {
     beat: u32,
     page: u64,
     bytes: Vec<u8>,
-    /// The first page that the reader has not done with, as far as is known.
+    /// The first page that the reader has not finished, as far as the writer knows.
     reader_page: u64,
 }
 
 impl Writer {
-    /// Names the journal and its owner's time; no two owners have the same.
+    /// Names the journal and its epoch; no two owners have the same name.
     pub fn name(&self) -> String {
         format!("{}.{}", self.index, self.epoch)
     }
 
-    /// Takes the first free journal.
+    /// Claims the first free journal.
     pub fn claim(host: &mut impl Host, prefix: &str) -> Result<Self, Full> {
         for index in 0..JOURNALS_MAX {
             let key = owner_key(prefix, index);
@@ -94,7 +96,7 @@ impl Writer {
                 Some(_) => continue,
             };
             let owner = Owner { epoch, is_free: false, beat: 0 };
-            // A conflict means that another VM was faster: try the next one.
+            // A conflict means that another VM was faster: try the next journal.
             if host.set(&key, &encoded(&owner), expect).is_ok() {
                 let bytes = encoded(&PageHead { epoch, number: 0 });
                 return Ok(Self { index, epoch, beat: 0, page: 0, bytes, reader_page: 0 });
@@ -103,7 +105,7 @@ impl Writer {
         Err(Full)
     }
 
-    /// Adds a fact; it is in shared data when this returns.
+    /// Appends a fact. The fact is in shared data when this function returns `Ok`.
     pub fn append(&mut self, host: &mut impl Host, prefix: &str, fact: &[u8]) -> Result<(), Full> {
         let length = u16::try_from(fact.len()).map_err(|_| Full)?;
         let needed = self.bytes.len().saturating_add(2).saturating_add(fact.len());
@@ -121,7 +123,8 @@ impl Writer {
         })
     }
 
-    /// Shows that the VM is alive. `Err` means that the journal has been given to another VM: claim a new one.
+    /// Shows that the VM is alive. `Err` means that another VM owns the journal or may claim it:
+    /// the caller must claim a new one.
     pub fn beat(&mut self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
         let key = owner_key(prefix, self.index);
         let Some((Some(owner), version)) = read::<Owner>(host, &key) else { return Err(Conflict) };
@@ -154,10 +157,10 @@ impl Writer {
     }
 }
 
-/// One fact as it was read, with a name that no other fact of this Envoy process has.
+/// One fact that the reader read, with a name that is unique in this Envoy process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Journal, epoch, page and place in the page.
+    /// Journal, epoch, page and position in the page.
     pub name: String,
     /// See [`crate::fact::Fact::decode`].
     pub bytes: Vec<u8>,
@@ -178,7 +181,7 @@ struct Journal {
 }
 
 impl Reader {
-    /// Goes on where the cursors stand in shared data.
+    /// Continues at the cursors in shared data.
     pub fn resume(host: &mut impl Host, prefix: &str) -> Self {
         let mut journals = Vec::new();
         for index in 0..JOURNALS_MAX {
@@ -193,8 +196,8 @@ impl Reader {
         Self { journals }
     }
 
-    /// Reads up to `facts_max` new facts. The second value tells whether everything was read that had been written
-    /// when this was called.
+    /// Reads up to about `facts_max` new facts. The second value is true if this call read
+    /// everything that the writers had written when it began.
     pub fn poll(
         &mut self,
         host: &mut impl Host,
@@ -220,7 +223,7 @@ impl Reader {
         (entries, true)
     }
 
-    /// The cursors that have moved since the last time, with the numbers of their journals.
+    /// The cursors that moved since the last call, with the numbers of their journals.
     pub fn take_moved(&mut self) -> Vec<(u32, Cursor)> {
         let mut moved = Vec::new();
         for (index, journal) in (0..).zip(&mut self.journals) {
@@ -233,7 +236,7 @@ impl Reader {
 }
 
 impl Journal {
-    /// Whether everything was read.
+    /// True if the reader has read everything.
     #[expect(clippy::too_many_arguments, reason = "one caller, which has them all at hand")]
     fn poll(
         &mut self,
@@ -245,7 +248,7 @@ impl Journal {
         facts_max: usize,
         entries: &mut Vec<Entry>,
     ) -> bool {
-        // What the previous owner left comes first.
+        // The facts that the previous owner left come first.
         if !self.drain(host, prefix, index, facts_max, entries) {
             return false;
         }
@@ -316,7 +319,7 @@ impl Journal {
     }
 }
 
-/// The facts of a page, if it is the one that is looked for.
+/// The facts of a page, if shared data contains the page with this epoch and number.
 fn page(
     host: &mut impl Host,
     prefix: &str,

@@ -1,4 +1,4 @@
-//! What is kept in the shared data of the Envoy process: journals, slots, and commits under a lease.
+//! The state in the shared data of the Envoy process: journals, slots, and commits under a lease.
 
 pub mod commit;
 pub mod free_slots;

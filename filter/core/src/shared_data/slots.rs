@@ -1,10 +1,10 @@
-//! Things in numbered slots of shared data, and which of them have changed since the last commit.
+//! Things in numbered slots of shared data, and the slots that changed since the last commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::shared_data::free_slots::FreeSlots;
 
-/// A bounded set of things, each in a slot of its own.
+/// A set of things, each in its own slot.
 #[derive(Clone, Debug)]
 pub struct Slots<T> {
     things: BTreeMap<u32, T>,
@@ -19,12 +19,12 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// How many things there are.
+    /// The number of things.
     pub fn len(&self) -> usize {
         self.things.len()
     }
 
-    /// Whether there is none.
+    /// True if every slot is empty.
     pub fn is_empty(&self) -> bool {
         self.things.is_empty()
     }
@@ -34,7 +34,7 @@ impl<T> Slots<T> {
         self.free.high()
     }
 
-    /// Puts a thing into the first free slot.
+    /// Puts a thing into the first free slot and returns the slot's number.
     pub fn insert(&mut self, thing: T) -> u32 {
         let slot = self.free.take();
         self.dirty.insert(slot);
@@ -42,7 +42,7 @@ impl<T> Slots<T> {
         slot
     }
 
-    /// Puts back a thing that was read from shared data; a slot without one becomes free.
+    /// Restores a thing that the accountant read from shared data; a slot without one becomes free.
     pub fn restore(&mut self, slot: u32, thing: Option<T>) {
         self.free.restore(slot, thing.is_some());
         if let Some(thing) = thing {
@@ -50,7 +50,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Takes a thing out.
+    /// Removes a thing and frees its slot.
     pub fn remove(&mut self, slot: u32) -> Option<T> {
         let thing = self.things.remove(&slot)?;
         self.free.give_back(slot);
@@ -63,19 +63,19 @@ impl<T> Slots<T> {
         self.things.get(&slot)
     }
 
-    /// The thing in a slot, to be changed.
+    /// The thing in a slot, for a change; marks the slot as changed.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         let thing = self.things.get_mut(&slot)?;
         self.dirty.insert(slot);
         Some(thing)
     }
 
-    /// All things and their slots.
+    /// All things with the numbers of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.things.iter().map(|(slot, thing)| (*slot, thing))
     }
 
-    /// The slots that have changed since the last time.
+    /// The slots that changed since the last call.
     pub fn take_dirty(&mut self) -> BTreeSet<u32> {
         core::mem::take(&mut self.dirty)
     }

@@ -1,21 +1,22 @@
-//! Which codings a metered request may offer the server (RFC 9110, section 12.5.3), so that the response can be read.
+//! The codings that a metered request may offer to the server (RFC 9110, section 12.5.3), so that
+//! the filter can read the response.
 
 use serde::Deserialize;
 
-/// What is done about responses in codings that cannot be read.
+/// What the filter does about codings of responses that it cannot read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseEncoding {
-    /// gzip and deflate are decoded; other codings are taken out of the request's offer.
+    /// The filter decodes gzip and deflate, and removes other codings from the request's offer.
     #[default]
     Decode,
-    /// Every coding is taken out of the offer.
+    /// The filter removes every coding except `identity` from the offer.
     Narrow,
-    /// The offer goes on as it is.
+    /// The filter leaves the offer as it is.
     Leave,
 }
 
-/// The `accept-encoding` to send instead of `offered`, or `None` if it may go on as it is.
+/// The `accept-encoding` to send instead of `offered`, or `None` if the offer may stay as it is.
 pub fn narrowed(offered: Option<&[u8]>, rule: ResponseEncoding) -> Option<String> {
     let offered = core::str::from_utf8(offered?).ok().unwrap_or("?");
     let is_kept = |item: &&str| {

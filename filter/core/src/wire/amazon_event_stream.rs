@@ -1,13 +1,15 @@
-//! An incremental framer for `application/vnd.amazon.eventstream` (Smithy, "Amazon Event Stream Specification", and
-//! botocore's reader, read 2026-11). It hands payload on piece by piece and keeps none of it.
+//! An incremental framer for `application/vnd.amazon.eventstream` (Smithy, "Amazon Event Stream
+//! Specification", and botocore's reader, read 2026-11). It passes the payload on piece by piece
+//! and keeps none of it.
 //!
-//! A message is a prelude (length of all and length of the headers, each 4 bytes, big-endian, and their CRC-32), the
-//! headers, the payload, and the CRC-32 of everything before it. A length counts only after the prelude's CRC was
-//! right, and a message only after its own was.
+//! A message consists of a prelude (the length of the message and the length of the headers, each 4
+//! bytes, big-endian, and their CRC-32), the headers, the payload, and the CRC-32 of everything
+//! before it. The framer uses a length only after it has verified the prelude's CRC, and dispatches
+//! a message only after it has verified the message's own CRC.
 //!
-//! To the next maintainer: a state that waits for a number gathers its bytes in `gathered`, as many as
-//! [`State::bytes`] says; the others pass bytes on as they come. After the first thing that is wrong nothing is read
-//! any more, because nothing tells where the next message begins.
+//! To the next maintainer: a state that waits for a number gathers its bytes in `gathered`, as many
+//! as [`State::bytes`] says; the other states pass bytes on as they arrive. After the first error
+//! the framer reads nothing more, because it cannot find the start of the next message.
 
 use flate2::Crc;
 
@@ -17,30 +19,32 @@ const PRELUDE_BYTES: u32 = 12;
 /// The CRC of the message.
 const TRAILER_BYTES: u32 = 4;
 
-/// The type of a header's value that is text.
+/// The type of a header value that is text.
 const TEXT: u8 = 7;
 
-/// The longest headers: the specification's bound.
+/// The longest headers: the specification's limit.
 const HEADERS_BYTES_MAX: u32 = 128 * 1024;
 
-/// The longest payload: botocore's bound, which is above the specification's 16 MiB.
+/// The longest payload: botocore's limit, which is above the specification's 16 MiB.
 const PAYLOAD_BYTES_MAX: u32 = 24 * 1024 * 1024;
 
-/// Bytes kept of a header's name; `:exception-type` fits. A longer one is none that is looked for.
+/// Bytes that the framer keeps of a header's name: enough for `:exception-type`, the longest it
+/// needs.
 const NAME_BYTES_MAX: usize = 16;
 
-/// Bytes kept of a header's value; Bedrock's longest is `serviceUnavailableException`.
+/// Bytes that the framer keeps of a header's value; Bedrock's longest is
+/// `serviceUnavailableException`.
 const VALUE_BYTES_MAX: usize = 64;
 
-/// What the framer tells.
+/// Receives what the framer reads.
 pub trait FrameHandler {
-    /// The next bytes of the message's payload; they count only once the message is dispatched.
+    /// The next bytes of the message's payload, which are valid only if [`Self::dispatch`] follows.
     fn payload(&mut self, headers: &MessageHeaders, piece: &[u8]);
-    /// The message is complete, and its CRC is right.
+    /// The message is complete, and its CRC is correct.
     fn dispatch(&mut self, headers: &MessageHeaders);
 }
 
-/// The headers that say what a message is; empty where they are missing or no text.
+/// The headers that say what a message is; empty if a header is missing or is not text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageHeaders {
     /// `:message-type`: `event`, `exception` or `error`.
@@ -52,7 +56,7 @@ pub struct MessageHeaders {
 }
 
 impl MessageHeaders {
-    /// Whether the message is an event: neither an exception nor an error.
+    /// True if the message is an event: neither an exception nor an error.
     pub fn is_event(&self) -> bool {
         self.message_type == b"event"
     }
@@ -73,7 +77,8 @@ impl MessageHeaders {
     }
 }
 
-/// A message with these headers, all of them text of less than 64 KiB with names of less than 256 bytes.
+/// Encodes a message with these headers, all of them text of less than 64 KiB with names of less
+/// than 256 bytes.
 pub fn message(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     let mut head = Vec::new();
     for (name, value) in headers {
@@ -113,7 +118,7 @@ enum State {
 }
 
 impl State {
-    /// How many bytes the state gathers before it goes on; 0 if it passes them on.
+    /// How many bytes the state gathers before it continues; 0 if it passes them on.
     fn bytes(self) -> u32 {
         match self {
             Self::Prelude => PRELUDE_BYTES,
@@ -163,7 +168,8 @@ impl Default for Framer {
 }
 
 impl Framer {
-    /// Reads the next bytes of the stream. A message that the stream's end cuts off is never dispatched.
+    /// Reads the next bytes of the stream. It never dispatches a message that the stream's end cuts
+    /// off.
     pub fn feed(&mut self, chunk: &[u8], sink: &mut impl FrameHandler) {
         let mut rest = chunk;
         while !rest.is_empty() && self.state != State::Broken {
@@ -174,12 +180,12 @@ impl Framer {
         }
     }
 
-    /// Whether the stream has turned out to be none; what follows is passed over.
+    /// True if the stream is not a valid event stream; the framer ignores the rest of it.
     pub fn is_broken(&self) -> bool {
         self.state == State::Broken
     }
 
-    /// Takes in the bytes of what is passed on; gives the rest.
+    /// Consumes bytes that the state passes on; returns the rest.
     fn pass<'a>(&mut self, rest: &'a [u8], sink: &mut impl FrameHandler) -> &'a [u8] {
         let state = self.state;
         let left = match state {
@@ -212,7 +218,7 @@ impl Framer {
         tail
     }
 
-    /// Takes in the bytes of a number, and goes on once all of them are there; gives the rest.
+    /// Consumes the bytes of a number, and continues once it has all of them; returns the rest.
     fn gather<'a>(&mut self, bytes: u32, rest: &'a [u8], sink: &mut impl FrameHandler) -> &'a [u8] {
         let missing = bytes.saturating_sub(length(&self.gathered));
         let (piece, tail) = split(rest, missing);
@@ -230,7 +236,7 @@ impl Framer {
             State::Prelude => self.prelude(),
             State::NameLength => {
                 self.name.clear();
-                // The specification wants a name of at least one byte.
+                // The specification requires a name of at least one byte.
                 self.enter(if number == 0 { State::Broken } else { State::Name { left: number } });
             }
             State::Type => self.value_type(number),
@@ -267,7 +273,7 @@ impl Framer {
         }
     }
 
-    /// The types of the specification: two booleans, whole numbers, bytes, text, a time and a UUID.
+    /// The types in the specification: two booleans, integers, bytes, text, a time and a UUID.
     fn value_type(&mut self, number: u32) {
         match number {
             0 | 1 => self.value(0, false),
@@ -277,7 +283,7 @@ impl Framer {
             5 | 8 => self.value(8, false),
             6 => self.enter(State::ValueLength { is_text: false }),
             7 => {
-                // The last of two headers with one name stands.
+                // Of two headers with the same name, the last one counts.
                 if let Some(value) = self.headers.get_mut(&self.name) {
                     value.clear();
                 }
@@ -296,7 +302,7 @@ impl Framer {
         }
     }
 
-    /// Before a header, or behind the last.
+    /// Starts the next header, or the payload after the last one.
     fn header(&mut self) {
         if self.headers_left > 0 {
             self.state = State::NameLength;
@@ -318,12 +324,12 @@ impl Framer {
         }
     }
 
-    /// Goes on within a header, of which at least one more byte has to come.
+    /// Continues within a header that has at least one more byte.
     fn enter(&mut self, state: State) {
         self.state = if self.headers_left == 0 { State::Broken } else { state };
     }
 
-    /// Counts bytes behind the prelude.
+    /// Adds bytes after the prelude to the CRC; within headers, counts down `headers_left`.
     fn take(&mut self, piece: &[u8]) {
         self.crc.update(piece);
         if self.state.is_in_headers() {
@@ -335,7 +341,7 @@ impl Framer {
     }
 }
 
-/// The first `bytes` of `rest`, or all of it, and what follows.
+/// The first `bytes` of `rest`, or all of it, and the remainder.
 fn split(rest: &[u8], bytes: u32) -> (&[u8], &[u8]) {
     let at = usize::try_from(bytes).unwrap_or(usize::MAX);
     rest.split_at_checked(at).unwrap_or((rest, &[]))

@@ -1,14 +1,15 @@
-//! Finds where a stream of server-sent events (WHATWG HTML), of lines or of Amazon's messages may be cut: behind a
-//! whole one.
+//! Finds where the filter may cut a stream of server-sent events (WHATWG HTML), of lines or of
+//! Amazon's messages: after a whole one.
 
-/// What a stream is made of.
+/// The unit of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Server-sent events, each with an empty line behind it.
+    /// Server-sent events, each followed by an empty line.
     Event,
     /// Lines.
     Line,
-    /// Messages of an Amazon event stream, which begin with their length: see [`crate::wire::amazon_event_stream`].
+    /// Messages of an Amazon event stream, which begin with their length: see
+    /// [`crate::wire::amazon_event_stream`].
     Message,
 }
 
@@ -18,15 +19,15 @@ pub struct Boundaries {
     unit: Unit,
     line_has_bytes: bool,
     after_carriage_return: bool,
-    /// How many bytes of a message's length have come, and their value.
+    /// How many bytes of a message's length have arrived, and their value so far.
     length: (u8, u32),
-    /// What is left of a message whose length is known, in bytes.
+    /// How many bytes are missing of a message whose length is known.
     left: usize,
     is_at_boundary: bool,
 }
 
 impl Boundaries {
-    /// For a stream that begins.
+    /// Starts at the beginning of a stream.
     pub fn new(unit: Unit) -> Self {
         Self {
             unit,
@@ -38,12 +39,13 @@ impl Boundaries {
         }
     }
 
-    /// Whether what has come so far ends with a whole event or line.
+    /// True if the bytes so far end with a whole unit, or if there are none.
     pub fn is_at_boundary(&self) -> bool {
         self.is_at_boundary
     }
 
-    /// Reads the next bytes. Gives how many of them the last whole event or line ends with.
+    /// Reads the next bytes. Returns the offset behind the last whole unit that ends in them, if
+    /// any.
     pub fn feed(&mut self, chunk: &[u8]) -> Option<usize> {
         match self.unit {
             Unit::Event | Unit::Line => self.feed_lines(chunk),
@@ -72,7 +74,8 @@ impl Boundaries {
             rest = tail;
             if count == 3 {
                 self.length = (0, 0);
-                // What is too short to be a message is none: nothing tells where one ends any more.
+                // A length below the minimum is invalid: from here on, the stream has no known
+                // boundary.
                 let left = value.checked_sub(4).filter(|_| value >= MESSAGE_BYTES_MIN);
                 self.left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
             }
@@ -106,14 +109,14 @@ impl Boundaries {
     }
 }
 
-/// An Amazon message without headers and payload: prelude and trailer.
+/// The length of an Amazon message without headers and payload: prelude and trailer.
 const MESSAGE_BYTES_MIN: u32 = 16;
 
 #[cfg(test)]
 mod tests {
     use super::{Boundaries, Unit};
 
-    /// Every offset at which the stream is at a boundary, read in chunks of this size.
+    /// The last boundary in each chunk that contains one, for chunks of this size.
     fn cuts(unit: Unit, text: &[u8], size: usize) -> Vec<usize> {
         let mut boundaries = Boundaries::new(unit);
         let mut found = Vec::new();

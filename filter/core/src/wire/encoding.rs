@@ -1,5 +1,6 @@
-//! Content codings of a body (RFC 9110, section 8.4.1): plain, gzip (RFC 1952) and deflate (zlib, RFC 1950, or, as
-//! some servers send it, RFC 1951 without a frame). The body that passes is not touched; this decodes a copy.
+//! Content codings of a body (RFC 9110, section 8.4.1): plain, gzip (RFC 1952) and deflate (zlib,
+//! RFC 1950, or, as some servers send it, RFC 1951 without a frame). The filter decodes a copy and
+//! does not change the body that passes.
 
 use core::cell::{RefCell, RefMut};
 use core::fmt;
@@ -12,16 +13,16 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use crate::base::limits::{DECODED_BYTES_FREE, DECODED_RATIO_MAX};
 use crate::base::time::len_u64;
 
-/// How a body is coded.
+/// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentCoding {
-    /// Not at all.
+    /// The body is not encoded.
     Identity,
     /// gzip.
     Gzip,
     /// deflate.
     Deflate,
-    /// A coding that is not read, or several.
+    /// A coding that the filter cannot read, or several codings.
     Other,
 }
 
@@ -42,14 +43,14 @@ impl ContentCoding {
     }
 }
 
-/// Takes a decoded body piece by piece.
+/// Receives a decoded body piece by piece.
 pub trait DecodedBytes {
     /// The next bytes.
     fn decoded(&mut self, piece: &[u8]);
 }
 
-/// Counts what is decoded, and refuses what a small body blows up to. The sink is not a type parameter: the decoders
-/// would be in the module once for each.
+/// Counts the decoded bytes, and stops a small body that expands too much. The sink is not a type
+/// parameter, because the module would then contain the decoders once for each type of sink.
 struct Bounded {
     sink: Rc<RefCell<dyn DecodedBytes>>,
     bytes_in: u64,
@@ -83,13 +84,13 @@ impl Write for Bounded {
 enum State {
     Identity,
     Gzip(Box<MultiGzDecoder<Bounded>>),
-    /// The first byte tells whether there is a zlib frame.
+    /// The first byte shows whether the body has a zlib frame.
     DeflateUnseen(Option<Bounded>),
     Zlib(Box<ZlibDecoder<Bounded>>),
     Deflate(Box<DeflateDecoder<Bounded>>),
 }
 
-/// Decodes one body, chunk by chunk, into a sink, in about 45 KiB of memory for a coded body.
+/// Decodes one body, chunk by chunk, into a sink. An encoded body takes about 45 KiB of memory.
 #[derive(Debug)]
 pub struct Decoder<S: DecodedBytes> {
     sink: Rc<RefCell<S>>,
@@ -98,7 +99,7 @@ pub struct Decoder<S: DecodedBytes> {
 }
 
 impl<S: DecodedBytes + 'static> Decoder<S> {
-    /// A decoder for a body, or the sink again if the coding is not read.
+    /// A decoder for a body. `Err` returns the sink if the filter cannot read the coding.
     pub fn new(coding: ContentCoding, sink: S) -> Result<Self, S> {
         if coding == ContentCoding::Other {
             return Err(sink);
@@ -114,7 +115,8 @@ impl<S: DecodedBytes + 'static> Decoder<S> {
         Ok(Self { sink, state, is_broken: false })
     }
 
-    /// Decodes the next bytes; everything that they tell has reached the sink when this returns.
+    /// Decodes the next bytes. When this function returns, the sink has received everything that
+    /// they contain.
     pub fn feed(&mut self, chunk: &[u8]) {
         if self.is_broken || chunk.is_empty() {
             return;
@@ -130,7 +132,7 @@ impl<S: DecodedBytes + 'static> Decoder<S> {
         self.sink.borrow_mut()
     }
 
-    /// Whether the body could not be decoded, or blows up too much.
+    /// True if the decoder could not decode the body, or if the body expands too much.
     pub fn is_broken(&self) -> bool {
         self.is_broken
     }
@@ -141,7 +143,8 @@ impl State {
         if let Self::DeflateUnseen(sink) = self
             && let (Some(sink), Some(first)) = (sink.take(), chunk.first())
         {
-            // RFC 1950: the low half of the first byte is 8; no raw deflate block begins so in practice.
+            // RFC 1950: the low half of the first byte is 8; raw deflate does not begin so in
+            // practice.
             *self = if first & 0x0F == 8 {
                 Self::Zlib(Box::new(ZlibDecoder::new(sink)))
             } else {

@@ -1,4 +1,4 @@
-//! Headers of a request or response, and a response that the filter makes itself.
+//! The headers of a request or response, and responses that the filter makes itself.
 
 use crate::wire::encoding::ContentCoding;
 use crate::wire::media_type::MediaType;
@@ -19,16 +19,16 @@ pub struct LocalReply {
 pub struct Headers<'a>(pub &'a [(String, Vec<u8>)]);
 
 impl<'a> Headers<'a> {
-    /// The first value under `name`.
+    /// The value of the first header with this name.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
     }
 }
 
-/// What a response's head says, read once for everything that follows.
+/// The head of a response, parsed once for everything that uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
-    /// The HTTP status; 0 if it is none.
+    /// The HTTP status; 0 if it is missing or not a number.
     pub status: u16,
     /// The media type of the body.
     pub media_type: MediaType,
@@ -39,7 +39,7 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// Reads a response's head.
+    /// Reads the head of a response.
     pub fn read(headers: Headers<'a>) -> Self {
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
         Self {
@@ -50,7 +50,7 @@ impl<'a> ResponseHead<'a> {
         }
     }
 
-    /// Whether the body is server-sent events that can be read as they come.
+    /// True if the body is a stream of server-sent events without a content coding.
     pub fn is_plain_event_stream(&self) -> bool {
         self.media_type == MediaType::EventStream && self.coding == ContentCoding::Identity
     }

@@ -1,31 +1,33 @@
-//! An incremental scanner for JSON (RFC 8259) that tells a [`Visitor`] the members it asks for and skips the rest.
-//! It does not build values and does not validate: what servers accept beyond the grammar (NaN, lone surrogates,
-//! any depth, 30-digit integers, a byte order mark) must not make it lose a call.
+//! An incremental scanner for JSON (RFC 8259) that reports to a [`Visitor`] the members that it
+//! asks for, and skips the rest. It does not build values and does not validate: input that servers
+//! accept beyond the grammar (NaN, lone surrogates, any depth, 30-digit integers, a byte order
+//! mark) must not make it lose a call.
 //!
-//! To the next maintainer: the state is [`State`] plus the stack of tracked containers. Containers that nobody asked
-//! for are skipped by counting brackets, so depth costs nothing and there is no recursion. Every byte is looked at
-//! once, in [`Scanner::feed`]; a state may hand a byte on to the next state by not advancing. A new state must come
-//! out right when the chunk ends in the middle of it: the tests split every input at every byte.
+//! To the next maintainer: the state is [`State`] plus the stack of followed containers. The
+//! scanner skips all other containers by counting brackets, so depth costs nothing and there is no
+//! recursion. [`Scanner::feed`] processes every byte; a state may leave a byte to the next state by
+//! not advancing. A new state must work when the chunk ends in the middle of it: the tests split
+//! every input at every byte.
 
 use crate::base::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
 use crate::base::time::len_u64;
 use crate::wire::BYTE_ORDER_MARK;
 pub use crate::wire::json_visitor::{Scalar, Visitor, Want};
 
-/// How far a text has been read.
+/// How far the scanner has read a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The top-level value has not ended.
     Open,
     /// The top-level value has ended.
     Complete,
-    /// The text is no JSON, however tolerant one is.
+    /// The text is not JSON, even to a tolerant reader.
     Failed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Before a value; white space and the byte order mark are passed over.
+    /// Before a value; the scanner skips white space and the byte order mark.
     Value,
     /// After `[`: a value or `]`.
     FirstElement,
@@ -35,11 +37,11 @@ enum State {
     Colon,
     /// After a value in a followed container: a comma or the closing bracket.
     After,
-    /// In a string that is kept: a key, or a scalar that was asked for.
+    /// In a string that the scanner keeps: a key, or a scalar that the visitor asked for.
     Text(Escape),
     /// In a number or literal.
     Bare,
-    /// In a value that is skipped.
+    /// In a value that the scanner skips.
     Skip {
         depth: u64,
         in_string: bool,
@@ -49,7 +51,7 @@ enum State {
     Failed,
 }
 
-/// Where in an escape sequence a kept string stands.
+/// The position of the scanner in an escape sequence of a kept string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Escape {
     None,
@@ -69,7 +71,7 @@ pub struct Scanner {
     state: State,
     stack: [Option<Container>; TRACKED_DEPTH_MAX],
     depth: usize,
-    /// What the visitor said of the value that comes next, or is being read.
+    /// What the visitor wants of the value that comes next, or that the scanner is reading.
     want: Want,
     reads_key: bool,
     text: Vec<u8>,
@@ -100,7 +102,8 @@ impl Default for Scanner {
 }
 
 impl Scanner {
-    /// Where the text stands. A number at top level is `Open` until [`Scanner::end`].
+    /// The progress of the text. A number at top level is `Open` until white space or
+    /// [`Scanner::end`].
     pub fn progress(&self) -> Progress {
         match self.state {
             State::Complete => Progress::Complete,
@@ -116,20 +119,20 @@ impl Scanner {
         }
     }
 
-    /// Begins a new text; the memory is kept.
+    /// Begins a new text and keeps the allocated memory.
     pub fn restart(&mut self) {
         let text = core::mem::take(&mut self.text);
         *self = Self { text, ..Self::default() };
         self.clear_text();
     }
 
-    /// Whether anything but white space and a byte order mark has been seen.
+    /// True if the scanner has seen anything other than white space and a byte order mark.
     pub fn has_started(&self) -> bool {
         self.has_started
     }
 
-    /// Reads the next bytes of the text; gives how many of them belong to it. What follows the top-level value is
-    /// passed over.
+    /// Reads the next bytes of the text; returns how many of them belong to it. The scanner ignores
+    /// what follows the top-level value.
     pub fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) -> usize {
         let mut rest = chunk;
         while let Some((&byte, tail)) = rest.split_first() {
@@ -162,7 +165,7 @@ impl Scanner {
         chunk.len().saturating_sub(rest.len())
     }
 
-    /// Observation that the text has ended; a bare top-level number or literal is complete by that.
+    /// Ends the text, which completes a bare number or literal at top level.
     pub fn end(&mut self, visitor: &mut impl Visitor) -> Progress {
         if self.state == State::Bare && self.depth == 0 {
             self.finish_scalar(false, visitor);
@@ -248,7 +251,7 @@ impl Scanner {
         }
     }
 
-    /// The part of `rest` behind what belongs to the skipped value.
+    /// Skips the bytes of `rest` that belong to the skipped value; returns the remaining part.
     fn skip<'a>(
         &mut self,
         rest: &'a [u8],
@@ -350,7 +353,7 @@ impl Scanner {
         }
     }
 
-    /// Keeps a UTF-16 code unit, joining surrogate pairs; a lone one becomes U+FFFD.
+    /// Keeps a UTF-16 code unit. It joins surrogate pairs; a lone surrogate becomes U+FFFD.
     fn keep_unit(&mut self, unit: u16) {
         let high = self.high_surrogate.take();
         let units = [high.unwrap_or(unit), unit];

@@ -2,23 +2,24 @@
 
 use rust_decimal::Decimal;
 
-/// A JSON-RPC id as it stands in the text.
+/// A JSON-RPC id as it is in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Id {
-    /// A string, or else a number.
+    /// True if the id is a string; otherwise it is a number.
     pub is_string: bool,
     /// The unescaped string, or the number as written.
     pub text: Vec<u8>,
 }
 
 impl Id {
-    /// Whether both are the same id by type and value: `1` and `1.0` are, `1` and `"1"` are not.
+    /// True if both are the same id by type and value: `1` and `1.0` are the same, `1` and `"1"`
+    /// are not.
     pub fn is_same(&self, other: &Self) -> bool {
         self.is_string == other.is_string
             && (self.text == other.text || (!self.is_string && self.is_same_number(other)))
     }
 
-    /// Whether both are the same if one overlooks the type, as some servers do.
+    /// True if both are the same apart from their type; some servers change the type.
     pub fn is_alike(&self, other: &Self) -> bool {
         self.text == other.text || self.is_same_number(other)
     }
@@ -30,13 +31,13 @@ impl Id {
         }
     }
 
-    /// Type and value in one form, the same for ids that are the same.
+    /// Type and value in one form, which is equal for ids that are the same.
     pub fn canonical(&self) -> Vec<u8> {
         let kind = if self.is_string { b's' } else { b'n' };
         self.canonical_as(kind)
     }
 
-    /// The form that the same value would have as the other type: a number for a string, a string for a number.
+    /// The form that the same value has as the other type: a number as a string, or the reverse.
     pub fn canonical_of_other_type(&self) -> Vec<u8> {
         let kind = if self.is_string { b'n' } else { b's' };
         self.canonical_as(kind)

@@ -1,15 +1,15 @@
-//! What a reader of JSON is shown, and what it asks for.
+//! What the JSON scanner reports to a visitor, and what the visitor asks for.
 
-/// What the visitor wants of a value, depending on what it turns out to be.
+/// What the visitor wants of the next value, depending on the type that it turns out to have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
-    /// Report a string, number or literal under this name.
+    /// Report a string, number or literal under this field number.
     pub scalar: Option<u8>,
-    /// Follow an object under this name.
+    /// Follow an object under this node number.
     pub object: Option<u8>,
-    /// Follow an array under this name.
+    /// Follow an array under this node number.
     pub array: Option<u8>,
-    /// BodyInterest the text of a container that is skipped.
+    /// True if the visitor wants the text of a container that the scanner skips.
     pub shows_skipped: bool,
 }
 
@@ -29,33 +29,36 @@ impl Want {
     }
 }
 
-/// A scalar value; text is kept up to [`VALUE_BYTES_MAX`] bytes.
+/// A scalar value. The scanner keeps up to
+/// [`VALUE_BYTES_MAX`](crate::base::limits::VALUE_BYTES_MAX) bytes of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scalar<'a> {
-    /// A string, or else a number or literal as written.
+    /// True if the value is a string; otherwise it is a number or literal.
     pub is_string: bool,
-    /// The unescaped string, or the number or literal as it stands in the text.
+    /// The unescaped string, or the number or literal as written.
     pub text: &'a [u8],
-    /// The text was longer than what was kept.
+    /// True if the text was longer than what the scanner kept.
     pub is_truncated: bool,
-    /// The length of the whole text, kept or not, in bytes.
+    /// The length of the whole text in bytes, including what the scanner did not keep.
     pub bytes: u64,
 }
 
 /// Chooses what the scanner reports.
 pub trait Visitor {
-    /// The top-level value is about to be read.
+    /// The scanner is about to read the top-level value.
     fn top(&mut self) -> Want;
-    /// A member of the followed object `node` is about to be read. Members repeat if the text repeats them.
+    /// The scanner is about to read a member of the followed object `node`. If the text repeats a
+    /// member, the scanner reports it again.
     fn member(&mut self, node: u8, key: &[u8]) -> Want;
-    /// An element of the followed array `node` is about to be read.
+    /// The scanner is about to read an element of the followed array `node`.
     fn element(&mut self, node: u8) -> Want;
-    /// A scalar that was asked for under `field`.
+    /// The scanner read a scalar that the visitor asked for under `field`.
     fn scalar(&mut self, field: u8, value: Scalar<'_>);
-    /// A followed container was opened.
+    /// The scanner opened a followed container.
     fn open(&mut self, node: u8);
-    /// A followed container was closed.
+    /// The scanner closed a followed container.
     fn close(&mut self, node: u8);
-    /// The next bytes of a container that is skipped and to be shown, without its first bracket.
+    /// The next bytes of a skipped container that the visitor wants to see, without its first
+    /// bracket.
     fn skipped(&mut self, _text: &[u8]) {}
 }

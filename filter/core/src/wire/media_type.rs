@@ -1,4 +1,4 @@
-//! What a `content-type` header says about a body (RFC 9110, section 8.3.1).
+//! The media type of a body, from its `content-type` header (RFC 9110, section 8.3.1).
 
 /// The body formats that the filter can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,18 +9,18 @@ pub enum MediaType {
     EventStream,
     /// `application/vnd.amazon.eventstream`.
     AmazonEventStream,
-    /// `application/x-ndjson` and its like: one JSON text a line.
+    /// `application/x-ndjson` and similar types: one JSON text for each line.
     JsonLines,
     /// Anything else, or no header.
     Other,
 }
 
-/// The names under which JSON lines come; the third is Cohere's.
+/// The media types of JSON lines; the third is Cohere's.
 const JSON_LINES: &[&str] =
     &["application/x-ndjson", "application/jsonl", "application/stream+json"];
 
 impl MediaType {
-    /// Reads a header value; types are case-insensitive and parameters are passed over.
+    /// Reads a header value. Types are case-insensitive; the parser ignores parameters.
     pub fn parse(value: &[u8]) -> Self {
         let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if essence.eq_ignore_ascii_case(b"text/event-stream") {

@@ -1,4 +1,5 @@
-//! Bytes to structure: JSON, server-sent events and Amazon event streams, read as they stream by, in constant memory.
+//! From bytes to structure: readers for JSON, server-sent events and Amazon event streams that work
+//! on the passing stream, in constant memory.
 
 pub mod accept_encoding;
 pub mod http;
@@ -13,5 +14,5 @@ pub mod media_type;
 pub mod protobuf;
 pub mod sse;
 
-/// U+FEFF in UTF-8, which may stand before a text.
+/// U+FEFF in UTF-8, which may precede a text.
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];

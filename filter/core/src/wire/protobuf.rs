@@ -1,9 +1,9 @@
-//! Fields of a protobuf message (protobuf encoding, read 2026-11); groups and 32-bit values are not read.
+//! Reads protobuf fields (protobuf encoding, read 2026-11), except groups and 32-bit values.
 
 /// A field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field<'a> {
-    /// A whole number.
+    /// An integer.
     Varint(u64),
     /// Eight bytes, the lowest first.
     Fixed64([u8; 8]),
@@ -11,7 +11,8 @@ pub enum Field<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The first field of a message: its number, its value, and what follows. `None` if there is none that can be read.
+/// The first field of a message: its number, its value, and the bytes after it. `None` if there is
+/// no field, or one that cannot be read.
 pub fn field(bytes: &[u8]) -> Option<(u64, Field<'_>, &[u8])> {
     let (tag, rest) = varint(bytes)?;
     let (value, rest) = match tag & 7 {

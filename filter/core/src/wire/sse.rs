@@ -1,34 +1,34 @@
 //! An incremental framer for server-sent events (WHATWG HTML, "Server-sent events", read 2026-11).
-//! It hands data on piece by piece and keeps none of it, so an event may be of any size.
+//! It passes data on piece by piece and keeps none of it, so an event may have any size.
 //!
-//! To the next maintainer: lines end in LF, CRLF or CR. After a CR the line is over at once, and one LF that follows
-//! is swallowed, also when it comes in the next chunk.
+//! To the next maintainer: lines end in LF, CRLF or CR. A CR ends the line at once, and the framer
+//! skips one LF that follows, even if it arrives in the next chunk.
 
 use crate::wire::BYTE_ORDER_MARK;
 
-/// What the framer tells.
+/// Receives what the framer reads.
 pub trait SseHandler {
-    /// The next bytes of the event's data; lines are joined by LF.
+    /// The next bytes of the event's data; an LF joins its lines.
     fn data(&mut self, piece: &[u8]);
     /// The event is complete.
     fn dispatch(&mut self, event_type: EventType);
 }
 
-/// The types of events that MCP knows.
+/// The types of events that MCP defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
-    /// `message`, or none: a JSON-RPC message.
+    /// `message`, or an event without a type: a JSON-RPC message.
     Message,
-    /// `endpoint` (2024-11-05): where the client shall send its messages.
+    /// `endpoint` (2024-11-05): where the client has to send its messages.
     Endpoint,
-    /// Any other; clients pass it over.
+    /// Any other type; clients ignore it.
     Other,
 }
 
-/// The longest field name that means something (`event`) and some room, in bytes.
+/// Bytes that the framer keeps of a field's name: more than `event`, the longest with a meaning.
 const NAME_BYTES_MAX: usize = 8;
 
-/// Bytes kept of an event's type; `message` fits.
+/// Bytes that the framer keeps of an event's type; `message` fits.
 const TYPE_BYTES_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ enum Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Name,
-    /// Right behind the colon, where one space is dropped.
+    /// Directly after the colon, where the framer drops one space.
     Colon(Field),
     Value(Field),
 }
@@ -73,7 +73,8 @@ impl Default for Framer {
 }
 
 impl Framer {
-    /// Reads the next bytes of the stream. An event that the stream's end cuts off is never dispatched.
+    /// Reads the next bytes of the stream. It never dispatches an event that the stream's end cuts
+    /// off.
     pub fn feed(&mut self, chunk: &[u8], sink: &mut impl SseHandler) {
         let mut rest = chunk;
         while let Some((&byte, tail)) = rest.split_first() {
@@ -106,7 +107,7 @@ impl Framer {
         }
     }
 
-    /// Whether data has come that no blank line has completed yet.
+    /// True if data has arrived that no blank line has completed yet.
     pub fn has_pending_data(&self) -> bool {
         self.has_data
     }
