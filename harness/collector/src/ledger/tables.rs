@@ -203,9 +203,9 @@ impl<B: OfSession> Table<B> {
 }
 
 /// The totals and the level of each scope of a guard, period and source. `sequence` is that of the
-/// event that told the totals, 0 before there was one; `level_sequence` that of the event that told
-/// the level. `period_ms` is when the period began, -1 for a session. Levels count from 0, the
-/// mildest. Unlike the tables above this one cannot be made again: of `guard_totals` the ledger
+/// event that the totals are from, 0 before there was one; `level_sequence` that of the event that
+/// the level is from. `period_ms` is when the period began, -1 for a session. Levels count from 0,
+/// the mildest. Unlike the tables above this one cannot be made again: of `guard_totals` the ledger
 /// keeps only the id, in an event with an empty `raw`.
 pub(crate) const GUARD_TOTALS: Table<Scope> = Table {
     name: "guard_totals",
@@ -243,8 +243,8 @@ pub(crate) const GUARD_TOTALS: Table<Scope> = Table {
     on_conflict: OnConflict::Keep,
 };
 
-/// The event as it came; nothing for `guard_totals`, which are many, and the next of which tells
-/// all that the last did.
+/// The event as it came; nothing for `guard_totals`, which are many, and where each repeats all
+/// that the last one said.
 fn kept_text<'a>(event: &'a Event<'a>) -> &'a str {
     match &event.body {
         Body::GuardTotals(_) => "",
