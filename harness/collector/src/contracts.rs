@@ -1,5 +1,5 @@
-//! What customers' contracts bring, from a file of the operator's. It is read again when it
-//! changes, and what is wrong with it then changes nothing.
+//! Reads what customers' contracts bring from a file that the operator keeps, again whenever the
+//! file changes. A file that is wrong then leaves the contracts as they were.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,13 +19,13 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// One customer's contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contract {
-    /// What it brings in a period of the guard that asks, in that guard's currency.
+    /// The revenue in one period of a guard, in that guard's currency.
     pub contracted_revenue: Decimal,
     /// The plan's name.
     pub plan: Option<String>,
 }
 
-/// The contracts of a file, as they were when it was last right.
+/// The contracts of a file, as of its last valid version.
 pub struct Contracts {
     file: PathBuf,
     known: RwLock<Known>,
@@ -33,12 +33,12 @@ pub struct Contracts {
 
 #[derive(Default)]
 struct Known {
-    /// Which state of the file it is.
+    /// The version of the file.
     stamp: Stamp,
     by_customer: BTreeMap<String, Contract>,
 }
 
-/// When the file was changed, and its length in bytes: what tells one state from the next.
+/// When the file was changed, and its length in bytes; they differ between two versions.
 type Stamp = Option<(SystemTime, u64)>;
 
 impl fmt::Debug for Contracts {
@@ -48,7 +48,11 @@ impl fmt::Debug for Contracts {
 }
 
 impl Contracts {
-    /// Reads a file in YAML or JSON; the error names the file, the place in it and what was found.
+    /// Reads a file in YAML or JSON.
+    ///
+    /// # Errors
+    ///
+    /// Names the file, the place in it and the value found there.
     pub fn open(file: &Path) -> anyhow::Result<Contracts> {
         let stamp = stamp(file);
         let by_customer = read(file)?;
@@ -56,14 +60,17 @@ impl Contracts {
         Ok(Contracts { file: file.to_owned(), known })
     }
 
-    /// The contract of a customer; `None`: there is none.
+    /// The contract of a customer; `None` if there is none.
     pub fn of(&self, customer: &str) -> Option<Contract> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.by_customer.get(customer).cloned()
     }
 
-    /// Reads the file again if it is another than before; after an error the contracts are those
-    /// that were, until the file is changed again.
+    /// Reads the file again if it changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Contracts::open`]. The contracts then stay as they were until the file changes again.
     pub fn refresh(&self) -> anyhow::Result<()> {
         let stamp = stamp(&self.file);
         if stamp == self.known.read().unwrap_or_else(PoisonError::into_inner).stamp {

@@ -1,5 +1,5 @@
 //! The collector: takes the filter's events over HTTP into a ledger, one SQLite file, and answers,
-//! bills and alerts from it. It knows nothing of Envoy, nor of the programs that run one.
+//! bills and alerts from it. It does not know Envoy or the rig that runs one.
 //!
 //! The rooms, in the order of the data. A room imports only from rooms above it.
 //!
@@ -15,7 +15,7 @@
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
 //! | `webhook` | posts each change of a guard's level to those who asked for it |
 //! | `recover` | brings events from an Envoy log into a ledger or to a collector |
-//! | `routes` | the HTTP interface: decodes a request, asks one of the rooms above, encodes the answer |
+//! | `routes` | the HTTP interface: decodes a request, asks a room above, encodes the answer |
 //! | `server` | starts and stops all of it |
 
 mod contracts;
@@ -43,7 +43,6 @@ pub use event::{Body, Event};
 pub use ledger::Ledger;
 pub use ledger::fleet::FleetTotals;
 pub use ledger::receipt::{Receipt, Rejected};
-pub use money::Overflow;
 pub use query::{BadQuery, Page, Period};
 pub use report::events::{EventsPage, EventsQuery};
 pub use report::gaps::{Gaps, Range, SourceGaps};

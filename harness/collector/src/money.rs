@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 /// A sum or product needs more than 28 significant digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overflow;
+pub(crate) struct Overflow;
 
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,5 @@
-//! What the read routes share: parameters, periods, SQL conditions and pages.
-//! It names the offending parameter in every error and runs no query itself.
+//! Reads the parameters of the reports: periods, pages, and the SQL conditions made of them.
+//! Every error names the parameter. Nothing here runs a query.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,14 +82,14 @@ impl Parameters {
 /// A span of time, half-open: what happened at `from` is in, what happened at `to` is not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Period {
-    /// Milliseconds since 1970, UTC; `None`: since ever.
+    /// Milliseconds since 1970, UTC; `None`: from the first event.
     pub from_ms: Option<i64>,
-    /// Milliseconds since 1970, UTC; `None`: without end.
+    /// Milliseconds since 1970, UTC; `None`: to the last event.
     pub to_ms: Option<i64>,
 }
 
 impl Period {
-    /// Reads two RFC 3339 times, either of which may be left out.
+    /// Reads two RFC 3339 times; each may be left out.
     pub fn parse(from: Option<&str>, to: Option<&str>) -> Result<Period, BadQuery> {
         let read = |name: &str, text: Option<&str>| match text {
             None => Ok(None),
@@ -109,7 +109,7 @@ impl Period {
     }
 }
 
-/// Milliseconds since 1970 of an RFC 3339 time, rounded down; `None` when it is not one.
+/// Milliseconds since 1970 of an RFC 3339 time, rounded down; `None` if it is not one.
 pub(crate) fn millis(text: &str) -> Option<i64> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
 }
@@ -141,8 +141,8 @@ impl Page {
     /// The longest page, in rows.
     pub const LIMIT_MAX: i64 = 10_000;
 
-    /// Cuts `rows`, which were read with one row more than `limit`, and tells the cursor of the
-    /// next page; `None` when this is the last.
+    /// Cuts `rows`, read with one row more than `limit`, and returns the cursor of the next page;
+    /// `None` if this is the last.
     pub(crate) fn cut<T>(&self, rows: &mut Vec<(i64, T)>) -> Option<String> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if rows.len() <= limit {
@@ -159,7 +159,7 @@ impl Default for Page {
     }
 }
 
-/// The `WHERE` of a query with its values; the SQL is ours, only values come from outside.
+/// The `WHERE` of a query with its values. Only values come from outside; the SQL is our own.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
     sql: String,

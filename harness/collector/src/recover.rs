@@ -1,4 +1,5 @@
-//! Brings events that the filter wrote to Envoy's log into a ledger; the ledger knows which of them it has.
+//! Brings events that the filter wrote to Envoy's log into a ledger or to a collector. The ledger
+//! recognises those that it has already.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const EVENT: &str = " event=";
 const BATCH: &str = "application/cloudevents-batch+json";
 /// Events in one batch; the filter's own default.
 const BATCH_EVENTS_MAX: usize = 100;
-/// How long a collector that is down or busy is tried.
+/// How long to try a collector that is down or busy.
 const COLLECTOR_LIMIT: Duration = Duration::from_secs(30);
 /// How long to wait between two tries.
 const COLLECTOR_PAUSE: Duration = Duration::from_millis(200);
@@ -26,27 +27,27 @@ const COLLECTOR_PAUSE: Duration = Duration::from_millis(200);
 /// Where recovered events go.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// A ledger of this process.
+    /// A ledger that this process has open.
     Ledger(Ledger),
-    /// The URL that takes events of a collector, path included.
+    /// A collector: the URL that takes its events, with the path.
     Collector(Url),
 }
 
-/// What became of the spilled events of a log.
+/// The outcome of a recovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Events that the target took, those that it had already included.
+    /// How many events the target took, with those that it had already.
     pub taken: u64,
-    /// Events that the target refused for good, with its reason.
+    /// One text for each event that the target refused for good, with its reason.
     pub refused: Vec<String>,
-    /// Lines with a spilled event that cannot be read, with the line's number.
+    /// One text for each line whose event cannot be read, with the line's number.
     pub unreadable: Vec<String>,
 }
 
 /// The spilled events of an Envoy log as JSON text, byte for byte as the filter wrote them.
 ///
-/// An error names the line: it cannot be read, or its event is cut short.
-pub fn events_from_log(reader: impl BufRead) -> impl Iterator<Item = anyhow::Result<String>> {
+/// An error names a line that cannot be read, or whose event is cut short.
+fn events_from_log(reader: impl BufRead) -> impl Iterator<Item = anyhow::Result<String>> {
     let lines = reader.split(b'\n').zip(1_u64..);
     lines.filter_map(|(line, number)| {
         event_of(line).with_context(|| format!("line {number}")).transpose()
@@ -67,7 +68,11 @@ fn event_of(line: std::io::Result<Vec<u8>>) -> anyhow::Result<Option<String>> {
     Ok(Some(event.get().to_owned()))
 }
 
-/// Brings every spilled event of a log to the target.
+/// Brings every spilled event of a log to the target, and lists the events that it could not.
+///
+/// # Errors
+///
+/// If the ledger fails, or a collector does not answer for 30 seconds.
 pub async fn recover(log: impl BufRead, target: &Target) -> anyhow::Result<Recovered> {
     let mut recovered = Recovered::default();
     let mut batch = Vec::new();
@@ -164,7 +169,7 @@ async fn post_once(http: &reqwest::Client, url: &Url, body: &str) -> anyhow::Res
     Ok(Ok(rejected_in(&text)))
 }
 
-/// The `rejected` of a collector's answer; any other 2xx answer took everything.
+/// The `rejected` of a collector's answer; with any other 2xx answer it took everything.
 fn rejected_in(answer: &str) -> Vec<String> {
     let answer: Value = serde_json::from_str(answer).unwrap_or_default();
     let rejected = answer["rejected"].as_array().cloned().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The HTTP interface. Each route decodes a request, asks the ledger or a report, and encodes the
-//! answer; all of them block off the async threads.
+//! The HTTP interface: each route decodes a request, runs it on the ledger off the async threads,
+//! and encodes the answer.
 //! It does not authenticate: bind it where only the filter and its operator can reach it.
 
 use std::sync::Arc;
@@ -24,16 +24,16 @@ use crate::report::sessions::SessionsQuery;
 use crate::report::usage::UsageQuery;
 use crate::webhook::queue;
 
-/// The longest body of a POST: 16 MiB, several times what the filter puts in a batch.
+/// The longest body of a POST: 16 MiB, several times the longest batch of the filter.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What the routes share.
+/// The state that the routes share.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) ledger: Ledger,
     pub(crate) contracts: Option<Arc<Contracts>>,
     pub(crate) webhooks: Arc<[String]>,
-    /// Wakes up those who tell the webhooks.
+    /// Wakes up the tasks that post to webhooks.
     pub(crate) queued: Option<Arc<Notify>>,
 }
 
@@ -44,7 +44,7 @@ impl FromRef<Service> for Ledger {
 }
 
 impl Service {
-    /// What a customer's contract brings; a guard of a product has no customer.
+    /// The contract of a customer; a guard of a product has no customer.
     fn contract(&self, customer: &str) -> Option<Contract> {
         self.contracts.as_ref()?.of(customer)
     }
@@ -120,7 +120,7 @@ async fn ingest_events(
         _ => Refusal(StatusCode::REQUEST_TIMEOUT, format!("body: {}", error.body_text())),
     })?;
     let (ledger, webhooks) = (service.ledger.clone(), service.webhooks.clone());
-    let work = move || ledger.insert_batch_and_tell(&body, &content_type, &webhooks);
+    let work = move || ledger.insert_batch_for(&body, &content_type, &webhooks);
     let (mut receipt, queued) =
         tokio::task::spawn_blocking(work).await.map_err(|error| failed(&error.into()))??;
     if let Some(webhooks) = service.queued.as_ref().filter(|_| queued > 0) {

@@ -18,19 +18,19 @@ use crate::webhook::{Deliveries, Webhooks};
 /// How long `stop` waits for requests under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the file of contracts is looked at.
+/// How often the file of contracts is checked for a change.
 const CONTRACTS_REFRESH: Duration = Duration::from_secs(1);
 
-/// What a collector may do beside keeping its ledger; by default nothing.
+/// What a collector does beside keeping its ledger; by default nothing.
 #[derive(Debug, Default)]
 pub struct Extras {
-    /// What customers' contracts bring, told to the filter with the verdicts.
+    /// The customers' contracts, which the answers to the filter repeat beside the fleet's totals.
     pub contracts: Option<Contracts>,
-    /// Who is told of scopes that cross a level.
+    /// The receivers of changes of a guard's level.
     pub webhooks: Option<Webhooks>,
 }
 
-/// A running collector. Dropped without `stop`, it stops by itself, unwaited for.
+/// A running collector. Dropped without `stop`, it stops without waiting for requests under way.
 #[derive(Debug)]
 pub struct Collector {
     addr: SocketAddr,
@@ -53,11 +53,19 @@ impl Drop for EndOnDrop {
 
 impl Collector {
     /// Opens the ledger and serves on `listen`; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger cannot be opened or the address cannot be bound.
     pub async fn start(listen: SocketAddr, ledger_url: &str) -> anyhow::Result<Collector> {
         Collector::start_with(listen, ledger_url, Extras::default()).await
     }
 
     /// The same, with contracts and webhooks.
+    ///
+    /// # Errors
+    ///
+    /// Also if a webhook needs https and this machine trusts no authority.
     pub async fn start_with(
         listen: SocketAddr,
         ledger_url: &str,
@@ -90,7 +98,7 @@ impl Collector {
         Ok(Collector { addr, ledger, stop, server, deliveries, contracts })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -108,7 +116,7 @@ impl Collector {
             abort.abort();
         }
         if let Some(deliveries) = self.deliveries {
-            // What is still under way is sent again by the next collector of this ledger.
+            // The next collector of this ledger sends again what is still under way.
             let _ = tokio::time::timeout(STOP_TIMEOUT, deliveries.stop()).await;
         }
         drop(self.contracts);
@@ -116,7 +124,7 @@ impl Collector {
     }
 }
 
-/// Looks at the file of contracts for ever.
+/// Checks the file of contracts for ever.
 async fn refresh(contracts: Arc<Contracts>) {
     loop {
         tokio::time::sleep(CONTRACTS_REFRESH).await;

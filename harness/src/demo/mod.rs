@@ -131,20 +131,7 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
     let llm = stack.llm().map(LlmServer::account).unwrap_or_default();
     let expected = expected(demo, done, &llm, priced_as_documented);
     let account = settle(&stack, &ledger, &earlier, &expected).await?;
-    let differences = expected.differences(&account, priced_as_documented);
-    ensure!(
-        differences.is_empty(),
-        "the ledger differs from what the agents did: {}",
-        differences.join("; ")
-    );
-    if expected.generations > 0 {
-        let differences = account.differences_from(&llm);
-        ensure!(
-            differences.is_empty(),
-            "the ledger differs from the LLM endpoint's own account: {}",
-            differences.join("; ")
-        );
-    }
+    compare(&expected, &account, &llm, priced_as_documented)?;
     reconcile(&ledger).await?;
 
     let stats = stack.envoy()?.stats(STATS).await?;
@@ -179,6 +166,31 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
         "gaps": account.missing,
     });
     Ok((stack, totals))
+}
+
+/// Fails on any difference between the ledger's account, what the agents did, and the LLM
+/// endpoint's own account.
+fn compare(
+    expected: &Account,
+    account: &Account,
+    llm: &llm_server::Account,
+    priced: bool,
+) -> anyhow::Result<()> {
+    let differences = expected.differences(account, priced);
+    ensure!(
+        differences.is_empty(),
+        "the ledger differs from what the agents did: {}",
+        differences.join("; ")
+    );
+    if expected.generations > 0 {
+        let differences = account.differences_from(llm);
+        ensure!(
+            differences.is_empty(),
+            "the ledger differs from the LLM endpoint's own account: {}",
+            differences.join("; ")
+        );
+    }
+    Ok(())
 }
 
 /// Plays all sessions at once and returns what the agents saw.

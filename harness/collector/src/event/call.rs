@@ -79,7 +79,7 @@ pub struct Call {
     pub currency: String,
 }
 
-/// Reads one call; an error opens with the path of the member.
+/// Reads one call; an error begins with the path of the member.
 pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
     let identity = identity(data)?;
     data.exactly("metric_id", kind.metric())?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a whole POST was refused; nothing of it is stored.
+/// Why the collector refused a whole POST; it stored no event of it.
 #[derive(Debug)]
 pub enum IngestError {
     /// The content type is none of those accepted (HTTP 415).

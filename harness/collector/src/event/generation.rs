@@ -124,7 +124,7 @@ impl Rated {
     }
 }
 
-/// Reads one generation; an error opens with the path of the member.
+/// Reads one generation; an error begins with the path of the member.
 pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     let identity = identity(data)?;
     data.exactly("metric_id", "ai_tokens")?;

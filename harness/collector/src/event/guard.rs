@@ -35,8 +35,8 @@ pub(crate) fn strictness(level: &str) -> i64 {
 pub struct Scope {
     /// The guard's id.
     pub guard: String,
-    /// The kind of its guard, which a change of level may tell by its type alone: `margin`,
-    /// `budget` or `loop`.
+    /// The kind of its guard: `margin`, `budget` or `loop`. The type of a change of level names it
+    /// if the data does not.
     pub kind: &'static str,
     /// `enforce` or `observe`; `None` if a change of level does not say.
     pub mode: Option<&'static str>,
@@ -131,8 +131,8 @@ pub(crate) fn totals(data: &Members<'_>) -> Result<GuardTotals, String> {
 
 /// Reads a change of level; `kind` is that of the guard if the data names none.
 pub(crate) fn level_change(data: &Members<'_>, kind: &'static str) -> Result<LevelChange, String> {
-    let told = data.optional("guard_kind", |data, member| data.one_of(member, &KINDS))?;
-    let scope = scope(data, told.unwrap_or(kind))?;
+    let named = data.optional("guard_kind", |data, member| data.one_of(member, &KINDS))?;
+    let scope = scope(data, named.unwrap_or(kind))?;
     data.one_of("previous_level", &LEVELS)?;
     data.one_of("reason", &REASONS)?;
     data.one_of("action", &ACTIONS)?;

@@ -28,7 +28,7 @@ pub struct Identity {
     pub session_key: String,
 }
 
-/// Reads the common members of `data`; an error opens with the path of the member.
+/// Reads the common members of `data`; an error begins with the path of the member.
 pub(crate) fn identity(data: &Members<'_>) -> Result<Identity, String> {
     let product = data.text("product_id")?;
     let product_type = data.one_of("product_type", &PRODUCT_TYPES)?;
@@ -48,7 +48,7 @@ pub(crate) fn identity(data: &Members<'_>) -> Result<Identity, String> {
     })
 }
 
-/// The agent, or of an API the app, exactly one of which there is.
+/// The agent, or the app of an API; an event has exactly one of the two.
 fn agent(data: &Members<'_>, product_type: &str) -> Result<String, String> {
     let (member, other) = match product_type {
         "STANDARD_API" => ("app_id", "agent_id"),

@@ -1,4 +1,4 @@
-//! Reads the members of one JSON object of an event; every error opens with the path of the member.
+//! Reads the members of one JSON object; every error begins with the path of the member.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::money;
 use crate::query::millis;
 
-/// A JSON object and where it is.
+/// A JSON object and its place in the event.
 pub(crate) struct Members<'a> {
     /// Empty, or a path that ends in a point.
     pub(crate) path: Cow<'static, str>,
@@ -76,7 +76,7 @@ impl<'a> Members<'a> {
         amount.ok_or_else(|| self.wrong(member, "a decimal string of at least 0"))
     }
 
-    /// A part of one, which is negative where more is lost than was earned.
+    /// A share of one; negative if more is lost than was earned.
     pub(crate) fn share(&self, member: &str) -> Result<Decimal, String> {
         let share = self.get(member)?.as_str().and_then(|text| {
             let (negative, digits) = text.strip_prefix('-').map_or((false, text), |d| (true, d));
@@ -133,7 +133,7 @@ impl<'a> Members<'a> {
         entries.iter().enumerate().map(entry).collect()
     }
 
-    /// Refuses members of other names than these, of a file in which a misspelt one must not pass.
+    /// Refuses members of other names, for a file in which a misspelt one must not pass.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), String> {
         let unknown = self.object.keys().find(|member| !known.contains(&member.as_str()));
         unknown.map_or(Ok(()), |member| {
@@ -151,7 +151,7 @@ impl<'a> Members<'a> {
         self.has(member).then(|| read(self, member)).transpose()
     }
 
-    /// Whether the member is there and is not `null`.
+    /// True if the member is there and is not `null`.
     pub(crate) fn has(&self, member: &str) -> bool {
         self.object.get(member).is_some_and(|value| !value.is_null())
     }

@@ -1,6 +1,6 @@
 //! Decodes and validates one POST of CloudEvents 1.0 as `filter/EVENTS.md` describes them.
-//! It is written from that document alone and shares no type with the filter, so that the format
-//! is read twice, independently. It stores nothing.
+//! It is written from that document alone and shares no type with the filter, so that two
+//! independent programs read the format. It stores nothing.
 
 pub(crate) mod call;
 pub(crate) mod error;
@@ -156,7 +156,7 @@ pub(crate) fn split<'a>(
     }
 }
 
-/// Reads one event; on failure tells its id, as far as it has one, and the reason.
+/// Reads one event; the error is its id, empty if it has none, and the reason.
 pub(crate) fn read(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
     let value: Value = serde_json::from_str(raw.get())
         .map_err(|error| (String::new(), format!("event: not JSON: {error}")))?;
@@ -182,7 +182,7 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     }
     let known = kind_of(&event_type);
     let subject = match known {
-        // A guard of a product watches all its customers, and is about none of them.
+        // A guard of a product watches all its customers, so its events name none.
         Some((_, Kind::GuardTotals | Kind::LevelChange(_))) => {
             attributes.optional("subject", Members::text)?.unwrap_or_default()
         }

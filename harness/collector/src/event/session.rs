@@ -1,4 +1,4 @@
-//! Reads the data of the four events of a session; the last one tells its final totals.
+//! Reads the data of the four events of a session; the last one has its final totals.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub struct Closing {
     pub totals: Totals,
 }
 
-/// Reads one change of a session; an error opens with the path of the member.
+/// Reads one change of a session; an error begins with the path of the member.
 pub(crate) fn session(data: &Members<'_>, state: SessionState) -> Result<SessionChange, String> {
     let identity = identity(data)?;
     data.exactly("session_state", state.name())?;
@@ -57,7 +57,7 @@ fn closing(data: &Members<'_>) -> Result<Closing, String> {
         currency: Some(data.currency("currency")?),
         ..Totals::new()
     };
-    // A filter that meters no tokens tells none of these.
+    // A filter that meters no tokens sends none of these.
     let metered = GENERATION_TOTALS.iter().any(|member| data.object.contains_key(*member));
     let totals = if metered {
         Totals {

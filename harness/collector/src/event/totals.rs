@@ -1,4 +1,4 @@
-//! The totals of a session, as its final event tells them and as the ledger adds them up.
+//! The totals of a session, as its final event has them and as the ledger adds them up.
 
 use std::collections::BTreeMap;
 
@@ -40,8 +40,8 @@ impl SessionState {
     }
 }
 
-/// What a session came to; for one that is not closed, what its stored calls and generations come
-/// to so far.
+/// The totals of a session: the final ones if it is closed, else the sums of the calls and
+/// generations stored so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Calls of all outcomes.
@@ -56,7 +56,7 @@ pub struct Totals {
     pub generations: u64,
     /// Generations whose cost is not known, for whatever reason.
     pub unpriced_generations: u64,
-    /// Generations of which neither the input nor the output is known.
+    /// Generations whose input and output are both unknown.
     pub unknown_usage_generations: u64,
     /// Sorted by provider and model.
     pub usage_by_model: Vec<ModelTotals>,
@@ -69,7 +69,7 @@ pub struct Totals {
     /// In `currency`; `None` when the session has several currencies.
     #[serde(with = "money::optional")]
     pub total_provider_cost: Option<Decimal>,
-    /// Of it, what belongs to no tool call.
+    /// The part of it that belongs to no tool call.
     #[serde(with = "money::optional")]
     pub unattributed_provider_cost: Option<Decimal>,
     /// Of calls and tokens, in `currency`; `None` when the session has several currencies.
@@ -80,7 +80,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Of a session in which nothing has happened yet.
+    /// The totals of a session in which nothing has happened yet.
     pub(crate) fn new() -> Totals {
         Totals {
             total_provider_cost: Some(Decimal::ZERO),
@@ -96,7 +96,7 @@ impl Totals {
     }
 }
 
-/// What the calls of one tool came to in a session.
+/// The totals of one tool in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolTotals {
     /// As the client named it.
@@ -108,7 +108,7 @@ pub struct ToolTotals {
     /// The prices of the calls, in the session's currency; `None` when it has several.
     #[serde(with = "money::optional")]
     pub revenue: Option<Decimal>,
-    /// What the generations cost that were made for its calls, in the session's currency; `None`
+    /// The cost of the generations that were made for its calls, in the session's currency; `None`
     /// when it has several.
     #[serde(with = "money::optional")]
     pub provider_cost: Option<Decimal>,
@@ -121,7 +121,7 @@ impl ToolTotals {
     }
 }
 
-/// What the generations of one model came to in a session.
+/// The totals of one model in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelTotals {
     /// Who runs the model, such as `openai`.
@@ -204,7 +204,7 @@ token_totals! {
     cache_write,
 }
 
-/// Adds to a sum that there is only while all amounts have one currency.
+/// Adds to a sum that exists only while all amounts have one currency.
 pub(crate) fn add(
     sum: &mut Option<Decimal>,
     amount: Option<Decimal>,

@@ -57,7 +57,7 @@ impl Invoice {
     }
 }
 
-/// What the calls of a product are calls of, in one word.
+/// One word for what the calls of a product call.
 fn noun(product: &ProductUse) -> &'static str {
     let mut kinds = product.lines.iter().map(|line| line.kind.as_str());
     let first = kinds.next();
@@ -142,7 +142,7 @@ fn write_costs(f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result 
     Ok(())
 }
 
-/// A cost, or that nothing of it is known.
+/// A cost, or `unknown` if no generation has one.
 fn known(generations: Generations, cost: Decimal, scale: u32) -> String {
     if generations.unpriced_generations == generations.generations {
         return "unknown".to_owned();
@@ -157,7 +157,8 @@ impl Sums {
     }
 }
 
-/// The first columns are names and stand to the left, the others are numbers and stand to the right.
+/// Writes a table: the first columns are names and stand to the left, the others are numbers and
+/// stand to the right.
 fn write_table<const COLUMNS: usize>(
     f: &mut fmt::Formatter<'_>,
     indent: &str,

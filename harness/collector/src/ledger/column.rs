@@ -2,6 +2,7 @@
 //! list, so that a column is one line.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use rusqlite::types::{ToSqlOutput, Value};
 use rusqlite::{ToSql, Transaction, params_from_iter};
@@ -12,7 +13,7 @@ use crate::event::totals::Totals;
 
 /// The source of a row of a table.
 #[derive(Debug)]
-pub(crate) struct Row<'a, B> {
+pub(crate) struct Row<'a, B: ?Sized> {
     /// Where the event is stored; for the table of events itself nothing yet.
     pub(crate) position: Option<i64>,
     pub(crate) event: &'a Event<'a>,
@@ -31,7 +32,7 @@ pub(crate) enum Cell<'a> {
 
 /// A column of a table whose rows are made of a `B`.
 #[derive(Debug)]
-pub(crate) struct Column<B: 'static> {
+pub(crate) struct Column<B: ?Sized + 'static> {
     pub(crate) name: &'static str,
     /// Its type and constraints.
     pub(crate) sql: &'static str,
@@ -58,7 +59,7 @@ pub(crate) use columns;
 
 /// A table whose rows are made of a `B`.
 #[derive(Debug)]
-pub(crate) struct Table<B: 'static> {
+pub(crate) struct Table<B: ?Sized + 'static> {
     pub(crate) name: &'static str,
     /// In the order of the schema, in parts.
     pub(crate) columns: &'static [&'static [Column<B>]],
@@ -70,6 +71,8 @@ pub(crate) struct Table<B: 'static> {
     pub(crate) indexes: &'static str,
     /// What to do about a row that is there already.
     pub(crate) on_conflict: OnConflict,
+    /// The statement that inserts a row, once it was needed.
+    pub(crate) insertion: OnceLock<String>,
 }
 
 /// What an insert does about a row that is there already.
@@ -83,7 +86,7 @@ pub(crate) enum OnConflict {
     Replace { key: &'static [&'static str], condition: &'static str },
 }
 
-impl<B> Table<B> {
+impl<B: ?Sized> Table<B> {
     fn names(&self) -> impl Iterator<Item = &'static str> {
         self.columns.iter().copied().flatten().map(|column| column.name)
     }
@@ -105,7 +108,7 @@ impl<B> Table<B> {
         self.names().collect::<Vec<_>>().join(", ")
     }
 
-    fn insertion(&self) -> String {
+    fn to_insertion(&self) -> String {
         let names = self.selection();
         let values = self.names().map(|_| "?").collect::<Vec<_>>().join(", ");
         let on_conflict = match self.on_conflict {
@@ -130,7 +133,8 @@ impl<B> Table<B> {
     ) -> rusqlite::Result<usize> {
         let columns = self.columns.iter().copied().flatten();
         let cells = columns.map(|column| (column.cell)(row));
-        ledger.prepare_cached(&self.insertion())?.execute(params_from_iter(cells))
+        let insertion = self.insertion.get_or_init(|| self.to_insertion());
+        ledger.prepare_cached(insertion)?.execute(params_from_iter(cells))
     }
 }
 

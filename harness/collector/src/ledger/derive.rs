@@ -2,11 +2,10 @@
 
 use rusqlite::Transaction;
 
-use crate::event::session::SessionChange;
 use crate::event::{Body, Event};
-use crate::ledger::column::{Row, Table};
+use crate::ledger::column::Row;
 use crate::ledger::fleet;
-use crate::ledger::tables::{CALLS, GENERATIONS, OfSession};
+use crate::ledger::tables::{CALLS, GENERATIONS, OfSession, SESSIONS};
 
 /// Takes an event that is stored at `position` into calls, generations, sessions and guard totals.
 pub(crate) fn derive(
@@ -17,18 +16,14 @@ pub(crate) fn derive(
     let position = Some(position);
     match &event.body {
         Body::Call(call) => {
-            let row = Row { position, event, body: &**call };
-            CALLS.insert(ledger, &row)?;
-            fold(ledger, &row)
+            CALLS.insert(ledger, &Row { position, event, body: &**call })?;
+            fold(ledger, event, &**call)
         }
         Body::Generation(generation) => {
-            let row = Row { position, event, body: &**generation };
-            GENERATIONS.insert(ledger, &row)?;
-            fold(ledger, &row)
+            GENERATIONS.insert(ledger, &Row { position, event, body: &**generation })?;
+            fold(ledger, event, &**generation)
         }
-        Body::Session(change) => {
-            fold::<SessionChange>(ledger, &Row { position, event, body: change })
-        }
+        Body::Session(change) => fold(ledger, event, &**change),
         Body::GuardTotals(totals) => fleet::fold_totals(ledger, event, totals),
         Body::LevelChange(change) => fleet::fold_level(ledger, event, change),
         Body::Unknown => Ok(()),
@@ -36,7 +31,7 @@ pub(crate) fn derive(
 }
 
 /// Keeps for a session what the event with the highest order says.
-fn fold<B: OfSession>(ledger: &Transaction<'_>, row: &Row<'_, B>) -> rusqlite::Result<()> {
-    Table::<B>::SESSIONS.insert(ledger, row)?;
+fn fold(ledger: &Transaction<'_>, event: &Event<'_>, body: &dyn OfSession) -> rusqlite::Result<()> {
+    SESSIONS.insert(ledger, &Row { position: None, event, body })?;
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Keeps the latest that each source told of a scope, and tells a source what the others told: its
-//! own share of a fleet's cost is all that an Envoy knows by itself.
+//! Keeps the latest totals and level that each source sent of a scope, and sums the totals of all
+//! other sources for a source that asks: an Envoy by itself knows only its own share.
 //!
 //! To the next maintainer. Events come in any order and more than once. So a row keeps two things,
-//! the totals and the level, each of the event with the highest sequence that told it; and totals
-//! run from the start of the period, so that the sum over the latest of each source is the sum over
-//! the fleet, whatever was lost or repeated on the way. A restarted Envoy is a new source, and what
-//! it told in its earlier life stays in the sum.
+//! the totals and the level, each from the event with the highest sequence that has it. Totals run
+//! from the start of the period, so that the sum over the latest of each source is the sum over the
+//! fleet, whatever was lost or repeated on the way. A restarted Envoy is a new source, and the
+//! totals of its earlier life stay in the sum.
 
 use rusqlite::{Transaction, params};
 use rust_decimal::Decimal;
@@ -17,33 +17,33 @@ use crate::ledger::column::Row;
 use crate::ledger::tables::GUARD_TOTALS;
 use crate::money::{self, Overflow};
 
-/// How long the totals of earlier periods of a scope are kept after its newest began: longer than a
-/// month, so that an event of the period before still finds what others told.
+/// How long to keep the totals of earlier periods of a scope after its newest began: longer than a
+/// month, so that an event of the period before still finds the totals of the others.
 const PERIODS_KEPT_MS: i64 = 35 * 24 * 3600 * 1000;
 
-/// What all other sources told of one scope in one period.
+/// The totals of all other sources of one scope in one period; a verdict on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FleetTotals {
     /// The guard.
     pub guard_id: String,
     /// 32 hexadecimal digits, the same from every source for the same guard and scope.
     pub scope_key: String,
-    /// As the event told it; `None` for a session.
+    /// As in the event; `None` for a session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period_started_at: Option<String>,
-    /// Sum of the others' latest totals, in the currency of the guard.
+    /// What the others' generations cost the operator, in the currency of the guard.
     #[serde(serialize_with = "money::as_text")]
     pub total_provider_cost: Decimal,
-    /// The same of what they earned.
+    /// What the others earned, in the currency of the guard.
     #[serde(serialize_with = "money::as_text")]
     pub total_revenue: Decimal,
     /// Calls of the others.
     pub calls: u64,
     /// Tokens of the others.
     pub tokens: u64,
-    /// Other sources that told totals.
+    /// How many other sources sent totals.
     pub emitters: u64,
-    /// What the customer's contract brings in a period of the guard; `None`: no contract is known.
+    /// What the customer's contract brings in a period of the guard; `None` if none is known.
     #[serde(
         serialize_with = "money::optional::serialize",
         skip_serializing_if = "Option::is_none"
@@ -54,9 +54,9 @@ pub struct FleetTotals {
     pub customer_id: String,
 }
 
-/// A scope in one period, asked for by one source.
+/// Asks for the totals of one scope in one period, of all sources but one.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct TotalsQuery {
     source: String,
     guard: String,
     scope_key: String,
@@ -66,15 +66,15 @@ pub(crate) struct Question {
     currency: Option<String>,
 }
 
-impl Question {
-    /// The question that an event asks; `None` when it is about no guard.
-    pub(crate) fn of(event: &Event<'_>) -> Option<Question> {
+impl TotalsQuery {
+    /// The query of an event; `None` if the event is not about a guard.
+    pub(crate) fn of(event: &Event<'_>) -> Option<TotalsQuery> {
         let (scope, currency) = match &event.body {
             Body::GuardTotals(totals) => (&totals.scope, Some(totals.currency.clone())),
             Body::LevelChange(change) => (&change.scope, change.currency.clone()),
             Body::Call(_) | Body::Generation(_) | Body::Session(_) | Body::Unknown => return None,
         };
-        Some(Question {
+        Some(TotalsQuery {
             source: event.source.clone(),
             guard: scope.guard.clone(),
             scope_key: scope.key.clone(),
@@ -85,19 +85,19 @@ impl Question {
         })
     }
 
-    /// What tells it from the others of its batch.
+    /// Differs between the queries of a batch.
     pub(crate) fn key(&self) -> (String, String, String, i64) {
         (self.source.clone(), self.guard.clone(), self.scope_key.clone(), self.period_ms)
     }
 
-    /// A change of level need not tell the currency that the totals beside it do.
-    pub(crate) fn learn(&mut self, later: Question) {
+    /// Takes the currency of a later query: a change of level may lack it.
+    pub(crate) fn learn(&mut self, later: TotalsQuery) {
         self.currency = later.currency.or(self.currency.take());
     }
 
-    /// `None` when the sum does not fit: a source tells nonsense, and the events of the others must
-    /// be taken all the same.
-    pub(crate) fn answer(self, ledger: &Transaction<'_>) -> rusqlite::Result<Option<FleetTotals>> {
+    /// Adds up the totals. `None` if a sum does not fit: then a source sends nonsense, and the
+    /// ledger must take the events of the others all the same.
+    pub(crate) fn run(self, ledger: &Transaction<'_>) -> rusqlite::Result<Option<FleetTotals>> {
         let mut statement = ledger.prepare_cached(
             "SELECT provider_cost, revenue, calls, tokens FROM guard_totals
              WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source <> ?4
@@ -150,7 +150,7 @@ impl FleetTotals {
     }
 }
 
-/// Takes in the running totals of a source, unless it told later ones before.
+/// Takes in the running totals of a source, unless it sent later ones before.
 pub(crate) fn fold_totals(
     ledger: &Transaction<'_>,
     event: &Event<'_>,
@@ -183,7 +183,7 @@ pub(crate) fn fold_totals(
     set_level(ledger, event, scope, totals.level)
 }
 
-/// Takes in the level that a scope went to at a source, unless it told a later one before.
+/// Takes in the level of a scope at a source, unless the source sent a later one before.
 pub(crate) fn fold_level(
     ledger: &Transaction<'_>,
     event: &Event<'_>,
@@ -193,11 +193,11 @@ pub(crate) fn fold_level(
     set_level(ledger, event, &change.scope, change.level)
 }
 
-/// Makes the row of a source and a scope where there is none, with totals of nothing.
+/// Makes the row of a source and a scope if there is none, with totals of 0.
 fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> rusqlite::Result<()> {
     let made = GUARD_TOTALS.insert(ledger, &Row { position: None, event, body: scope })?;
     if made > 0 {
-        // An Envoy whose clock is years ahead must not make the others forgotten.
+        // An Envoy whose clock is years ahead must not delete the totals of the others.
         let newest_ms = scope.period_ms().min(chrono::Utc::now().timestamp_millis());
         ledger
             .prepare_cached(

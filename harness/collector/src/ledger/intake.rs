@@ -1,4 +1,4 @@
-//! Stores the events of a POST, and decides of each whether it is new, a duplicate or a conflict.
+//! Stores the events of a POST, and decides whether each is new, a duplicate or a conflict.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,7 +10,7 @@ use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::derive::derive;
-use crate::ledger::fleet::Question;
+use crate::ledger::fleet::TotalsQuery;
 use crate::ledger::receipt::{Receipt, Rejected};
 use crate::ledger::tables::EVENTS;
 use crate::ledger::tally::Tally;
@@ -19,15 +19,18 @@ use crate::query;
 
 impl Ledger {
     /// Stores the valid events of one POST body in one transaction, each (source, id) once.
-    /// When this returns, what it accepted is in the ledger.
-    /// Nobody is told of scopes that crossed a level.
+    /// When this returns, the accepted events are in the ledger. It posts to no webhook.
+    ///
+    /// # Errors
+    ///
+    /// If the whole POST is refused; single events are refused in the [`Receipt`].
     pub fn insert_batch(&self, body: &[u8], content_type: &str) -> Result<Receipt, IngestError> {
-        self.insert_batch_and_tell(body, content_type, &[]).map(|(receipt, _)| receipt)
+        self.insert_batch_for(body, content_type, &[]).map(|(receipt, _)| receipt)
     }
 
-    /// The same, and in the same transaction queues what `webhooks` are to be told; also tells how
-    /// many rows that were.
-    pub(crate) fn insert_batch_and_tell(
+    /// The same, and in the same transaction queues changes of level for `webhooks`; also returns
+    /// how many rows it queued.
+    pub(crate) fn insert_batch_for(
         &self,
         body: &[u8],
         content_type: &str,
@@ -35,58 +38,105 @@ impl Ledger {
     ) -> Result<(Receipt, usize), IngestError> {
         let events: Vec<_> =
             event::split(body, content_type)?.into_iter().map(event::read).collect();
-        let received_ms = chrono::Utc::now().timestamp_millis();
-        let received_at = query::rfc3339(received_ms);
-        let mut questions = BTreeMap::new();
-        let mut queued = 0;
-        let mut receipt = Receipt::default();
-        let mut tally = Tally::default();
         let mut connection = lock(&self.0.writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut batch = Batch::new(&transaction, webhooks);
         for (index, event) in events.into_iter().enumerate() {
-            let mut reject = |id, reason| receipt.rejected.push(Rejected { index, id, reason });
-            let (outcome, event_type) = match event {
-                Err((id, reason)) => {
-                    reject(id, reason);
-                    ("rejected", "invalid")
-                }
-                Ok(event) => {
-                    let outcome = match insert(&transaction, &event, &received_at)? {
-                        Inserted::New(position) => {
-                            receipt.accepted += 1;
-                            tally.accept(&event.body);
-                            if let Body::LevelChange(change) = &event.body {
-                                let told = webhooks.iter().filter(|name| change.is_for(name));
-                                queued +=
-                                    outgoing::queue(&transaction, position, told, received_ms)?;
-                            }
-                            ask(&mut questions, &event);
-                            "accepted"
-                        }
-                        Inserted::Duplicate => {
-                            receipt.duplicates += 1;
-                            ask(&mut questions, &event);
-                            "duplicate"
-                        }
-                        Inserted::Conflict => {
-                            let reason = "id: this source and id are in the ledger with different \
-                                          content, which was kept";
-                            reject(event.id.clone(), reason.to_owned());
-                            "rejected"
-                        }
-                    };
-                    (outcome, event::short_type(&event.event_type))
-                }
-            };
-            tally.count(outcome, event_type);
+            match event {
+                Ok(event) => batch.take(index, &event)?,
+                Err((id, reason)) => batch.reject(index, id, reason, "invalid"),
+            }
         }
-        for question in questions.into_values() {
-            receipt.verdicts.extend(question.answer(&transaction)?);
-        }
+        let (receipt, tally, queued) = batch.finish()?;
         transaction.commit()?;
         drop(connection);
         lock(&self.0.tally).merge(tally);
         Ok((receipt, queued))
+    }
+}
+
+/// A batch on its way into the ledger.
+struct Batch<'a> {
+    ledger: &'a Transaction<'a>,
+    webhooks: &'a [String],
+    /// Milliseconds since 1970, UTC.
+    received_ms: i64,
+    /// The same, RFC 3339.
+    received_at: String,
+    receipt: Receipt,
+    tally: Tally,
+    /// One for each scope that the batch is about.
+    queries: BTreeMap<(String, String, String, i64), TotalsQuery>,
+    /// Rows for webhooks.
+    queued: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(ledger: &'a Transaction<'a>, webhooks: &'a [String]) -> Self {
+        let received_ms = chrono::Utc::now().timestamp_millis();
+        Batch {
+            ledger,
+            webhooks,
+            received_ms,
+            received_at: query::rfc3339(received_ms),
+            receipt: Receipt::default(),
+            tally: Tally::default(),
+            queries: BTreeMap::new(),
+            queued: 0,
+        }
+    }
+
+    fn take(&mut self, index: usize, event: &Event<'_>) -> rusqlite::Result<()> {
+        let event_type = event::short_type(&event.event_type);
+        match insert(self.ledger, event, &self.received_at)? {
+            Inserted::New(position) => {
+                self.receipt.accepted += 1;
+                self.tally.count("accepted", event_type);
+                self.tally.accept(&event.body);
+                self.queue(event, position)?;
+                self.note_scope(event);
+            }
+            Inserted::Duplicate => {
+                self.receipt.duplicates += 1;
+                self.tally.count("duplicate", event_type);
+                self.note_scope(event);
+            }
+            Inserted::Conflict => {
+                let reason = "id: this source and id are in the ledger with different content, \
+                              which was kept";
+                self.reject(index, event.id.clone(), reason.to_owned(), event_type);
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, index: usize, id: String, reason: String, event_type: &'static str) {
+        self.receipt.rejected.push(Rejected { index, id, reason });
+        self.tally.count("rejected", event_type);
+    }
+
+    fn queue(&mut self, event: &Event<'_>, position: i64) -> rusqlite::Result<()> {
+        if let Body::LevelChange(change) = &event.body {
+            let receivers = self.webhooks.iter().filter(|name| change.is_for(name));
+            self.queued += outgoing::queue(self.ledger, position, receivers, self.received_ms)?;
+        }
+        Ok(())
+    }
+
+    fn note_scope(&mut self, event: &Event<'_>) {
+        if let Some(query) = TotalsQuery::of(event) {
+            match self.queries.entry(query.key()) {
+                Entry::Vacant(entry) => drop(entry.insert(query)),
+                Entry::Occupied(mut entry) => entry.get_mut().learn(query),
+            }
+        }
+    }
+
+    fn finish(mut self) -> rusqlite::Result<(Receipt, Tally, usize)> {
+        for query in self.queries.into_values() {
+            self.receipt.verdicts.extend(query.run(self.ledger)?);
+        }
+        Ok((self.receipt, self.tally, self.queued))
     }
 }
 
@@ -95,16 +145,6 @@ enum Inserted {
     New(i64),
     Duplicate,
     Conflict,
-}
-
-/// Notes what a batch asks, once for each scope.
-fn ask(questions: &mut BTreeMap<(String, String, String, i64), Question>, event: &Event<'_>) {
-    if let Some(question) = Question::of(event) {
-        match questions.entry(question.key()) {
-            Entry::Vacant(entry) => drop(entry.insert(question)),
-            Entry::Occupied(mut entry) => entry.get_mut().learn(question),
-        }
-    }
 }
 
 fn insert(
@@ -128,8 +168,8 @@ fn insert(
     Ok(Inserted::New(position))
 }
 
-/// Whether two texts differ in nothing but space and the order of members, as after a proxy or a
-/// log has written the event again.
+/// True if two texts differ only in space and the order of members, as after a proxy or a log has
+/// written the event again.
 fn same_content(stored: &str, raw: &str) -> bool {
     let read = |text| serde_json::from_str::<Value>(text).ok();
     read(stored).is_some_and(|stored| read(raw) == Some(stored))

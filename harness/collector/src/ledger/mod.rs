@@ -1,11 +1,10 @@
 //! The ledger: a SQLite file with every event, written by one connection and read by another.
-//! It decides what is new, what is a duplicate and what is a conflict, and folds sessions; the
-//! reports over it are in `usage.rs`, `sessions.rs` and `gaps.rs`.
+//! An event goes `intake` -> `derive` -> the tables of `tables.rs`; guards go through `fleet`.
 //!
 //! To the next maintainer. `events` is the truth; `calls`, `generations` and `sessions` are derived
-//! from it (`derive.rs`) in the transaction that stores an event, and are made again from `raw` when
-//! an older file is opened. Events may arrive in any order, so all must come out the same in each
-//! order: a call and a generation are rows of their own, and a session is the event with the highest
+//! from it in the transaction that stores an event, and are made again from `raw` when an older
+//! file is opened. Events may arrive in any order, so the tables must be the same in each order: a
+//! call and a generation are rows of their own, and a session is the event with the highest
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
 mod column;
@@ -23,7 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::ledger::schema::{prepare, reader};
@@ -39,7 +38,7 @@ struct Shared {
     writer: Mutex<Connection>,
     /// `None` in memory, where a second connection would be a second database.
     reader: Option<Mutex<Connection>>,
-    /// Since the ledger was opened.
+    /// Counts since the ledger was opened.
     tally: Mutex<Tally>,
 }
 
@@ -51,6 +50,10 @@ impl fmt::Debug for Ledger {
 
 impl Ledger {
     /// Opens or creates a ledger: `sqlite::memory:`, `sqlite:PATH`, `sqlite://PATH` or a path.
+    ///
+    /// # Errors
+    ///
+    /// Names the URL if it has another scheme, or if the file is no ledger or a newer program's.
     pub fn open(url: &str) -> anyhow::Result<Ledger> {
         let path = file_of(url)?;
         let open = || -> anyhow::Result<_> {
@@ -70,6 +73,19 @@ impl Ledger {
         Ok(Ledger(Arc::new(Shared { url, writer, reader, tally })))
     }
 
+    /// Opens a ledger only if its file is there, so that a misspelt name is an error and not an empty
+    /// ledger.
+    ///
+    /// # Errors
+    ///
+    /// If there is no file, and as [`Ledger::open`].
+    pub fn open_existing(url: &str) -> anyhow::Result<Ledger> {
+        if let Some(path) = file_of(url)? {
+            ensure!(path.is_file(), "no ledger at {url}");
+        }
+        Ledger::open(url)
+    }
+
     /// Runs queries on one snapshot of the ledger, while the writer goes on.
     pub(crate) fn read<T>(
         &self,
@@ -79,7 +95,7 @@ impl Ledger {
         work(&connection.transaction()?)
     }
 
-    /// Changes the ledger outside of the intake of events; all of `work` or nothing.
+    /// Changes the ledger outside of the intake of events: does all of `work` or nothing.
     pub(crate) fn write<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -101,7 +117,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `None`: in memory.
+/// The path in a URL; `None` for a ledger in memory.
 fn file_of(url: &str) -> anyhow::Result<Option<PathBuf>> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         bail!("ledger: postgres:// is not supported yet, expected sqlite:PATH");

@@ -3,7 +3,7 @@
 
 use rusqlite::{Transaction, params};
 
-/// Queues an event that is new, once for each webhook, due at once; tells how many rows that is.
+/// Queues a new event, once for each webhook, due at once; returns how many rows it made.
 pub(crate) fn queue<'a>(
     ledger: &Transaction<'_>,
     position: i64,

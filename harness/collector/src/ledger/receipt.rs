@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::ledger::fleet::FleetTotals;
 
-/// What became of one POST, and the body of its answer.
+/// The outcome of one POST, and the body of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     /// Events stored now.
@@ -13,8 +13,8 @@ pub struct Receipt {
     pub duplicates: u64,
     /// Events that were not stored.
     pub rejected: Vec<Rejected>,
-    /// What the other sources told of each scope that the valid events are about, told again with
-    /// a batch that is sent again. Left out where there is none.
+    /// The totals of the other sources, for each scope that the valid events are about, whether the
+    /// events are new or not. Left out if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<FleetTotals>,
 }
@@ -24,8 +24,8 @@ pub struct Receipt {
 pub struct Rejected {
     /// Its place in the batch, from 0.
     pub index: usize,
-    /// Its `id`; empty when it has none.
+    /// Its `id`; empty if it has none.
     pub id: String,
-    /// What is wrong, opening with the path of the member.
+    /// What is wrong, beginning with the path of the member.
     pub reason: String,
 }

@@ -8,17 +8,17 @@ use anyhow::bail;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use serde_json::value::RawValue;
 
+use crate::event;
 use crate::ledger::derive::derive;
 use crate::ledger::tables::{CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS};
-use crate::{event, money};
+use crate::money;
 
 /// Kept in the file as `PRAGMA user_version`.
-/// Version 1 knew no generations, version 2 no calls but those of tools, and no keys, version 3 no
-/// guards.
+/// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards.
 const SCHEMA_VERSION: i64 = 4;
 
-/// One row for each event and webhook that is to be told of it. `state` is `waiting`, `delivered`
-/// or `given_up`.
+/// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
+/// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
 const WEBHOOKS: &str = "
 CREATE TABLE webhook_deliveries (
     position  INTEGER NOT NULL REFERENCES events (position),
@@ -95,7 +95,7 @@ pub(crate) fn reader(path: &Path) -> anyhow::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes what is derived from the stored events of a condition, in the order in which they came.
+/// Makes the derived rows of the stored events of a condition, in the order in which they came.
 fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()> {
     let sql = format!("SELECT position, raw FROM events {condition} ORDER BY position");
     let mut statement = ledger.prepare(&sql)?;
@@ -105,7 +105,7 @@ fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()
         let raw = RawValue::from_string(row.get(1)?)?;
         match event::read(&raw) {
             Ok(event) => derive(ledger, &event, position)?,
-            // Stored when its type was not known yet; it counts in nothing, as before.
+            // The ledger stored it before it knew the type. It counts in nothing, as before.
             Err((id, reason)) => tracing::warn!(id, reason, "a stored event is not valid"),
         }
     }

@@ -6,6 +6,8 @@
 //! trailing zeros. Times in `_ms` are milliseconds since 1970, UTC. What is not known, or does not
 //! apply, is NULL, never 0.
 
+use std::sync::OnceLock;
+
 use crate::event::call::Call;
 use crate::event::generation::{Generation, Rated};
 use crate::event::guard::Scope;
@@ -17,7 +19,7 @@ use crate::ledger::column::{Cell, Column, OnConflict, Row, Table, columns};
 use crate::query::rfc3339;
 
 /// Every event; `body` is when the ledger received it, RFC 3339.
-pub(crate) const EVENTS: Table<String> = Table {
+pub(crate) static EVENTS: Table<String> = Table {
     name: "events",
     columns: &[columns! { row:
         "position" "INTEGER PRIMARY KEY" = row.position,
@@ -35,10 +37,11 @@ pub(crate) const EVENTS: Table<String> = Table {
     options: "STRICT",
     indexes: "CREATE INDEX events_session ON events (session_id);",
     on_conflict: OnConflict::Keep,
+    insertion: OnceLock::new(),
 };
 
 /// Every call; derived from the events.
-pub(crate) const CALLS: Table<Call> = Table {
+pub(crate) static CALLS: Table<Call> = Table {
     name: "calls",
     columns: &[
         Column::<Call>::EVENT,
@@ -67,10 +70,11 @@ pub(crate) const CALLS: Table<Call> = Table {
 CREATE INDEX calls_customer ON calls (customer);
 CREATE INDEX calls_call ON calls (source, call_id);",
     on_conflict: OnConflict::Fail,
+    insertion: OnceLock::new(),
 };
 
 /// Every generation; derived from the events.
-pub(crate) const GENERATIONS: Table<Generation> = Table {
+pub(crate) static GENERATIONS: Table<Generation> = Table {
     name: "generations",
     columns: &[
         Column::<Generation>::EVENT,
@@ -104,10 +108,8 @@ pub(crate) const GENERATIONS: Table<Generation> = Table {
     indexes: "CREATE INDEX generations_session ON generations (session_id, source);
 CREATE INDEX generations_customer ON generations (customer);",
     on_conflict: OnConflict::Fail,
+    insertion: OnceLock::new(),
 };
-
-/// [`Table::SESSIONS`] as the events of a session fill it.
-pub(crate) const SESSIONS: Table<SessionChange> = Table::<SessionChange>::SESSIONS;
 
 /// The part of an event that belongs to a session.
 pub(crate) trait OfSession: 'static {
@@ -165,49 +167,48 @@ impl<B: OfSession> Column<B> {
     };
 }
 
-impl<B: OfSession> Table<B> {
-    /// Every session; derived from the events of the session and, where these are late or lost,
-    /// from its calls and generations. The row keeps what the event with the highest `fold_order`
-    /// says, so events may come in any order.
-    pub(crate) const SESSIONS: Table<B> = Table {
-        name: "sessions",
-        columns: &[columns! { row:
-            "position" "INTEGER PRIMARY KEY" = Cell::Null,
-            "source" "TEXT NOT NULL" = &row.event.source,
-            "session_id" "TEXT NOT NULL" = &row.body.identity().session_id,
-            "fold_order" "INTEGER NOT NULL" = fold_order(row),
-            "state" "TEXT NOT NULL" = state(row).name(),
-            "session_key" "TEXT NOT NULL" = &row.body.identity().session_key,
-            "product" "TEXT NOT NULL" = &row.body.identity().product,
-            "product_type" "TEXT NOT NULL" = row.body.identity().product_type,
-            "customer" "TEXT NOT NULL" = &row.body.identity().customer,
-            "team" "TEXT NOT NULL" = &row.body.identity().team,
-            "agent" "TEXT NOT NULL" = &row.body.identity().agent,
-            "api_key_hash" "TEXT" = row.body.identity().api_key_hash.as_deref(),
-            "credential_type" "TEXT" = row.body.identity().credential_type,
-            "started_at" "TEXT" = row.body.change().map(|change| &change.started_at),
-            "ended_at" "TEXT" = closing(row).map(|closing| &closing.ended_at),
-            "ended_ms" "INTEGER" = closing(row).map(|closing| closing.ended_ms),
-            "close_reason" "TEXT" = closing(row).map(|closing| &closing.close_reason),
-            "totals" "TEXT" = closing(row).map(|closing| &closing.totals),
-            "currency" "TEXT" = closing(row).and_then(|closing| closing.totals.currency.as_deref()),
-        }],
-        constraint: "UNIQUE (source, session_id)",
-        options: "STRICT",
-        indexes: "CREATE INDEX sessions_state ON sessions (state);",
-        on_conflict: OnConflict::Replace {
-            key: &["source", "session_id"],
-            condition: "excluded.fold_order > sessions.fold_order",
-        },
-    };
-}
+/// Every session; derived from the events of the session and, where these are late or lost,
+/// from its calls and generations. The row keeps what the event with the highest `fold_order`
+/// says, so events may come in any order.
+pub(crate) static SESSIONS: Table<dyn OfSession> = Table {
+    name: "sessions",
+    columns: &[columns! { row:
+        "position" "INTEGER PRIMARY KEY" = Cell::Null,
+        "source" "TEXT NOT NULL" = &row.event.source,
+        "session_id" "TEXT NOT NULL" = &row.body.identity().session_id,
+        "fold_order" "INTEGER NOT NULL" = fold_order(row),
+        "state" "TEXT NOT NULL" = state(row).name(),
+        "session_key" "TEXT NOT NULL" = &row.body.identity().session_key,
+        "product" "TEXT NOT NULL" = &row.body.identity().product,
+        "product_type" "TEXT NOT NULL" = row.body.identity().product_type,
+        "customer" "TEXT NOT NULL" = &row.body.identity().customer,
+        "team" "TEXT NOT NULL" = &row.body.identity().team,
+        "agent" "TEXT NOT NULL" = &row.body.identity().agent,
+        "api_key_hash" "TEXT" = row.body.identity().api_key_hash.as_deref(),
+        "credential_type" "TEXT" = row.body.identity().credential_type,
+        "started_at" "TEXT" = row.body.change().map(|change| &change.started_at),
+        "ended_at" "TEXT" = closing(row).map(|closing| &closing.ended_at),
+        "ended_ms" "INTEGER" = closing(row).map(|closing| closing.ended_ms),
+        "close_reason" "TEXT" = closing(row).map(|closing| &closing.close_reason),
+        "totals" "TEXT" = closing(row).map(|closing| &closing.totals),
+        "currency" "TEXT" = closing(row).and_then(|closing| closing.totals.currency.as_deref()),
+    }],
+    constraint: "UNIQUE (source, session_id)",
+    options: "STRICT",
+    indexes: "CREATE INDEX sessions_state ON sessions (state);",
+    on_conflict: OnConflict::Replace {
+        key: &["source", "session_id"],
+        condition: "excluded.fold_order > sessions.fold_order",
+    },
+    insertion: OnceLock::new(),
+};
 
 /// The totals and the level of each scope of a guard, period and source. `sequence` is that of the
-/// event that told the totals, 0 before there was one; `level_sequence` that of the event that told
-/// the level. `period_ms` is when the period began, -1 for a session. Levels count from 0, the
-/// mildest. Unlike the tables above this one cannot be made again: of `guard_totals` the ledger
+/// event that the totals are from, 0 before there was one; `level_sequence` that of the event that
+/// the level is from. `period_ms` is when the period began, -1 for a session. Levels count from 0,
+/// the mildest. Unlike the tables above this one cannot be made again: of `guard_totals` the ledger
 /// keeps only the id, in an event with an empty `raw`.
-pub(crate) const GUARD_TOTALS: Table<Scope> = Table {
+pub(crate) static GUARD_TOTALS: Table<Scope> = Table {
     name: "guard_totals",
     columns: &[columns! { row:
         "guard_id" "TEXT NOT NULL" = &row.body.guard,
@@ -241,10 +242,11 @@ pub(crate) const GUARD_TOTALS: Table<Scope> = Table {
     ('agent-meter.margin_level_changed', 'agent-meter.budget_level_changed',
      'agent-meter.loop_level_changed');",
     on_conflict: OnConflict::Keep,
+    insertion: OnceLock::new(),
 };
 
-/// The event as it came; nothing for `guard_totals`, which are many, and the next of which tells
-/// all that the last did.
+/// The event as it came; nothing for `guard_totals`, which are many, and where each repeats all
+/// that the last one said.
 fn kept_text<'a>(event: &'a Event<'a>) -> &'a str {
     match &event.body {
         Body::GuardTotals(_) => "",
@@ -277,17 +279,17 @@ fn rate_card(rate: &Rated) -> Option<&String> {
 
 /// Negative for a call or a generation, so that each event of the session wins over each of them,
 /// and of them the first one wins.
-fn fold_order<B: OfSession>(row: &Row<'_, B>) -> i64 {
+fn fold_order(row: &Row<'_, dyn OfSession>) -> i64 {
     match row.body.change() {
         Some(_) => row.event.sequence,
         None => -row.event.sequence,
     }
 }
 
-fn state<B: OfSession>(row: &Row<'_, B>) -> SessionState {
+fn state(row: &Row<'_, dyn OfSession>) -> SessionState {
     row.body.change().map_or(SessionState::Active, |change| change.state)
 }
 
-fn closing<'a, B: OfSession>(row: &Row<'a, B>) -> Option<&'a Closing> {
+fn closing<'a>(row: &Row<'a, dyn OfSession>) -> Option<&'a Closing> {
     row.body.change()?.closing.as_ref()
 }

@@ -1,5 +1,5 @@
-//! What the collector received since it started, as Prometheus metrics.
-//! No label comes from traffic but the currency, so that traffic cannot make metrics without end.
+//! Counts what the collector received since it started, as Prometheus metrics.
+//! Only the currency is a label from traffic, so that traffic cannot make metrics without end.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -15,11 +15,13 @@ use crate::money;
 pub(crate) struct Tally {
     /// By outcome and type.
     events: BTreeMap<(&'static str, &'static str), u64>,
+    /// By whether the cost is known.
     generations: BTreeMap<&'static str, u64>,
+    /// By kind.
     tokens: BTreeMap<&'static str, u64>,
-    /// By currency, and whether it belongs to a tool call.
+    /// By currency, and `tool` or `none`: whether it belongs to a call.
     provider_cost: BTreeMap<(String, &'static str), Decimal>,
-    /// By currency, and what is charged.
+    /// By currency, and `calls` or `tokens`.
     revenue: BTreeMap<(String, &'static str), Decimal>,
 }
 
@@ -28,7 +30,7 @@ impl Tally {
         *self.events.entry((outcome, event_type)).or_default() += 1;
     }
 
-    /// Takes in an event that is stored now.
+    /// Takes in an event that the ledger just stored.
     pub(crate) fn accept(&mut self, body: &Body) {
         match body {
             Body::Call(call) => add(&mut self.revenue, (&call.currency, "calls"), call.price),
@@ -50,7 +52,7 @@ impl Tally {
                 }
                 add(&mut self.revenue, (&generation.currency, "tokens"), generation.price);
             }
-            // Their totals repeat what the calls and generations told.
+            // Their totals repeat those of the calls and generations.
             Body::GuardTotals(_) | Body::LevelChange(_) => {}
             Body::Session(_) | Body::Unknown => {}
         }

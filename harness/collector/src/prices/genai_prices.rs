@@ -1,7 +1,8 @@
-//! The data.json of pydantic/genai-prices: US dollars for a million tokens, by provider and model.
+//! Reads the data.json of pydantic/genai-prices: US dollars for a million tokens, by provider and
+//! model.
 //!
-//! A model's name is matched by clauses; `equals`, `starts_with`, `ends_with`, `contains` and `or` of these become names
-//! and patterns. Names there match in any case, in a card exactly.
+//! Clauses match a model's name; `equals`, `starts_with`, `ends_with`, `contains` and `or` of these
+//! are made names and patterns. Names there match in any case, in a card exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +27,7 @@ struct Provider {
 struct Conditional {
     prices: Object,
     constraint: Option<Constraint>,
-    /// What a request has to have; none in a model's own prices.
+    /// The condition on a request; none in a model's own prices.
     #[serde(default)]
     when: BTreeMap<String, String>,
 }
@@ -45,7 +46,7 @@ impl Conditional {
         self.constraint.as_ref().and_then(|constraint| constraint.start_date.as_deref())
     }
 
-    /// Whether it holds from this day on; `None` is before all days.
+    /// True if it holds from this day on; `None` is before all days.
     fn is_active(&self, day: Option<&str>) -> bool {
         self.start() <= day
     }
@@ -211,7 +212,7 @@ struct Tiered {
     tiers: Vec<(u64, Decimal)>,
 }
 
-/// Reads prices, of which the first that names a kind counts; `None` if the model is left out.
+/// Reads prices; the first that names a kind counts. `None` if the model is left out.
 fn read_prices(
     prices: &[&Object],
     listed: &str,

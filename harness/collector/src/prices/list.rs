@@ -69,7 +69,7 @@ pub(super) enum Price {
     TooManyPlaces,
 }
 
-/// A price for 10 to the power of `unit` tokens; `None` if it is null. It may be a number or a text.
+/// A price for 10 to the power of `unit` tokens, as a number or a text; `None` if it is null.
 pub(super) fn price(value: &RawValue, unit: u32) -> anyhow::Result<Option<Price>> {
     let text = value.get();
     if text == "null" {
@@ -91,7 +91,8 @@ pub(super) fn count(value: &RawValue) -> anyhow::Result<u64> {
     u64::try_from(count).with_context(wrong)
 }
 
-/// Shifts the point of a decimal with an optional exponent, for a million instead of 10 to the power of `unit`.
+/// Shifts the point of a decimal with an optional exponent, for a million instead of 10 to the
+/// power of `unit`.
 fn parse(number: &str, unit: u32) -> anyhow::Result<Price> {
     let (number, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

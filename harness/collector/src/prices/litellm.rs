@@ -1,11 +1,11 @@
-//! LiteLLM's model_prices_and_context_window.json, as its `generic_cost_per_token` of 1.109 reads it: US dollars for one
-//! token, by model.
+//! Reads LiteLLM's model_prices_and_context_window.json as its `generic_cost_per_token` of 1.109
+//! does: US dollars for one token, by model.
 //!
-//! A kind without a price of its own costs its whole's price, as in a card. What LiteLLM finds by falling back
-//! otherwise is written out: a context tier keeps what a lower one names, the service tiers `flex` and `priority` take
-//! the standard context tiers where they have none, and reasoning in a service tier costs that tier's output. Prices
-//! that are in its code and not in the list, such as half of the input's for what Fireworks reads from its cache, are
-//! not taken.
+//! A kind without a price of its own costs its whole's price, as in a card. The card writes out
+//! what LiteLLM finds by other fallbacks: a context tier keeps what a lower one names, the service
+//! tiers `flex` and `priority` take the standard context tiers where they have none, and reasoning
+//! in a service tier costs that tier's output. The card has no price that is in LiteLLM's code and
+//! not in the list, such as half of the input's for what Fireworks reads from its cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,7 +103,7 @@ fn names(
     Ok(names)
 }
 
-/// Whether it is like `us-gov-west-1`.
+/// True if it is like `us-gov-west-1`.
 fn is_region(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
     let number = parts.last().is_some_and(|last| last.parse::<u8>().is_ok());
@@ -122,7 +122,8 @@ struct Name {
 }
 
 impl Name {
-    /// Reads `input_cost_per_token`, `cache_creation_input_token_cost_above_1hr_above_200k_tokens_batches` and the like.
+    /// Reads names such as `input_cost_per_token` and
+    /// `cache_creation_input_token_cost_above_1hr_above_200k_tokens_batches`.
     fn parse(name: &str) -> Option<Self> {
         let suffixes = [("_batches", "batch"), ("_flex", "flex"), ("_priority", "priority")];
         let found = suffixes
@@ -197,7 +198,8 @@ impl Prices {
         Ok(Some(prices))
     }
 
-    /// Reads price lists by the range of input tokens, which go before all others; `false` if the model is left out.
+    /// Reads price lists by the range of input tokens, which go before all others; `false` if the
+    /// model is left out.
     fn read_tiers(
         &mut self,
         tiers: &[Object],
@@ -333,7 +335,7 @@ fn is_zero(value: &RawValue) -> bool {
     matches!(price(value, 6), Ok(Some(Price::PerMillion(rate))) if rate.is_zero())
 }
 
-/// Whether another member says the same.
+/// True if another member says the same.
 fn is_old_name(name: &str, model: &Object) -> bool {
     let text = |name: &str| model.get(name).map(RawValue::get);
     name == "input_cost_per_token_cache_hit" && text(name) == text("cache_read_input_token_cost")

@@ -1,7 +1,8 @@
 //! `agent-meter prices import`: makes a rate card of a public price list, digit for digit.
 //!
-//! Prices are read as text and stay decimal: no price passes through a float. What a card cannot say is left out and
-//! told, so that nothing is charged at a price that the list does not name.
+//! It reads prices as text and keeps them decimal: no price passes through a float. It leaves out
+//! what a card cannot express, and reports it, so that nobody pays a price that the list does not
+//! name.
 
 mod genai_prices;
 mod list;
@@ -268,7 +269,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The providers under which a model of the list's provider is wanted; counts the model if there are none.
+    /// The providers under which a model of the list's provider is wanted; counts the model if
+    /// there are none.
     fn providers(&mut self, listed: &str, ours: &[Provider]) -> Vec<Provider> {
         let asked = &self.wanted.providers;
         self.providers.insert(listed.to_owned());

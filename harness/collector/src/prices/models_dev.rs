@@ -1,4 +1,4 @@
-//! The api.json of models.dev: US dollars for a million tokens, by provider and model.
+//! Reads the api.json of models.dev: US dollars for a million tokens, by provider and model.
 
 use agent_meter_core::domain::usage::TokenKind;
 use anyhow::Context;

@@ -20,7 +20,7 @@ impl Ledger {
     }
 
     /// Stored events, byte for byte as they came, in the order they were stored; without
-    /// `guard_totals`, of which the text is not kept.
+    /// `guard_totals`, whose text the ledger does not keep.
     pub fn events(&self, query: &EventsQuery) -> anyhow::Result<EventsPage> {
         let mut conditions = Conditions::default();
         conditions.and("raw <> ?", String::new());
@@ -35,15 +35,26 @@ impl Ledger {
             conditions.sql(),
             query.page.limit + 1
         );
+        let (events, next) = self.page_of_events(&sql, conditions.values, query.page)?;
+        Ok(EventsPage { events, next })
+    }
+
+    /// Runs a query for `position` and `raw` that reads one row more than the page holds.
+    pub(crate) fn page_of_events(
+        &self,
+        sql: &str,
+        values: Vec<rusqlite::types::Value>,
+        page: Page,
+    ) -> anyhow::Result<(Vec<Box<RawValue>>, Option<String>)> {
         self.read(|ledger| {
-            let mut statement = ledger.prepare_cached(&sql)?;
-            let rows = statement.query_map(params_from_iter(conditions.values), |row| {
+            let mut statement = ledger.prepare_cached(sql)?;
+            let rows = statement.query_map(params_from_iter(values), |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
             })?;
             let mut rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
-            let next = query.page.cut(&mut rows);
+            let next = page.cut(&mut rows);
             let events = rows.into_iter().map(|(_, raw)| RawValue::from_string(raw));
-            Ok(EventsPage { events: events.collect::<Result<_, _>>()?, next })
+            Ok((events.collect::<Result<_, _>>()?, next))
         })
     }
 
@@ -52,8 +63,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// If the ledger fails, if `each` does, or if a stored event of a known type is not valid, which
-    /// a ledger of an older version may hold.
+    /// If the ledger fails, if `each` does, or if a stored event of a known type is not valid,
+    /// which a ledger of an older version may hold.
     pub fn each_event(
         &self,
         mut query: EventsQuery,

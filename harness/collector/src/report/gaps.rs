@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::ledger::Ledger;
 
-/// The most ranges listed for one source; `missing` counts them all. A page of numbers helps
-/// nobody, and one wrong sequence must not make the answer unbounded.
+/// The most ranges listed for one source; `missing` counts them all. One wrong sequence must not
+/// make the answer unbounded.
 const RANGES_MAX: usize = 1000;
 
 /// What is missing from the ledger.

@@ -1,4 +1,5 @@
-//! The reports on guards: where each scope stands in the whole fleet, and what crossed a level.
+//! The reports on guards: the totals and level of each scope in the whole fleet, and the changes of
+//! level.
 
 use rusqlite::{Row, params_from_iter};
 use rust_decimal::Decimal;
@@ -13,8 +14,8 @@ use crate::query::{BadQuery, Conditions, Page, Parameters, count, rfc3339};
 /// Digits behind the point of a margin, a share of one.
 const MARGIN_DIGITS: u32 = 4;
 
-/// How far ahead of ours the clock of an Envoy may be, which tells when a period began: a day. A
-/// clock that is years ahead must not hide what the others tell.
+/// How far the clock of an Envoy, which says when a period began, may be ahead of ours: a day. A
+/// clock that is years ahead must not hide the totals of the others.
 const AHEAD_MS: i64 = 24 * 3600 * 1000;
 
 /// Which scopes to list.
@@ -53,23 +54,23 @@ impl GuardsQuery {
     }
 }
 
-/// Scopes, the strictest level first, and of these the last told of first.
+/// Scopes, the strictest level first, and within a level the one with the latest event first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Guards {
     /// At most as many as asked for.
     pub guards: Vec<GuardState>,
-    /// Whether there are more.
+    /// True if there are more.
     pub more: bool,
 }
 
-/// Where one scope stands in its latest period, in all sources together.
+/// The totals and level of one scope in its latest period, over all sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GuardState {
     /// The guard.
     pub guard_id: String,
     /// `margin`, `budget` or `loop`.
     pub guard_kind: String,
-    /// `enforce` if any source does, else `observe`; `None` where none told.
+    /// `enforce` if any source does, else `observe`; `None` if no source says.
     pub mode: Option<String>,
     /// `customer`, `session`, `product`, `agent` or `tool`.
     pub scope: String,
@@ -77,13 +78,13 @@ pub struct GuardState {
     pub scope_key: String,
     /// Empty for a product.
     pub customer_id: String,
-    /// Where the scope has one, as the four that follow.
+    /// The product, if the scope has one.
     pub product_id: Option<String>,
-    /// The agent.
+    /// The agent, if the scope has one.
     pub agent_id: Option<String>,
-    /// 32 hexadecimal digits.
+    /// 32 hexadecimal digits, if the scope has one.
     pub session_key: Option<String>,
-    /// The tool.
+    /// The tool, if the scope has one.
     pub tool_name: Option<String>,
     /// What of the scope is watched.
     pub metric: Option<String>,
@@ -93,7 +94,7 @@ pub struct GuardState {
     pub period_started_at: Option<String>,
     /// The strictest of all sources'.
     pub level: &'static str,
-    /// Sources that told of it in this period.
+    /// How many sources sent events on it in this period.
     pub emitters: u64,
     /// Calls of all of them.
     pub calls: u64,
@@ -109,19 +110,19 @@ pub struct GuardState {
     /// `None` without revenue.
     #[serde(with = "money::optional")]
     pub margin: Option<Decimal>,
-    /// What the customer's contract brings in a period of the guard; `None`: none is known.
+    /// What the customer's contract brings in a period of the guard; `None` if none is known.
     #[serde(with = "money::optional")]
     pub contracted_revenue: Option<Decimal>,
     /// The plan that the contract names.
     pub plan: Option<String>,
-    /// ISO 4217; `None` where no totals were told.
+    /// ISO 4217; `None` if no source sent totals.
     pub currency: Option<String>,
     /// RFC 3339, UTC: when the last event on it was made.
     pub told_at: String,
 }
 
 impl Ledger {
-    /// Each scope in its latest period. Contracts are not the ledger's: it leaves them out.
+    /// Each scope in its latest period. It leaves contracts out, which the ledger does not know.
     pub fn guards(&self, query: &GuardsQuery) -> anyhow::Result<Guards> {
         let mut conditions = Conditions::default();
         conditions.and_equal("guard_id", query.guard_id.as_deref());
@@ -134,7 +135,7 @@ impl Ledger {
             having = "HAVING max(level) = ?".to_owned();
             values.push(strictness(level).into());
         }
-        // The names are the same in each row of a scope. A source that told a level and no totals
+        // The names are the same in each row of a scope. A source that sent a level and no totals
         // need not know the currency.
         let sql = format!(
             "WITH latest AS (
@@ -176,16 +177,9 @@ impl Ledger {
               AND position < ? ORDER BY position DESC LIMIT {}",
             page.limit + 1
         );
-        self.read(|ledger| {
-            let mut statement = ledger.prepare_cached(&sql)?;
-            let rows = statement.query_map([page.after.unwrap_or(i64::MAX)], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-            })?;
-            let mut rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
-            let next = page.cut(&mut rows);
-            let alerts = rows.into_iter().map(|(_, raw)| RawValue::from_string(raw));
-            Ok(Alerts { alerts: alerts.collect::<Result<_, _>>()?, next })
-        })
+        let before = page.after.unwrap_or(i64::MAX);
+        let (alerts, next) = self.page_of_events(&sql, vec![before.into()], page)?;
+        Ok(Alerts { alerts, next })
     }
 }
 
@@ -230,7 +224,7 @@ fn state(row: &Row<'_>) -> rusqlite::Result<GuardState> {
     })
 }
 
-/// `None` without revenue, and where it is beyond all sense.
+/// `None` without revenue, and if the share does not fit.
 fn margin(revenue: Decimal, cost: Decimal) -> Option<Decimal> {
     let share = revenue.checked_sub(cost)?.checked_div(revenue)?;
     Some(share.round_dp(MARGIN_DIGITS))

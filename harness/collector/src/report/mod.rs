@@ -1,5 +1,5 @@
-//! Reports over a ledger, each a method of [`crate::Ledger`] with a query to ask and a type to answer.
-//! They change nothing.
+//! Reports over a ledger: each is a method of [`crate::Ledger`], takes a query and returns a type
+//! that serializes to the JSON of its route. They change nothing.
 
 pub(crate) mod events;
 pub(crate) mod gaps;

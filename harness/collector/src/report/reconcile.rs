@@ -1,4 +1,4 @@
-//! The check of closed sessions: what their final events tell against the sum of their calls and
+//! Checks the totals in the final events of closed sessions against the sums of their calls and
 //! generations.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::query::Conditions;
 use crate::report::sessions::{Session, select, so_far};
 
-/// Whether the final events of closed sessions agree with their stored calls and generations.
+/// The result of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reconciliation {
     /// Closed sessions compared.
@@ -30,9 +30,9 @@ pub struct Mismatch {
     pub session_id: String,
     /// The source that closed it.
     pub source: String,
-    /// What the final event tells.
+    /// The total in the final event.
     pub event: Value,
-    /// What the stored calls and generations come to.
+    /// The sum of the stored calls and generations.
     pub calls: Value,
 }
 
@@ -45,21 +45,22 @@ impl Ledger {
             conditions.and_equal("state", Some(SessionState::Closed.name()));
             let mut reconciliation = Reconciliation { sessions: 0, mismatches: Vec::new() };
             for (_, (session, totals)) in select(ledger, conditions, "ORDER BY position")? {
-                let mut told = totals.unwrap_or_default();
+                let mut stated = totals.unwrap_or_default();
                 let mut calls = so_far(ledger, &session)?;
-                fold_unnamed_tools(&told, &mut calls)?;
-                fold_unnamed_models(&told, &mut calls)?;
-                told.calls_by_tool.retain(is_used);
+                fold_unnamed_tools(&stated, &mut calls)?;
+                fold_unnamed_models(&stated, &mut calls)?;
+                stated.calls_by_tool.retain(is_used);
                 calls.calls_by_tool.retain(is_used);
                 reconciliation.sessions += 1;
-                reconciliation.mismatches.extend(mismatches(&session, &told, &calls)?);
+                reconciliation.mismatches.extend(mismatches(&session, &stated, &calls)?);
             }
             Ok(reconciliation)
         })
     }
 }
 
-/// Whether there is anything to compare: a tool may be named for a generation that cost nothing.
+/// True if there is anything to compare: a final event may name a tool for a generation that cost
+/// nothing.
 fn is_used(tool: &ToolTotals) -> bool {
     tool.calls > 0 || tool.provider_cost != Some(Decimal::ZERO)
 }
@@ -69,8 +70,8 @@ fn is_used(tool: &ToolTotals) -> bool {
 const OTHER: &str = "__other__";
 
 /// Adds up the tools that the final event does not name, as it does.
-fn fold_unnamed_tools(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
-    let named = |name: &str| told.calls_by_tool.iter().any(|tool| tool.tool_name == name);
+fn fold_unnamed_tools(stated: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
+    let named = |name: &str| stated.calls_by_tool.iter().any(|tool| tool.tool_name == name);
     if !named(OTHER) {
         return Ok(());
     }
@@ -91,13 +92,13 @@ fn fold_unnamed_tools(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
 }
 
 /// Adds up the models of each provider that the final event does not name, as it does.
-fn fold_unnamed_models(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
-    if !told.usage_by_model.iter().any(|model| model.model == OTHER) {
+fn fold_unnamed_models(stated: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
+    if !stated.usage_by_model.iter().any(|model| model.model == OTHER) {
         return Ok(());
     }
     let mut folded: BTreeMap<(String, String), ModelTotals> = BTreeMap::new();
     for model in core::mem::take(&mut calls.usage_by_model) {
-        let is_named = told
+        let is_named = stated
             .usage_by_model
             .iter()
             .any(|named| (&named.provider, &named.model) == (&model.provider, &model.model));
@@ -114,8 +115,8 @@ fn fold_unnamed_models(told: &Totals, calls: &mut Totals) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn mismatches(session: &Session, told: &Totals, calls: &Totals) -> anyhow::Result<Vec<Mismatch>> {
-    let (event, stored) = (serde_json::to_value(told)?, serde_json::to_value(calls)?);
+fn mismatches(session: &Session, stated: &Totals, calls: &Totals) -> anyhow::Result<Vec<Mismatch>> {
+    let (event, stored) = (serde_json::to_value(stated)?, serde_json::to_value(calls)?);
     let mut mismatches = Vec::new();
     for field in [
         "total_tool_calls",

@@ -1,5 +1,4 @@
-//! Sessions as the ledger has folded them, with what they come to.
-//! The fold itself is in `derive.rs`.
+//! Sessions with their totals. The ledger makes their rows (`ledger/derive.rs`).
 
 use std::collections::BTreeMap;
 
@@ -18,7 +17,7 @@ use crate::query::{BadQuery, Conditions, Page, Parameters, count};
 pub struct Session {
     /// 32 hexadecimal digits.
     pub session_id: String,
-    /// The state that the session event with the highest sequence tells.
+    /// The state in the session event with the highest sequence.
     pub state: SessionState,
     /// 32 hexadecimal digits, the same wherever the client's session is seen.
     pub session_key: String,
@@ -44,7 +43,7 @@ pub struct Session {
     pub ended_at: Option<String>,
     /// `None` before the close.
     pub close_reason: Option<String>,
-    /// What it came to.
+    /// Its totals.
     #[serde(flatten)]
     pub totals: Totals,
     /// Revenue less known provider cost; `None` when there are several currencies.
@@ -65,7 +64,7 @@ pub struct SessionsQuery {
     pub session_id: Option<String>,
     /// Only of this source.
     pub source: Option<String>,
-    /// Newest first; else in the order in which the ledger came to know them.
+    /// True for the newest first; else in the order in which the ledger first saw them.
     pub newest_first: bool,
     /// Which page.
     pub page: Page,
@@ -197,7 +196,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok((row.get("position")?, (session, totals)))
 }
 
-/// What the stored calls and generations of a session come to.
+/// The sums of the stored calls and generations of a session.
 pub(crate) fn so_far(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
     let mut sums = Sums { totals: Totals::new(), ..Sums::default() };
     sums.add_calls(ledger, session)?;

@@ -1,6 +1,6 @@
 //! Usage: calls, tokens and money, grouped and filtered by the dimensions of calls and generations.
-//! Amounts of different currencies are never added up, and what belongs nowhere is a row of its own:
-//! whatever the grouping, the rows come to the same sums.
+//! It never adds amounts of different currencies, and puts what belongs nowhere in a row of its
+//! own, so that the rows have the same sums whatever the grouping.
 
 use std::sync::LazyLock;
 
@@ -26,8 +26,8 @@ macro_rules! of_its_call {
     };
 }
 
-/// Calls and generations in one shape, a column a line: its name, what it is of a call, and what it
-/// is of a generation. A generation that belongs to no call has no tool, status and tier, and a call
+/// Calls and generations in one shape, a column a line: its name, its SQL for a call, and its SQL
+/// for a generation. A generation that belongs to no call has no tool, status and tier, and a call
 /// has no provider and model.
 const ENTRY: [(&str, &str, &str); 31] = [
     ("time_ms", "time_ms", "time_ms"),
@@ -90,7 +90,7 @@ pub enum Dimension {
     ProductType,
     /// The session id.
     Session,
-    /// The event that tells of it: `tool_invocation`, `api_call`, `agent_step` or
+    /// The type of its event: `tool_invocation`, `api_call`, `agent_step` or
     /// `token_consumption`.
     Kind,
     /// What was called: the tool as the client named it, an API's method and route, or an agent's
@@ -212,7 +212,7 @@ pub struct Usage {
     pub rows: Vec<UsageRow>,
 }
 
-/// What one group comes to.
+/// The sums of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRow {
     /// As in `group_by`; with the currency at the end when a group had several.
@@ -231,13 +231,13 @@ pub struct UsageRow {
     pub generations: u64,
     /// Generations whose cost is not known, for whatever reason.
     pub unpriced_generations: u64,
-    /// Generations of which neither the input nor the output is known.
+    /// Generations whose input and output are both unknown.
     pub unknown_usage_generations: u64,
     /// Tokens, as far as they are known.
     pub tokens: TokenTotals,
-    /// Bytes of the bodies of requests; only API calls tell them.
+    /// Bytes of the bodies of requests; only API calls have them.
     pub request_bytes: u64,
-    /// Bytes of the bodies of responses; only API calls tell them.
+    /// Bytes of the bodies of responses; only API calls have them.
     pub response_bytes: u64,
 }
 

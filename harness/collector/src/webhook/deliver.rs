@@ -1,7 +1,7 @@
-//! Posts what is queued, with one task for each webhook, so that one that hangs holds up no other.
+//! Posts queued events, with one task for each webhook, so that one that hangs holds up no other.
 //!
-//! An event is sent until an answer of 2xx is written down. If the collector ends between the two,
-//! it is sent again, under the same `webhook-id`.
+//! A task sends an event until it has written down an answer of 2xx. If the collector ends between
+//! the two, the next one sends the event again, under the same `webhook-id`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::webhook::{Retry, Secret, Webhook, Webhooks};
 const IN_FLIGHT_MAX: u32 = 4;
 /// The longest sleep, so that a clock that is set back delays no event for long.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
-/// How much later than its last try is due an event is given up without one.
+/// How much later than its last try is due the collector gives an event up without a try.
 const GIVE_UP_SLACK: Duration = Duration::from_secs(3600);
 /// How long to wait when the ledger fails.
 const LEDGER_RETRY: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Goes on with what the ledger has waiting; an error where a webhook needs https and this
+    /// Goes on with the events that wait in the ledger; an error if a webhook needs https and this
     /// machine trusts no authority.
     pub(crate) fn start(ledger: &Ledger, webhooks: &Webhooks) -> anyhow::Result<Self> {
         let (queued, (stop, stopped)) = (Arc::new(Notify::new()), watch::channel(false));
@@ -68,12 +68,12 @@ impl Deliveries {
         Ok(Deliveries { queued, stop, tasks })
     }
 
-    /// What tells the tasks that something is queued.
+    /// Wakes up the tasks when something is queued.
     pub(crate) fn queued(&self) -> Arc<Notify> {
         self.queued.clone()
     }
 
-    /// Writes down what became of the requests under way, begins no other, and ends.
+    /// Writes down the outcome of the requests under way, begins no other, and ends.
     pub(crate) async fn stop(mut self) {
         // Without receivers the tasks have ended.
         let _ = self.stop.send(true);
@@ -109,7 +109,7 @@ impl Worker {
     async fn work(self, queued: Arc<Notify>, mut stopped: watch::Receiver<bool>) {
         let worker = Arc::new(self);
         loop {
-            // Before the look at the queue, so that what is queued meanwhile wakes it up.
+            // Before the look at the queue, so that an event queued meanwhile wakes the task up.
             let woken = queued.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
@@ -125,7 +125,7 @@ impl Worker {
         }
     }
 
-    /// Sends what is due, and tells how long nothing is.
+    /// Sends the events that are due, and returns how long none is.
     async fn round(self: Arc<Self>) -> anyhow::Result<Duration> {
         let reader = self.clone();
         let due = tokio::task::spawn_blocking(move || {
@@ -175,7 +175,7 @@ impl Worker {
             .body(Full::new(Bytes::from(waiting.body.clone())))?;
         let answer = tokio::time::timeout(self.retry.timeout, self.client.request(request)).await;
         let answer = answer.map_err(|_| anyhow!("no answer within {:?}", self.retry.timeout))??;
-        // The body is not read: whatever it says, the status decides.
+        // The status decides, whatever the body says, so nothing reads the body.
         let (head, _) = answer.into_parts();
         Ok((head.status, head.headers))
     }

@@ -1,5 +1,6 @@
-//! Webhooks: who is told of scopes that cross a level. The event is queued in the ledger as it
-//! comes in (`ledger/outgoing.rs`), read from there (`queue.rs`), signed (`sign.rs`) and posted (`deliver.rs`) until it is taken.
+//! Webhooks: the receivers of changes of a guard's level. The ledger queues such an event as it
+//! comes in (`ledger/outgoing.rs`). Tasks read the queue (`queue.rs`), sign the event (`sign.rs`)
+//! and post it until the receiver takes it (`deliver.rs`).
 
 mod deliver;
 pub(crate) mod queue;
@@ -23,9 +24,9 @@ const NAME_BYTES_MAX: usize = 64;
 /// One receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// The name that events call it by in `notify`; `*` is told of all.
+    /// The name in the `notify` of events; the one named `*` gets all of them.
     pub name: String,
-    /// Where it is posted: http or https.
+    /// The URL to post to: http or https.
     pub url: Url,
 }
 
@@ -52,7 +53,7 @@ impl FromStr for Webhook {
             ["http", "https"].contains(&scheme),
             "the URL of {name}: must begin with http:// or https://, found {url:?}"
         );
-        // Never shown: it holds a password.
+        // The error does not show it: it holds a password.
         ensure!(
             parsed.username().is_empty() && parsed.password().is_none(),
             "the URL of {name}: must hold no user and no password; the receiver knows us by the \
@@ -62,7 +63,7 @@ impl FromStr for Webhook {
     }
 }
 
-/// Who is told, how it is signed, and how often it is tried.
+/// The receivers, the secret that signs what they get, and when to try again.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
     hooks: Vec<Webhook>,
@@ -72,7 +73,11 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// At least one and at most 32 webhooks, each name once.
+    /// Takes 1 to 32 webhooks, each name once.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, more, or two of one name.
     pub fn new(hooks: Vec<Webhook>, secret: Secret) -> anyhow::Result<Webhooks> {
         ensure!(
             (1..=WEBHOOKS_MAX).contains(&hooks.len()),
@@ -92,7 +97,7 @@ impl Webhooks {
     }
 }
 
-/// When a receiver that did not take an event is tried again: after `first`, then after twice as
+/// When to try a receiver again that did not take an event: after `first`, then after twice as
 /// long, and so on up to `most`, until `horizon` after the event came in.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
@@ -100,7 +105,7 @@ pub struct Retry {
     pub first: Duration,
     /// The longest wait, unless the receiver asks for a longer one.
     pub most: Duration,
-    /// Then it is given up.
+    /// After this time the collector gives the event up.
     pub horizon: Duration,
     /// How long a receiver may take to answer.
     pub timeout: Duration,

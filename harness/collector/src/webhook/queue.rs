@@ -1,4 +1,4 @@
-//! The queue of what webhooks are to be told: rows of the ledger, so that a restart forgets none.
+//! Reads and settles the queue of webhooks: rows of the ledger, so that a restart forgets none.
 
 use std::fmt::Write;
 
@@ -15,24 +15,24 @@ pub(super) struct Waiting {
     pub(super) id: String,
     /// The event as it came.
     pub(super) body: String,
-    /// Tries that failed.
+    /// How many tries failed.
     pub(super) failures: u32,
     /// Milliseconds since 1970: when the event came in.
     pub(super) queued_ms: i64,
 }
 
-/// What became of one try.
+/// The outcome of one try.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Taken.
+    /// The receiver took it.
     Delivered,
-    /// Not taken; it is tried again then, in milliseconds since 1970.
+    /// The receiver did not take it; the next try is due then, in milliseconds since 1970.
     Failed { due_ms: i64, error: String },
-    /// Not taken, and never tried again.
+    /// The receiver did not take it, and there is no further try.
     GivenUp { error: String },
 }
 
-/// What is due at a webhook, the longest due first, at most `limit`.
+/// The events that are due at a webhook, the longest due first, at most `limit`.
 pub(super) fn due(
     ledger: &Ledger,
     webhook: &str,
@@ -60,7 +60,7 @@ pub(super) fn due(
     })
 }
 
-/// When the next is due at a webhook, in milliseconds since 1970; `None`: nothing waits.
+/// When the next event is due at a webhook, in milliseconds since 1970; `None` if none waits.
 pub(super) fn next_due(ledger: &Ledger, webhook: &str) -> anyhow::Result<Option<i64>> {
     ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
@@ -70,7 +70,7 @@ pub(super) fn next_due(ledger: &Ledger, webhook: &str) -> anyhow::Result<Option<
     })
 }
 
-/// Writes down what became of a try.
+/// Writes down the outcome of a try.
 pub(super) fn settle(
     ledger: &Ledger,
     webhook: &str,
@@ -94,8 +94,8 @@ pub(super) fn settle(
     })
 }
 
-/// Gives up what came in before `queued_ms`, of all webhooks: those that are configured no longer
-/// have nobody else to do it.
+/// Gives up the events that came in before `queued_ms`, for all webhooks: no task looks after those
+/// that are no longer configured.
 pub(super) fn give_up(ledger: &Ledger, queued_ms: i64) -> rusqlite::Result<usize> {
     ledger.write(|ledger| {
         ledger

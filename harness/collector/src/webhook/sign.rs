@@ -1,4 +1,4 @@
-//! Signs what is posted after the Standard Webhooks specification 1.0.0 (symmetric, `v1`).
+//! Signs events after the Standard Webhooks specification 1.0.0 (symmetric, `v1`).
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-/// What the collector and the receivers share. It is shown nowhere.
+/// The key that the collector shares with the receivers. No output shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
@@ -42,7 +42,7 @@ impl Secret {
     }
 }
 
-/// The value of `webhook-id`: the same each time the event is sent, so that a receiver can tell
+/// The value of `webhook-id`: the same each time the event is sent, so that a receiver can skip
 /// what it has already. A hash, because a source may hold what a header or the signed text cannot.
 pub(super) fn message_id(source: &str, id: &str) -> String {
     let hash = Sha256::digest(format!("{source}\n{id}").as_bytes());

@@ -1,28 +1,18 @@
-//! The command line of `agent-meter`: names, units and defaults of every option.
+//! The command line of `agent-meter`: names, units and defaults of every option. What the commands
+//! do is in `execute.rs`.
 
-use std::io::{ErrorKind, Write};
+mod execute;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use agent_meter::bench::{self, Bench, Scenario, Section};
-use agent_meter::demo::margin::{self, Margin};
-use agent_meter::demo::{self, Demo};
-use agent_meter::envoy::{Bootstrap, Endpoint};
-use agent_meter::mcp_server::{McpServer, Mode};
-use agent_meter::run::{self, Run, Signals};
-use agent_meter::stack::Events;
-use agent_meter::{check, plugin, wasm};
-use agent_meter_collector::invoice::{Invoice, invoices};
-use agent_meter_collector::prices::{self, Source, Wanted};
-use agent_meter_collector::recover::{self, Target};
-use agent_meter_collector::{
-    Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
-};
-use anyhow::{Context, bail, ensure};
+use agent_meter::bench::{Scenario, Section};
+use agent_meter::demo;
+use agent_meter::envoy::Endpoint;
+use agent_meter_collector::prices::Source;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
-use serde_json::{Value, json};
 
 /// Meters AI-agent traffic in Envoy and keeps the ledger.
 #[derive(Debug, Parser)]
@@ -278,238 +268,6 @@ struct RecoverTarget {
     collector: Option<Url>,
 }
 
-impl Cli {
-    /// Does what the command line says.
-    pub(crate) async fn execute(self) -> anyhow::Result<()> {
-        match self.command {
-            Command::Demo(args) => args.execute().await,
-            Command::Run(args) => args.execute().await,
-            Command::Collect(args) => args.execute().await,
-            Command::Bootstrap(args) => args.execute(),
-            Command::McpServer(args) => args.execute().await,
-            Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
-            Command::Recover(args) => args.execute().await,
-            Command::Prices(PricesCommand::Import(args)) => args.execute(),
-            Command::Bench(args) => args.execute().await,
-            Command::Check(CheckCommand::Config { file, wasm }) => {
-                check::config(&file, &wasm::find(wasm.as_deref())?).await?;
-                println!("OK {}", file.display());
-                Ok(())
-            }
-            Command::Check(CheckCommand::Module { file }) => {
-                println!("OK {}: {}", file.display(), check::module(&file)?);
-                Ok(())
-            }
-        }
-    }
-}
-
-impl EnvoyArgs {
-    fn plugin(&self) -> anyhow::Result<Option<Value>> {
-        self.config.as_deref().map(plugin::read).transpose()
-    }
-
-    fn wasm(&self) -> anyhow::Result<PathBuf> {
-        wasm::find(self.wasm.as_deref())
-    }
-}
-
-impl DemoArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        self.check()?;
-        let (plugin, wasm) = (self.envoy.plugin()?, self.envoy.wasm()?);
-        let concurrency = self.envoy.concurrency;
-        let Self { scenario, sessions, calls, ledger, json, keep, .. } = self;
-        if scenario == demo::Scenario::Margin {
-            return margin::run(Margin { concurrency, wasm, json, keep }).await;
-        }
-        let (sessions, calls) = (sessions.unwrap_or(4), calls.unwrap_or(15));
-        let ledger = ledger.unwrap_or_else(|| "sqlite::memory:".to_owned());
-        demo::run(Demo { sessions, calls, concurrency, ledger, plugin, wasm, json, keep }).await
-    }
-
-    /// Refuses what the scenario would ignore.
-    fn check(&self) -> anyhow::Result<()> {
-        let given = [
-            ("--sessions", self.sessions.is_some()),
-            ("--calls", self.calls.is_some()),
-            ("--ledger", self.ledger.is_some()),
-            ("--config", self.envoy.config.is_some()),
-        ];
-        let given: Vec<&str> =
-            given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect();
-        ensure!(
-            self.scenario == demo::Scenario::Calls || given.is_empty(),
-            "{}: not for --scenario margin, which has its own agents, prices and ledgers",
-            given.join(", ")
-        );
-        Ok(())
-    }
-}
-
-impl RunArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        let plugin = self.envoy.plugin()?.unwrap_or_else(plugin::everything_free);
-        let wasm = self.envoy.wasm()?;
-        let events = if self.collector.contains("://") {
-            let endpoint: Endpoint = self.collector.parse().context("--collector")?;
-            ensure!(!endpoint.tls, "--collector: https is not supported; put a proxy before it");
-            Events::At(endpoint)
-        } else {
-            let listen = self.collector.parse();
-            let listen = listen.with_context(|| format!("--collector: {:?}", self.collector))?;
-            Events::Own { listen, ledger: self.ledger }
-        };
-        let concurrency = self.envoy.concurrency;
-        let Self { upstream, listen, admin, .. } = self;
-        run::run(Run { upstream, listen, admin, events, plugin, concurrency, wasm }).await
-    }
-}
-
-impl CollectArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
-        let extras = Extras {
-            contracts: self.contracts.as_deref().map(Contracts::open).transpose()?,
-            webhooks: self.webhooks()?,
-        };
-        let collector = Collector::start_with(self.listen, &self.ledger, extras).await?;
-        println!("ready {}", json!({ "collector": collector.addr() }));
-        signals.stop().await;
-        collector.stop().await;
-        Ok(())
-    }
-
-    fn webhooks(&self) -> anyhow::Result<Option<Webhooks>> {
-        if self.webhook.is_empty() {
-            return Ok(None);
-        }
-        let hooks = self.webhook.iter().map(|text| text.parse());
-        let hooks = hooks.collect::<anyhow::Result<Vec<Webhook>>>().context("--webhook")?;
-        let (text, from) = match &self.webhook_secret_file {
-            Some(file) => {
-                let text = std::fs::read_to_string(file);
-                let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-                (text, file.display().to_string())
-            }
-            None => {
-                let name = "AGENT_METER_WEBHOOK_SECRET";
-                let text = std::env::var(name).ok().with_context(|| {
-                    format!("--webhook: needs a secret, in --webhook-secret-file or ${name}")
-                })?;
-                (text, format!("${name}"))
-            }
-        };
-        let secret = Secret::parse(&text).with_context(|| format!("the secret in {from}"))?;
-        Webhooks::new(hooks, secret).map(Some).context("--webhook")
-    }
-}
-
-impl BootstrapArgs {
-    fn execute(self) -> anyhow::Result<()> {
-        let plugin = self.config.as_deref().map(plugin::read).transpose()?;
-        let mut plugin = plugin.unwrap_or_else(plugin::everything_free);
-        plugin::deliver_to_harness(&mut plugin)?;
-        if let Some(authority) = plugin.pointer_mut("/collector/authority") {
-            *authority = json!(self.collector.authority);
-        }
-        // A given path need not exist on this machine.
-        let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
-        let Self { node_id, listen, admin, upstream, collector, .. } = self;
-        let settings = Vec::new();
-        let bootstrap =
-            Bootstrap { node_id, listen, admin, upstream, collector, wasm, plugin, settings };
-        print(serde_yaml_ng::to_string(&bootstrap.render()?)?.trim_end())
-    }
-}
-
-impl McpServerArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
-        let server = McpServer::start(self.listen, Mode::default()).await?;
-        if let Some(url) = self.llm_url {
-            server.set_llm(url.as_str().trim_end_matches('/').to_owned());
-        }
-        println!("ready {}", json!({ "mcp": format!("http://{}/mcp", server.addr()) }));
-        signals.stop().await;
-        server.stop().await;
-        Ok(())
-    }
-}
-
-impl InvoiceArgs {
-    fn execute(self) -> anyhow::Result<()> {
-        let ledger = existing(&self.ledger)?;
-        let found = match self.customer.as_deref() {
-            Some(customer) => {
-                vec![Invoice::for_customer(&ledger, Some(customer), Period::default())?]
-            }
-            None => invoices(&ledger)?,
-        };
-        if self.json {
-            print(&Value::from_iter(found.iter().map(Invoice::to_json)).to_string())
-        } else {
-            let texts: Vec<String> = found.iter().map(Invoice::to_string).collect();
-            print(&texts.join("\n"))
-        }
-    }
-}
-
-impl ImportArgs {
-    fn execute(self) -> anyhow::Result<()> {
-        let Self { from, file, out, provider, model, version } = self;
-        let wanted = Wanted { providers: provider, models: model };
-        let version = version.unwrap_or_else(|| from.version_today());
-        let imported = prices::import(from, &file, &wanted, version)?;
-        let text = imported.card.to_text(out.as_deref())?;
-        match &out {
-            Some(out) => {
-                std::fs::write(out, text)
-                    .with_context(|| format!("cannot write {}", out.display()))?;
-            }
-            None => print(text.trim_end())?,
-        }
-        eprintln!("{}", imported.report);
-        Ok(())
-    }
-}
-
-impl BenchArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        let wasm = wasm::find(None)?;
-        let Self { rounds, requests, scenario, only, sessions, json } = self;
-        bench::run(Bench { rounds, requests, scenario, only, sessions, json, wasm }).await
-    }
-}
-
-impl RecoverArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        let log = std::fs::File::open(&self.log);
-        let log = log.with_context(|| format!("cannot read {}", self.log.display()))?;
-        let target = match (self.target.ledger, self.target.collector) {
-            (Some(url), _) => {
-                Target::Ledger(tokio::task::spawn_blocking(move || Ledger::open(&url)).await??)
-            }
-            (None, Some(mut url)) => {
-                ensure!(
-                    url.scheme() == "http",
-                    "--collector: expected http://HOST:PORT, found {url}"
-                );
-                if url.path() == "/" {
-                    url.set_path("/v1/events");
-                }
-                Target::Collector(url)
-            }
-            (None, None) => bail!("expected --ledger or --collector"),
-        };
-        let found = recover::recover(std::io::BufReader::new(log), &target).await?;
-        println!("recovered {} events", found.taken);
-        let lost: Vec<String> = found.refused.into_iter().chain(found.unreadable).collect();
-        ensure!(lost.is_empty(), "{} events not recovered: {}", lost.len(), lost.join("; "));
-        Ok(())
-    }
-}
-
 /// Reads the name of a public price list.
 fn sources() -> impl TypedValueParser<Value = Source> {
     let named = Source::ALL.map(|source| PossibleValue::new(source.name()).help(source.file()));
@@ -517,22 +275,6 @@ fn sources() -> impl TypedValueParser<Value = Source> {
         let known = Source::ALL.into_iter().find(|source| source.name() == name);
         known.ok_or("an unknown price list")
     })
-}
-
-/// Prints to a reader that may leave early, as `head` does.
-fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("stdout"),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Opens a ledger only if it is there, so that a misspelt name is an error and not an empty invoice.
-fn existing(url: &str) -> anyhow::Result<Ledger> {
-    let path = url.strip_prefix("sqlite:").unwrap_or(url);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    ensure!(path == ":memory:" || Path::new(path).is_file(), "no ledger at {url}");
-    Ledger::open(url)
 }
 
 #[cfg(test)]
