@@ -152,6 +152,9 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
+    /// `pub(super)` is a path too, and imports nothing.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let path_words: Vec<String> =
             path.segments.iter().map(|segment| segment.ident.to_string()).collect();
@@ -258,6 +261,7 @@ mod tests {
             ("fn f() -> crate::high::A { loop {} }", true),
             ("fn f() { print!(\"{:?}\", crate::high::A) }", true),
             ("use crate::low::B; use std::fmt;", false),
+            ("pub(in crate::high) struct C;", false),
         ] {
             let expected = if found { vec!["src/low/a.rs: crate::high::A"] } else { vec![] };
             assert_eq!(broken(&[("low/a.rs", text), high]), expected, "{text}");
