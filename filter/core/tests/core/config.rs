@@ -3,6 +3,7 @@
 use agent_meter_core::config::{Action, Config, Matcher};
 use agent_meter_core::domain::status::ExecutionStatus;
 use agent_meter_core::pricing::price_list::Pricing;
+use agent_meter_core::protocol::llm::provider::Provider;
 use agent_meter_core::wire::http::Headers;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -224,11 +225,6 @@ fn what_does_not_fit_is_refused_with_its_place() {
             "/products/0/session",
             json!({"ladder": ["header", "header"]}),
             "products[0].session.ladder[1]: expected each once",
-        ),
-        (
-            "/products/0/llm",
-            json!({"provider": "openia"}),
-            "products[0].llm.provider: expected `auto`, or one of `openai`, `azure_openai`, `anthropic`, `gemini`, `vertex`, `bedrock`, `mistral`, `cohere`, `deepseek`, `vllm`, `ollama`, `openai_compatible`",
         ),
         (
             "/products/0/reported_usage",
@@ -785,4 +781,17 @@ fn what_tools_report_costs_in_the_currency_of_their_product() {
         json!({ "provider": "openai", "result": { "input": "/usage" } });
     let expected = "products[0].pricing.currency: expected \"USD\" as in rate_cards[0].currency, found \"EUR\": amounts are not converted";
     assert_eq!(read(&config).map(drop), Err(expected.to_owned()));
+}
+
+#[test]
+fn a_provider_that_is_not_known_is_refused_with_those_that_are() {
+    let mut config = minimal();
+    config["products"][0]["llm"] = json!({"provider": "openia"});
+    let names = Provider::ALL.iter().map(|provider| format!("`{}`", provider.name()));
+    let expected = format!(
+        "products[0].llm.provider: expected `auto`, or one of {}",
+        names.collect::<Vec<_>>().join(", ")
+    );
+    assert!(expected.contains("`openai`, `azure_openai`, `anthropic`"), "{expected}");
+    assert_eq!(read(&config).unwrap_err().to_string(), expected);
 }

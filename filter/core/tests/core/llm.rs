@@ -17,23 +17,7 @@ use serde_json::Value;
 
 use crate::dice::Dice;
 
-/// The folders, and a host on which the provider of each answers.
-const FOLDERS: &[(Provider, &str)] = &[
-    (Provider::OpenAi, "api.openai.com"),
-    (Provider::AzureOpenAi, "shop.openai.azure.com:443"),
-    (Provider::Anthropic, "api.anthropic.com"),
-    (Provider::Gemini, "generativelanguage.googleapis.com"),
-    (Provider::Vertex, "europe-west4-aiplatform.googleapis.com"),
-    (Provider::Bedrock, "bedrock-runtime.eu-central-1.amazonaws.com"),
-    (Provider::Mistral, "api.mistral.ai"),
-    (Provider::Cohere, "api.cohere.com"),
-    (Provider::DeepSeek, "api.deepseek.com"),
-    (Provider::Ollama, "localhost:11434"),
-    (Provider::OpenAiCompatible, "openrouter.ai"),
-];
-/// Hosts do not tell vLLM.
-const FOLDERS_WITHOUT_HOST: &[Provider] = &[Provider::Vllm];
-/// A host that tells nothing.
+/// A host that names no provider.
 const GATEWAY: &str = "gateway.internal:8080";
 
 #[derive(Debug, Deserialize)]
@@ -101,10 +85,12 @@ fn cases(provider: Provider) -> Vec<(Case, Vec<u8>)> {
     cases.into_iter().map(|case| (body(&case), case)).map(|(body, case)| (case, body)).collect()
 }
 
-/// The providers of the folders, with the host if there is one.
-fn folders() -> impl Iterator<Item = (Provider, Option<&'static str>)> {
-    let with_host = FOLDERS.iter().map(|(provider, host)| (*provider, Some(*host)));
-    with_host.chain(FOLDERS_WITHOUT_HOST.iter().map(|provider| (*provider, None)))
+/// Every provider, with a host on which it answers: the file `host` in its folder, if hosts name it.
+fn folders() -> impl Iterator<Item = (Provider, Option<String>)> {
+    Provider::ALL.iter().map(|provider| {
+        let host = fs::read_to_string(folder(*provider).join("host")).ok();
+        (*provider, host.map(|host| host.trim_end().to_owned()))
+    })
 }
 
 fn read(case: &Case, route: &Route, coding: &str, chunks: &[&[u8]]) -> (Generation, bool) {
@@ -183,7 +169,7 @@ fn each_golden_body_tells_what_it_must() {
             assert!(expect.usage.keys().all(is_member), "{name}: {:?}", expect.usage);
 
             let configured = route(Some(provider), method, GATEWAY, path);
-            let by_host = host.map(|host| route(None, method, host, path));
+            let by_host = host.as_deref().map(|host| route(None, method, host, path));
             let by_path = route(None, method, GATEWAY, path);
             let ways = [("configured", Some(configured)), ("host", by_host)];
             let ways = ways.into_iter().chain([("path", Some(by_path))]);
