@@ -153,8 +153,8 @@ impl<H: Host> GuardEvaluator<'_, H> {
         Decision::Pass { mark, reservations }
     }
 
-    /// Walks the actions of all guards of one call. Returns the refusal, or the strictest level of
-    /// the guards that enforce.
+    /// Walks the actions of all guards of one call. Returns the strictest level among the guards
+    /// that enforce, or the refusal.
     fn decide_call(&mut self, reservation: &mut Reservation) -> Result<Level, Refusal> {
         let config = self.config;
         let SessionRef { product_id, identity, .. } = &reservation.session;

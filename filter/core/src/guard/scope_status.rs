@@ -49,8 +49,8 @@ pub struct ReservationCounter {
     /// The sum of all reservations so far, less those of refused requests.
     #[serde(with = "rust_decimal::serde::str")]
     pub reserved: Decimal,
-    /// When the next request may pass if requests come evenly, in microseconds: the theoretical
-    /// arrival time of GCRA.
+    /// When the next request may pass if requests come evenly, in microseconds; GCRA calls it the
+    /// theoretical arrival time.
     pub next_pass_us: u64,
 }
 
@@ -151,8 +151,7 @@ fn read_counters(bytes: &[u8]) -> Vec<ReservationCounter> {
 }
 
 impl ReservationCounter {
-    /// Whether a request may pass at `requests` in `per`, however they are spread. If so, counts
-    /// it.
+    /// Whether a request may pass at `requests` in `per`, however they are spread. Counts it if so.
     pub fn pass(&mut self, requests: u32, per: Millis, now: Timestamp) -> bool {
         let now_us = now.0.saturating_mul(1000);
         let per_us = per.0.saturating_mul(1000);

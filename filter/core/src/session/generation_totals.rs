@@ -59,8 +59,7 @@ impl ModelTotals {
 }
 
 impl GenerationTotals {
-    /// Adds a generation. Returns `false` if a sum no longer fits a decimal, and leaves that sum as
-    /// is.
+    /// Adds a generation; `false` if a sum no longer fits a decimal. Such a sum stays as it was.
     pub fn add(&mut self, generation: &GenerationEnded, charge: &TokenCharge<'_>) -> bool {
         let mut key = (generation.provider, generation.model_name().to_owned());
         if self.by_model.len() >= MODELS_PER_SESSION_MAX && !self.by_model.contains_key(&key) {

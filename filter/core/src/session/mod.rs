@@ -63,7 +63,7 @@ pub enum CloseReason {
     Ended(SessionEnd),
     /// The table was full, and this session was the least recently active.
     TableFull,
-    /// The identity had all the sessions that its product allows; this was the least recently
+    /// The identity had as many sessions as it may have, and this one was the least recently
     /// active.
     IdentityLimit,
     /// Envoy shuts down.
@@ -101,8 +101,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds one call. Returns `false` if the revenue no longer fits a decimal, and leaves it as it
-    /// is.
+    /// Adds one call; `false` if the revenue no longer fits a decimal, and stays as it was.
     fn add(&mut self, charge: &CallCharge<'_>) -> bool {
         self.calls = self.calls.saturating_add(1);
         self.billable_calls = self.billable_calls.saturating_add(u64::from(charge.is_billable));
