@@ -31,7 +31,7 @@ pub struct IdentityRules {
     pub credential: Option<Credential>,
     /// What to do with a request whose caller got its token in another way.
     pub on_credential_mismatch: OnMismatch,
-    /// Request headers that clients must not set: the filter removes them from every request.
+    /// Request headers that clients must not set: the filter takes them out of the request.
     pub strip_headers: Vec<String>,
 }
 
