@@ -1,4 +1,4 @@
-//! What a request's head says: which session it belongs to, and which revision of MCP it speaks.
+//! What a request's head contains: which session it belongs to, and which revision of MCP it uses.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -13,17 +13,18 @@ use crate::protocol::trace_context::traces_of;
 use crate::wire::encoding::ContentCoding;
 use crate::wire::http::Headers;
 
-/// The first revision of MCP without sessions, in which a client cancels a call by leaving (2026-07-28).
+/// The first revision of MCP without sessions (2026-07-28). Its clients cancel a call by leaving.
 const FIRST_STATELESS_REVISION: &[u8] = b"2026-07-28";
 
-/// What a request's head says, read once for everything that follows.
+/// What a request's head contains, read once for everything that follows.
 #[derive(Clone, Debug)]
 pub struct RequestHead<'a> {
     /// Who the request is for.
     pub identity: Identity,
-    /// What names the session; [`session_ref`](crate::admission::session::session_ref) makes the session of it and the identity.
+    /// The key of the session; [`session_ref`](crate::admission::session::session_ref) makes the
+    /// session from it and the identity.
     pub session_key: SessionKey<'a>,
-    /// Whether the body may name the session, before anything that the head does.
+    /// Whether the body may name the session. That name overrides any in the head.
     pub may_body_name: bool,
     /// The traces that the request names: one, or several where propagators disagree.
     pub traces: Vec<TraceId>,
@@ -33,11 +34,11 @@ pub struct RequestHead<'a> {
     pub authority: &'a [u8],
     /// Path and query.
     pub path: &'a [u8],
-    /// The coding of the body.
+    /// The content coding of the body.
     pub coding: ContentCoding,
-    /// True for MCP 2026-07-28 or later.
+    /// True if the request uses MCP 2026-07-28 or later.
     pub is_stateless: bool,
-    /// `Mcp-Name` where `Mcp-Method` is `tools/call`.
+    /// The value of `Mcp-Name`, if `Mcp-Method` is `tools/call`.
     pub named_tool: Option<Vec<u8>>,
 }
 
@@ -61,7 +62,7 @@ impl<'a> RequestHead<'a> {
                 headers.get("baggage").and_then(session_in_baggage).map(SessionKey::Baggage)
             }
             SessionSource::Trace => traces.first().copied().map(SessionKey::Trace),
-            // Known when the body has come.
+            // Only the body contains it.
             SessionSource::Meta => None,
         };
         let found = rules.sources.iter().position(|source| key_of(source).is_some());
@@ -81,14 +82,15 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The method and the path as text; `None` if one of them is none.
+    /// The method and the path as text; `None` if one of them is not text.
     pub(crate) fn target(&self) -> Option<(&'a str, &'a str)> {
         let text = |bytes: &'a [u8]| core::str::from_utf8(bytes).ok();
         Some((text(self.method)?, text(self.path)?))
     }
 }
 
-/// The member `session.id` of a `baggage` header (W3C Baggage, 2024): `key=value;property, ...`, percent-encoded.
+/// The member `session.id` of a `baggage` header (W3C Baggage, 2024): `key=value;property, ...`,
+/// percent-encoded.
 fn session_in_baggage(value: &[u8]) -> Option<&[u8]> {
     let text = core::str::from_utf8(value).ok()?;
     let members = text.split(',').filter_map(|member| member.split(';').next()?.split_once('='));
@@ -96,7 +98,7 @@ fn session_in_baggage(value: &[u8]) -> Option<&[u8]> {
     Some(value.trim().as_bytes()).filter(|value| !value.is_empty())
 }
 
-/// The tool that the headers of MCP 2026-07-28 name; a name that is no plain text is in base64.
+/// The tool that the headers of MCP 2026-07-28 name; a name that is not plain text is in base64.
 fn named_tool(headers: Headers<'_>) -> Option<Vec<u8>> {
     if headers.get("mcp-method") != Some(b"tools/call") {
         return None;

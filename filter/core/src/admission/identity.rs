@@ -1,5 +1,5 @@
-//! Who a request is for, from what Envoy has verified: claims, certificates, filter state; a plain header only where
-//! the configuration trusts it.
+//! Finds who a request is for, from what Envoy has verified: claims, certificates, filter state. It
+//! reads a plain header only where the configuration trusts it.
 
 use sha2::{Digest, Sha256};
 
@@ -12,17 +12,17 @@ use crate::wire::http::Headers;
 /// The dynamic metadata of Envoy's `jwt_authn`.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
 
-/// What Envoy knows of a stream: see [`crate::host::Host::property`].
+/// Reads what Envoy knows about a stream: see [`crate::host::Host::property`].
 pub type Properties<'a> = &'a mut dyn FnMut(&[&str]) -> Option<Vec<u8>>;
 
-/// What is known of who a request is for.
+/// The identity of a request, and whether it is what the product expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityResult {
     /// Who it is for.
     pub identity: Identity,
-    /// A customer or agent that is configured was not told.
+    /// True if the request does not contain a configured customer or agent.
     pub is_missing: bool,
-    /// The token was got in another way than the product expects.
+    /// True if the caller got its token in another way than the product expects.
     pub is_credential_mismatch: bool,
 }
 
@@ -51,12 +51,12 @@ pub fn find(
     }
 }
 
-/// How the caller got its token, as far as its verified claims tell.
+/// How the caller got its token, as far as its verified claims say.
 fn credential(rules: &IdentityRules, properties: Properties<'_>) -> Option<Credential> {
     rules.credential?;
     let mut claim = |name: &str| claim(rules, name, properties);
     let subject = claim("sub")?;
-    // Auth0 and Entra say it; RFC 9068 gives a client that acts for itself its own id as the subject.
+    // Auth0 and Entra say it. By RFC 9068, the subject of a client that acts for itself is its id.
     let says_so = claim("gty").as_deref() == Some("client-credentials")
         || claim("idtyp").as_deref() == Some("app");
     let is_client = ["client_id", "azp", "appid", "cid"]
@@ -110,7 +110,8 @@ fn claim(rules: &IdentityRules, name: &str, properties: Properties<'_>) -> Optio
     text(&properties(&path)?)
 }
 
-/// Text of one level, or `None` if there is none. What is too long is not cut: two customers must not become one.
+/// The text of one level, or `None` if it cannot be used. Text that is too long is not cut, because
+/// two customers must not become one.
 fn text(bytes: &[u8]) -> Option<String> {
     let text = core::str::from_utf8(bytes).ok()?.trim();
     let is_usable =

@@ -1,4 +1,4 @@
-//! What becomes of a request by its head alone: it passes unseen, is followed, or is answered by the filter itself.
+//! Decides on a request by its head alone: the filter ignores it, follows it, or answers it itself.
 
 pub mod head;
 pub mod identity;
@@ -17,36 +17,36 @@ use crate::fact::Fact;
 use crate::host::counter::Counter;
 use crate::wire::http::{Headers, LocalReply};
 
-/// What becomes of a request.
+/// What the filter does with a request.
 #[derive(Debug)]
 pub enum Admission<'a> {
-    /// It belongs to no product, or is excluded: it is not looked at again.
+    /// It ignores the request, which belongs to no product or is excluded.
     Pass,
-    /// It is followed.
+    /// It follows the request.
     Follow(Admitted<'a>),
-    /// The filter answers it.
+    /// It answers the request itself.
     Answer {
-        /// What the client gets.
+        /// The response for the client.
         reply: LocalReply,
-        /// For the accountant.
+        /// A fact for the accountant.
         fact: Option<Box<Fact>>,
-        /// For the stats.
+        /// A counter for the stats.
         count: Counter,
     },
 }
 
-/// A request that is followed.
+/// A request that the filter follows.
 #[derive(Clone, Debug)]
 pub struct Admitted<'a> {
-    /// The product that it belongs to.
+    /// The product to which it belongs.
     pub product: Rc<Product>,
-    /// What its head says.
+    /// What its head contains.
     pub head: RequestHead<'a>,
     /// True if its credential is not the one that the product expects.
     pub is_credential_mismatch: bool,
 }
 
-/// Decides by the request's head and what Envoy knows of the stream.
+/// Decides by the request's head and what Envoy knows about the stream.
 pub fn admit<'a>(
     config: &Config,
     headers: Headers<'a>,
@@ -81,7 +81,7 @@ pub fn admit<'a>(
     Admission::Follow(Admitted { product: Rc::clone(product), head, is_credential_mismatch })
 }
 
-/// 401: as JSON-RPC to clients of MCP and A2A, without an id, as no body has been read.
+/// Answers 401, as JSON-RPC to clients of MCP and A2A: without an id, as no body has been read.
 fn refuse(product: &Product, reason: &str) -> Admission<'static> {
     let body = if product.is_json_rpc() {
         let code = product.product_type.traits().unauthorized_code;

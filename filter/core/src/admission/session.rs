@@ -1,6 +1,6 @@
-//! Names a session: the first of the product's sources that a request presents, hashed together with
-//! who presents it.
-//! Because the identity is part of the hash, a session id that belongs to someone else names another session.
+//! Names a session: hashes the first of the product's sources that a request presents together with
+//! the identity of who presents it. Because the identity is part of the hash, a session id that
+//! belongs to someone else names another session.
 
 use crate::base::hash::hash;
 use crate::config::product::Product;
@@ -13,9 +13,9 @@ use crate::domain::session::SessionRef;
 pub enum SessionKey<'a> {
     /// `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
     McpSessionId(&'a [u8]),
-    /// A header of the product's.
+    /// A header that the product's configuration names.
     Header(&'a [u8]),
-    /// `session.id` of the baggage.
+    /// The member `session.id` of the baggage.
     Baggage(&'a [u8]),
     /// The session or conversation that the message names.
     Meta(&'a [u8]),
@@ -28,7 +28,7 @@ pub enum SessionKey<'a> {
 }
 
 /// The session of a request to this product with this identity and key. Products of a group share
-/// their sessions, so the group's name is hashed; the reference names the product itself.
+/// their sessions, so the hash contains the group's name; the reference names the product itself.
 pub fn session_ref(product: &Product, identity: Identity, key: SessionKey<'_>) -> SessionRef {
     let (kind, value): (&[u8], &[u8]) = match key {
         SessionKey::McpSessionId(value) => (b"mcp-session-id", value),
@@ -47,7 +47,7 @@ pub fn session_ref(product: &Product, identity: Identity, key: SessionKey<'_>) -
         identity.agent.as_bytes(),
     ];
     parts.extend(identity.api_key.as_ref().map(|key| key.as_bytes()));
-    // Events tell the credential of their session.
+    // Events contain the credential of their session, so each session has one.
     parts.extend(identity.credential.map(|credential| match credential {
         Credential::ClientCredentials => b"client credentials".as_slice(),
         Credential::BearerToken => b"bearer token".as_slice(),

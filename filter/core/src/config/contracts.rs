@@ -1,4 +1,4 @@
-//! What customers have agreed to: their plan, what they pay, and what a plan lets them use.
+//! Customers' contracts: their plans, what they pay, and which tools a plan lets them call.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::base::invalid::{ConfigError, error};
 use crate::base::pattern::is_fit;
 use crate::base::text::Price;
 
-/// Plans, and who has which.
+/// The plans, and which customer has which.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Contracts {
-    /// The plan of customers that are not listed; empty is none.
+    /// The plan of customers whose contract names none; empty means that they have none.
     pub default_plan: String,
     /// Plans by name.
     pub plans: BTreeMap<String, Plan>,
@@ -21,34 +21,34 @@ pub struct Contracts {
     pub customers: BTreeMap<String, Contract>,
 }
 
-/// What customers of one plan have agreed to.
+/// The terms of one plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Plan {
-    /// What each pays for one period of a guard.
+    /// What each customer pays for one period of a guard.
     pub revenue: Option<Price>,
-    /// The tools that they may call, names or patterns with `*`; without it all.
+    /// The tools that customers may call, names or patterns with `*`; without this, all tools.
     pub tools: Option<Vec<String>>,
 }
 
-/// What one customer has agreed to.
+/// The contract of one customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Contract {
-    /// Its plan; empty is the default one.
+    /// The customer's plan; empty means the default plan.
     pub plan: String,
-    /// What it pays for one period of a guard, before the plan's.
+    /// What the customer pays for one period of a guard. It overrides the plan's revenue.
     pub revenue: Option<Price>,
 }
 
 impl Contracts {
-    /// The name of a customer's plan; empty is none.
+    /// The name of a customer's plan; empty if the customer has none.
     pub fn plan_name(&self, customer: &str) -> &str {
         let contract = self.customers.get(customer).filter(|contract| !contract.plan.is_empty());
         contract.map_or(self.default_plan.as_str(), |contract| contract.plan.as_str())
     }
 
-    /// What a customer pays for one period.
+    /// What a customer pays for one period of a guard.
     pub fn revenue(&self, customer: &str) -> Option<Decimal> {
         let own = self.customers.get(customer).and_then(|contract| contract.revenue);
         let of_plan = self.plans.get(self.plan_name(customer)).and_then(|plan| plan.revenue);

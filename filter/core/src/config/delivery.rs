@@ -1,11 +1,11 @@
-//! Where events go, and how.
+//! Where the filter sends events, and how.
 
 use serde::Deserialize;
 
 use crate::base::text::Duration;
 use crate::sink::FormatName;
 
-/// Where events go.
+/// Where the filter sends events.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Collector {
@@ -33,22 +33,22 @@ impl Default for Collector {
     }
 }
 
-/// How events go to the collector.
+/// How the filter sends events to the collector.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Delivery {
-    /// Events in one batch at most.
+    /// The most events in one batch.
     pub batch_events_max: u32,
-    /// The longest that an event waits for its batch to fill.
+    /// The longest time that an event waits for its batch to fill.
     pub flush_interval: Duration,
-    /// Batches on their way at once.
+    /// The most batches in flight at once.
     pub in_flight_max: u32,
-    /// The wait after a first failure; it doubles with each further one.
+    /// The wait after the first failure; each further failure doubles it.
     pub retry_initial: Duration,
-    /// The longest wait between two tries.
+    /// The longest wait between two attempts.
     pub retry_max: Duration,
-    /// The age at which an undelivered event is written to Envoy's log instead; keep it below the time for which the
-    /// collector recognises a repeated event.
+    /// The age at which the accountant writes an undelivered event to Envoy's log instead. Keep it
+    /// below the time for which the collector recognises a repeated event.
     pub retry_horizon: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Guards: what of whom is held against what, at which levels something happens, and what.
+//! Guards: whose cost or usage they compare with what, and what they do at each level.
 
 use std::collections::BTreeMap;
 
@@ -11,64 +11,64 @@ use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
 use crate::domain::usage::TokenKind;
 
-/// A guard. Without `budget` it holds provider cost against revenue, with it usage against a limit.
+/// A guard. Without `budget` it compares provider cost with revenue, with it usage with a limit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Guard {
     /// Its name in events; unique.
     pub id: String,
-    /// Whose totals are looked at.
+    /// The kind of scope whose totals the guard evaluates.
     #[serde(default)]
     pub scope: ScopeKind,
-    /// What counts; `None` is everything.
+    /// What counts; `None` means everything.
     #[serde(default)]
     pub metric: Option<Metric>,
-    /// How long totals are added up.
+    /// The period for which the guard adds up totals.
     #[serde(default)]
     pub period: Period,
-    /// Whether it acts, or only tells.
+    /// Whether it acts, or only reports.
     #[serde(default)]
     pub mode: Mode,
-    /// The products whose calls and generations count, and whose requests it acts on; empty is all.
+    /// The products on whose requests it acts, and whose calls and generations count; empty is all.
     #[serde(default)]
     pub products: Vec<String>,
-    /// The customers it is for, names or patterns with `*`; empty is everyone who is known.
+    /// The customers that it covers, names or patterns with `*`; empty means every known customer.
     #[serde(default)]
     pub customers: Vec<String>,
-    /// The plans it is for; empty is all.
+    /// The plans that it covers; empty means all.
     #[serde(default)]
     pub plans: Vec<String>,
-    /// What cost is held against.
+    /// The revenue with which it compares cost.
     #[serde(default)]
     pub revenue: RevenueBasis,
-    /// A limit that usage is held against instead.
+    /// A limit with which it compares usage instead.
     #[serde(default)]
     pub budget: Option<Budget>,
-    /// Calls of the same tool with the same arguments are counted instead, within a session.
+    /// Counts calls of the same tool with the same arguments in a session instead.
     #[serde(default, rename = "loop")]
     pub loop_rule: Option<LoopRule>,
-    /// Below this cost of a period nothing is evaluated: the first call of a period may cost before it earns.
+    /// Below this cost of a period it evaluates nothing: the first call may cost before it earns.
     #[serde(default)]
     pub min_cost: Price,
-    /// The floor: the threshold of level 3 where that names none.
+    /// The floor: the threshold of level 3 if that level names none.
     #[serde(default)]
     pub min_margin: Share,
-    /// Other floors, for some; the levels keep their distance to the floor.
+    /// Other floors, for some plans and customers; the levels keep their distance to the floor.
     #[serde(default)]
     pub floors: Floors,
-    /// How far a margin has to be above a level's threshold before the level is left.
+    /// How far the margin must rise above a level's threshold before the scope leaves the level.
     #[serde(default = "hysteresis_default")]
     pub hysteresis: Share,
-    /// What happens at which level.
+    /// What the guard does at each level.
     #[serde(rename = "actions")]
     pub levels: LevelRules,
-    /// Headroom is taken on entry for what a call may cost.
+    /// Reserves headroom on entry for what a call may cost.
     #[serde(default)]
     pub reserve: Option<Reserve>,
-    /// The other Envoys' totals count too, as the collector tells them.
+    /// True if the other Envoys' totals count too, as the collector reports them.
     #[serde(default)]
     pub fleet: bool,
-    /// What happens while the collector does not answer.
+    /// What the guard does while the collector does not reply.
     #[serde(default)]
     pub on_collector_loss: OnCollectorLoss,
 }
@@ -77,7 +77,7 @@ fn hysteresis_default() -> Share {
     Share(Decimal::new(2, 2))
 }
 
-/// What counts for a guard: usage of this kind, its cost and its revenue.
+/// What counts for a guard: usage of this kind, with its cost and its revenue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -91,9 +91,9 @@ pub enum Metric {
     AiTokens,
     /// Tokens read by the model.
     AiInputTokens,
-    /// Tokens made by the model, but for reasoning.
+    /// Tokens made by the model, without reasoning.
     AiOutputTokens,
-    /// Reasoning.
+    /// Reasoning tokens.
     AiReasoningTokens,
     /// Tokens read from the cache.
     AiCacheReadTokens,
@@ -117,8 +117,8 @@ impl Metric {
         }
     }
 
-    /// Whether tokens of this kind count. A kind counts for the metric of its whole, unless it has a
-    /// metric of its own.
+    /// Whether tokens of this kind count. A kind counts for the metric of its whole, unless it has
+    /// a metric of its own.
     pub fn has(self, kind: TokenKind) -> bool {
         let own = match kind {
             TokenKind::Reasoning => Self::AiReasoningTokens,
@@ -134,14 +134,14 @@ impl Metric {
     }
 }
 
-/// Whether a guard acts.
+/// Whether a guard acts, or only observes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// It does what its actions say.
+    /// The guard takes its actions.
     #[default]
     Enforce,
-    /// Everything is evaluated, told and counted, and no request is touched.
+    /// The guard evaluates, reports and counts everything, but touches no request.
     Observe,
 }
 
@@ -155,7 +155,7 @@ impl Mode {
     }
 }
 
-/// What cost is held against.
+/// The revenue with which a guard compares cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevenueBasis {
@@ -168,121 +168,120 @@ pub enum RevenueBasis {
     Larger,
 }
 
-/// A limit for one period; exactly one is given.
+/// A limit for one period; the configuration contains exactly one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
-    /// Calls.
+    /// The most calls.
     pub calls: Option<u64>,
-    /// Tokens, input and output.
+    /// The most tokens, input and output together.
     pub tokens: Option<u64>,
-    /// Provider cost.
+    /// The highest provider cost.
     pub provider_cost: Option<Price>,
 }
 
-/// How often the same tool may be called with the same arguments.
+/// How often a session may call the same tool with the same arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoopRule {
     /// More calls than this in the window are a loop.
     pub calls: u32,
-    /// The window, which moves on in eighths.
+    /// The length of the window, which advances in eighths.
     pub window: Duration,
 }
 
-/// Floors for some customers, before `min_margin`.
+/// Floors for some customers. They override `min_margin`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Floors {
     /// By plan.
     pub plans: BTreeMap<String, Share>,
-    /// By customer, before the plan's.
+    /// Floors by customer. They override those of the plans.
     pub customers: BTreeMap<String, Share>,
 }
 
-/// What happens at each level; a level that is not there is never reached.
+/// What happens at each level; a scope never reaches a level that is not configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LevelRules {
-    /// Alert.
+    /// Level 1: alert.
     pub level_1: Option<LevelRule>,
-    /// Throttle.
+    /// Level 2: throttle.
     pub level_2: Option<LevelRule>,
-    /// Block.
+    /// Level 3: block.
     pub level_3: Option<LevelRule>,
 }
 
 /// What a guard may do to requests and responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// At level 3 requests are answered 429.
+    /// At level 3 the filter answers requests with 429.
     Block,
-    /// From level 2 on only so many requests pass; the others are answered 429.
+    /// From level 2 on, requests pass at a limited rate; the filter answers the others with 429.
     Throttle,
     /// Each call reserves an estimate of its cost on entry, at any level.
     Reserve,
-    /// At level 3 responses that stream are ended in the middle.
+    /// At level 3 the filter ends streamed responses in the middle.
     StopStreams,
 }
 
 impl Action {
-    /// What is done to requests, in this order: what reserves comes last, so that a refusal has little
-    /// to release.
+    /// The actions on requests, in order. Reserving is last: a refusal then has little to release.
     pub const ON_REQUEST: [Self; 3] = [Self::Block, Self::Throttle, Self::Reserve];
 }
 
-/// When a level is reached, and what happens then.
+/// When a scope reaches a level, and what happens then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LevelRule {
-    /// Reached where the margin, or what is left of a budget, is at or below this.
+    /// A scope reaches the level when its margin, or what remains of its budget, is not above this.
     pub threshold: Option<Share>,
-    /// The collector's channels that the event is for.
+    /// The collector's channels for the event.
     pub notify: Vec<String>,
-    /// Of level 2: how many requests pass, for each scope; beyond it they are answered 429.
+    /// Level 2: the rate at which requests of a scope pass; the filter answers the others with 429.
     pub throttle_rate: Option<ThrottleRate>,
-    /// Of level 3: what happens to requests; without it they pass.
+    /// Level 3: what happens to requests; without it they pass.
     pub action: Option<BlockAction>,
-    /// Of level 3 with an action: responses that stream are ended too, in the middle.
+    /// True if the filter also ends streamed responses in the middle; level 3 with an action only.
     pub stop_streams: bool,
 }
 
-/// What happens to requests at level 3.
+/// What the filter does with requests at level 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockAction {
-    /// They are answered 429.
+    /// It answers them with 429.
     BlockRequest,
 }
 
-/// What a call may cost, before that is known.
+/// The estimated cost of a call, before the cost is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reserve {
-    /// For a call of a tool whose last cost is not known.
+    /// The estimate for a call of a tool whose last cost is not known.
     pub estimate: Price,
-    /// The last cost of the same tool is taken where it is known.
+    /// True if the last known cost of the same tool replaces the estimate.
     pub last_cost: bool,
 }
 
-/// What happens while the collector does not answer, and the others' totals are not known.
+/// What a guard does while the collector does not reply and the others' totals are not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCollectorLoss {
-    /// This Envoy's own totals decide, with what was last told of the others.
+    /// It decides by this Envoy's own totals and the last reported totals of the others.
     #[default]
     Local,
-    /// Nothing is throttled or blocked.
+    /// It throttles and blocks nothing.
     Allow,
-    /// Everything is blocked.
+    /// It blocks everything.
     Block,
 }
 
 impl Guard {
-    /// Whether it is for this product and customer, who is of this plan.
+    /// Whether the guard covers this product and this customer, who has this plan.
     pub fn is_for(&self, product_id: &str, customer: &str, plan: &str) -> bool {
         let is_of = |list: &[String], name: &str| list.iter().any(|pattern| is_fit(pattern, name));
-        // Who is not known is everyone: guarded only where the configuration says so.
+        // All unknown callers share one name: the guard covers them only where it says so.
         let is_named = if self.customers.is_empty() {
             customer != crate::domain::identity::ANONYMOUS || self.scope == ScopeKind::Product
         } else {
@@ -303,7 +302,7 @@ impl Guard {
         }
     }
 
-    /// Where a level is reached, for a customer of this plan.
+    /// The threshold of a level, for a customer with this plan.
     pub fn threshold(&self, level: Level, customer: &str, plan: &str) -> Option<Decimal> {
         let rule = self.rule(level)?;
         let of_rule = rule.threshold.unwrap_or(self.min_margin).0;
@@ -313,7 +312,7 @@ impl Guard {
         of_rule.checked_add(floor)?.checked_sub(self.min_margin.0)
     }
 
-    /// Whether it does this when the action's level is reached.
+    /// Whether the guard takes this action when the action's level is reached.
     pub fn does(&self, action: Action) -> bool {
         let level_3 = self.levels.level_3.as_ref();
         match action {
@@ -324,12 +323,12 @@ impl Guard {
         }
     }
 
-    /// How many requests pass at level 2.
+    /// The rate at which requests pass at level 2.
     pub fn throttle_rate(&self) -> Option<ThrottleRate> {
         self.levels.level_2.as_ref()?.throttle_rate
     }
 
-    /// The kind in events.
+    /// The guard's kind in events.
     pub const fn kind(&self) -> &'static str {
         match (&self.loop_rule, &self.budget) {
             (Some(_), _) => "loop",

@@ -1,4 +1,4 @@
-//! Checks that nothing a guard says is without effect.
+//! Checks that every setting of a guard has an effect.
 
 use std::rc::Rc;
 
@@ -75,7 +75,8 @@ impl Guard {
         }
     }
 
-    /// A scope adds up the amounts of all products that its guard looks at, unless it only counts.
+    /// A scope adds up amounts of all its guard's products, so these need one currency. A guard
+    /// that only counts calls or tokens adds up no amounts.
     pub(super) fn validate_currency(
         &self,
         products: &[Rc<Product>],
@@ -98,7 +99,7 @@ impl Guard {
         Err(error(&format!("{path}.products"), &reason))
     }
 
-    /// Whether calls or tokens are counted, and not money.
+    /// Whether the guard counts calls or tokens, not money.
     fn is_counted(&self) -> bool {
         self.budget.is_some_and(|budget| budget.provider_cost.is_none())
     }
@@ -127,7 +128,7 @@ impl Guard {
         Ok(())
     }
 
-    /// What a rule says must be of its level.
+    /// A rule may contain only what fits its level.
     fn validate_rule(rule: &LevelRule, level: Level, path: &str) -> Result<(), ConfigError> {
         if rule.throttle_rate.is_some() && level != Level::Throttle {
             let reason = "expected none: requests are throttled at level 2";
@@ -146,5 +147,5 @@ impl Guard {
     }
 }
 
-/// Shorter than this nothing that an agent does is a loop, and the window's eighths are no times to look at.
+/// In a shorter window an agent cannot loop, and its eighths are too short to evaluate.
 const WINDOW_MIN: Millis = Millis(1000);

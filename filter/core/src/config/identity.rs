@@ -1,4 +1,5 @@
-//! Who a request is for: where each level of the identity is read, and what becomes of a request that does not tell.
+//! Who a request is for: where to read each level of the identity, and what to do with a request
+//! that does not contain it.
 
 use core::fmt;
 
@@ -7,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use crate::base::invalid::{ConfigError, error, is_header, not_empty};
 use crate::domain::identity::Credential;
 
-/// Where each level of the identity comes from; a level that is not configured is `anonymous`.
+/// Where to read each level of the identity; a level without a source is `anonymous`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityRules {
@@ -17,39 +18,41 @@ pub struct IdentityRules {
     pub team: Sources,
     /// The agent, or the app.
     pub agent: Sources,
-    /// The key that the request was made with; in events as a hash.
+    /// The key with which the client made the request; events contain its hash.
     pub api_key: Sources,
-    /// The key of that hash: without it, who knows a list of keys could look the hashes up.
+    /// The key of that hash. Without it, anyone with a list of keys could look up the hashes.
     pub api_key_salt: String,
-    /// The key in the metadata of Envoy's `jwt_authn` under which it puts verified claims: its `payload_in_metadata`.
+    /// The metadata key under which Envoy's `jwt_authn` puts verified claims, its
+    /// `payload_in_metadata`.
     pub jwt_payload: String,
-    /// What becomes of a request of which a configured customer or agent is not known.
+    /// What to do with a request whose configured customer or agent is not known.
     pub on_missing: OnMissing,
-    /// How the caller shall have got its token; checked where there are verified claims.
+    /// How the caller must have got its token. The filter checks this where claims are verified.
     pub credential: Option<Credential>,
-    /// What becomes of a request whose token was got in another way.
+    /// What to do with a request whose caller got its token in another way.
     pub on_credential_mismatch: OnMismatch,
-    /// Request headers that are taken out before the request goes on: what clients must not be able to say.
+    /// Request headers that clients must not set: the filter takes them out of the request.
     pub strip_headers: Vec<String>,
 }
 
-/// Places to look, the first that tells wins.
+/// Places to look; the first that contains a value wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources(pub Vec<IdentitySource>);
 
-/// Where one level of the identity comes from. Everything but `trusted_header` is verified by Envoy or configured.
+/// Where to read one level of the identity. Envoy verifies all but `value`, which the configuration
+/// fixes, and `trusted_header`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdentitySource {
-    /// The same for every request.
+    /// The same value for every request.
     Value(String),
     /// A claim that `jwt_authn` has verified: a name, or a JSON pointer such as `/act/sub`.
     JwtClaim(String),
-    /// What the client's certificate says (mTLS).
+    /// A name in the client's certificate (mTLS).
     Peer(PeerName),
-    /// Text that another filter has put into filter state, such as Istio's `io.istio.peer_principal`.
+    /// Text that another filter put into filter state, such as Istio's `io.istio.peer_principal`.
     FilterState(String),
-    /// Text that another filter has put into dynamic metadata: its namespace, then the members on the way.
+    /// Text that another filter put into dynamic metadata: its namespace, then the path of members.
     Metadata(Vec<String>),
     /// A request header that something in front of this filter sets and clients cannot.
     TrustedHeader(String),
@@ -67,25 +70,25 @@ pub enum PeerName {
     Subject,
 }
 
-/// What becomes of a request of which the identity is not known.
+/// What to do with a request whose caller cannot be identified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
-    /// It is metered for `anonymous`.
+    /// Meter it for `anonymous`.
     #[default]
     MeterAsAnonymous,
-    /// It is answered 401.
+    /// Answer it with 401.
     Reject,
 }
 
-/// What becomes of a request with another credential than the product's.
+/// What to do with a request whose credential is not the product's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMismatch {
-    /// It is metered, and counted in `credential_mismatch`.
+    /// Meter it, and count it in `credential_mismatch`.
     #[default]
     Meter,
-    /// It is answered 401.
+    /// Answer it with 401.
     Reject,
 }
 
@@ -182,5 +185,5 @@ impl IdentityRules {
     }
 }
 
-/// A secret that cannot be guessed.
+/// In bytes: a secret of this length cannot be guessed.
 const SALT_BYTES_MIN: usize = 16;

@@ -1,24 +1,26 @@
-//! How a product's generations are metered.
+//! How the filter meters a product's generations.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use crate::protocol::llm::provider::Provider;
 
-/// How generations are metered.
+/// How the filter meters generations.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LlmRules {
-    /// Who runs the models; `None`, written `auto`: the host tells, else the path.
+    /// Who runs the models. `None`, written `auto`, means that the host decides, else the path.
     #[serde(deserialize_with = "provider")]
     pub provider: Option<Provider>,
-    /// Streams of OpenAI's kind are asked for their usage, and what only that brings is taken out of the response.
+    /// True if the filter asks streams of OpenAI's kind for their usage. It removes from the
+    /// response what only this brings.
     pub ask_for_usage: bool,
-    /// What is charged where the provider's own counts are not complete.
+    /// What to bill where the provider's own counts are not complete.
     pub incomplete_usage: IncompleteUsage,
-    /// A generation without a known trace belongs to the only tool call that runs in this Envoy, if it is the only one.
+    /// True if the accountant attributes a generation without a known trace to the only tool call
+    /// that runs in this Envoy.
     pub infer_when_unambiguous: bool,
-    /// What Envoy's filter `ai_protocol_manager` has extracted is used where it is complete.
+    /// True if the filter uses what Envoy's `ai_protocol_manager` extracted, where it is complete.
     pub envoy_metadata: bool,
 }
 
@@ -34,16 +36,17 @@ impl Default for LlmRules {
     }
 }
 
-/// What is charged where the provider's own counts are not complete, as when the client left in the middle.
+/// What to bill where the provider's own counts are not complete, as when the client left early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncompleteUsage {
-    /// What was told.
+    /// Bill the reported counts.
     #[default]
     BillObserved,
-    /// What was told, and for what was not an estimate by the bytes that passed, marked as such.
+    /// Bill the reported counts. Estimate missing ones from the bytes transferred, and mark them as
+    /// estimated.
     Estimate,
-    /// Nothing; the provider cost stands.
+    /// Bill nothing; the provider cost stands.
     Waive,
 }
 

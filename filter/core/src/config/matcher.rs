@@ -5,27 +5,27 @@ use serde::Deserialize;
 use crate::base::invalid::{ConfigError, error, is_header, is_path};
 use crate::wire::http::Headers;
 
-/// The requests that belong to a product: by path without query, and, where it is given, by host.
+/// The requests that belong to a product: by path without query, and by host and headers if given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Matcher {
-    /// The host without port, or `*.` and what it ends with; empty means any.
+    /// The host without port, or `*.` and the end of the host; empty means any.
     pub host: String,
     /// Exactly this path.
     pub path: Option<String>,
-    /// This path and what lies below it: `/mcp` takes `/mcp` and `/mcp/a`, not `/mcpx`.
+    /// This path and all below it: `/mcp` matches `/mcp` and `/mcp/a`, not `/mcpx`.
     pub path_prefix: Option<String>,
     /// Paths of this form: `/orders/{id}/items`, in which `{...}` stands for one segment.
     pub path_template: Option<String>,
-    /// Request headers that must be there.
+    /// Request headers that must be present.
     pub headers: Vec<HeaderMatch>,
 }
 
-/// A request header that must be there.
+/// A request header that must be present.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderMatch {
-    /// Its name in lower case.
+    /// Its name, in lower case.
     pub name: String,
     /// Its value; without one any will do.
     #[serde(default)]
@@ -97,7 +97,7 @@ pub(crate) fn without_query(path: &[u8]) -> &[u8] {
     path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
 }
 
-/// Whether a path has the form of a template, in which `{...}` stands for one segment that is not empty.
+/// Whether a path has the form of a template, in which `{...}` stands for one nonempty segment.
 pub(crate) fn is_template(template: &str, path: &[u8]) -> bool {
     let mut parts = template.as_bytes().split(|byte| *byte == b'/');
     let mut segments = path.split(|byte| *byte == b'/');

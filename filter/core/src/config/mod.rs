@@ -1,5 +1,5 @@
-//! The plugin's configuration: JSON in, [`Config`] or one line that names the path out.
-//! `envoy/filter.yaml` shows every option at its default; a test compares the two.
+//! The plugin's configuration: reads JSON into [`Config`], or returns one line with the path of the
+//! error. `envoy/filter.yaml` shows every option with its default; a test compares the two.
 
 pub mod delivery;
 pub mod product;
@@ -42,32 +42,32 @@ use crate::wire::http::Headers;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where events go.
+    /// Where the filter sends events.
     #[serde(default)]
     pub collector: Collector,
-    /// How events go there.
+    /// How the filter sends events.
     #[serde(default)]
     pub delivery: Delivery,
     /// The name in the `source` of events; empty means Envoy's node id.
     #[serde(default)]
     pub emitter: String,
-    /// The most sessions kept at once; beyond it the least recently active is closed.
+    /// The most sessions at once; beyond it the accountant closes the least recently active one.
     #[serde(default = "sessions_max_default")]
     pub sessions_max: u32,
     /// What providers charge for tokens; the first card that names a model prices it.
     #[serde(default)]
     pub rate_cards: Vec<Rc<RateCard>>,
-    /// Bytes of a request's body that are held at most where a guard or a plan has to know what the request asks. Below
-    /// the limit of Envoy's buffers, beyond which Envoy answers 413.
+    /// The most bytes of a request's body that the filter buffers if a guard or a plan must know
+    /// what the request asks for. Keep it below the limit of Envoy's buffers, or Envoy answers 413.
     #[serde(default = "held_request_bytes_max_default")]
     pub held_request_bytes_max: u32,
-    /// What customers have agreed to.
+    /// The customers' plans and contracts.
     #[serde(default)]
     pub contracts: Contracts,
-    /// What is held against what, and what happens then.
+    /// The guards of margins, budgets and loops.
     #[serde(default)]
     pub guards: Vec<Rc<Guard>>,
-    /// What is metered; the first product that matches a request takes it.
+    /// What the filter meters; the first product that matches a request takes it.
     pub products: Vec<Rc<Product>>,
 }
 
@@ -82,8 +82,8 @@ fn held_request_bytes_max_default() -> u32 {
 impl Config {
     /// Reads the plugin's configuration: JSON, or a serialised `google.protobuf.Struct`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
-        // A `Struct` begins with the tag of its only field, which is a line feed in text; one that reads as a
-        // `Struct` to its end is no JSON.
+        // A `Struct` begins with the tag of its only field, which is a line feed in text. Bytes
+        // that read as a `Struct` to their end are not JSON.
         let as_struct = bytes.starts_with(b"\n").then(|| protobuf::read_struct(bytes)).flatten();
         let value = match as_struct {
             Some(value) => value,
@@ -107,7 +107,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The product that a request to this `:authority` and `:path` belongs to, unless it is excluded there.
+    /// The product of a request to this `:authority` and `:path`, unless the product excludes it.
     pub fn product_for(
         &self,
         authority: &[u8],
@@ -120,7 +120,7 @@ impl Config {
         (!product.exclude.is_match(method, without_query(path))).then_some(product)
     }
 
-    /// The guards of a customer's calls of a product.
+    /// The guards that cover a customer's calls to a product.
     pub fn guards_for(&self, product_id: &str, customer: &str) -> impl Iterator<Item = &Rc<Guard>> {
         let plan = self.contracts.plan_name(customer);
         self.guards.iter().filter(move |guard| guard.is_for(product_id, customer, plan))
@@ -131,12 +131,12 @@ impl Config {
         self.guards.iter().find(|guard| guard.id == id)
     }
 
-    /// Whether a guard looks for loops, so that calls are told apart by their arguments.
+    /// Whether a guard looks for loops: the filter must then distinguish calls by their arguments.
     pub fn has_loops(&self) -> bool {
         self.guards.iter().any(|guard| guard.loop_rule.is_some())
     }
 
-    /// Whether anything earns among what a guard looks at.
+    /// Whether any product that a guard covers earns revenue.
     pub fn earns(&self, guard: &Guard) -> bool {
         let is_of = |product: &&Rc<Product>| {
             guard.products.is_empty() || guard.products.contains(&product.id)
@@ -144,19 +144,19 @@ impl Config {
         self.products.iter().filter(is_of).any(|product| product.pricing.earns())
     }
 
-    /// The provider cost at which requests are blocked, by what is paid or granted.
+    /// The provider cost at which a guard blocks; `whole` is the revenue or the limit.
     pub fn cost_limit(&self, guard: &Guard, customer: &str, whole: Decimal) -> Option<Decimal> {
         let plan = self.contracts.plan_name(customer);
         let threshold = guard.threshold(Level::Block, customer, plan)?;
         whole.checked_mul(Decimal::ONE.checked_sub(threshold)?)
     }
 
-    /// Whether generations are metered, so that tool calls may have caused some.
+    /// Whether a product meters generations, which tool calls may cause.
     pub fn has_generations(&self) -> bool {
         self.products.iter().any(|product| product.llm.is_some())
     }
 
-    /// Whether a generation may be inferred to belong to a call that names no trace.
+    /// Whether the accountant may attribute a generation to a call that names no trace.
     pub fn may_infer(&self) -> bool {
         let may_infer = |llm: &LlmRules| llm.infer_when_unambiguous;
         self.products.iter().any(|product| product.llm.as_ref().is_some_and(may_infer))
@@ -218,7 +218,7 @@ impl Config {
         self.validate_currencies()
     }
 
-    /// What a guard names has to be there: a misspelt name would leave it without effect.
+    /// The names in a guard must exist: a misspelt name would leave the guard without effect.
     fn validate_names(&self, guard: &Guard, path: &str) -> Result<(), ConfigError> {
         for (at, id) in guard.products.iter().enumerate() {
             if self.product(id).is_none() {
@@ -237,7 +237,8 @@ impl Config {
         Ok(())
     }
 
-    /// Products that share sessions share the sums and the limits of them.
+    /// Products that share sessions share totals and limits, so their currencies and limits must
+    /// agree.
     fn validate_groups(&self) -> Result<(), ConfigError> {
         for (at, product) in self.products.iter().enumerate() {
             let mut earlier = self.products.iter().take(at);
@@ -265,7 +266,8 @@ impl Config {
         Ok(())
     }
 
-    /// Provider cost is held against revenue, and a generation may belong to a call of any product.
+    /// Guards compare provider cost with revenue, and a call of any product may cause a generation,
+    /// so currencies must agree.
     fn validate_currencies(&self) -> Result<(), ConfigError> {
         let Some(first) = self.rate_cards.first() else { return Ok(()) };
         let expected = |found: &str| {
@@ -292,5 +294,5 @@ impl Config {
     }
 }
 
-/// Well below the batches that the outbox holds, which would leave none to fill.
+/// Well below the number of batches in the outbox, which would otherwise leave none to fill.
 const IN_FLIGHT_MAX: u32 = 64;

@@ -1,4 +1,4 @@
-//! Products: what is metered and billed.
+//! Products: what the filter meters and bills.
 
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ use crate::pricing::price_list::Pricing;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
 use crate::wire::accept_encoding::ResponseEncoding;
 
-/// Requests of a product that are not metered.
+/// Requests of a product that the filter does not meter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Exclude {
@@ -22,7 +22,7 @@ pub struct Exclude {
     pub paths: Vec<String>,
     /// Methods such as `OPTIONS`.
     pub methods: Vec<String>,
-    /// HTTP statuses of the response, under which an API call, or a step with `llm`, is not metered.
+    /// Response statuses with which the filter does not meter an API call, or a step with `llm`.
     pub statuses: Vec<u16>,
 }
 
@@ -46,7 +46,7 @@ macro_rules! product_types {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// What distinguishes it.
+            /// What distinguishes this type.
             pub const fn traits(self) -> ProductTraits {
                 match self { $(Self::$variant => $traits,)+ }
             }
@@ -54,7 +54,7 @@ macro_rules! product_types {
     };
 }
 
-/// What a request to a product is.
+/// The protocol of a product's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
     /// A call of an API, and a generation if the product has `llm`.
@@ -65,16 +65,16 @@ pub enum Speaks {
     Mcp,
 }
 
-/// What distinguishes a type of products from the others.
+/// What distinguishes one type of products from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProductTraits {
-    /// What its requests are.
+    /// The protocol of its requests.
     pub speaks: Speaks,
-    /// Whether its products may have `llm`.
+    /// True if its products may have `llm`.
     pub may_have_llm: bool,
     /// The error code of a 401 in JSON-RPC. MCP leaves -32000 to -32019 to implementations
-    /// (2026-07-28), and gives -32001 and -32002 a meaning; A2A gives one to -32001 to -32009, to
-    /// -32005 that of an unsupported media type.
+    /// (2026-07-28), and gives -32001 and -32002 a meaning. A2A gives -32001 to -32009 a meaning;
+    /// -32005 is an unsupported media type.
     pub unauthorized_code: i32,
 }
 
@@ -94,13 +94,13 @@ product_types! {
 }
 
 impl ProductType {
-    /// Whether the third level of its callers is an app, and not an agent.
+    /// Whether the third level of its callers' identity is an app, not an agent.
     pub fn is_called_by_apps(self) -> bool {
         self.traits().speaks == Speaks::Api
     }
 }
 
-/// One thing that is metered and billed.
+/// One thing that the filter meters and bills.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
@@ -112,10 +112,10 @@ pub struct Product {
     /// The requests that belong to it.
     #[serde(rename = "match")]
     pub matcher: Matcher,
-    /// The requests among them that are not metered.
+    /// The requests among them that the filter does not meter.
     #[serde(default)]
     pub exclude: Exclude,
-    /// The forms of paths under which API calls are told, such as `/orders/{id}`; the first that fits.
+    /// Route templates such as `/orders/{id}`. The filter reports the first that fits an API call.
     #[serde(default)]
     pub routes: Vec<String>,
     /// Who a request is for.
@@ -124,19 +124,19 @@ pub struct Product {
     /// How calls form sessions.
     #[serde(default)]
     pub session: SessionRules,
-    /// Its requests ask for generations of large language models. Without this those of an `AI_AGENT` are A2A.
+    /// How to meter generations of large language models. Without it an `AI_AGENT` receives A2A.
     #[serde(default)]
     pub llm: Option<LlmRules>,
-    /// Usage that tools report of generations that they made inside.
+    /// Where tools report the usage of generations that they make themselves.
     #[serde(default)]
     pub reported_usage: ReportedUsage,
-    /// What calls cost the customer.
+    /// What the customer pays for calls.
     #[serde(default)]
     pub pricing: Pricing,
-    /// How long a call may go without an answer.
+    /// How long a call may run without a response.
     #[serde(default = "call_timeout_default")]
     pub call_timeout: Duration,
-    /// What is done about compressed responses.
+    /// What the filter does about compressed responses.
     #[serde(default)]
     pub response_encoding: ResponseEncoding,
 }
@@ -146,8 +146,8 @@ fn call_timeout_default() -> Duration {
 }
 
 impl Product {
-    /// Stands for a product that the configuration no longer has, while facts of it are still on their way: everything
-    /// at its default, and every call at no price.
+    /// Stands for a product that the configuration no longer contains, while facts about it are
+    /// still under way: every option is at its default, and calls have no price.
     pub(crate) fn unknown() -> Self {
         Self {
             id: String::new(),
@@ -165,12 +165,12 @@ impl Product {
         }
     }
 
-    /// What names it among the products where sessions are told apart: its group, else its own id.
+    /// The group that shares sessions with this product; the product's own id if it has none.
     pub fn group(&self) -> &str {
         self.session.group_of(&self.id)
     }
 
-    /// Whether its clients speak JSON-RPC.
+    /// Whether its clients use JSON-RPC.
     pub fn is_json_rpc(&self) -> bool {
         match self.product_type.traits().speaks {
             Speaks::Mcp => true,
@@ -179,7 +179,8 @@ impl Product {
         }
     }
 
-    /// The form under which calls to this path are told: bounded, whatever clients ask for.
+    /// The route template reported for a path. Always one from the configuration or empty, so
+    /// clients cannot inflate the number of routes.
     pub fn route(&self, path: &[u8]) -> &str {
         let path = without_query(path);
         let found = self.routes.iter().find(|route| is_template(route, path));

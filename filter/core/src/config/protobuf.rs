@@ -1,5 +1,5 @@
-//! Reads a serialised `google.protobuf.Struct` (protobuf 3, struct.proto), which is what Envoy 1.40 hands to a plugin
-//! whose configuration is written as a `Struct` in its file.
+//! Reads a serialised `google.protobuf.Struct` (protobuf 3, struct.proto). Envoy 1.40 passes one to
+//! a plugin whose configuration is a `Struct` in Envoy's file.
 
 use serde_json::{Map, Number, Value};
 
@@ -72,7 +72,7 @@ fn any(bytes: &[u8], depth: u32) -> Option<Value> {
     Some(value)
 }
 
-/// A `Struct` knows doubles only; a whole one is written as an integer, as in protobuf's JSON form.
+/// A `Struct` contains only doubles. A whole number becomes an integer, as in protobuf's JSON form.
 fn number(value: f64) -> Option<Number> {
     let written = value.to_string();
     written.parse::<i64>().map_or_else(|_| Number::from_f64(value), |whole| Some(whole.into()))

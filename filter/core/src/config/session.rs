@@ -9,21 +9,23 @@ use crate::base::text::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionRules {
-    /// Products with the same group share sessions; empty stands for the product's own id.
+    /// Products with the same group share sessions; empty means the product's own id.
     pub group: String,
-    /// What names a session; the first that a request presents. Without any, the calls of one identity form an activity
-    /// window.
+    /// What names a session: the first source that a request presents. Without any, the calls of
+    /// one identity form an activity window.
     #[serde(rename = "ladder")]
     pub sources: Vec<SessionSource>,
-    /// The request headers that name a session, in the order in which they are looked for.
+    /// The request headers that may name a session, in order of preference.
     pub headers: Vec<String>,
-    /// Without activity for this long a session is IDLE.
+    /// A session that is not active for this long becomes IDLE.
     pub idle_timeout: Duration,
-    /// Without activity for this long a session is CLOSED.
+    /// A session that is not active for this long becomes CLOSED.
     pub session_timeout: Duration,
-    /// The path at which `POST` or `DELETE` closes the session that the request presents; the filter answers it.
+    /// The path at which `POST` or `DELETE` closes the session that the request presents. The
+    /// filter itself answers such a request.
     pub close_path: String,
-    /// The most sessions of one identity at once; beyond it its least recently active is closed. 0 is no limit.
+    /// The most sessions of one identity at once; beyond it the accountant closes the least
+    /// recently active one. 0 means unlimited.
     pub per_identity_max: u32,
 }
 
@@ -37,7 +39,7 @@ pub enum SessionSource {
     Header,
     /// The member `session.id` of W3C baggage.
     Baggage,
-    /// `params._meta.session_id` of the request's message, or its conversation.
+    /// `params._meta.session_id` of the request's message, or the message's conversation.
     Meta,
     /// The trace that the request belongs to.
     Trace,
@@ -48,7 +50,7 @@ impl Default for SessionRules {
         use SessionSource::{Baggage, Header, McpSessionId, Meta};
         Self {
             group: String::new(),
-            // Not the trace: most applications make one for each call.
+            // Without the trace: most applications make a new one for each call.
             sources: vec![McpSessionId, Header, Baggage, Meta],
             headers: vec!["x-session-id".to_owned(), "agent-session-id".to_owned()],
             idle_timeout: Duration::from_seconds(60),
@@ -60,7 +62,7 @@ impl Default for SessionRules {
 }
 
 impl SessionRules {
-    /// What is named in the place of the product with this id wherever sessions are told apart.
+    /// The group of the product with this id; the id itself if it has none.
     pub fn group_of<'a>(&'a self, product_id: &'a str) -> &'a str {
         if self.group.is_empty() { product_id } else { &self.group }
     }

@@ -1,10 +1,10 @@
-//! What a worker does with a request: it passes, maybe with a mark, or it is refused. The evaluator
-//! waits for nothing: it reads the accountant's scope statuses in shared data, and reserves there with
-//! compare-and-swap.
+//! Decides what a worker does with a request: it lets the request pass, perhaps with a mark, or
+//! refuses it. The evaluator never waits: it reads the accountant's scope statuses in shared data,
+//! and reserves there with compare-and-swap.
 //!
-//! To the next maintainer: a guard's actions are a list ([`Action`]), which [`GuardEvaluator::decide`]
-//! walks in its order over all guards of a call. A new action is a variant, its line in `Guard::does`,
-//! and its arm in [`GuardEvaluator::act`].
+//! To the next maintainer: a guard's actions are a list ([`Action`]). [`GuardEvaluator::decide`]
+//! walks it in order over all guards of a call. To add an action, add a variant, its line in
+//! `Guard::does` and its arm in [`GuardEvaluator::act`].
 
 use std::rc::Rc;
 
@@ -30,30 +30,30 @@ use crate::host::counter::Counter;
 pub struct Call<'a> {
     /// See [`crate::fact::call::CallEnded::call_id`].
     pub id: &'a str,
-    /// Its tool, or what stands for it.
+    /// Its tool, or the name that stands for one.
     pub tool: &'a str,
 }
 
-/// What happens to a request.
+/// What the filter does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It passes.
+    /// The request passes.
     Pass {
-        /// The strictest level of its scopes, for headers.
+        /// The strictest level of the scopes whose guards enforce, for headers.
         mark: Level,
-        /// What its calls have reserved.
+        /// The reservations of its calls.
         reservations: Vec<Reservation>,
     },
-    /// The filter answers it.
+    /// The filter answers the request itself.
     Refuse(Refusal),
 }
 
-/// What the head of a request decides.
+/// What a request's head alone decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadDecision {
-    /// Whether the decision depends on what the body asks.
+    /// Whether the decision depends on the body.
     pub needs_body: bool,
-    /// The strictest level of its scopes.
+    /// The strictest level of the scopes that the head names and whose guards enforce.
     pub mark: Level,
 }
 
@@ -62,7 +62,7 @@ pub struct HeadDecision {
 pub struct GuardEvaluator<'a, H> {
     /// Shared data and stats.
     pub host: &'a mut H,
-    /// What keys in shared data begin with.
+    /// The prefix of the keys in shared data.
     pub prefix: &'a str,
     /// The configuration in force.
     pub config: &'a Config,
@@ -70,13 +70,13 @@ pub struct GuardEvaluator<'a, H> {
     pub now: Timestamp,
 }
 
-/// A guard, and the status of the scope that a call belongs to.
+/// A guard, and the status of the scope to which a call belongs.
 #[derive(Debug)]
 struct Evaluation<'a> {
     guard: &'a Guard,
     name: ScopeName,
     key: ScopeKey,
-    /// `None` while the scope is within its limits.
+    /// `None` if the accountant has published nothing: the scope is within limits.
     status: Option<ScopeStatus>,
 }
 
@@ -92,7 +92,7 @@ impl Evaluation<'_> {
 }
 
 impl<H: Host> GuardEvaluator<'_, H> {
-    /// Decides by a request's head: whether its body has to be read first, and else its mark.
+    /// Decides by a request's head whether the filter must read the body first; if not, its mark.
     pub fn decide_head(&mut self, session: &SessionRef, may_body_name: bool) -> HeadDecision {
         let customer = &session.identity.customer;
         let config = self.config;
@@ -115,7 +115,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
         decision
     }
 
-    /// Decides on a request that makes these calls, and reserves what guards ask for.
+    /// Decides on a request that makes these calls, and reserves what its guards ask for.
     pub fn decide(
         &mut self,
         session: &SessionRef,
@@ -153,7 +153,8 @@ impl<H: Host> GuardEvaluator<'_, H> {
         Decision::Pass { mark, reservations }
     }
 
-    /// Walks the actions of all guards of one call. Gives the strictest level.
+    /// Walks the actions of all guards of one call. Returns the strictest level among the guards
+    /// that enforce, or the refusal.
     fn decide_call(&mut self, reservation: &mut Reservation) -> Result<Level, Refusal> {
         let config = self.config;
         let SessionRef { product_id, identity, .. } = &reservation.session;
@@ -172,7 +173,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
         Ok(enforced.map(|evaluation| self.level(evaluation)).max().unwrap_or_default())
     }
 
-    /// Does to one call what one guard says. Gives the refusal, if it comes to that.
+    /// Applies one action of one guard to one call. Returns the refusal if the guard enforces one.
     fn act(
         &mut self,
         action: Action,
@@ -183,13 +184,13 @@ impl<H: Host> GuardEvaluator<'_, H> {
             Action::Block => self.block(evaluation),
             Action::Throttle => self.throttle(evaluation),
             Action::Reserve => self.reserve(evaluation, reservation),
-            // Concerns responses: see `stop`.
+            // Applies to responses: see `stop`.
             Action::StopStreams => None,
         }
     }
 
-    /// Whether a running response is to end, by the first guard that says so, and whether that guard
-    /// enforces.
+    /// Returns the refusal with which a guard ends a running response, and whether that guard
+    /// enforces. Guards that enforce come before those that observe.
     pub fn stop(&mut self, session: &SessionRef, tools: &[&str]) -> Option<(Refusal, Mode)> {
         let config = self.config;
         for mode in [Mode::Enforce, Mode::Observe] {
@@ -219,7 +220,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
         Evaluation { guard, name, key, status }
     }
 
-    /// The level by which requests are treated.
+    /// The level that applies to requests: the stricter of its own and that of a lost collector.
     fn level(&mut self, evaluation: &Evaluation<'_>) -> Level {
         let own = evaluation.own_level();
         if evaluation.guard.on_collector_loss == OnCollectorLoss::Block {
@@ -234,7 +235,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
         self.enforced(evaluation, Counter::GuardBlocked, Counter::GuardWouldBlock, refusal)
     }
 
-    /// The refusal of a scope that is at its third level.
+    /// The refusal for a scope at level 3.
     fn blocked(&mut self, evaluation: &Evaluation<'_>) -> Option<Refusal> {
         if self.level(evaluation) < Level::Block || !evaluation.guard.does(Action::Block) {
             return None;
@@ -267,7 +268,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
         self.enforced(evaluation, Counter::GuardThrottled, Counter::GuardWouldThrottle, refusal)
     }
 
-    /// Reserves an estimate of the call's cost with one guard.
+    /// Reserves an estimate of the call's cost in a guard's scope, or refuses the call.
     fn reserve(
         &mut self,
         evaluation: &Evaluation<'_>,
@@ -302,7 +303,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
 
     fn release(&mut self, reservation: &Reservation) {
         for ReservedAmount { scope, amount, .. } in &reservation.amounts {
-            // The accountant notices what could not be released as missing, and settles it.
+            // If this fails, the accountant finds an amount without a call, and settles it.
             let _ = update_counter(self.host, self.prefix, scope, |counter| {
                 counter.reserved = counter.reserved.saturating_sub(*amount);
                 true
@@ -310,7 +311,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
         }
     }
 
-    /// The headroom of a scope that the accountant has published nothing about yet.
+    /// The headroom of a scope about which the accountant has not published anything yet.
     fn first_headroom(&self, evaluation: &Evaluation<'_>) -> Option<Headroom> {
         let customer = evaluation.name.customer.as_str();
         let basis = match evaluation.guard.budget {
@@ -322,7 +323,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
         Some(Headroom { limit, spent: Decimal::ZERO, settled: Decimal::ZERO })
     }
 
-    /// Counts what a guard does, or would do. Gives the refusal if it enforces.
+    /// Counts what a guard does, or would do if it enforced. Returns the refusal if it enforces.
     fn enforced(
         &mut self,
         evaluation: &Evaluation<'_>,
@@ -351,20 +352,20 @@ impl<H: Host> GuardEvaluator<'_, H> {
         }
     }
 
-    /// Whether a change of shared data was agreed to. Where it could not be written, traffic goes on.
+    /// True if the counter accepted the change, or if it could not be written: traffic goes on.
     fn is_done(&mut self, done: Option<bool>) -> bool {
         self.host.count(Counter::GuardContended, u64::from(done.is_none()));
         done.unwrap_or(true)
     }
 }
 
-/// Stands for all scopes of a guard while the collector is lost.
+/// The key of the status that stands for all scopes of a guard while the collector is lost.
 pub fn lost_key(guard: &Guard) -> ScopeKey {
     hash(&[b"agent-meter guard without collector 1", guard.id.as_bytes()])
 }
 
-/// When to try again where no period ends: as the billing domain's own gateways say.
+/// In seconds, where no period ends: the value that the billing domain's own gateways send.
 const RETRY_SESSION_S: u64 = 1800;
 
-/// When to try again for headroom: running calls reserve and release all the time.
+/// In seconds, for insufficient headroom: running calls reserve and release all the time.
 const RETRY_HEADROOM_S: u64 = 1;

@@ -1,13 +1,13 @@
-//! At which level a scope is, by what is left of its revenue or budget.
+//! Finds the level of a scope from what remains of its revenue or budget.
 
 use rust_decimal::Decimal;
 
 use crate::domain::level::Level;
 
-/// What is left, as a share of the basis.
+/// What remains, as a share of the basis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remaining {
-    /// There is nothing to hold it against, or nothing to hold.
+    /// The basis is missing, or nothing counts against it: the scope is within limits.
     Unguarded,
     /// Cost without revenue: worse than every threshold.
     Worst,
@@ -16,13 +16,13 @@ pub enum Remaining {
 }
 
 impl Remaining {
-    /// What is left of `basis` when `used` is gone.
+    /// What remains of `basis` after `used` is spent.
     pub fn of(basis: Decimal, used: Decimal) -> Self {
         if basis <= Decimal::ZERO {
             return if used > Decimal::ZERO { Self::Worst } else { Self::Unguarded };
         }
         let left = basis.checked_sub(used).and_then(|left| left.checked_div(basis));
-        // What no decimal can hold is far beyond any threshold.
+        // A share that does not fit a decimal is far below every threshold.
         left.map_or(Self::Worst, Self::Share)
     }
 
@@ -35,8 +35,8 @@ impl Remaining {
     }
 }
 
-/// The level of a scope that was at `now_at`. A level is reached at or below its threshold, and left only more than
-/// `hysteresis` above it.
+/// The level of a scope whose level was `now_at`. A scope reaches a level at or below its
+/// threshold, and leaves it only when more than `hysteresis` above the threshold.
 pub fn level(
     left: Remaining,
     thresholds: impl Fn(Level) -> Option<Decimal>,

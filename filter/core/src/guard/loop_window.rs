@@ -1,5 +1,5 @@
-//! Counts calls of the same tool with the same arguments in a window that moves on in eighths: a call counts for the
-//! length of the window, less up to an eighth of it.
+//! Counts calls of the same tool with the same arguments in a window that advances in eighths: a
+//! call counts for the length of the window, less up to an eighth of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,10 @@ use crate::base::limits::REPEATS_PER_SCOPE_MAX;
 use crate::base::time::Timestamp;
 use crate::config::LoopRule;
 
-/// Parts of a window.
+/// The number of parts of a window.
 const PARTS: u64 = 8;
 
-/// The calls of one scope that came last.
+/// The most recent different calls of one scope, the least recent first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoopWindow(Vec<Repeat>);
 
@@ -19,16 +19,16 @@ pub struct LoopWindow(Vec<Repeat>);
 struct Repeat {
     tool: String,
     arguments: u64,
-    /// The numbers of the parts of the window in which it was called, and the calls in each.
+    /// The numbers of the window's parts in which the client called it, and the calls in each.
     parts: Vec<(u64, u32)>,
 }
 
-/// A tool, and how often it was called with the same arguments in the window.
+/// A tool, and how often the client called it with the same arguments in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated<'a> {
     /// The tool.
     pub tool: &'a str,
-    /// How often.
+    /// The number of calls.
     pub calls: u64,
 }
 
@@ -41,18 +41,18 @@ impl LoopRule {
         at.0.checked_div(self.part_ms()).unwrap_or_default()
     }
 
-    /// When the window has moved on.
+    /// When the window advances next.
     pub fn next_part(&self, now: Timestamp) -> Timestamp {
         Timestamp(self.part(now).saturating_add(1).saturating_mul(self.part_ms()))
     }
 }
 
 impl LoopWindow {
-    /// A call of `tool`; `arguments` is a hash of its arguments.
+    /// Counts a call of `tool`; `arguments` is a hash of its arguments.
     pub fn add(&mut self, rule: &LoopRule, tool: &str, arguments: u64, at: Timestamp) {
         let part = rule.part(at);
         let place = self.0.iter().position(|it| it.arguments == arguments && it.tool == tool);
-        // What is called again moves to the end; what was not for longest is forgotten first.
+        // A repeated call moves to the end: the window drops the least recent call first.
         let mut repeat = match place {
             Some(place) => self.0.remove(place),
             None => Repeat { tool: tool.to_owned(), arguments, parts: Vec::new() },
@@ -64,7 +64,7 @@ impl LoopWindow {
         self.0.push(repeat);
     }
 
-    /// What is repeated most.
+    /// The call that the client repeated most in the window.
     pub fn most(&self, rule: &LoopRule, now: Timestamp) -> Option<Repeated<'_>> {
         let part = rule.part(now);
         let counted = self.0.iter().map(|it| Repeated { tool: &it.tool, calls: it.calls(part) });
@@ -81,14 +81,14 @@ impl Repeat {
         }
     }
 
-    /// The calls in the window that ends with `part`.
+    /// The number of calls in the window that ends with `part`.
     fn calls(&self, part: u64) -> u64 {
         let within = self.parts.iter().filter(|(number, _)| is_within(*number, part));
         within.map(|(_, calls)| u64::from(*calls)).sum()
     }
 }
 
-/// Also what lies ahead is within reach: clocks are set back a little now and then.
+/// Whether a part is in the window, later ones too: clocks are sometimes set back a little.
 fn is_within(number: u64, part: u64) -> bool {
     number.abs_diff(part) < PARTS
 }
@@ -117,7 +117,7 @@ mod tests {
             (107_999, "search", 1, 3),
             (108_000, "search", 1, 3),
             (109_000, "search", 1, 3),
-            // Later than all by more than a window, and then back again.
+            // More than a window after all others, and then back again.
             (200_000, "search", 1, 1),
             (100_000, "search", 1, 1),
             (99_000, "search", 1, 2),

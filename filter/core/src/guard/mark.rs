@@ -1,11 +1,11 @@
-//! What the application and the client are told of a level, in the dialects of the billing domain.
+//! Headers that report a level to the application and the client, in the billing domain's dialects.
 
 use crate::domain::level::Level;
 
 /// A header's name and value.
 pub type Header = (&'static str, &'static str);
 
-/// Headers that the request carries on to the application.
+/// Headers on the request, for the application.
 pub const fn request_headers(level: Level) -> &'static [Header] {
     match level {
         Level::None => &[],
@@ -20,7 +20,7 @@ pub const fn request_headers(level: Level) -> &'static [Header] {
             ("x-margin-guard-level", "L2"),
             ("x-aforo-margin-level", "L2_THROTTLE"),
         ],
-        // Where level 3 only alerts.
+        // Requests pass at level 3 only where the guard does not block.
         Level::Block => &[
             ("x-aforo-throttle", "true"),
             ("x-margin-guard-warning", "margin-low"),
@@ -30,7 +30,7 @@ pub const fn request_headers(level: Level) -> &'static [Header] {
     }
 }
 
-/// Headers that the response carries back to the client.
+/// Headers on the response, for the client.
 pub const fn response_headers(level: Level) -> &'static [Header] {
     match level {
         Level::None | Level::Alert => &[],

@@ -1,7 +1,9 @@
-//! The guard of margins and budgets: totals by scope and period, the level that they are at, and what requests may do.
+//! The guard of margins and budgets: totals by scope and period, the level of each scope, and the
+//! decision on each request.
 //!
-//! The accountant adds up ([`table`]), finds the level ([`level`]) and publishes a scope_status for each scope that is not
-//! at ease ([`scope_status`]); workers read statuses and rule on requests ([`decision`]), without waiting for anything.
+//! The accountant adds up totals ([`table`]), finds the level ([`level`]) and publishes a scope
+//! status for each scope that is not within limits or whose guard reserves ([`scope_status`]).
+//! Workers read the statuses and decide on requests ([`decision`]), without waiting for anything.
 
 pub mod decision;
 pub mod level;

@@ -1,8 +1,8 @@
-//! What a client gets instead of an answer, when a guard does not let its request pass.
+//! The response that a client gets when the filter refuses its request.
 //!
-//! Clients of MCP and A2A get a JSON-RPC error with their request's id; all others a JSON object. The codes are of the
-//! range that MCP 2026-07-28 leaves to implementations (-32000 to -32019), above those that have a meaning in A2A (-32001
-//! to -32009).
+//! Clients of MCP and A2A get a JSON-RPC error with their request's id, all others a JSON object.
+//! The codes are in the range that MCP 2026-07-28 leaves to implementations (-32000 to -32019),
+//! above those to which A2A gives a meaning (-32001 to -32009).
 
 use serde_json::{Map, Value, json};
 
@@ -12,20 +12,20 @@ use crate::domain::level::{Level, ScopeKind};
 use crate::wire::http::LocalReply;
 use crate::wire::json_rpc::Id;
 
-/// Why a request does not pass.
+/// Why the filter refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
-    /// The margin is at its third level.
+    /// The margin is at level 3.
     Margin,
-    /// The budget is used up.
+    /// The budget is spent.
     Budget,
-    /// More requests than the throttle lets pass.
+    /// More requests came than the throttle lets pass.
     Throttled,
-    /// What is left is taken by calls that run.
+    /// Running calls have reserved what remains.
     InsufficientHeadroom,
-    /// The collector is lost, and the guard blocks then.
+    /// The collector is lost, and the guard is set to block then.
     CollectorLost,
-    /// The plan does not have the tool, or it could not be read which it is.
+    /// The plan does not include the tool, or the filter could not read which tool it is.
     ToolNotInPlan,
 }
 
@@ -43,7 +43,7 @@ impl RefusalReason {
         }
     }
 
-    /// The reason's name in `data`, and in the JSON of other clients.
+    /// The reason's name in `data`, and its code in the JSON of other clients.
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Margin => ("margin", "SERVICE_RESTRICTED_MARGIN"),
@@ -56,20 +56,20 @@ impl RefusalReason {
     }
 }
 
-/// A request that does not pass.
+/// The refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub reason: RefusalReason,
-    /// The level that the scope is at.
+    /// The level of the scope.
     pub level: Level,
-    /// The guard; empty for a plan.
+    /// The guard's id; empty if the plan refuses.
     pub guard_id: String,
-    /// The kind of its scope.
+    /// The kind of the guard's scope.
     pub scope: ScopeKind,
-    /// The end of the period.
+    /// When the period ends.
     pub resets_at: Option<Timestamp>,
-    /// When to try again, in seconds.
+    /// After how many seconds the client may try again.
     pub retry_after_s: Option<u64>,
 }
 
@@ -84,7 +84,7 @@ const LIMITED: i32 = -32_013;
 const NOT_ALLOWED: i32 = -32_014;
 
 impl Refusal {
-    /// A request for a tool that the customer's plan does not have.
+    /// The refusal of a tool that the customer's plan does not include.
     pub fn tool_not_in_plan() -> Self {
         Self {
             reason: RefusalReason::ToolNotInPlan,
@@ -101,7 +101,7 @@ impl Refusal {
         if self.reason == RefusalReason::ToolNotInPlan { FORBIDDEN } else { TOO_MANY_REQUESTS }
     }
 
-    /// The reason as a program goes by it, such as `SERVICE_RESTRICTED_MARGIN`.
+    /// The reason for programs, such as `SERVICE_RESTRICTED_MARGIN`.
     pub fn code(&self) -> &'static str {
         self.reason.names().1
     }
@@ -111,14 +111,14 @@ impl Refusal {
         self.reason.message()
     }
 
-    /// The answer to a JSON-RPC request.
+    /// The response to a JSON-RPC request.
     pub fn json_rpc(&self, id: Option<&Id>) -> Value {
         let code = if self.reason == RefusalReason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
         let error = json!({ "code": code, "message": self.message(), "data": self.data() });
         json!({ "jsonrpc": "2.0", "id": id.map_or(Value::Null, id_value), "error": error })
     }
 
-    /// The answer to any other request.
+    /// The response to any other request.
     pub fn json(&self) -> Value {
         json!({
             "error": {
@@ -144,7 +144,7 @@ impl Refusal {
         data
     }
 
-    /// What the client gets: `ids` are those of its JSON-RPC requests, `None` if it speaks none.
+    /// What the client gets. `ids` are those of its JSON-RPC requests; `None` for other clients.
     pub fn reply(&self, ids: Option<&[Id]>) -> LocalReply {
         let body = match ids {
             None => self.json(),
@@ -171,7 +171,7 @@ impl Refusal {
     }
 }
 
-/// The id as it was sent; null for one that was too long to be kept.
+/// The id as the client sent it; null if it was too long to keep.
 fn id_value(id: &Id) -> Value {
     let text = String::from_utf8_lossy(&id.text);
     if id.text.len() >= VALUE_BYTES_MAX {

@@ -1,4 +1,4 @@
-//! Headroom that calls have taken for what they may cost, until that is known.
+//! Reservations: headroom that calls hold for their estimated cost, until the cost is known.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -10,47 +10,47 @@ use crate::base::time::Timestamp;
 use crate::domain::scope_totals::ScopeKey;
 use crate::shared_data::slots::Slots;
 
-/// What one call has taken.
+/// The reservation of one call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenReservation {
-    /// The call, or the generation that belongs to none.
+    /// The id of the call, or of the generation that belongs to no call.
     pub call_id: String,
-    /// The tool, by [`crate::guard::scope_status::tool_key`].
+    /// The tool's key, by [`crate::guard::scope_status::tool_key`].
     pub tool: ScopeKey,
-    /// What is left of it, by scope.
+    /// What remains reserved, by scope.
     pub parts: Vec<Part>,
-    /// What the call has cost so far.
+    /// The cost of the call so far.
     #[serde(with = "rust_decimal::serde::str")]
     pub used: Decimal,
-    /// When it is over if nothing more is told of the call.
+    /// When the accountant releases the reservation even if the call's end does not arrive.
     pub expires_at: Timestamp,
-    /// The call has ended.
+    /// True if the call has ended.
     pub is_ended: bool,
 }
 
-/// What is left for one scope.
+/// What remains reserved in one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// The scope.
+    /// The scope's key.
     pub key: ScopeKey,
-    /// The amount.
+    /// The amount that remains.
     #[serde(with = "rust_decimal::serde::str")]
     pub left: Decimal,
 }
 
-/// All that is taken.
+/// All open reservations.
 #[derive(Debug, Default)]
 pub struct Reservations {
     pub(crate) slots: Slots<OpenReservation>,
     by_call: HashMap<String, u32>,
     by_expiry: BTreeSet<(Timestamp, u32)>,
-    /// Of ended calls, with the reading of all journals after which they are let go.
+    /// Ended calls, by slot, and the number of the reading of all journals that releases each.
     ending: VecDeque<(u64, u32)>,
     readings: u64,
 }
 
 impl Reservations {
-    /// Puts back what was read from shared data.
+    /// Restores a slot from shared data.
     pub fn restore(&mut self, slot: u32, hold: Option<OpenReservation>) {
         if let Some(hold) = &hold {
             self.index(slot, hold);
@@ -58,7 +58,7 @@ impl Reservations {
         self.slots.restore(slot, hold);
     }
 
-    /// Notes what a call has taken.
+    /// Adds the reservation of a call.
     pub fn insert(&mut self, hold: &OpenReservation) {
         let slot = self.slots.insert(hold.clone());
         self.index(slot, hold);
@@ -72,7 +72,8 @@ impl Reservations {
         }
     }
 
-    /// A call has cost something: as far as it goes, what it has taken becomes cost. Gives how much, by scope.
+    /// Adds cost to a call, and takes it from the call's reservation as far as that goes. Returns
+    /// the amounts taken, by scope.
     pub fn cost(&mut self, call_id: &str, cost: Decimal) -> Vec<Part> {
         let slot = self.by_call.get(call_id).copied();
         let Some(hold) = slot.and_then(|slot| self.slots.get_mut(slot)) else { return Vec::new() };
@@ -85,7 +86,7 @@ impl Reservations {
         hold.parts.iter_mut().map(take).collect()
     }
 
-    /// A call has ended. What it has taken is let go when all that it caused is known.
+    /// Marks a call as ended. `all_read` releases its reservation once its whole cost is known.
     pub fn end(&mut self, call_id: &str) {
         let Some(slot) = self.by_call.get(call_id).copied() else { return };
         if let Some(hold) = self.slots.get_mut(slot)
@@ -95,7 +96,7 @@ impl Reservations {
         }
     }
 
-    /// All journals have been read once more: gives what is let go.
+    /// Counts a complete reading of all journals. Returns the reservations that it releases.
     pub fn all_read(&mut self, now: Timestamp) -> Vec<OpenReservation> {
         self.readings = self.readings.saturating_add(1);
         let mut released = Vec::new();
@@ -114,7 +115,7 @@ impl Reservations {
         released
     }
 
-    /// What is taken, by scope.
+    /// The reserved amounts, by scope.
     pub fn open(&self) -> HashMap<ScopeKey, Decimal> {
         let mut open = HashMap::new();
         for part in self.slots.iter().flat_map(|(_, hold)| &hold.parts) {

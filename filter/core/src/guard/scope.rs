@@ -1,4 +1,4 @@
-//! Whose totals a guard looks at.
+//! The scopes whose totals a guard evaluates.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,12 @@ use crate::domain::level::ScopeKind;
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::SessionRef;
 
-/// One scope: only what its kind asks for is there.
+/// One scope. It contains only what its kind needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeName {
     /// Its kind.
     pub kind: ScopeKind,
-    /// Whose it is; empty for a product.
+    /// The customer; empty for a product.
     pub customer: String,
     /// The agent.
     pub agent: Option<String>,
@@ -26,7 +26,7 @@ pub struct ScopeName {
 }
 
 impl ScopeName {
-    /// The scope of a kind that a call of `tool` in this session belongs to.
+    /// The scope of this kind to which a call of `tool` in this session belongs.
     pub fn of(kind: ScopeKind, session: &SessionRef, tool: &str) -> Self {
         let SessionRef { product_id, identity, key } = session;
         let is = |wanted: &[ScopeKind]| wanted.contains(&kind);
@@ -44,7 +44,7 @@ impl ScopeName {
         }
     }
 
-    /// What names it for a guard.
+    /// The key of this scope for a guard.
     pub fn key(&self, guard: &Guard) -> ScopeKey {
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
         hash(&[

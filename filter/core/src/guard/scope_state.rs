@@ -1,4 +1,4 @@
-//! One scope of a guard: its totals, its position, and the level that follows.
+//! One scope of a guard: its totals, its position, and the level that follows from them.
 
 use crate::base::time::Timestamp;
 use crate::config::{Action, Config, Guard, LoopRule, RevenueBasis};
@@ -11,24 +11,24 @@ use crate::guard::scope_status::{Headroom, ScopeStatus};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-/// Why a level has changed.
+/// Why a level changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LevelChangeReason {
-    /// A threshold was reached.
+    /// This Envoy's totals reached a threshold.
     Threshold,
-    /// The margin has come back above a threshold.
+    /// What remains rose above a threshold again.
     Recovered,
-    /// A new period has begun.
+    /// A new period began.
     PeriodStarted,
-    /// The same tool was called with the same arguments too often.
+    /// The client called the same tool with the same arguments too often.
     RepeatedCall,
-    /// The configuration has changed.
+    /// The configuration changed.
     Configuration,
-    /// A threshold was reached by what the other Envoys have used.
+    /// The totals reached a threshold only together with those of the other Envoys.
     Fleet,
-    /// The collector does not answer, and the guard says what that means.
+    /// The collector does not reply, and the guard's `on_collector_loss` sets the level.
     CollectorLost,
-    /// The collector answers again.
+    /// The collector replies again.
     CollectorBack,
 }
 
@@ -51,49 +51,49 @@ impl LevelChangeReason {
 /// One scope of a guard, in its present period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeState {
-    /// The guard.
+    /// The guard's id.
     pub guard_id: String,
-    /// What it is.
+    /// What the scope covers.
     pub name: ScopeName,
-    /// Names it.
+    /// Its key.
     pub key: ScopeKey,
-    /// ISO 4217 code of its amounts.
+    /// The ISO 4217 code of its amounts.
     pub currency: String,
     /// When the period began; zero for a session.
     pub period_started_at: Timestamp,
-    /// When it ends.
+    /// When the period ends, if it does.
     pub period_ends_at: Option<Timestamp>,
-    /// What this Envoy has counted in the period.
+    /// The totals that this Envoy has counted in the period.
     pub own: ScopeTotals,
-    /// What the others have, as far as the collector has told.
+    /// The totals of the other Envoys, as far as the collector has reported them.
     pub others: ScopeTotals,
-    /// What the collector says that the customer pays.
+    /// The customer's contracted revenue, as the collector reports it.
     #[serde(with = "rust_decimal::serde::str_option")]
     pub contracted: Option<Decimal>,
-    /// Where it stands.
+    /// The present level.
     pub level: Level,
-    /// Of what was ever reserved, what has become cost or was given back.
+    /// How much of everything that was ever reserved has become cost or was released.
     #[serde(with = "rust_decimal::serde::str")]
     pub settled: Decimal,
-    /// The calls that were made again, of a guard against loops.
+    /// The repeated calls, for a guard against loops.
     pub loop_rule: LoopWindow,
-    /// The last call.
+    /// The time of the last call.
     pub active_at: Timestamp,
 }
 
-/// How a scope stands.
+/// The position of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// What it is held against: revenue or limit.
+    /// The revenue or the limit.
     pub basis: Decimal,
-    /// What is gone of it: cost or usage.
+    /// The cost or the usage.
     pub spent: Decimal,
-    /// What is left.
+    /// What remains of the basis.
     pub remaining: Remaining,
 }
 
 impl ScopeState {
-    /// How it stands with these totals.
+    /// The position with these totals.
     pub fn position(&self, config: &Config, guard: &Guard, sums: &ScopeTotals) -> Position {
         let of = |basis: Decimal, spent: Decimal| Position {
             basis,
@@ -140,12 +140,12 @@ impl ScopeState {
 
     pub(super) fn with_others(&self) -> ScopeTotals {
         let mut all = self.own.clone();
-        // What no decimal reservations stays as it is: the own totals are the better half then.
+        // A sum that does not fit a decimal stays as it is: the own totals matter more.
         let _ = all.add(&self.others);
         all
     }
 
-    /// How a session stands that may be a loop.
+    /// The level and the position of a session under a rule against loops.
     pub(super) fn repeated(&self, rule: &LoopRule, now: Timestamp) -> (Level, Position) {
         let calls = self.loop_rule.most(rule, now).map_or(0, |repeated| repeated.calls);
         let is_loop = calls > u64::from(rule.calls);
@@ -154,7 +154,7 @@ impl ScopeState {
         (if is_loop { Level::Throttle } else { Level::None }, position)
     }
 
-    /// The level that it belongs to, and whether only the others' totals make it so.
+    /// The level and the position by the totals, and whether only the other Envoys cause the level.
     pub(super) fn evaluate(
         &self,
         config: &Config,

@@ -1,7 +1,8 @@
-//! What workers find in shared data about a scope, and what they write there themselves.
+//! What workers read in shared data about a scope, and what they write there themselves.
 //!
-//! Scopes hash to a bounded set of keys, as shared data has no delete. A *scope_status* is the accountant's: written with
-//! its commit, read by workers. A *counter* is the workers': headroom taken and requests passed, written with compare-and-swap.
+//! Scopes hash to a bounded set of keys, because shared data cannot delete. The accountant writes
+//! the *scope status* with its commit, and workers read it. Workers write the *counter* with
+//! compare-and-swap: it contains the reserved headroom and the requests that passed.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -13,46 +14,47 @@ use crate::domain::scope_totals::ScopeKey;
 use crate::host::{Expect, Host};
 use crate::shared_data::commit::{encoded, read_slot};
 
-/// What the accountant says of one scope. No scope_status means that it is at ease.
+/// The status that the accountant publishes about one scope. A scope without one is within limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeStatus {
-    /// The scope.
+    /// The scope's key.
     pub key: ScopeKey,
     /// Its level.
     pub level: Level,
-    /// The end of the period.
+    /// When the period ends.
     pub resets_at: Option<Timestamp>,
-    /// How far calls may go, where the guard reserves.
+    /// How far calls may go, if the guard reserves.
     pub headroom: Option<Headroom>,
 }
 
-/// The cost at which requests are blocked, and how much of it is gone.
+/// The cost at which the guard blocks, and how much of it is spent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Headroom {
-    /// The cost at which requests are blocked.
+    /// The cost at which the guard blocks.
     #[serde(with = "rust_decimal::serde::str")]
     pub limit: Decimal,
-    /// The cost that is known.
+    /// The known cost.
     #[serde(with = "rust_decimal::serde::str")]
     pub spent: Decimal,
-    /// Of what workers have ever reserved, what has become cost or was given back.
+    /// How much of everything that workers ever reserved has become cost or was released.
     #[serde(with = "rust_decimal::serde::str")]
     pub settled: Decimal,
 }
 
-/// What workers note of one scope.
+/// What workers count about one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservationCounter {
-    /// The scope.
+    /// The scope's key.
     pub key: ScopeKey,
-    /// Everything that was ever reserved.
+    /// The sum of all reservations so far, less those of refused requests.
     #[serde(with = "rust_decimal::serde::str")]
     pub reserved: Decimal,
-    /// When the next request may pass if they come evenly, in microseconds: the theoretical arrival time of GCRA.
+    /// When the next request may pass if requests come evenly, in microseconds; GCRA calls it the
+    /// theoretical arrival time.
     pub next_pass_us: u64,
 }
 
-/// The number of the bucket that a scope hashes to.
+/// The number of the bucket to which a scope hashes.
 pub fn bucket(key: &ScopeKey) -> u32 {
     let [a, b, ..] = *key;
     u32::from(u16::from_be_bytes([a, b])) % GUARD_BUCKETS
@@ -67,12 +69,12 @@ fn counters_key(prefix: &str, bucket: u32) -> String {
     format!("{prefix}y{bucket}")
 }
 
-/// The key of the costs of the last calls.
+/// The key of a bucket of the last calls' costs.
 pub fn costs_key(prefix: &str, bucket: u32) -> String {
     format!("{prefix}x{bucket}")
 }
 
-/// What the accountant says of a scope.
+/// The status that the accountant has published about a scope.
 pub fn scope_status(host: &mut impl Host, prefix: &str, key: &ScopeKey) -> Option<ScopeStatus> {
     let bytes = read_slot(host, &statuses_key(prefix, bucket(key)))?;
     let statuses: Vec<ScopeStatus> = postcard::from_bytes(&bytes).ok()?;
@@ -86,7 +88,7 @@ pub fn last_cost(host: &mut impl Host, prefix: &str, tool: &ScopeKey) -> Option<
     costs.into_iter().find(|last| last.tool == *tool).map(|last| last.cost)
 }
 
-/// What the last call of a tool cost.
+/// The cost of the last call of a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastCost {
     /// See [`tool_key`].
@@ -96,19 +98,19 @@ pub struct LastCost {
     pub cost: Decimal,
 }
 
-/// Names a tool of a product.
+/// The key of a product's tool.
 pub fn tool_key(product_id: &str, tool: &str) -> ScopeKey {
     crate::base::hash::hash(&[b"tool", product_id.as_bytes(), tool.as_bytes()])
 }
 
-/// What is noted of the scopes of one bucket.
+/// The counters of one bucket.
 pub fn counters(host: &mut impl Host, prefix: &str, bucket: u32) -> Vec<ReservationCounter> {
     let found = host.get(&counters_key(prefix, bucket));
     found.map(|(bytes, _)| read_counters(&bytes)).unwrap_or_default()
 }
 
-/// Changes what is noted of a scope, if `change` agrees when it sees what is there; gives whether it did. `None` if it
-/// could not be written because others wrote all the time.
+/// Changes the counter of a scope, if `change` agrees to it. Returns whether it agreed; `None` if
+/// other workers wrote all the time, so that this one could not.
 pub fn update_counter(
     host: &mut impl Host,
     prefix: &str,
@@ -131,7 +133,7 @@ pub fn update_counter(
             Some(place) => *place = counter,
             None => {
                 if counters.len() >= RESERVATION_COUNTERS_MAX {
-                    // The oldest goes: what was reserved there is noticed as missing, and settled.
+                    // The oldest goes: the accountant finds its amounts missing, and settles them.
                     let _ = counters.remove(0);
                 }
                 counters.push(counter);
@@ -149,12 +151,12 @@ fn read_counters(bytes: &[u8]) -> Vec<ReservationCounter> {
 }
 
 impl ReservationCounter {
-    /// Lets a request pass if no more than `requests` have in `per`, however they were spread.
+    /// Whether a request may pass at `requests` in `per`, however they are spread. Counts it if so.
     pub fn pass(&mut self, requests: u32, per: Millis, now: Timestamp) -> bool {
         let now_us = now.0.saturating_mul(1000);
         let per_us = per.0.saturating_mul(1000);
         let interval_us = per_us.checked_div(u64::from(requests)).unwrap_or(per_us);
-        // A clock that was set back must not stop everything.
+        // A clock that was set back must not stop all requests.
         if self.next_pass_us > now_us.saturating_add(per_us).saturating_add(interval_us) {
             self.next_pass_us = now_us;
         }
@@ -167,7 +169,7 @@ impl ReservationCounter {
     }
 }
 
-/// The bytes of a bucket; nothing for an empty one.
+/// The bytes of a bucket; empty for a bucket without entries.
 pub(crate) fn encoded_bucket<T: Serialize>(entries: &[T]) -> Vec<u8> {
     if len_u64(entries.len()) == 0 { Vec::new() } else { encoded(&entries) }
 }

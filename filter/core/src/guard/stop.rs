@@ -1,20 +1,22 @@
-//! Ends a response that is a stream of events, lines or messages: what is whole passes, then the last events that say why, then
-//! nothing more. A moment later the stream is closed, so that the server stops working on what nobody gets.
+//! Ends a response that is a stream of events, lines or messages: the filter passes what is
+//! complete, then the last events, which say why, then nothing more. A moment later it closes the
+//! stream, so that the server stops working on what nobody gets.
 //!
-//! To the next maintainer: from Wasm Envoy lets a response's end not be told, only its stream be reset. So clients get
-//! the moment to leave by themselves, as those do that read an error; to the others the response is cut.
+//! To the next maintainer: Envoy does not let a Wasm filter end a response, only reset its stream.
+//! So the filter gives clients a moment to leave by themselves, as clients do that read an error;
+//! for the others the reset cuts the response off.
 
 use crate::base::limits::{STOP_GRACE_MS, STOP_LOOK_INTERVAL_MS};
 use crate::base::time::{Millis, Timestamp};
 use crate::guard::refusal::Refusal;
 use crate::wire::boundary::{Boundaries, Unit};
 
-/// One response that may be ended.
+/// One response that a guard may end.
 #[derive(Debug)]
 pub struct StreamStop {
     boundaries: Boundaries,
     looks_at: Timestamp,
-    /// A guard that only observes has been told of.
+    /// True if an observe-only guard was already counted for this stream.
     pub is_observed: bool,
     state: State,
 }
@@ -22,7 +24,7 @@ pub struct StreamStop {
 #[derive(Debug)]
 enum State {
     Running,
-    /// To be ended behind the next whole event.
+    /// To end after the next complete event.
     Due(Box<Refusal>),
     Stopped {
         closes_at: Timestamp,
@@ -30,19 +32,19 @@ enum State {
     Closed,
 }
 
-/// What passes of a chunk.
+/// How much of a chunk passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CutPoint {
-    /// All of it.
+    /// The whole chunk passes.
     Nothing,
-    /// These bytes: the stream ends with them.
+    /// Only these bytes pass, and the stream ends with them.
     Here(Vec<u8>),
-    /// Nothing: the stream has ended.
+    /// Nothing passes: the stream has ended.
     Everything,
 }
 
 impl StreamStop {
-    /// A response of this kind has begun.
+    /// A response in these units begins.
     pub fn new(unit: Unit) -> Self {
         Self {
             boundaries: Boundaries::new(unit),
@@ -52,7 +54,7 @@ impl StreamStop {
         }
     }
 
-    /// Whether guards are to be asked now; not at every chunk, as some streams have one for each token.
+    /// Whether to evaluate guards now; not at every chunk, as some streams have one for each token.
     pub fn looks(&mut self, now: Timestamp) -> bool {
         // A clock that was set back must not keep a stream running for long.
         let is_ahead = self.looks_at.saturating_since(now) > Millis(STOP_LOOK_INTERVAL_MS);
@@ -63,15 +65,15 @@ impl StreamStop {
         is_due
     }
 
-    /// A guard wants the stream to end.
+    /// Ends the stream after the next complete event, with a guard's refusal.
     pub fn end(&mut self, refusal: Refusal) {
         if matches!(self.state, State::Running) {
             self.state = State::Due(Box::new(refusal));
         }
     }
 
-    /// The next bytes to pass; `is_end` with the last of the response. `last` gives the last events, or `None` if the
-    /// response has told all that it was asked for.
+    /// Cuts the next chunk; `is_end` is true with the last chunk of the response. `last` returns
+    /// the last events, or `None` if the response already contains all that the client asked for.
     pub fn pass(
         &mut self,
         chunk: &[u8],
@@ -97,7 +99,7 @@ impl StreamStop {
         CutPoint::Here(passed)
     }
 
-    /// Whether the stream is to be closed now, which is told once.
+    /// Whether to close the stream now. True only once.
     pub fn closes(&mut self, now: Timestamp) -> bool {
         let is_due = matches!(&self.state, State::Stopped { closes_at } if *closes_at <= now);
         if is_due {

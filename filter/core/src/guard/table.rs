@@ -1,4 +1,4 @@
-//! Totals by scope and period, and the level that each is at. One writer owns the table: the accountant.
+//! Totals by scope and period, and the level of each scope. Only the accountant writes the table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,40 +17,40 @@ use crate::guard::scope_status::{ScopeStatus, bucket, counters};
 use crate::host::Host;
 use crate::shared_data::slots::Slots;
 
-/// What a change of level was.
+/// A change of a scope's level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The scope.
+    /// The scope's slot.
     pub slot: u32,
-    /// Before.
+    /// The level before.
     pub from: Level,
-    /// After.
+    /// The level after.
     pub to: Level,
-    /// Why.
+    /// The reason.
     pub reason: LevelChangeReason,
-    /// How it stands.
+    /// The position of the scope.
     pub position: Position,
 }
 
-/// All scopes.
+/// All scopes of all guards.
 #[derive(Debug, Default)]
 pub struct ScopeTable {
     pub(crate) slots: Slots<ScopeState>,
     by_key: HashMap<ScopeKey, u32>,
     by_bucket: BTreeMap<u32, BTreeSet<u32>>,
     ends: BTreeSet<(Timestamp, u32)>,
-    /// When each was active, or earlier: moved only when it is looked at.
+    /// When each was active, or earlier: an entry moves only when `least_recent` reads it.
     recent: BTreeSet<(Timestamp, u32)>,
     recent_entries: BTreeMap<u32, Timestamp>,
-    /// Loops, and when they have to be looked at again, as their calls grow old.
+    /// Loops, and when to evaluate them again, because their calls leave the window.
     loops: BTreeMap<u32, Timestamp>,
-    /// To be evaluated, and why if that is not by what was added.
+    /// The scopes to evaluate, and the reason if it is not a change of totals.
     touched: BTreeMap<u32, Option<LevelChangeReason>>,
     dirty_buckets: BTreeSet<u32>,
 }
 
 impl ScopeTable {
-    /// Puts back what was read from shared data, to be evaluated by the configuration in force.
+    /// Restores a slot from shared data, to be evaluated by the configuration in force.
     pub fn restore(&mut self, slot: u32, state: Option<ScopeState>) {
         if let Some(state) = &state {
             self.index(slot, state);
@@ -71,7 +71,7 @@ impl ScopeTable {
         self.recent_entries.insert(slot, active_at);
     }
 
-    /// The scope with this key.
+    /// The slot of the scope with this key.
     pub fn find(&self, key: &ScopeKey) -> Option<u32> {
         self.by_key.get(key).copied()
     }
@@ -81,7 +81,7 @@ impl ScopeTable {
         self.slots.get(slot)
     }
 
-    /// The slot of a scope, which is there from now on, and whether another was forgotten for it.
+    /// Finds or adds a scope. Returns its slot, and whether the table forgot another scope for it.
     pub fn open(
         &mut self,
         guard: &Guard,
@@ -119,7 +119,8 @@ impl ScopeTable {
         (slot, is_full)
     }
 
-    /// A scope whose period begins after `now` has seen the clock go wrong: its totals stay, under the present period.
+    /// Moves a scope whose period begins after `now`, as the clock was wrong before, to the present
+    /// period. The scope's totals stay.
     fn relabel(&mut self, slot: u32, guard: &Guard, now: Timestamp) {
         let is_ahead = self.get(slot).is_some_and(|state| now < state.period_started_at);
         if let Some(state) = self.slots.get_mut(slot).filter(|_| is_ahead) {
@@ -132,7 +133,7 @@ impl ScopeTable {
         }
     }
 
-    /// Changes a scope, which is evaluated then.
+    /// Changes a scope, and marks it for evaluation.
     pub fn change(&mut self, slot: u32, change: impl FnOnce(&mut ScopeState)) {
         if let Some(state) = self.slots.get_mut(slot) {
             change(state);
@@ -140,7 +141,7 @@ impl ScopeTable {
         }
     }
 
-    /// Takes in what the collector tells of the other Envoys; `false` if it is of another period.
+    /// Takes in the other Envoys' totals from the collector; `false` if they are of another period.
     pub fn apply_fleet_totals(
         &mut self,
         slot: u32,
@@ -159,7 +160,7 @@ impl ScopeTable {
         is_present
     }
 
-    /// Lets every scope of guards that care be evaluated anew, as the collector is lost or back.
+    /// Marks the scopes of guards that depend on the collector for evaluation: it is lost or back.
     pub fn collector(&mut self, config: &Config, is_lost: bool) {
         let cares = |state: &ScopeState| {
             let guard = config.guard(&state.guard_id);
@@ -175,7 +176,7 @@ impl ScopeTable {
         self.touched.extend(slots.into_iter().map(|slot| (slot, Some(reason))));
     }
 
-    /// Begins new periods where old ones have ended, and lets loops be looked at.
+    /// Begins new periods where old ones have ended, and marks loops that are due for evaluation.
     pub fn roll(&mut self, config: &Config, now: Timestamp) {
         let due = self.loops.iter().filter(|(_, at)| **at <= now).map(|(slot, _)| *slot);
         for slot in due {
@@ -200,7 +201,7 @@ impl ScopeTable {
         }
     }
 
-    /// Forgets the scope of a session that is closed.
+    /// Removes a scope.
     pub fn remove(&mut self, slot: u32) {
         let Some(state) = self.slots.remove(slot) else { return };
         self.by_key.remove(&state.key);
@@ -219,7 +220,7 @@ impl ScopeTable {
         self.loops.remove(&slot);
     }
 
-    /// Evaluates what was touched. Gives the changes of level, and the slots that were looked at.
+    /// Evaluates the marked scopes. Returns the changes of level, and the slots of these scopes.
     pub fn evaluate(
         &mut self,
         config: &Config,
@@ -244,7 +245,7 @@ impl ScopeTable {
                 };
                 (by_loss.unwrap_or(level), position, is_fleet, by_loss.is_some())
             });
-            // A guard that is no longer configured guards nothing.
+            // A guard that the configuration no longer contains guards nothing.
             let nothing = Position {
                 basis: Decimal::ZERO,
                 spent: Decimal::ZERO,
@@ -275,7 +276,7 @@ impl ScopeTable {
         (changes, slots)
     }
 
-    /// The buckets of statuses that have to be written anew.
+    /// The buckets of statuses that the accountant must write again.
     pub fn take_statuses(&mut self, config: &Config) -> Vec<(u32, Vec<ScopeStatus>)> {
         let dirty = core::mem::take(&mut self.dirty_buckets);
         let statuses_of = |number: &u32| {
@@ -286,12 +287,12 @@ impl ScopeTable {
         dirty.into_iter().map(|number| (number, statuses_of(&number))).collect()
     }
 
-    /// Lets a bucket be written anew.
+    /// Marks the bucket of a scope's status to be written again.
     pub fn soil(&mut self, key: &ScopeKey) {
         self.dirty_buckets.insert(bucket(key));
     }
 
-    /// What workers have ever reserved, of all scopes whose guards reserve; one bucket after the other.
+    /// What workers have ever reserved in the scopes whose guards reserve, bucket by bucket.
     pub fn counters<H: Host>(
         &self,
         host: &mut H,
@@ -314,7 +315,8 @@ impl ScopeTable {
         numbers.into_iter().map(of_bucket).collect()
     }
 
-    /// The least recently active scope that is at ease, or one of the oldest if those are not.
+    /// The least recently active scope that is within limits; the oldest if none is found among the
+    /// first [`GUARD_SCOPES_SPARED`].
     fn least_recent(&mut self) -> Option<u32> {
         let mut spared = Vec::new();
         let mut found = None;
@@ -336,7 +338,7 @@ impl ScopeTable {
     }
 }
 
-/// Whether a text in RFC 3339, in UTC and with as many zeros of a second as its writer likes, is this time.
+/// Whether an RFC 3339 text in UTC, with any number of zeros behind its fraction, is this time.
 fn is_time(time: Timestamp, text: &str) -> bool {
     let time = time.to_rfc3339();
     let basis = |text: &str| {

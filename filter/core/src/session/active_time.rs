@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::base::limits::ACTIVE_SPANS_MAX;
 use crate::base::time::{Millis, Timestamp};
 
-/// A union of spans. Exact as long as the calls that end late do not span more than [`ACTIVE_SPANS_MAX`] pauses.
+/// A union of spans. Exact as long as calls that end late do not span more than
+/// [`ACTIVE_SPANS_MAX`] pauses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveTime {
     /// Disjoint spans, the earliest first.
     spans: Vec<(Timestamp, Timestamp)>,
-    /// Time before the first span, added up.
+    /// The sum of the time before the first span.
     settled: Millis,
     /// Where the settled time ends: a span that starts earlier is cut there.
     settled_until: Timestamp,

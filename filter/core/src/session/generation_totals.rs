@@ -1,4 +1,4 @@
-//! What the generations of a session add up to.
+//! The totals of a session's generations.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,28 @@ use crate::fact::generation::GenerationEnded;
 use crate::pricing::charge::TokenCharge;
 use crate::protocol::llm::provider::Provider;
 
-/// ScopeTotals over generations.
+/// Totals over generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationTotals {
-    /// All of them, and their tokens.
+    /// All generations, with their tokens.
     pub all: ModelTotals,
-    /// By provider and model, bounded.
+    /// By provider and model; the number of models is bounded.
     pub by_model: BTreeMap<(Provider, String), ModelTotals>,
-    /// Provider cost that belongs to no tool call.
+    /// Provider cost that is not attributed to a tool call.
     #[serde(with = "rust_decimal::serde::str")]
     pub unattributed_cost: Decimal,
 }
 
-/// What was counted of one model.
+/// Totals over the generations of one model, or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelTotals {
-    /// Generations.
+    /// The number of generations.
     pub generations: u64,
-    /// Of these, without a cost, for whatever reason.
+    /// How many of them have no cost, for whatever reason.
     pub unpriced: u64,
-    /// Of these, whose usage is unknown.
+    /// How many of them have unknown usage.
     pub unknown_usage: u64,
-    /// Tokens, by the normal form.
+    /// Their tokens, in the normal form.
     pub tokens: TokenTotals,
     /// What the operator pays.
     #[serde(with = "rust_decimal::serde::str")]
@@ -59,7 +59,7 @@ impl ModelTotals {
 }
 
 impl GenerationTotals {
-    /// Adds a generation; `false` if a sum no longer fits a decimal, and is left as it was.
+    /// Adds a generation; `false` if a sum no longer fits a decimal. Such a sum stays as it was.
     pub fn add(&mut self, generation: &GenerationEnded, charge: &TokenCharge<'_>) -> bool {
         let mut key = (generation.provider, generation.model_name().to_owned());
         if self.by_model.len() >= MODELS_PER_SESSION_MAX && !self.by_model.contains_key(&key) {

@@ -1,10 +1,11 @@
-//! Sessions: CREATED, ACTIVE, IDLE, CLOSED, and the totals that the final billing event carries.
-//! One writer owns the table: the accountant.
+//! Sessions: CREATED, ACTIVE, IDLE, CLOSED, and the totals in the final billing event. Only the
+//! accountant writes the table.
 //!
-//! To the next maintainer: a session has one entry in `due` and one in `recent`, which are *not* moved on each call:
-//! an entry that turns out to be early when it is looked at is put back at its true place. So a call costs no
-//! tree operation, and a tick costs what is due. An entry may be early, never late: a session that wakes up is due
-//! sooner than while it was idle, so its entry is moved.
+//! To the next maintainer: a session has one entry in `due` and one in `recent`. Calls do *not*
+//! move them: when the table reads an entry that is too early, it puts the entry back at its true
+//! place. So a call costs no tree operation, and a tick costs what is due. An entry may be early,
+//! never late: a session that wakes up is due sooner than while it was idle, so the accountant
+//! moves its entry.
 
 pub mod active_time;
 pub mod generation_totals;
@@ -28,16 +29,16 @@ use crate::pricing::charge::{CallCharge, TokenCharge};
 use crate::session::active_time::ActiveTime;
 use crate::session::generation_totals::GenerationTotals;
 
-/// Where a session stands; a closed one is no longer in the table.
+/// The state of a session; a closed session is no longer in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionState {
-    /// One call so far.
+    /// The session has had one call.
     Created,
-    /// Further calls came.
+    /// The session has had further calls.
     Active,
-    /// No activity for the product's `idle_timeout`.
+    /// The session was not active for the product's `idle_timeout`.
     Idle,
-    /// Over.
+    /// The session has ended.
     Closed,
 }
 
@@ -53,18 +54,19 @@ impl SessionState {
     }
 }
 
-/// Why a session was closed.
+/// Why the accountant closed a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// No activity for the product's `session_timeout`.
+    /// The session was not active for the product's `session_timeout`.
     SessionTimeout,
     /// The client or the server ended it.
     Ended(SessionEnd),
-    /// Room was needed for a new one, and this was the least recently active.
+    /// The table was full, and this session was the least recently active.
     TableFull,
-    /// The identity has as many sessions as its product allows, and this was its least recently active.
+    /// The identity had as many sessions as it may have, and this one was the least recently
+    /// active.
     IdentityLimit,
-    /// Envoy stops.
+    /// Envoy shuts down.
     Shutdown,
 }
 
@@ -83,12 +85,12 @@ impl CloseReason {
     }
 }
 
-/// What was counted under one heading.
+/// Totals over calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Calls of any outcome.
     pub calls: u64,
-    /// Calls that were charged.
+    /// Calls that are charged.
     pub billable_calls: u64,
     /// What the customer is charged.
     #[serde(with = "rust_decimal::serde::str")]
@@ -99,7 +101,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds one call; `false` if the revenue no longer fits a decimal, and is left as it was.
+    /// Adds one call; `false` if the revenue no longer fits a decimal, and stays as it was.
     fn add(&mut self, charge: &CallCharge<'_>) -> bool {
         self.calls = self.calls.saturating_add(1);
         self.billable_calls = self.billable_calls.saturating_add(u64::from(charge.is_billable));
@@ -110,43 +112,43 @@ impl Totals {
 /// One session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// What names it.
+    /// Its product, identity and key.
     pub reference: SessionRef,
     /// The currency of its totals.
     pub currency: String,
-    /// Unique for each span that is billed.
+    /// A unique id for each span that is billed.
     pub id: [u8; 16],
-    /// Where it stands.
+    /// The present state.
     pub state: SessionState,
-    /// The start of its first call.
+    /// The start of its first call or generation.
     pub started_at: Timestamp,
-    /// The end of its last call.
+    /// The end of its last call or generation.
     pub ended_at: Timestamp,
-    /// The last sign of life.
+    /// The time of its last activity.
     pub active_at: Timestamp,
-    /// All calls, and what they and their generations cost and are charged.
+    /// All calls, with the cost and the revenue of the calls and their generations.
     pub totals: Totals,
     /// All generations.
     pub generations: GenerationTotals,
     /// Calls by outcome, in the order of [`ExecutionStatus::ALL`].
     pub by_status: BTreeMap<ExecutionStatus, u64>,
-    /// Calls by tool, bounded.
+    /// Calls by tool; the number of tools is bounded.
     pub by_tool: BTreeMap<String, Totals>,
-    /// Time during which a call ran.
+    /// The time during which a call ran.
     pub active: ActiveTime,
 }
 
-/// What adding a call to a session came across.
+/// The limits that an addition to a session reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Added {
-    /// The tool was added under [`OTHER`].
+    /// True if the tool was added under [`OTHER`].
     pub is_tool_over_limit: bool,
-    /// A sum no longer fits a decimal.
+    /// True if a sum no longer fits a decimal.
     pub is_money_over_limit: bool,
 }
 
 impl Session {
-    /// A session that starts with a call, or a sign of life of one, at `started_at`.
+    /// A session that starts at `started_at`, with a call that has ended or one that still runs.
     pub fn new(
         reference: SessionRef,
         currency: String,
@@ -169,7 +171,7 @@ impl Session {
         }
     }
 
-    /// Adds a call that has ended.
+    /// Adds an ended call.
     pub fn add(&mut self, call: &CallEnded, charge: &CallCharge<'_>) -> Added {
         self.started_at = self.started_at.min(call.started_at);
         self.ended_at = self.ended_at.max(call.ended_at);
@@ -183,7 +185,7 @@ impl Session {
         Added { is_tool_over_limit, is_money_over_limit: !(fits && fits_tool) }
     }
 
-    /// Adds a generation that has ended, caused by a call of `tool` if that is known.
+    /// Adds an ended generation; `tool` is the tool whose call caused it, if that is known.
     pub fn add_generation(
         &mut self,
         generation: &GenerationEnded,
@@ -211,7 +213,7 @@ impl Session {
         Added { is_tool_over_limit, is_money_over_limit: fits.contains(&false) }
     }
 
-    /// The totals of a tool, and whether they are those of all tools beyond the bound.
+    /// The totals of a tool, and whether it shares them with all tools beyond the limit.
     fn of_tool(&mut self, tool: &str) -> (&mut Totals, bool) {
         let is_over_limit =
             self.by_tool.len() >= TOOLS_PER_SESSION_MAX && !self.by_tool.contains_key(tool);

@@ -9,17 +9,17 @@ use crate::domain::session::SessionRef;
 use crate::session::{Session, SessionState};
 use crate::shared_data::free_slots::FreeSlots;
 
-/// Whose sessions count together, by these rules of the session's product.
+/// The key by which sessions count together, by these rules of the session's product.
 fn limited(session: &SessionRef, rules: &SessionRules) -> [u8; 16] {
     identity_key(rules.group_of(&session.product_id), &session.identity)
 }
 
-/// What has become due.
+/// A session that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// The session in this slot has become idle, at this time.
+    /// The session in this slot became idle at this time.
     Idle(u32, Timestamp),
-    /// The session in this slot has timed out, at this time.
+    /// The session in this slot timed out at this time.
     TimedOut(u32, Timestamp),
 }
 
@@ -28,7 +28,7 @@ struct Slot {
     session: Session,
     due_entry: Timestamp,
     recent_entry: Timestamp,
-    /// Under which it stands in `by_identity`, if its product limits them.
+    /// Its key in `by_identity`, if its product limits the sessions of one identity.
     identity: Option<[u8; 16]>,
 }
 
@@ -40,28 +40,28 @@ pub struct SessionTable {
     by_key: HashMap<([u8; 16], String), u32>,
     due: BTreeSet<(Timestamp, u32)>,
     recent: BTreeSet<(Timestamp, u32)>,
-    /// Sessions of products that limit how many one identity has.
+    /// The sessions of each identity, for products that limit their number.
     by_identity: HashMap<[u8; 16], BTreeSet<u32>>,
     dirty: BTreeSet<u32>,
 }
 
 impl SessionTable {
-    /// How many sessions there are.
+    /// The number of sessions.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there is none.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// The number of slots that were ever in use.
+    /// The number of slots that were ever used.
     pub fn high(&self) -> u32 {
         self.free.high()
     }
 
-    /// The slot of a session.
+    /// The slot of a session in this currency.
     pub fn find(&self, session: &SessionRef, currency: &str) -> Option<u32> {
         self.by_key.get(&(session.key, currency.to_owned())).copied()
     }
@@ -71,14 +71,14 @@ impl SessionTable {
         self.slots.get(&slot).map(|slot| &slot.session)
     }
 
-    /// The session in a slot, to be changed.
+    /// The session in a slot, for a change.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Session> {
         let found = self.slots.get_mut(&slot)?;
         self.dirty.insert(slot);
         Some(&mut found.session)
     }
 
-    /// Moves the session's entry to where it is due now.
+    /// Moves the session's entry to the time at which it is due now.
     pub fn reschedule(&mut self, slot: u32, rules: &SessionRules) {
         let Some(found) = self.slots.get_mut(&slot) else { return };
         self.due.remove(&(found.due_entry, slot));
@@ -94,7 +94,7 @@ impl SessionTable {
         slot
     }
 
-    /// Puts back a session that was read from shared data; a slot without one becomes free.
+    /// Restores a slot from shared data; a slot without a session becomes free.
     pub fn restore(&mut self, slot: u32, session: Option<Session>, rules: &SessionRules) {
         self.free.restore(slot, session.is_some());
         if let Some(session) = session {
@@ -115,7 +115,7 @@ impl SessionTable {
         self.slots.insert(slot, Slot { session, due_entry, recent_entry, identity });
     }
 
-    /// Takes a session out.
+    /// Removes a session.
     pub fn remove(&mut self, slot: u32) -> Option<Session> {
         let Slot { session, due_entry, recent_entry, identity } = self.slots.remove(&slot)?;
         self.by_key.remove(&(session.reference.key, session.currency.clone()));
@@ -158,7 +158,7 @@ impl SessionTable {
         None
     }
 
-    /// The next session that has become idle or has timed out by `now`. An idle one is marked as such.
+    /// The next session that became idle or timed out by `now`. Marks a session that became idle.
     pub fn next_due<'a>(
         &mut self,
         now: Timestamp,
@@ -178,7 +178,7 @@ impl SessionTable {
                 continue;
             }
             if found.session.state == SessionState::Idle {
-                // Put back until the caller removes the session.
+                // The entry stays until the caller removes the session.
                 self.due.insert((entry, slot));
                 return Some(Due::TimedOut(slot, due_at));
             }
@@ -196,7 +196,7 @@ impl SessionTable {
         self.slots.keys().copied().collect()
     }
 
-    /// The slots that have changed since the last time.
+    /// The slots that changed since the last call of this function.
     pub fn take_dirty(&mut self) -> BTreeSet<u32> {
         core::mem::take(&mut self.dirty)
     }
