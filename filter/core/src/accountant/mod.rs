@@ -58,8 +58,8 @@ pub struct Accountant {
     lease: Lease,
     meta: Meta,
     sessions: SessionTable,
-    /// Sessions that end when all journals have been read once more: a call that ended before its
-    /// session did, even the session's first one, may still be in another worker's journal.
+    /// Sessions that end when all journals have been read once more: another worker's journal may
+    /// still contain a call that ended before its session did, even the session's first call.
     ends: Vec<PendingEnd>,
     are_ends_dirty: bool,
     joins: JoinTable,

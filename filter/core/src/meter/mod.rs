@@ -51,7 +51,7 @@ pub struct Meter {
     /// Exchanges whose request waits for its message, with the number of body bytes that have
     /// arrived.
     held: HashMap<u32, u64>,
-    /// Exchanges that hold a reservation for a generation, with its id. It may be that nothing ever
+    /// Exchanges that hold a reservation for a generation, with its id. Possibly no fact ever
     /// reports the generation.
     reserved: HashMap<u32, String>,
     /// Exchanges whose response streams, and which a guard may end in the middle.
