@@ -5,15 +5,16 @@ use std::cell::Cell;
 use agent_meter_core::wire::http::Headers;
 use proxy_wasm::hostcalls;
 
-/// Where a worker leaves the order to kill the accountant.
+/// The key under which a worker leaves the order to kill the accountant.
 const KEY: &str = "agent-meter.crash-test";
 
 thread_local! {
-    /// Host calls until the panic.
+    /// The number of host calls until the panic.
     static FUSE: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// `x-agent-meter-crash: worker` kills this VM; `accountant=N` kills the accountant's at host call N of a tick.
+/// Reads `x-agent-meter-crash`: `worker` kills this VM; `accountant=N` kills the accountant's VM at
+/// host call N of a tick.
 pub(crate) fn request(headers: Headers<'_>) {
     match headers.get("x-agent-meter-crash") {
         Some(b"worker") => blow(),
@@ -24,7 +25,7 @@ pub(crate) fn request(headers: Headers<'_>) {
     }
 }
 
-/// Lights the fuse if there is an order.
+/// Lights the fuse if a worker has left an order.
 pub(crate) fn tick(is_accountant: bool) {
     FUSE.set(None);
     if !is_accountant {
@@ -39,7 +40,7 @@ pub(crate) fn tick(is_accountant: bool) {
     }
 }
 
-/// Burns the fuse by one.
+/// Shortens the fuse by one host call.
 pub(crate) fn host_call() {
     match FUSE.get() {
         Some(0) => blow(),

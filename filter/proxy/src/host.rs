@@ -1,5 +1,5 @@
-//! Envoy as the core sees it. The only file that names host calls: the SDK's trait methods panic on text that is no
-//! UTF-8, so the byte forms are used throughout.
+//! Envoy, as the core sees it. Only this file names host calls. The SDK's trait methods panic on
+//! text that is not UTF-8, so this file uses the byte forms throughout.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,20 +12,21 @@ use agent_meter_core::wire::http::LocalReply;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType, MetricType, Status};
 
-/// A version that Envoy never gives to a value: writing with it succeeds only if the key does not exist.
+/// A version that Envoy never gives to a value. A write with it succeeds only if the key does not
+/// exist.
 const NO_VERSION: u32 = u32::MAX;
 
-/// The host calls, and the numbers of the metrics in this VM.
+/// Makes the host calls, and holds the numbers of the metrics in this VM.
 #[derive(Debug)]
 pub(crate) struct Envoy {
-    /// A counter's number in Envoy, and what has been added since the last tick: a host call for each count would
-    /// cost a request more than its scanning.
+    /// A counter's number in Envoy, and the sum of its counts since the last tick. A host call for
+    /// each count would cost a request more than its scanning.
     counters: Vec<(Option<u32>, u64)>,
     gauges: Vec<Option<u32>>,
 }
 
 impl Envoy {
-    /// Makes the metrics known to Envoy.
+    /// Defines the metrics in Envoy.
     pub(crate) fn new() -> Self {
         let define = |kind: MetricType, name: &str| {
             hostcalls::define_metric(kind, &format!("agent_meter.{name}")).ok()
@@ -40,12 +41,12 @@ impl Envoy {
 }
 
 impl Envoy {
-    /// Adds what has been counted since the last time to Envoy's stats.
+    /// Adds the counts since the last time to Envoy's stats.
     pub(crate) fn flush_counters(&mut self) {
         for (id, pending) in &mut self.counters {
             let by = i64::try_from(core::mem::take(pending)).unwrap_or(i64::MAX);
             if let (Some(id), true) = (*id, by > 0) {
-                // A metric that Envoy does not take is no reason to disturb traffic.
+                // If Envoy does not accept a metric, traffic goes on undisturbed.
                 let _ = hostcalls::increment_metric(id, by);
             }
         }
@@ -60,7 +61,8 @@ impl Host for Envoy {
     fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)> {
         #[cfg(feature = "crash-test")]
         crate::crash::host_call();
-        // An empty value comes without bytes, a key that was never written comes without a version.
+        // Envoy returns an empty value without bytes, and a key that was never written without a
+        // version.
         let (value, version) = hostcalls::get_shared_data(key).ok()?;
         version.map(|version| (value.unwrap_or_default(), version))
     }
@@ -97,7 +99,7 @@ impl Host for Envoy {
     }
 }
 
-/// The host's wall clock.
+/// The host's wall clock in milliseconds since 1970.
 pub(crate) fn now() -> Timestamp {
     Timestamp(u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX))
 }
@@ -114,78 +116,82 @@ fn since_1970() -> Duration {
         .unwrap_or_default()
 }
 
-/// Asks for ticks.
+/// Asks Envoy for ticks.
 pub(crate) fn set_tick_period(period: Duration) {
-    // Envoy takes any period; without ticks nothing would be delivered, which shows in the gauges.
+    // Envoy accepts any period. Without ticks the filter would deliver nothing, which the gauges
+    // would show.
     let _ = hostcalls::set_tick_period(period);
 }
 
-/// Up to `size` bytes of a buffer, from `start` on.
+/// Returns up to `size` bytes of a buffer, beginning at `start`.
 pub(crate) fn buffer(buffer_type: BufferType, start: usize, size: usize) -> Vec<u8> {
     hostcalls::get_buffer(buffer_type, start, size).ok().flatten().unwrap_or_default()
 }
 
-/// All headers of a map, in one call: three single reads would cost more.
+/// Returns all headers of a map, in one host call: three single reads would cost more.
 pub(crate) fn headers(map_type: MapType) -> Vec<(String, Vec<u8>)> {
     hostcalls::get_map_bytes(map_type).unwrap_or_default()
 }
 
-/// Replaces a request header. Envoy chooses the route anew then, so this is done only where something changes.
+/// Replaces a request header. Envoy then chooses the route again, so call this only if something
+/// changes.
 pub(crate) fn set_request_header(name: &str, value: &str) {
-    // What Envoy refuses stays as the client sent it; the response tells whether it can be read.
+    // If Envoy refuses this, the header stays as the client sent it. The response shows whether the
+    // filter can read it.
     let _ =
         hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value.as_bytes()));
 }
 
 /// Sets a response header.
 pub(crate) fn add_response_header(name: &str, value: &str) {
-    // A response without the header is better than none.
+    // A response without the header is better than no response.
     let _ =
         hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value.as_bytes()));
 }
 
-/// Answers a request instead of the server.
+/// Answers a request in place of the server.
 pub(crate) fn answer(reply: &LocalReply) -> Action {
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let body = Some(reply.body.as_bytes()).filter(|body| !body.is_empty());
     match hostcalls::send_http_response(u32::from(reply.status), headers, body) {
         Ok(()) => Action::Pause,
-        // Traffic goes on whatever metering does.
+        // Traffic goes on, whatever metering does.
         Err(_) => Action::Continue,
     }
 }
 
-/// Takes a header out.
+/// Removes a header.
 pub(crate) fn remove_header(map: MapType, name: &str) {
-    // Without this Envoy would cut a body that has become longer, and a client wait for one that has become shorter.
+    // With an outdated length, Envoy would cut a body that the filter has lengthened, and the
+    // client would wait for the rest of one that the filter has shortened.
     let _ = hostcalls::remove_map_value(map, name);
 }
 
-/// Puts `bytes` in the place of the first `size` bytes of a buffer.
+/// Replaces the first `size` bytes of a buffer with `bytes`.
 pub(crate) fn replace(buffer_type: BufferType, size: usize, bytes: &[u8]) {
-    // What Envoy refuses passes as it is.
+    // If Envoy refuses this, the bytes pass unchanged.
     let _ = hostcalls::set_buffer(buffer_type, 0, size, bytes);
 }
 
-/// Resets a stream, which is that of another context than the one that was called.
+/// Resets a stream. Its context is another one than the one that Envoy called.
 pub(crate) fn close(context_id: u32) {
-    // A stream that has ended in between needs no end.
+    // A stream that has ended in between needs no reset.
     if hostcalls::set_effective_context(context_id).is_ok() {
         let _ = hostcalls::reset_http_response();
     }
 }
 
-/// A property of the host as bytes.
+/// Returns a property of the host as bytes.
 pub(crate) fn property_bytes(path: &[&str]) -> Option<Vec<u8>> {
     hostcalls::get_property(path.to_vec()).ok().flatten()
 }
 
-/// A text property of the host, or nothing.
+/// Returns a text property of the host, or an empty string if there is none.
 pub(crate) fn property(path: &[&str]) -> String {
     String::from_utf8_lossy(&property_bytes(path).unwrap_or_default()).into_owned()
 }
 
-/// Sends a batch; gives the token with which the reply will come.
+/// Sends a batch. Returns the token with which Envoy will deliver the reply.
 pub(crate) fn dispatch(collector: &Collector, request: &Dispatch) -> Result<u32, Status> {
     let format = collector.format.format();
     let mut headers = vec![

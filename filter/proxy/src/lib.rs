@@ -1,6 +1,7 @@
-//! The Envoy module: callbacks in, effects out. It decides nothing; `agent-meter-core` does.
+//! The Envoy module: callbacks come in, effects go out. It decides nothing; `agent-meter-core`
+//! does.
 //!
-//! `root` and `stream` are Envoy's callbacks, `host` is the only file that names host calls.
+//! `root` and `stream` contain Envoy's callbacks. Only `host` names host calls.
 
 #![deny(
     clippy::unwrap_used,
@@ -27,7 +28,7 @@ mod vm;
 use proxy_wasm::types::LogLevel;
 
 proxy_wasm::main! {{
-    // Which lines appear is Envoy's to decide.
+    // Envoy decides which lines appear.
     proxy_wasm::set_log_level(LogLevel::Info);
     std::panic::set_hook(Box::new(|panic| log::error!("agent-meter panicked: {panic}")));
     proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));

@@ -1,4 +1,5 @@
-//! Envoy's callbacks for the plugin as a whole, one for each VM: configuration, ticks, replies of the collector.
+//! Envoy's callbacks for the whole plugin in one VM: configuration, ticks and the collector's
+//! replies.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -20,20 +21,22 @@ use crate::host::{self, Envoy};
 use crate::stream::Stream;
 use crate::vm::Vm;
 
-/// How often due work is looked for.
+/// How often the filter looks for due work.
 const TICK_PERIOD: Duration = Duration::from_millis(250);
-/// The collector's answer is read up to this many bytes; what it refuses beyond them is taken as accepted.
+/// The filter reads up to this many bytes of the collector's reply. It cannot parse a longer reply,
+/// and takes every event as accepted.
 const REPLY_BYTES_MAX: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Root {
     vm: Option<Rc<RefCell<Vm>>>,
-    /// Requests on their way, by Envoy's token.
+    /// The part that each request in flight carries, by Envoy's token.
     tokens: HashMap<u32, u64>,
 }
 
 impl Root {
-    /// Sends what the meter wants to send. The meter is not borrowed meanwhile, as Envoy may call back at once.
+    /// Sends the meter's requests. The meter is not borrowed meanwhile, because Envoy may call back
+    /// at once.
     fn send(&mut self, requests: Vec<Dispatch>) {
         let Some(vm) = self.vm.clone() else { return };
         let collector: Collector = vm.borrow().meter.config().collector.clone();
@@ -94,7 +97,7 @@ impl Context for Root {
             meter.stop(envoy, host::now());
             envoy.flush_counters();
         }
-        // A callout dispatched from here would never leave, so there is nothing to wait for.
+        // Envoy would never send a callout dispatched from here, so there is nothing to wait for.
         true
     }
 }
@@ -133,7 +136,8 @@ impl RootContext for Root {
             (requests, meter.closes(now))
         };
         self.send(requests);
-        // Last, as what follows in this call would be taken for the stream's.
+        // Close streams last, because Envoy takes what follows in this call for the closed
+        // stream's.
         closed.into_iter().for_each(host::close);
     }
 

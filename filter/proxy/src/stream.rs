@@ -1,4 +1,5 @@
-//! Envoy's callbacks for one HTTP stream. Every chunk goes on at once, whatever metering makes of it.
+//! Envoy's callbacks for one HTTP stream. Every chunk goes on at once, unless a guard holds the
+//! request until its message is known.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +15,8 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 use crate::host;
 use crate::vm::Vm;
 
-/// Where Envoy's `ai_protocol_manager` publishes what it has extracted: a serialised `TokenUsage`.
+/// Where Envoy's `ai_protocol_manager` publishes the usage that it extracted: a serialised
+/// `TokenUsage`.
 const TOKEN_USAGE: &[&str] = &["metadata", "typed_filter_metadata", "envoy.ai.token_usage"];
 
 #[derive(Debug)]
@@ -26,9 +28,10 @@ pub(crate) struct Stream {
     response: BodyInterest,
     is_request_complete: bool,
     is_response_complete: bool,
-    /// Bytes of the request's body that are held back: Envoy shows them again with each further chunk.
+    /// The number of bytes of the request's body that are held. Envoy shows them again with each
+    /// further chunk.
     held: usize,
-    /// The level that the response's headers tell.
+    /// The level that the response's headers report.
     mark: Level,
 }
 
@@ -46,7 +49,7 @@ impl Stream {
         }
     }
 
-    /// Bytes of the request have come.
+    /// Passes the next bytes of the request to the meter.
     fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> BodyAction {
         let Some(vm) = &self.vm else { return BodyAction::Go(None) };
         self.is_request_complete |= is_end;
@@ -54,7 +57,8 @@ impl Stream {
         meter.request_body(envoy, self.id, chunk, is_end, host::now())
     }
 
-    /// The request goes on, is held, or is answered; `size` is that of what Envoy shows of its body.
+    /// Sends the request on, holds it, or answers it. `size` is that of the part of its body that
+    /// Envoy shows.
     fn pass(&mut self, passage: BodyAction, size: usize) -> Action {
         match passage {
             BodyAction::Hold => {
@@ -74,7 +78,7 @@ impl Stream {
         }
     }
 
-    /// Lets headers tell of a guard's level.
+    /// Reports the guards' level in headers: now of the request, later of the response.
     fn show(&mut self, mark: Level) {
         self.mark = mark;
         for (name, value) in mark::request_headers(mark) {
@@ -82,7 +86,8 @@ impl Stream {
         }
     }
 
-    /// The response is complete. A request that is still on its way keeps the stream open until Envoy logs it.
+    /// Notes that the response is complete. If the client is still sending the request, the stream
+    /// stays open until Envoy logs it.
     fn response_end(&mut self) {
         self.is_response_complete = true;
         if self.is_request_complete {

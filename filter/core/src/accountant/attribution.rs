@@ -1,13 +1,17 @@
-//! Which tool call caused a generation. The two are seen on different streams, maybe by different workers, and told
-//! of in any order.
+//! Finds the tool call that caused a generation. Workers see the two on different streams, and
+//! different workers may report them in any order.
 //!
-//! A generation belongs to the call that names one of its traces and was running when it was asked for. If several
-//! were, it belongs to none of them, but to their session if they share one. Where the application does not pass the
-//! trace on, the product may let it belong to the only call that was running in this Envoy at that moment.
+//! A generation belongs to the call that names one of the generation's traces and was running when
+//! the client asked for the generation. If several such calls were running, the generation belongs
+//! to none of them, but to their session if they share one. If the application does not pass the
+//! trace on, the product may allow that the generation belongs to the only call that was running in
+//! this Envoy at that moment.
 //!
-//! To the next maintainer: a worker tells of a call's start before the call goes on to the server, so whatever started
-//! before a generation is in some journal when the generation's start is; it is found for certain once all journals
-//! have been read one more time. Times of different workers are comparable: they are one host's clock.
+//! To the next maintainer: a worker reports the start of a call before the call goes on to the
+//! server. So when a journal contains the start of a generation, some journal contains everything
+//! that started before it, and the accountant has certainly found that once it has read all
+//! journals one more time. Times of different workers are comparable, because they come from the
+//! clock of one host.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,14 +25,14 @@ use crate::fact::call::CallStarted;
 use crate::fact::generation::{Attribution, GenerationEnded, GenerationStarted};
 use crate::shared_data::slots::Slots;
 
-/// What caused a generation.
+/// The cause of a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
-    /// How it is known.
+    /// How the accountant knows the cause.
     pub attribution: Attribution,
     /// The session of the call or calls.
     pub session: SessionRef,
-    /// The call and its tool, if it is one.
+    /// The id and tool of the call, if it is a single one.
     pub call: Option<(String, String)>,
 }
 
@@ -37,21 +41,22 @@ pub struct Cause {
 pub struct RunningCall {
     started: CallStarted,
     ended_at: Option<Timestamp>,
-    /// It is forgotten then, if its end is never told.
+    /// When the accountant forgets the call, if no worker reports its end.
     expires_at: Timestamp,
 }
 
-/// A generation that runs, or waits for its cause to be found.
+/// A generation that runs, or waits until the accountant finds its cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningGeneration {
     started: GenerationStarted,
     expires_at: Timestamp,
-    /// Whether its cause has been looked for, and what it is.
+    /// `None` until the accountant has looked for the cause; then what the cause is, if there is
+    /// one.
     cause: Option<Option<Cause>>,
     ended: Option<Box<GenerationEnded>>,
 }
 
-/// Everything that runs and may have to be joined.
+/// All running calls and generations that the accountant may have to join.
 #[derive(Clone, Debug, Default)]
 pub struct Attributions {
     /// The calls, in slots of shared data.
@@ -63,18 +68,20 @@ pub struct Attributions {
     call_by_trace: HashMap<TraceId, BTreeSet<u32>>,
     call_due: BTreeSet<(Timestamp, u32)>,
     generation_due: BTreeSet<(Timestamp, u32)>,
-    /// How often all journals have been read.
+    /// How often the accountant has read all journals.
     readings: u64,
-    /// Calls that have ended, and the reading in which that was told.
+    /// Calls that have ended, each with the reading that contained its end.
     ended_calls: BTreeSet<(u64, u32)>,
-    /// Generations whose cause is to be looked for, and the reading in which their start was told.
+    /// Generations whose cause the accountant has yet to look for, each with the reading that
+    /// contained its start.
     unresolved: BTreeSet<(u64, u32)>,
-    /// Until then, calls may run that are not in the table: nothing can be inferred from it.
+    /// Until then, calls may run that are not in the table, so the accountant infers nothing from
+    /// it.
     is_complete_from: Timestamp,
 }
 
 impl Attributions {
-    /// A call runs. `false` if there is no room for it.
+    /// Records that a call runs. Returns `false` if the table is full.
     pub fn call_started(&mut self, started: CallStarted, time_max: Millis) -> bool {
         let expires_at = started.at.plus(time_max);
         if self.calls.len() >= RUNNING_CALLS_MAX {
@@ -88,7 +95,7 @@ impl Attributions {
         true
     }
 
-    /// A call has ended.
+    /// Records that a call has ended.
     pub fn call_ended(&mut self, call_id: &str, at: Timestamp) {
         let Some(&slot) = self.call_by_id.get(call_id) else { return };
         if let Some(call) = self.calls.get_mut(slot)
@@ -99,7 +106,7 @@ impl Attributions {
         }
     }
 
-    /// A call turns out to belong to another session than its request told.
+    /// Corrects the session of a call that belongs to another session than its request said.
     pub fn call_belongs_to(&mut self, call_id: &str, session: &SessionRef) {
         let Some(&slot) = self.call_by_id.get(call_id) else { return };
         if self.calls.get(slot).is_some_and(|call| call.started.session != *session)
@@ -109,7 +116,7 @@ impl Attributions {
         }
     }
 
-    /// A generation has been asked for. `false` if there is no room for it.
+    /// Records that a client has asked for a generation. Returns `false` if the table is full.
     pub fn generation_started(&mut self, started: GenerationStarted, time_max: Millis) -> bool {
         if self.generations.len() >= RUNNING_GENERATIONS_MAX {
             return false;
@@ -123,8 +130,8 @@ impl Attributions {
         true
     }
 
-    /// A generation has ended. Gives it back with its cause, unless that is still to be found: then
-    /// [`Attributions::all_read`] gives it later.
+    /// Records that a generation has ended. Returns it with its cause, unless the accountant has
+    /// yet to look for the cause: then [`Attributions::all_read`] returns it later.
     pub fn generation_ended(
         &mut self,
         ended: Box<GenerationEnded>,
@@ -144,8 +151,8 @@ impl Attributions {
         }
     }
 
-    /// All journals have been read: finds causes that can be found now, and gives the generations that have ended
-    /// meanwhile.
+    /// Records that all journals have been read. Finds causes that can be found now, and returns
+    /// the generations that have ended meanwhile.
     pub fn all_read(&mut self) -> Vec<(Box<GenerationEnded>, Option<Cause>)> {
         self.readings = self.readings.saturating_add(1);
         let mut ended = Vec::new();
@@ -173,7 +180,7 @@ impl Attributions {
         ended
     }
 
-    /// Forgets what should have ended long ago: its worker has died.
+    /// Forgets calls and generations that should have ended long ago: their worker has died.
     pub fn expire(&mut self, now: Timestamp) {
         while let Some(&(at, slot)) = self.call_due.first()
             && at <= now
@@ -185,7 +192,7 @@ impl Attributions {
             && at <= now
         {
             self.generation_due.pop_first();
-            // One that has ended is only waiting for its cause.
+            // A generation that has ended only waits for its cause.
             if self.generations.get(slot).is_some_and(|generation| generation.ended.is_none()) {
                 self.unresolved.retain(|(_, other)| *other != slot);
                 self.remove_generation(slot);
@@ -278,8 +285,9 @@ impl RunningCall {
     }
 }
 
-/// The call, if it is one; else the session, if it is one, by the product of the call that started first: calls of
-/// several products may share a session.
+/// Returns the call, if there is only one. Otherwise returns their session, if they share one, with
+/// the product of the call that started first, because calls of several products may share a
+/// session.
 fn cause(running: &[&RunningCall], attribution: Attribution) -> Option<Cause> {
     let first = running.iter().min_by_key(|call| (call.started.at, &call.started.call_id))?;
     let session = first.started.session.clone();

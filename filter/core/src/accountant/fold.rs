@@ -1,4 +1,4 @@
-//! What a fact does to sessions, and what becomes of sessions and waiting calls as time passes.
+//! Applies facts to sessions, and ends waiting calls and sessions as time passes.
 
 use std::rc::Rc;
 
@@ -23,17 +23,18 @@ use crate::session::table::Due;
 use crate::session::{CloseReason, Session, SessionState};
 use crate::shared_data::journal::Entry;
 
-/// What shows that a session lives.
+/// What shows that a session is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
-    /// A call, or a generation that belongs to none.
+    /// A call, or a generation that no call caused.
     Call,
-    /// A part of a call.
+    /// A generation that is a part of a call.
     Part,
 }
 
 impl Accountant {
-    /// Whether everything was read that had been written.
+    /// Folds the facts that workers have written since the last time. Returns whether it has read
+    /// all of them.
     pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
         let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
         let ends = if is_all_read { core::mem::take(&mut self.ends) } else { Vec::new() };
@@ -50,7 +51,7 @@ impl Accountant {
             let product = self.product(host, &session);
             match self.sessions.find(&session, &product.pricing.currency) {
                 Some(slot) => self.close(host, slot, CloseReason::Ended(reason), now, now),
-                // A session without calls, or one that is closed already.
+                // The session had no calls, or is already closed.
                 None => host.count(Counter::SessionEndUnused, 1),
             }
         }
@@ -116,7 +117,8 @@ impl Accountant {
         self.guard_call(host, call, &charge, &product.pricing.currency, now);
     }
 
-    /// A call waits for what another stream tells of it, if nothing has been told yet.
+    /// Applies the updates about a call that have already arrived, and lets the call wait for more
+    /// if none of them ends it.
     fn fold_open(&mut self, host: &mut impl Host, mut join: Join, now: Timestamp) {
         let slot = self.open(host, &join.call.session, join.call.started_at, now);
         self.touch(host, slot, Activity::Call, join.call.ended_at, now);
@@ -141,14 +143,15 @@ impl Accountant {
         match found {
             Some(join) => {
                 if let Some(waiting) = self.tell(host, join, &evidence, now) {
-                    // What tells of the task may have come before.
+                    // Updates about the task may have arrived before this one.
                     self.fold_open(host, waiting, now);
                 }
             }
-            // That a task lives is of no use to a call that is over.
+            // If a call has ended, it does not matter that its task is still alive.
             None if matches!(evidence.tells, Observation::Alive { .. }) => {}
             None => {
-                // The call's own stream may stay open, and its end untold, for as long as this.
+                // The call's own stream may stay open this long before a worker reports how the
+                // call ended.
                 let waits = self.config.products.iter().map(|p| p.call_timeout.millis().0);
                 let wait = waits.max().unwrap_or_default().saturating_add(EVIDENCE_SLACK_MS);
                 let dropped = self.evidence.hold(evidence, Millis(wait), now);
@@ -157,7 +160,7 @@ impl Accountant {
         }
     }
 
-    /// Applies evidence to a call; gives the call back if it still waits.
+    /// Applies an update to a call. Returns the call if it still waits.
     fn tell(
         &mut self,
         host: &mut impl Host,
@@ -183,14 +186,14 @@ impl Accountant {
                 Some(join)
             }
             Observation::Cancelled => {
-                // An answer may still come, and then decides.
+                // A response may still arrive, and then decides the outcome.
                 join.call.status = ExecutionStatus::Cancelled;
                 Some(join)
             }
         }
     }
 
-    /// Ends the calls that have waited for too long.
+    /// Ends the calls that have waited too long.
     pub(super) fn expire_joins(&mut self, host: &mut impl Host, now: Timestamp) {
         while let Some(mut join) = self.joins.take_expired(now) {
             if join.call.status == ExecutionStatus::Pending {
@@ -201,7 +204,7 @@ impl Accountant {
         host.count(Counter::EvidenceUnused, self.evidence.drop_expired(now));
     }
 
-    /// The slot of a session, which is created if it is new.
+    /// Returns the slot of a session. Creates the session if it is new.
     pub(super) fn open(
         &mut self,
         host: &mut impl Host,
@@ -233,8 +236,8 @@ impl Accountant {
         slot
     }
 
-    /// Notes a sign of life at `at`: a session becomes ACTIVE with its second call, and after having been IDLE.
-    /// A generation is a call like any other, unless it is a part of one.
+    /// Records activity at `at`. A session becomes ACTIVE with its second call, and with any
+    /// activity after it was IDLE. A generation counts as a call, unless it is a part of one.
     pub(super) fn touch(
         &mut self,
         host: &mut impl Host,
@@ -260,7 +263,7 @@ impl Accountant {
         }
     }
 
-    /// Makes the event of the state that a session has come into.
+    /// Makes the event of the state that a session has entered.
     fn tell_state(
         &mut self,
         host: &mut impl Host,
@@ -277,7 +280,7 @@ impl Accountant {
     }
 
     pub(super) fn close_due(&mut self, host: &mut impl Host, now: Timestamp) {
-        // What is left is due on the next tick, with the same time.
+        // The rest stays due at the same time, and the next tick handles it.
         for _ in 0..DUE_PER_TICK_MAX {
             let config = Rc::clone(&self.config);
             let unknown = Rc::clone(&self.unknown_product);
@@ -322,7 +325,8 @@ impl Accountant {
         self.push(host, json, now);
     }
 
-    /// The product of a session; one without prices if the configuration no longer has it.
+    /// Returns the product of a session, or one without prices if the configuration no longer
+    /// contains it.
     pub(super) fn product(&self, host: &mut impl Host, session: &SessionRef) -> Rc<Product> {
         let product = self.config.product(&session.product_id);
         host.count(Counter::ProductUnknown, u64::from(product.is_none()));

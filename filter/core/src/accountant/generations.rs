@@ -1,4 +1,4 @@
-//! What becomes of a generation that has ended: counted once, priced, and added to the session that caused it.
+//! Counts an ended generation once, prices it, and adds it to the session that caused it.
 
 use std::rc::Rc;
 
@@ -38,7 +38,8 @@ impl Accountant {
             self.told.remember(*link);
         }
         let asked_by = &generation.session.identity.customer;
-        // A trace can be copied: who is known to be someone else does not spend another's money.
+        // Anyone can copy a trace. A caller who is known to be another customer does not spend this
+        // one's money.
         let is_theirs =
             |cause: &Cause| asked_by == ANONYMOUS || *asked_by == cause.session.identity.customer;
         let cause = cause.filter(is_theirs).unwrap_or_else(|| {
@@ -86,7 +87,8 @@ impl Accountant {
     }
 }
 
-/// What a generation costs and is charged by the rules of its product, and whether its counts contradict each other.
+/// Returns the cost and the charge of a generation by the rules of its product, and whether its
+/// counts contradict each other.
 fn charge_generation<'a>(
     config: &'a Config,
     rules: &Product,

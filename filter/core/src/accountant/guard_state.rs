@@ -1,4 +1,4 @@
-//! The accountant's part of the guard, as it is kept.
+//! The state that the accountant keeps for the guards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -12,17 +12,17 @@ use crate::guard::reservations::Reservations;
 use crate::guard::scope_status::{LastCost, bucket};
 use crate::guard::table::ScopeTable;
 
-/// The accountant's part of the guard.
+/// The scopes, the reservations and the last costs of all guards.
 #[derive(Debug, Default)]
 pub(super) struct Guards {
     pub(super) scopes: ScopeTable,
     pub(super) reservations: Reservations,
     /// Scopes whose totals the collector does not know yet.
     pub(super) untold: BTreeSet<u32>,
-    /// Scopes in which room is taken that belongs to no call: what was reserved in all when it was last looked at, and
-    /// how often that has been the same.
+    /// Scopes with reservations that belong to no call: the reserved total at the last check, and
+    /// how many checks in a row have found the same total.
     pub(super) missing: BTreeMap<u32, (Decimal, u32)>,
-    /// By bucket.
+    /// The last costs of tools, by bucket.
     pub(super) last_costs: BTreeMap<u32, Vec<LastCost>>,
     pub(super) dirty_costs: BTreeSet<u32>,
     pub(super) ticks: u64,
@@ -61,7 +61,8 @@ impl Guards {
         self.dirty_costs.insert(number);
     }
 
-    /// Lets the collector be told of everything once more: a new accountant does not know what it knows.
+    /// Marks the totals of every fleet guard as unreported, because a new accountant does not know
+    /// what the collector knows.
     pub(super) fn resumed(&mut self, config: &Config) {
         let of_fleet = |guard_id: &str| config.guard(guard_id).is_some_and(|guard| guard.fleet);
         let scopes = self.scopes.slots.iter();

@@ -1,4 +1,4 @@
-//! What calls and generations add to the scopes of guards, and what becomes of their levels.
+//! Adds calls and generations to the scopes of guards, and updates the levels of the scopes.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -34,7 +34,7 @@ use crate::pricing::charge::{CallCharge, TokenCharge};
 use crate::sink::reply::FleetTotals;
 
 impl Accountant {
-    /// A call has ended.
+    /// Handles the end of a call.
     pub(super) fn guard_call(
         &mut self,
         host: &mut impl Host,
@@ -62,7 +62,7 @@ impl Accountant {
         });
     }
 
-    /// A call has ended, which may have been made before.
+    /// Handles the end of a call that may repeat an earlier one.
     fn guard_repeat(
         &mut self,
         host: &mut impl Host,
@@ -84,7 +84,7 @@ impl Accountant {
         }
     }
 
-    /// A generation has ended, caused by `call` if that is known.
+    /// Handles the end of a generation, which `call` caused if the cause is known.
     #[expect(clippy::too_many_arguments, reason = "all of it is told of a generation at once")]
     pub(super) fn guard_generation(
         &mut self,
@@ -164,7 +164,7 @@ impl Accountant {
         slot
     }
 
-    /// A call has taken room.
+    /// Records the reservation of a call.
     pub(super) fn guard_reserved(
         &mut self,
         host: &mut impl Host,
@@ -206,7 +206,7 @@ impl Accountant {
         }
     }
 
-    /// A session is closed, and with it its scopes.
+    /// Forgets the scopes of a session that is closed.
     pub(super) fn guard_closed(&mut self, session: &SessionRef) {
         let config = Rc::clone(&self.config);
         for guard in config.guards_for(&session.product_id, &session.identity.customer) {
@@ -219,7 +219,7 @@ impl Accountant {
         }
     }
 
-    /// All journals have been read: what ended calls have taken is let go.
+    /// Releases the reservations of ended calls after all journals have been read.
     pub(super) fn guard_all_read(&mut self, host: &mut impl Host, now: Timestamp) {
         for hold in self.guards.reservations.all_read(now) {
             for part in &hold.parts {
@@ -234,8 +234,8 @@ impl Accountant {
         }
     }
 
-    /// Gives back what was taken by calls of which nobody will tell, because their VM died in between: a scope that is
-    /// full of it would refuse every call.
+    /// Releases the reservations of calls that no worker reports, because their VM died in between.
+    /// A scope that is full of such reservations would refuse every call.
     fn settle_missing(&mut self, host: &mut impl Host) {
         let config = Rc::clone(&self.config);
         if config.guards.iter().all(|guard| !guard.does(Action::Reserve)) {
@@ -265,7 +265,7 @@ impl Accountant {
         self.guards.missing = missing;
     }
 
-    /// Time has passed: periods end, levels change, totals are told.
+    /// Ends periods, changes levels and reports totals as time passes.
     pub(super) fn guard_tick(&mut self, host: &mut impl Host, now: Timestamp) {
         let config = Rc::clone(&self.config);
         let guards = &mut self.guards;
@@ -334,7 +334,7 @@ impl Accountant {
         }
     }
 
-    /// The collector has answered, and told what other Envoys have come to.
+    /// Applies the other Envoys' totals from the collector's reply.
     pub(super) fn apply_fleet_totals(&mut self, host: &mut impl Host, verdicts: &[FleetTotals]) {
         self.guards.answered_at = self.guards.ticks;
         for told in verdicts {
@@ -347,7 +347,7 @@ impl Accountant {
         }
     }
 
-    /// Adds what has changed to a commit.
+    /// Adds everything that has changed to a commit.
     pub(super) fn guard_writes(&mut self, writes: &mut Vec<(String, Vec<u8>)>) {
         let config = Rc::clone(&self.config);
         let guards = &mut self.guards;
@@ -382,7 +382,7 @@ impl Accountant {
     }
 }
 
-/// The part of a generation that is of some kinds of token.
+/// Returns the totals of a generation for some kinds of token.
 fn of_kinds(kinds: Metric, charge: &TokenCharge<'_>, rules: &Product) -> ScopeTotals {
     let lines = charge.cost.as_ref().map(|(lines, _)| lines.as_slice()).unwrap_or_default();
     let mut sums = ScopeTotals::default();

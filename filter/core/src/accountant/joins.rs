@@ -1,5 +1,5 @@
-//! Calls whose answer may come on another stream, and evidence that came before its call was told of.
-//! Facts of different workers are read in any order, so either may be first.
+//! Calls whose response may come on another stream, and updates that arrived before their call. The
+//! accountant reads the facts of different workers in any order, so either may come first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -11,18 +11,18 @@ use crate::domain::ids::Link;
 use crate::fact::call::{CallEnded, CallUpdate};
 use crate::shared_data::free_slots::FreeSlots;
 
-/// A call that waits for its answer.
+/// A call that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
-    /// The call; its status and end are what they are if nothing more comes.
+    /// The call. Its status and end apply if nothing more arrives.
     pub call: CallEnded,
-    /// What an answer will carry.
+    /// The link that a response will carry.
     pub link: Link,
-    /// When it is over without one.
+    /// When the call is over without a response.
     pub expires_at: Timestamp,
 }
 
-/// All calls that wait, in numbered slots.
+/// All waiting calls, in numbered slots.
 #[derive(Clone, Debug, Default)]
 pub struct JoinTable {
     slots: BTreeMap<u32, Join>,
@@ -34,12 +34,12 @@ pub struct JoinTable {
 }
 
 impl JoinTable {
-    /// How many calls wait.
+    /// The number of waiting calls.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether no call waits.
+    /// Whether the table contains no call.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -49,19 +49,19 @@ impl JoinTable {
         self.free.high()
     }
 
-    /// The join in a slot.
+    /// The waiting call in a slot.
     pub fn get(&self, slot: u32) -> Option<&Join> {
         self.slots.get(&slot)
     }
 
-    /// Adds a call.
+    /// Adds a waiting call.
     pub fn insert(&mut self, join: Join) {
         let slot = self.free.take();
         self.dirty.insert(slot);
         self.put(slot, join);
     }
 
-    /// Puts back a call that was read from shared data; a slot without one becomes free.
+    /// Puts back a call that was read from shared data. A slot without one becomes free.
     pub fn restore(&mut self, slot: u32, join: Option<Join>) {
         self.free.restore(slot, join.is_some());
         if let Some(join) = join {
@@ -76,7 +76,8 @@ impl JoinTable {
         self.slots.insert(slot, join);
     }
 
-    /// Takes out the first call with this link that had started by `at`: an id may be used again later.
+    /// Takes out the first call with this link that had started by `at`, because a client may use
+    /// an id again later.
     pub fn take(&mut self, link: &Link, at: Timestamp) -> Option<Join> {
         let has_started =
             |slot: &&u32| self.slots.get(slot).is_some_and(|join| join.call.started_at <= at);
@@ -84,19 +85,19 @@ impl JoinTable {
         self.remove(slot)
     }
 
-    /// Takes out the call that expires first, if it has by `now`.
+    /// Takes out the call that expires first, if it has expired by `now`.
     pub fn take_expired(&mut self, now: Timestamp) -> Option<Join> {
         let &(expires_at, slot) = self.due.first()?;
         if expires_at > now { None } else { self.remove(slot) }
     }
 
-    /// Takes out a call of this session.
+    /// Takes out one call of this session.
     pub fn take_of_session(&mut self, session_key: &[u8; 16]) -> Option<Join> {
         let slot = *self.by_session.get(session_key)?.first()?;
         self.remove(slot)
     }
 
-    /// The slots that have changed since the last time.
+    /// Returns the slots that have changed since this was last called.
     pub fn take_dirty(&mut self) -> BTreeSet<u32> {
         core::mem::take(&mut self.dirty)
     }
@@ -128,7 +129,7 @@ struct Held {
     until: Timestamp,
 }
 
-/// CallUpdate that no call has claimed yet, the oldest first.
+/// Updates that no call has claimed yet, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldUpdates {
     held: VecDeque<Held>,
@@ -137,7 +138,8 @@ pub struct HeldUpdates {
 }
 
 impl HeldUpdates {
-    /// Keeps evidence for as long as a call may stay open; gives how many pieces were dropped for it.
+    /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
+    /// for that.
     pub fn hold(&mut self, evidence: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
         let is_full = self.held.len() >= EVIDENCE_MAX;
         if is_full {
@@ -148,7 +150,8 @@ impl HeldUpdates {
         u64::from(is_full)
     }
 
-    /// Takes out what tells of a call with this link that started at `started_at`, the first seen first.
+    /// Takes out the update that arrived first about a call with this link that started at
+    /// `started_at`.
     pub fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<CallUpdate> {
         let is_about =
             |held: &Held| held.evidence.links.contains(link) && held.evidence.at >= started_at;
@@ -157,7 +160,7 @@ impl HeldUpdates {
         self.held.remove(at).map(|held| held.evidence)
     }
 
-    /// Drops what nobody has claimed in time; gives how many.
+    /// Drops the updates that no call has claimed in time. Returns how many.
     pub fn drop_expired(&mut self, now: Timestamp) -> u64 {
         let before = self.held.len();
         self.held.retain(|held| held.until > now);
@@ -166,7 +169,7 @@ impl HeldUpdates {
         len_u64(dropped)
     }
 
-    /// Whether it has changed since the last time.
+    /// Whether the updates have changed since this was last called.
     pub fn take_dirty(&mut self) -> bool {
         core::mem::take(&mut self.is_dirty)
     }

@@ -1,4 +1,5 @@
-//! What the accountant remembers of itself: its source, its next number, and how much there is.
+//! What the accountant remembers about itself: its source, its next sequence number, and how many
+//! slots there are.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// Gives an event its number and its words.
+    /// Assigns an event its sequence number, and writes it.
     pub(super) fn write(&mut self, event: &Event<'_>, time: Timestamp) -> StoredEvent {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);

@@ -1,9 +1,10 @@
-//! The one writer of sessions, totals and outbox: folds facts into sessions and events, and delivers them.
+//! The only writer of sessions, totals and outbox. The accountant folds facts into sessions and
+//! events, and delivers the events.
 //!
-//! To the next maintainer: a tick reads, folds, commits and only then sends. Until the commit nothing has happened:
-//! if the VM dies or the lease is lost, the next accountant reads the same facts again and makes the same events.
-//! Only a spill line is written before the commit that drops its event: a line too many is recognised by its id,
-//! a line too few is a loss.
+//! To the next maintainer: a tick reads, folds, commits, and only then sends. Until the commit
+//! nothing has happened: if the VM dies or loses the lease, the next accountant reads the same
+//! facts again and makes the same events. Only a spill line is written before the commit that drops
+//! its event: a duplicate line can be recognised by its id, but a missing line is a loss.
 
 pub mod attribution;
 pub mod joins;
@@ -40,16 +41,16 @@ use crate::sink::format::Format;
 use crate::sink::reply::Reply;
 use crate::sink::stored_event::StoredEvent;
 
-/// What to do with the events that are left when the accountant stops.
+/// What to do with the remaining events when the accountant stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handover {
-    /// Envoy goes on with another configuration: leave them to the next accountant.
+    /// Envoy continues with another configuration: leave the events to the next accountant.
     ToSuccessor,
     /// Envoy stops: close every session and write every event to the log.
     Nothing,
 }
 
-/// The holder of the lease.
+/// The state of the VM that holds the lease.
 #[derive(Debug)]
 pub struct Accountant {
     config: Rc<Config>,
@@ -57,8 +58,8 @@ pub struct Accountant {
     lease: Lease,
     meta: Meta,
     sessions: SessionTable,
-    /// Sessions that end when all journals have been read once more: a call that ended before its session did may
-    /// still be in another worker's journal, and even the session's first one.
+    /// Sessions that end when all journals have been read once more: another worker's journal may
+    /// still contain a call that ended before its session did, even the session's first call.
     ends: Vec<PendingEnd>,
     are_ends_dirty: bool,
     joins: JoinTable,
@@ -68,23 +69,24 @@ pub struct Accountant {
     guards: Guards,
     outbox: Outbox,
     journals: Reader,
-    /// Stands for a product that the configuration no longer has.
+    /// Stands for a product that the configuration no longer contains.
     unknown_product: Rc<Product>,
 }
 
 impl Accountant {
-    /// Folds what is new, makes what is due, commits, and gives the requests to send. `Err` means that another VM
-    /// has taken over: throw this accountant away.
+    /// Folds what is new, makes the events that are due, commits, and returns the requests to send.
+    /// `Err` means that another VM has taken over: drop this accountant.
     pub fn tick(
         &mut self,
         host: &mut impl Host,
         now: Timestamp,
     ) -> Result<Vec<Dispatch>, Conflict> {
         let held = self.lease.check(host, &self.prefix)?;
-        // Before new events come: they must not age with a batch that waits for them.
+        // Seal before new events arrive, so that they do not join an old batch and share its age.
         self.outbox.seal_due(&self.config.delivery, now);
         if self.guards.is_new() {
-            // What only a new configuration changes, before anything is added that is new too.
+            // Apply what changes only because of a new configuration, before this tick adds
+            // anything new.
             self.guard_tick(host, now);
         }
         let is_all_read = self.fold_new(host, now);
@@ -104,7 +106,7 @@ impl Accountant {
         Ok(self.dispatch(host, now))
     }
 
-    /// Takes in the collector's reply and gives the requests to send next.
+    /// Applies the collector's reply and returns the requests to send next.
     pub fn reply(
         &mut self,
         host: &mut impl Host,
@@ -125,7 +127,7 @@ impl Accountant {
         self.dispatch(host, now)
     }
 
-    /// Stops: gives the lease back, after having left the state as `leave` says.
+    /// Stops the accountant and releases the lease, after leaving the state as `leave` says.
     pub fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
             let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
@@ -139,7 +141,8 @@ impl Accountant {
                     Err(Conflict) => return,
                 }
             }
-            // Once more, for sessions that have just been ended, and generations whose cause is to be found.
+            // Fold again, for sessions that have just ended and for generations without a known
+            // cause.
             for _ in 0..=CAUSE_READINGS {
                 self.fold_new(host, now);
             }
@@ -157,7 +160,7 @@ impl Accountant {
         self.lease.release(host, &self.prefix);
     }
 
-    /// Puts an event that was just written into the outbox.
+    /// Adds a newly written event to the outbox.
     fn push(&mut self, host: &mut impl Host, event: StoredEvent, now: Timestamp) {
         let limits = self.config.collector.format.format().limits();
         let overflow = self.outbox.push(&self.config.delivery, limits, event, now);
@@ -167,7 +170,8 @@ impl Accountant {
     fn spill(&mut self, host: &mut impl Host, reason: &str, events: Vec<StoredEvent>) {
         self.meta.spilled = self.meta.spilled.saturating_add(len_u64(events.len()));
         for event in events {
-            // Whatever the format: `agent-meter recover` reads CloudEvents.
+            // A spill line is a CloudEvent in every format, because `agent-meter recover` reads
+            // CloudEvents.
             host.spill(reason, "event", &CloudEvents.event(&self.meta.source, &event));
         }
     }

@@ -1,8 +1,10 @@
-//! Events that the collector has not acknowledged, in numbered batches, and when each is sent.
+//! Events that the collector has not acknowledged, in numbered batches, and when to send each
+//! batch.
 //!
-//! To the next maintainer: a batch is filled, sealed, sent in one or more *parts* and dropped when every part is
-//! settled. Parts exist in memory only; after a crash a batch is sent whole again, and the collector recognises the
-//! events. Failures pause the whole sink, not one batch: when the collector is down, one part at a time probes it.
+//! To the next maintainer: a batch is filled, sealed, sent in one or more *parts*, and dropped when
+//! every part is settled. Parts exist in memory only: after a crash the next accountant sends the
+//! whole batch again, and the collector recognises the events. A failure pauses the whole sink, not
+//! one batch: while the collector is down, one part at a time probes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +17,12 @@ use crate::sink::format::{Format, Limits};
 use crate::sink::reply::Reply;
 use crate::sink::stored_event::StoredEvent;
 
-/// Events that travel together.
+/// Events that the accountant sends together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// `None` stands for an event that is settled while others of the batch are not.
     events: Vec<Option<StoredEvent>>,
-    /// When the first event was put in.
+    /// When the first event was added.
     opened_at: Timestamp,
     is_sealed: bool,
 }
@@ -49,18 +51,18 @@ struct Part {
 /// A request to the collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
-    /// To be given back with the reply.
+    /// The number of the part, which the caller must return with the reply.
     pub part: u64,
     /// The request's body.
     pub body: Vec<u8>,
 }
 
-/// What settling a reply came to.
+/// What a reply has settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// Events that the collector has.
+    /// The number of events that the collector has accepted.
     pub acked: u64,
-    /// Events that it refused for good.
+    /// Events that the collector refused for good.
     pub refused: Vec<StoredEvent>,
 }
 
@@ -75,19 +77,20 @@ pub struct Outbox {
     paused_until: Timestamp,
     dirty: BTreeSet<u64>,
     events: u64,
-    /// Spreads the retries of many Envoys.
+    /// Spreads the retries of many Envoys over time.
     jitter_seed: u64,
 }
 
 impl Outbox {
-    /// An empty outbox. `first_batch` is above every number used before. `term` is the lease's: a VM that lost the lease
-    /// and has it again may still get replies to what it sent before, and must not take them for others.
+    /// Creates an empty outbox. `first_batch` is above every number used before. `term` is that of
+    /// the lease: a VM that lost the lease and holds it again may still get replies to its earlier
+    /// requests, and must not match them with new ones.
     pub fn new(first_batch: u64, term: u64, jitter_seed: u64) -> Self {
         let next_part = term.wrapping_shl(32);
         Self { next_batch: first_batch, next_part, jitter_seed, ..Self::default() }
     }
 
-    /// Puts back a batch that was read from shared data; an open one is sealed.
+    /// Puts back a batch that was read from shared data. An open batch is sealed.
     pub fn restore(&mut self, number: u64, batch: Batch) {
         self.next_batch = self.next_batch.max(number.saturating_add(1));
         let events: Vec<_> = batch.events.into_iter().filter(Option::is_some).collect();
@@ -96,7 +99,7 @@ impl Outbox {
         self.add_part(number);
     }
 
-    /// Events that are not settled.
+    /// The number of events that are not settled.
     pub fn len(&self) -> u64 {
         self.events
     }
@@ -111,13 +114,13 @@ impl Outbox {
         self.events == 0
     }
 
-    /// The first number that may be in use, and the first that is not.
+    /// Returns the first batch number that may be in use, and the first that is not.
     pub fn range(&self) -> (u64, u64) {
         let first = self.batches.keys().next().copied().unwrap_or(self.next_batch);
         (first, self.next_batch)
     }
 
-    /// Adds an event. Gives back the events of the oldest batch if room had to be made.
+    /// Adds an event. If the outbox was full, drops the oldest batch and returns its events.
     pub fn push(
         &mut self,
         delivery: &Delivery,
@@ -153,11 +156,11 @@ impl Outbox {
         overflow
     }
 
-    /// Seals the open batch if its first event has waited for long enough.
+    /// Seals the open batch if its first event has waited long enough.
     pub fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
         let due = self.batches.last_key_value().filter(|(_, batch)| {
             let waited = now.saturating_since(batch.opened_at);
-            // A clock that was set back must not hold a batch for ever.
+            // If the clock was set back, the batch must not wait for ever.
             !batch.is_sealed
                 && (waited >= delivery.flush_interval.millis() || now < batch.opened_at)
         });
@@ -166,7 +169,7 @@ impl Outbox {
         }
     }
 
-    /// Takes out the events that have been waiting for longer than the retry horizon.
+    /// Takes out the events that have waited longer than the retry horizon.
     pub fn take_expired(&mut self, delivery: &Delivery, now: Timestamp) -> Vec<StoredEvent> {
         let horizon = delivery.retry_horizon.millis();
         let mut expired = Vec::new();
@@ -180,13 +183,13 @@ impl Outbox {
         expired
     }
 
-    /// Takes out everything.
+    /// Takes out all events.
     pub fn take_all(&mut self) -> Vec<StoredEvent> {
         let numbers: Vec<u64> = self.batches.keys().copied().collect();
         numbers.into_iter().flat_map(|number| self.drop_batch(number)).collect()
     }
 
-    /// The requests to send now: events of `source` in this format.
+    /// Returns the requests to send now, with events of `source` in this format.
     pub fn dispatch(
         &mut self,
         (format, source): (&dyn Format, &str),
@@ -196,7 +199,7 @@ impl Outbox {
     ) -> Vec<Dispatch> {
         self.give_up_silent(delivery, timeout, now);
         let is_paused = now < self.paused_until
-            // A clock that was set back must not pause for ever.
+            // If the clock was set back, the pause must not last for ever.
             && self.paused_until.saturating_since(now) <= delivery.retry_max.millis().max(RETRY_AFTER_MAX);
         if is_paused {
             return Vec::new();
@@ -227,7 +230,8 @@ impl Outbox {
         requests
     }
 
-    /// Takes in the collector's reply. One for a part that is settled already, or unknown, changes nothing.
+    /// Applies the collector's reply. A reply for a part that is unknown, or settled already,
+    /// changes nothing.
     pub fn reply(
         &mut self,
         delivery: &Delivery,
@@ -270,7 +274,8 @@ impl Outbox {
         settled
     }
 
-    /// The batches that have changed since the last time; `None` for one that is gone.
+    /// Returns the batches that have changed since this was last called; `None` for one that is
+    /// gone.
     pub fn take_dirty(&mut self) -> Vec<(u64, Option<&Batch>)> {
         let dirty = core::mem::take(&mut self.dirty);
         dirty.into_iter().map(|number| (number, self.batches.get(&number))).collect()
@@ -294,7 +299,7 @@ impl Outbox {
         self.next_part = self.next_part.saturating_add(1);
     }
 
-    /// Removes a part, and its batch when it was the last; gives the part's events.
+    /// Removes a part, and its batch if the part was the last one. Returns the part's events.
     fn settle(&mut self, number: u64) -> Vec<StoredEvent> {
         let Some(part) = self.parts.remove(&number) else { return Vec::new() };
         let batch = self.batches.get_mut(&part.batch);
@@ -309,7 +314,7 @@ impl Outbox {
         events
     }
 
-    /// Removes a batch with all its parts; gives the events that were not settled.
+    /// Removes a batch with all its parts. Returns the events that were not settled.
     fn drop_batch(&mut self, batch: u64) -> Vec<StoredEvent> {
         let is_open = self.batches.get(&batch).is_some_and(|batch| !batch.is_sealed);
         if is_open {
@@ -324,7 +329,7 @@ impl Outbox {
         parts.into_iter().flat_map(|number| self.settle(number)).collect()
     }
 
-    /// Takes parts back whose reply has not come long after the host should have given one.
+    /// Treats a part as failed if its reply is missing long after the host should have given one.
     fn give_up_silent(&mut self, delivery: &Delivery, timeout: Millis, now: Timestamp) {
         let patience = Millis(timeout.0.saturating_mul(2).saturating_add(30_000));
         let is_silent = |part: &Part| match part.state {
@@ -338,7 +343,8 @@ impl Outbox {
         }
     }
 
-    /// Doubles with each failure in a row, less up to a quarter.
+    /// Returns a wait that doubles with each failure in a row, up to `retry_max`, less up to a
+    /// quarter.
     fn backoff(&self, delivery: &Delivery, salt: u64) -> Millis {
         let doublings = self.failures.saturating_sub(1).min(30);
         let initial = delivery.retry_initial.millis().0;

@@ -1,5 +1,5 @@
-//! Generations that were counted and may be told again: a stored response is polled, a stream is resumed.
-//! A ring of pages in shared data remembers the last ones.
+//! Remembers counted generations, so that a polled response or a resumed stream is not billed
+//! twice. A ring of pages in shared data contains the latest ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -7,30 +7,32 @@ use crate::base::limits::{TOLD_AGE_MAX_S, TOLD_PAGE_LINKS, TOLD_PAGES};
 use crate::base::time::Timestamp;
 use crate::domain::ids::Link;
 
-/// What was counted, the oldest forgotten first.
+/// The counted generations. The oldest are forgotten first.
 #[derive(Clone, Debug, Default)]
 pub struct SeenGenerations {
     pages: BTreeMap<u32, Vec<Link>>,
     links: HashSet<Link>,
-    /// The page that is being filled.
+    /// The number of the page that is being filled.
     at: u32,
     dirty: BTreeSet<u32>,
 }
 
 impl SeenGenerations {
-    /// Puts back what was read from shared data: the pages, and which one was being filled.
+    /// Puts back what was read from shared data: the pages, and the number of the page that was
+    /// being filled.
     pub fn restore(pages: BTreeMap<u32, Vec<Link>>, at: u32) -> Self {
         let links = pages.values().flatten().copied().collect();
         Self { pages, links, at, dirty: BTreeSet::new() }
     }
 
-    /// The page that is being filled.
+    /// The number of the page that is being filled.
     pub fn at(&self) -> u32 {
         self.at
     }
 
-    /// Whether a generation has not been counted yet, as far as is remembered. `created_at` is when it was asked for,
-    /// in seconds since 1970, if that is known: one that is too old to be remembered was counted long ago.
+    /// Whether a generation has not been counted yet, as far as this remembers. `created_at` is
+    /// when the client asked for it, in seconds since 1970, if that is known: a generation that is
+    /// too old to be remembered was counted long ago.
     pub fn is_new(&self, link: &Link, created_at: Option<u64>, now: Timestamp) -> bool {
         let oldest_s = (now.0 / 1000).saturating_sub(TOLD_AGE_MAX_S);
         !self.links.contains(link) && created_at.is_none_or(|created_at| created_at >= oldest_s)
@@ -51,7 +53,7 @@ impl SeenGenerations {
         self.dirty.insert(self.at);
     }
 
-    /// The pages that have changed since the last time.
+    /// Returns the pages that have changed since this was last called.
     pub fn take_dirty(&mut self) -> Vec<(u32, &Vec<Link>)> {
         let dirty = core::mem::take(&mut self.dirty);
         dirty.into_iter().filter_map(|at| self.pages.get(&at).map(|page| (at, page))).collect()

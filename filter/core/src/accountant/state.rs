@@ -1,4 +1,5 @@
-//! The accountant's state in shared data: its keys, how it is read when a VM takes over, and what a commit writes.
+//! The accountant's state in shared data: its keys, how a VM reads it when it takes over, and what
+//! a commit writes.
 
 use std::rc::Rc;
 
@@ -23,8 +24,8 @@ use crate::shared_data::commit::{Lease, encoded, read_slot};
 use crate::shared_data::journal::{Reader, cursor_key};
 
 impl Accountant {
-    /// Takes over with a new lease: reads what the last accountant left. `source` names a new series of events if
-    /// there was none.
+    /// Takes over with a new lease and reads the state that the last accountant left. If there is
+    /// none, `source` names a new series of events.
     pub fn resume(
         host: &mut impl Host,
         config: Rc<Config>,
@@ -209,7 +210,8 @@ fn batch_key(prefix: &str, number: u64) -> String {
     format!("{prefix}o{}", number % OUTBOX_BATCHES_MAX)
 }
 
-/// The value of a slot, or `None` if there is none, or none that can be read, which is counted.
+/// Returns the value of a slot, or `None` if there is none or it cannot be read. Counts values that
+/// cannot be read.
 fn read_value<T: for<'a> Deserialize<'a>>(host: &mut impl Host, key: &str) -> Option<T> {
     let bytes = read_slot(host, key)?;
     let value = postcard::from_bytes(&bytes).ok();

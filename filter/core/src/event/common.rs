@@ -1,4 +1,4 @@
-//! What all events of a session carry.
+//! The members that all events of a session share.
 
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub(super) struct Common<'a> {
     pub(super) session_key: String,
 }
 
-/// An event of a session.
+/// Makes an event of a session.
 pub(super) fn stored(
     stamp: EventStamp,
     event_type: &str,
@@ -39,21 +39,22 @@ pub(super) fn stored(
     stored_about(stamp, event_type, &session.reference.identity.customer, data)
 }
 
-/// An event about a customer.
+/// Makes an event about a customer.
 pub(super) fn stored_about(
     stamp: EventStamp,
     event_type: &str,
     subject: &str,
     data: impl Serialize,
 ) -> StoredEvent {
-    // Strings and numbers with string keys: serialising cannot fail.
+    // The data are strings, and numbers with string keys, so serialising cannot fail.
     let data = serde_json::to_string(&data).unwrap_or_default();
     let EventStamp { sequence, time } = stamp;
     let (event_type, subject) = (event_type.into(), subject.into());
     StoredEvent { sequence, time, event_type, subject, data: data.into() }
 }
 
-/// Of the session itself: of the product that it was opened by.
+/// The shared members of an event about the session itself, whose product is the one that opened
+/// the session.
 pub(super) fn of_session<'a>(
     event_type: &'static str,
     session: &'a Session,
@@ -85,7 +86,7 @@ pub(super) fn common<'a>(
     }
 }
 
-/// A decimal string without trailing zeros.
+/// Formats an amount as a decimal string without trailing zeros.
 pub(super) fn money(amount: Decimal) -> String {
     amount.normalize().to_string()
 }

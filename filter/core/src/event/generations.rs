@@ -42,7 +42,7 @@ pub(super) struct TokenConsumption<'a> {
     pub(super) streamed: bool,
 }
 
-/// Only what is known.
+/// The known token counts. The event leaves out unknown ones.
 #[derive(Serialize)]
 pub(super) struct KnownTokens(#[serde(serialize_with = "known")] pub(super) Usage);
 

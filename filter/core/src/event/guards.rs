@@ -1,4 +1,4 @@
-//! Events about guards: they belong to a scope and not to a session.
+//! Events about guards. They belong to a scope, not to a session.
 
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -103,7 +103,7 @@ fn scope<'a>(
     }
 }
 
-/// `guard_totals`.
+/// Makes a `guard_totals` event.
 pub(super) fn totals(stamp: EventStamp, guard: &Guard, state: &ScopeState) -> StoredEvent {
     let data = Totals {
         scope: scope("guard_totals", Some(guard), state, state.level),
@@ -115,7 +115,7 @@ pub(super) fn totals(stamp: EventStamp, guard: &Guard, state: &ScopeState) -> St
     stored_about(stamp, "guard_totals", &state.name.customer, data)
 }
 
-/// `margin_level_changed`, `budget_level_changed` or `loop_level_changed`.
+/// Makes a `margin_level_changed`, `budget_level_changed` or `loop_level_changed` event.
 pub(super) fn level_changed(
     stamp: EventStamp,
     guard: Option<&Guard>,
@@ -174,5 +174,5 @@ const fn unit(budget: Budget) -> &'static str {
     }
 }
 
-/// Places of a margin in events; a division may have 28.
+/// Decimal places of a margin in events; a division may yield 28.
 const MARGIN_PLACES: u32 = 6;

@@ -1,4 +1,5 @@
-//! What the accountant tells the collector. An event is made once: its sequence number, id and time are fixed then.
+//! The events that the accountant sends to the collector. The accountant makes an event once: from
+//! then on its sequence number, id and time are fixed.
 
 pub mod calls;
 pub mod common;
@@ -21,16 +22,16 @@ use crate::guard::scope_state::{LevelChangeReason, Position, ScopeState};
 use crate::pricing::charge::{CallCharge, TokenCharge};
 use crate::session::{CloseReason, Session, SessionState};
 
-/// When an event was made.
+/// The number and the time of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventStamp {
-    /// 1, 2, 3, ... without a hole for a source.
+    /// 1, 2, 3, ... without gaps within a source.
     pub sequence: u64,
-    /// When what the event says happened.
+    /// When the thing happened that the event reports.
     pub time: Timestamp,
 }
 
-/// What an event tells.
+/// What an event reports.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A call has ended.
@@ -41,33 +42,33 @@ pub enum Event<'a> {
         product_type: ProductType,
         /// The call.
         call: &'a CallEnded,
-        /// What it is charged.
+        /// What the customer is charged for the call.
         charge: &'a CallCharge<'a>,
     },
     /// A generation has ended.
     TokenConsumption {
         /// The session that the generation belongs to.
         session: &'a Session,
-        /// The product of what caused it, else its own.
+        /// The product of what caused the generation, or else the generation's own product.
         product_id: &'a str,
         /// The kind of that product.
         product_type: ProductType,
         /// The generation.
         generation: &'a GenerationEnded,
-        /// How it is known what caused it.
+        /// How the accountant knows what caused the generation.
         attribution: Attribution,
-        /// The id and the tool of the call that caused it.
+        /// The id and the tool of the call that caused the generation.
         call: Option<&'a (String, String)>,
-        /// What it costs and is charged.
+        /// What the generation costs, and what the customer is charged for it.
         charge: &'a TokenCharge<'a>,
     },
-    /// A session has come into a state other than CLOSED.
+    /// A session has entered a state other than CLOSED.
     SessionChanged {
         /// The session.
         session: &'a Session,
         /// The kind of the session's product.
         product_type: ProductType,
-        /// The state.
+        /// The new state.
         state: SessionState,
     },
     /// The final billing event.
@@ -76,27 +77,27 @@ pub enum Event<'a> {
         session: &'a Session,
         /// The kind of the session's product.
         product_type: ProductType,
-        /// Why.
+        /// Why the session was closed.
         reason: CloseReason,
     },
-    /// A scope of a guard has come to another level.
+    /// A guard scope changed level.
     GuardLevel {
-        /// The guard; `None` if the configuration no longer has it.
+        /// The guard; `None` if the configuration no longer contains it.
         guard: Option<&'a Guard>,
         /// The scope.
         scope: &'a ScopeState,
         /// The level before.
         from: Level,
-        /// The level now: one event for each that was passed on the way up.
+        /// The level now. A rise makes one event for each level that it passes.
         to: Level,
-        /// Why.
+        /// Why the level changed.
         reason: LevelChangeReason,
-        /// How it stands.
+        /// The position of the scope.
         position: &'a Position,
-        /// Where the level begins.
+        /// The threshold at which the level begins.
         threshold: Option<Decimal>,
     },
-    /// What a scope of a guard has come to in this Envoy.
+    /// The totals of a guard scope in this Envoy.
     GuardTotals {
         /// The guard.
         guard: &'a Guard,

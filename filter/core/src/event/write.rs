@@ -1,4 +1,4 @@
-//! Writes an event: its `data`, whose members `filter/EVENTS.md` describes.
+//! Writes an event's `data`. `filter/EVENTS.md` describes its members.
 
 use crate::event::calls::{ToolInvocation, agent_step, api_call};
 use crate::event::common::{common, money, of_session, stored};
@@ -11,7 +11,7 @@ use crate::pricing::Unpriced;
 use crate::session::SessionState;
 use crate::sink::stored_event::StoredEvent;
 
-/// Gives an event its words.
+/// Writes an event in the form in which the outbox stores it.
 pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
     match event {
         Event::CallEnded { session, product_type, call, charge } => {

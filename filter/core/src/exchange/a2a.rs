@@ -1,7 +1,9 @@
-//! A request to an agent that speaks A2A. A turn of the agent, which a message begins, is a step.
+//! A request to an A2A agent. Each message from the client begins a turn of the agent, which is one
+//! step.
 //!
-//! To the next maintainer: the first message of a conversation has no name for it; the server gives one with its
-//! answer. So a step's session is named when its fact is made, and only `CallStarted` goes by what the request tells.
+//! To the next maintainer: the first message of a conversation does not name the conversation; the
+//! server names it in its response. So a step's session is determined when its fact is made, and
+//! only `CallStarted` relies on the request alone.
 
 use std::rc::Rc;
 
@@ -30,13 +32,13 @@ use crate::protocol::trace_context::{add, traceparent};
 use crate::wire::boundary::Unit;
 use crate::wire::http::ResponseHead;
 
-/// One such HTTP stream.
+/// The state of one such HTTP stream.
 #[derive(Debug)]
 pub(super) struct A2aExchange {
     call_id: String,
     product: Rc<Product>,
     session: SessionRef,
-    /// The conversation names the session, before anything that the head does.
+    /// True if the conversation may name the session. It then takes precedence over the head.
     may_body_name: bool,
     traces: Vec<TraceId>,
     tells_starts: bool,
@@ -45,17 +47,17 @@ pub(super) struct A2aExchange {
     reader: RequestBody<RequestReader>,
     request: Option<Request>,
     request_ended_at: Timestamp,
-    /// The step that has not come to its end.
+    /// The step, until it has ended.
     step: Option<Step>,
     http_status: u16,
     response: Option<A2aResponseBody>,
-    /// The response is a stream that can be ended in the middle.
+    /// True if the response is a stream that the filter can end in the middle.
     is_stream: bool,
     observed: Observed,
 }
 
 impl A2aExchange {
-    /// Starts an exchange, or `None` if nothing is asked of the agent.
+    /// Starts an exchange, or returns `None` if the request asks nothing of the agent.
     pub(super) fn start(
         config: &Config,
         product: Rc<Product>,
@@ -235,7 +237,7 @@ impl A2aExchange {
         self.request = Some(request);
     }
 
-    /// The answer to a question about a task that an earlier step began.
+    /// Handles a response about a task that an earlier step began.
     fn on_task_report(&mut self, answer: &Answer, transport: Transport, now: Timestamp) {
         let one = answer.task_id.as_ref().zip(answer.state);
         let listed = answer.tasks.iter().filter_map(|task| task.id.as_ref().zip(task.state));
@@ -272,7 +274,7 @@ impl A2aExchange {
         }
     }
 
-    /// The session, by the conversation if that is what names it.
+    /// Returns the session: the one that the conversation names, if it may name the session.
     fn session_of(&self, context_id: Option<&[u8]>) -> SessionRef {
         match context_id.filter(|_| self.may_body_name) {
             Some(context_id) => {
@@ -284,7 +286,7 @@ impl A2aExchange {
     }
 }
 
-/// The name of a step in events: the same for all versions and bindings.
+/// Returns the step's name in events: the same for every version and binding of the protocol.
 fn operation(operation: Operation) -> &'static str {
     match operation {
         Operation::Stream => "message/stream",

@@ -1,5 +1,6 @@
-//! One request and its response, whatever they hold: an API call, or a request that runs an agent, which is a step.
-//! Where the product has `llm` and the request makes a generation, that is told too, as caused by the call.
+//! One request and its response, whatever they contain: an API call, or a request that runs an
+//! agent and is therefore a step. If the product has `llm` and the request makes a generation, the
+//! exchange reports that generation too, as caused by the call.
 
 use std::rc::Rc;
 
@@ -22,7 +23,7 @@ use crate::wire::boundary::Unit;
 use crate::wire::http::ResponseHead;
 use crate::wire::media_type::MediaType;
 
-/// One such HTTP stream.
+/// The state of one such HTTP stream.
 #[derive(Debug)]
 pub(super) struct ApiExchange {
     call_id: String,
@@ -32,7 +33,7 @@ pub(super) struct ApiExchange {
     tells_start: bool,
     is_step: bool,
     method: String,
-    /// Method and route of an API call, the name of a step.
+    /// Method and route of an API call, or the name of a step.
     operation: String,
     request_bytes: u64,
     response_bytes: u64,
@@ -51,7 +52,7 @@ impl ApiExchange {
         head: RequestHead<'_>,
         id: String,
     ) -> Self {
-        // Names of methods are few; what is none is not kept.
+        // There are few methods. The exchange reports any other name as `OTHER`.
         let method = match core::str::from_utf8(head.method).unwrap_or_default() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
             _ => "OTHER",
@@ -84,8 +85,8 @@ impl ApiExchange {
         }
     }
 
-    /// Starts a step that runs an agent, or `None` if the product's provider knows no such request. Its session is its
-    /// generation's.
+    /// Starts a step that runs an agent, or returns `None` if the product's provider has no such
+    /// request. The session of the step is that of its generation.
     pub(super) fn start_step(
         product: Rc<Product>,
         rules: LlmRules,
@@ -98,7 +99,7 @@ impl ApiExchange {
         let session = session_ref(&product, head.identity.clone(), head.session_key);
         let generation = LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)?;
         Some(Self {
-            // Its own generation is all that it causes.
+            // The step causes only its own generation, so the accountant need not know its start.
             tells_start: false,
             is_step: true,
             call_id,
@@ -285,7 +286,7 @@ impl ApiExchange {
 }
 
 impl ExecutionStatus {
-    /// The outcome of an API call, of which the body says nothing.
+    /// The outcome of an API call, from HTTP alone: the body says nothing about it.
     fn of_api(http_status: u16, end: StreamEnd) -> Self {
         match (http_status, end) {
             (100..400, StreamEnd::Complete) => Self::Success,

@@ -1,4 +1,5 @@
-//! What a kind of exchange is: the trait that each implements, and what its methods take and give.
+//! The trait that every kind of exchange implements, and the types that its methods take and
+//! return.
 
 use core::fmt;
 use std::rc::Rc;
@@ -16,18 +17,18 @@ use crate::wire::json_rpc::Id;
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// The response came to its end.
+    /// The response is complete.
     Complete,
-    /// The client left, or the stream was reset, before the response's end.
+    /// The client disconnected, or the stream was reset, before the response was complete.
     Aborted,
 }
 
 /// What an exchange has observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// For the accountant, in the order in which they came about.
+    /// Facts for the accountant, in the order in which they happened.
     pub facts: Vec<Fact>,
-    /// For the stats.
+    /// Counters to add to the stats.
     pub counts: Vec<Counter>,
 }
 
@@ -38,18 +39,18 @@ impl Observed {
     }
 }
 
-/// What a request asks of the guards.
+/// What a request asks for, as the guards evaluate it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyRequest {
-    /// The session it belongs to.
+    /// The session of the request.
     pub session: SessionRef,
-    /// The ids and tools of the calls that it makes.
+    /// The ids and tools of the calls that the request makes.
     pub calls: Vec<(String, String)>,
-    /// The ids of these as JSON-RPC requests; `None` if its client does not speak that.
+    /// The JSON-RPC ids of these calls; `None` if the client does not use JSON-RPC.
     pub ids: Option<Vec<Id>>,
-    /// Whether its body says which calls it makes.
+    /// Whether the body says which calls the request makes.
     pub is_in_body: bool,
-    /// Whether its body may name the session.
+    /// Whether the body may name the session.
     pub may_body_name: bool,
 }
 
@@ -59,7 +60,7 @@ pub enum BodyInterest {
     /// Nothing.
     #[default]
     None,
-    /// Its size: the bytes need not be copied.
+    /// Its size: the proxy need not copy the bytes.
     Size,
     /// Its bytes.
     Bytes,
@@ -71,10 +72,10 @@ impl BodyInterest {
     }
 }
 
-/// Everything that is known of one HTTP stream. The defaults are those of a kind that reads its bodies
-/// and changes none of them.
+/// The state of one HTTP stream. The default methods are for a kind that reads its bodies and does
+/// not change them.
 pub trait Exchange {
-    /// The product that it belongs to.
+    /// The product of the exchange.
     fn product(&self) -> &Rc<Product>;
 
     /// What the meter wants of the request's body.
@@ -82,75 +83,77 @@ pub trait Exchange {
         BodyInterest::Bytes
     }
 
-    /// Whether the exchange may edit bodies, as the product's `ask_for_usage` has it: the length of the
-    /// request is not known then, and the response must come without a coding.
+    /// Whether the exchange may edit bodies, as the product's `ask_for_usage` allows. The length of
+    /// the request is then unknown, and the server must send the response without a content coding.
     fn may_edit(&self) -> bool {
         false
     }
 
-    /// Reads the next bytes of the request's body. Gives what passes instead of them, if they may not
-    /// pass as they are.
+    /// Reads the next bytes of the request's body. Returns the bytes to send instead, or `None` to
+    /// send the chunk unchanged.
     fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>>;
 
-    /// Counts the next bytes of the request's body, where only the size is of interest.
+    /// Counts the next bytes of the request's body, if the meter wants only its size.
     fn request_size(&mut self, _bytes: usize, _now: Timestamp) {}
 
-    /// The request has ended.
+    /// Handles the end of the request.
     fn request_end(&mut self, now: Timestamp);
 
-    /// What the request asks, as far as it has come.
+    /// What the request asks for, as far as the exchange has read it.
     fn policy_request(&self) -> PolicyRequest;
 
-    /// The filter answers the request with this HTTP status. Gives the facts of it.
+    /// Ends the exchange, because the filter answers the request with this HTTP status. Returns the
+    /// facts.
     fn refuse(self: Box<Self>, http_status: u16, now: Timestamp) -> Observed;
 
-    /// Reads the response's head. Gives what the meter wants of its body.
+    /// Reads the response's head. Returns what the meter wants of the response's body.
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest;
 
-    /// Whether the response's body may get shorter on its way, so that its length is not known.
+    /// Whether the filter may shorten the response's body, so that its length is unknown.
     fn shortens_response(&self) -> bool {
         false
     }
 
-    /// Reads the next bytes of the response's body; `is_end` with the last, if that is known. Gives what
-    /// passes instead of them, if they may not pass as they are.
+    /// Reads the next bytes of the response's body. `is_end` is true for the last ones, if the
+    /// caller knows that. Returns the bytes to send instead, or `None` to send the chunk unchanged.
     fn response_body(&mut self, chunk: &[u8], is_end: bool, now: Timestamp) -> Option<Vec<u8>>;
 
-    /// Counts the next bytes of the response's body, where only the size is of interest.
+    /// Counts the next bytes of the response's body, if the meter wants only its size.
     fn response_size(&mut self, _bytes: usize) {}
 
-    /// What the response may be cut behind, if it is a stream that can be ended in the middle.
+    /// The unit behind which the filter can cut the response, if the response is a stream that the
+    /// filter can end in the middle.
     fn stream_unit(&self) -> Option<Unit> {
         None
     }
 
-    /// The filter ends the response, which is such a stream. Gives the last events, or `None` if the
+    /// Ends the response, which is such a stream. Returns the last events, or `None` if the
     /// response has already answered everything.
     fn stop(&mut self, _refusal: &Refusal, _now: Timestamp) -> Option<Vec<u8>> {
         None
     }
 
-    /// Whether [`Exchange::envoy_usage`] is to be given, before the end, what Envoy's own filter has
-    /// extracted.
+    /// Whether the meter needs the record of Envoy's own filter, by [`Exchange::envoy_usage`],
+    /// before the exchange ends.
     fn wants_envoy_usage(&self) -> bool {
         false
     }
 
-    /// Takes the record that Envoy's own filter has made of the response.
+    /// Takes the record that Envoy's own filter made of the response.
     fn envoy_usage(&mut self, _record: &[u8]) {}
 
-    /// Gives up calls that have gone without an answer for too long, while the stream goes on.
+    /// Gives up calls that have waited too long for a response, while the stream stays open.
     fn time_out(&mut self, _now: Timestamp) {}
 
-    /// The session of this exchange while a call of it runs, and when that call started.
+    /// While a call runs: the session of the exchange, and when that call started.
     fn running(&self) -> Option<(&SessionRef, Timestamp)> {
         None
     }
 
-    /// Takes what has been observed since the last time.
+    /// Takes what the exchange has observed since this was last called.
     fn take_observed(&mut self) -> Observed;
 
-    /// The stream has ended, in whatever way. Gives the facts that are left.
+    /// Ends the exchange together with its stream. Returns the remaining facts.
     fn end(self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed;
 }
 

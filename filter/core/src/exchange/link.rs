@@ -1,5 +1,5 @@
-//! What joins the ends of a call that are seen on different HTTP streams, maybe by different workers.
-//! Links are hashes: no session id, endpoint or task id appears in shared data.
+//! Links join the parts of a call that workers see on different HTTP streams. A link is a hash, so
+//! that shared data contains no session id, endpoint or task id.
 
 use crate::base::hash::hash;
 use crate::domain::ids::Link;
@@ -7,18 +7,19 @@ use crate::domain::session::SessionRef;
 use crate::protocol::llm::provider::Provider;
 use crate::wire::json_rpc::Id;
 
-/// Within which a JSON-RPC id names a request.
+/// The namespace in which a JSON-RPC id names a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdNamespace([u8; 16]);
 
 impl IdNamespace {
-    /// A session with an `Mcp-Session-Id` (2025-03-26 to 2025-11-25), at one server: several may share the session.
+    /// The namespace of a session with an `Mcp-Session-Id` (2025-03-26 to 2025-11-25) at one
+    /// server, because several servers may share the session.
     pub fn session(session: &SessionRef) -> Self {
         Self(hash(&[b"session", session.product_id.as_bytes(), &session.key]))
     }
 
-    /// An event stream of the HTTP+SSE transport (2024-11-05): the path and query of the endpoint that it told, within
-    /// product and identity.
+    /// The namespace of an event stream of the HTTP+SSE transport (2024-11-05): the path and query
+    /// of the endpoint that the server announced, within product and identity.
     pub fn endpoint(session: &SessionRef, path_and_query: &[u8]) -> Self {
         let identity = &session.identity;
         Self(hash(&[
@@ -31,29 +32,30 @@ impl IdNamespace {
         ]))
     }
 
-    /// The link of a request with this id.
+    /// Returns the link of the request with this id.
     pub fn link(self, id: &Id) -> Link {
         hash(&[b"id", &self.0, &id.canonical()])
     }
 
-    /// The links that an answer with this id may mean: its own, and the one with the other type, which some servers
-    /// give it.
+    /// Returns the links that a response with this id may mean: its own, and that of the id as the
+    /// other JSON type, because some servers change the type.
     pub fn links(self, id: &Id) -> [Link; 2] {
         [self.link(id), hash(&[b"id", &self.0, &id.canonical_of_other_type()])]
     }
 }
 
-/// The link of a task; a task may be polled by anyone who knows its id.
+/// Returns the link of a task. Anyone who knows the id of a task may poll it.
 pub fn task_link(product_id: &str, task_id: &[u8]) -> Link {
     hash(&[b"task", product_id.as_bytes(), task_id])
 }
 
-/// The link of a generation that several responses may tell of.
+/// Returns the link of a generation that several responses may report.
 pub fn generation_link(provider: Provider, id: &str) -> Link {
     hash(&[b"generation", provider.name().as_bytes(), id.as_bytes()])
 }
 
-/// The path and query of an endpoint that an event stream at `path` told: absolute, or relative to it.
+/// Returns the path and query of the endpoint that the event stream at `path` announced. `endpoint`
+/// is absolute, or relative to `path`.
 pub fn resolve_endpoint(path: &[u8], endpoint: &[u8]) -> Vec<u8> {
     let endpoint = endpoint.trim_ascii();
     if let Some(at) = endpoint.windows(3).position(|window| window == b"://") {

@@ -1,7 +1,9 @@
-//! One HTTP stream through the filter, from request head to its end: bytes in, facts out.
-//! It never fails and never keeps a body; what it cannot read is counted and passes.
+//! Follows one HTTP stream through the filter, from the request's head to its end: bytes in, facts
+//! out. An exchange never fails and never keeps a body. It counts what it cannot read, and lets it
+//! pass.
 //!
-//! A new kind of exchange: a file with a type that implements [`Exchange`], and its line in [`start`].
+//! To add a kind of exchange, add a file with a type that implements [`Exchange`], and its line in
+//! [`start`].
 
 pub mod a2a;
 pub mod kind;
@@ -22,7 +24,7 @@ use crate::exchange::llm::LlmExchange;
 use crate::exchange::mcp::McpExchange;
 use crate::protocol::llm::provider::agent_run;
 
-/// Starts the exchange of a request, or gives `None` if the request is nothing that is metered. `id` is
+/// Starts the exchange of a request, or returns `None` if the request is not metered. `id` is
 /// unique within the source.
 pub fn start(config: &Config, admitted: Admitted<'_>, id: String) -> Option<Box<dyn Exchange>> {
     let Admitted { product, head, .. } = admitted;

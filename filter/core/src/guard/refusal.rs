@@ -36,9 +36,7 @@ impl RefusalReason {
             Self::Budget => "budget exceeded",
             Self::Throttled => "throttled: too many requests at the present margin or budget",
             Self::InsufficientHeadroom => "what is left is reserved by calls that run",
-            Self::CollectorLost => {
-                "the collector that reservations the totals is not known to live"
-            }
+            Self::CollectorLost => "the collector that holds the totals is not known to live",
             Self::ToolNotInPlan => "the tool is not part of the plan",
         }
     }

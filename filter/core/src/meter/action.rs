@@ -1,58 +1,60 @@
-//! What the proxy is told to do with a stream.
+//! What the proxy does with a stream, as the meter decides.
 
 use crate::domain::level::Level;
 use crate::exchange::kind::BodyInterest;
 use crate::wire::http::LocalReply;
 
-/// What a VM knows of where it runs.
+/// What a VM knows about the place where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmInfo {
-    /// The plugin's name in Envoy: plugins that have the same share one accountant.
+    /// The plugin's name in Envoy. Plugins with the same name share one accountant.
     pub plugin: String,
     /// Envoy's node id.
     pub node: String,
-    /// Anything that differs between two VMs started at different times, such as the clock in nanoseconds.
+    /// Anything that differs between two VMs started at different times, such as the clock in
+    /// nanoseconds.
     pub seed: u64,
 }
 
-/// What is to be changed in a request's head before it goes on.
+/// The changes to make to a request's head before it goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestEdit {
     /// The `accept-encoding` to send instead of the client's.
     pub accept_encoding: Option<String>,
-    /// The body may get longer: its length is not told.
+    /// True if the body may get longer, so that the head must not state its length.
     pub is_length_unknown: bool,
-    /// Headers to take out.
+    /// Headers to remove.
     pub remove: Vec<String>,
-    /// What is to be shown of the body.
+    /// What the meter wants of the body.
     pub shows: BodyInterest,
-    /// The level of the guards' scopes, which headers tell: see [`crate::guard::mark`].
+    /// The level of the guards' scopes, which headers report: see [`crate::guard::mark`].
     pub mark: Level,
-    /// Its body does not go on before its message is known: see [`Meter::request_body`]. The head does, as Envoy shows
-    /// no body of a request whose head is held.
+    /// True if the proxy holds the body until the message is known: see
+    /// [`Meter::request_body`](crate::meter::Meter::request_body). The head goes on, because Envoy
+    /// shows no body of a request whose head is held.
     pub is_held: bool,
 }
 
-/// What becomes of a part of a request's body.
+/// What to do with a part of a request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyAction {
-    /// It goes on, and with it everything that was held; instead of it these bytes, if it may not pass as it is.
+    /// Send it on, with everything that was held. If there are bytes here, send them instead.
     Go(Option<Vec<u8>>),
-    /// It is held.
+    /// Hold it.
     Hold,
-    /// The request is answered with this.
+    /// Answer the request with this.
     Answer(LocalReply),
 }
 
-/// What becomes of a stream whose request has begun.
+/// What to do with a stream whose request has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadAction {
-    /// It goes on as it is, and need not be shown further.
+    /// Let it pass unchanged. The meter need not see the rest.
     Pass,
-    /// It goes on with this change, and need not be shown further.
+    /// Let it pass with this change. The meter need not see the rest.
     Forget(RequestEdit),
-    /// It goes on with this change, and is to be shown.
+    /// Let it pass with this change. The meter must see the rest.
     Follow(RequestEdit),
-    /// It is to be answered with this.
+    /// Answer it with this.
     Answer(LocalReply),
 }

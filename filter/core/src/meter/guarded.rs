@@ -1,4 +1,4 @@
-//! Where guards get to see requests, and responses that stream.
+//! Where guards evaluate requests, and responses that stream.
 
 use std::rc::Rc;
 
@@ -18,7 +18,8 @@ use crate::meter::Meter;
 use crate::meter::action::{BodyAction, HeadAction};
 
 impl Meter {
-    /// Rules on a request by its head: its mark, and whether it is held until its message is known.
+    /// Decides on a request by its head: on its mark, and whether to hold it until its message is
+    /// known.
     pub(super) fn guard_head(
         &mut self,
         host: &mut impl Host,
@@ -41,7 +42,8 @@ impl Meter {
         self.decide(host, stream, &asked, exchange.product(), now).map(|mark| (mark, false))
     }
 
-    /// Rules on a request that was held, when its message has come, or as much of it as is waited for.
+    /// Decides on a held request, once its message has arrived, or as much of it as the filter
+    /// waits for.
     pub(super) fn guard_message(
         &mut self,
         host: &mut impl Host,
@@ -53,7 +55,7 @@ impl Meter {
         let mut asked = exchange.policy_request();
         let product = Rc::clone(exchange.product());
         if !is_end && asked.calls.is_empty() {
-            // A message that long is no other request than a call.
+            // A message this long can only be a call.
             asked.calls.push((String::new(), UNNAMED_TOOL.to_owned()));
         }
         match self.decide(host, stream, &asked, &product, now) {
@@ -68,7 +70,7 @@ impl Meter {
         }
     }
 
-    /// Rules on a request; gives its mark.
+    /// Decides on a request. Returns its mark.
     fn decide(
         &mut self,
         host: &mut impl Host,
@@ -84,7 +86,8 @@ impl Meter {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Pass { mark, reservations } => {
                 for taken in reservations {
-                    // A generation that the provider refuses is told of by nothing else.
+                    // If the provider refuses a generation, only the end of the stream releases the
+                    // reservation.
                     if product.llm.is_some() {
                         self.reserved.insert(stream, taken.call_id.clone());
                     }
@@ -119,7 +122,7 @@ impl Meter {
         }
     }
 
-    /// A response has begun: it is looked at as it runs, if it streams and a guard may end it.
+    /// Watches a response that has begun, if it streams and a guard may end it.
     pub(super) fn follow_stream(&mut self, stream: u32) {
         let Some(exchange) = self.exchanges.get(&stream) else { return };
         if let Some(unit) = exchange.stream_unit()
@@ -129,7 +132,7 @@ impl Meter {
         }
     }
 
-    /// What is to pass of the next bytes of a response, if that is not all of them.
+    /// Returns the bytes to send of the next chunk of a response, or `None` to send all of it.
     pub(super) fn stop_stream(
         &mut self,
         host: &mut impl Host,
@@ -169,7 +172,8 @@ impl Meter {
         }
     }
 
-    /// The streams that are to be closed now, because their responses have been ended.
+    /// Returns the streams that the proxy must close now, because the filter has ended their
+    /// responses.
     pub fn closes(&mut self, now: Timestamp) -> Vec<u32> {
         let due =
             self.stops.iter_mut().filter_map(|(stream, stop)| stop.closes(now).then_some(*stream));

@@ -1,5 +1,6 @@
-//! All state of one VM: the worker, which observes streams, and a role that is the accountant's in one VM of the
-//! Envoy process and a candidate's in all others. Callbacks in, requests out; the host is seen through [`Host`].
+//! State of one VM. Every VM is a worker, which observes streams. One VM of the Envoy process also
+//! holds the accountant's lease; the others stand by for it. Callbacks come in and requests go out;
+//! the meter sees the host through [`Host`].
 
 pub mod action;
 
@@ -28,8 +29,8 @@ use crate::sink::reply::Reply;
 use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
 use crate::wire::http::{Headers, ResponseHead};
 
-/// The layout of everything in shared data; raised when it changes, so that two versions of the module in one Envoy
-/// do not read each other's.
+/// The version of the layout of everything in shared data. Raise it when the layout changes, so
+/// that two versions of the module in one Envoy do not read each other's data.
 pub const LAYOUT: &str = "agent-meter.5";
 
 #[derive(Debug)]
@@ -47,15 +48,17 @@ pub struct Meter {
     config_hash: Vec<u8>,
     serves_streams: bool,
     exchanges: HashMap<u32, Box<dyn Exchange>>,
-    /// Exchanges whose request waits for its message, and the bytes of it that have come.
+    /// Exchanges whose request waits for its message, with the number of body bytes that have
+    /// arrived.
     held: HashMap<u32, u64>,
-    /// Exchanges that have taken room for a generation, of which nothing may be told in the end.
+    /// Exchanges that hold a reservation for a generation, with its id. Possibly no fact ever
+    /// reports the generation.
     reserved: HashMap<u32, String>,
-    /// Exchanges whose response streams, and may be ended in the middle.
+    /// Exchanges whose response streams, and which a guard may end in the middle.
     stops: HashMap<u32, StreamStop>,
-    /// Exchanges whose calls started since the last tick; most of them have ended by the next.
+    /// Exchanges whose calls started since the last tick. Most calls have ended by the next.
     started: Vec<u32>,
-    /// Exchanges with a running call, and when they next show a sign of life; the earliest first.
+    /// Exchanges with a running call, and when each next reports activity; the earliest first.
     running: VecDeque<(Timestamp, u32)>,
     running_interval: Millis,
     journal: Option<Writer>,
@@ -65,13 +68,14 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A VM that has read its configuration. `config_json` tells one configuration from the next.
+    /// Creates the state of a VM that has read its configuration. The hash of `config_json`
+    /// distinguishes one configuration from the next.
     pub fn new(host: &mut impl Host, config: Config, config_json: &[u8], vm: VmInfo) -> Self {
         let prefix = format!("{LAYOUT}.{}.", vm.plugin);
         let config_hash = hash(&[config_json]).to_vec();
         let shortest_idle = config.products.iter().map(|p| p.session.idle_timeout.millis().0 / 2);
         let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
-        // The last to be configured is the one in force; see `stop`.
+        // The configuration of the VM that was configured last is in force; see `stop`.
         let _ = host.set(&config_key(&prefix), &config_hash, Expect::Any);
         Self {
             config: Rc::new(config),
@@ -98,12 +102,12 @@ impl Meter {
         &self.config
     }
 
-    /// Whether this VM is the accountant's.
+    /// Whether this VM holds the accountant's lease.
     pub fn is_accountant(&self) -> bool {
         matches!(self.role, Role::Accountant(_))
     }
 
-    /// A stream begins.
+    /// Handles the beginning of a stream.
     pub fn request_head(
         &mut self,
         host: &mut impl Host,
@@ -152,7 +156,7 @@ impl Meter {
         let is_length_unknown = exchange.may_edit();
         let is_plain = is_length_unknown || self.may_stop(&*exchange);
         let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
-        // Only what is read needs to be readable.
+        // Only what the exchange reads has to be readable.
         let shows = exchange.request_interest();
         let rule = if shows == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
@@ -160,7 +164,7 @@ impl Meter {
         HeadAction::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
     }
 
-    /// The next bytes of a request's body; `is_end` with the last.
+    /// Handles the next bytes of a request's body. `is_end` is true for the last ones.
     pub fn request_body(
         &mut self,
         host: &mut impl Host,
@@ -190,14 +194,14 @@ impl Meter {
         self.guard_message(host, stream, is_end, now)
     }
 
-    /// The size of the next bytes of a request's body, where that is all that is shown.
+    /// Counts the next bytes of a request's body, if the meter wants only its size.
     pub fn request_size(&mut self, stream: u32, bytes: usize, now: Timestamp) {
         if let Some(exchange) = self.exchanges.get_mut(&stream) {
             exchange.request_size(bytes, now);
         }
     }
 
-    /// A response's head. Gives what is to be shown of its body.
+    /// Handles a response's head. Returns what the meter wants of the response's body.
     pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> BodyInterest {
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return BodyInterest::None };
         let shows = exchange.response_head(&ResponseHead::read(headers));
@@ -205,21 +209,23 @@ impl Meter {
         shows
     }
 
-    /// The size of the next bytes of a response's body, where that is all that is shown.
+    /// Counts the next bytes of a response's body, if the meter wants only its size.
     pub fn response_size(&mut self, stream: u32, bytes: usize) {
         if let Some(exchange) = self.exchanges.get_mut(&stream) {
             exchange.response_size(bytes);
         }
     }
 
-    /// Whether a response's body may get shorter, so that the length that its head tells is to be taken out.
+    /// Whether the filter may shorten a response's body, so that the proxy must remove the length
+    /// from the response's head.
     pub fn shortens_response(&self, stream: u32) -> bool {
         self.stops.contains_key(&stream)
             || self.exchanges.get(&stream).is_some_and(|exchange| exchange.shortens_response())
     }
 
-    /// The next bytes of a response's body; `is_end` with the last, if that is known. What ends in them is in shared
-    /// data when this returns. Gives what is to pass instead of them, if they may not pass as they are.
+    /// Handles the next bytes of a response's body. `is_end` is true for the last ones, if the
+    /// proxy knows that. When this returns, shared data contains what ended in these bytes. Returns
+    /// the bytes to send instead, or `None` to send the chunk unchanged.
     pub fn response_body(
         &mut self,
         host: &mut impl Host,
@@ -239,19 +245,20 @@ impl Meter {
         self.stop_stream(host, stream, passes, is_end, now).or(edited)
     }
 
-    /// Whether what Envoy's own filter has extracted is to be given to [`Meter::envoy_usage`] before the end.
+    /// Whether the proxy must pass the record of Envoy's own filter to [`Meter::envoy_usage`]
+    /// before the end.
     pub fn wants_envoy_usage(&self, stream: u32) -> bool {
         self.exchanges.get(&stream).is_some_and(|exchange| exchange.wants_envoy_usage())
     }
 
-    /// The record of token usage that Envoy's own filter has made of a stream's response.
+    /// Takes the record of token usage that Envoy's own filter made of a stream's response.
     pub fn envoy_usage(&mut self, stream: u32, record: &[u8]) {
         if let Some(exchange) = self.exchanges.get_mut(&stream) {
             exchange.envoy_usage(record);
         }
     }
 
-    /// A stream has ended; a second end of the same stream changes nothing.
+    /// Handles the end of a stream. A second end of the same stream changes nothing.
     pub fn stream_end(
         &mut self,
         host: &mut impl Host,
@@ -270,7 +277,7 @@ impl Meter {
         }
     }
 
-    /// Time has passed. Gives the requests to send.
+    /// Does the work that is due. Returns the requests to send.
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
         self.beat(host);
@@ -287,7 +294,7 @@ impl Meter {
         })
     }
 
-    /// The reply to a request. Gives the requests to send next.
+    /// Applies the collector's reply to a request. Returns the requests to send next.
     pub fn reply(
         &mut self,
         host: &mut impl Host,
@@ -297,14 +304,14 @@ impl Meter {
     ) -> Vec<Dispatch> {
         match &mut self.role {
             Role::Accountant(accountant) => accountant.reply(host, part, reply, now),
-            // The lease was lost in between; whoever holds it sends the batch again.
+            // This VM lost the lease in between. The VM that holds it now sends the batch again.
             Role::Candidate(_) => Vec::new(),
         }
     }
 
-    /// Envoy takes this VM out of service: because a new configuration is in force, or because it stops.
+    /// Ends the work of this VM, because Envoy has a new configuration in force, or stops.
     pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) {
-        // In their order, so that the same history always makes the same events.
+        // In order of their ids, so that the same history always makes the same events.
         let streams: BTreeSet<u32> = self.exchanges.keys().copied().collect();
         for stream in streams {
             self.stream_end(host, stream, StreamEnd::Aborted, now);
@@ -321,7 +328,7 @@ impl Meter {
         };
         match core::mem::replace(&mut self.role, Role::Candidate(Candidate::default())) {
             Role::Accountant(accountant) => accountant.stop(host, now, leave),
-            // The accountant has stopped already, and this VM may just have written its last facts.
+            // The accountant has already stopped, and this VM may just have written its last facts.
             Role::Candidate(mut candidate) if leave == Handover::Nothing => {
                 if let Some(lease) = candidate.take_last(host, &self.prefix) {
                     self.accountant(host, lease, now).stop(host, now, leave);
@@ -348,7 +355,7 @@ impl Meter {
 
     fn record_fact(&mut self, host: &mut impl Host, fact: &Fact) {
         let bytes = fact.encode();
-        // What waits goes first, so that a session's end does not overtake its calls.
+        // Facts that wait go first, so that the end of a session does not overtake its calls.
         if self.overflow.is_empty() && self.append(host, &bytes) {
             return;
         }
@@ -361,7 +368,8 @@ impl Meter {
         self.overflow.push_back(bytes);
     }
 
-    /// A name that no other exchange of this Envoy process has. A journal has one owner at a time.
+    /// Returns a name that no other exchange of this Envoy process has. A journal has one owner at
+    /// a time.
     fn next_id(&mut self, host: &mut impl Host) -> String {
         self.claim_journal(host);
         let number = self.ids_made;
@@ -430,7 +438,7 @@ impl Meter {
         }
     }
 
-    /// A name for a new series of events.
+    /// Returns the name of a new series of events.
     fn source(&self, now: Timestamp) -> String {
         let configured = &self.config.emitter;
         let emitter = if configured.is_empty() { &self.vm.node } else { configured };
@@ -449,7 +457,7 @@ fn config_key(prefix: &str) -> String {
     format!("{prefix}g")
 }
 
-/// A fact that the accountant will never see: it is named in the log.
+/// Writes to the log a fact that the accountant will never see.
 fn spill_fact(host: &mut impl Host, fact: &[u8]) {
     host.count(Counter::FactsSpilled, 1);
     let text = match Fact::decode(fact) {

@@ -1,16 +1,18 @@
-//! Intent a stream of OpenAI's kind for its usage, and takes out of the response what only that has brought: the one
-//! place where the filter changes bodies, and only where the product says so.
+//! Asks for the usage of an OpenAI-compatible stream, and removes from the response what the server
+//! sends only because of that. Apart from guards that end streams, only this file changes bodies,
+//! and only if the product allows it.
 //!
-//! To the next maintainer: `stream_options.include_usage` brings one more chunk, without choices and with the usage,
-//! right before `[DONE]`. An event is held back only until its end, which in practice is the chunk that it came in.
-//! A request that says something of `include_usage` itself is left alone, as is its response.
+//! To the next maintainer: because of `stream_options.include_usage` the server sends one more
+//! chunk, with the usage and without choices, right before `[DONE]`. The filter holds an event back
+//! only until the event ends, in practice within the chunk that it came in. If a request itself
+//! sets `include_usage`, the filter changes neither the request nor its response.
 
 use crate::base::limits::HELD_EVENT_BYTES_MAX;
 use crate::protocol::document::{DocumentReader, Field, PathTree, Paths};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::sse::{EventType, Framer, SseHandler};
 
-/// Adds the option to a request body as it passes.
+/// Adds the option to a request body as the body passes.
 #[derive(Debug, Default)]
 pub(super) struct UsageAsker {
     scanner: Scanner,
@@ -18,14 +20,14 @@ pub(super) struct UsageAsker {
     has_asked: bool,
 }
 
-/// What the request has said so far.
+/// What the scanner has found in the request so far.
 #[derive(Debug, Default)]
 struct Seen {
     is_streamed: bool,
     has_options: bool,
     has_option_member: bool,
     says_include_usage: bool,
-    /// The options, or the whole, ended with the last byte that was read.
+    /// The object that ended with the last byte read: the options, or the whole request.
     ended: Option<u8>,
 }
 
@@ -79,12 +81,13 @@ impl Visitor for Seen {
 }
 
 impl UsageAsker {
-    /// What is to pass instead of `chunk`, or `None` if it may pass as it is.
+    /// Returns the bytes to send instead of `chunk`, or `None` to send it unchanged.
     pub(super) fn edit(&mut self, chunk: &[u8]) -> Option<Vec<u8>> {
         let mut edited: Option<Vec<u8>> = None;
         let mut rest = chunk;
         while !rest.is_empty() && self.scanner.progress() == Progress::Open {
-            // An object ends with the last byte of a piece, if it does at all.
+            // A piece ends with the first `}`, so an object can end only with the last byte of a
+            // piece.
             let end = memchr::memchr(b'}', rest).map_or(rest.len(), |at| at.saturating_add(1));
             let (piece, behind) = rest.split_at(end);
             self.scanner.feed(piece, &mut self.seen);
@@ -107,7 +110,7 @@ impl UsageAsker {
         edited
     }
 
-    /// Whether the option was added.
+    /// Whether the filter added the option, and the request asks for a stream.
     pub(super) fn has_asked(&self) -> bool {
         self.has_asked && self.seen.is_streamed
     }
@@ -131,23 +134,24 @@ impl UsageAsker {
 
 const CHUNK: &Paths = &[("usage.prompt_tokens", Field::Input), ("choices[].index", Field::Extra)];
 
-/// Takes the chunk with the usage out of an event stream as it passes.
+/// Removes the chunk with the usage from an event stream as the stream passes.
 #[derive(Debug)]
 pub(super) struct UsageRemover {
     framer: Framer,
     event: Event,
-    /// What has come of an event that has not ended.
+    /// The bytes received so far of an event that has not ended.
     held: Vec<u8>,
-    /// The event is too large to be the chunk: the rest of it passes.
+    /// True if the event is too large to be the chunk with the usage: the rest of it passes.
     is_passing: bool,
-    /// The last event has ended in a CR, which one LF may follow; whether it was taken out.
+    /// Set if the last event ended in a CR, which one LF may follow. True if the filter removed
+    /// that event.
     ended_in_carriage_return: Option<bool>,
 }
 
 #[derive(Debug)]
 struct Event {
     reader: DocumentReader,
-    /// The event has ended, and whether it is the chunk.
+    /// Set when the event has ended. True if the event is the chunk with the usage.
     ended: Option<bool>,
 }
 
@@ -179,11 +183,12 @@ impl Default for UsageRemover {
 }
 
 impl UsageRemover {
-    /// What is to pass instead of `chunk`; with the last one, `is_end`, whatever is still held.
+    /// Returns the bytes to send instead of `chunk`. With `is_end`, they include everything still
+    /// held.
     pub(super) fn edit(&mut self, chunk: &[u8], is_end: bool) -> Vec<u8> {
         let mut passed = Vec::with_capacity(chunk.len());
         let mut rest = chunk;
-        // The second half of a CRLF that a chunk's end has cut belongs to the event before.
+        // If two chunks split a CRLF, its second half belongs to the event before.
         let is_cut = core::mem::take(&mut self.ended_in_carriage_return);
         if let (Some(is_removed), Some(behind)) = (is_cut, rest.strip_prefix(b"\n")) {
             passed.extend_from_slice(if is_removed { b"" } else { b"\n" });
@@ -220,7 +225,7 @@ impl UsageRemover {
     }
 }
 
-/// Where the first line ends, its LF, CRLF or CR included.
+/// Returns where the first line ends, including its LF, CRLF or CR.
 fn line_end(bytes: &[u8]) -> usize {
     let end = memchr::memchr2(b'\n', b'\r', bytes).map(|at| at.saturating_add(1));
     match end {

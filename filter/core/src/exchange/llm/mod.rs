@@ -1,8 +1,10 @@
-//! A request that makes a generation of a large language model, or asks for one, and its response.
+//! A request that makes a generation of a large language model, or asks for an earlier one, and its
+//! response.
 //!
-//! To the next maintainer: a generation is told of once, when its response has ended, whatever came of it. What a
-//! provider refuses with an HTTP error and without usage was no generation; what it works on in the background is one
-//! only when a later response tells of it.
+//! To the next maintainer: an exchange reports a generation once, when its response has ended,
+//! whatever the outcome. If the provider refuses a request with an HTTP error and without usage,
+//! there was no generation. If the provider works in the background, the exchange of a later
+//! response reports the generation.
 
 pub(super) mod ask_for_usage;
 
@@ -32,35 +34,36 @@ use crate::wire::boundary::Unit;
 use crate::wire::encoding::ContentCoding;
 use crate::wire::http::ResponseHead;
 
-/// One such HTTP stream.
+/// The state of one such HTTP stream.
 #[derive(Debug)]
 pub(super) struct LlmExchange {
     id: String,
-    /// The call that this is, where it is one, and its tool.
+    /// If the request is itself a call: the id of that call, and its tool.
     caused_by: Option<(String, String)>,
     product: Rc<Product>,
     rules: LlmRules,
     route: Route,
     session: SessionRef,
-    /// The body may name a conversation, and that the session, before anything that the head does.
+    /// True if the body may name a conversation, and with it the session. It then takes precedence
+    /// over the head.
     may_body_name: bool,
     traces: Vec<TraceId>,
     is_poll: bool,
-    /// The first bytes of the request's body, or its end.
+    /// When the first bytes of the request's body arrived, or its end.
     started_at: Option<Timestamp>,
     request: LlmRequestBody,
     asker: Option<Box<UsageAsker>>,
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
     envoy: Option<Usage>,
-    /// The filter has ended the response.
+    /// True if the filter has ended the response.
     is_stopped: bool,
     http_status: u16,
     observed: Observed,
 }
 
 impl LlmExchange {
-    /// Starts an exchange, or `None` if the request makes no generation.
+    /// Starts an exchange, or returns `None` if the request makes no generation and asks for none.
     pub(super) fn start(
         product: Rc<Product>,
         rules: LlmRules,
@@ -151,7 +154,7 @@ impl Exchange for LlmExchange {
             return None;
         }
         let (unit, error) = (response.unit()?, self.route.format.error);
-        // What still comes is read nevertheless, as it costs.
+        // The exchange still reads what the server sends, because the provider charges for it.
         self.is_stopped = true;
         Some(error.bytes(unit, refusal.code(), refusal.message()))
     }
@@ -202,13 +205,13 @@ impl LlmExchange {
         (!self.may_body_name).then_some(&self.session)
     }
 
-    /// The session, of which no more is told.
+    /// Returns the session, when the exchange can learn nothing more about it.
     pub(super) fn session_at_end(&mut self) -> &SessionRef {
         self.name_session();
         &self.session
     }
 
-    /// The request has told what it tells.
+    /// Names the session by the conversation in the request, when the request is complete.
     fn name_session(&mut self) {
         if core::mem::take(&mut self.may_body_name)
             && let Some(conversation) = self.request.requested().conversation
@@ -226,7 +229,7 @@ impl LlmExchange {
 
     fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {
         self.name_session();
-        // The request never came to its body: it made nothing.
+        // The request never got to its body, so it made no generation.
         let started_at = self.started_at?;
         let requested = self.request.requested();
         let is_streamed = self.response.as_ref().is_some_and(ResponseReader::is_streamed);
@@ -239,12 +242,13 @@ impl LlmExchange {
                 self.observed.counts.push(Counter::GenerationsRefused);
                 return None;
             }
-            // What is made in the background is told by a later response.
+            // The response to a later request reports a generation that the provider makes in the
+            // background.
             if self.is_poll || requested.is_background {
                 return None;
             }
         }
-        // What the filter itself has cut off the provider charges nevertheless.
+        // If the filter itself has cut the response off, the provider charges for it nevertheless.
         let estimates = self.is_stopped || self.rules.incomplete_usage == IncompleteUsage::Estimate;
         let is_estimated = completeness != Completeness::Complete
             && estimates
@@ -274,8 +278,9 @@ impl LlmExchange {
         })
     }
 
-    /// What Envoy's own filter has extracted counts where this has no complete usage of its own, or the same.
-    /// It publishes nothing of a stream that was cut, and takes a first count for the last where a server stops early.
+    /// Uses the record of Envoy's own filter if this exchange has no complete usage of its own, or
+    /// the same usage. That filter publishes nothing about a stream that was cut, and takes a first
+    /// count for the last one if a server stops early.
     fn with_envoy(
         &mut self,
         usage: Usage,
@@ -298,14 +303,14 @@ impl LlmExchange {
         (usage, completeness, UsageSource::Body)
     }
 
-    /// Fills in what is unknown by the bytes that passed. Gives whether something was.
+    /// Estimates what is unknown from the bytes transferred. Returns whether it changed anything.
     fn estimate(&self, usage: &mut Usage, generation: &Generation) -> bool {
         let tokens = |bytes: u64| Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(|count| *count > 0);
         let before = *usage;
         if usage.input.is_none() {
             usage.input = tokens(self.request.bytes());
         }
-        // A cut stream may have told a first count, which more text has followed.
+        // A cut stream may contain a first count, and more text after it.
         let output = tokens(generation.text_bytes);
         usage.output = usage.output.max(output);
         *usage != before

@@ -1,4 +1,5 @@
-//! What the messages of a server say of the calls of an exchange, and of calls on other streams.
+//! What the messages of a server say about the calls of an exchange, and about calls on other
+//! streams.
 
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::base::time::Timestamp;
@@ -17,7 +18,7 @@ use crate::protocol::mcp::message::{Message, Method, TaskReport};
 use crate::protocol::mcp::reported::Reported;
 
 impl McpExchange {
-    /// A message of the server.
+    /// Handles a message from the server.
     pub(super) fn on_server_message(
         &mut self,
         message: &Message,
@@ -35,7 +36,7 @@ impl McpExchange {
             let request = self.requests.remove(at);
             self.answered(request, message, transport, now);
         } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
-            // An error without an id refuses the request as a whole.
+            // An error without an id refuses all requests of the exchange.
             for request in core::mem::take(&mut self.requests) {
                 self.answered(request, message, transport, now);
             }
@@ -46,7 +47,7 @@ impl McpExchange {
             self.evidence(links, tells, now);
         } else if !self.is_understood
             && message.has_tool_result
-            // An event stream of a session may repeat the answers of other calls.
+            // An event stream of a session may repeat the responses to other calls.
             && (transport == Transport::Json || self.scope.is_none())
         {
             self.guess(message, transport, now);
@@ -65,7 +66,8 @@ impl McpExchange {
         }
     }
 
-    /// The request could not be read, but this is what a tool call comes to.
+    /// Counts a call by its response alone: the filter could not read the request, but this is the
+    /// response to a tool call.
     fn guess(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
         let Some(id) = &answer.id else { return };
         if self.guessed.contains(id) || self.guessed.len() >= CALLS_PER_EXCHANGE_MAX {
@@ -107,7 +109,7 @@ impl McpExchange {
                     }
                 }
             }
-            // "No such task" says nothing of the call; any other answer is the call's.
+            // "No such task" says nothing about the call; any other response is the call's.
             Intent::TaskResult(link) => {
                 if status != ExecutionStatus::ValidationFailed && self.is_success() {
                     let tells = self.ended(status, transport);
@@ -119,12 +121,12 @@ impl McpExchange {
                     self.on_task_report(&answer.result_task, Some(link), transport, now);
                 }
             }
-            // What a list tells has been told already.
+            // `on_server_message` has already handled every task in the list.
             Intent::TaskList | Intent::Other => {}
         }
     }
 
-    /// The generations that a call made inside, told by its answer.
+    /// Reports the generations that a call made inside, as the call's response reports them.
     fn report(&mut self, reported: Reported, call: &CallEnded) {
         let Some(provider) = self.product.reported_usage.provider else { return };
         let Reported { usage, model, source } = reported;
@@ -150,7 +152,8 @@ impl McpExchange {
         })));
     }
 
-    /// A report of a task: of the one that was asked for, else of the one that it names.
+    /// Handles a report on a task: the task that the client asked for, or else the one that the
+    /// report names.
     fn on_task_report(
         &mut self,
         task: &TaskReport,

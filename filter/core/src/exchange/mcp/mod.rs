@@ -1,8 +1,9 @@
 //! One HTTP stream that carries messages of the Model Context Protocol.
 //!
-//! To the next maintainer: a call exists once its request message is complete, and its fact is made once its answer
-//! is complete, not at the end of the stream: a stream may live on for hours, and the client may act on the answer at
-//! once. `end` settles what is still open and takes `self`, so an exchange cannot end twice.
+//! To the next maintainer: a call exists once its request message is complete, and its fact is made
+//! once its response message is complete, not at the end of the stream: a stream may stay open for
+//! hours, and the client may act on the response at once. `end` settles what is still open and
+//! takes `self`, so an exchange cannot end twice.
 
 mod answers;
 pub(super) mod requests;
@@ -37,64 +38,66 @@ use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
 
-/// How the request is read.
+/// How the exchange reads the request.
 #[derive(Debug)]
 enum Request {
-    /// A `POST`: its body is read, until it has come to its end.
+    /// A `POST`, with the reader of its body until the body ends.
     Messages(Option<Box<RequestBody<MessageReader>>>),
-    /// A `GET`: an event stream may carry answers to other requests.
+    /// A `GET`: its event stream may carry responses to other requests.
     Stream,
     /// A `DELETE`, which ends the session if the server agrees.
     Delete,
-    /// Anything else.
+    /// Any other method.
     Other,
 }
 
-/// Everything that is known of one such stream.
+/// The state of one such stream.
 #[derive(Debug)]
 pub(super) struct McpExchange {
-    /// Names the exchange; its calls are named behind it.
+    /// Names the exchange. The ids of its calls begin with it.
     id: String,
     calls_seen: u32,
     /// The traces that the request's headers name.
     traces: Vec<TraceId>,
-    /// Generations are metered, which calls may cause.
+    /// True if the filter meters generations, which calls may cause.
     tells_starts: bool,
-    /// And may be attributed without a trace.
+    /// True if a generation may be attributed without a trace.
     may_infer: bool,
     product: Rc<Product>,
     session: SessionRef,
     has_session_id: bool,
-    /// Nothing names the session.
+    /// True if nothing names the session.
     is_window: bool,
-    /// The message may name the session, before anything that the head does.
+    /// True if the message may name the session. It then takes precedence over the head.
     may_body_name: bool,
     is_stateless: bool,
     path: Vec<u8>,
     request: Request,
     request_ended_at: Timestamp,
     is_request_complete: bool,
-    /// The request was read. Of a `POST` in which nothing was, the response decides what it was.
+    /// Whether the request body was understood. If a `POST` body was not, the response decides
+    /// whether it was a tool call.
     is_understood: bool,
-    /// `Mcp-Name` where `Mcp-Method` is `tools/call` (2026-07-28); the body comes before it.
+    /// `Mcp-Name` if `Mcp-Method` is `tools/call` (2026-07-28). A name in the body takes
+    /// precedence.
     named_tool: Option<Vec<u8>>,
-    /// The ids under which calls were counted by their answers alone.
+    /// The ids of the calls that the exchange counted by their responses alone.
     guessed: Vec<Id>,
     requests: Vec<OpenRequest>,
     http_status: u16,
-    /// `None` if the response's body is of no interest, or has not begun.
+    /// `None` if the exchange does not read the response's body, or has not seen its head.
     response: Option<McpResponseBody>,
-    /// The response answers the request, and is a stream that can be ended in the middle.
+    /// True if the response answers the request, and is a stream that the filter can end in the
+    /// middle.
     is_stream: bool,
-    /// What the ids of answers on this stream belong to, if it is known.
+    /// The namespace of the ids of responses on this stream, if it is known.
     scope: Option<IdNamespace>,
-    /// What the response's headers report of the generations of its call.
+    /// What the response's headers report about the generations of its call.
     reported: Option<Reported>,
     observed: Observed,
 }
 
 impl McpExchange {
-    /// Starts an exchange.
     pub(super) fn start(
         config: &Config,
         product: Rc<Product>,
@@ -127,7 +130,7 @@ impl McpExchange {
             is_stateless: head.is_stateless,
             path: head.path.get(..ENDPOINT_BYTES_MAX).unwrap_or(head.path).to_vec(),
             request,
-            // No call comes to be before the body's first chunk, which sets it.
+            // A call can start only with the body's first chunk, which sets this.
             request_ended_at: Timestamp::default(),
             is_request_complete: false,
             is_understood,
@@ -172,7 +175,8 @@ impl Exchange for McpExchange {
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
         let is_of_interest = match self.request {
-            // A server may answer before the request has ended; an event stream may tell of other calls.
+            // A server may respond before the request has ended; an event stream may report on
+            // other calls.
             Request::Messages(_) => {
                 !self.is_request_complete
                     || !self.is_understood
@@ -225,7 +229,8 @@ impl Exchange for McpExchange {
         };
         let expires_at = now.plus(self.product.call_timeout.millis());
         let transport = self.response.as_mut().map_or(Transport::None, McpResponseBody::transport);
-        // A JSON body that came to its end without an answer had none.
+        // If a JSON body ended without the response message, that message does not come elsewhere
+        // either.
         let may_come_elsewhere = status == ExecutionStatus::Unknown
             && (end == StreamEnd::Aborted
                 || self.http_status == ACCEPTED
@@ -240,7 +245,7 @@ impl Exchange for McpExchange {
         if now.saturating_since(self.request_ended_at) < self.product.call_timeout.millis() {
             return;
         }
-        // The accountant knows whether the client has given a call up.
+        // The accountant knows whether the client has cancelled a call.
         let scope = self.scope_of_calls();
         self.leave_calls(ExecutionStatus::Timeout, scope, now, now);
     }
@@ -308,7 +313,7 @@ impl McpExchange {
         self.requests.iter().any(OpenRequest::is_call)
     }
 
-    /// A message of the client.
+    /// Handles a message from the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
         self.is_understood |= message.method != Method::None || message.is_answer();
         if let (true, Some(name)) = (self.may_body_name, &message.session_id) {
@@ -346,7 +351,7 @@ impl McpExchange {
         }
     }
 
-    /// A call runs.
+    /// Reports that a call has started. Returns the intent of its request.
     fn started(&mut self, message: &Message, now: Timestamp) -> Intent {
         self.observed.counts.push(Counter::Calls);
         let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
@@ -369,7 +374,8 @@ impl McpExchange {
         format!("{}.{number}", self.id)
     }
 
-    /// Lets go of the calls without an answer: they wait for one elsewhere if they have a scope, else this is their end.
+    /// Lets go of the calls without a response. With a scope, they wait for a response on another
+    /// stream; without one, they end here.
     fn leave_calls(
         &mut self,
         status: ExecutionStatus,
@@ -409,8 +415,9 @@ impl McpExchange {
         }
     }
 
-    /// What the ids of this client's requests belong to: its session, or, without one, the address that it sends them
-    /// to (2024-11-05). MCP 2026-07-28 answers a request on its own stream or not at all.
+    /// The namespace of the ids of this client's requests: its session or, without one, the address
+    /// that the client sends them to (2024-11-05). In MCP 2026-07-28 a server answers a request on
+    /// the request's own stream or not at all.
     fn scope_of_calls(&self) -> Option<IdNamespace> {
         if self.is_stateless {
             return None;
@@ -419,7 +426,8 @@ impl McpExchange {
     }
 
     fn open(&mut self, call: CallEnded, link: Link, expires_at: Timestamp) {
-        // A call that is only accepted belongs to the event stream that told its address.
+        // If the server only accepted a call, the call belongs to the event stream that announced
+        // the address to which the client sent it.
         let session = if self.http_status == ACCEPTED && self.is_window {
             let identity = self.session.identity.clone();
             session_ref(&self.product, identity, SessionKey::Endpoint(&self.path))
@@ -451,5 +459,5 @@ impl McpExchange {
     }
 }
 
-/// HTTP 202: the server took the message and answers on another stream.
+/// HTTP 202: the server took the message and responds on another stream.
 const ACCEPTED: u16 = 202;

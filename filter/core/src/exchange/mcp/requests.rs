@@ -1,14 +1,14 @@
-//! The requests of one MCP exchange that wait for their answers.
+//! The requests of one MCP exchange that wait for their responses.
 
 use crate::domain::call::Transport;
 use crate::domain::ids::Link;
 use crate::protocol::mcp::message::Message;
 use crate::wire::json_rpc::Id;
 
-/// What stands for a tool that the request did not name.
+/// The name of a tool that the request did not name.
 pub const UNNAMED_TOOL: &str = "__unnamed__";
 
-/// A request that waits for its answer.
+/// A request that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpenRequest {
     pub(super) id: Id,
@@ -16,13 +16,12 @@ pub(super) struct OpenRequest {
 }
 
 impl OpenRequest {
-    /// Whether it is a tool call.
+    /// Whether the request is a tool call.
     pub(super) fn is_call(&self) -> bool {
         matches!(self.intent, Intent::ToolCall(_))
     }
 }
 
-/// A tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ToolCall {
     pub(super) call_id: String,
@@ -31,23 +30,23 @@ pub(super) struct ToolCall {
     pub(super) arguments: Option<u64>,
 }
 
-/// What a request intent.
+/// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Intent {
     /// `tools/call`.
     ToolCall(ToolCall),
-    /// `tasks/result`: the answer is what the call came to.
+    /// `tasks/result`: the response is the result of the call.
     TaskResult(Link),
-    /// `tasks/get`, `tasks/cancel`: the answer tells how the task stands.
+    /// `tasks/get` or `tasks/cancel`: the response contains the status of the task.
     TaskStatus(Link),
-    /// `tasks/list`: the answer tells how several stand.
+    /// `tasks/list`: the response contains the status of several tasks.
     TaskList,
-    /// Something else, whose answer is of no interest.
+    /// Another request, whose response is of no interest.
     Other,
 }
 
-/// The open request that an answer belongs to: by id, or, because some servers change or drop ids, by being the only
-/// one in a plain JSON exchange.
+/// Returns the position of the open request that a response belongs to: by its id or, because some
+/// servers change or drop ids, because it is the only one of a plain JSON exchange.
 pub(super) fn position_of(
     requests: &[OpenRequest],
     answer: &Message,
@@ -61,7 +60,7 @@ pub(super) fn position_of(
     by_id.or_else(|| is_only.then_some(0))
 }
 
-/// The name of a tool, for one that the client did not name too.
+/// Returns the name of a tool, also if the client did not name it.
 pub(super) fn tool_name(name: Option<&[u8]>) -> String {
     match name {
         Some(name) if !name.is_empty() => String::from_utf8_lossy(name).into_owned(),
