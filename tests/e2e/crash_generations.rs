@@ -23,8 +23,9 @@ use crate::{LIMIT, Rig, crash_module};
 
 const AGENTS: u64 = 12;
 const CALLS_PER_SESSION: u64 = 20;
-/// A model answers while the call that asks it still runs.
-const CALL_WORK: Duration = Duration::from_millis(60);
+/// A model answers while the call that asks it still runs, also where the worker that takes the question
+/// first has to start a VM anew: 90 ms on a slow machine.
+const CALL_WORK: Duration = Duration::from_millis(300);
 const MODEL_WORK: Duration = Duration::from_millis(15);
 
 /// An agent's name and the number of its call, by which the tokens of its generation are told.
