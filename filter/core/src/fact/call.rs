@@ -8,14 +8,14 @@ use crate::domain::ids::{Link, TraceId};
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 
-/// A call that runs, told where it may have to be joined with the generations that it causes.
+/// A call that runs. A worker reports it only if generations may have to be attributed to the call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallStarted {
     /// See [`CallEnded::call_id`].
     pub call_id: String,
     /// The session it belongs to.
     pub session: SessionRef,
-    /// The tool's name as the client wrote it, bounded.
+    /// The tool's name as the client wrote it, limited in length.
     pub tool: String,
     /// The traces that the request names.
     pub traces: Vec<TraceId>,
@@ -23,7 +23,7 @@ pub struct CallStarted {
     pub at: Timestamp,
 }
 
-/// What a call is.
+/// The kind of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallKind {
     /// A tool execution.
@@ -34,14 +34,14 @@ pub enum CallKind {
     Step,
 }
 
-/// What is told of an API call only.
+/// The details of an API call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiCall {
     /// The HTTP method; `OTHER` for one that is not common.
     pub method: String,
-    /// The size of the request's body, as it came.
+    /// The size of the request body in bytes, before decoding.
     pub request_bytes: u64,
-    /// The size of the response's body, as it came.
+    /// The size of the response body in bytes, before decoding.
     pub response_bytes: u64,
 }
 
@@ -50,20 +50,21 @@ pub struct ApiCall {
 pub struct CallEnded {
     /// Unique within the source.
     pub call_id: String,
-    /// What it is.
+    /// Its kind.
     pub kind: CallKind,
     /// The session it belongs to.
     pub session: SessionRef,
-    /// The tool's name as the client wrote it, bounded; of an API call method and route, such as
-    /// `GET /orders/{id}`; of a step its operation, such as `message/send` or `responses.create`.
+    /// The tool's name as the client wrote it, limited in length. For an API call, its method and
+    /// route, such as `GET /orders/{id}`; for a step, its operation, such as `message/send` or
+    /// `responses.create`.
     pub tool: String,
-    /// A hash of a tool's arguments, where a guard looks for loops.
+    /// A hash of a tool's arguments, if a guard looks for loops.
     pub arguments: Option<u64>,
     /// Its outcome.
     pub status: ExecutionStatus,
-    /// The response's HTTP status; 0 when no response head was seen.
+    /// The response's HTTP status; 0 if the worker saw no response head.
     pub http_status: u16,
-    /// How the answer came.
+    /// How the server sent its response.
     pub transport: Transport,
     /// The end of the request.
     pub started_at: Timestamp,
@@ -71,45 +72,46 @@ pub struct CallEnded {
     pub ended_at: Timestamp,
 }
 
-/// A call whose stream has ended, or whose time is up, while its answer may come elsewhere.
+/// A call whose stream has ended, or whose time is up, while its response may arrive elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallOpen {
-    /// The call; its status and end are what they are if nothing more comes.
+    /// The call, with the status and the end that it has if nothing more arrives.
     pub call: CallEnded,
-    /// What an answer will carry.
+    /// The link that a response will carry.
     pub link: Link,
-    /// When it is over without one.
+    /// When the call ends without a response.
     pub expires_at: Timestamp,
 }
 
-/// What was seen of a call on another stream than its own.
+/// What a worker saw about a call on a stream other than the call's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallUpdate {
     /// The calls that it may be about, the likeliest first.
     pub links: Vec<Link>,
-    /// When it was seen.
+    /// When the worker saw it.
     pub at: Timestamp,
-    /// What it tells.
+    /// What the worker saw.
     pub tells: Observation,
 }
 
-/// What evidence tells of a call.
+/// What another stream shows about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Observation {
     /// It has ended.
     Ended {
         /// Its outcome.
         status: ExecutionStatus,
-        /// The HTTP status under which the evidence came.
+        /// The HTTP status of the response that showed it.
         http_status: u16,
-        /// How it came.
+        /// How the server sent that response.
         transport: Transport,
     },
-    /// It goes on as a task.
+    /// It continues as a task.
     BecameTask(Link),
-    /// It is a task that is not final: the server was asked, or told of it.
+    /// It is a task in a state that is not final: the client asked the server, or the server
+    /// reported it.
     Alive {
-        /// When it is over if nothing more is told.
+        /// When the call ends if nothing more is reported.
         expires_at: Timestamp,
     },
     /// The client no longer waits for it.

@@ -8,43 +8,44 @@ use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, ServiceTier, Usage, UsageSource};
 use crate::protocol::llm::provider::Provider;
 
-/// How it is known what caused a generation.
+/// How the accountant knows the cause of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attribution {
     /// By a trace.
     Trace,
-    /// By being the only call that ran.
+    /// The cause was the only call that ran.
     Inferred,
-    /// The call's own result told of it.
+    /// The call's own result reported it.
     Result,
-    /// It is not known, or nothing did.
+    /// The cause is unknown, or there is none.
     None,
 }
 
-/// A generation that has been asked for, told where it may have to be joined with the call that causes it.
+/// A generation that a client has requested. A worker reports it only if the generation may have to
+/// be attributed to the call that causes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationStarted {
     /// See [`GenerationEnded::generation_id`].
     pub generation_id: String,
     /// The traces that the request names.
     pub traces: Vec<TraceId>,
-    /// The call may be inferred from being the only one that runs.
+    /// True if the accountant may infer the cause from a call that is the only one running.
     pub may_infer: bool,
-    /// The request's head.
+    /// When the request's head arrived.
     pub at: Timestamp,
 }
 
-/// One generation of a large language model that has ended, however it did.
+/// One generation of a large language model that has ended, for whatever reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationEnded {
     /// Unique within the source.
     pub generation_id: String,
     /// The session it belongs to if no tool call caused it.
     pub session: SessionRef,
-    /// The product whose rules it is metered by.
+    /// The product whose rules apply to it.
     pub product_id: String,
-    /// The tool call that told of it, and the tool.
+    /// The id and the tool of the call that reported it.
     pub told_by: Option<(String, String)>,
     /// Who ran the model.
     pub provider: Provider,
@@ -56,18 +57,18 @@ pub struct GenerationEnded {
     pub service_tier: ServiceTier,
     /// The tokens.
     pub usage: Usage,
-    /// How much of them is known.
+    /// How much of the usage is known.
     pub completeness: Completeness,
-    /// Some of them are an estimate.
+    /// True if some of the counts are estimates.
     pub is_estimated: bool,
-    /// Where they were read.
+    /// Where the filter read them.
     pub source: UsageSource,
-    /// What names the generation if another response may tell of it again, and when it was asked for by the
-    /// provider's clock, in seconds since 1970.
+    /// If another response may report the generation again: the link that identifies it, and when
+    /// the client requested it by the provider's clock, in seconds since 1970.
     pub told_again: Option<(Link, Option<u64>)>,
     /// The response's HTTP status.
     pub http_status: u16,
-    /// The response came as a stream of documents.
+    /// True if the response was a stream of documents.
     pub is_streamed: bool,
     /// The request's head.
     pub started_at: Timestamp,
@@ -83,5 +84,5 @@ impl GenerationEnded {
     }
 }
 
-/// What stands for a model that neither the request nor the response names.
+/// Stands for a model that neither the request nor the response names.
 pub const UNKNOWN_MODEL: &str = "__unknown__";

@@ -1,5 +1,5 @@
-//! What a worker tells the accountant. Facts travel through shared data, so they are small, versioned,
-//! and reading them never fails in another way than `None`.
+//! What a worker reports to the accountant. Facts travel through shared data, so they are small and
+//! versioned, and decoding one fails only with `None`.
 
 pub mod call;
 pub mod generation;
@@ -13,21 +13,21 @@ use crate::domain::session::{SessionEnd, SessionRef};
 use crate::fact::call::{CallEnded, CallOpen, CallStarted, CallUpdate};
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 
-/// The version of the encoding; raised when [`Fact`] changes.
+/// The version of the encoding. Raise it when [`Fact`] changes.
 const VERSION: u8 = 7;
 
-/// Headroom that a call has taken with guards, for what it may cost.
+/// Headroom that a call has reserved with guards for its possible cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
-    /// The call, or the generation that belongs to none.
+    /// The call, or a generation that belongs to no call.
     pub call_id: String,
     /// The session it belongs to.
     pub session: SessionRef,
     /// The tool's name.
     pub tool: String,
-    /// What was reserved with which guard.
+    /// The amount reserved with each guard.
     pub amounts: Vec<ReservedAmount>,
-    /// When it is given back if nothing more is told of the call.
+    /// When the accountant releases it if nothing more is reported about the call.
     pub expires_at: Timestamp,
 }
 
@@ -43,7 +43,7 @@ pub struct ReservedAmount {
     pub amount: Decimal,
 }
 
-/// What a worker tells the accountant.
+/// A report from a worker to the accountant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
     /// A call runs.
@@ -52,7 +52,7 @@ pub enum Fact {
     Call(CallEnded),
     /// A call may end on another stream.
     Open(CallOpen),
-    /// What another stream tells of a call.
+    /// A worker saw something about a call on another stream.
     CallUpdate(CallUpdate),
     /// A call of the session has been running for a while: the session is not idle.
     Running {
@@ -60,17 +60,18 @@ pub enum Fact {
         session: SessionRef,
         /// When the call started.
         started_at: Timestamp,
-        /// When this was seen.
+        /// When the worker saw this.
         at: Timestamp,
     },
-    /// A call has taken room.
+    /// A call has reserved headroom.
     Reserved(Box<Reservation>),
-    /// The stream of a call that has taken room is over, and nothing else may be told of the call.
+    /// The stream of a call with a reservation has ended. Perhaps no other fact about the call
+    /// follows.
     Released {
         /// The call.
         call_id: String,
     },
-    /// A generation has been asked for.
+    /// A client has requested a generation.
     GenerationStarted(GenerationStarted),
     /// A generation has ended.
     Generation(Box<GenerationEnded>),
@@ -80,19 +81,20 @@ pub enum Fact {
         session: SessionRef,
         /// Why.
         reason: SessionEnd,
-        /// When this was seen.
+        /// When the worker saw this.
         at: Timestamp,
     },
 }
 
 impl Fact {
-    /// The fact as bytes.
+    /// Encodes the fact.
     pub fn encode(&self) -> Vec<u8> {
-        // Serialising plain data into memory cannot fail; an empty fact would be counted as unreadable.
+        // Serialising plain data into memory cannot fail; the accountant would count an empty fact
+        // as unreadable.
         postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
     }
 
-    /// The fact in `bytes`, or `None` if it is of another version or damaged.
+    /// Decodes a fact; `None` if it is of another version or damaged.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&version, rest) = bytes.split_first()?;
         if version != VERSION {

@@ -1,33 +1,34 @@
-//! What a call or a generation costs the operator, and what the customer is charged for it.
+//! The costs of calls and generations for the operator, and their prices for the customer.
 
 use rust_decimal::Decimal;
 
 use crate::pricing::{Line, Unpriced};
 
-/// What one call is charged.
+/// The charge of one call to the customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallCharge<'a> {
-    /// Whether its outcome is charged.
+    /// True if the customer pays for its outcome.
     pub is_billable: bool,
-    /// The amount: zero when it is not billable.
+    /// The amount: zero if the call is not billable.
     pub price: Decimal,
     /// The label of the price.
     pub cost_tier: &'a str,
 }
 
-/// What a generation costs the operator, and what the customer is charged for it.
+/// The cost of a generation for the operator, and its price for the customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenCharge<'a> {
-    /// The cost of each kind of token, and the version of the rate card; or why no cost is claimed.
+    /// The cost of each kind of token, and the version of the rate card; or why the filter claims
+    /// no cost.
     pub cost: Result<(Vec<Line>, &'a str), Unpriced>,
-    /// The sum of the lines; zero where no cost is claimed.
+    /// The sum of the lines; zero if the filter claims no cost.
     pub total: Decimal,
-    /// What the customer is charged.
+    /// The amount that the customer pays.
     pub price: Decimal,
 }
 
 impl TokenCharge<'_> {
-    /// What is claimed to be the cost.
+    /// The operator's cost; zero if the filter claims none.
     pub fn cost(&self) -> Decimal {
         self.total
     }

@@ -1,10 +1,12 @@
-//! The exact cost of a generation: which tokens cost which rate. Finding the rate is the card's part.
+//! The exact cost of a generation: which rate applies to which tokens. The card finds the rate.
 //!
-//! Every token is charged once. Each kind with a rate of its own is taken out of its whole (`input` or `output`), and
-//! what is left costs the whole's rate: so do both public calculators, `genai-prices` and LiteLLM, for each kind, cache
-//! reads and writes included. Cached audio is part of two kinds, `cache_read` and `input_audio`: with a rate of its own
-//! it is taken out of both; without one it is charged as a cache read, and audio pays for what was not cached. That is
-//! LiteLLM's way; `genai-prices` refuses price lists that leave it open.
+//! Every token is charged once. Each kind with a rate of its own is taken out of its whole (`input`
+//! or `output`), and the rest is charged at the whole's rate. Both public calculators,
+//! `genai-prices` and LiteLLM, do the same for each kind, including cache reads and writes. Cached
+//! audio is part of two kinds, `cache_read` and `input_audio`: with a rate of its own it is taken
+//! out of both; without one it is charged as a cache read, and the audio rate applies to the audio
+//! that was not cached. LiteLLM does the same; `genai-prices` refuses price lists that leave it
+//! open.
 
 use core::fmt;
 
@@ -14,18 +16,20 @@ use crate::domain::usage::{ServiceTier, TokenKind, Usage};
 use crate::pricing::rate::{InForce, Rate};
 use crate::protocol::llm::provider::Provider;
 
-/// What a generation costs.
+/// The cost of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Priced {
-    /// The tokens of each kind that has any, and their cost; no token is in two lines.
+    /// The tokens of each kind that has any, and their cost. A token is in one line only.
     pub lines: Vec<Line>,
     /// The sum of the lines, exact, in the card's currency.
     pub total: Decimal,
-    /// The service tier whose rates were taken: the generation's, or `Standard` where the card has none for it.
+    /// The service tier whose rates apply: the generation's, or `Standard` if the card has none for
+    /// it.
     pub service_tier: ServiceTier,
-    /// The threshold of the context tier in force; `None` is below all.
+    /// The threshold of the context tier in force; `None` below all thresholds.
     pub above_input_tokens: Option<u64>,
-    /// Whether a part was larger than its whole. The whole is charged, the part only as far as it fits.
+    /// True if a part was larger than its whole. The whole is charged, the part only as far as it
+    /// fits.
     pub is_inconsistent: bool,
 }
 
@@ -34,29 +38,29 @@ pub struct Priced {
 pub struct Line {
     /// The kind.
     pub kind: TokenKind,
-    /// How many; never zero.
+    /// Their number; never zero.
     pub tokens: u64,
-    /// For a million tokens, in the card's currency.
+    /// The price of a million tokens, in the card's currency.
     pub rate: Decimal,
-    /// `tokens` times `rate` by a million: exact, with at most 18 places.
+    /// `tokens` times `rate`, divided by a million: exact, with at most 18 decimal places.
     pub cost: Decimal,
 }
 
-/// Why a generation has no cost; never the same as a cost of zero.
+/// Why a generation has no cost. Not the same as a cost of zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unpriced {
     /// The card has no rate for the model at this time.
     NoRate {
-        /// Whose model.
+        /// The provider of the model.
         provider: Provider,
-        /// The model as answered, else as requested; empty is unknown.
+        /// The model as the response names it, else as the request does; empty if unknown.
         model: String,
     },
-    /// The rate leaves open what tokens of this kind cost, and there are some.
+    /// The rate does not say what tokens of this kind cost, and the generation has some.
     NoRateForKind(TokenKind),
     /// Neither input nor output is known.
     UnknownUsage,
-    /// More than a decimal can hold.
+    /// The cost is more than a decimal can hold.
     MoneyOverflow,
 }
 
@@ -87,10 +91,11 @@ impl fmt::Display for Unpriced {
 
 impl core::error::Error for Unpriced {}
 
-/// What `usage` costs at this rate.
+/// The cost of `usage` at this rate.
 ///
-/// Of input and output one may be unknown: what is known is charged. A whole that is unknown while parts of it are
-/// known counts as these parts together. The context tier is chosen by all input tokens of the generation.
+/// If only one of input and output is known, that one is charged. An unknown whole with known parts
+/// counts as the sum of these parts. All input tokens of the generation together select the context
+/// tier.
 pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unpriced> {
     if usage.is_unknown() {
         return Err(Unpriced::UnknownUsage);
@@ -140,11 +145,11 @@ pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unp
     Ok(Priced { lines, total, service_tier, above_input_tokens, is_inconsistent })
 }
 
-/// A whole, while its parts are taken out.
+/// A whole while [`Self::take`] takes parts out of it.
 struct Split<'a> {
     in_force: &'a InForce<'a>,
     left: u64,
-    /// What all parts may still be together, with a rate of their own or not.
+    /// How many tokens all remaining parts may have together, with a rate of their own or not.
     room: u64,
     taken: Vec<(TokenKind, u64)>,
     is_inconsistent: bool,
@@ -155,7 +160,7 @@ impl<'a> Split<'a> {
         Self { in_force, left: whole, room: whole, taken: Vec::new(), is_inconsistent: false }
     }
 
-    /// Takes out a part, if it has a rate of its own; no more than is left.
+    /// Takes out a part if it has a rate of its own, and not more than is left.
     fn take(&mut self, kind: TokenKind, tokens: u64) {
         self.is_inconsistent |= tokens > self.room;
         self.room = self.room.saturating_sub(tokens);
@@ -166,8 +171,8 @@ impl<'a> Split<'a> {
         }
     }
 
-    /// Takes out cached audio, if it has a rate of its own. Gives in which of the two kinds that it is a
-    /// part of it is left: the tokens to charge as cache reads, and as audio.
+    /// Takes out cached audio if it has a rate of its own. Returns what remains of the two kinds
+    /// that it is a part of: the tokens to charge as cache reads, and those to charge as audio.
     fn take_cached_audio(&mut self, cached_audio: u64, cache_read: u64, audio: u64) -> (u64, u64) {
         let (of_cache, of_audio) = (cached_audio.min(cache_read), cached_audio.min(audio));
         self.is_inconsistent |= of_cache < cached_audio || of_audio < cached_audio;
@@ -191,7 +196,7 @@ impl<'a> Split<'a> {
     }
 }
 
-/// Places of a cost: 12 of a rate and 6 of a million.
+/// Decimal places of a cost: 12 of a rate and 6 of a million.
 const PLACES: u32 = 18;
 
 fn lines_for(
@@ -210,16 +215,16 @@ fn lines_for(
     Ok((lines, money(sum).ok_or(Unpriced::MoneyOverflow)?))
 }
 
-/// `tokens` times `rate` by a million, in units of the 18th place.
+/// `tokens` times `rate`, divided by a million, in units of the 18th decimal place.
 ///
-/// Integers, because the decimal's own product rounds where it does not fit.
+/// Uses integers, because the product of decimals rounds where it does not fit.
 fn product(tokens: u64, rate: Decimal) -> Option<u128> {
     let places = PLACES.checked_sub(6)?.checked_sub(rate.scale())?;
     let digits = u128::try_from(rate.mantissa()).ok()?;
     digits.checked_mul(10_u128.checked_pow(places)?)?.checked_mul(u128::from(tokens))
 }
 
-/// So many units of the 18th place, without trailing zeros.
+/// The amount of so many units of the 18th decimal place, without trailing zeros.
 fn money(mut units: u128) -> Option<Decimal> {
     let mut places = PLACES;
     while places > 0 && units.is_multiple_of(10) {

@@ -1,7 +1,8 @@
 //! What tokens cost: rate cards, the rate of a generation, and its exact cost.
 //!
-//! A card's rates are decimal text per million tokens; a cost is the exact product, never rounded. What has no rate is
-//! [`Unpriced`] and never zero: a rate of `"0"` is a price. Finding the tokens is not done here: see [`crate::domain::usage`].
+//! A card's rates are decimal text per million tokens; a cost is the exact product, never rounded.
+//! Tokens without a rate are [`Unpriced`] and never cost zero: a rate of `"0"` is a price. Other
+//! modules count the tokens: see [`crate::domain::usage`].
 
 pub mod charge;
 pub mod price_list;

@@ -1,5 +1,5 @@
-//! What a tool call costs the customer: the first rule that names the tool exactly, else the first pattern that
-//! fits, else the default.
+//! The price of a tool call for the customer: the first rule that names the tool exactly, else the
+//! first pattern that matches, else the default.
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -16,28 +16,28 @@ use crate::pricing::charge::CallCharge;
 pub struct Pricing {
     /// ISO 4217 code of every price here.
     pub currency: String,
-    /// The outcomes that are charged.
+    /// The outcomes that the customer pays for.
     pub billable_statuses: Vec<ExecutionStatus>,
-    /// For a tool that no rule fits.
+    /// The price of a tool that no rule matches.
     pub default: ToolPrice,
     /// Rules by tool.
     pub tools: Vec<ToolRule>,
-    /// What tokens cost the customer.
+    /// The price of tokens for the customer.
     pub tokens: TokenPricing,
 }
 
-/// What tokens cost the customer; the default is nothing.
+/// The price of tokens for the customer; by default they cost nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenPricing {
-    /// The provider cost is passed through to the customer.
+    /// True if the customer pays the provider cost.
     pub pass_through: bool,
-    /// What is added to it, as a share of it: `"0.2"` adds a fifth.
+    /// The markup on the provider cost, as a share of it: `"0.2"` adds a fifth.
     pub markup: Price,
 }
 
 impl TokenPricing {
-    /// What tokens with this provider cost are charged; `None` if no decimal can hold it.
+    /// The price of tokens with this provider cost; `None` if a decimal cannot hold it.
     pub fn charge(&self, provider_cost: Decimal) -> Option<Decimal> {
         if !self.pass_through {
             return Some(Decimal::ZERO);
@@ -62,7 +62,7 @@ impl Default for Pricing {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ToolPrice {
-    /// For one billable call.
+    /// The price of one billable call.
     pub price: Price,
     /// A label that events carry.
     pub cost_tier: String,
@@ -74,13 +74,13 @@ impl Default for ToolPrice {
     }
 }
 
-/// The price of the tools that a name or pattern fits.
+/// The price of the tools that a name or pattern matches.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolRule {
     /// A name, or a pattern in which `*` stands for any text.
     pub tool: String,
-    /// For one billable call.
+    /// The price of one billable call.
     pub price: Price,
     /// A label that events carry.
     #[serde(default = "standard")]
@@ -92,7 +92,7 @@ fn standard() -> String {
 }
 
 impl Pricing {
-    /// What a call of `tool` with this outcome is charged.
+    /// The charge for a call of `tool` with this outcome.
     pub fn charge(&self, tool: &str, status: ExecutionStatus) -> CallCharge<'_> {
         let exact = self.tools.iter().find(|rule| rule.tool == tool);
         let rule = exact.or_else(|| self.tools.iter().find(|rule| is_fit(&rule.tool, tool)));
@@ -105,7 +105,7 @@ impl Pricing {
         CallCharge { is_billable, price, cost_tier }
     }
 
-    /// Whether anything here has a price.
+    /// Whether any call has a price, or the customer pays for tokens.
     pub fn earns(&self) -> bool {
         let prices = self.tools.iter().map(|rule| rule.price);
         let mut prices = prices.chain([self.default.price]);

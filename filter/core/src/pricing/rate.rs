@@ -1,4 +1,4 @@
-//! One entry of a rate card: whose tokens it prices, when, and each rate. Finding the entry is the card's part.
+//! One entry of a rate card: whose tokens it prices, when, and each rate. The card finds the entry.
 
 use core::fmt;
 
@@ -17,11 +17,11 @@ use crate::protocol::llm::provider::Provider;
 
 /// The rates of a model at a provider.
 ///
-/// A rate is looked for in the service tier's context tier, the service tier, the standard context tier and the
-/// standard rates, in this order: a tier that does not name a kind leaves it as it is.
+/// A lookup tries the service tier's context tier, the service tier, the standard context tier and
+/// the standard rates, in this order: a tier that does not name a kind leaves its rate unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
-    /// `None` is any.
+    /// `None` stands for any provider.
     pub(super) provider: Option<Provider>,
     /// A name, or a pattern in which `*` stands for any text.
     pub(super) model: Box<str>,
@@ -33,17 +33,18 @@ pub struct Rate {
     service_tiers: Box<[(ServiceTier, Table)]>,
 }
 
-/// Kinds that are named, each with its rate for a million tokens; few, so that a list is the smallest and fastest.
+/// The named kinds, each with its rate for a million tokens. They are few, so a list is smallest
+/// and fastest.
 type Rates = Box<[(TokenKind, Decimal)]>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Table {
     rates: Rates,
-    /// By ascending threshold.
+    /// Sorted by ascending threshold.
     context_tiers: Box<[ContextTier]>,
 }
 
-/// In force for requests that read more than so many tokens, and then for all tokens of the request.
+/// Applies to requests with more than so many input tokens, and then to all tokens of the request.
 #[derive(Clone, Debug, PartialEq)]
 struct ContextTier {
     above_input_tokens: u64,
@@ -75,7 +76,7 @@ impl Rate {
         core::iter::once(&self.model).chain(&self.aliases).map(|name| &**name)
     }
 
-    /// The rates of a generation in this service tier that read so many tokens in all.
+    /// The rates of a generation in this service tier with so many input tokens in all.
     pub(super) fn in_force(&self, tier: ServiceTier, input_tokens: u64) -> InForce<'_> {
         let own = self.service_tiers.iter().find(|(named, _)| *named == tier);
         let own = own.map(|(_, table)| table);
@@ -120,7 +121,7 @@ impl Rate {
     }
 }
 
-/// The rates that one generation is charged.
+/// The rates that apply to one generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InForce<'a> {
     pub(super) service_tier: ServiceTier,
@@ -129,9 +130,9 @@ pub(super) struct InForce<'a> {
 }
 
 impl InForce<'_> {
-    /// For a million tokens of this kind, if it has a rate of its own. A write to the cache for 1 hour
-    /// costs as one for 5 minutes where only that has one; every other kind without a rate is charged
-    /// with what it is a part of.
+    /// The rate for a million tokens of this kind, if it has a rate of its own. A cache write for 1
+    /// hour costs as much as one for 5 minutes if only that has a rate. Every other kind without a
+    /// rate is charged as the kind that it is a part of.
     pub(super) fn rate(&self, kind: TokenKind) -> Option<Decimal> {
         let own = |kind: TokenKind| {
             self.sets
@@ -174,7 +175,8 @@ impl Table {
     }
 }
 
-/// A date, which begins at midnight in UTC, or a time in UTC: RFC 3339 as far as a price list needs it.
+/// A date, which begins at midnight in UTC, or a time in UTC: RFC 3339 as far as a price list needs
+/// it.
 struct Instant(Timestamp);
 
 impl Instant {
@@ -190,7 +192,7 @@ impl Instant {
     }
 }
 
-/// Three numbers of two digits each, the first of a date of four.
+/// Reads three numbers of two digits each; the first number of a date has four.
 fn numbers(text: &str, between: char) -> Option<[i16; 3]> {
     let mut parts = text.split(between).map(|part| {
         let is_plain = part.bytes().all(|byte| byte.is_ascii_digit());
@@ -221,7 +223,7 @@ impl<'de> Deserialize<'de> for AnyProvider {
     }
 }
 
-/// Everything that stands in an entry, a service tier or a context tier; they share the rates.
+/// All members of an entry, a service tier or a context tier, which have the rates in common.
 #[derive(Default)]
 struct Members {
     rates: Vec<(TokenKind, Decimal)>,
@@ -235,7 +237,7 @@ struct Members {
     service_tiers: Option<ServiceTiers>,
 }
 
-/// The standard rates stand beside it.
+/// The special tiers of an entry. The standard rates stand beside this object.
 #[derive(Default, Derived)]
 #[serde(deny_unknown_fields, default)]
 struct ServiceTiers {
@@ -255,7 +257,7 @@ impl From<ServiceTiers> for Box<[(ServiceTier, Table)]> {
     }
 }
 
-/// The names of [`Members`] beside the rates.
+/// The names of an entry's [`Members`], except the rates.
 const RATE: &[&str] = &[
     "provider",
     "model",
@@ -270,7 +272,7 @@ const TABLE: &[&str] = &["context_tiers"];
 
 const CONTEXT_TIER: &[&str] = &["above_input_tokens"];
 
-/// Reads an object that may have these members and any rate.
+/// Reads an object that may have these members, and any rate.
 struct Reader(&'static [&'static str]);
 
 impl<'de> Visitor<'de> for Reader {
@@ -317,7 +319,8 @@ enum Key {
     Member(&'static str),
 }
 
-/// Reads a member's name; refuses one that is unknown here, and not at its value, so that the error names its place.
+/// Reads a member's name. Refuses an unknown name here and not at its value, so that the error
+/// gives its place.
 struct KeyReader(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for KeyReader {

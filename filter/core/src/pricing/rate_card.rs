@@ -1,4 +1,5 @@
-//! A rate card: finds the rate of a model by exact names first, then by patterns in the card's order.
+//! A rate card. Finds the rate of a model by exact names first, then by patterns in the card's
+//! order.
 
 use std::rc::Rc;
 
@@ -21,20 +22,20 @@ pub struct RateCard {
     version: Box<str>,
     currency: Box<str>,
     rates: Box<[Rate]>,
-    /// Names without a `*`, by name and then in the card's order.
+    /// Names without a `*`, sorted by name and then in the card's order.
     names: Box<[Name]>,
     /// Names with a `*`, in the card's order.
     patterns: Box<[Name]>,
 }
 
-/// A name of a rate: the model is 0, its first alias 1.
+/// A name of a rate: `at` is 0 for the model and 1 for its first alias.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Name {
     rate: u32,
     at: u32,
 }
 
-/// The card as it is written.
+/// The card as it stands in the configuration.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Card {
@@ -55,7 +56,7 @@ impl From<Card> for RateCard {
             (0_u32..).zip(entry.names()).map(move |(at, text)| (Name { rate, at }, text))
         });
         let (patterns, mut names): (Vec<_>, Vec<_>) = all.partition(|(_, text)| is_pattern(text));
-        // Stable, so that one name's rates stay in the card's order.
+        // A stable sort, so that the rates of one name stay in the card's order.
         names.sort_by_key(|(_, text)| *text);
         let [names, patterns] =
             [names, patterns].map(|list| list.into_iter().map(|(name, _)| name).collect());
@@ -64,7 +65,7 @@ impl From<Card> for RateCard {
 }
 
 impl RateCard {
-    /// The free text that events carry, so that an amount can be traced to its card.
+    /// A free text that events carry, so that one can trace an amount to its card.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -81,9 +82,9 @@ impl RateCard {
 
     /// The rate of a generation that began `at` this time.
     ///
-    /// The model's name as the response told it is tried first, then as the request asked for it; either may be empty,
-    /// which is unknown. For each name an exact one of this provider comes first, then an exact one of any provider
-    /// (`*`), then the first pattern that fits.
+    /// The card tries the model's name in the response first, then the name in the request; an
+    /// empty name is unknown. For each name it prefers an exact name of this provider, then an
+    /// exact name of any provider (`*`), then the first pattern that matches.
     pub fn find(
         &self,
         provider: Provider,
@@ -98,7 +99,7 @@ impl RateCard {
             .find_map(|model| self.find_model(provider, model, at))
     }
 
-    /// What a generation costs: [`Self::find`], then [`cost`].
+    /// The cost of a generation: [`Self::find`], then [`cost`].
     pub fn price(
         &self,
         provider: Provider,
@@ -140,7 +141,8 @@ impl RateCard {
         text().unwrap_or_default()
     }
 
-    /// Refuses what cannot be charged by, and what would be ambiguous; `path` is where the card stands.
+    /// Refuses rates that the filter cannot charge by, and ambiguous ones; `path` is where the card
+    /// stands.
     pub fn validate(&self, path: &str) -> Result<(), ConfigError> {
         let below = |name: &str| {
             if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
@@ -194,7 +196,7 @@ impl RateCard {
     }
 }
 
-/// What a generation costs by the first card that names its model, and the card's version.
+/// The cost of a generation by the first card that names its model, and the card's version.
 pub fn price<'a>(
     cards: &'a [Rc<RateCard>],
     generation: &GenerationEnded,

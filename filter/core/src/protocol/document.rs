@@ -1,5 +1,6 @@
-//! Reads chosen members out of JSON documents: one body, the elements of a streamed array, or one event after another.
-//! A format lists paths; everything else is skipped by counting brackets, so a document may be of any size.
+//! Reads chosen members out of JSON documents: one body, the elements of a streamed array, or one
+//! event after another. A format lists the paths that it needs; the reader skips everything else by
+//! counting brackets, so a document may be of any size.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use rust_decimal::prelude::ToPrimitive;
 use crate::base::limits::DOCUMENT_ITEMS_MAX;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
-/// The step of a path that stands for the elements of an array.
+/// Stands in a path for the elements of an array.
 const ELEMENT: &str = "[]";
 
 /// The node of the document itself.
@@ -21,7 +22,7 @@ const DOCUMENTS: u8 = u8::MAX;
 
 macro_rules! fields {
     ($($(#[doc = $doc:literal])+ $variant:ident,)+) => {
-        /// What a member of a document is.
+        /// The meaning of a member of a document.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field { $($(#[doc = $doc])+ $variant,)+ }
 
@@ -33,9 +34,9 @@ macro_rules! fields {
 }
 
 fields! {
-    /// Tokens that were read; which are included is the provider's.
+    /// Input tokens. The provider's file says which tokens the count includes.
     Input,
-    /// Tokens that were made; which are included is the provider's.
+    /// Output tokens. The provider's file says which tokens the count includes.
     Output,
     /// Tokens read from a cache.
     CacheRead,
@@ -45,31 +46,31 @@ fields! {
     CacheWrite5m,
     /// Tokens written to a cache for 1 hour.
     CacheWrite1h,
-    /// Tokens of reasoning.
+    /// Reasoning tokens.
     Reasoning,
-    /// Tokens of tools' prompts, counted apart.
+    /// Tokens that tools add to the prompt, where the provider counts them apart.
     ToolPrompt,
-    /// Audio that was read, in tokens.
+    /// Input audio, in tokens.
     InputAudio,
-    /// Images that were read, in tokens.
+    /// Input images, in tokens.
     InputImage,
-    /// Audio that was made, in tokens.
+    /// Output audio, in tokens.
     OutputAudio,
-    /// Images that were made, in tokens.
+    /// Output images, in tokens.
     OutputImage,
-    /// Tokens that were read and are charged for, where they are told apart.
+    /// Input tokens that the provider bills, where it counts them apart.
     BilledInput,
-    /// Tokens that were made and are charged for, where they are told apart.
+    /// Output tokens that the provider bills, where it counts them apart.
     BilledOutput,
-    /// The provider's total.
+    /// The total that the provider reports.
     Total,
-    /// Another count, that the provider's file explains.
+    /// Another member, which the provider's file explains.
     Extra,
     /// The model.
     Model,
     /// The generation's id.
     Id,
-    /// What kind of document this is.
+    /// The kind of document, from a member such as `type` or `object`.
     Kind,
     /// The state of the generation.
     Status,
@@ -77,19 +78,19 @@ fields! {
     Finish,
     /// The service tier.
     Tier,
-    /// When the generation was asked for: seconds since 1970.
+    /// When the client requested the generation, by the provider's clock, in seconds since 1970.
     CreatedAt,
-    /// There is an error.
+    /// An error.
     Error,
-    /// Generated text, of which only the length counts.
+    /// Generated text; the document keeps only its length.
     OutputText,
-    /// The request asks for a stream.
+    /// Whether the request asks for a stream.
     Stream,
-    /// The request asks for usage in the stream.
+    /// Whether the request asks for usage in the stream.
     IncludeUsage,
-    /// The request asks not to wait.
+    /// Whether the client asks not to wait for the generation.
     Background,
-    /// The conversation that a request goes on with.
+    /// The conversation that a request continues.
     Conversation,
     /// The name of an element, such as a modality or a lifetime.
     ItemName,
@@ -97,7 +98,8 @@ fields! {
     ItemCount,
 }
 
-/// Paths such as `usage.prompt_tokens` or `choices[].finish_reason`, and what is there.
+/// Paths such as `usage.prompt_tokens` or `choices[].finish_reason`, each with the meaning of the
+/// member there.
 pub type Paths = [(&'static str, Field)];
 
 #[derive(Debug)]
@@ -116,7 +118,8 @@ pub struct PathTree {
 }
 
 impl PathTree {
-    /// The tree of a format's tables. Paths beyond the 254th step are left out; a test keeps the tables smaller.
+    /// Builds the tree of a format's tables. The tree leaves out paths beyond its 254th step; a
+    /// test keeps the tables smaller.
     pub fn new(tables: &[&'static Paths]) -> Rc<Self> {
         let mut tree = Self::empty();
         for (path, field) in tables.iter().copied().flatten() {
@@ -129,8 +132,8 @@ impl PathTree {
         Rc::new(tree)
     }
 
-    /// The tree of JSON pointers (RFC 6901) below the member `under`, and of further paths. Array indexes are not
-    /// followed.
+    /// Builds the tree of JSON pointers (RFC 6901) below the member `under`, and of further paths.
+    /// The tree does not follow array indexes.
     pub fn of_pointers(under: &str, pointers: &[(&str, Field)], paths: &'static Paths) -> Rc<Self> {
         let mut tree = Self::empty();
         for (pointer, field) in pointers {
@@ -190,7 +193,7 @@ impl PathTree {
         else {
             return Want::NOTHING;
         };
-        // A container where a scalar may be: that it is there is all that is read of it.
+        // A container may replace the expected scalar: the reader then records only its presence.
         let is_field = node.field.is_some();
         Want {
             scalar: node.field,
@@ -201,7 +204,7 @@ impl PathTree {
     }
 }
 
-/// A member that was read.
+/// The value of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Value {
     #[default]
@@ -217,27 +220,27 @@ enum Value {
 /// Elements of one name and the sum of their counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Which array it is in: the name of the member that holds the array.
+    /// The name of the member that holds the array of these elements.
     pub of: Cow<'static, str>,
-    /// Its name.
+    /// The name of the elements.
     pub name: Vec<u8>,
-    /// Its count.
+    /// The sum of their counts.
     pub count: u64,
 }
 
-/// What was found in one document.
+/// What the reader found in one document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     values: Vec<Value>,
     items: Vec<Item>,
     text_bytes: u64,
     is_object: bool,
-    /// The type of the event that carried the document, where the framing tells it.
+    /// The type of the event that carried the document, if the framing names it.
     pub event_type: Vec<u8>,
 }
 
 impl Document {
-    /// A whole number of zero or more; `12.0` is one, `1.5`, `-1` and `"12"` are none.
+    /// The member as a whole number of zero or more. `12.0` is one; `1.5`, `-1` and `"12"` are not.
     pub fn count(&self, field: Field) -> Option<u64> {
         match self.value(field) {
             Value::Bare(text) => whole_number(text),
@@ -245,7 +248,7 @@ impl Document {
         }
     }
 
-    /// A string that is not empty; what is no UTF-8 in it is replaced.
+    /// The member as a string, unless it is empty. Replaces invalid UTF-8.
     pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
         match self.value(field) {
             Value::Text(text) if !text.is_empty() => Some(String::from_utf8_lossy(text)),
@@ -253,7 +256,8 @@ impl Document {
         }
     }
 
-    /// A string or number as it stands in the text, and whether it is a string.
+    /// The member as it stands in the text, if it is a string or a number, and whether it is a
+    /// string.
     pub fn raw(&self, field: Field) -> Option<(bool, &[u8])> {
         match self.value(field) {
             Value::Text(text) => Some((true, text)),
@@ -262,22 +266,23 @@ impl Document {
         }
     }
 
-    /// Whether a string is this one.
+    /// Whether the member is this string.
     pub fn is(&self, field: Field, text: &str) -> bool {
         matches!(self.value(field), Value::Text(found) if found == text.as_bytes())
     }
 
-    /// Whether a member is `true`.
+    /// Whether the member is `true`.
     pub fn is_true(&self, field: Field) -> bool {
         matches!(self.value(field), Value::Bare(text) if text == b"true")
     }
 
-    /// Whether a member is there and not `null`.
+    /// Whether the document has the member, and its value is not `null`.
     pub fn tells(&self, field: Field) -> bool {
         !matches!(self.value(field), Value::Absent | Value::Null)
     }
 
-    /// The sum of the counts of the elements of `array` with one of these names, or `None` if there is none.
+    /// The sum of the counts of the elements of `array` that have one of these names. `None` if
+    /// there is no such element.
     pub fn sum(&self, array: &str, names: &[&str]) -> Option<u64> {
         let is_meant =
             |item: &&Item| item.of == array && names.iter().any(|n| n.as_bytes() == item.name);
@@ -286,7 +291,7 @@ impl Document {
         Some(counts.fold(0, u64::saturating_add))
     }
 
-    /// Whether an object was read.
+    /// Whether the document is an object.
     pub fn is_object(&self) -> bool {
         self.is_object
     }
@@ -307,7 +312,8 @@ impl Document {
             self.values.resize(at.saturating_add(1), Value::Absent);
         }
         if let Some(place) = self.values.get_mut(at)
-            // One field may stand at several paths, of which only one says something.
+            // One field may stand at several paths: a `null` at one path must not replace a value
+            // from another.
             && (value != Value::Null || *place == Value::Absent)
         {
             *place = value;
@@ -336,14 +342,14 @@ pub struct DocumentReader {
     tree: Rc<PathTree>,
     scanner: Scanner,
     document: Document,
-    /// The text is a document or an array of documents.
+    /// True if the text is a document or an array of documents.
     holds_documents: bool,
-    /// Of the element that is being read.
+    /// The name and the count of the current element.
     item: (Vec<u8>, Option<u64>),
 }
 
 impl DocumentReader {
-    /// A reader for what `tree` names.
+    /// Creates a reader for the members that `tree` names.
     pub fn new(tree: Rc<PathTree>) -> Self {
         Self {
             tree,
@@ -354,8 +360,9 @@ impl DocumentReader {
         }
     }
 
-    /// Reads the next bytes of a text and calls `found` with each document in it as it ends: the text itself, or,
-    /// if it is an array, its elements. Gives how many of the bytes belong to the text.
+    /// Reads the next bytes of a text and calls `found` with each document in it when the document
+    /// ends: with the text itself or, if the text is an array, with its elements. Returns how many
+    /// of the bytes belong to the text.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Document)) -> usize {
         let Self { tree, scanner, document, holds_documents, item } = self;
         scanner.feed(chunk, &mut Builder { tree, document, holds_documents, item, found })
@@ -368,24 +375,25 @@ impl DocumentReader {
         self.holds_documents = false;
     }
 
-    /// Where the text stands.
+    /// How far the text has been read.
     pub fn progress(&self) -> Progress {
         self.scanner.progress()
     }
 
-    /// Whether the text cannot hold a document: it is no JSON, or a string, number or literal.
+    /// Whether the text cannot hold a document: it is not JSON, or it is a string, number or
+    /// literal.
     pub fn is_unreadable(&self) -> bool {
         let is_scalar = self.scanner.has_started() && !self.holds_documents;
         is_scalar || self.progress() == Progress::Failed
     }
 
-    /// Names the type of the event that carries the text.
+    /// Sets the type of the event that carries the text.
     pub fn set_event_type(&mut self, event_type: &[u8]) {
         self.document.event_type.clear();
         self.document.event_type.extend_from_slice(event_type);
     }
 
-    /// What has been read of a text, even if it is cut.
+    /// What the reader has found so far, even if the text is cut off.
     pub fn document(&self) -> &Document {
         &self.document
     }
@@ -404,7 +412,7 @@ impl Builder<'_> {
         self.tree.nodes.get(usize::from(at))
     }
 
-    /// The member that holds the array of which `element` is an element.
+    /// The name of the member that holds the array with `element` in it.
     fn array_of(&self, element: u8) -> Option<Cow<'static, str>> {
         let element = self.node(element).filter(|node| node.step == ELEMENT)?;
         self.node(element.parent).map(|array| array.step.clone())

@@ -1,4 +1,4 @@
-//! What bodies say, as far as metering goes.
+//! Reads the bodies of each protocol, as far as metering needs them.
 
 pub mod request_body;
 pub mod trace_context;

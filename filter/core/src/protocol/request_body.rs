@@ -1,4 +1,4 @@
-//! Reads messages out of the body of a request: JSON, plain or coded.
+//! Reads messages out of the body of a request: JSON, plain or with a content coding.
 
 use core::fmt::Debug;
 
@@ -7,23 +7,23 @@ use crate::wire::json::Progress;
 
 /// Reads the messages of one protocol out of JSON, piece by piece.
 pub trait ReadMessages: Debug + 'static {
-    /// What one message says.
+    /// The content of one message.
     type Message: Clone + Debug;
 
-    /// Reads the next bytes, and shows each message that ends in them.
+    /// Reads the next bytes and calls `show` with each message that ends in them.
     fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Self::Message));
 
-    /// Whether anything but white space has come.
+    /// Whether the JSON text has started, apart from white space.
     fn has_started(&self) -> bool;
 
-    /// How far the JSON text has come.
+    /// How far the JSON text has been read.
     fn progress(&self) -> Progress;
 }
 
 /// Reads one request body, chunk by chunk.
 #[derive(Debug)]
 pub struct RequestBody<R: ReadMessages> {
-    /// `None` if the body's coding cannot be read.
+    /// `None` if the filter cannot decode the body's coding.
     decoder: Option<Decoder<Body<R>>>,
 }
 
@@ -41,19 +41,19 @@ impl<R: ReadMessages> DecodedBytes for Body<R> {
 }
 
 impl<R: ReadMessages> RequestBody<R> {
-    /// A body in this coding.
+    /// Creates a reader for a body in this coding.
     pub fn new(reader: R, coding: ContentCoding) -> Self {
         Self { decoder: Decoder::new(coding, Body { reader, messages: Vec::new() }).ok() }
     }
 
-    /// Reads the next bytes; gives the messages that end in them.
+    /// Reads the next bytes and returns the messages that end in them.
     pub fn feed(&mut self, chunk: &[u8]) -> Vec<R::Message> {
         let Some(decoder) = &mut self.decoder else { return Vec::new() };
         decoder.feed(chunk);
         core::mem::take(&mut decoder.sink().messages)
     }
 
-    /// Whether nothing has come.
+    /// Whether the body is empty so far. False if the filter cannot decode its coding.
     pub fn is_empty(&mut self) -> bool {
         self.decoder.as_mut().is_some_and(|decoder| !decoder.sink().reader.has_started())
     }

@@ -1,10 +1,11 @@
-//! The trace that a request belongs to: what joins a tool call with the generations that it causes.
-//! W3C Trace Context (`traceparent`, Recommendation of 2021-11-23) and Zipkin's B3 propagation, single and multiple.
+//! Reads the trace that a request belongs to, which links a tool call to the generations that it
+//! causes: W3C Trace Context (`traceparent`, Recommendation of 2021-11-23) and Zipkin's B3
+//! propagation, single and multiple.
 
 use crate::domain::ids::TraceId;
 use crate::wire::http::Headers;
 
-/// The traces that a request's headers name: one, or several where propagators disagree.
+/// The traces that a request's headers name: one, or several if propagators disagree.
 pub fn traces_of(headers: Headers<'_>) -> Vec<TraceId> {
     let mut traces = Vec::new();
     for trace in [
@@ -17,7 +18,7 @@ pub fn traces_of(headers: Headers<'_>) -> Vec<TraceId> {
     traces
 }
 
-/// Adds a trace that is not there yet.
+/// Adds a trace, unless `traces` already contains it.
 pub fn add(traces: &mut Vec<TraceId>, trace: Option<TraceId>) {
     if let Some(trace) = trace
         && !traces.contains(&trace)
@@ -35,12 +36,13 @@ pub fn traceparent(value: &[u8]) -> Option<TraceId> {
     version.iter().all(u8::is_ascii_hexdigit).then(|| trace_id(trace))?
 }
 
-/// The trace id of a single `b3` header: `{trace-id}-{span-id}-...`, or a bare sampling state, which names none.
+/// The trace id of a single `b3` header: `{trace-id}-{span-id}-...`, or a bare sampling state,
+/// which names no trace.
 fn b3(value: &[u8]) -> Option<TraceId> {
     trace_id(value.split(|byte| *byte == b'-').next()?)
 }
 
-/// 16 or 32 hexadecimal digits that are not all zero.
+/// Reads 16 or 32 hexadecimal digits that are not all zero.
 fn trace_id(digits: &[u8]) -> Option<TraceId> {
     let digits = digits.trim_ascii();
     if !matches!(digits.len(), 16 | 32) || !digits.iter().all(u8::is_ascii_hexdigit) {

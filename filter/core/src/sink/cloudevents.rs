@@ -5,12 +5,12 @@ use serde_json::Value;
 use crate::sink::format::{Format, joined};
 use crate::sink::stored_event::StoredEvent;
 
-/// The format.
+/// The CloudEvents format.
 #[derive(Debug)]
 pub struct CloudEvents;
 
 impl Format for CloudEvents {
-    /// Some collectors compare it to the letter.
+    /// Some collectors compare the media type character by character.
     fn media_type(&self) -> &'static str {
         "application/cloudevents-batch+json"
     }

@@ -1,12 +1,12 @@
-//! What a format is.
+//! What each format of events implements.
 
 use core::fmt::Debug;
 
 use crate::sink::reply::Reply;
 use crate::sink::stored_event::StoredEvent;
 
-/// How events become a request, and what the collector's reply means. The same events make the same
-/// bytes, every time and in every VM.
+/// How events become a request, and what the collector's reply means. The same events always give
+/// the same bytes, in every VM.
 pub trait Format: Debug + Sync {
     /// The media type of a request's body.
     fn media_type(&self) -> &'static str;
@@ -16,33 +16,33 @@ pub trait Format: Debug + Sync {
         &[]
     }
 
-    /// What one request may hold at most.
+    /// The limits of one request.
     fn limits(&self) -> Limits {
         Limits { events: u32::MAX, bytes: usize::MAX }
     }
 
-    /// One event, without line breaks.
+    /// Writes one event, without line breaks.
     fn event(&self, source: &str, event: &StoredEvent) -> String;
 
-    /// The body of one request, made of events in this format.
+    /// Writes the body of one request from events in this format.
     fn batch(&self, events: &mut dyn Iterator<Item = String>) -> Vec<u8>;
 
-    /// What a reply means: its HTTP status (0 when there was none), `Retry-After` and body.
+    /// Interprets a reply: its HTTP status (0 if there was none), `Retry-After` and body.
     fn reply(&self, http_status: u16, retry_after: Option<&[u8]>, body: &[u8]) -> Reply {
         Reply::parse(http_status, retry_after, body)
     }
 }
 
-/// What one request may hold at most, beside what the configuration says.
+/// The most that one request may hold, beside the limits in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Events.
+    /// The number of events.
     pub events: u32,
-    /// Bytes of the body, roughly: see [`StoredEvent::size`].
+    /// The size of the body in bytes, approximately: see [`StoredEvent::size`].
     pub bytes: usize,
 }
 
-/// Texts between two others, with a third between each two of them.
+/// Joins texts: `open`, then the texts with `between` in between, then `end`.
 pub(super) fn joined(
     open: &str,
     texts: &mut dyn Iterator<Item = String>,

@@ -1,8 +1,8 @@
 //! Formats in which events go to a collector. The outbox knows none of them: it keeps events as
 //! [`StoredEvent`](stored_event::StoredEvent)s and asks the format for bytes.
 //!
-//! A new format: a file with a type that implements [`Format`], its `mod` line, and its row in the table
-//! below, with the name that `collector.format` takes.
+//! To add a format: a file with a type that implements [`Format`], its `mod` line, and its row in
+//! the table below, with the name that `collector.format` takes.
 
 pub mod cloudevents;
 pub mod format;
@@ -21,7 +21,7 @@ macro_rules! formats {
         pub enum FormatName { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
 
         impl FormatName {
-            /// The format of this name.
+            /// The format with this name.
             pub fn format(self) -> &'static dyn Format {
                 match self { $(Self::$variant => &$format,)+ }
             }

@@ -1,4 +1,4 @@
-//! What the collector answers.
+//! Reads the reply of the collector.
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -8,32 +8,32 @@ use crate::base::time::Millis;
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::scope_totals::ScopeTotals;
 
-/// What the collector tells of the other Envoys' totals of one scope.
+/// The totals of one scope in all other Envoys, as the collector reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetTotals {
     /// The scope.
     pub key: ScopeKey,
-    /// The start of the period in RFC 3339, as events tell it.
+    /// The start of the period in RFC 3339, as events write it.
     pub period_started_at: Option<String>,
-    /// What they have come to.
+    /// The totals of the other Envoys.
     pub others: ScopeTotals,
     /// What the customer pays for one period.
     pub contracted: Option<Decimal>,
 }
 
-/// What became of a request.
+/// The result of a request to the collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The collector took it, but for the events with these sequence numbers.
+    /// The collector accepted the body, except the events with these sequence numbers.
     Taken {
-        /// Refused for good.
+        /// Sequence numbers of the events that the collector refuses for good.
         refused: Vec<u64>,
-        /// What other Envoys have come to, by scope.
+        /// The totals of the other Envoys, by scope.
         verdicts: Vec<FleetTotals>,
     },
-    /// The collector does not take this body, and will not when it is sent again.
+    /// The collector refuses this body, and will refuse it again.
     Refused,
-    /// Nothing is known of it, or the collector asks to wait.
+    /// The result is unknown, or the collector asks the filter to wait.
     Failed {
         /// How long to wait, if the collector said so.
         retry_after: Option<Millis>,
@@ -41,7 +41,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Reads the collector's answer: HTTP status (0 when there was none), `Retry-After` and body.
+    /// Reads a reply: its HTTP status (0 if there was none), `Retry-After` and body.
     pub fn parse(http_status: u16, retry_after: Option<&[u8]>, body: &[u8]) -> Self {
         #[derive(Default, Deserialize)]
         struct Answer {
@@ -56,7 +56,8 @@ impl Reply {
         }
         match http_status {
             200..=299 => {
-                // Many collectors answer with an empty body, or one of their own: all was taken.
+                // Many collectors reply with an empty body, or one of their own: they accepted all
+                // events.
                 let answer = serde_json::from_slice::<Answer>(body).ok();
                 let Answer { rejected, verdicts } = answer.unwrap_or_default();
                 Self::Taken {
@@ -75,7 +76,7 @@ impl Reply {
     }
 }
 
-/// One verdict of the collector's; `None` for one that cannot be read, which leaves the others as they are.
+/// Reads one element of `verdicts`; `None` if it is unreadable, which does not affect the others.
 fn fleet_totals(verdict: &serde_json::Value) -> Option<FleetTotals> {
     let text = |name: &str| verdict.get(name).and_then(serde_json::Value::as_str);
     let money = |name: &str| text(name).and_then(|text| Decimal::from_str_exact(text).ok());

@@ -1,26 +1,27 @@
-//! Reads what A2A agents answer: a body, the data of one server-sent event, or what an agent pushes to its client.
+//! Reads the answers of A2A agents: a body, the data of one server-sent event, or what an agent
+//! pushes to its client.
 
 use crate::protocol::a2a::request::{json_rpc_id, told_id};
 use crate::protocol::a2a::{Binding, TaskState};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
 
-/// Tasks that one list tells of, at most; servers give no more on a page.
+/// The most tasks that the reader keeps of one list; servers do not put more on a page.
 const TASKS_LISTED_MAX: usize = 100;
 
-/// What an answer is about.
+/// The subject of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Subject {
-    /// Nothing that is metered: an agent's card, an address for pushing, an empty result.
+    /// Nothing that the filter meters: an agent's card, a push address, an empty result.
     #[default]
     Nothing,
-    /// The agent's answer to a message, as a message: the turn is over.
+    /// The agent answers with a message, which ends the turn.
     Message,
-    /// A task as it stands.
+    /// A task in its current state.
     Task,
     /// A change of a task's state.
     StatusUpdate,
-    /// A piece of what a task makes.
+    /// A piece of a task's output.
     ArtifactUpdate,
     /// A list of tasks.
     Tasks,
@@ -28,7 +29,7 @@ pub enum Subject {
     Error,
 }
 
-/// What a list tells of one task.
+/// One task of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskReport {
     /// `id`.
@@ -37,26 +38,27 @@ pub struct TaskReport {
     pub state: Option<TaskState>,
 }
 
-/// What one answer says, as far as metering goes. An id that is longer than what is kept of a value is not told.
+/// One answer, as far as metering needs it. The reader leaves out an id that is longer than the
+/// values it keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// What it is about.
+    /// The subject.
     pub subject: Subject,
     /// The id of the JSON-RPC message, unless it is absent or null.
     pub id: Option<Id>,
-    /// The conversation, which the server names if the client does not.
+    /// The conversation; the server names it if the client does not.
     pub context_id: Option<Vec<u8>>,
     /// The task that it is about, or that a message belongs to.
     pub task_id: Option<Vec<u8>>,
     /// The state of the task.
     pub state: Option<TaskState>,
-    /// `final` of a status update is true (up to 0.3): the stream ends here.
+    /// True if `final` of a status update is true (up to 0.3): the stream ends here.
     pub is_final: bool,
-    /// `error.code`, if it is a whole number: of JSON-RPC, or, over HTTP+JSON, an HTTP status.
+    /// `error.code`, if it is a whole number: a JSON-RPC code or, over HTTP+JSON, an HTTP status.
     pub error_code: Option<i64>,
     /// `error.status` (HTTP+JSON): the name of a gRPC status.
     pub error_status: Option<Vec<u8>>,
-    /// The tasks of a list, bounded.
+    /// The tasks of a list, limited in number.
     pub tasks: Vec<TaskReport>,
 }
 
@@ -75,14 +77,14 @@ mod node {
     pub(super) const TASKS: u8 = 9;
     pub(super) const LISTED_TASK: u8 = 10;
     pub(super) const LISTED_STATUS: u8 = 11;
-    /// `artifact` of a result that has no name for what it is.
+    /// `artifact` of a result that does not name its subject.
     pub(super) const ARTIFACT: u8 = 12;
 }
 
 mod field {
     pub(super) const ID: u8 = 0;
     pub(super) const KIND: u8 = 1;
-    /// `id` of a result: a task's, if it is one.
+    /// `id` of a result: the task's, if the result is a task.
     pub(super) const RESULT_ID: u8 = 2;
     pub(super) const TASK_ID: u8 = 3;
     pub(super) const CONTEXT_ID: u8 = 4;
@@ -93,7 +95,7 @@ mod field {
     pub(super) const LISTED_ID: u8 = 9;
     pub(super) const LISTED_STATE: u8 = 10;
     pub(super) const MESSAGE_ID: u8 = 11;
-    /// An error that is no object.
+    /// An error that is not an object.
     pub(super) const ERROR: u8 = 12;
 }
 
@@ -108,25 +110,26 @@ pub struct AnswerReader {
 #[derive(Clone, Debug, Default)]
 struct Draft {
     answer: Answer,
-    /// What `kind` says.
+    /// The subject that `kind` names.
     kind: Option<Subject>,
     /// `id` of a result.
     result_id: Option<Vec<u8>>,
-    /// The result itself has these.
+    /// Whether the result itself has a `status`, an `artifact` or a `messageId`.
     has_status: bool,
     has_artifact: bool,
     has_message_id: bool,
 }
 
 impl Draft {
-    /// What the result has told so far is void. An error stays one: some send an empty result beside it.
+    /// Discards what the result has said so far. An error remains one: some servers send an empty
+    /// result beside it.
     fn forget_result(&mut self) {
         let Answer { subject, id, error_code, error_status, .. } = core::mem::take(self).answer;
         let subject = if subject == Subject::Error { subject } else { Subject::Nothing };
         self.answer = Answer { subject, id, error_code, error_status, ..Answer::default() };
     }
 
-    /// What a result is about that no member names.
+    /// The subject of a result if no member names it.
     fn subject(&self) -> Subject {
         match self.kind {
             Some(kind) => kind,
@@ -140,7 +143,7 @@ impl Draft {
 }
 
 impl AnswerReader {
-    /// A reader for an answer over this binding.
+    /// Creates a reader for answers over this binding.
     pub fn new(binding: Binding) -> Self {
         Self { binding, scanner: Scanner::default(), draft: Draft::default() }
     }
@@ -157,7 +160,7 @@ impl AnswerReader {
         self.draft = Draft::default();
     }
 
-    /// Where the text stands.
+    /// How far the text has been read.
     pub fn progress(&self) -> Progress {
         self.scanner.progress()
     }
@@ -193,7 +196,8 @@ impl Visitor for Builder<'_> {
         }
     }
 
-    // A repeated member replaces the earlier one: what it said is forgotten before the new value is read.
+    // A repeated member replaces the earlier one: the reader discards the earlier value before it
+    // reads the new one.
     fn member(&mut self, node: u8, key: &[u8]) -> Want {
         let is_root = node == self.root();
         let draft = &mut *self.draft;
@@ -343,7 +347,7 @@ impl Visitor for Builder<'_> {
             node::TASKS => self.named(Subject::Tasks),
             node::ARTIFACT => draft.has_artifact = true,
             node::LISTED_TASK => {
-                // What does not fit overwrites the last place.
+                // A task beyond the limit replaces the last one.
                 if draft.answer.tasks.len() >= TASKS_LISTED_MAX {
                     draft.answer.tasks.pop();
                 }
@@ -369,7 +373,7 @@ impl Visitor for Builder<'_> {
 }
 
 impl Builder<'_> {
-    /// A member names what the result is about.
+    /// Records the subject that a member names.
     fn named(&mut self, subject: Subject) {
         if self.draft.answer.subject != Subject::Error {
             self.draft.forget_result();

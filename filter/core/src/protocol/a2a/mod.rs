@@ -1,8 +1,10 @@
-//! What requests and answers of the Agent2Agent protocol (A2A, versions 0.2 to 1.0) say, as far as metering goes.
+//! Reads requests and answers of the Agent2Agent protocol (A2A, versions 0.2 to 1.0), as far as
+//! metering needs them.
 //!
-//! To the next maintainer: 0.2 and 0.3 tell what a result is by its `kind`; 1.0, and 0.3 over HTTP+JSON, by the name
-//! of the member that holds it, and `tasks/get` by neither. All of them are read alike, whatever version a peer claims.
-//! Over JSON-RPC an answer has an envelope, over HTTP+JSON it has none; there is no other difference.
+//! To the next maintainer: 0.2 and 0.3 name the subject of a result by its `kind`; 1.0, and 0.3
+//! over HTTP+JSON, name it by the member that holds it; `tasks/get` names it by neither. The
+//! readers accept all three forms, whatever version a peer claims. Over JSON-RPC an answer has an
+//! envelope, over HTTP+JSON it does not; they do not differ otherwise.
 
 pub mod outcome;
 pub mod response_body;
@@ -18,18 +20,18 @@ pub use self::route::{Route, route};
 /// How the protocol is bound to HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// JSON-RPC 2.0: everything is posted to one path.
+    /// JSON-RPC 2.0: clients post everything to one path.
     JsonRpc,
-    /// HTTP+JSON: the path tells what is asked.
+    /// HTTP+JSON: the path names the operation.
     Rest,
 }
 
-/// What a request asks of an agent.
+/// What a client asks an agent to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Operation {
     /// `message/send`, `SendMessage`: a step.
     Send,
-    /// `message/stream`, `SendStreamingMessage`: a step, told of while it goes on.
+    /// `message/stream`, `SendStreamingMessage`: a step whose progress the agent streams.
     Stream,
     /// `tasks/get`, `GetTask`.
     GetTask,
@@ -37,9 +39,9 @@ pub enum Operation {
     ListTasks,
     /// `tasks/cancel`, `CancelTask`.
     CancelTask,
-    /// `tasks/resubscribe`, `SubscribeToTask`: to be told of a task from now on.
+    /// `tasks/resubscribe`, `SubscribeToTask`: follows the further progress of a task.
     Subscribe,
-    /// Anything with the addresses to which an agent pushes what it tells of a task.
+    /// Any operation on the addresses to which an agent pushes updates about a task.
     PushConfig,
     /// Anything else, such as the agent's card.
     #[default]
@@ -66,12 +68,12 @@ impl Operation {
         }
     }
 
-    /// Whether this is one turn of an agent.
+    /// Whether it is one turn of an agent.
     pub fn is_step(self) -> bool {
         matches!(self, Self::Send | Self::Stream)
     }
 
-    /// Whether the answer tells how a task stands that an earlier step began.
+    /// Whether the answer reports the state of a task that an earlier step began.
     pub fn tells_of_task(self) -> bool {
         matches!(self, Self::GetTask | Self::ListTasks | Self::CancelTask | Self::Subscribe)
     }
@@ -80,11 +82,12 @@ impl Operation {
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// `submitted`, `working`, `unknown`, and what no version defines: it may go on.
+    /// `submitted`, `working`, `unknown`, and states that no version defines: the task may go on.
     Open,
-    /// `input-required`: it goes on with the client's next message.
+    /// `input-required`: the task goes on with the client's next message.
     InputRequired,
-    /// `auth-required`: it goes on when someone has given the agent its credentials, by a message or otherwise.
+    /// `auth-required`: the task goes on when someone has given the agent its credentials, by a
+    /// message or otherwise.
     AuthRequired,
     /// `completed`.
     Completed,
@@ -97,7 +100,7 @@ pub enum TaskState {
 }
 
 impl TaskState {
-    /// The state by its name in JSON-RPC up to 0.3, or elsewhere.
+    /// The state by its name, in the form of JSON-RPC up to 0.3 or in the other form.
     fn of_name(name: &[u8]) -> Self {
         match name {
             b"input-required" | b"TASK_STATE_INPUT_REQUIRED" => Self::InputRequired,

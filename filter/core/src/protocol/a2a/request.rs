@@ -5,28 +5,28 @@ use crate::protocol::request_body::ReadMessages;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
 
-/// What one request says, as far as metering goes. An id that is longer than what is kept of a value is not told:
-/// half an id may be that of something else.
+/// One request, as far as metering needs it. The reader leaves out an id that is longer than the
+/// values it keeps: half an id may be the id of something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked.
+    /// The operation that the client asks for.
     pub operation: Operation,
     /// The id of the JSON-RPC message, unless it is absent or null.
     pub id: Option<Id>,
-    /// The conversation that a message, or a list, belongs to. The first message of a conversation has none as a
-    /// rule: the server gives it with its answer.
+    /// The conversation that a message, or a list, belongs to. The first message of a conversation
+    /// usually has none: the server names it in its answer.
     pub context_id: Option<Vec<u8>>,
-    /// The task that a message goes on with, or that is asked for.
+    /// The task that a message continues, or that the client asks about.
     pub task_id: Option<Vec<u8>>,
     /// The id that the client gave to the message.
     pub message_id: Option<Vec<u8>>,
-    /// `traceparent` in the metadata of the request or the message. A2A has it in the headers; this is for clients
-    /// that carry on a habit of MCP.
+    /// `traceparent` in the metadata of the request or the message. A2A has it in the headers; some
+    /// clients put it here as they do in MCP.
     pub traceparent: Option<Vec<u8>>,
 }
 
 impl Request {
-    /// What the head alone tells: all there is to a request without a body.
+    /// The request as the head alone describes it, for a request without a body.
     pub fn of_route(route: &Route) -> Self {
         let Route { operation, task_id, .. } = route.clone();
         Self { operation, task_id, ..Self::default() }
@@ -67,24 +67,24 @@ pub struct RequestReader {
 #[derive(Clone, Debug, Default)]
 struct Draft {
     request: Request,
-    /// `params.id`: the task, or the configuration of one that `params.taskId` names.
+    /// `params.id`: the task or, if `params.taskId` names the task, one of its push configurations.
     params_id: Option<Vec<u8>>,
     params_task_id: Option<Vec<u8>>,
 }
 
 impl RequestReader {
-    /// A reader for the body of a request with this head.
+    /// Creates a reader for the body of a request with this head.
     pub fn new(route: Route) -> Self {
         Self { scanner: Scanner::default(), route, draft: Draft::default() }
     }
 
-    /// Reads the next bytes and calls `found` with a request as it ends.
+    /// Reads the next bytes and calls `found` with each request as it ends.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Request)) {
         let Self { scanner, route, draft } = self;
         scanner.feed(chunk, &mut Builder { route, draft, found });
     }
 
-    /// Where the body stands.
+    /// How far the body has been read.
     pub fn progress(&self) -> Progress {
         self.scanner.progress()
     }
@@ -132,7 +132,8 @@ impl Visitor for Builder<'_> {
         Want::object(self.root())
     }
 
-    // A repeated member replaces the earlier one. Servers take the names in either style, as ProtoJSON has it.
+    // A repeated member replaces the earlier one. Servers accept the names in both styles, as
+    // ProtoJSON does.
     fn member(&mut self, node: u8, key: &[u8]) -> Want {
         let draft = &mut *self.draft;
         let request = &mut draft.request;
@@ -224,13 +225,13 @@ impl Visitor for Builder<'_> {
     }
 }
 
-/// A string that is an id: not empty, and whole.
+/// Reads an id: a string that is complete and not empty.
 pub(super) fn told_id(value: Scalar<'_>) -> Option<Vec<u8>> {
     let is_told = value.is_string && !value.is_truncated && !value.text.is_empty();
     is_told.then(|| value.text.to_vec())
 }
 
-/// The id of a JSON-RPC message, unless it is null.
+/// Reads the id of a JSON-RPC message, unless it is null.
 pub(super) fn json_rpc_id(value: Scalar<'_>) -> Option<Id> {
     let is_null = !value.is_string && value.text == b"null";
     (!is_null).then(|| Id { is_string: value.is_string, text: value.text.to_vec() })

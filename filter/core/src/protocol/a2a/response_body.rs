@@ -1,4 +1,4 @@
-//! Reads what an agent answers: JSON or server-sent events, plain or coded.
+//! Reads the response of an agent: JSON or server-sent events, plain or with a content coding.
 
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::domain::call::Transport;
@@ -21,14 +21,14 @@ struct Body {
     reader: AnswerReader,
     /// `None` if the body is one JSON text.
     framer: Option<Box<sse::Framer>>,
-    /// What the event that is being read tells.
+    /// The answers in the event that the reader is in.
     event: Vec<Answer>,
     answers: Vec<Answer>,
 }
 
 impl A2aResponseBody {
-    /// A reader for a body, or `None` if its coding is not read. What is pushed has the form of
-    /// [`Binding::Rest`].
+    /// Creates a reader for a body; `None` if the filter cannot decode its coding. What an agent
+    /// pushes has the form of [`Binding::Rest`].
     pub fn new(binding: Binding, coding: ContentCoding, media_type: MediaType) -> Option<Self> {
         let framer = match media_type {
             MediaType::EventStream => Some(Box::default()),
@@ -42,19 +42,19 @@ impl A2aResponseBody {
         Some(Self { decoder: Decoder::new(coding, body).ok()? })
     }
 
-    /// Reads the next bytes; gives the answers that end in them. An event counts when it is dispatched: clients do
-    /// not see one that the stream's end cuts off.
+    /// Reads the next bytes and returns the answers that end in them. An event counts when it is
+    /// dispatched: clients do not see an event that the end of the stream cuts off.
     pub fn feed(&mut self, chunk: &[u8]) -> Vec<Answer> {
         self.decoder.feed(chunk);
         core::mem::take(&mut self.decoder.sink().answers)
     }
 
-    /// How the answers come.
+    /// How the agent sends its answers.
     pub fn transport(&mut self) -> Transport {
         if self.decoder.sink().framer.is_some() { Transport::Sse } else { Transport::Json }
     }
 
-    /// Whether the body turned out to be nothing that this can read.
+    /// Whether the body could not be parsed.
     pub fn is_unreadable(&mut self) -> bool {
         let is_broken = self.decoder.is_broken();
         let body = self.decoder.sink();
@@ -83,7 +83,7 @@ impl sse::SseHandler for EventSink<'_> {
         self.reader.feed(piece, &mut |answer| keep(self.event, answer));
     }
 
-    // An event's type tells nothing: most have none, errors over HTTP+JSON are named.
+    // The type of an event does not matter: most events have none, errors over HTTP+JSON have one.
     fn dispatch(&mut self, _event_type: EventType) {
         let is_whole = self.reader.progress() == Progress::Complete;
         if is_whole {

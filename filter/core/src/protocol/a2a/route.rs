@@ -1,20 +1,20 @@
-//! What the method and path of an HTTP request tell of an A2A request.
+//! Classifies an A2A request by the method and path of the HTTP request.
 
 use crate::protocol::a2a::{Binding, Operation};
 
-/// What a request is, as far as its head tells.
+/// What the head says about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where the rest is told.
+    /// The binding, which says where the rest of the request stands.
     pub binding: Binding,
-    /// The operation; over JSON-RPC the body tells it.
+    /// The operation; over JSON-RPC only the body names it.
     pub operation: Operation,
     /// The task that the path names.
     pub task_id: Option<Vec<u8>>,
 }
 
-/// What a request to this path is, or `None` if it asks nothing of an agent. 0.3 has `/v1` before the paths of
-/// HTTP+JSON, 1.0 the tenant or nothing; anything may stand before.
+/// The route of a request to this path; `None` if it asks nothing of an agent. 0.3 has `/v1` before
+/// the paths of HTTP+JSON, 1.0 the tenant or nothing; anything may stand before them.
 pub fn route(method: &str, path: &str) -> Option<Route> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let segments: Vec<String> =
@@ -47,7 +47,7 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
     }
 }
 
-/// Undoes percent-encoding; what is none is kept.
+/// Decodes percent-encoding, and keeps what is not a valid escape.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

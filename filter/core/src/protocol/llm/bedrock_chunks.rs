@@ -1,20 +1,21 @@
-//! What Bedrock's streams of InvokeModel carry: an event of the type `chunk` holds an object with a member `bytes`,
-//! which is, in base64, an event of the model's vendor. It is decoded as it comes, in constant memory.
+//! Unwraps the events of Bedrock's InvokeModel streams: an event of the type `chunk` holds an
+//! object with a member `bytes`, which is an event of the model's vendor in base64. The unwrapper
+//! decodes it as it arrives, in constant memory.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// The type of the events that are wrapped so; no other operation has events of this type that tell usage.
+/// The type of the wrapped events. No other operation reports usage in events of this type.
 pub(super) const EVENT_TYPE: &[u8] = b"chunk";
 
-/// The member that is unwrapped.
+/// The member to unwrap.
 const MEMBER: &[u8] = b"bytes";
 
-/// Digits that are decoded at once: a multiple of 4, which stand for 3 bytes.
+/// Digits to decode at once: a multiple of 4, because 4 digits stand for 3 bytes.
 const DIGITS_MAX: usize = 1024;
 
-/// Bytes that they stand for.
+/// Bytes that these digits stand for.
 const DECODED_BYTES_MAX: usize = DIGITS_MAX / 4 * 3;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -28,7 +29,7 @@ enum State {
     #[default]
     Structure,
     Key,
-    /// In the member that is unwrapped.
+    /// In the member to unwrap.
     Member,
     /// In another string.
     Text,
@@ -47,7 +48,7 @@ pub(super) struct Unwrapper {
 }
 
 impl Unwrapper {
-    /// Reads the next bytes of an event and hands on what the member holds.
+    /// Reads the next bytes of an event and calls `out` with the decoded content of the member.
     pub(super) fn feed(&mut self, piece: &[u8], out: &mut dyn FnMut(&[u8])) {
         let mut rest = piece;
         while let Some((&byte, tail)) = rest.split_first() {
@@ -69,7 +70,8 @@ impl Unwrapper {
         }
     }
 
-    /// The event has ended; gives whether what was handed on is what it holds. The next begins.
+    /// Ends the event and begins the next. Returns whether the event was complete and could be
+    /// decoded.
     pub(super) fn end(&mut self) -> bool {
         let is_whole = !self.is_broken && self.state == State::Structure && self.depth == 0;
         let mut digits = core::mem::take(&mut self.digits);
@@ -101,13 +103,13 @@ impl Unwrapper {
         }
     }
 
-    /// Reads a string up to an escape or its end; gives the rest.
+    /// Reads a string up to an escape or its end; returns the rest.
     fn string<'a>(&mut self, rest: &'a [u8], out: &mut dyn FnMut(&[u8])) -> &'a [u8] {
         let end = memchr::memchr2(b'"', b'\\', rest);
         let (text, tail) = rest.split_at(end.unwrap_or(rest.len()));
         match self.state {
             State::Key => {
-                // One byte more than the member's name, so that a longer key is not taken for it.
+                // One byte more than the member's name, so that a longer key does not match it.
                 let room = MEMBER.len().saturating_add(1).saturating_sub(self.key.len());
                 self.key.extend_from_slice(text.get(..room).unwrap_or(text));
             }

@@ -1,26 +1,28 @@
-//! What a provider's file says of it: its hosts and paths, and how each of its responses tells usage.
+//! What a provider's file defines: its hosts and paths, and how each of its responses reports
+//! usage.
 
 use crate::protocol::llm::generation::Format;
 
-/// One provider: where its requests go, and what they ask for.
+/// One provider: its hosts, its paths and its endpoints.
 #[derive(Debug)]
 pub(super) struct Spec {
     /// Its domains, each with its subdomains.
     pub(super) domains: &'static [&'static str],
-    /// Whether a host is its own that no list of domains can name. Takes the name in lower case, and
-    /// the port or an empty text.
+    /// Whether a host belongs to this provider, for hosts that no list of domains can name. Takes
+    /// the name in lower case, and the port or an empty text.
     pub(super) is_host: fn(&str, &str) -> bool,
-    /// Whether only this provider has paths like this one. A path like OpenAI's may be anybody's.
+    /// Whether only this provider has paths like this one. Any server may have a path like
+    /// OpenAI's.
     pub(super) is_path: fn(&[&str]) -> bool,
-    /// The endpoint of a request, by method and path; `None` if it makes no generation, such as one
-    /// that only counts tokens.
+    /// The endpoint of a request, by method and path. `None` if it does not concern a generation,
+    /// such as a request that only counts tokens.
     pub(super) endpoint: fn(&str, &[&str]) -> Option<Endpoint>,
-    /// True if its streams tell usage without `stream_options.include_usage`.
+    /// True if its streams report usage without `stream_options.include_usage`.
     pub(super) tells_usage_unasked: bool,
 }
 
 impl Spec {
-    /// A provider that nothing names but the configuration.
+    /// A provider that only the configuration can name.
     pub(super) const fn new(endpoint: fn(&str, &[&str]) -> Option<Endpoint>) -> Self {
         Self {
             domains: &[],
@@ -31,22 +33,23 @@ impl Spec {
         }
     }
 
-    /// Whether a host is this provider's. Takes the name in lower case, without a dot at its end.
+    /// Whether a host belongs to this provider. Takes the name in lower case, without a dot at its
+    /// end.
     pub(super) fn has_host(&self, name: &str, port: &str) -> bool {
         self.domains.iter().any(|domain| is_at(name, domain)) || (self.is_host)(name, port)
     }
 }
 
-/// What a provider is called in published price lists. Names may end with a `*`.
+/// The provider's names in published price lists. A name may end with a `*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriceLists {
     /// `litellm_provider` in LiteLLM's list.
     pub litellm: &'static [&'static str],
-    /// What its models begin with in LiteLLM's list.
+    /// The prefix of its models in LiteLLM's list.
     pub litellm_prefix: &'static str,
-    /// In the list of models.dev.
+    /// Its names in the list of models.dev.
     pub models_dev: &'static [&'static str],
-    /// In the list of genai-prices.
+    /// Its names in the list of genai-prices.
     pub genai_prices: &'static [&'static str],
 }
 
@@ -56,25 +59,26 @@ impl PriceLists {
         Self { litellm: &[], litellm_prefix: "", models_dev: &[], genai_prices: &[] };
 }
 
-/// A path that makes a generation, or asks for one.
+/// A path that starts a generation or fetches one.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    /// How the response tells its usage.
+    /// How the response reports its usage.
     pub(super) format: &'static Format,
-    /// The model, where the path names it.
+    /// The model, if the path names it.
     pub(super) model: Option<String>,
-    /// True if another response may tell the same generation again: it is counted by its id.
+    /// True if another response may report the same generation again: the filter counts it by its
+    /// id.
     pub(super) is_told_again: bool,
 }
 
 impl Endpoint {
-    /// An endpoint whose path names no model, and whose generations are told once.
+    /// An endpoint whose path names no model, and whose responses report each generation once.
     pub(super) const fn of(format: &'static Format) -> Self {
         Self { format, model: None, is_told_again: false }
     }
 }
 
-/// Whether a host's name is a domain or below it.
+/// Whether a host's name is this domain or below it.
 pub(super) fn is_at(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
@@ -91,7 +95,7 @@ pub(super) fn split_verb(segment: &str) -> Option<(String, String)> {
     segment.rsplit_once(':').map(|(model, verb)| (model.to_owned(), verb.to_owned()))
 }
 
-/// Undoes percent-encoding; what is none is kept.
+/// Decodes percent-encoding, and keeps what is not a valid escape.
 pub(super) fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,12 +1,14 @@
-//! What Envoy's own filter, `ai_protocol_manager`, has extracted: `envoy.data.ai.v3.TokenUsage`, as it stands in typed
-//! dynamic metadata under `envoy.ai.token_usage` (Envoy 1.40.0). Its counts are inclusive, like the normal form's.
+//! Reads what Envoy's own filter, `ai_protocol_manager`, has extracted:
+//! `envoy.data.ai.v3.TokenUsage`, in typed dynamic metadata under `envoy.ai.token_usage` (Envoy
+//! 1.40.0). Its counts are inclusive, like those of the normal form.
 //!
-//! It publishes at a clean end of a 2xx response without content coding, and nothing of a stream that was cut.
+//! Envoy's filter publishes at a clean end of a 2xx response without content coding, and nothing
+//! for a stream that was cut off.
 
 use crate::domain::usage::Usage;
 use crate::wire::protobuf::{Field, field};
 
-/// The fields of `TokenUsage`, and behind them those of its details.
+/// The field numbers of `TokenUsage`, and behind them those of its details.
 mod number {
     pub(super) const INPUT_TOKENS: u64 = 3;
     pub(super) const OUTPUT_TOKENS: u64 = 4;
@@ -22,7 +24,7 @@ mod number {
 /// `ExtractionStatus.COMPLETE`.
 const COMPLETE: u64 = 1;
 
-/// The counts of a record that says that it is complete.
+/// The counts of a record whose status is complete.
 pub fn read_token_usage(record: &[u8]) -> Option<Usage> {
     let mut usage = Usage::default();
     let mut status = None;
@@ -45,7 +47,7 @@ pub fn read_token_usage(record: &[u8]) -> Option<Usage> {
     (status == Some(COMPLETE) && !usage.is_unknown()).then_some(usage)
 }
 
-/// A count of the details.
+/// Reads a count from the details.
 fn detail(details: &[u8], number: u64) -> Option<u64> {
     let mut count = None;
     each(details, |found, value| {
@@ -56,7 +58,7 @@ fn detail(details: &[u8], number: u64) -> Option<u64> {
     count
 }
 
-/// `google.protobuf.UInt64Value`: zero is an empty message.
+/// `google.protobuf.UInt64Value`: an empty message is zero.
 fn wrapped(wrapper: &[u8]) -> Option<u64> {
     let mut count = 0;
     each(wrapper, |number, value| {
@@ -67,7 +69,7 @@ fn wrapped(wrapper: &[u8]) -> Option<u64> {
     Some(count)
 }
 
-/// Shows every field of a message; `None` if it cannot be read to its end.
+/// Calls `show` with every field of a message; `None` if the message cannot be read to its end.
 fn each<'a>(message: &'a [u8], mut show: impl FnMut(u64, Field<'a>)) -> Option<()> {
     let mut rest = message;
     while !rest.is_empty() {

@@ -1,36 +1,37 @@
-//! What a response has told of a generation so far.
+//! Collects what a response reports about a generation.
 
 use crate::domain::usage::{Completeness, ServiceTier, Usage};
 use crate::protocol::document::{Document, Field, Paths};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::wire::http::Headers;
 
-/// How one wire format tells its usage. The formats are in the providers' files.
+/// How one wire format reports its usage. The formats are in the providers' files.
 #[derive(Debug)]
 pub struct Format {
-    /// The members that are read.
+    /// The members that the format needs.
     pub paths: &'static [&'static Paths],
-    /// Takes in one document: a body, an element of a streamed array, or an event.
+    /// Applies one document: a body, an element of a streamed array, or an event.
     pub fold: fn(&mut Generation, &Document),
-    /// Takes in the response's headers, where they tell something.
+    /// Applies the response's headers, if they report something.
     pub head: Option<fn(&mut Generation, Headers<'_>)>,
-    /// How its streams tell that they end with an error.
+    /// How a stream in this format reports that it ends with an error.
     pub error: StreamError,
 }
 
-/// How far a generation has come.
+/// How far a generation has progressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// More may be told.
+    /// The provider may report more.
     #[default]
     Open,
-    /// The provider has told everything.
+    /// The provider has reported everything.
     Final,
-    /// The provider still works on it and will be asked again: there is nothing to meter yet.
+    /// The provider still works on the generation and the client will ask again: there is nothing
+    /// to meter yet.
     Unfinished,
 }
 
-/// What a response has told so far.
+/// What a response has reported so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Generation {
     /// The tokens, in the normal form.
@@ -39,40 +40,42 @@ pub struct Generation {
     pub model: Option<String>,
     /// The provider's id of the generation.
     pub id: Option<String>,
-    /// The tier that it ran in.
+    /// The service tier in which the provider ran it.
     pub service_tier: Option<ServiceTier>,
-    /// How far it has come.
+    /// How far it has progressed.
     pub stage: Stage,
-    /// When it was asked for, in seconds since 1970.
+    /// When the client requested it, in seconds since 1970.
     pub created_at: Option<u64>,
-    /// It has come to a reason to stop; usage may still follow.
+    /// True if the provider has given a reason why it ended; usage may still follow.
     pub is_finished: bool,
-    /// Generated text that has passed, in bytes.
+    /// The size of the generated text that has passed, in bytes.
     pub text_bytes: u64,
-    /// Counts from which the provider's file makes `usage`, kept between documents.
+    /// The counts from which the provider's file computes `usage`, kept between documents.
     pub parts: Parts,
 }
 
-/// Counts as a provider tells them, where they come in several documents and have to be put together.
+/// Counts as a provider reports them, if they come in several documents and the filter combines
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
-    /// Read, without what the provider counts apart.
+    /// Input tokens, without those that the provider counts apart.
     pub input: Option<u64>,
-    /// Made, without what the provider counts apart.
+    /// Output tokens, without those that the provider counts apart.
     pub output: Option<u64>,
-    /// Tools' prompts.
+    /// Tokens that tools add to the prompt.
     pub tool_prompt: Option<u64>,
-    /// All writes to the cache, of whatever lifetime.
+    /// All cache writes, of whatever lifetime.
     pub cache_write: Option<u64>,
 }
 
 impl Generation {
-    /// Takes over every count that `told` knows.
+    /// Takes over every count that `told` contains.
     pub fn tell(&mut self, told: Usage) {
         self.usage = told.or(self.usage);
     }
 
-    /// Takes over what most formats tell in the same way: model, id, tier, time of creation and text.
+    /// Takes over what most formats report in the same way: model, id, tier, time of creation and
+    /// text.
     pub fn tell_head(&mut self, document: &Document) {
         if let Some(model) = document.text(Field::Model) {
             self.model = Some(model.into_owned());
@@ -87,7 +90,8 @@ impl Generation {
         self.text_bytes = self.text_bytes.saturating_add(document.text_bytes());
     }
 
-    /// How much is known, once the response has ended. `None` if there is nothing to meter.
+    /// How much of the usage is known, once the response has ended. `None` if there is nothing to
+    /// meter.
     pub fn completeness(&self, is_readable: bool) -> Option<Completeness> {
         match self.stage {
             Stage::Unfinished => None,
@@ -99,23 +103,23 @@ impl Generation {
     }
 }
 
-/// Replaces what is known by what is told, if something is.
+/// Replaces the known value by the reported one, if there is one.
 pub(super) fn keep<T>(place: &mut Option<T>, told: Option<T>) {
     if told.is_some() {
         *place = told;
     }
 }
 
-/// The sum of what is known, or `None` if nothing is.
+/// The sum of the known parts, or `None` if none is known.
 pub(super) fn sum(parts: &[Option<u64>]) -> Option<u64> {
     let mut known = parts.iter().flatten().peekable();
     known.peek()?;
     Some(known.fold(0, |sum, part| sum.saturating_add(*part)))
 }
 
-/// The tier that a provider's word means; what is no special tier has the list price.
+/// Maps a provider's word to a tier. A word that names no special tier means the list price.
 pub(super) fn service_tier(word: &str) -> ServiceTier {
-    // As Vertex AI names its traffic, and Gemini's requests the tier.
+    // Vertex AI prefixes the names of its traffic types, Gemini the tiers in its requests.
     let bare = word.strip_prefix("ON_DEMAND_").or_else(|| word.strip_prefix("SERVICE_TIER_"));
     let word = bare.unwrap_or(word);
     let is = |other: &str| word.eq_ignore_ascii_case(other);
@@ -130,7 +134,7 @@ pub(super) fn service_tier(word: &str) -> ServiceTier {
     }
 }
 
-/// A count that a header tells.
+/// Reads a count from a header.
 pub(super) fn header_count(headers: Headers<'_>, name: &str) -> Option<u64> {
     core::str::from_utf8(headers.get(name)?).ok()?.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What the requests and responses of large language models say. Each provider has a file, which says
+//! Reads the requests and responses of large language models. Each provider has a file, which says
 //! which of its counts include which.
 
 pub mod provider;

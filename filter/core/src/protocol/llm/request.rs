@@ -1,4 +1,4 @@
-//! What a request for a generation says: the model, and how the response is to come.
+//! Reads a request for a generation: the model, and how the client wants the response.
 
 use crate::base::time::len_u64;
 use crate::domain::usage::ServiceTier;
@@ -19,25 +19,25 @@ const PATHS: &Paths = &[
     ("conversation.id", Field::Conversation),
 ];
 
-/// What a request asks for.
+/// What a client asks for in a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requested {
     /// The model, as the client names it.
     pub model: Option<String>,
-    /// The response shall be streamed.
+    /// True if the client asks for a stream.
     pub is_streamed: bool,
-    /// The client will come back for the result.
+    /// True if the client will fetch the result later.
     pub is_background: bool,
-    /// The conversation that it goes on with.
+    /// The conversation that the request continues.
     pub conversation: Option<String>,
-    /// The tier that is asked for.
+    /// The tier that the client asks for.
     pub service_tier: Option<ServiceTier>,
 }
 
 /// Reads one request body, chunk by chunk.
 #[derive(Debug)]
 pub struct LlmRequestBody {
-    /// `None` if the body's coding is not read.
+    /// `None` if the filter cannot decode the body's coding.
     decoder: Option<Decoder<Body>>,
     bytes: u64,
 }
@@ -52,7 +52,7 @@ impl DecodedBytes for Body {
 }
 
 impl LlmRequestBody {
-    /// A reader for a body.
+    /// Creates a reader for a body in this coding.
     pub fn new(coding: ContentCoding) -> Self {
         let reader = DocumentReader::new(PathTree::new(&[PATHS]));
         Self { decoder: Decoder::new(coding, Body(reader)).ok(), bytes: 0 }
@@ -66,7 +66,7 @@ impl LlmRequestBody {
         }
     }
 
-    /// What has been read so far.
+    /// What the reader has found so far.
     pub fn requested(&mut self) -> Requested {
         let read = |document: &Document| Requested {
             model: document.text(Field::Model).map(|model| model.into_owned()),
@@ -79,7 +79,7 @@ impl LlmRequestBody {
         decoder.map(|decoder| read(decoder.sink().0.document())).unwrap_or_default()
     }
 
-    /// The size of the body so far, in bytes as they came.
+    /// The size of the body so far, in bytes before decoding.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,5 +1,5 @@
-//! Reads what a response tells of a generation as it passes: JSON, an array that is streamed, server-sent events,
-//! JSON lines or an Amazon event stream, plain or coded.
+//! Reads what a response reports about a generation as it passes: JSON, a streamed array,
+//! server-sent events, JSON lines or an Amazon event stream, plain or with a content coding.
 
 use crate::protocol::document::{Document, DocumentReader, PathTree};
 use crate::protocol::llm::bedrock_chunks;
@@ -17,10 +17,10 @@ use crate::wire::{amazon_event_stream, sse};
 /// Reads one response, chunk by chunk.
 #[derive(Debug)]
 pub struct ResponseReader {
-    /// The body, or what the head alone has told if the body's coding is not read.
+    /// The body; or what the head alone reported, if the filter cannot decode the body's coding.
     body: Result<Decoder<Body>, Generation>,
     is_streamed: bool,
-    /// What it may be cut behind.
+    /// The unit behind which the filter may cut the response.
     unit: Option<Unit>,
 }
 
@@ -36,11 +36,11 @@ struct Body {
 
 #[derive(Debug)]
 enum Framing {
-    /// One JSON text, maybe an array of documents.
+    /// One JSON text, perhaps an array of documents.
     Json,
     /// Server-sent events, each with a JSON text.
     Events(Box<sse::Framer>),
-    /// A JSON text a line.
+    /// JSON lines: one JSON text in each line.
     Lines,
     /// Messages of an Amazon event stream, each with a JSON text, which may be wrapped.
     Frames(Box<Frames>),
@@ -53,7 +53,7 @@ struct Frames {
 }
 
 impl ResponseReader {
-    /// A reader for a response with this head.
+    /// Creates a reader for a response with this head.
     pub fn new(format: &Format, response: &ResponseHead<'_>) -> Self {
         let ResponseHead { media_type, coding, headers, .. } = *response;
         let framing = match media_type {
@@ -86,17 +86,18 @@ impl ResponseReader {
         }
     }
 
-    /// Whether the response came as a stream of documents.
+    /// Whether the response is a stream of documents.
     pub fn is_streamed(&self) -> bool {
         self.is_streamed
     }
 
-    /// What the response may be cut behind; `None` if it is no stream without a coding.
+    /// The unit behind which the filter may cut the response; `None` if it is not a stream, or has
+    /// a content coding.
     pub fn unit(&self) -> Option<Unit> {
         self.unit
     }
 
-    /// Whether the generation has come to its end, whatever may still follow.
+    /// Whether the generation has ended, whatever may still follow.
     pub fn is_finished(&mut self) -> bool {
         let of_body =
             |generation: &Generation| generation.is_finished || generation.stage == Stage::Final;
@@ -106,7 +107,7 @@ impl ResponseReader {
         }
     }
 
-    /// The response has ended: what it has told, and whether it could be read.
+    /// Ends the response. Returns what it reported, and whether the reader could read it.
     pub fn end(mut self) -> (Generation, bool) {
         match &mut self.body {
             Ok(decoder) => {
@@ -136,7 +137,7 @@ impl DecodedBytes for Body {
                 framer.feed(piece, &mut FrameSink { unwrapper, reader, generation, fold: *fold });
             }
             Framing::Lines => {
-                // JSON escapes line breaks, so that one is the end of a text.
+                // JSON escapes line breaks, so a line break always ends a text.
                 for (at, line) in piece.split(|byte| *byte == b'\n').enumerate() {
                     if at > 0 {
                         reader.restart();
@@ -151,15 +152,17 @@ impl DecodedBytes for Body {
 impl Body {
     fn end(&mut self) {
         match &self.framing {
-            // A text that is cut is no failure, and clients pass over an event that is none.
+            // A text that is cut off is still readable. Events are not checked, because clients
+            // skip an event that is not JSON.
             Framing::Json => self.is_unreadable |= self.reader.is_unreadable(),
-            // An event without the blank line behind it was sent nevertheless, and its tokens were used.
+            // The server sent this event, although the blank line behind it is missing, and used
+            // its tokens.
             Framing::Events(framer) if framer.has_pending_data() => {
                 fold_event(&mut self.generation, self.fold, &self.reader);
             }
             Framing::Frames(frames) if frames.framer.is_broken() => {
                 self.is_unreadable = true;
-                // What was passed over may have told more.
+                // What the reader skipped may have reported more.
                 if self.generation.stage == Stage::Final {
                     self.generation.stage = Stage::Open;
                 }
@@ -169,7 +172,7 @@ impl Body {
     }
 }
 
-/// Takes in the data of an event. What is no JSON, such as `[DONE]`, or is cut, tells nothing.
+/// Applies the data of an event. Ignores data that is cut off or is not JSON, such as `[DONE]`.
 fn fold_event(
     generation: &mut Generation,
     fold: fn(&mut Generation, &Document),
@@ -198,7 +201,7 @@ impl sse::SseHandler for EventSink<'_> {
     }
 }
 
-/// Reads the messages of an Amazon event stream; exceptions tell nothing.
+/// Reads the messages of an Amazon event stream; ignores exceptions.
 struct FrameSink<'a> {
     unwrapper: &'a mut Unwrapper,
     reader: &'a mut DocumentReader,

@@ -1,5 +1,5 @@
-//! How a provider's stream tells that it ends with an error, in the forms that the providers' own clients raise.
-//! Read from the providers' references and clients, 2026-11.
+//! How a provider's stream reports that it ends with an error, in the forms on which the providers'
+//! own clients raise one. Read from the providers' references and clients, 2026-11.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::wire::boundary::Unit;
 /// The form of an error in the middle of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamError {
-    /// Chat Completions and what speaks like it: a chunk with `error`, and `[DONE]`.
+    /// Chat Completions and compatible APIs: a chunk with `error`, and `[DONE]`.
     OpenAi,
     /// Responses, images, transcriptions and Assistants: an event `error`.
     OpenAiEvent,
@@ -21,16 +21,16 @@ pub enum StreamError {
     GoogleInteraction,
     /// Mistral's conversations: an event of type `conversation.response.error`.
     MistralConversation,
-    /// Chat: `message-end` with a finish reason that says so.
+    /// Chat: `message-end` with a finish reason that reports the error.
     Cohere,
     /// A line with `error`.
     Ollama,
-    /// An exception of the kind that throttles.
+    /// An exception that reports throttling.
     Bedrock,
 }
 
 impl StreamError {
-    /// The last events, lines or messages of a stream; `code` is what a program goes by.
+    /// The last events, lines or messages of a stream. Programs act on `code`.
     pub fn bytes(self, unit: Unit, code: &str, message: &str) -> Vec<u8> {
         let (event, data, behind) = self.parts(code, message);
         match unit {
@@ -48,14 +48,15 @@ impl StreamError {
         }
     }
 
-    /// The event's type, its data, and what stands behind it.
+    /// The event's type, its data, and what follows it.
     fn parts(self, code: &str, message: &str) -> (&'static str, Value, &'static str) {
         match self {
             Self::OpenAi => {
                 ("", json!({ "error": openai_error(code, message) }), "data: [DONE]\n\n")
             }
             Self::OpenAiEvent => {
-                // Both forms are in use: the reference has the flat one, clients raise by the other.
+                // Both forms are in use: the reference has the flat one, clients raise on the
+                // other.
                 let data = json!({
                     "type": "error", "code": code, "message": message, "param": null,
                     "error": openai_error(code, message),

@@ -1,20 +1,20 @@
-//! Observation the arguments of one call from those of another, as they pass: by a hash of their JSON text without its white
-//! space. The same members in another order are other arguments.
+//! Distinguishes the arguments of one call from those of another as they pass, by a hash of their
+//! JSON text without white space. The same members in another order are other arguments.
 
 use core::hash::Hasher;
 use std::hash::DefaultHasher;
 
-/// A hash in the making.
+/// A hash in progress.
 #[derive(Clone, Debug, Default)]
 pub struct ArgumentsHash {
-    /// SipHash with keys that do not change; it reads bytes however they are cut.
+    /// SipHash with keys that do not change. The hash does not depend on where chunks end.
     hasher: DefaultHasher,
     in_string: bool,
     is_escaped: bool,
 }
 
 impl ArgumentsHash {
-    /// The next bytes of the text.
+    /// Hashes the next bytes of the text.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((byte, tail)) = rest.split_first() {
@@ -44,13 +44,14 @@ impl ArgumentsHash {
     }
 
     fn write(&mut self, text: &[u8]) {
-        // Byte by byte, as nothing promises that a hash goes by the bytes alone and not by the calls.
+        // Byte by byte: `Hasher` does not promise that a hash depends on the bytes alone and not on
+        // the calls.
         for byte in text {
             self.hasher.write_u8(*byte);
         }
     }
 
-    /// The hash of what has come.
+    /// The hash of all bytes so far.
     pub fn finish(&self) -> u64 {
         self.hasher.finish()
     }

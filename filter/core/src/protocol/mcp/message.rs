@@ -1,5 +1,6 @@
-//! Reads JSON-RPC 2.0 messages of the Model Context Protocol (revisions 2024-11-05 to 2026-07-28), one by one,
-//! out of a body that is an object or an array of objects. It keeps of each message what metering needs.
+//! Reads JSON-RPC 2.0 messages of the Model Context Protocol (revisions 2024-11-05 to 2026-07-28),
+//! one by one, out of a body that is an object or an array of objects. Keeps of each message what
+//! metering needs.
 
 use crate::protocol::mcp::arguments::ArgumentsHash;
 use crate::protocol::mcp::reported::Reported;
@@ -13,25 +14,25 @@ pub enum ResultType {
     /// Absent, as in all earlier revisions, or `complete`.
     #[default]
     Complete,
-    /// `input_required`: the call goes on when the client has given its input.
+    /// `input_required`: the call continues when the client has given its input.
     InputRequired,
-    /// `task`: the call goes on as a task.
+    /// `task`: the call continues as a task.
     Task,
     /// A value that no revision defines.
     Unknown,
 }
 
-/// The methods that metering knows.
+/// The methods that the filter distinguishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// There is none: an answer.
+    /// There is no method: the message is a response.
     #[default]
     None,
     /// `tools/call`.
     ToolsCall,
-    /// `tasks/result` (2025-11-25): asks for what the call came to.
+    /// `tasks/result` (2025-11-25): asks for the result of the call.
     TasksResult,
-    /// `tasks/get` and `tasks/cancel`: tell how the task stands.
+    /// `tasks/get` and `tasks/cancel`: the response reports the state of the task.
     TaskStatus,
     /// `tasks/list` (2025-11-25).
     TasksList,
@@ -56,21 +57,22 @@ pub enum TaskState {
     Cancelled,
 }
 
-/// What a message says of a task.
+/// What a message says about a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskReport {
     /// `taskId`.
     pub id: Option<Vec<u8>>,
     /// `status`.
     pub state: Option<TaskState>,
-    /// `result.isError` beside them is true (2026-07-28).
+    /// True if `result.isError` beside them is true (2026-07-28).
     pub is_error: bool,
 }
 
-/// Tasks that one `tasks/list` answer tells of, at most; pages are smaller in practice.
+/// The most tasks that the reader keeps of one `tasks/list` response; pages are smaller in
+/// practice.
 const TASKS_LISTED_MAX: usize = 100;
 
-/// What one JSON-RPC message says, as far as metering goes.
+/// One JSON-RPC message, as far as metering needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// `method`.
@@ -79,19 +81,20 @@ pub struct Message {
     pub id: Option<Id>,
     /// `params.name`.
     pub tool: Option<Vec<u8>>,
-    /// A hash of `params.arguments`, of those that are not there too, if hashes are asked for.
+    /// A hash of `params.arguments`, even if they are absent, if the reader hashes arguments.
     pub arguments: Option<u64>,
-    /// There is a `result`.
+    /// True if there is a `result`.
     pub has_result: bool,
-    /// `result` has a member that only tool results have: `content`, `structuredContent` or `isError`.
+    /// True if `result` has a member that only tool results have: `content`, `structuredContent` or
+    /// `isError`.
     pub has_tool_result: bool,
-    /// `result.isError` is true.
+    /// True if `result.isError` is true.
     pub is_error: bool,
     /// `result.resultType`.
     pub result_type: ResultType,
-    /// `result.task` is an object (2025-11-25).
+    /// True if `result.task` is an object (2025-11-25).
     pub has_task: bool,
-    /// There is an `error`.
+    /// True if there is an `error`.
     pub has_error: bool,
     /// `error.code`, if it is a whole number.
     pub error_code: Option<i64>,
@@ -101,25 +104,28 @@ pub struct Message {
     pub traceparent: Option<Vec<u8>>,
     /// `params._meta.session_id`.
     pub session_id: Option<Vec<u8>>,
-    /// The task that `params` names or tells of.
+    /// The task that `params` names or reports on.
     pub params_task: TaskReport,
-    /// The task that `result` tells of: as such, or as `result.task`.
+    /// The task that `result` reports on: in its own members, or in `result.task`.
     pub result_task: TaskReport,
-    /// `result._meta["io.modelcontextprotocol/related-task"].taskId`: the task that this is the result of.
+    /// `result._meta["io.modelcontextprotocol/related-task"].taskId`: the task whose result this
+    /// is.
     pub related_task: Option<Vec<u8>>,
-    /// The tasks in `result.tasks`, bounded.
+    /// The tasks in `result.tasks`, limited in number.
     pub listed_tasks: Vec<TaskReport>,
-    /// The usage that the result reports of generations that the tool made, if the product says where.
+    /// The usage that the result reports for generations of the tool, if the product says where it
+    /// stands.
     pub reported: Option<Box<Reported>>,
 }
 
 impl Message {
-    /// A request that runs a tool; without an id it is a notification, which servers do not run.
+    /// Whether it is a request that runs a tool. Without an id it is a notification, which servers
+    /// do not run.
     pub fn is_call(&self) -> bool {
         self.method == Method::ToolsCall && self.id.is_some()
     }
 
-    /// An answer to a request.
+    /// Whether it is a response to a request.
     pub fn is_answer(&self) -> bool {
         self.method == Method::None && (self.has_result || self.has_error)
     }
@@ -133,14 +139,14 @@ mod node {
     pub(super) const ERROR: u8 = 4;
     /// `result.task`.
     pub(super) const TASK: u8 = 5;
-    /// `result.tasks`, and what is in it.
+    /// `result.tasks`, and its elements.
     pub(super) const TASKS: u8 = 6;
     pub(super) const LISTED_TASK: u8 = 7;
     /// `params.result` of a notification about a task.
     pub(super) const PUSHED_RESULT: u8 = 8;
-    /// `result.result` of an answer about a task.
+    /// `result.result` of a response about a task.
     pub(super) const POLLED_RESULT: u8 = 9;
-    /// `result._meta`, and what names the task in it.
+    /// `result._meta`, and its member that names the task.
     pub(super) const META: u8 = 10;
     pub(super) const RELATED_TASK: u8 = 11;
     /// `params._meta`.
@@ -177,7 +183,7 @@ pub struct MessageReader {
 }
 
 impl MessageReader {
-    /// A reader that hashes the arguments of calls, or does not.
+    /// Creates a reader that hashes the arguments of calls if `hashes_arguments`.
     pub fn new(hashes_arguments: bool) -> Self {
         Self { arguments: hashes_arguments.then(ArgumentsHash::default), ..Self::default() }
     }
@@ -190,7 +196,7 @@ impl MessageReader {
         );
     }
 
-    /// Where the body stands.
+    /// How far the body has been read.
     pub fn progress(&self) -> Progress {
         self.scanner.progress()
     }
@@ -236,8 +242,8 @@ impl Visitor for Builder<'_> {
         }
     }
 
-    // A repeated member replaces the earlier one, as in the parsers of the official SDKs: what it said is forgotten
-    // before the new value is read.
+    // A repeated member replaces the earlier one, as in the parsers of the official SDKs: the
+    // reader discards the earlier value before it reads the new one.
     fn member(&mut self, node: u8, key: &[u8]) -> Want {
         let message = &mut *self.message;
         match (node, key) {
@@ -427,7 +433,7 @@ impl Visitor for Builder<'_> {
             }
             node::TASK => self.message.has_task = true,
             node::LISTED_TASK => {
-                // What does not fit overwrites the last place.
+                // A task beyond the limit replaces the last one.
                 if self.message.listed_tasks.len() >= TASKS_LISTED_MAX {
                     self.message.listed_tasks.pop();
                 }

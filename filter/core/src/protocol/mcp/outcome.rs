@@ -1,18 +1,19 @@
-//! What a call's outcome is called, by what an MCP server answers. The table is in `filter/README.md`.
+//! Determines the outcome of a call by the response of an MCP server. The table is in
+//! `filter/README.md`.
 
 use crate::domain::status::ExecutionStatus;
 use crate::protocol::mcp::message::{Message, ResultType, TaskState};
 
 impl ExecutionStatus {
-    /// The outcome that an answer tells. A JSON-RPC error decides before the HTTP status; a result counts only
-    /// under a 2xx, because clients discard it under any other.
+    /// The outcome that a response reports. A JSON-RPC error takes precedence over the HTTP status;
+    /// a result counts only with a 2xx status, because clients discard it with any other.
     pub fn of_answer(answer: &Message, http_status: u16) -> Self {
         if answer.has_error {
             return match answer.error_code {
                 Some(-32602) => Self::ValidationFailed,
                 Some(-32001) => Self::Timeout,
                 Some(-32042) => Self::HitlRequired,
-                // As in the Language Server Protocol; the official Python server answers so.
+                // As in the Language Server Protocol; the official Python server sends it.
                 Some(-32800) => Self::Cancelled,
                 _ => Self::Error,
             };
@@ -30,8 +31,8 @@ impl ExecutionStatus {
         }
     }
 
-    /// The outcome that a task's state tells, if it is final. In 2025-11-25 a task whose tool reports an error is
-    /// `failed`; in 2026-07-28 it is `completed`, and its result says `isError`.
+    /// The outcome of a task in this state, if the state is final. In 2025-11-25 a task whose tool
+    /// reports an error is `failed`; in 2026-07-28 it is `completed`, and its result has `isError`.
     pub fn of_task(state: TaskState, is_error: bool) -> Option<Self> {
         match state {
             TaskState::Open => None,

@@ -1,4 +1,5 @@
-//! Usage that a tool reports of generations that it made inside: in its result, or in headers of the response.
+//! Reads the usage that a tool reports for generations of its own: in its result, or in headers of
+//! the response.
 
 use std::rc::Rc;
 
@@ -9,20 +10,20 @@ use crate::protocol::mcp::reported_usage::{Places, ReportedUsage};
 use crate::wire::http::Headers;
 use crate::wire::json_rpc::Id;
 
-/// What a tool reports.
+/// The usage that a tool reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reported {
     /// The tokens.
     pub usage: Usage,
     /// The model.
     pub model: Option<String>,
-    /// Where it was read.
+    /// Where the filter read it.
     pub source: UsageSource,
 }
 
 const ID: &Paths = &[("id", Field::Id)];
 
-/// Reads reports out of the results of a body, beside what reads the messages.
+/// Reads reports out of the results in a body, beside the reader of its messages.
 #[derive(Debug)]
 pub struct ReportReader {
     documents: DocumentReader,
@@ -30,7 +31,7 @@ pub struct ReportReader {
 }
 
 impl ReportReader {
-    /// A reader, or `None` if the product names no place in results.
+    /// Creates a reader; `None` if the product does not name a place in results.
     pub fn new(rules: &ReportedUsage) -> Option<Self> {
         rules.result.is_named().then(|| {
             let fields = fields(&rules.result);
@@ -57,14 +58,14 @@ impl ReportReader {
         self.found.clear();
     }
 
-    /// What the answer with this id reports.
+    /// Removes and returns the report of the response with this id.
     pub fn take(&mut self, id: &Id) -> Option<Box<Reported>> {
         let at = self.found.iter().position(|(other, _)| other == id)?;
         Some(Box::new(self.found.remove(at).1))
     }
 }
 
-/// What the headers of a response report.
+/// Reads the usage that the headers of a response report.
 pub fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Option<Reported> {
     let text = |name: &str| core::str::from_utf8(headers.get(name)?).ok();
     let count = |name: &str| text(name)?.trim().parse().ok();

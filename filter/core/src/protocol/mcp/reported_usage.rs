@@ -1,48 +1,50 @@
-//! Where tools report the usage of generations that they made inside, out of the filter's sight.
+//! Where tools report the usage of their own generations, which the filter does not see.
 
 use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error, is_header};
 use crate::protocol::llm::provider::Provider;
 
-/// Where a tool's result, or the response's headers, report usage. Nothing is read where nothing is named.
+/// Where a tool's result, or the response's headers, report usage. The filter reads only the places
+/// that are named here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportedUsage {
     /// Who runs the models.
     pub provider: Option<Provider>,
-    /// JSON pointers (RFC 6901) into the `result` of a tool call, such as `/_meta/usage/input_tokens`.
+    /// JSON pointers (RFC 6901) into the `result` of a tool call, such as
+    /// `/_meta/usage/input_tokens`.
     pub result: Places,
-    /// Response headers that the server sets and that nothing else can.
+    /// Response headers that only the server can set.
     pub trusted_headers: Places,
 }
 
-/// Where each part of the usage stands; empty means nowhere. Counts are in the normal form: `input` holds what was
-/// read from and written to a cache, `output` holds reasoning.
+/// The place of each part of the usage; empty means that there is none. Counts are in the normal
+/// form: `input` includes cache reads and cache writes, `output` includes reasoning.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Places {
     /// The model.
     pub model: String,
-    /// Tokens read.
+    /// Input tokens.
     pub input: String,
-    /// Tokens made.
+    /// Output tokens.
     pub output: String,
-    /// Of `input`.
+    /// The part of `input` that was read from a cache.
     pub cache_read: String,
-    /// Of `input`.
+    /// The part of `input` that was written to a cache.
     pub cache_write: String,
-    /// Of `output`.
+    /// The part of `output` that is reasoning.
     pub reasoning: String,
 }
 
 impl Places {
-    /// Whether anything is named.
+    /// Whether any place is named.
     pub fn is_named(&self) -> bool {
         self.all().into_iter().any(|(_, place)| !place.is_empty())
     }
 
-    /// Every place under its name.
+    /// Every place, with its name.
     pub fn all(&self) -> [(&'static str, &str); 6] {
         [
             ("model", &self.model),

@@ -1,4 +1,5 @@
-//! Reads what a response's body tells of calls: JSON or server-sent events, plain or coded.
+//! Reads what a response body says about calls: JSON or server-sent events, plain or with a content
+//! coding.
 
 use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::domain::call::Transport;
@@ -25,12 +26,12 @@ struct Body {
     told: ResponseItems,
 }
 
-/// What a piece of a body told.
+/// What a piece of a body contained.
 #[derive(Debug, Default)]
 pub struct ResponseItems {
-    /// Answers, and notifications about tasks.
+    /// Responses, and notifications about tasks.
     pub messages: Vec<Message>,
-    /// The endpoint that an `endpoint` event gave (2024-11-05).
+    /// The endpoint in an `endpoint` event (2024-11-05).
     pub endpoint: Option<Vec<u8>>,
 }
 
@@ -41,7 +42,7 @@ enum Format {
 }
 
 impl McpResponseBody {
-    /// A reader for a body, or `None` if its coding is not read.
+    /// Creates a reader for a body; `None` if the filter cannot decode its coding.
     pub fn new(
         coding: ContentCoding,
         media_type: MediaType,
@@ -51,7 +52,8 @@ impl McpResponseBody {
             MediaType::EventStream => {
                 Format::Events { framer: Box::default(), event: Box::default() }
             }
-            // Some servers answer JSON-RPC without saying so; a text that is no JSON fails at its first byte.
+            // Some servers send JSON-RPC without declaring it; a text that is not JSON fails at its
+            // first byte.
             MediaType::Json
             | MediaType::Other
             | MediaType::JsonLines
@@ -69,13 +71,13 @@ impl McpResponseBody {
         Some(Self { decoder })
     }
 
-    /// Reads the next bytes; gives what ends in them.
+    /// Reads the next bytes and returns what ends in them.
     pub fn feed(&mut self, chunk: &[u8]) -> ResponseItems {
         self.decoder.feed(chunk);
         core::mem::take(&mut self.decoder.sink().told)
     }
 
-    /// How the answers come.
+    /// How the server sends its responses.
     pub fn transport(&mut self) -> Transport {
         match self.decoder.sink().format {
             Format::Json(_) => Transport::Json,
@@ -83,7 +85,7 @@ impl McpResponseBody {
         }
     }
 
-    /// Whether the body turned out to be nothing that this can read.
+    /// Whether the body could not be parsed.
     pub fn is_unreadable(&mut self) -> bool {
         let is_no_json = match &self.decoder.sink().format {
             Format::Json(reader) => reader.progress() == Progress::Failed,
@@ -107,13 +109,13 @@ impl DecodedBytes for Body {
     }
 }
 
-/// Reads the data of one server-sent event, and keeps what it tells until the event is dispatched: clients do not see
-/// an event that the stream's end cuts off.
+/// Reads the data of one server-sent event, and keeps its messages until the event is dispatched:
+/// clients do not see an event that the end of the stream cuts off.
 #[derive(Clone, Debug, Default)]
 struct EventReader {
     reader: MessageReader,
     messages: Vec<Message>,
-    /// The first bytes of the data, which are all of an endpoint.
+    /// The first bytes of the data: enough to hold an endpoint.
     text: Vec<u8>,
 }
 
@@ -152,7 +154,7 @@ fn feed(
     piece: &[u8],
     messages: &mut Vec<Message>,
 ) {
-    // A message and its report end with the same byte; the report is read first.
+    // A message and its report end with the same byte, so the report is read first.
     if let Some(reports) = reports {
         reports.feed(piece);
     }

@@ -1,8 +1,10 @@
-//! Anthropic Messages (API version 2023-06-01, read 2026-11), also as Vertex AI and Bedrock carry them.
+//! Anthropic Messages (API version 2023-06-01, read 2026-11), also as Vertex AI and Bedrock carry
+//! them.
 //!
-//! `input_tokens` counts neither cache reads nor cache writes: the three are added up. `output_tokens` holds thinking,
-//! which some models tell apart. In a stream `message_start` tells the input and a first output, and `message_delta`
-//! the counts so far, of which the last stand.
+//! `input_tokens` includes neither cache reads nor cache writes: the filter adds up the three.
+//! `output_tokens` includes thinking, which some models report separately. In a stream
+//! `message_start` reports the input and a first output, and `message_delta` the counts so far; the
+//! last report is valid.
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
@@ -56,8 +58,8 @@ pub(super) const PATHS: &Paths = &[
 pub(super) const MESSAGES: Format =
     Format { paths: &[PATHS], fold, head: None, error: StreamError::Anthropic };
 
-/// What a request to a path like Anthropic's asks for. Counting tokens is no generation, and
-/// the messages of one of OpenAI's threads are none either.
+/// The endpoint of a request to a path like Anthropic's. Counting tokens is not a generation, nor
+/// are the messages of one of OpenAI's threads.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         (_, [.., "threads", _, "messages"]) => None,
@@ -78,7 +80,7 @@ pub(super) fn fold(generation: &mut Generation, document: &Document) {
     keep(&mut usage.reasoning, document.count(Field::Reasoning));
     keep(&mut usage.cache_read, document.count(Field::CacheRead));
     match by_lifetime {
-        // Without lifetimes they are written for 5 minutes, as the API's default is.
+        // Writes without a lifetime last for 5 minutes, which is the API's default.
         (None, None) if usage.cache_write_1h.is_none() => {
             usage.cache_write_5m = generation.parts.cache_write;
         }

@@ -1,7 +1,8 @@
-//! Azure OpenAI and Azure AI Foundry (data plane v1 and 2024-10-21, read 2026-11). The bodies are OpenAI's, or
-//! Anthropic's under `/anthropic`, and so is what their counts include.
+//! Azure OpenAI and Azure AI Foundry (data plane v1 and 2024-10-21, read 2026-11). The bodies, and
+//! what their counts include, are OpenAI's, or Anthropic's under `/anthropic`.
 //!
-//! The path names the deployment, `/openai/deployments/{deployment}/chat/completions`; the body names its model.
+//! The path names the deployment, `/openai/deployments/{deployment}/chat/completions`; the body
+//! names its model.
 
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, percent_decoded};
 use crate::protocol::llm::provider::{openai, openai_compatible};
@@ -24,7 +25,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     genai_prices: &["azure"],
 };
 
-/// What a request to a path like Azure's asks for.
+/// The endpoint of a request to a path like Azure's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     let endpoint = openai_compatible::endpoint_with(&openai::CHAT, method, segments)?;
     let mut pairs = segments.windows(2);

@@ -1,17 +1,20 @@
-//! Amazon Bedrock: Converse and InvokeModel, plain and streamed, and its endpoints that speak like OpenAI and Anthropic
-//! (botocore's `bedrock-runtime/2023-09-30` and the user guide's "Prompt caching", read 2026-11).
+//! Amazon Bedrock: Converse and InvokeModel, plain and streamed, and its endpoints that are
+//! compatible with OpenAI and Anthropic (botocore's `bedrock-runtime/2023-09-30` and the user
+//! guide's "Prompt caching", read 2026-11).
 //!
-//! Every count of Bedrock's own leaves the cache out of the input: `inputTokens` of Converse and Nova, the response
-//! header `x-amzn-bedrock-input-token-count` and `inputTokenCount` of `amazon-bedrock-invocationMetrics`. Cache reads
-//! and writes are told beside it, so that the three are added up; `totalTokens` holds them all. The output holds
-//! reasoning, which is not told apart.
+//! Every count of Bedrock's own excludes the cache from the input: `inputTokens` of Converse and
+//! Nova, the response header `x-amzn-bedrock-input-token-count` and `inputTokenCount` of
+//! `amazon-bedrock-invocationMetrics`. Bedrock reports cache reads and writes beside the input, so
+//! the filter adds up the three; `totalTokens` includes them all. The output includes reasoning,
+//! which Bedrock does not report separately.
 //!
-//! InvokeModel answers with the body of the model's vendor. The body is read by what it looks like and not by the
-//! model's id, which may be an ARN that does not name a vendor: like Anthropic's, like OpenAI's (AI21, Mistral,
-//! DeepSeek, Qwen, gpt-oss), or like Nova's, Titan's, Llama's or Cohere's, whose members have names of their own.
-//! Titan, Llama and Cohere have no cache. What a body does not tell is in the headers, or, of a stream, in the metrics
-//! of its last event. All of them tell of one generation: the body stands over the headers, and the metrics, which
-//! come last and are what is charged for, stand over the events before them.
+//! InvokeModel returns the body of the model's vendor. The filter recognises a body by its members
+//! and not by the model's id, which may be an ARN that does not name a vendor. Bodies are like
+//! Anthropic's, like OpenAI's (AI21, Mistral, DeepSeek, Qwen, gpt-oss), or like Nova's, Titan's,
+//! Llama's or Cohere's, whose members have names of their own. Titan, Llama and Cohere have no
+//! cache. Counts that the body lacks are in the headers or, in a stream, in the metrics of the last
+//! event. All of them describe one generation: the body overrides the headers, and the metrics,
+//! which arrive last and are what Amazon bills, override the events before them.
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
@@ -42,7 +45,7 @@ const CONVERSE: Format = Format {
         ("usage.cacheDetails[].ttl", Field::ItemName),
         ("usage.cacheDetails[].inputTokens", Field::ItemCount),
         ("serviceTier.type", Field::Tier),
-        // Of a prompt router, which chooses the model.
+        // From a prompt router, which chooses the model.
         ("trace.promptRouter.invokedModelId", Field::Model),
         ("stopReason", Field::Finish),
         ("delta.text", Field::OutputText),
@@ -54,7 +57,7 @@ const CONVERSE: Format = Format {
     error: StreamError::Bedrock,
 };
 
-/// What Bedrock adds to the last event of a stream, of whatever vendor.
+/// What Bedrock adds to the last event of a stream, whoever the model's vendor is.
 const METRICS: &Paths = &[
     ("amazon-bedrock-invocationMetrics.inputTokenCount", Field::BilledInput),
     ("amazon-bedrock-invocationMetrics.outputTokenCount", Field::BilledOutput),
@@ -79,7 +82,8 @@ const NOVA: &Paths = &[
     ("contentBlockDelta.delta.toolUse.input", Field::OutputText),
 ];
 
-/// Text and embeddings; an embedding comes whole.
+/// Text and embeddings. An embedding comes in one document, so its presence means that it is
+/// finished.
 const TITAN: &Paths = &[
     ("inputTextTokenCount", Field::Input),
     ("results[].tokenCount", Field::Output),
@@ -91,7 +95,7 @@ const TITAN: &Paths = &[
     ("embeddingsByType", Field::Finish),
 ];
 
-/// Of a stream `generation_token_count` counts on from event to event.
+/// In a stream `generation_token_count` grows from event to event.
 const LLAMA: &Paths = &[
     ("prompt_token_count", Field::Input),
     ("generation_token_count", Field::Output),
@@ -109,7 +113,7 @@ const COHERE: &Paths = &[
     ("text", Field::OutputText),
 ];
 
-/// Mistral's and Anthropic's older bodies, which tell no counts.
+/// Older bodies of Mistral and Anthropic, which do not report counts.
 const TEXT: &Paths = &[("outputs[].text", Field::OutputText), ("completion", Field::OutputText)];
 
 const INVOKE: Format = Format {
@@ -129,7 +133,8 @@ const INVOKE: Format = Format {
     error: StreamError::Bedrock,
 };
 
-/// What a request to a path of Bedrock's runtime asks for. Counting tokens and applying a guardrail are no generations.
+/// The endpoint of a request to a path of Bedrock's runtime. Counting tokens and applying a
+/// guardrail are not generations.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     if let Some((id, verb)) = split_model(segments) {
         let format = match (method, verb) {
@@ -150,14 +155,15 @@ fn is_path(segments: &[&str]) -> bool {
     split_model(segments).is_some_and(|(_, verb)| VERBS.contains(&verb))
 }
 
-/// The model's id and the verb of `/model/{id}/{verb}`; an ARN holds a slash, that may have been decoded on the way.
+/// The model's id and the verb of `/model/{id}/{verb}`. An ARN contains a slash, which a proxy may
+/// have decoded on the way.
 fn split_model<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'a [&'b str], &'b str)> {
     let at = segments.iter().position(|segment| *segment == "model")?;
     let (verb, id) = segments.get(at.saturating_add(1)..)?.split_last()?;
     (!id.is_empty()).then_some((id, *verb))
 }
 
-/// Counts of Bedrock's own, with an input that leaves the cache out.
+/// Counts of Bedrock's own, with an input that excludes the cache.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     input: Option<u64>,
@@ -187,7 +193,7 @@ impl Counts {
             usage.cache_write_5m = self.cache_write_5m;
             usage.cache_write_1h = self.cache_write_1h;
         } else if self.cache_write.is_some() && self.cache_write != known {
-            // The lifetimes that an event before told are known better than by a sum, if they are its parts.
+            // Lifetimes from an earlier event are more precise than a sum, if they add up to it.
             usage.cache_write_5m = self.cache_write;
             usage.cache_write_1h = None;
         }
@@ -198,7 +204,7 @@ impl Counts {
     }
 }
 
-/// The counts of the model's own shape.
+/// The counts in the model's own members.
 fn counts(document: &Document) -> Counts {
     Counts {
         input: document.count(Field::Input),
@@ -245,7 +251,7 @@ fn fold_invoke(generation: &mut Generation, document: &Document) {
         || kind.starts_with("text_completion");
     if is_like_openai {
         openai::fold_chat(generation, document);
-        // Its own counts are inclusive, and say more than the metrics.
+        // These counts are inclusive, and say more than the metrics.
         if generation.stage != Stage::Final {
             tell_metrics(generation, document);
         }

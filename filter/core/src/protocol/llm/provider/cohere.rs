@@ -1,10 +1,12 @@
-//! Cohere: chat (v1 and v2, plain and streamed), generate, embed and rerank (API read 2026-11), and what it offers like
-//! OpenAI under `/compatibility`. Streams of v1 are a JSON text a line, those of v2 server-sent events.
+//! Cohere: chat (v1 and v2, plain and streamed), generate, embed and rerank (API read 2026-11), and
+//! its OpenAI-compatible API under `/compatibility`. Streams of v1 are JSON lines, those of v2
+//! server-sent events.
 //!
-//! Cohere tells two counts: `billed_units`, and `tokens`, which also holds the template and what else Cohere adds to a
-//! prompt and does not charge for. The billed ones are taken, so that the cost is the invoice's; `tokens` only where
-//! there are no others. `cached_tokens` is a part of the input, reasoning a part of the output that is not told apart.
-//! A rerank is billed by the search and tells no tokens.
+//! Cohere reports two counts: `billed_units`, and `tokens`, which also includes the template and
+//! whatever else Cohere adds to a prompt without billing it. The filter reads the billed units, so
+//! that the cost agrees with the invoice, and `tokens` only if there are no billed units.
+//! `cached_tokens` is a part of the input. Reasoning is a part of the output, which Cohere does not
+//! report separately. Cohere bills a rerank by the search and reports no tokens for it.
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field};
@@ -64,7 +66,7 @@ const NATIVE: Format = Format {
     error: StreamError::Cohere,
 };
 
-/// What a request to a path like Cohere's asks for.
+/// The endpoint of a request to a path like Cohere's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         ("POST", [.., "chat" | "generate" | "embed" | "rerank"]) => Some(Endpoint::of(&NATIVE)),
@@ -80,7 +82,7 @@ fn fold(generation: &mut Generation, document: &Document) {
         cache_read: document.count(Field::CacheRead),
         ..Usage::default()
     };
-    // The last event of a stream tells them.
+    // The last event of a stream reports the counts.
     if !told.is_unknown() {
         generation.tell(told);
         generation.stage = Stage::Final;

@@ -1,8 +1,8 @@
 //! DeepSeek: chat and completions (API of 2026-11), and Anthropic's Messages under `/anthropic`.
 //!
-//! `prompt_tokens` is the sum of `prompt_cache_hit_tokens`, read from the cache, and `prompt_cache_miss_tokens`;
-//! `completion_tokens` holds reasoning. While a request waits, empty lines (or comments, in a stream) keep the
-//! connection alive.
+//! `prompt_tokens` is the sum of `prompt_cache_hit_tokens`, read from the cache, and
+//! `prompt_cache_miss_tokens`; `completion_tokens` includes reasoning. While a request waits,
+//! DeepSeek sends empty lines (or comments, in a stream) to keep the connection alive.
 
 use crate::protocol::document::Field;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
@@ -27,7 +27,7 @@ const CHAT: Format = Format {
     error: StreamError::OpenAi,
 };
 
-/// What a request to a path like DeepSeek's asks for.
+/// The endpoint of a request to a path like DeepSeek's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     openai_compatible::endpoint_with(&CHAT, method, segments)
 }

@@ -1,11 +1,13 @@
-//! Gemini: generateContent and streamGenerateContent (a JSON array, or events with `alt=sse`), embedContent and
-//! batchEmbedContents, and the Interactions API (API v1beta, read 2026-11); Vertex AI sends the same bodies.
+//! Gemini: generateContent and streamGenerateContent (a JSON array, or events with `alt=sse`),
+//! embedContent and batchEmbedContents, and the Interactions API (API v1beta, read 2026-11); Vertex
+//! AI sends the same bodies.
 //!
-//! `promptTokenCount` holds cached tokens, but not `toolUsePromptTokenCount`, what tools gave to the model;
-//! `candidatesTokenCount` does not hold `thoughtsTokenCount`. `totalTokenCount` is the sum of these four. The details
-//! by modality are subsets of their count. Each chunk of a stream tells the counts so far, of which the last stand.
-//! The Interactions API tells the same under other names: `total_input_tokens` and `total_tool_use_tokens`,
-//! `total_output_tokens` and `total_thought_tokens`. A count of zero is left out.
+//! `promptTokenCount` includes cached tokens, but not `toolUsePromptTokenCount`, what tools gave to
+//! the model; `candidatesTokenCount` does not include `thoughtsTokenCount`. `totalTokenCount` is
+//! the sum of these four. The details by modality are subsets of their count. Each chunk of a
+//! stream reports the counts so far; the last report is valid. The Interactions API reports the
+//! same under other names: `total_input_tokens` and `total_tool_use_tokens`, `total_output_tokens`
+//! and `total_thought_tokens`. Gemini leaves out a count of zero.
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
@@ -123,7 +125,7 @@ pub(super) const INTERACTION: Format = Format {
 pub(super) const CHAT: Format =
     Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
 
-/// What a request to a path like Gemini's asks for. Counting tokens is no generation.
+/// The endpoint of a request to a path like Gemini's. Counting tokens is not a generation.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     content_endpoint(method, segments)
         .or_else(|| openai_compatible::endpoint_with(&CHAT, method, segments))
@@ -135,7 +137,8 @@ pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoi
     match (method, segments) {
         ("POST", [.., "interactions"] | [.., "interactions", _, "cancel"])
         | ("GET", [.., "interactions", _]) => again,
-        // A tuned model of Vertex AI answers at an endpoint, whose number is no model.
+        // A tuned model of Vertex AI responds at an endpoint, whose number is not the name of a
+        // model.
         ("POST", [.., collection, call]) => {
             let (model, verb) = split_verb(call)?;
             let format = match verb.as_str() {
@@ -150,7 +153,7 @@ pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoi
     }
 }
 
-/// The tier as the Gemini API's header tells it.
+/// Reads the tier from the header of the Gemini API.
 fn head(generation: &mut Generation, headers: Headers<'_>) {
     let tier = headers.get("x-gemini-service-tier");
     if let Some(tier) = tier.and_then(|tier| core::str::from_utf8(tier).ok()) {
@@ -158,7 +161,8 @@ fn head(generation: &mut Generation, headers: Headers<'_>) {
     }
 }
 
-/// Of the elements of arrays, those of a modality; names are in capitals, but not in Interactions.
+/// The sum of the counts of one modality in these arrays. Its name is in capitals, except in
+/// Interactions.
 fn of_modality(document: &Document, arrays: &[&str], names: &[&str]) -> Option<u64> {
     arrays.iter().fold(None, |known, array| sum(&[known, document.sum(array, names)]))
 }
@@ -218,13 +222,14 @@ fn fold_interaction(generation: &mut Generation, document: &Document) {
     match document.text(Field::Status).as_deref() {
         Some("in_progress" | "queued") if !is_event => generation.stage = Stage::Unfinished,
         Some("in_progress" | "queued") | None => {}
-        // An event that only tells the new state comes before the one with the usage.
+        // An event that reports only the new state comes before the event with the usage.
         Some(_) if is_event && generation.usage.is_unknown() => {}
         Some(_) => generation.stage = Stage::Final,
     }
 }
 
-/// Behind OpenAI's paths `completion_tokens` does not hold the thoughts, but `total_tokens` does.
+/// Behind OpenAI's paths `completion_tokens` does not include the thoughts, but `total_tokens`
+/// does.
 fn fold_chat(generation: &mut Generation, document: &Document) {
     openai::fold_chat(generation, document);
     let usage = &mut generation.usage;

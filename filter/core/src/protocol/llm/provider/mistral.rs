@@ -1,8 +1,10 @@
-//! Mistral: chat, fill-in-the-middle, agents, embeddings, transcriptions and conversations (API v1, read 2026-11).
+//! Mistral: chat, fill-in-the-middle, agents, embeddings, transcriptions and conversations (API v1,
+//! read 2026-11).
 //!
-//! `prompt_tokens` holds cached tokens; `completion_tokens` holds reasoning, which is not told apart. In conversations
-//! `connector_tokens`, what built-in tools gave to the model, are counted apart: `total_tokens` is the sum of the
-//! three. Audio that was read is told in seconds, which are no tokens.
+//! `prompt_tokens` includes cached tokens; `completion_tokens` includes reasoning, which Mistral
+//! does not report separately. Conversations count `connector_tokens`, what built-in tools gave to
+//! the model, apart: `total_tokens` is the sum of the three. Mistral reports input audio in
+//! seconds, which are not tokens.
 
 use crate::protocol::document::{Document, Field, Paths};
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
@@ -38,7 +40,8 @@ const CHAT: Format = Format {
     error: StreamError::OpenAi,
 };
 
-/// The body, and the events of a stream, of which the last tells the usage. Transcriptions come in the same way.
+/// The body, and the events of a stream; the last event reports the usage. Transcriptions have the
+/// same form.
 const CONVERSATION: Format = Format {
     paths: &[
         USAGE,
@@ -59,7 +62,7 @@ const CONVERSATION: Format = Format {
     error: StreamError::MistralConversation,
 };
 
-/// What a request to a path like Mistral's asks for.
+/// The endpoint of a request to a path like Mistral's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         (

@@ -1,9 +1,10 @@
-//! The providers of large language models: one file and one row each.
+//! The providers of large language models: one file and one row for each.
 //!
-//! A new provider: its file beside these, with a `SPEC` (hosts, paths, endpoints), the `PRICE_LISTS`
-//! that name it, and a `Format` for each wire format that no other file has; its `mod` line and its
-//! row in the table below; bodies with what they cost under `tests/fixtures/llm`. Rows stand in the
-//! order of their numbers in facts: add at the end.
+//! To add a provider: its file beside these, with a `SPEC` (hosts, paths, endpoints), the
+//! `PRICE_LISTS` that name it, and a `Format` for each wire format that no other file has; its
+//! `mod` line and its row in the table below; bodies with their expected costs under
+//! `tests/fixtures/llm`. Rows stand in the order of their numbers in facts: add new ones at the
+//! end.
 
 mod anthropic;
 mod azure_openai;
@@ -25,7 +26,7 @@ use crate::protocol::llm::generation::Format;
 
 macro_rules! providers {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $file:ident;)+) => {
-        /// Who runs the model; the name under which rate cards and events know it.
+        /// Who runs the model. Rate cards and events call the provider by its name.
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
@@ -40,7 +41,7 @@ macro_rules! providers {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// What published price lists call it.
+            /// The provider's names in published price lists.
             pub const fn price_lists(self) -> PriceLists {
                 match self { $(Self::$variant => $file::PRICE_LISTS,)+ }
             }
@@ -75,25 +76,26 @@ providers! {
     Vllm = "vllm", vllm;
     /// Ollama.
     Ollama = "ollama", ollama;
-    /// Any other server that speaks like OpenAI.
+    /// Any other server that is compatible with OpenAI.
     OpenAiCompatible = "openai_compatible", openai_compatible;
 }
 
-/// A request that makes a generation, or asks for one.
+/// A request that starts a generation or fetches one.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// Who runs the model.
     pub provider: Provider,
-    /// How the response tells its usage.
+    /// How the response reports its usage.
     pub format: &'static Format,
-    /// The model, where the path names it.
+    /// The model, if the path names it.
     pub model: Option<String>,
-    /// True if another response may tell the same generation again: it is counted by its id.
+    /// True if another response may report the same generation again: the filter counts it by its
+    /// id.
     pub is_told_again: bool,
 }
 
-/// What a request asks for, or `None` if it makes no generation. `provider` is the configured one;
-/// without one the host and then the path tell.
+/// The route of a request; `None` if it does not concern a generation. `provider` is the configured
+/// one; without one the host decides, and then the path.
 pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -> Option<Route> {
     let segments = segments(path);
     let segments = segments.as_slice();
@@ -103,8 +105,8 @@ pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -
     Some(Route { provider, format, model, is_told_again })
 }
 
-/// What events call a request that runs an agent, or `None` if it runs none: Responses and
-/// Assistants runs.
+/// The name in events of a request that runs an agent (Responses and Assistants runs); `None` if
+/// the request runs none.
 pub fn agent_run(method: &str, path: &str) -> Option<&'static str> {
     openai::agent_run(method, segments(path).as_slice())
 }
@@ -114,8 +116,8 @@ pub fn conversation_in(path: &str) -> Option<&str> {
     openai::thread(segments(path).as_slice())
 }
 
-/// Whether a request to this path may say `stream_options.include_usage`, and needs to for usage in
-/// its stream.
+/// Whether a request to this path may set `stream_options.include_usage`, and needs it to get usage
+/// in its stream.
 pub fn takes_stream_options(provider: Provider, path: &str) -> bool {
     let is_completion = matches!(segments(path).as_slice(), [.., "completions"]);
     is_completion && !provider.spec().tells_usage_unasked

@@ -1,9 +1,10 @@
-//! Ollama: `/api/chat`, `/api/generate` and `/api/embed` (0.14, read 2026-11), as one JSON text or a JSON text a line,
-//! and what it offers like OpenAI and Anthropic under `/v1`.
+//! Ollama: `/api/chat`, `/api/generate` and `/api/embed` (0.14, read 2026-11), as one JSON text or
+//! as JSON lines, and its APIs under `/v1` that are compatible with OpenAI and Anthropic.
 //!
-//! `prompt_eval_count` is what was read and `eval_count` what was made, reasoning included; `prompt_eval_cached_count`
-//! is a part of the first. Only the last line of a stream, with `done`, tells them. Older versions leave out
-//! `prompt_eval_count` where the whole prompt was in the cache: then the input is unknown, and so is a part of the usage.
+//! `prompt_eval_count` is the input and `eval_count` the output, including reasoning;
+//! `prompt_eval_cached_count` is a part of the input. In a stream only the last line, with `done`,
+//! reports them. Older versions leave out `prompt_eval_count` if the whole prompt was in the cache:
+//! then the input is unknown, and so is a part of the usage.
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field};
@@ -12,7 +13,7 @@ use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai_compatible;
 use crate::protocol::llm::stream_error::StreamError;
 
-/// Where it listens.
+/// The port that Ollama listens on.
 const PORT: &str = "11434";
 
 pub(super) const SPEC: Spec = Spec {
@@ -48,7 +49,7 @@ const NATIVE: Format = Format {
     error: StreamError::Ollama,
 };
 
-/// What a request to a path like Ollama's asks for.
+/// The endpoint of a request to a path like Ollama's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         ("POST", [.., "api", "chat" | "generate" | "embed" | "embeddings"]) => {
@@ -67,7 +68,7 @@ fn fold(generation: &mut Generation, document: &Document) {
         ..Usage::default()
     });
     let Usage { input, output, .. } = generation.usage;
-    // An embedding is told at once, without `done`, and has no output.
+    // Ollama sends an embedding at once, without `done`. An embedding has no output.
     let is_embedding = !document.tells(Field::Finish);
     if input.is_some() && (is_embedding || (document.is_true(Field::Finish) && output.is_some())) {
         generation.stage = Stage::Final;

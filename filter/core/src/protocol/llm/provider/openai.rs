@@ -1,10 +1,11 @@
-//! OpenAI: Chat Completions, legacy Completions, Embeddings, Responses, Assistants runs, images and transcriptions
-//! (API reference, read 2026-11).
+//! OpenAI: Chat Completions, legacy Completions, Embeddings, Responses, Assistants runs, images and
+//! transcriptions (API reference, read 2026-11).
 //!
-//! Its counts are inclusive: `prompt_tokens` and `input_tokens` hold cache reads, cache writes, audio and images;
-//! `completion_tokens` and `output_tokens` hold reasoning, audio, images and predictions, accepted or not.
-//! `total_tokens` is their sum. Responses tell caches of 30 minutes and of 12 hours apart: the first is taken for the
-//! short lifetime, the second for the long one.
+//! OpenAI's counts are inclusive: `prompt_tokens` and `input_tokens` include cache reads, cache
+//! writes, audio and images; `completion_tokens` and `output_tokens` include reasoning, audio,
+//! images and predictions, accepted or not. `total_tokens` is their sum. Responses report cache
+//! writes for 30 minutes and for 12 hours separately: the filter counts the first under the short
+//! lifetime and the second under the long one.
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
@@ -21,7 +22,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     genai_prices: &["openai"],
 };
 
-/// Usage as Chat Completions tell it.
+/// Usage in Chat Completions.
 pub(super) const USAGE: &Paths = &[
     ("usage.prompt_tokens", Field::Input),
     ("usage.completion_tokens", Field::Output),
@@ -35,7 +36,7 @@ pub(super) const USAGE: &Paths = &[
     ("usage.completion_tokens_details.image_tokens", Field::OutputImage),
 ];
 
-/// What else there is in Chat Completions and their chunks, legacy Completions and Embeddings.
+/// The other members of Chat Completions and their chunks, legacy Completions and Embeddings.
 pub(super) const COMPLETION: &Paths = &[
     ("object", Field::Kind),
     ("model", Field::Model),
@@ -137,12 +138,12 @@ const RUNS: Format = Format {
     error: StreamError::OpenAiEvent,
 };
 
-/// What a request to a path like OpenAI's asks for.
+/// The endpoint of a request to a path like OpenAI's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     endpoint_with(&CHAT, method, segments)
 }
 
-/// The same for another provider, with its reading of Chat Completions.
+/// The same for another provider, with its format for Chat Completions.
 pub(super) fn endpoint_with(
     chat: &'static Format,
     method: &str,
@@ -163,7 +164,8 @@ pub(super) fn endpoint_with(
     }
 }
 
-/// What a request that runs an agent is called. To go on with a run, or to give it up, is a part of it.
+/// The name of a request that runs an agent. A request that continues or cancels a run has none,
+/// because it is a part of that run.
 pub(super) fn agent_run(method: &str, segments: &[&str]) -> Option<&'static str> {
     match (method, segments) {
         ("POST", [.., "responses"]) => Some("responses.create"),
@@ -174,7 +176,7 @@ pub(super) fn agent_run(method: &str, segments: &[&str]) -> Option<&'static str>
     }
 }
 
-/// The thread that a path to runs names.
+/// The thread in a path to its runs.
 pub(super) fn thread<'a>(segments: &[&'a str]) -> Option<&'a str> {
     match segments {
         [.., "threads", thread, "runs"]
@@ -184,7 +186,7 @@ pub(super) fn thread<'a>(segments: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// The counts of a document in which they are inclusive.
+/// The counts of a document whose counts are inclusive.
 pub(super) fn inclusive(document: &Document) -> Usage {
     let cache_write_1h = document.count(Field::CacheWrite1h);
     let cache_write = document.count(Field::CacheWrite).filter(|_| cache_write_1h.is_none());
@@ -212,7 +214,8 @@ pub(super) fn fold_chat(generation: &mut Generation, document: &Document) {
         return;
     }
     generation.tell(told);
-    // The chunk with the usage is the last and has no choices; servers that count on in each chunk have not finished.
+    // The chunk with the usage is the last one and has no choices. Some servers report counts in
+    // each chunk: their counts are final only after a chunk with a finish reason.
     let is_chunk = document.is(Field::Kind, "chat.completion.chunk")
         || document.is(Field::Kind, "text_completion");
     let is_chunk_in_between = is_chunk && document.tells(Field::Extra) && !generation.is_finished;
@@ -244,7 +247,7 @@ fn fold_responses(generation: &mut Generation, document: &Document) {
 }
 
 fn fold_run(generation: &mut Generation, document: &Document) {
-    // Its steps tell usage too, which the run's own holds.
+    // The steps of a run report usage too, which the usage of the run includes.
     if !document.is(Field::Kind, "thread.run") {
         return;
     }

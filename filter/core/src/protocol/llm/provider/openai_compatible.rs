@@ -1,9 +1,11 @@
-//! Servers that speak like OpenAI (read 2026-11): OpenRouter, Groq, xAI, Moonshot, LiteLLM, SGLang, llama.cpp and any
-//! other; and what all providers offer beside their own formats.
+//! Servers that are compatible with OpenAI (read 2026-11): OpenRouter, Groq, xAI, Moonshot,
+//! LiteLLM, SGLang, llama.cpp and any other; and the endpoints that all providers offer beside
+//! their own formats.
 //!
-//! The counts are OpenAI's, `prompt_tokens` holding the cache under whatever name it is told. `completion_tokens` holds
-//! reasoning, except with xAI and its like, which count it beside: there `total_tokens` is greater than the sum of
-//! both by just the reasoning. Embeddings and scores have no output, so a total alone is their input.
+//! These servers count as OpenAI does: `prompt_tokens` includes cached tokens, under whatever name
+//! a server reports them. `completion_tokens` includes reasoning. xAI and similar servers count
+//! reasoning beside it: there `total_tokens` exceeds the sum of both by exactly the reasoning.
+//! Embeddings and scores have no output, so a total alone is their input.
 
 use crate::protocol::document::{Document, Field, Paths};
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
@@ -12,12 +14,13 @@ use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
 use crate::protocol::llm::provider::{anthropic, openai};
 use crate::protocol::llm::stream_error::StreamError;
 
-/// Nothing names it: it is what a path like OpenAI's means where no provider is known.
+/// No host or path selects this provider: it applies to a path like OpenAI's if the provider is
+/// unknown.
 pub(super) const SPEC: Spec = Spec::new(endpoint);
 
 pub(super) const PRICE_LISTS: PriceLists = PriceLists::NONE;
 
-/// Where else servers tell their counts.
+/// Other places where servers report their counts.
 const ELSEWHERE: &Paths = &[
     // DeepSeek's models behind other hosts.
     ("usage.prompt_cache_hit_tokens", Field::CacheRead),
@@ -59,12 +62,12 @@ pub(super) const EMBED: Format = Format {
     error: StreamError::OpenAi,
 };
 
-/// What a request to a server that speaks like OpenAI asks for.
+/// The endpoint of a request to a server that is compatible with OpenAI.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     endpoint_with(&CHAT, method, segments)
 }
 
-/// The same, with the provider's own reading of Chat Completions.
+/// The same, with the provider's own format for Chat Completions.
 pub(super) fn endpoint_with(
     chat: &'static Format,
     method: &str,

@@ -1,8 +1,9 @@
-//! Vertex AI (API v1, read 2026-11): Gemini's bodies, Anthropic's Messages (`:rawPredict`, `:streamRawPredict`), those
-//! of other publishers and of the endpoint that speaks like OpenAI, and text embeddings (`:predict`).
+//! Vertex AI (API v1, read 2026-11): Gemini's bodies, Anthropic's Messages (`:rawPredict`,
+//! `:streamRawPredict`), the bodies of other publishers and of the OpenAI-compatible endpoint, and
+//! text embeddings (`:predict`).
 //!
-//! The counts are as in the files of their formats. A text embedding tells `statistics.token_count` of each text, which
-//! are added up; there is no output.
+//! The files of these formats explain the counts. A text embedding reports `statistics.token_count`
+//! for each text; the filter adds them up. An embedding has no output.
 
 use crate::protocol::document::{Document, Field};
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at, split_verb};
@@ -20,7 +21,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     genai_prices: &["google"],
 };
 
-/// What stands for a model in the call that counts tokens.
+/// Stands in the place of the model in the call that counts tokens.
 const COUNT_TOKENS: &str = "count-tokens";
 
 const PREDICT: Format = Format {
@@ -30,7 +31,7 @@ const PREDICT: Format = Format {
     error: StreamError::Google,
 };
 
-/// What a request to a path like Vertex AI's asks for.
+/// The endpoint of a request to a path like Vertex AI's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     publisher_endpoint(method, segments)
         .or_else(|| gemini::content_endpoint(method, segments))
@@ -45,7 +46,7 @@ fn publisher_endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     let format = match (verb.as_str(), *publisher) {
         ("rawPredict" | "streamRawPredict", "anthropic") => &anthropic::MESSAGES,
         ("rawPredict" | "streamRawPredict", _) => &openai_compatible::CHAT,
-        // Images and videos are made by `predict` too, and are not counted in tokens.
+        // `predict` also makes images and videos, which Vertex AI does not count in tokens.
         ("predict", "google") if model.contains("embedding") => &PREDICT,
         _ => return None,
     };
@@ -61,7 +62,8 @@ fn fold_prediction(generation: &mut Generation, document: &Document) {
     }
 }
 
-/// Regions stand before the name, `europe-west4-aiplatform`, or behind it, `aiplatform.eu.rep`.
+/// Regions stand before the name, as in `europe-west4-aiplatform`, or behind it, as in
+/// `aiplatform.eu.rep`.
 fn is_host(name: &str, _port: &str) -> bool {
     name.ends_with("-aiplatform.googleapis.com")
         || (name.starts_with("aiplatform.") && is_at(name, "rep.googleapis.com"))

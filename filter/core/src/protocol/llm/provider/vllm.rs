@@ -1,9 +1,10 @@
-//! vLLM (0.11 and later, read 2026-11): OpenAI's Chat Completions, Completions, Embeddings and Responses, Anthropic's
-//! Messages, and its own `/pooling`, `/score`, `/rerank` and `/classify`.
+//! vLLM (0.11 and later, read 2026-11): OpenAI's Chat Completions, Completions, Embeddings and
+//! Responses, Anthropic's Messages, and its own `/pooling`, `/score`, `/rerank` and `/classify`.
 //!
-//! The counts are OpenAI's: `prompt_tokens` holds cached tokens, which are told only if the server was asked to
-//! (`--enable-prompt-tokens-details`). With `continuous_usage_stats` each chunk of a stream tells the counts so far,
-//! of which the last stand.
+//! vLLM counts as OpenAI does: `prompt_tokens` includes cached tokens. The server reports cached
+//! tokens only if it was started with `--enable-prompt-tokens-details`. With
+//! `continuous_usage_stats` each chunk of a stream reports the counts so far; the last report is
+//! valid.
 
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::provider::openai_compatible;
@@ -17,7 +18,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     genai_prices: &[],
 };
 
-/// What a request to a path like vLLM's asks for.
+/// The endpoint of a request to a path like vLLM's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         ("POST", [.., "pooling" | "score" | "classify"]) => {
