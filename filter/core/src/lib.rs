@@ -7,6 +7,43 @@
 //! in [`session`] and [`guard`], makes an [`event`], and hands it to a [`sink`], whose bytes the proxy
 //! sends. [`meter::Meter`] is the state of one VM, and the way in for the proxy in `filter/proxy`.
 //!
+//! One request, from its head to the fact that a worker would write to its journal:
+//!
+//! ```
+//! use agent_meter_core::admission::{Admission, admit};
+//! use agent_meter_core::base::time::Timestamp;
+//! use agent_meter_core::config::Config;
+//! use agent_meter_core::exchange::{self, kind::StreamEnd};
+//! use agent_meter_core::fact::Fact;
+//! use agent_meter_core::wire::http::{Headers, ResponseHead};
+//!
+//! let config = br#"{ "products": [{
+//!     "id": "crm", "type": "MCP_SERVER", "match": { "path": "/mcp" },
+//!     "identity": { "customer": { "trusted_header": "x-customer-id" } }
+//! }] }"#;
+//! let config = Config::from_bytes(config).unwrap();
+//! let now = Timestamp(1_795_000_000_000);
+//! let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+//!
+//! let head =
+//!     [header(":method", "POST"), header(":path", "/mcp"), header("x-customer-id", "acme")];
+//! let admission = admit(&config, Headers(&head), &mut |_| None, now);
+//! let Admission::Follow(admitted) = admission else { panic!("it belongs to a product") };
+//! let mut exchange = exchange::start(&config, admitted, "0".to_owned()).unwrap();
+//!
+//! let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search"}}"#;
+//! exchange.request_body(call, now);
+//! exchange.request_end(now);
+//! let head = [header(":status", "200"), header("content-type", "application/json")];
+//! exchange.response_head(&ResponseHead::read(Headers(&head)));
+//! exchange.response_body(br#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#, true, now);
+//!
+//! let facts = exchange.end(StreamEnd::Complete, now).facts;
+//! let [Fact::Call(call)] = facts.as_slice() else { panic!("one call") };
+//! assert_eq!((call.tool.as_str(), call.status.name()), ("search", "SUCCESS"));
+//! assert_eq!(call.session.identity.customer, "acme");
+//! ```
+//!
 //! The rooms below stand on each other: each imports only from those above it, which `tests/tidy`
 //! holds.
 
@@ -20,6 +57,7 @@
     clippy::as_conversions,
     reason = "a panic in the module takes down every stream of a worker"
 )]
+#![warn(clippy::too_many_lines)]
 #![cfg_attr(
     test,
     allow(

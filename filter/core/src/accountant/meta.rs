@@ -26,6 +26,24 @@ pub(super) struct Meta {
 }
 
 impl Meta {
+    /// The state of the first accountant of an Envoy process.
+    pub(super) fn new(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            next_sequence: 1,
+            acked: 0,
+            spilled: 0,
+            sessions_high: 0,
+            joins_high: 0,
+            calls_high: 0,
+            generations_high: 0,
+            told_at: 0,
+            scopes_high: 0,
+            reservations_high: 0,
+            batches: (0, 0),
+        }
+    }
+
     /// Assigns an event its sequence number, and writes it.
     pub(super) fn write(&mut self, event: &Event<'_>, time: Timestamp) -> StoredEvent {
         let sequence = self.next_sequence;

@@ -35,20 +35,7 @@ impl Accountant {
         seed: u64,
     ) -> Self {
         host.count(Counter::LeaseTaken, 1);
-        let meta = read_value(host, &meta_key(&prefix)).unwrap_or_else(|| Meta {
-            source: source.to_owned(),
-            next_sequence: 1,
-            acked: 0,
-            spilled: 0,
-            sessions_high: 0,
-            joins_high: 0,
-            calls_high: 0,
-            generations_high: 0,
-            told_at: 0,
-            scopes_high: 0,
-            reservations_high: 0,
-            batches: (0, 0),
-        });
+        let meta = read_value(host, &meta_key(&prefix)).unwrap_or_else(|| Meta::new(source));
         let journals = Reader::resume(host, &prefix);
         let (first, next) = meta.batches;
         let outbox = Outbox::new(next, lease.term(), seed ^ lease.term());

@@ -1,46 +1,27 @@
 //! Writes an event's `data`. `filter/EVENTS.md` describes its members.
 
+use crate::config::product::ProductType;
 use crate::event::calls::{ToolInvocation, agent_step, api_call};
-use crate::event::common::{common, money, of_session, stored};
+use crate::event::common::{Common, common, money, of_session, stored};
 use crate::event::generations::{KnownTokens, TokenConsumption, cost_line};
 use crate::event::guards::{level_changed, totals};
 use crate::event::sessions::{SessionChanged, SessionClosed, Tokens, model_usage, tool_totals};
 use crate::event::{Event, EventStamp};
-use crate::fact::call::CallKind;
+use crate::fact::call::{CallEnded, CallKind};
+use crate::fact::generation::{Attribution, GenerationEnded};
 use crate::pricing::Unpriced;
-use crate::session::SessionState;
+use crate::pricing::charge::{CallCharge, TokenCharge};
+use crate::session::{CloseReason, Session, SessionState};
 use crate::sink::stored_event::StoredEvent;
 
 /// Writes an event in the form in which the outbox stores it.
 pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
     match event {
-        Event::CallEnded { session, product_type, call, charge } => {
-            match &call.kind {
-                CallKind::Tool => {}
-                CallKind::Api(api) => {
-                    return api_call(stamp, session, *product_type, call, api, charge);
-                }
-                CallKind::Step => return agent_step(stamp, session, *product_type, call, charge),
-            }
-            let common =
-                common("tool_invocation", session, &call.session.product_id, *product_type);
-            let data = ToolInvocation {
-                common,
-                metric_id: "tool_invocations",
-                quantity: 1,
-                call_id: &call.call_id,
-                tool_name: &call.tool,
-                execution_status: call.status,
-                execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
-                http_status: call.http_status,
-                transport: call.transport,
-                cost_tier: charge.cost_tier,
-                billable: charge.is_billable,
-                price: money(charge.price),
-                currency: &session.currency,
-            };
-            stored(stamp, "tool_invocation", session, data)
-        }
+        Event::CallEnded { session, product_type, call, charge } => match &call.kind {
+            CallKind::Tool => tool_invocation(stamp, session, *product_type, call, charge),
+            CallKind::Api(api) => api_call(stamp, session, *product_type, call, api, charge),
+            CallKind::Step => agent_step(stamp, session, *product_type, call, charge),
+        },
         Event::TokenConsumption {
             session,
             product_id,
@@ -51,37 +32,7 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             charge,
         } => {
             let common = common("token_consumption", session, product_id, *product_type);
-            let (lines, rate_card) = match &charge.cost {
-                Ok((lines, rate_card)) => (lines.as_slice(), Some(*rate_card)),
-                Err(_) => (&[][..], None),
-            };
-            let data = TokenConsumption {
-                common,
-                metric_id: "ai_tokens",
-                quantity: generation.usage.total(),
-                generation_id: &generation.generation_id,
-                call_id: call.map(|(id, _)| id.as_str()),
-                tool_name: call.map(|(_, tool)| tool.as_str()),
-                attribution: *attribution,
-                provider: generation.provider.name(),
-                model: generation.model_name(),
-                model_requested: generation.model_requested.as_deref(),
-                service_tier: generation.service_tier,
-                usage_source: generation.source,
-                completeness: generation.completeness,
-                estimated: generation.is_estimated,
-                tokens: KnownTokens(generation.usage),
-                cost_lines: lines.iter().map(cost_line).collect(),
-                priced: rate_card.is_some(),
-                unpriced_reason: charge.cost.as_ref().err().map(Unpriced::name),
-                total_provider_cost: rate_card.map(|_| money(charge.total)),
-                rate_card,
-                price: money(charge.price),
-                currency: &session.currency,
-                http_status: generation.http_status,
-                duration_ms: generation.ended_at.saturating_since(generation.started_at).0,
-                streamed: generation.is_streamed,
-            };
+            let data = token_consumption(common, generation, *attribution, *call, charge, session);
             stored(stamp, "token_consumption", session, data)
         }
         Event::SessionChanged { session, product_type, state } => {
@@ -99,33 +50,109 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             stored(stamp, event_type, session, data)
         }
         Event::SessionClosed { session, product_type, reason } => {
-            let data = SessionClosed {
-                common: of_session("session_closed", session, *product_type),
-                session_state: SessionState::Closed.name(),
-                close_reason: reason.name(),
-                session_started_at: session.started_at.to_rfc3339(),
-                session_ended_at: session.ended_at.to_rfc3339(),
-                total_tool_calls: session.totals.calls,
-                billable_tool_calls: session.totals.billable_calls,
-                calls_by_status: &session.by_status,
-                calls_by_tool: session.by_tool.iter().map(tool_totals).collect(),
-                generations: session.generations.all.generations,
-                unpriced_generations: session.generations.all.unpriced,
-                unknown_usage_generations: session.generations.all.unknown_usage,
-                usage_by_model: session.generations.by_model.iter().map(model_usage).collect(),
-                total_tokens: Tokens(session.generations.all.tokens),
-                unattributed_provider_cost: money(session.generations.unattributed_cost),
-                wall_duration_ms: session.ended_at.saturating_since(session.started_at).0,
-                active_duration_ms: session.active.total().0,
-                total_provider_cost: money(session.totals.provider_cost),
-                total_revenue: money(session.totals.revenue),
-                currency: &session.currency,
-            };
-            stored(stamp, "session_closed", session, data)
+            session_closed(stamp, session, *product_type, *reason)
         }
         Event::GuardLevel { guard, scope, from, to, reason, position, threshold } => {
             level_changed(stamp, *guard, scope, [*from, *to], *reason, position, *threshold)
         }
         Event::GuardTotals { guard, scope } => totals(stamp, guard, scope),
+    }
+}
+
+fn tool_invocation(
+    stamp: EventStamp,
+    session: &Session,
+    product_type: ProductType,
+    call: &CallEnded,
+    charge: &CallCharge<'_>,
+) -> StoredEvent {
+    let common = common("tool_invocation", session, &call.session.product_id, product_type);
+    let data = ToolInvocation {
+        common,
+        metric_id: "tool_invocations",
+        quantity: 1,
+        call_id: &call.call_id,
+        tool_name: &call.tool,
+        execution_status: call.status,
+        execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
+        http_status: call.http_status,
+        transport: call.transport,
+        cost_tier: charge.cost_tier,
+        billable: charge.is_billable,
+        price: money(charge.price),
+        currency: &session.currency,
+    };
+    stored(stamp, "tool_invocation", session, data)
+}
+
+fn session_closed(
+    stamp: EventStamp,
+    session: &Session,
+    product_type: ProductType,
+    reason: CloseReason,
+) -> StoredEvent {
+    let data = SessionClosed {
+        common: of_session("session_closed", session, product_type),
+        session_state: SessionState::Closed.name(),
+        close_reason: reason.name(),
+        session_started_at: session.started_at.to_rfc3339(),
+        session_ended_at: session.ended_at.to_rfc3339(),
+        total_tool_calls: session.totals.calls,
+        billable_tool_calls: session.totals.billable_calls,
+        calls_by_status: &session.by_status,
+        calls_by_tool: session.by_tool.iter().map(tool_totals).collect(),
+        generations: session.generations.all.generations,
+        unpriced_generations: session.generations.all.unpriced,
+        unknown_usage_generations: session.generations.all.unknown_usage,
+        usage_by_model: session.generations.by_model.iter().map(model_usage).collect(),
+        total_tokens: Tokens(session.generations.all.tokens),
+        unattributed_provider_cost: money(session.generations.unattributed_cost),
+        wall_duration_ms: session.ended_at.saturating_since(session.started_at).0,
+        active_duration_ms: session.active.total().0,
+        total_provider_cost: money(session.totals.provider_cost),
+        total_revenue: money(session.totals.revenue),
+        currency: &session.currency,
+    };
+    stored(stamp, "session_closed", session, data)
+}
+
+fn token_consumption<'a>(
+    common: Common<'a>,
+    generation: &'a GenerationEnded,
+    attribution: Attribution,
+    call: Option<&'a (String, String)>,
+    charge: &'a TokenCharge<'a>,
+    session: &'a Session,
+) -> TokenConsumption<'a> {
+    let (lines, rate_card) = match &charge.cost {
+        Ok((lines, rate_card)) => (lines.as_slice(), Some(*rate_card)),
+        Err(_) => (&[][..], None),
+    };
+    TokenConsumption {
+        common,
+        metric_id: "ai_tokens",
+        quantity: generation.usage.total(),
+        generation_id: &generation.generation_id,
+        call_id: call.map(|(id, _)| id.as_str()),
+        tool_name: call.map(|(_, tool)| tool.as_str()),
+        attribution,
+        provider: generation.provider.name(),
+        model: generation.model_name(),
+        model_requested: generation.model_requested.as_deref(),
+        service_tier: generation.service_tier,
+        usage_source: generation.source,
+        completeness: generation.completeness,
+        estimated: generation.is_estimated,
+        tokens: KnownTokens(generation.usage),
+        cost_lines: lines.iter().map(cost_line).collect(),
+        priced: rate_card.is_some(),
+        unpriced_reason: charge.cost.as_ref().err().map(Unpriced::name),
+        total_provider_cost: rate_card.map(|_| money(charge.total)),
+        rate_card,
+        price: money(charge.price),
+        currency: &session.currency,
+        http_status: generation.http_status,
+        duration_ms: generation.ended_at.saturating_since(generation.started_at).0,
+        streamed: generation.is_streamed,
     }
 }

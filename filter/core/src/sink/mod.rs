@@ -15,10 +15,10 @@ use crate::sink::cloudevents::CloudEvents;
 use crate::sink::format::Format;
 
 macro_rules! formats {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $format:expr;)+) => {
+    ($($(#[$attribute:meta])+ $variant:ident = $name:literal, $format:expr;)+) => {
         /// The format of events, as `collector.format` names it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-        pub enum FormatName { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+        pub enum FormatName { $($(#[$attribute])+ #[serde(rename = $name)] $variant,)+ }
 
         impl FormatName {
             /// The format with this name.
@@ -31,11 +31,6 @@ macro_rules! formats {
 
 formats! {
     /// CloudEvents 1.0.2 in JSON batches.
+    #[default]
     CloudEvents = "cloudevents", CloudEvents;
-}
-
-impl Default for FormatName {
-    fn default() -> Self {
-        Self::CloudEvents
-    }
 }

@@ -5,8 +5,7 @@ use serde::Deserialize;
 
 use crate::base::hash::unhex;
 use crate::base::time::Millis;
-use crate::domain::scope_totals::ScopeKey;
-use crate::domain::scope_totals::ScopeTotals;
+use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
 
 /// The totals of one scope in all other Envoys, as the collector reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]

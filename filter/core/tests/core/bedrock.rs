@@ -1,8 +1,7 @@
 //! Amazon Bedrock, beside the golden bodies: who answers, what is wrapped, and counts that are told twice.
 
 use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
-use agent_meter_core::protocol::llm::provider::Provider;
-use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::protocol::llm::provider::{Provider, route};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 use base64::Engine;

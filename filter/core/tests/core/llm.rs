@@ -6,8 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
-use agent_meter_core::protocol::llm::provider::Provider;
-use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::protocol::llm::provider::{Provider, route};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 use flate2::Compression;

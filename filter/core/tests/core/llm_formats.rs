@@ -1,8 +1,7 @@
 //! What providers' wire formats hold in store beside the golden bodies: who is asked, and odd texts, inline.
 
 use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
-use agent_meter_core::protocol::llm::provider::Provider;
-use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::protocol::llm::provider::{Provider, route};
 use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader};
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::http::{Headers, ResponseHead};

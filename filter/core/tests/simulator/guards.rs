@@ -9,10 +9,8 @@ use std::rc::Rc;
 
 use agent_meter_core::base::hash::hex;
 use agent_meter_core::config::{Config, Guard};
-use agent_meter_core::domain::level::Level;
-use agent_meter_core::domain::level::ScopeKind;
-use agent_meter_core::domain::scope_totals::ScopeKey;
-use agent_meter_core::domain::scope_totals::ScopeTotals;
+use agent_meter_core::domain::level::{Level, ScopeKind};
+use agent_meter_core::domain::scope_totals::{ScopeKey, ScopeTotals};
 use agent_meter_core::guard::scope::ScopeName;
 use agent_meter_core::guard::scope_state::ScopeState;
 use agent_meter_core::guard::scope_status::{bucket, counters, scope_status};

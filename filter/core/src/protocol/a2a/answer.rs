@@ -196,6 +196,7 @@ impl Visitor for Builder<'_> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one row for each member")]
     // A repeated member replaces the earlier one: the reader discards the earlier value before it
     // reads the new one.
     fn member(&mut self, node: u8, key: &[u8]) -> Want {

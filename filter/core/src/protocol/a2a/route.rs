@@ -1,6 +1,7 @@
 //! Classifies an A2A request by the method and path of the HTTP request.
 
 use crate::protocol::a2a::{Binding, Operation};
+use crate::wire::http::percent_decoded;
 
 /// What the head says about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,26 +46,4 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
         }
         _ => None,
     }
-}
-
-/// Decodes percent-encoding, and keeps what is not a valid escape.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let digits = tail.get(..2).filter(|_| byte == b'%');
-        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let digits = digits.and_then(|digits| core::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

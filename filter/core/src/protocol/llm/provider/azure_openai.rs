@@ -4,8 +4,9 @@
 //! The path names the deployment, `/openai/deployments/{deployment}/chat/completions`; the body
 //! names its model.
 
-use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, percent_decoded};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::provider::{openai, openai_compatible};
+use crate::wire::http::percent_decoded;
 
 pub(super) const SPEC: Spec = Spec {
     domains: &[

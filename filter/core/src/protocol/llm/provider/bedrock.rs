@@ -18,13 +18,13 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::{Document, Field, Paths};
-use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at, percent_decoded};
+use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
 use crate::protocol::llm::generation::{
     Format, Generation, Stage, header_count, keep, service_tier, sum,
 };
 use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
-use crate::wire::http::Headers;
+use crate::wire::http::{Headers, percent_decoded};
 
 pub(super) const SPEC: Spec = Spec { is_host, is_path, ..Spec::new(endpoint) };
 

@@ -75,9 +75,7 @@ pub(super) fn endpoint_with(
 ) -> Option<Endpoint> {
     match (method, segments) {
         ("POST", [.., "embeddings" | "rerank"]) => Some(Endpoint::of(&EMBED)),
-        ("POST", [.., "v1", "messages"]) => {
-            anthropic::endpoint(method, segments).map(|route| Endpoint { ..route })
-        }
+        ("POST", [.., "v1", "messages"]) => anthropic::endpoint(method, segments),
         _ => openai::endpoint_with(chat, method, segments),
     }
 }
