@@ -13,59 +13,85 @@ use crate::session::Session;
 use crate::sink::stored_event::StoredEvent;
 
 #[derive(Serialize)]
-pub(super) struct ToolInvocation<'a> {
+struct ToolInvocation<'a> {
     #[serde(flatten)]
-    pub(super) common: Common<'a>,
-    pub(super) metric_id: &'static str,
-    pub(super) quantity: u64,
-    pub(super) call_id: &'a str,
-    pub(super) tool_name: &'a str,
-    pub(super) execution_status: ExecutionStatus,
-    pub(super) execution_duration_ms: u64,
-    pub(super) http_status: u16,
-    pub(super) transport: Transport,
-    pub(super) cost_tier: &'a str,
-    pub(super) billable: bool,
-    pub(super) price: String,
-    pub(super) currency: &'a str,
+    common: Common<'a>,
+    metric_id: &'static str,
+    quantity: u64,
+    call_id: &'a str,
+    tool_name: &'a str,
+    execution_status: ExecutionStatus,
+    execution_duration_ms: u64,
+    http_status: u16,
+    transport: Transport,
+    cost_tier: &'a str,
+    billable: bool,
+    price: String,
+    currency: &'a str,
 }
 
 #[derive(Serialize)]
-pub(super) struct ApiCallData<'a> {
+struct ApiCallData<'a> {
     #[serde(flatten)]
-    pub(super) common: Common<'a>,
-    pub(super) metric_id: &'static str,
-    pub(super) quantity: u64,
-    pub(super) call_id: &'a str,
-    pub(super) method: &'a str,
-    pub(super) route: &'a str,
-    pub(super) execution_status: ExecutionStatus,
-    pub(super) http_status: u16,
-    pub(super) execution_duration_ms: u64,
-    pub(super) request_bytes: u64,
-    pub(super) response_bytes: u64,
-    pub(super) cost_tier: &'a str,
-    pub(super) billable: bool,
-    pub(super) price: String,
-    pub(super) currency: &'a str,
+    common: Common<'a>,
+    metric_id: &'static str,
+    quantity: u64,
+    call_id: &'a str,
+    method: &'a str,
+    route: &'a str,
+    execution_status: ExecutionStatus,
+    http_status: u16,
+    execution_duration_ms: u64,
+    request_bytes: u64,
+    response_bytes: u64,
+    cost_tier: &'a str,
+    billable: bool,
+    price: String,
+    currency: &'a str,
 }
 
 #[derive(Serialize)]
-pub(super) struct AgentStep<'a> {
+struct AgentStep<'a> {
     #[serde(flatten)]
-    pub(super) common: Common<'a>,
-    pub(super) metric_id: &'static str,
-    pub(super) quantity: u64,
-    pub(super) call_id: &'a str,
-    pub(super) operation: &'a str,
-    pub(super) execution_status: ExecutionStatus,
-    pub(super) execution_duration_ms: u64,
-    pub(super) http_status: u16,
-    pub(super) transport: Transport,
-    pub(super) cost_tier: &'a str,
-    pub(super) billable: bool,
-    pub(super) price: String,
-    pub(super) currency: &'a str,
+    common: Common<'a>,
+    metric_id: &'static str,
+    quantity: u64,
+    call_id: &'a str,
+    operation: &'a str,
+    execution_status: ExecutionStatus,
+    execution_duration_ms: u64,
+    http_status: u16,
+    transport: Transport,
+    cost_tier: &'a str,
+    billable: bool,
+    price: String,
+    currency: &'a str,
+}
+
+pub(super) fn tool_invocation(
+    stamp: EventStamp,
+    session: &Session,
+    product_type: ProductType,
+    call: &CallEnded,
+    charge: &CallCharge<'_>,
+) -> StoredEvent {
+    let common = common("tool_invocation", session, &call.session.product_id, product_type);
+    let data = ToolInvocation {
+        common,
+        metric_id: "tool_invocations",
+        quantity: 1,
+        call_id: &call.call_id,
+        tool_name: &call.tool,
+        execution_status: call.status,
+        execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
+        http_status: call.http_status,
+        transport: call.transport,
+        cost_tier: charge.cost_tier,
+        billable: charge.is_billable,
+        price: money(charge.price),
+        currency: &session.currency,
+    };
+    stored(stamp, "tool_invocation", session, data)
 }
 
 pub(super) fn api_call(

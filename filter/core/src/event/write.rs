@@ -1,16 +1,16 @@
 //! Writes an event's `data`. `filter/EVENTS.md` describes its members.
 
 use crate::config::product::ProductType;
-use crate::event::calls::{ToolInvocation, agent_step, api_call};
+use crate::event::calls::{agent_step, api_call, tool_invocation};
 use crate::event::common::{Common, common, money, of_session, stored};
 use crate::event::generations::{KnownTokens, TokenConsumption, cost_line};
 use crate::event::guards::{level_changed, totals};
 use crate::event::sessions::{SessionChanged, SessionClosed, Tokens, model_usage, tool_totals};
 use crate::event::{Event, EventStamp};
-use crate::fact::call::{CallEnded, CallKind};
+use crate::fact::call::CallKind;
 use crate::fact::generation::{Attribution, GenerationEnded};
 use crate::pricing::Unpriced;
-use crate::pricing::charge::{CallCharge, TokenCharge};
+use crate::pricing::charge::TokenCharge;
 use crate::session::{CloseReason, Session, SessionState};
 use crate::sink::stored_event::StoredEvent;
 
@@ -57,32 +57,6 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
         }
         Event::GuardTotals { guard, scope } => totals(stamp, guard, scope),
     }
-}
-
-fn tool_invocation(
-    stamp: EventStamp,
-    session: &Session,
-    product_type: ProductType,
-    call: &CallEnded,
-    charge: &CallCharge<'_>,
-) -> StoredEvent {
-    let common = common("tool_invocation", session, &call.session.product_id, product_type);
-    let data = ToolInvocation {
-        common,
-        metric_id: "tool_invocations",
-        quantity: 1,
-        call_id: &call.call_id,
-        tool_name: &call.tool,
-        execution_status: call.status,
-        execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
-        http_status: call.http_status,
-        transport: call.transport,
-        cost_tier: charge.cost_tier,
-        billable: charge.is_billable,
-        price: money(charge.price),
-        currency: &session.currency,
-    };
-    stored(stamp, "tool_invocation", session, data)
 }
 
 fn session_closed(
