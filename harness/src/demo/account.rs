@@ -80,9 +80,14 @@ impl Account {
         };
         let mut own = BTreeMap::new();
         for entry in &llm.entries {
-            let llm_server::Tokens { input, output, reasoning, cache_read, cache_write } =
-                entry.tokens;
-            let tokens = TokenTotals { input, output, reasoning, cache_read, cache_write };
+            let tokens = TokenTotals::from_counts(|kind| match kind {
+                "input" => entry.tokens.input,
+                "output" => entry.tokens.output,
+                "reasoning" => entry.tokens.reasoning,
+                "cache_read" => entry.tokens.cache_read,
+                "cache_write" => entry.tokens.cache_write,
+                _ => 0,
+            });
             let (generations, cost) = (entry.generations, entry.cost.unwrap_or_default());
             let key = (entry.provider.to_owned(), entry.model.clone());
             own.insert(key, ModelUse { generations, tokens, cost: cost.normalize() });

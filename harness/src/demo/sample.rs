@@ -37,7 +37,7 @@ pub(super) fn generation(call: Option<(&str, &str)>, model: &str, cost: Option<&
         service_tier: "standard",
         completeness: "COMPLETE",
         estimated: false,
-        tokens: Tokens { input, output, reasoning, cache_read, cache_write: None },
+        tokens: Tokens { input, output, reasoning, cache_read, ..Tokens::default() },
         rate,
         price: Decimal::ZERO,
         currency: "USD".to_owned(),

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 
 use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
-use crate::event::totals::TokenTotals;
+use crate::event::tokens::Tokens;
 use crate::money;
 
 const ATTRIBUTIONS: [&str; 4] = ["trace", "inferred", "result", "none"];
@@ -14,22 +14,6 @@ const USAGE_SOURCES: [&str; 4] = ["body", "response_headers", "envoy_metadata", 
 const COMPLETENESS: [&str; 4] = ["COMPLETE", "PARTIAL", "FAILED", "MISSING"];
 const UNPRICED_REASONS: [&str; 4] =
     ["no_rate", "no_rate_for_kind", "unknown_usage", "money_overflow"];
-
-/// The kinds of tokens; `input` and `output` hold all others but the provider's own total.
-const KINDS: [&str; 12] = [
-    "input",
-    "output",
-    "reasoning",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "input_audio",
-    "input_image",
-    "cache_read_audio",
-    "output_audio",
-    "output_image",
-    "provider_total",
-];
 
 /// One generation, as far as the ledger has columns for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,40 +45,6 @@ pub struct Generation {
     pub price: Decimal,
     /// ISO 4217.
     pub currency: String,
-}
-
-/// Token counts; `None` is unknown, which is not zero.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tokens {
-    /// Tokens read by the model, from a cache or not.
-    pub input: Option<i64>,
-    /// Tokens made by the model.
-    pub output: Option<i64>,
-    /// Of `output`: reasoning.
-    pub reasoning: Option<i64>,
-    /// Of `input`: read from a cache.
-    pub cache_read: Option<i64>,
-    /// Of `input`: written to a cache, for whatever time.
-    pub cache_write: Option<i64>,
-}
-
-impl Tokens {
-    /// True if neither the input nor the output is known.
-    pub(crate) fn is_unknown(&self) -> bool {
-        self.input.is_none() && self.output.is_none()
-    }
-
-    /// The counts that are known; 0 for the others.
-    pub fn known(&self) -> TokenTotals {
-        let known = |count: Option<i64>| count.unwrap_or(0).unsigned_abs();
-        TokenTotals {
-            input: known(self.input),
-            output: known(self.output),
-            reasoning: known(self.reasoning),
-            cache_read: known(self.cache_read),
-            cache_write: known(self.cache_write),
-        }
-    }
 }
 
 /// What a generation cost the operator.
@@ -135,7 +85,7 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     if data.has("model_requested") {
         data.name("model_requested")?;
     }
-    let tokens = tokens(data)?;
+    let tokens = Tokens::read(&data.members("tokens")?)?;
     if tokens.is_unknown() && data.flag("priced")? {
         return Err(data.wrong("priced", "false when neither input nor output is known"));
     }
@@ -168,28 +118,6 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
         rate: rate(data)?,
         price: data.money("price")?,
         currency: data.currency("currency")?,
-    })
-}
-
-fn tokens(data: &Members<'_>) -> Result<Tokens, String> {
-    let tokens = data.members("tokens")?;
-    let count = |kind: &str| tokens.has(kind).then(|| tokens.count(kind)).transpose();
-    for kind in KINDS {
-        count(kind)?;
-    }
-    let cache_write = match (count("cache_write_5m")?, count("cache_write_1h")?) {
-        (Some(short), Some(long)) => {
-            let sum = short.checked_add(long);
-            Some(sum.ok_or_else(|| tokens.wrong("cache_write_1h", "countable"))?)
-        }
-        (short, long) => short.or(long),
-    };
-    Ok(Tokens {
-        input: count("input")?,
-        output: count("output")?,
-        reasoning: count("reasoning")?,
-        cache_read: count("cache_read")?,
-        cache_write,
     })
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod guard;
 pub(crate) mod identity;
 pub(crate) mod members;
 pub(crate) mod session;
+pub(crate) mod tokens;
 pub(crate) mod totals;
 
 use std::borrow::Cow;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::event::call::STATUSES;
 use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
-use crate::event::totals::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals};
+use crate::event::tokens::TokenTotals;
+use crate::event::totals::{ModelTotals, SessionState, ToolTotals, Totals};
 
 /// A session that went to another state.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use crate::event::tokens::TokenTotals;
 use crate::money;
 
 /// Where a session is in its life.
@@ -155,53 +156,6 @@ impl ModelTotals {
             revenue: Some(Decimal::ZERO),
         }
     }
-}
-
-/// Makes [`TokenTotals`] of a list of kinds, so that a kind is one line.
-macro_rules! token_totals {
-    ($($(#[$doc:meta])* $kind:ident,)*) => {
-        /// Tokens by kind, as far as they are known; all but `input` and `output` are part of these
-        /// two.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct TokenTotals {
-            $($(#[$doc])* pub $kind: u64,)*
-        }
-
-        impl TokenTotals {
-            /// The names of the kinds, which are those of the ledger's columns.
-            pub(crate) const KINDS: &[&str] = &[$(stringify!($kind)),*];
-
-            /// Makes totals of a count for each kind.
-            pub(crate) fn try_from_counts<E>(
-                mut count: impl FnMut(&'static str) -> Result<u64, E>,
-            ) -> Result<TokenTotals, E> {
-                Ok(TokenTotals { $($kind: count(stringify!($kind))?,)* })
-            }
-
-            /// Each kind with its count.
-            pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($kind), self.$kind)),*].into_iter()
-            }
-
-            /// Adds the counts of `other`; a sum that does not fit stays at the most that does.
-            pub fn add(&mut self, other: TokenTotals) {
-                $(self.$kind = self.$kind.saturating_add(other.$kind);)*
-            }
-        }
-    };
-}
-
-token_totals! {
-    /// Tokens read by the model, from a cache or not.
-    input,
-    /// Tokens made by the model.
-    output,
-    /// Of `output`: reasoning.
-    reasoning,
-    /// Of `input`: read from a cache.
-    cache_read,
-    /// Of `input`: written to a cache.
-    cache_write,
 }
 
 /// Adds to a sum that exists only while all amounts have one currency.

@@ -12,7 +12,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::event::totals::TokenTotals;
+use crate::event::tokens::TokenTotals;
 use crate::ledger::Ledger;
 use crate::money::{self, Overflow};
 use crate::query::{Conditions, Period, rfc3339};

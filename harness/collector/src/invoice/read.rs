@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Transaction, params_from_iter};
 use rust_decimal::Decimal;
 
-use crate::event::totals::TokenTotals;
+use crate::event::tokens::TokenTotals;
 use crate::invoice::{Generations, Line, ModelCost, ProductUse, Sums, TokenLine, ToolCost};
 use crate::money::{self, Overflow};
 use crate::query::{Conditions, count};

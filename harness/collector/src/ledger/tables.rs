@@ -13,6 +13,7 @@ use crate::event::generation::{Generation, Rated};
 use crate::event::guard::Scope;
 use crate::event::identity::Identity;
 use crate::event::session::{Closing, SessionChange};
+use crate::event::tokens::token_kinds;
 use crate::event::totals::SessionState;
 use crate::event::{Body, Event};
 use crate::ledger::column::{Cell, Column, OnConflict, Row, Table, columns};
@@ -91,11 +92,9 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
             "service_tier" "TEXT NOT NULL" = row.body.service_tier,
             "completeness" "TEXT NOT NULL" = row.body.completeness,
             "estimated" "INTEGER NOT NULL" = row.body.estimated,
-            "input" "INTEGER" = row.body.tokens.input,
-            "output" "INTEGER" = row.body.tokens.output,
-            "reasoning" "INTEGER" = row.body.tokens.reasoning,
-            "cache_read" "INTEGER" = row.body.tokens.cache_read,
-            "cache_write" "INTEGER" = row.body.tokens.cache_write,
+        },
+        Column::TOKENS,
+        columns! { row:
             "provider_cost" "TEXT" = row.body.rate.cost(),
             "unpriced_reason" "TEXT" = unpriced_reason(&row.body.rate),
             "rate_card" "TEXT" = rate_card(&row.body.rate),
@@ -166,6 +165,21 @@ impl<B: OfSession> Column<B> {
         "product_type" "TEXT NOT NULL" = row.body.identity().product_type,
     };
 }
+
+macro_rules! token_columns {
+    ($($(#[$doc:meta])* $kind:ident of $members:tt,)*) => {
+        impl Column<Generation> {
+            /// The token counts, a column for each kind.
+            const TOKENS: &[Column<Generation>] = &[$(Column {
+                name: stringify!($kind),
+                sql: "INTEGER",
+                cell: |row| Cell::from(row.body.tokens.$kind),
+            },)*];
+        }
+    };
+}
+
+token_kinds!(token_columns);
 
 /// Every session; derived from the events of the session and, where these are late or lost,
 /// from its calls and generations. The row keeps what the event with the highest `fold_order`

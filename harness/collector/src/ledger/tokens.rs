@@ -2,7 +2,7 @@
 
 use rusqlite::Row;
 
-use crate::event::totals::TokenTotals;
+use crate::event::tokens::TokenTotals;
 use crate::query;
 
 impl TokenTotals {

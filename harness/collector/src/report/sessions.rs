@@ -6,7 +6,8 @@ use rusqlite::types::Type;
 use rusqlite::{Row, Transaction, params_from_iter};
 use serde::Serialize;
 
-use crate::event::totals::{ModelTotals, SessionState, TokenTotals, ToolTotals, Totals, add};
+use crate::event::tokens::TokenTotals;
+use crate::event::totals::{ModelTotals, SessionState, ToolTotals, Totals, add};
 use crate::ledger::Ledger;
 use crate::ledger::tables::SESSIONS;
 use crate::money;

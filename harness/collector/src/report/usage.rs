@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::event::totals::TokenTotals;
+use crate::event::tokens::TokenTotals;
 use crate::ledger::Ledger;
 use crate::money;
 use crate::query::{BadQuery, Conditions, Parameters, Period, count};
@@ -27,9 +27,9 @@ macro_rules! of_its_call {
 }
 
 /// Calls and generations in one shape, a column a line: its name, its SQL for a call, and its SQL
-/// for a generation. A generation that belongs to no call has no tool, status and tier, and a call
+/// for a generation; each kind of token is one more, which calls have none of. A generation that belongs to no call has no tool, status and tier, and a call
 /// has no provider and model.
-const ENTRY: [(&str, &str, &str); 31] = [
+const ENTRY: [(&str, &str, &str); 26] = [
     ("time_ms", "time_ms", "time_ms"),
     ("customer", "customer", "customer"),
     ("team", "team", "team"),
@@ -56,17 +56,17 @@ const ENTRY: [(&str, &str, &str); 31] = [
     ("generations", "0", "1"),
     ("unpriced", "0", "provider_cost IS NULL"),
     ("unknown_usage", "0", "input IS NULL AND output IS NULL"),
-    ("input", "NULL", "input"),
-    ("output", "NULL", "output"),
-    ("reasoning", "NULL", "reasoning"),
-    ("cache_read", "NULL", "cache_read"),
-    ("cache_write", "NULL", "cache_write"),
 ];
 
 /// The table of a query over [`ENTRY`].
 static ENTRIES: LazyLock<String> = LazyLock::new(|| {
-    let of_calls = ENTRY.map(|(name, of_call, _)| format!("{of_call} AS {name}")).join(", ");
-    let of_generations = ENTRY.map(|(_, _, of_generation)| of_generation).join(", ");
+    let tokens = TokenTotals::KINDS.iter().map(|kind| (*kind, "NULL", *kind));
+    let columns: Vec<_> = ENTRY.into_iter().chain(tokens).collect();
+    let of_calls = columns.iter().map(|(name, of_call, _)| format!("{of_call} AS {name}"));
+    let of_calls = of_calls.collect::<Vec<_>>().join(", ");
+    let of_generations: Vec<_> =
+        columns.iter().map(|(_, _, of_generation)| *of_generation).collect();
+    let of_generations = of_generations.join(", ");
     format!(
         "(SELECT {of_calls} FROM calls
          UNION ALL SELECT {of_generations} FROM generations AS generation)"
