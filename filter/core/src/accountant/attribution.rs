@@ -27,7 +27,7 @@ use crate::shared_data::slots::Slots;
 
 /// The cause of a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cause {
+pub(crate) struct Cause {
     /// How the accountant knows the cause.
     pub attribution: Attribution,
     /// The session of the call or calls.
@@ -38,7 +38,7 @@ pub struct Cause {
 
 /// A call that generations may belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunningCall {
+pub(crate) struct RunningCall {
     started: CallStarted,
     ended_at: Option<Timestamp>,
     /// When the accountant forgets the call, if no worker reports its end.
@@ -47,7 +47,7 @@ pub struct RunningCall {
 
 /// A generation that runs, or waits until the accountant finds its cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunningGeneration {
+pub(crate) struct RunningGeneration {
     started: GenerationStarted,
     expires_at: Timestamp,
     /// `None` until the accountant has looked for the cause; then what the cause is, if there is
@@ -58,7 +58,7 @@ pub struct RunningGeneration {
 
 /// All running calls and generations that the accountant may have to join.
 #[derive(Clone, Debug, Default)]
-pub struct Attributions {
+pub(crate) struct Attributions {
     /// The calls, in slots of shared data.
     pub calls: Slots<RunningCall>,
     /// The generations, in slots of shared data.
@@ -82,7 +82,7 @@ pub struct Attributions {
 
 impl Attributions {
     /// Records that a call runs. Returns `false` if the table is full.
-    pub fn call_started(&mut self, started: CallStarted, time_max: Millis) -> bool {
+    pub(crate) fn call_started(&mut self, started: CallStarted, time_max: Millis) -> bool {
         let expires_at = started.at.plus(time_max);
         if self.calls.len() >= RUNNING_CALLS_MAX {
             self.is_complete_from = self.is_complete_from.max(expires_at);
@@ -96,7 +96,7 @@ impl Attributions {
     }
 
     /// Records that a call has ended.
-    pub fn call_ended(&mut self, call_id: &str, at: Timestamp) {
+    pub(crate) fn call_ended(&mut self, call_id: &str, at: Timestamp) {
         let Some(&slot) = self.call_by_id.get(call_id) else { return };
         if let Some(call) = self.calls.get_mut(slot)
             && call.ended_at.is_none()
@@ -107,7 +107,7 @@ impl Attributions {
     }
 
     /// Corrects the session of a call that belongs to another session than its request said.
-    pub fn call_belongs_to(&mut self, call_id: &str, session: &SessionRef) {
+    pub(crate) fn call_belongs_to(&mut self, call_id: &str, session: &SessionRef) {
         let Some(&slot) = self.call_by_id.get(call_id) else { return };
         if self.calls.get(slot).is_some_and(|call| call.started.session != *session)
             && let Some(call) = self.calls.get_mut(slot)
@@ -117,7 +117,11 @@ impl Attributions {
     }
 
     /// Records that a client has asked for a generation. Returns `false` if the table is full.
-    pub fn generation_started(&mut self, started: GenerationStarted, time_max: Millis) -> bool {
+    pub(crate) fn generation_started(
+        &mut self,
+        started: GenerationStarted,
+        time_max: Millis,
+    ) -> bool {
         if self.generations.len() >= RUNNING_GENERATIONS_MAX {
             return false;
         }
@@ -132,7 +136,7 @@ impl Attributions {
 
     /// Records that a generation has ended. Returns it with its cause, unless the accountant has
     /// yet to look for the cause: then [`Attributions::all_read`] returns it later.
-    pub fn generation_ended(
+    pub(crate) fn generation_ended(
         &mut self,
         ended: Box<GenerationEnded>,
     ) -> Option<(Box<GenerationEnded>, Option<Cause>)> {
@@ -153,7 +157,7 @@ impl Attributions {
 
     /// Records that all journals have been read. Finds causes that can be found now, and returns
     /// the generations that have ended meanwhile.
-    pub fn all_read(&mut self) -> Vec<(Box<GenerationEnded>, Option<Cause>)> {
+    pub(crate) fn all_read(&mut self) -> Vec<(Box<GenerationEnded>, Option<Cause>)> {
         self.readings = self.readings.saturating_add(1);
         let mut ended = Vec::new();
         while let Some(&(reading, slot)) = self.unresolved.first()
@@ -181,7 +185,7 @@ impl Attributions {
     }
 
     /// Forgets calls and generations that should have ended long ago: their worker has died.
-    pub fn expire(&mut self, now: Timestamp) {
+    pub(crate) fn expire(&mut self, now: Timestamp) {
         while let Some(&(at, slot)) = self.call_due.first()
             && at <= now
         {
@@ -201,13 +205,13 @@ impl Attributions {
     }
 
     /// Puts a call back that was read from shared data.
-    pub fn restore_call(&mut self, slot: u32, call: Option<RunningCall>) {
+    pub(crate) fn restore_call(&mut self, slot: u32, call: Option<RunningCall>) {
         self.calls.restore(slot, call);
         self.index_call(slot);
     }
 
     /// Puts a generation back that was read from shared data.
-    pub fn restore_generation(&mut self, slot: u32, generation: Option<RunningGeneration>) {
+    pub(crate) fn restore_generation(&mut self, slot: u32, generation: Option<RunningGeneration>) {
         self.generations.restore(slot, generation);
         self.index_generation(slot);
     }

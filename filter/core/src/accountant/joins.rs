@@ -13,18 +13,18 @@ use crate::shared_data::free_slots::FreeSlots;
 
 /// A call that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Join {
+pub(crate) struct Join {
     /// The call. Its status and end apply if nothing more arrives.
     pub call: CallEnded,
     /// The link that a response will carry.
     pub link: Link,
     /// When the call is over without a response.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 /// All waiting calls, in numbered slots.
 #[derive(Clone, Debug, Default)]
-pub struct JoinTable {
+pub(crate) struct JoinTable {
     slots: BTreeMap<u32, Join>,
     free: FreeSlots,
     by_link: HashMap<Link, VecDeque<u32>>,
@@ -35,34 +35,29 @@ pub struct JoinTable {
 
 impl JoinTable {
     /// The number of waiting calls.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the table contains no call.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// The number of slots that were ever in use.
-    pub fn high(&self) -> u32 {
+    pub(crate) fn high(&self) -> u32 {
         self.free.high()
     }
 
     /// The waiting call in a slot.
-    pub fn get(&self, slot: u32) -> Option<&Join> {
+    pub(crate) fn get(&self, slot: u32) -> Option<&Join> {
         self.slots.get(&slot)
     }
 
     /// Adds a waiting call.
-    pub fn insert(&mut self, join: Join) {
+    pub(crate) fn insert(&mut self, join: Join) {
         let slot = self.free.take();
         self.dirty.insert(slot);
         self.put(slot, join);
     }
 
     /// Puts back a call that was read from shared data. A slot without one becomes free.
-    pub fn restore(&mut self, slot: u32, join: Option<Join>) {
+    pub(crate) fn restore(&mut self, slot: u32, join: Option<Join>) {
         self.free.restore(slot, join.is_some());
         if let Some(join) = join {
             self.put(slot, join);
@@ -78,7 +73,7 @@ impl JoinTable {
 
     /// Takes out the first call with this link that had started by `at`, because a client may use
     /// an id again later.
-    pub fn take(&mut self, link: &Link, at: Timestamp) -> Option<Join> {
+    pub(crate) fn take(&mut self, link: &Link, at: Timestamp) -> Option<Join> {
         let has_started =
             |slot: &&u32| self.slots.get(slot).is_some_and(|join| join.call.started_at <= at);
         let slot = *self.by_link.get(link)?.iter().find(has_started)?;
@@ -86,19 +81,19 @@ impl JoinTable {
     }
 
     /// Takes out the call that expires first, if it has expired by `now`.
-    pub fn take_expired(&mut self, now: Timestamp) -> Option<Join> {
+    pub(crate) fn take_expired(&mut self, now: Timestamp) -> Option<Join> {
         let &(expires_at, slot) = self.due.first()?;
         if expires_at > now { None } else { self.remove(slot) }
     }
 
     /// Takes out one call of this session.
-    pub fn take_of_session(&mut self, session_key: &[u8; 16]) -> Option<Join> {
+    pub(crate) fn take_of_session(&mut self, session_key: &[u8; 16]) -> Option<Join> {
         let slot = *self.by_session.get(session_key)?.first()?;
         self.remove(slot)
     }
 
     /// Returns the slots that have changed since this was last called.
-    pub fn take_dirty(&mut self) -> BTreeSet<u32> {
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<u32> {
         core::mem::take(&mut self.dirty)
     }
 
@@ -131,7 +126,7 @@ struct Held {
 
 /// Updates that no call has claimed yet, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldUpdates {
+pub(crate) struct HeldUpdates {
     held: VecDeque<Held>,
     #[serde(skip)]
     is_dirty: bool,
@@ -140,7 +135,7 @@ pub struct HeldUpdates {
 impl HeldUpdates {
     /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
     /// for that.
-    pub fn hold(&mut self, evidence: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
+    pub(crate) fn hold(&mut self, evidence: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
         let is_full = self.held.len() >= EVIDENCE_MAX;
         if is_full {
             self.held.pop_front();
@@ -152,7 +147,7 @@ impl HeldUpdates {
 
     /// Takes out the update that arrived first about a call with this link that started at
     /// `started_at`.
-    pub fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<CallUpdate> {
+    pub(crate) fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<CallUpdate> {
         let is_about =
             |held: &Held| held.evidence.links.contains(link) && held.evidence.at >= started_at;
         let at = self.held.iter().position(is_about)?;
@@ -161,7 +156,7 @@ impl HeldUpdates {
     }
 
     /// Drops the updates that no call has claimed in time. Returns how many.
-    pub fn drop_expired(&mut self, now: Timestamp) -> u64 {
+    pub(crate) fn drop_expired(&mut self, now: Timestamp) -> u64 {
         let before = self.held.len();
         self.held.retain(|held| held.until > now);
         let dropped = before.saturating_sub(self.held.len());
@@ -170,7 +165,7 @@ impl HeldUpdates {
     }
 
     /// Whether the updates have changed since this was last called.
-    pub fn take_dirty(&mut self) -> bool {
+    pub(crate) fn take_dirty(&mut self) -> bool {
         core::mem::take(&mut self.is_dirty)
     }
 }

@@ -9,7 +9,7 @@
 pub mod attribution;
 pub mod joins;
 pub mod outbox;
-pub mod seen_generations;
+pub(crate) mod seen_generations;
 
 mod fold;
 mod generations;
@@ -43,7 +43,7 @@ use crate::sink::stored_event::StoredEvent;
 
 /// What to do with the remaining events when the accountant stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handover {
+pub(crate) enum Handover {
     /// Envoy continues with another configuration: leave the events to the next accountant.
     ToSuccessor,
     /// Envoy stops: close every session and write every event to the log.
@@ -52,7 +52,7 @@ pub enum Handover {
 
 /// The state of the VM that holds the lease.
 #[derive(Debug)]
-pub struct Accountant {
+pub(crate) struct Accountant {
     config: Rc<Config>,
     prefix: String,
     lease: Lease,
@@ -76,7 +76,7 @@ pub struct Accountant {
 impl Accountant {
     /// Folds what is new, makes the events that are due, commits, and returns the requests to send.
     /// `Err` means that another VM has taken over: drop this accountant.
-    pub fn tick(
+    pub(crate) fn tick(
         &mut self,
         host: &mut impl Host,
         now: Timestamp,
@@ -107,7 +107,7 @@ impl Accountant {
     }
 
     /// Applies the collector's reply and returns the requests to send next.
-    pub fn reply(
+    pub(crate) fn reply(
         &mut self,
         host: &mut impl Host,
         part: u64,
@@ -128,7 +128,7 @@ impl Accountant {
     }
 
     /// Stops the accountant and releases the lease, after leaving the state as `leave` says.
-    pub fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
+    pub(crate) fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
             let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
             while !self.fold_new(host, now) {

@@ -59,7 +59,7 @@ pub struct Dispatch {
 
 /// What a reply has settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
+pub(crate) struct Settled {
     /// The number of events that the collector has accepted.
     pub acked: u64,
     /// Events that the collector refused for good.
@@ -68,7 +68,7 @@ pub struct Settled {
 
 /// All batches that are not settled.
 #[derive(Clone, Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
     parts: BTreeMap<u64, Part>,
@@ -85,13 +85,13 @@ impl Outbox {
     /// Creates an empty outbox. `first_batch` is above every number used before. `term` is that of
     /// the lease: a VM that lost the lease and holds it again may still get replies to its earlier
     /// requests, and must not match them with new ones.
-    pub fn new(first_batch: u64, term: u64, jitter_seed: u64) -> Self {
+    pub(crate) fn new(first_batch: u64, term: u64, jitter_seed: u64) -> Self {
         let next_part = term.wrapping_shl(32);
         Self { next_batch: first_batch, next_part, jitter_seed, ..Self::default() }
     }
 
     /// Puts back a batch that was read from shared data. An open batch is sealed.
-    pub fn restore(&mut self, number: u64, batch: Batch) {
+    pub(crate) fn restore(&mut self, number: u64, batch: Batch) {
         self.next_batch = self.next_batch.max(number.saturating_add(1));
         let events: Vec<_> = batch.events.into_iter().filter(Option::is_some).collect();
         self.events = self.events.saturating_add(len_u64(events.len()));
@@ -100,28 +100,23 @@ impl Outbox {
     }
 
     /// The number of events that are not settled.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.events
     }
 
     /// Whether the last request to the collector failed.
-    pub fn is_failing(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         self.failures > 0
     }
 
-    /// Whether every event is settled.
-    pub fn is_empty(&self) -> bool {
-        self.events == 0
-    }
-
     /// Returns the first batch number that may be in use, and the first that is not.
-    pub fn range(&self) -> (u64, u64) {
+    pub(crate) fn range(&self) -> (u64, u64) {
         let first = self.batches.keys().next().copied().unwrap_or(self.next_batch);
         (first, self.next_batch)
     }
 
     /// Adds an event. If the outbox was full, drops the oldest batch and returns its events.
-    pub fn push(
+    pub(crate) fn push(
         &mut self,
         delivery: &Delivery,
         limits: Limits,
@@ -157,7 +152,7 @@ impl Outbox {
     }
 
     /// Seals the open batch if its first event has waited long enough.
-    pub fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
+    pub(crate) fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
         let due = self.batches.last_key_value().filter(|(_, batch)| {
             let waited = now.saturating_since(batch.opened_at);
             // If the clock was set back, the batch must not wait for ever.
@@ -170,7 +165,7 @@ impl Outbox {
     }
 
     /// Takes out the events that have waited longer than the retry horizon.
-    pub fn take_expired(&mut self, delivery: &Delivery, now: Timestamp) -> Vec<StoredEvent> {
+    pub(crate) fn take_expired(&mut self, delivery: &Delivery, now: Timestamp) -> Vec<StoredEvent> {
         let horizon = delivery.retry_horizon.millis();
         let mut expired = Vec::new();
         while let Some((&number, _)) = self
@@ -184,13 +179,13 @@ impl Outbox {
     }
 
     /// Takes out all events.
-    pub fn take_all(&mut self) -> Vec<StoredEvent> {
+    pub(crate) fn take_all(&mut self) -> Vec<StoredEvent> {
         let numbers: Vec<u64> = self.batches.keys().copied().collect();
         numbers.into_iter().flat_map(|number| self.drop_batch(number)).collect()
     }
 
     /// Returns the requests to send now, with events of `source` in this format.
-    pub fn dispatch(
+    pub(crate) fn dispatch(
         &mut self,
         (format, source): (&dyn Format, &str),
         delivery: &Delivery,
@@ -232,7 +227,7 @@ impl Outbox {
 
     /// Applies the collector's reply. A reply for a part that is unknown, or settled already,
     /// changes nothing.
-    pub fn reply(
+    pub(crate) fn reply(
         &mut self,
         delivery: &Delivery,
         number: u64,
@@ -276,7 +271,7 @@ impl Outbox {
 
     /// Returns the batches that have changed since this was last called; `None` for one that is
     /// gone.
-    pub fn take_dirty(&mut self) -> Vec<(u64, Option<&Batch>)> {
+    pub(crate) fn take_dirty(&mut self) -> Vec<(u64, Option<&Batch>)> {
         let dirty = core::mem::take(&mut self.dirty);
         dirty.into_iter().map(|number| (number, self.batches.get(&number))).collect()
     }

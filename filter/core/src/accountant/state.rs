@@ -26,7 +26,7 @@ use crate::shared_data::journal::{Reader, cursor_key};
 impl Accountant {
     /// Takes over with a new lease and reads the state that the last accountant left. If there is
     /// none, `source` names a new series of events.
-    pub fn resume(
+    pub(crate) fn resume(
         host: &mut impl Host,
         config: Rc<Config>,
         prefix: String,

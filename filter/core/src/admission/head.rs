@@ -25,7 +25,7 @@ pub struct RequestHead<'a> {
     /// session from it and the identity.
     pub session_key: SessionKey<'a>,
     /// Whether the body may name the session. That name overrides any in the head.
-    pub may_body_name: bool,
+    pub(crate) may_body_name: bool,
     /// The traces that the request names: one, or several where propagators disagree.
     pub traces: Vec<TraceId>,
     /// The HTTP method.
@@ -39,7 +39,7 @@ pub struct RequestHead<'a> {
     /// True if the request uses MCP 2026-07-28 or later.
     pub is_stateless: bool,
     /// The value of `Mcp-Name`, if `Mcp-Method` is `tools/call`.
-    pub named_tool: Option<Vec<u8>>,
+    pub(crate) named_tool: Option<Vec<u8>>,
 }
 
 impl<'a> RequestHead<'a> {

@@ -13,7 +13,7 @@ use crate::wire::http::Headers;
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
 
 /// Reads what Envoy knows about a stream: see [`crate::host::Host::property`].
-pub type Properties<'a> = &'a mut dyn FnMut(&[&str]) -> Option<Vec<u8>>;
+pub(crate) type Properties<'a> = &'a mut dyn FnMut(&[&str]) -> Option<Vec<u8>>;
 
 /// The identity of a request, and whether it is what the product expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub struct IdentityResult {
     /// Who it is for.
     pub identity: Identity,
     /// True if the request does not contain a configured customer or agent.
-    pub is_missing: bool,
+    pub(crate) is_missing: bool,
     /// True if the caller got its token in another way than the product expects.
-    pub is_credential_mismatch: bool,
+    pub(crate) is_credential_mismatch: bool,
 }
 
 /// Reads the identity of a request.

@@ -43,7 +43,7 @@ pub struct Admitted<'a> {
     /// What its head contains.
     pub head: RequestHead<'a>,
     /// True if its credential is not the one that the product expects.
-    pub is_credential_mismatch: bool,
+    pub(crate) is_credential_mismatch: bool,
 }
 
 /// Decides by the request's head and what Envoy knows about the stream.

@@ -29,7 +29,11 @@ pub enum SessionKey<'a> {
 
 /// The session of a request to this product with this identity and key. Products of a group share
 /// their sessions, so the hash contains the group's name; the reference names the product itself.
-pub fn session_ref(product: &Product, identity: Identity, key: SessionKey<'_>) -> SessionRef {
+pub(crate) fn session_ref(
+    product: &Product,
+    identity: Identity,
+    key: SessionKey<'_>,
+) -> SessionRef {
     let (kind, value): (&[u8], &[u8]) = match key {
         SessionKey::McpSessionId(value) => (b"mcp-session-id", value),
         SessionKey::Header(value) => (b"header", value),

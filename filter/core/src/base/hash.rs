@@ -26,7 +26,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Reads sixteen bytes from 32 hexadecimal digits; `None` if the text is anything else.
-pub fn unhex(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn unhex(text: &str) -> Option<[u8; 16]> {
     let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
     Some(number.to_be_bytes())

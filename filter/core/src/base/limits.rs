@@ -3,201 +3,201 @@
 
 /// Bytes that the JSON scanner keeps of a member name. The names that it looks for are shorter, so
 /// a longer name cannot match.
-pub const KEY_BYTES_MAX: usize = 64;
+pub(crate) const KEY_BYTES_MAX: usize = 64;
 
 /// Bytes that the filter keeps of a captured value: a tool name, a JSON-RPC id or an error code.
 /// The MCP specification allows at most 128 for a tool name.
-pub const VALUE_BYTES_MAX: usize = 128;
+pub(crate) const VALUE_BYTES_MAX: usize = 128;
 
 /// Bytes that the filter keeps of an identity (customer, team, agent). UUIDs, e-mail addresses and
 /// SPIFFE ids fit.
-pub const IDENTITY_BYTES_MAX: usize = 256;
+pub(crate) const IDENTITY_BYTES_MAX: usize = 256;
 
 /// Nested containers that the JSON scanner follows by name. It skips deeper ones by their brackets.
-pub const TRACKED_DEPTH_MAX: usize = 8;
+pub(crate) const TRACKED_DEPTH_MAX: usize = 8;
 
 /// Elements with a name and a count, such as tokens by modality, that the filter keeps of a
 /// document.
-pub const DOCUMENT_ITEMS_MAX: usize = 32;
+pub(crate) const DOCUMENT_ITEMS_MAX: usize = 32;
 
 /// Decoded bytes that the filter accepts for each byte of an encoded body; JSON reaches about 20.
 /// Beyond this ratio and [`DECODED_BYTES_FREE`], the filter stops decoding.
-pub const DECODED_RATIO_MAX: u64 = 200;
+pub(crate) const DECODED_RATIO_MAX: u64 = 200;
 
 /// Decoded bytes that the filter accepts from any encoded body, on top of that ratio.
-pub const DECODED_BYTES_FREE: u64 = 1024 * 1024;
+pub(crate) const DECODED_BYTES_FREE: u64 = 1024 * 1024;
 
 /// Calls that the filter follows in one exchange. JSON-RPC batches are small in practice; servers
 /// reject large ones.
-pub const CALLS_PER_EXCHANGE_MAX: usize = 1024;
+pub(crate) const CALLS_PER_EXCHANGE_MAX: usize = 1024;
 
 /// Bytes that the filter keeps of an `endpoint` event, and of a request's path.
-pub const ENDPOINT_BYTES_MAX: usize = 1024;
+pub(crate) const ENDPOINT_BYTES_MAX: usize = 1024;
 
 /// Open calls that may get their response on another stream. Beyond this number, the accountant
 /// ends the call that expires first.
-pub const JOINS_MAX: usize = 10_000;
+pub(crate) const JOINS_MAX: usize = 10_000;
 
 /// Running tool calls to which the accountant can attribute generations, at about 300 bytes each.
-pub const RUNNING_CALLS_MAX: usize = 10_000;
+pub(crate) const RUNNING_CALLS_MAX: usize = 10_000;
 
 /// Running generations whose cause the accountant knows or looks for, at about 300 bytes each.
-pub const RUNNING_GENERATIONS_MAX: usize = 10_000;
+pub(crate) const RUNNING_GENERATIONS_MAX: usize = 10_000;
 
 /// Bytes of an event that the filter buffers to see whether it is the usage chunk that the provider
 /// sends only because of `ask_for_usage`. That chunk has about 500 bytes.
-pub const HELD_EVENT_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const HELD_EVENT_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of text for each token where the filter has to estimate usage: about right for English.
-pub const BYTES_PER_TOKEN: u64 = 4;
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
 /// The time in milliseconds after which the accountant considers a running generation lost.
-pub const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
+pub(crate) const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
 
 /// Readings of all journals during which an ended call can still be found as the cause of a
 /// generation: in the first, the accountant reads the generation's start; in the second, it reads
 /// everything that the workers wrote before that start.
-pub const CAUSE_READINGS: u64 = 2;
+pub(crate) const CAUSE_READINGS: u64 = 2;
 
 /// Pages of counted generations that the accountant remembers because it may observe them again;
 /// all pages together hold about 4,000.
-pub const TOLD_PAGES: u32 = 32;
+pub(crate) const TOLD_PAGES: u32 = 32;
 
 /// Generations in one page.
-pub const TOLD_PAGE_LINKS: usize = 128;
+pub(crate) const TOLD_PAGE_LINKS: usize = 128;
 
 /// The age in seconds beyond which the accountant takes a generation that it observes again for one
 /// that it has counted: on a busy day, its memory does not reach further back.
-pub const TOLD_AGE_MAX_S: u64 = 24 * 3600;
+pub(crate) const TOLD_AGE_MAX_S: u64 = 24 * 3600;
 
 /// Models that one session lists separately; it adds up further ones under [`OTHER`].
-pub const MODELS_PER_SESSION_MAX: usize = 32;
+pub(crate) const MODELS_PER_SESSION_MAX: usize = 32;
 
 /// Session ends that wait for the next reading of all journals. Beyond this number, a session ends
 /// by its timeout.
-pub const SESSION_ENDS_MAX: usize = 4096;
+pub(crate) const SESSION_ENDS_MAX: usize = 4096;
 
 /// Updates that the accountant keeps for calls that it has not yet read from a journal.
-pub const EVIDENCE_MAX: usize = 4096;
+pub(crate) const EVIDENCE_MAX: usize = 4096;
 
 /// How many milliseconds longer than a call may stay open the accountant keeps updates about it:
 /// workers check open calls every [`RUNNING_INTERVAL_MS_MAX`] at the latest, and the accountant
 /// reads their facts on a later tick.
-pub const EVIDENCE_SLACK_MS: u64 = 60_000;
+pub(crate) const EVIDENCE_SLACK_MS: u64 = 60_000;
 
 /// Exchanges that one worker follows at once, at about 1 KiB each.
-pub const EXCHANGES_MAX: usize = 65_536;
+pub(crate) const EXCHANGES_MAX: usize = 65_536;
 
 /// The longest time between two signs of life of a running call, in milliseconds.
-pub const RUNNING_INTERVAL_MS_MAX: u64 = 15_000;
+pub(crate) const RUNNING_INTERVAL_MS_MAX: u64 = 15_000;
 
 /// Bytes of one page of a journal. The host copies a page in 0.2 us, as fast as a smaller one.
-pub const JOURNAL_PAGE_BYTES_MAX: usize = 4096;
+pub(crate) const JOURNAL_PAGE_BYTES_MAX: usize = 4096;
 
 /// Pages of one journal: about 7,000 facts between two ticks of the accountant.
-pub const JOURNAL_PAGES: u64 = 256;
+pub(crate) const JOURNAL_PAGES: u64 = 256;
 
 /// Journals of one plugin: one for each worker, and spare ones for workers that crash in a loop.
-pub const JOURNALS_MAX: u32 = 256;
+pub(crate) const JOURNALS_MAX: u32 = 256;
 
 /// Facts that a worker holds in memory while its journal is full.
-pub const OVERFLOW_FACTS_MAX: usize = 1024;
+pub(crate) const OVERFLOW_FACTS_MAX: usize = 1024;
 
 /// Facts that the accountant processes in one tick, at about 20 us each, so that a tick on the main
 /// thread stays short.
-pub const FACTS_PER_TICK_MAX: usize = 4096;
+pub(crate) const FACTS_PER_TICK_MAX: usize = 4096;
 
 /// Sessions that become idle or time out in one tick. After a pause of the process all may be due
 /// at once: they would block the main thread for long and make more events than the outbox holds.
-pub const DUE_PER_TICK_MAX: usize = 4096;
+pub(crate) const DUE_PER_TICK_MAX: usize = 4096;
 
 /// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the accountant
 /// forgets the least recently active scope that is within limits.
-pub const GUARD_SCOPES_MAX: usize = 10_000;
+pub(crate) const GUARD_SCOPES_MAX: usize = 10_000;
 
 /// How many scopes that are not within limits the accountant skips when it looks for one to forget.
-pub const GUARD_SCOPES_SPARED: usize = 64;
+pub(crate) const GUARD_SCOPES_SPARED: usize = 64;
 
 /// Buckets (keys of shared data) for scope statuses, reservation counters and last costs, by the
 /// hash of the scope. About ten scopes share one when the table is full.
-pub const GUARD_BUCKETS: u32 = 1024;
+pub(crate) const GUARD_BUCKETS: u32 = 1024;
 
 /// Reservation counters in one bucket.
-pub const RESERVATION_COUNTERS_MAX: usize = 64;
+pub(crate) const RESERVATION_COUNTERS_MAX: usize = 64;
 
 /// How often a worker tries to update a counter while other workers write it. Each failure is
 /// another worker's success.
-pub const COUNTER_TRIES_MAX: usize = 256;
+pub(crate) const COUNTER_TRIES_MAX: usize = 256;
 
 /// Tools whose last cost the accountant remembers in one bucket.
-pub const LAST_COSTS_MAX: usize = 16;
+pub(crate) const LAST_COSTS_MAX: usize = 16;
 
 /// Open reservations, at about 300 bytes each. Beyond this number, the accountant releases a new
 /// reservation at once.
-pub const RESERVATIONS_MAX: usize = 10_000;
+pub(crate) const RESERVATIONS_MAX: usize = 10_000;
 
 /// Readings of all journals between a call's end and the release of its reservation. In this time
 /// the accountant reads the generations that the call caused.
-pub const RESERVATION_READINGS: u64 = 3;
+pub(crate) const RESERVATION_READINGS: u64 = 3;
 
 /// Checks, one every [`TOTALS_TICKS`], that must find the same reserved amount without an open
 /// reservation before the next check releases it.
-pub const LEAK_READINGS: u32 = 4;
+pub(crate) const LEAK_READINGS: u32 = 4;
 
 /// Different calls (tool and arguments) that the filter compares to detect repetition in one
 /// session, at 100 to 400 bytes each. It does not recognise an agent that repeats a cycle of more
 /// calls.
-pub const REPEATS_PER_SCOPE_MAX: usize = 8;
+pub(crate) const REPEATS_PER_SCOPE_MAX: usize = 8;
 
 /// Milliseconds between two checks whether guards want a running stream to end.
-pub const STOP_LOOK_INTERVAL_MS: u64 = 100;
+pub(crate) const STOP_LOOK_INTERVAL_MS: u64 = 100;
 
 /// Milliseconds that a client has to leave a stream after the filter ended it; then the filter
 /// closes the stream.
-pub const STOP_GRACE_MS: u64 = 500;
+pub(crate) const STOP_GRACE_MS: u64 = 500;
 
 /// Ticks of the accountant between two reports of a scope's totals: 1 s.
-pub const TOTALS_TICKS: u64 = 4;
+pub(crate) const TOTALS_TICKS: u64 = 4;
 
 /// Scopes whose totals the accountant reports at one time.
-pub const TOTALS_PER_TICK_MAX: usize = 512;
+pub(crate) const TOTALS_PER_TICK_MAX: usize = 512;
 
 /// Ticks of the accountant without a reply of the collector after which it considers the collector
 /// lost: 30 s.
-pub const COLLECTOR_LOST_TICKS: u64 = 120;
+pub(crate) const COLLECTOR_LOST_TICKS: u64 = 120;
 
 /// Ticks of the accountant without a sign of life of a journal's owner after which it frees the
 /// drained journal for another VM.
-pub const JOURNAL_ORPHAN_TICKS: u32 = 240;
+pub(crate) const JOURNAL_ORPHAN_TICKS: u32 = 240;
 
 /// Tools that one session lists separately; it adds up further ones under [`OTHER`].
-pub const TOOLS_PER_SESSION_MAX: usize = 64;
+pub(crate) const TOOLS_PER_SESSION_MAX: usize = 64;
 
 /// The most entries of one rate card. The largest public list has 4,500 models; an entry takes
 /// about 300 bytes in each worker.
-pub const RATES_MAX: usize = 50_000;
+pub(crate) const RATES_MAX: usize = 50_000;
 
 /// The name under which the filter meters what does not fit a bounded table.
 pub const OTHER: &str = "__other__";
 
 /// Separate spans that a session keeps to add up its active time.
-pub const ACTIVE_SPANS_MAX: usize = 32;
+pub(crate) const ACTIVE_SPANS_MAX: usize = 32;
 
 /// Batches in the outbox, each of up to `batch_events_max` events.
-pub const OUTBOX_BATCHES_MAX: u64 = 256;
+pub(crate) const OUTBOX_BATCHES_MAX: u64 = 256;
 
 /// Bytes of one batch. Collectors commonly refuse bodies above 1 MiB.
-pub const BATCH_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const BATCH_BYTES_MAX: usize = 512 * 1024;
 
 /// Ticks that a VM which never served a stream (Envoy's main thread) waits for a silent accountant.
-pub const LEASE_TICKS_MAIN: u32 = 4;
+pub(crate) const LEASE_TICKS_MAIN: u32 = 4;
 
 /// Ticks that a worker waits for a silent accountant. They are more, so that the VM on the main
 /// thread takes the lease first.
-pub const LEASE_TICKS_WORKER: u32 = 12;
+pub(crate) const LEASE_TICKS_WORKER: u32 = 12;
 
 /// Ticks of silence after which a VM that Envoy is stopping considers the accountant dead.
-pub const LEASE_TICKS_LAST: u32 = 2;
+pub(crate) const LEASE_TICKS_LAST: u32 = 2;
 
 const _: () = assert!(EVIDENCE_SLACK_MS > 2 * RUNNING_INTERVAL_MS_MAX);
 

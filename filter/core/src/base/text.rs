@@ -21,7 +21,7 @@ const AMOUNT_END: u64 = 1_000_000_000_000;
 
 impl Duration {
     /// A duration of `seconds`.
-    pub const fn from_seconds(seconds: u64) -> Self {
+    pub(crate) const fn from_seconds(seconds: u64) -> Self {
         Self(Millis::from_seconds(seconds))
     }
 

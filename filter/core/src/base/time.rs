@@ -17,14 +17,14 @@ pub struct Millis(pub u64);
 
 impl Millis {
     /// A span of `seconds`.
-    pub const fn from_seconds(seconds: u64) -> Self {
+    pub(crate) const fn from_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 }
 
 impl Timestamp {
     /// The time since `earlier`; zero if the clock stepped back in between.
-    pub fn saturating_since(self, earlier: Self) -> Millis {
+    pub(crate) fn saturating_since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
     }
 
@@ -34,7 +34,7 @@ impl Timestamp {
     }
 
     /// RFC 3339 in UTC with milliseconds, like `2026-11-23T09:30:00.250Z`; at most the year 9999.
-    pub fn to_rfc3339(self) -> String {
+    pub(crate) fn to_rfc3339(self) -> String {
         const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         let time = i64::try_from(self.0)
             .ok()

@@ -56,7 +56,7 @@ impl Contracts {
     }
 
     /// Whether a customer's plan lists the tools that it may call.
-    pub fn lists_tools(&self, customer: &str) -> bool {
+    pub(crate) fn lists_tools(&self, customer: &str) -> bool {
         self.tools(customer).is_some()
     }
 

@@ -46,10 +46,10 @@ pub struct Guard {
     pub budget: Option<Budget>,
     /// Counts calls of the same tool with the same arguments in a session instead.
     #[serde(default, rename = "loop")]
-    pub loop_rule: Option<LoopRule>,
+    pub(crate) loop_rule: Option<LoopRule>,
     /// Below this cost of a period it evaluates nothing: the first call may cost before it earns.
     #[serde(default)]
-    pub min_cost: Price,
+    pub(crate) min_cost: Price,
     /// The floor: the threshold of level 3 if that level names none.
     #[serde(default)]
     pub min_margin: Share,
@@ -183,7 +183,7 @@ pub struct Budget {
 /// How often a session may call the same tool with the same arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LoopRule {
+pub(crate) struct LoopRule {
     /// More calls than this in the window are a loop.
     pub calls: u32,
     /// The length of the window, which advances in eighths.
@@ -227,7 +227,7 @@ pub enum Action {
 
 impl Action {
     /// The actions on requests, in order. Reserving is last: a refusal then has little to release.
-    pub const ON_REQUEST: [Self; 3] = [Self::Block, Self::Throttle, Self::Reserve];
+    pub(crate) const ON_REQUEST: [Self; 3] = [Self::Block, Self::Throttle, Self::Reserve];
 }
 
 /// When a scope reaches a level, and what happens then.

@@ -13,16 +13,16 @@ mod matcher;
 mod protobuf;
 mod session;
 
-pub use self::contracts::{Contract, Contracts, Plan};
-pub use self::guard::{
-    Action, BlockAction, Budget, Floors, Guard, LevelRule, LoopRule, Metric, Mode, OnCollectorLoss,
-    Reserve, RevenueBasis,
+pub use self::contracts::{Contract, Contracts};
+pub use self::guard::{Action, Guard, Mode};
+pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueBasis};
+pub(crate) use self::identity::{
+    IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
 };
-pub use self::identity::{IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources};
-pub use self::llm::{IncompleteUsage, LlmRules};
+pub(crate) use self::llm::{IncompleteUsage, LlmRules};
+pub use self::matcher::Matcher;
 pub(crate) use self::matcher::without_query;
-pub use self::matcher::{HeaderMatch, Matcher};
-pub use self::session::{SessionRules, SessionSource};
+pub(crate) use self::session::{SessionRules, SessionSource};
 
 use std::rc::Rc;
 
@@ -108,7 +108,7 @@ impl Config {
     }
 
     /// The product of a request to this `:authority` and `:path`, unless the product excludes it.
-    pub fn product_for(
+    pub(crate) fn product_for(
         &self,
         authority: &[u8],
         path: &[u8],
@@ -121,7 +121,11 @@ impl Config {
     }
 
     /// The guards that cover a customer's calls to a product.
-    pub fn guards_for(&self, product_id: &str, customer: &str) -> impl Iterator<Item = &Rc<Guard>> {
+    pub(crate) fn guards_for(
+        &self,
+        product_id: &str,
+        customer: &str,
+    ) -> impl Iterator<Item = &Rc<Guard>> {
         let plan = self.contracts.plan_name(customer);
         self.guards.iter().filter(move |guard| guard.is_for(product_id, customer, plan))
     }
@@ -132,7 +136,7 @@ impl Config {
     }
 
     /// Whether a guard looks for loops: the filter must then distinguish calls by their arguments.
-    pub fn has_loops(&self) -> bool {
+    pub(crate) fn has_loops(&self) -> bool {
         self.guards.iter().any(|guard| guard.loop_rule.is_some())
     }
 
@@ -145,19 +149,24 @@ impl Config {
     }
 
     /// The provider cost at which a guard blocks; `whole` is the revenue or the limit.
-    pub fn cost_limit(&self, guard: &Guard, customer: &str, whole: Decimal) -> Option<Decimal> {
+    pub(crate) fn cost_limit(
+        &self,
+        guard: &Guard,
+        customer: &str,
+        whole: Decimal,
+    ) -> Option<Decimal> {
         let plan = self.contracts.plan_name(customer);
         let threshold = guard.threshold(Level::Block, customer, plan)?;
         whole.checked_mul(Decimal::ONE.checked_sub(threshold)?)
     }
 
     /// Whether a product meters generations, which tool calls may cause.
-    pub fn has_generations(&self) -> bool {
+    pub(crate) fn has_generations(&self) -> bool {
         self.products.iter().any(|product| product.llm.is_some())
     }
 
     /// Whether the accountant may attribute a generation to a call that names no trace.
-    pub fn may_infer(&self) -> bool {
+    pub(crate) fn may_infer(&self) -> bool {
         let may_infer = |llm: &LlmRules| llm.infer_when_unambiguous;
         self.products.iter().any(|product| product.llm.as_ref().is_some_and(may_infer))
     }

@@ -71,11 +71,11 @@ pub struct ProductTraits {
     /// The protocol of its requests.
     pub speaks: Speaks,
     /// True if its products may have `llm`.
-    pub may_have_llm: bool,
+    pub(crate) may_have_llm: bool,
     /// The error code of a 401 in JSON-RPC. MCP leaves -32000 to -32019 to implementations
     /// (2026-07-28), and gives -32001 and -32002 a meaning. A2A gives -32001 to -32009 a meaning;
     /// -32005 is an unsupported media type.
-    pub unauthorized_code: i32,
+    pub(crate) unauthorized_code: i32,
 }
 
 product_types! {
@@ -95,7 +95,7 @@ product_types! {
 
 impl ProductType {
     /// Whether the third level of its callers' identity is an app, not an agent.
-    pub fn is_called_by_apps(self) -> bool {
+    pub(crate) fn is_called_by_apps(self) -> bool {
         self.traits().speaks == Speaks::Api
     }
 }
@@ -171,7 +171,7 @@ impl Product {
     }
 
     /// Whether its clients use JSON-RPC.
-    pub fn is_json_rpc(&self) -> bool {
+    pub(crate) fn is_json_rpc(&self) -> bool {
         match self.product_type.traits().speaks {
             Speaks::Mcp => true,
             Speaks::Agent => self.llm.is_none(),

@@ -63,7 +63,7 @@ impl Default for SessionRules {
 
 impl SessionRules {
     /// The group of the product with this id; the id itself if it has none.
-    pub fn group_of<'a>(&'a self, product_id: &'a str) -> &'a str {
+    pub(crate) fn group_of<'a>(&'a self, product_id: &'a str) -> &'a str {
         if self.group.is_empty() { product_id } else { &self.group }
     }
 

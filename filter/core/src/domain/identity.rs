@@ -31,10 +31,10 @@ pub struct Identity {
 }
 
 /// Stands for a level of the identity that the request does not contain.
-pub const ANONYMOUS: &str = "anonymous";
+pub(crate) const ANONYMOUS: &str = "anonymous";
 
 /// The key of an identity among the products of a group, which share sessions.
-pub fn identity_key(group: &str, identity: &Identity) -> [u8; 16] {
+pub(crate) fn identity_key(group: &str, identity: &Identity) -> [u8; 16] {
     hash(&[
         group.as_bytes(),
         identity.customer.as_bytes(),

@@ -1,7 +1,7 @@
 //! Ids that join what the filter observes of one thing on different streams.
 
 /// Names an open call: by its JSON-RPC id within a namespace, or by its task.
-pub type Link = [u8; 16];
+pub(crate) type Link = [u8; 16];
 
 /// The id of a trace. An id of 64 bits is in the lower half.
-pub type TraceId = [u8; 16];
+pub(crate) type TraceId = [u8; 16];

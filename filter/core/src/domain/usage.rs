@@ -121,7 +121,7 @@ usage! {
 
 impl TokenKind {
     /// True if it is not a part of another kind.
-    pub fn is_whole(self) -> bool {
+    pub(crate) fn is_whole(self) -> bool {
         self.parent() == self
     }
 

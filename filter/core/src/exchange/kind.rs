@@ -49,9 +49,9 @@ pub struct PolicyRequest {
     /// The JSON-RPC ids of these calls; `None` if the client does not use JSON-RPC.
     pub ids: Option<Vec<Id>>,
     /// Whether the body says which calls the request makes.
-    pub is_in_body: bool,
+    pub(crate) is_in_body: bool,
     /// Whether the body may name the session.
-    pub may_body_name: bool,
+    pub(crate) may_body_name: bool,
 }
 
 /// What the meter wants of a body.

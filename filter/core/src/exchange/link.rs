@@ -9,18 +9,18 @@ use crate::wire::json_rpc::Id;
 
 /// The namespace in which a JSON-RPC id names a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdNamespace([u8; 16]);
+pub(crate) struct IdNamespace([u8; 16]);
 
 impl IdNamespace {
     /// The namespace of a session with an `Mcp-Session-Id` (2025-03-26 to 2025-11-25) at one
     /// server, because several servers may share the session.
-    pub fn session(session: &SessionRef) -> Self {
+    pub(crate) fn session(session: &SessionRef) -> Self {
         Self(hash(&[b"session", session.product_id.as_bytes(), &session.key]))
     }
 
     /// The namespace of an event stream of the HTTP+SSE transport (2024-11-05): the path and query
     /// of the endpoint that the server announced, within product and identity.
-    pub fn endpoint(session: &SessionRef, path_and_query: &[u8]) -> Self {
+    pub(crate) fn endpoint(session: &SessionRef, path_and_query: &[u8]) -> Self {
         let identity = &session.identity;
         Self(hash(&[
             b"endpoint",
@@ -33,30 +33,30 @@ impl IdNamespace {
     }
 
     /// Returns the link of the request with this id.
-    pub fn link(self, id: &Id) -> Link {
+    pub(crate) fn link(self, id: &Id) -> Link {
         hash(&[b"id", &self.0, &id.canonical()])
     }
 
     /// Returns the links that a response with this id may mean: its own, and that of the id as the
     /// other JSON type, because some servers change the type.
-    pub fn links(self, id: &Id) -> [Link; 2] {
+    pub(crate) fn links(self, id: &Id) -> [Link; 2] {
         [self.link(id), hash(&[b"id", &self.0, &id.canonical_of_other_type()])]
     }
 }
 
 /// Returns the link of a task. Anyone who knows the id of a task may poll it.
-pub fn task_link(product_id: &str, task_id: &[u8]) -> Link {
+pub(crate) fn task_link(product_id: &str, task_id: &[u8]) -> Link {
     hash(&[b"task", product_id.as_bytes(), task_id])
 }
 
 /// Returns the link of a generation that several responses may report.
-pub fn generation_link(provider: Provider, id: &str) -> Link {
+pub(crate) fn generation_link(provider: Provider, id: &str) -> Link {
     hash(&[b"generation", provider.name().as_bytes(), id.as_bytes()])
 }
 
 /// Returns the path and query of the endpoint that the event stream at `path` announced. `endpoint`
 /// is absolute, or relative to `path`.
-pub fn resolve_endpoint(path: &[u8], endpoint: &[u8]) -> Vec<u8> {
+pub(crate) fn resolve_endpoint(path: &[u8], endpoint: &[u8]) -> Vec<u8> {
     let endpoint = endpoint.trim_ascii();
     if let Some(at) = endpoint.windows(3).position(|window| window == b"://") {
         let behind = endpoint.get(at.saturating_add(3)..).unwrap_or_default();

@@ -80,14 +80,14 @@ pub struct CallOpen {
     /// The link that a response will carry.
     pub link: Link,
     /// When the call ends without a response.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 /// What a worker saw about a call on a stream other than the call's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallUpdate {
     /// The calls that it may be about, the likeliest first.
-    pub links: Vec<Link>,
+    pub(crate) links: Vec<Link>,
     /// When the worker saw it.
     pub at: Timestamp,
     /// What the worker saw.

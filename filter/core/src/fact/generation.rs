@@ -31,7 +31,7 @@ pub struct GenerationStarted {
     /// The traces that the request names.
     pub traces: Vec<TraceId>,
     /// True if the accountant may infer the cause from a call that is the only one running.
-    pub may_infer: bool,
+    pub(crate) may_infer: bool,
     /// When the request's head arrived.
     pub at: Timestamp,
 }
@@ -46,7 +46,7 @@ pub struct GenerationEnded {
     /// The product whose rules apply to it.
     pub product_id: String,
     /// The id and the tool of the call that reported it.
-    pub told_by: Option<(String, String)>,
+    pub(crate) told_by: Option<(String, String)>,
     /// Who ran the model.
     pub provider: Provider,
     /// The model, as the response names it.
@@ -60,12 +60,12 @@ pub struct GenerationEnded {
     /// How much of the usage is known.
     pub completeness: Completeness,
     /// True if some of the counts are estimates.
-    pub is_estimated: bool,
+    pub(crate) is_estimated: bool,
     /// Where the filter read them.
     pub source: UsageSource,
     /// If another response may report the generation again: the link that identifies it, and when
     /// the client requested it by the provider's clock, in seconds since 1970.
-    pub told_again: Option<(Link, Option<u64>)>,
+    pub(crate) told_again: Option<(Link, Option<u64>)>,
     /// The response's HTTP status.
     pub http_status: u16,
     /// True if the response was a stream of documents.
@@ -78,11 +78,11 @@ pub struct GenerationEnded {
 
 impl GenerationEnded {
     /// The model as the response names it, else as the request does.
-    pub fn model_name(&self) -> &str {
+    pub(crate) fn model_name(&self) -> &str {
         let model = self.model.as_deref().or(self.model_requested.as_deref());
         model.unwrap_or(UNKNOWN_MODEL)
     }
 }
 
 /// Stands for a model that neither the request nor the response names.
-pub const UNKNOWN_MODEL: &str = "__unknown__";
+pub(crate) const UNKNOWN_MODEL: &str = "__unknown__";

@@ -28,7 +28,7 @@ pub struct Reservation {
     /// The amount reserved with each guard.
     pub amounts: Vec<ReservedAmount>,
     /// When the accountant releases it if nothing more is reported about the call.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 /// What a call has reserved with one guard.

@@ -36,7 +36,7 @@ pub struct Call<'a> {
 
 /// What the filter does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// The request passes.
     Pass {
         /// The strictest level of the scopes whose guards enforce, for headers.
@@ -50,16 +50,16 @@ pub enum Decision {
 
 /// What a request's head alone decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadDecision {
+pub(crate) struct HeadDecision {
     /// Whether the decision depends on the body.
-    pub needs_body: bool,
+    pub(crate) needs_body: bool,
     /// The strictest level of the scopes that the head names and whose guards enforce.
     pub mark: Level,
 }
 
 /// Evaluates guards for one request.
 #[derive(Debug)]
-pub struct GuardEvaluator<'a, H> {
+pub(crate) struct GuardEvaluator<'a, H> {
     /// Shared data and stats.
     pub host: &'a mut H,
     /// The prefix of the keys in shared data.
@@ -93,7 +93,11 @@ impl Evaluation<'_> {
 
 impl<H: Host> GuardEvaluator<'_, H> {
     /// Decides by a request's head whether the filter must read the body first; if not, its mark.
-    pub fn decide_head(&mut self, session: &SessionRef, may_body_name: bool) -> HeadDecision {
+    pub(crate) fn decide_head(
+        &mut self,
+        session: &SessionRef,
+        may_body_name: bool,
+    ) -> HeadDecision {
         let customer = &session.identity.customer;
         let config = self.config;
         let needs_body = config.contracts.lists_tools(customer);
@@ -116,7 +120,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
     }
 
     /// Decides on a request that makes these calls, and reserves what its guards ask for.
-    pub fn decide(
+    pub(crate) fn decide(
         &mut self,
         session: &SessionRef,
         calls: &[Call<'_>],
@@ -191,7 +195,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
 
     /// Returns the refusal with which a guard ends a running response, and whether that guard
     /// enforces. Guards that enforce come before those that observe.
-    pub fn stop(&mut self, session: &SessionRef, tools: &[&str]) -> Option<(Refusal, Mode)> {
+    pub(crate) fn stop(&mut self, session: &SessionRef, tools: &[&str]) -> Option<(Refusal, Mode)> {
         let config = self.config;
         for mode in [Mode::Enforce, Mode::Observe] {
             let guards = config.guards_for(&session.product_id, &session.identity.customer);
@@ -360,7 +364,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
 }
 
 /// The key of the status that stands for all scopes of a guard while the collector is lost.
-pub fn lost_key(guard: &Guard) -> ScopeKey {
+pub(crate) fn lost_key(guard: &Guard) -> ScopeKey {
     hash(&[b"agent-meter guard without collector 1", guard.id.as_bytes()])
 }
 

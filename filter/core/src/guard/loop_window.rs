@@ -12,7 +12,7 @@ const PARTS: u64 = 8;
 
 /// The most recent different calls of one scope, the least recent first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoopWindow(Vec<Repeat>);
+pub(crate) struct LoopWindow(Vec<Repeat>);
 
 /// One tool with the same arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ struct Repeat {
 
 /// A tool, and how often the client called it with the same arguments in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repeated<'a> {
+pub(crate) struct Repeated<'a> {
     /// The tool.
     pub tool: &'a str,
     /// The number of calls.
@@ -42,14 +42,14 @@ impl LoopRule {
     }
 
     /// When the window advances next.
-    pub fn next_part(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn next_part(&self, now: Timestamp) -> Timestamp {
         Timestamp(self.part(now).saturating_add(1).saturating_mul(self.part_ms()))
     }
 }
 
 impl LoopWindow {
     /// Counts a call of `tool`; `arguments` is a hash of its arguments.
-    pub fn add(&mut self, rule: &LoopRule, tool: &str, arguments: u64, at: Timestamp) {
+    pub(crate) fn add(&mut self, rule: &LoopRule, tool: &str, arguments: u64, at: Timestamp) {
         let part = rule.part(at);
         let place = self.0.iter().position(|it| it.arguments == arguments && it.tool == tool);
         // A repeated call moves to the end: the window drops the least recent call first.
@@ -65,7 +65,7 @@ impl LoopWindow {
     }
 
     /// The call that the client repeated most in the window.
-    pub fn most(&self, rule: &LoopRule, now: Timestamp) -> Option<Repeated<'_>> {
+    pub(crate) fn most(&self, rule: &LoopRule, now: Timestamp) -> Option<Repeated<'_>> {
         let part = rule.part(now);
         let counted = self.0.iter().map(|it| Repeated { tool: &it.tool, calls: it.calls(part) });
         counted.max_by_key(|repeated| repeated.calls)

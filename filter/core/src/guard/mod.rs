@@ -7,10 +7,10 @@
 
 pub mod decision;
 pub mod level;
-pub mod loop_window;
+pub(crate) mod loop_window;
 pub mod mark;
 pub mod refusal;
-pub mod reservations;
+pub(crate) mod reservations;
 pub mod scope;
 pub mod scope_state;
 pub mod scope_status;

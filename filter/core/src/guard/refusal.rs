@@ -68,14 +68,14 @@ pub struct Refusal {
     /// When the period ends.
     pub resets_at: Option<Timestamp>,
     /// After how many seconds the client may try again.
-    pub retry_after_s: Option<u64>,
+    pub(crate) retry_after_s: Option<u64>,
 }
 
 /// HTTP 429: Too Many Requests.
 pub const TOO_MANY_REQUESTS: u16 = 429;
 
 /// HTTP 403: Forbidden.
-pub const FORBIDDEN: u16 = 403;
+pub(crate) const FORBIDDEN: u16 = 403;
 
 const LIMITED: i32 = -32_013;
 
@@ -83,7 +83,7 @@ const NOT_ALLOWED: i32 = -32_014;
 
 impl Refusal {
     /// The refusal of a tool that the customer's plan does not include.
-    pub fn tool_not_in_plan() -> Self {
+    pub(crate) fn tool_not_in_plan() -> Self {
         Self {
             reason: RefusalReason::ToolNotInPlan,
             level: Level::None,
@@ -110,7 +110,7 @@ impl Refusal {
     }
 
     /// The response to a JSON-RPC request.
-    pub fn json_rpc(&self, id: Option<&Id>) -> Value {
+    pub(crate) fn json_rpc(&self, id: Option<&Id>) -> Value {
         let code = if self.reason == RefusalReason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
         let error = json!({ "code": code, "message": self.message(), "data": self.data() });
         json!({ "jsonrpc": "2.0", "id": id.map_or(Value::Null, id_value), "error": error })

@@ -12,7 +12,7 @@ use crate::shared_data::slots::Slots;
 
 /// The reservation of one call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenReservation {
+pub(crate) struct OpenReservation {
     /// The id of the call, or of the generation that belongs to no call.
     pub call_id: String,
     /// The tool's key, by [`crate::guard::scope_status::tool_key`].
@@ -23,14 +23,14 @@ pub struct OpenReservation {
     #[serde(with = "rust_decimal::serde::str")]
     pub used: Decimal,
     /// When the accountant releases the reservation even if the call's end does not arrive.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
     /// True if the call has ended.
-    pub is_ended: bool,
+    pub(crate) is_ended: bool,
 }
 
 /// What remains reserved in one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub(crate) struct Part {
     /// The scope's key.
     pub key: ScopeKey,
     /// The amount that remains.
@@ -40,7 +40,7 @@ pub struct Part {
 
 /// All open reservations.
 #[derive(Debug, Default)]
-pub struct Reservations {
+pub(crate) struct Reservations {
     pub(crate) slots: Slots<OpenReservation>,
     by_call: HashMap<String, u32>,
     by_expiry: BTreeSet<(Timestamp, u32)>,
@@ -51,7 +51,7 @@ pub struct Reservations {
 
 impl Reservations {
     /// Restores a slot from shared data.
-    pub fn restore(&mut self, slot: u32, hold: Option<OpenReservation>) {
+    pub(crate) fn restore(&mut self, slot: u32, hold: Option<OpenReservation>) {
         if let Some(hold) = &hold {
             self.index(slot, hold);
         }
@@ -59,7 +59,7 @@ impl Reservations {
     }
 
     /// Adds the reservation of a call.
-    pub fn insert(&mut self, hold: &OpenReservation) {
+    pub(crate) fn insert(&mut self, hold: &OpenReservation) {
         let slot = self.slots.insert(hold.clone());
         self.index(slot, hold);
     }
@@ -74,7 +74,7 @@ impl Reservations {
 
     /// Adds cost to a call, and takes it from the call's reservation as far as that goes. Returns
     /// the amounts taken, by scope.
-    pub fn cost(&mut self, call_id: &str, cost: Decimal) -> Vec<Part> {
+    pub(crate) fn cost(&mut self, call_id: &str, cost: Decimal) -> Vec<Part> {
         let slot = self.by_call.get(call_id).copied();
         let Some(hold) = slot.and_then(|slot| self.slots.get_mut(slot)) else { return Vec::new() };
         hold.used = hold.used.saturating_add(cost);
@@ -87,7 +87,7 @@ impl Reservations {
     }
 
     /// Marks a call as ended. `all_read` releases its reservation once its whole cost is known.
-    pub fn end(&mut self, call_id: &str) {
+    pub(crate) fn end(&mut self, call_id: &str) {
         let Some(slot) = self.by_call.get(call_id).copied() else { return };
         if let Some(hold) = self.slots.get_mut(slot)
             && !core::mem::replace(&mut hold.is_ended, true)
@@ -97,7 +97,7 @@ impl Reservations {
     }
 
     /// Counts a complete reading of all journals. Returns the reservations that it releases.
-    pub fn all_read(&mut self, now: Timestamp) -> Vec<OpenReservation> {
+    pub(crate) fn all_read(&mut self, now: Timestamp) -> Vec<OpenReservation> {
         self.readings = self.readings.saturating_add(1);
         let mut released = Vec::new();
         while let Some((reading, slot)) = self.ending.front().copied()
@@ -116,7 +116,7 @@ impl Reservations {
     }
 
     /// The reserved amounts, by scope.
-    pub fn open(&self) -> HashMap<ScopeKey, Decimal> {
+    pub(crate) fn open(&self) -> HashMap<ScopeKey, Decimal> {
         let mut open = HashMap::new();
         for part in self.slots.iter().flat_map(|(_, hold)| &hold.parts) {
             let sum: &mut Decimal = open.entry(part.key).or_default();

@@ -76,20 +76,20 @@ pub struct ScopeState {
     #[serde(with = "rust_decimal::serde::str")]
     pub settled: Decimal,
     /// The repeated calls, for a guard against loops.
-    pub loop_rule: LoopWindow,
+    pub(crate) loop_rule: LoopWindow,
     /// The time of the last call.
-    pub active_at: Timestamp,
+    pub(crate) active_at: Timestamp,
 }
 
 /// The position of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The revenue or the limit.
-    pub basis: Decimal,
+    pub(crate) basis: Decimal,
     /// The cost or the usage.
     pub spent: Decimal,
     /// What remains of the basis.
-    pub remaining: Remaining,
+    pub(crate) remaining: Remaining,
 }
 
 impl ScopeState {

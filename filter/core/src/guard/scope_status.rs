@@ -24,12 +24,12 @@ pub struct ScopeStatus {
     /// When the period ends.
     pub resets_at: Option<Timestamp>,
     /// How far calls may go, if the guard reserves.
-    pub headroom: Option<Headroom>,
+    pub(crate) headroom: Option<Headroom>,
 }
 
 /// The cost at which the guard blocks, and how much of it is spent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Headroom {
+pub(crate) struct Headroom {
     /// The cost at which the guard blocks.
     #[serde(with = "rust_decimal::serde::str")]
     pub limit: Decimal,
@@ -51,7 +51,7 @@ pub struct ReservationCounter {
     pub reserved: Decimal,
     /// When the next request may pass if requests come evenly, in microseconds; GCRA calls it the
     /// theoretical arrival time.
-    pub next_pass_us: u64,
+    pub(crate) next_pass_us: u64,
 }
 
 /// The number of the bucket to which a scope hashes.
@@ -61,7 +61,7 @@ pub fn bucket(key: &ScopeKey) -> u32 {
 }
 
 /// The key of a bucket of statuses.
-pub fn statuses_key(prefix: &str, bucket: u32) -> String {
+pub(crate) fn statuses_key(prefix: &str, bucket: u32) -> String {
     format!("{prefix}v{bucket}")
 }
 
@@ -70,7 +70,7 @@ fn counters_key(prefix: &str, bucket: u32) -> String {
 }
 
 /// The key of a bucket of the last calls' costs.
-pub fn costs_key(prefix: &str, bucket: u32) -> String {
+pub(crate) fn costs_key(prefix: &str, bucket: u32) -> String {
     format!("{prefix}x{bucket}")
 }
 
@@ -90,7 +90,7 @@ pub fn last_cost(host: &mut impl Host, prefix: &str, tool: &ScopeKey) -> Option<
 
 /// The cost of the last call of a tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastCost {
+pub(crate) struct LastCost {
     /// See [`tool_key`].
     pub tool: ScopeKey,
     /// In the currency of the rate cards.
@@ -99,7 +99,7 @@ pub struct LastCost {
 }
 
 /// The key of a product's tool.
-pub fn tool_key(product_id: &str, tool: &str) -> ScopeKey {
+pub(crate) fn tool_key(product_id: &str, tool: &str) -> ScopeKey {
     crate::base::hash::hash(&[b"tool", product_id.as_bytes(), tool.as_bytes()])
 }
 
@@ -111,7 +111,7 @@ pub fn counters(host: &mut impl Host, prefix: &str, bucket: u32) -> Vec<Reservat
 
 /// Changes the counter of a scope, if `change` agrees to it. Returns whether it agreed; `None` if
 /// other workers wrote all the time, so that this one could not.
-pub fn update_counter(
+pub(crate) fn update_counter(
     host: &mut impl Host,
     prefix: &str,
     key: &ScopeKey,

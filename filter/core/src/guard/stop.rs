@@ -13,11 +13,11 @@ use crate::wire::boundary::{Boundaries, Unit};
 
 /// One response that a guard may end.
 #[derive(Debug)]
-pub struct StreamStop {
+pub(crate) struct StreamStop {
     boundaries: Boundaries,
     looks_at: Timestamp,
     /// True if an observe-only guard was already counted for this stream.
-    pub is_observed: bool,
+    pub(crate) is_observed: bool,
     state: State,
 }
 
@@ -34,7 +34,7 @@ enum State {
 
 /// How much of a chunk passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CutPoint {
+pub(crate) enum CutPoint {
     /// The whole chunk passes.
     Nothing,
     /// Only these bytes pass, and the stream ends with them.
@@ -45,7 +45,7 @@ pub enum CutPoint {
 
 impl StreamStop {
     /// A response in these units begins.
-    pub fn new(unit: Unit) -> Self {
+    pub(crate) fn new(unit: Unit) -> Self {
         Self {
             boundaries: Boundaries::new(unit),
             looks_at: Timestamp::default(),
@@ -55,7 +55,7 @@ impl StreamStop {
     }
 
     /// Whether to evaluate guards now; not at every chunk, as some streams have one for each token.
-    pub fn looks(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn looks(&mut self, now: Timestamp) -> bool {
         // A clock that was set back must not keep a stream running for long.
         let is_ahead = self.looks_at.saturating_since(now) > Millis(STOP_LOOK_INTERVAL_MS);
         let is_due = matches!(self.state, State::Running) && (now >= self.looks_at || is_ahead);
@@ -66,7 +66,7 @@ impl StreamStop {
     }
 
     /// Ends the stream after the next complete event, with a guard's refusal.
-    pub fn end(&mut self, refusal: Refusal) {
+    pub(crate) fn end(&mut self, refusal: Refusal) {
         if matches!(self.state, State::Running) {
             self.state = State::Due(Box::new(refusal));
         }
@@ -74,7 +74,7 @@ impl StreamStop {
 
     /// Cuts the next chunk; `is_end` is true with the last chunk of the response. `last` returns
     /// the last events, or `None` if the response already contains all that the client asked for.
-    pub fn pass(
+    pub(crate) fn pass(
         &mut self,
         chunk: &[u8],
         is_end: bool,
@@ -100,7 +100,7 @@ impl StreamStop {
     }
 
     /// Whether to close the stream now. True only once.
-    pub fn closes(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn closes(&mut self, now: Timestamp) -> bool {
         let is_due = matches!(&self.state, State::Stopped { closes_at } if *closes_at <= now);
         if is_due {
             self.state = State::Closed;

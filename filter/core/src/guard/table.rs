@@ -19,7 +19,7 @@ use crate::shared_data::slots::Slots;
 
 /// A change of a scope's level.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// The scope's slot.
     pub slot: u32,
     /// The level before.
@@ -34,7 +34,7 @@ pub struct Change {
 
 /// All scopes of all guards.
 #[derive(Debug, Default)]
-pub struct ScopeTable {
+pub(crate) struct ScopeTable {
     pub(crate) slots: Slots<ScopeState>,
     by_key: HashMap<ScopeKey, u32>,
     by_bucket: BTreeMap<u32, BTreeSet<u32>>,
@@ -51,7 +51,7 @@ pub struct ScopeTable {
 
 impl ScopeTable {
     /// Restores a slot from shared data, to be evaluated by the configuration in force.
-    pub fn restore(&mut self, slot: u32, state: Option<ScopeState>) {
+    pub(crate) fn restore(&mut self, slot: u32, state: Option<ScopeState>) {
         if let Some(state) = &state {
             self.index(slot, state);
             self.touched.insert(slot, Some(LevelChangeReason::Configuration));
@@ -72,17 +72,17 @@ impl ScopeTable {
     }
 
     /// The slot of the scope with this key.
-    pub fn find(&self, key: &ScopeKey) -> Option<u32> {
+    pub(crate) fn find(&self, key: &ScopeKey) -> Option<u32> {
         self.by_key.get(key).copied()
     }
 
     /// The scope in a slot.
-    pub fn get(&self, slot: u32) -> Option<&ScopeState> {
+    pub(crate) fn get(&self, slot: u32) -> Option<&ScopeState> {
         self.slots.get(slot)
     }
 
     /// Finds or adds a scope. Returns its slot, and whether the table forgot another scope for it.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         guard: &Guard,
         name: ScopeName,
@@ -134,7 +134,7 @@ impl ScopeTable {
     }
 
     /// Changes a scope, and marks it for evaluation.
-    pub fn change(&mut self, slot: u32, change: impl FnOnce(&mut ScopeState)) {
+    pub(crate) fn change(&mut self, slot: u32, change: impl FnOnce(&mut ScopeState)) {
         if let Some(state) = self.slots.get_mut(slot) {
             change(state);
             self.touched.entry(slot).or_default();
@@ -142,7 +142,7 @@ impl ScopeTable {
     }
 
     /// Takes in the other Envoys' totals from the collector; `false` if they are of another period.
-    pub fn apply_fleet_totals(
+    pub(crate) fn apply_fleet_totals(
         &mut self,
         slot: u32,
         period_started_at: &str,
@@ -161,7 +161,7 @@ impl ScopeTable {
     }
 
     /// Marks the scopes of guards that depend on the collector for evaluation: it is lost or back.
-    pub fn collector(&mut self, config: &Config, is_lost: bool) {
+    pub(crate) fn collector(&mut self, config: &Config, is_lost: bool) {
         let cares = |state: &ScopeState| {
             let guard = config.guard(&state.guard_id);
             guard.is_some_and(|guard| guard.on_collector_loss != OnCollectorLoss::Local)
@@ -177,7 +177,7 @@ impl ScopeTable {
     }
 
     /// Begins new periods where old ones have ended, and marks loops that are due for evaluation.
-    pub fn roll(&mut self, config: &Config, now: Timestamp) {
+    pub(crate) fn roll(&mut self, config: &Config, now: Timestamp) {
         let due = self.loops.iter().filter(|(_, at)| **at <= now).map(|(slot, _)| *slot);
         for slot in due {
             self.touched.entry(slot).or_default();
@@ -202,7 +202,7 @@ impl ScopeTable {
     }
 
     /// Removes a scope.
-    pub fn remove(&mut self, slot: u32) {
+    pub(crate) fn remove(&mut self, slot: u32) {
         let Some(state) = self.slots.remove(slot) else { return };
         self.by_key.remove(&state.key);
         let number = bucket(&state.key);
@@ -221,7 +221,7 @@ impl ScopeTable {
     }
 
     /// Evaluates the marked scopes. Returns the changes of level, and the slots of these scopes.
-    pub fn evaluate(
+    pub(crate) fn evaluate(
         &mut self,
         config: &Config,
         is_lost: bool,
@@ -277,7 +277,7 @@ impl ScopeTable {
     }
 
     /// The buckets of statuses that the accountant must write again.
-    pub fn take_statuses(&mut self, config: &Config) -> Vec<(u32, Vec<ScopeStatus>)> {
+    pub(crate) fn take_statuses(&mut self, config: &Config) -> Vec<(u32, Vec<ScopeStatus>)> {
         let dirty = core::mem::take(&mut self.dirty_buckets);
         let statuses_of = |number: &u32| {
             let slots = self.by_bucket.get(number).into_iter().flatten();
@@ -288,12 +288,12 @@ impl ScopeTable {
     }
 
     /// Marks the bucket of a scope's status to be written again.
-    pub fn soil(&mut self, key: &ScopeKey) {
+    pub(crate) fn soil(&mut self, key: &ScopeKey) {
         self.dirty_buckets.insert(bucket(key));
     }
 
     /// What workers have ever reserved in the scopes whose guards reserve, bucket by bucket.
-    pub fn counters<H: Host>(
+    pub(crate) fn counters<H: Host>(
         &self,
         host: &mut H,
         prefix: &str,

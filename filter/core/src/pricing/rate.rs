@@ -63,7 +63,7 @@ impl Rate {
     }
 
     /// Whether it is in force at this time: from its `effective_from` to before its `effective_to`.
-    pub fn is_effective(&self, at: Timestamp) -> bool {
+    pub(crate) fn is_effective(&self, at: Timestamp) -> bool {
         self.from <= at && at < self.to
     }
 

@@ -113,14 +113,14 @@ struct Node {
 
 /// Paths as a tree.
 #[derive(Debug)]
-pub struct PathTree {
+pub(crate) struct PathTree {
     nodes: Vec<Node>,
 }
 
 impl PathTree {
     /// Builds the tree of a format's tables. The tree leaves out paths beyond its 254th step; a
     /// test keeps the tables smaller.
-    pub fn new(tables: &[&'static Paths]) -> Rc<Self> {
+    pub(crate) fn new(tables: &[&'static Paths]) -> Rc<Self> {
         let mut tree = Self::empty();
         for (path, field) in tables.iter().copied().flatten() {
             let steps = path.split('.').flat_map(|step| match step.strip_suffix(ELEMENT) {
@@ -134,7 +134,11 @@ impl PathTree {
 
     /// Builds the tree of JSON pointers (RFC 6901) below the member `under`, and of further paths.
     /// The tree does not follow array indexes.
-    pub fn of_pointers(under: &str, pointers: &[(&str, Field)], paths: &'static Paths) -> Rc<Self> {
+    pub(crate) fn of_pointers(
+        under: &str,
+        pointers: &[(&str, Field)],
+        paths: &'static Paths,
+    ) -> Rc<Self> {
         let mut tree = Self::empty();
         for (pointer, field) in pointers {
             let steps = pointer.split('/').skip(1);
@@ -272,7 +276,7 @@ impl Document {
     }
 
     /// Whether the member is `true`.
-    pub fn is_true(&self, field: Field) -> bool {
+    pub(crate) fn is_true(&self, field: Field) -> bool {
         matches!(self.value(field), Value::Bare(text) if text == b"true")
     }
 
@@ -338,7 +342,7 @@ fn whole_number(text: &[u8]) -> Option<u64> {
 
 /// Reads documents one after another.
 #[derive(Debug)]
-pub struct DocumentReader {
+pub(crate) struct DocumentReader {
     tree: Rc<PathTree>,
     scanner: Scanner,
     document: Document,
@@ -350,7 +354,7 @@ pub struct DocumentReader {
 
 impl DocumentReader {
     /// Creates a reader for the members that `tree` names.
-    pub fn new(tree: Rc<PathTree>) -> Self {
+    pub(crate) fn new(tree: Rc<PathTree>) -> Self {
         Self {
             tree,
             scanner: Scanner::default(),
@@ -363,38 +367,38 @@ impl DocumentReader {
     /// Reads the next bytes of a text and calls `found` with each document in it when the document
     /// ends: with the text itself or, if the text is an array, with its elements. Returns how many
     /// of the bytes belong to the text.
-    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Document)) -> usize {
+    pub(crate) fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Document)) -> usize {
         let Self { tree, scanner, document, holds_documents, item } = self;
         scanner.feed(chunk, &mut Builder { tree, document, holds_documents, item, found })
     }
 
     /// Begins a new text.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.scanner.restart();
         self.document.clear();
         self.holds_documents = false;
     }
 
     /// How far the text has been read.
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         self.scanner.progress()
     }
 
     /// Whether the text cannot hold a document: it is not JSON, or it is a string, number or
     /// literal.
-    pub fn is_unreadable(&self) -> bool {
+    pub(crate) fn is_unreadable(&self) -> bool {
         let is_scalar = self.scanner.has_started() && !self.holds_documents;
         is_scalar || self.progress() == Progress::Failed
     }
 
     /// Sets the type of the event that carries the text.
-    pub fn set_event_type(&mut self, event_type: &[u8]) {
+    pub(crate) fn set_event_type(&mut self, event_type: &[u8]) {
         self.document.event_type.clear();
         self.document.event_type.extend_from_slice(event_type);
     }
 
     /// What the reader has found so far, even if the text is cut off.
-    pub fn document(&self) -> &Document {
+    pub(crate) fn document(&self) -> &Document {
         &self.document
     }
 }

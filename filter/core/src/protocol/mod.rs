@@ -1,7 +1,7 @@
 //! Reads the bodies of each protocol, as far as metering needs them.
 
 pub mod request_body;
-pub mod trace_context;
+pub(crate) mod trace_context;
 
 pub mod a2a;
 pub mod document;

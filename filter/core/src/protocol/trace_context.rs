@@ -6,7 +6,7 @@ use crate::domain::ids::TraceId;
 use crate::wire::http::Headers;
 
 /// The traces that a request's headers name: one, or several if propagators disagree.
-pub fn traces_of(headers: Headers<'_>) -> Vec<TraceId> {
+pub(crate) fn traces_of(headers: Headers<'_>) -> Vec<TraceId> {
     let mut traces = Vec::new();
     for trace in [
         headers.get("traceparent").and_then(traceparent),
@@ -19,7 +19,7 @@ pub fn traces_of(headers: Headers<'_>) -> Vec<TraceId> {
 }
 
 /// Adds a trace, unless `traces` already contains it.
-pub fn add(traces: &mut Vec<TraceId>, trace: Option<TraceId>) {
+pub(crate) fn add(traces: &mut Vec<TraceId>, trace: Option<TraceId>) {
     if let Some(trace) = trace
         && !traces.contains(&trace)
     {
@@ -28,7 +28,7 @@ pub fn add(traces: &mut Vec<TraceId>, trace: Option<TraceId>) {
 }
 
 /// The trace id of a `traceparent`: `{version}-{trace-id}-{parent-id}-{flags}`.
-pub fn traceparent(value: &[u8]) -> Option<TraceId> {
+pub(crate) fn traceparent(value: &[u8]) -> Option<TraceId> {
     let mut parts = value.trim_ascii().split(|byte| *byte == b'-');
     let version = parts.next().filter(|version| version.len() == 2 && *version != b"ff")?;
     let trace = parts.next().filter(|trace| trace.len() == 32)?;

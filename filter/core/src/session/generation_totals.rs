@@ -21,7 +21,7 @@ pub struct GenerationTotals {
     pub by_model: BTreeMap<(Provider, String), ModelTotals>,
     /// Provider cost that is not attributed to a tool call.
     #[serde(with = "rust_decimal::serde::str")]
-    pub unattributed_cost: Decimal,
+    pub(crate) unattributed_cost: Decimal,
 }
 
 /// Totals over the generations of one model, or of all.

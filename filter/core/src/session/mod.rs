@@ -7,8 +7,8 @@
 //! never late: a session that wakes up is due sooner than while it was idle, so the accountant
 //! moves its entry.
 
-pub mod active_time;
-pub mod generation_totals;
+pub(crate) mod active_time;
+pub(crate) mod generation_totals;
 pub mod table;
 
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ pub struct Session {
     /// The end of its last call or generation.
     pub ended_at: Timestamp,
     /// The time of its last activity.
-    pub active_at: Timestamp,
+    pub(crate) active_at: Timestamp,
     /// All calls, with the cost and the revenue of the calls and their generations.
     pub totals: Totals,
     /// All generations.
@@ -141,9 +141,9 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Added {
     /// True if the tool was added under [`OTHER`].
-    pub is_tool_over_limit: bool,
+    pub(crate) is_tool_over_limit: bool,
     /// True if a sum no longer fits a decimal.
-    pub is_money_over_limit: bool,
+    pub(crate) is_money_over_limit: bool,
 }
 
 impl Session {
@@ -185,7 +185,7 @@ impl Session {
     }
 
     /// Adds an ended generation; `tool` is the tool whose call caused it, if that is known.
-    pub fn add_generation(
+    pub(crate) fn add_generation(
         &mut self,
         generation: &GenerationEnded,
         tool: Option<&str>,

@@ -16,7 +16,7 @@ fn limited(session: &SessionRef, rules: &SessionRules) -> [u8; 16] {
 
 /// A session that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// The session in this slot became idle at this time.
     Idle(u32, Timestamp),
     /// The session in this slot timed out at this time.
@@ -34,7 +34,7 @@ struct Slot {
 
 /// All sessions that are not closed, in numbered slots.
 #[derive(Clone, Debug, Default)]
-pub struct SessionTable {
+pub(crate) struct SessionTable {
     slots: BTreeMap<u32, Slot>,
     free: FreeSlots,
     by_key: HashMap<([u8; 16], String), u32>,
@@ -47,39 +47,34 @@ pub struct SessionTable {
 
 impl SessionTable {
     /// The number of sessions.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the table is empty.
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// The number of slots that were ever used.
-    pub fn high(&self) -> u32 {
+    pub(crate) fn high(&self) -> u32 {
         self.free.high()
     }
 
     /// The slot of a session in this currency.
-    pub fn find(&self, session: &SessionRef, currency: &str) -> Option<u32> {
+    pub(crate) fn find(&self, session: &SessionRef, currency: &str) -> Option<u32> {
         self.by_key.get(&(session.key, currency.to_owned())).copied()
     }
 
     /// The session in a slot.
-    pub fn get(&self, slot: u32) -> Option<&Session> {
+    pub(crate) fn get(&self, slot: u32) -> Option<&Session> {
         self.slots.get(&slot).map(|slot| &slot.session)
     }
 
     /// The session in a slot, for a change.
-    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Session> {
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Session> {
         let found = self.slots.get_mut(&slot)?;
         self.dirty.insert(slot);
         Some(&mut found.session)
     }
 
     /// Moves the session's entry to the time at which it is due now.
-    pub fn reschedule(&mut self, slot: u32, rules: &SessionRules) {
+    pub(crate) fn reschedule(&mut self, slot: u32, rules: &SessionRules) {
         let Some(found) = self.slots.get_mut(&slot) else { return };
         self.due.remove(&(found.due_entry, slot));
         found.due_entry = found.session.due_at(rules);
@@ -87,7 +82,7 @@ impl SessionTable {
     }
 
     /// Adds a session in the first free slot.
-    pub fn insert(&mut self, session: Session, rules: &SessionRules) -> u32 {
+    pub(crate) fn insert(&mut self, session: Session, rules: &SessionRules) -> u32 {
         let slot = self.free.take();
         self.put(slot, session, rules);
         self.dirty.insert(slot);
@@ -95,7 +90,7 @@ impl SessionTable {
     }
 
     /// Restores a slot from shared data; a slot without a session becomes free.
-    pub fn restore(&mut self, slot: u32, session: Option<Session>, rules: &SessionRules) {
+    pub(crate) fn restore(&mut self, slot: u32, session: Option<Session>, rules: &SessionRules) {
         self.free.restore(slot, session.is_some());
         if let Some(session) = session {
             self.put(slot, session, rules);
@@ -116,7 +111,7 @@ impl SessionTable {
     }
 
     /// Removes a session.
-    pub fn remove(&mut self, slot: u32) -> Option<Session> {
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Session> {
         let Slot { session, due_entry, recent_entry, identity } = self.slots.remove(&slot)?;
         self.by_key.remove(&(session.reference.key, session.currency.clone()));
         self.due.remove(&(due_entry, slot));
@@ -135,7 +130,11 @@ impl SessionTable {
     }
 
     /// The least recently active session of an identity that has as many as its product allows.
-    pub fn over_identity_limit(&self, session: &SessionRef, rules: &SessionRules) -> Option<u32> {
+    pub(crate) fn over_identity_limit(
+        &self,
+        session: &SessionRef,
+        rules: &SessionRules,
+    ) -> Option<u32> {
         if rules.per_identity_max == 0 {
             return None;
         }
@@ -146,7 +145,7 @@ impl SessionTable {
     }
 
     /// The slot of the least recently active session.
-    pub fn least_recent(&mut self) -> Option<u32> {
+    pub(crate) fn least_recent(&mut self) -> Option<u32> {
         while let Some((entry, slot)) = self.recent.pop_first() {
             let Some(found) = self.slots.get_mut(&slot) else { continue };
             found.recent_entry = found.session.active_at;
@@ -159,7 +158,7 @@ impl SessionTable {
     }
 
     /// The next session that became idle or timed out by `now`. Marks a session that became idle.
-    pub fn next_due<'a>(
+    pub(crate) fn next_due<'a>(
         &mut self,
         now: Timestamp,
         rules_of: impl Fn(&SessionRef) -> &'a SessionRules,
@@ -192,12 +191,12 @@ impl SessionTable {
     }
 
     /// The slots of all sessions.
-    pub fn slots(&self) -> Vec<u32> {
+    pub(crate) fn slots(&self) -> Vec<u32> {
         self.slots.keys().copied().collect()
     }
 
     /// The slots that changed since the last call of this function.
-    pub fn take_dirty(&mut self) -> BTreeSet<u32> {
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<u32> {
         core::mem::take(&mut self.dirty)
     }
 }

@@ -79,7 +79,7 @@ pub fn read_slot(host: &mut impl Host, key: &str) -> Option<Vec<u8>> {
 
 /// A VM that does not hold the lease and watches the holder.
 #[derive(Clone, Debug, Default)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     last_seen: Option<(u64, u64)>,
     silent_ticks: u32,
 }
@@ -88,7 +88,7 @@ impl Candidate {
     /// Checks the head once for each tick. Takes the lease if its holder has been silent for long
     /// enough. `serves_streams` distinguishes a worker's VM from the one on the main thread, which
     /// should hold the lease.
-    pub fn tick(
+    pub(crate) fn tick(
         &mut self,
         host: &mut impl Host,
         prefix: &str,
@@ -113,7 +113,7 @@ impl Candidate {
     /// Takes the lease when Envoy stops, if nobody holds it or its holder seems to be dead. Envoy
     /// stops the VM on the main thread last; if that VM lives and holds the lease, it does the
     /// remaining work.
-    pub fn take_last(&mut self, host: &mut impl Host, prefix: &str) -> Option<Lease> {
+    pub(crate) fn take_last(&mut self, host: &mut impl Host, prefix: &str) -> Option<Lease> {
         let found = read_head(host, prefix);
         let is_same = found.map(|(head, _)| (head.term, head.beat)) == self.last_seen;
         let is_dead = is_same && self.silent_ticks >= LEASE_TICKS_LAST;
@@ -143,7 +143,7 @@ fn take(host: &mut impl Host, prefix: &str, found: Option<(Head, u32)>) -> Optio
 
 /// The right to write the accountant's state.
 #[derive(Clone, Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     head: Head,
 }
 
@@ -156,12 +156,12 @@ pub struct Held {
 
 impl Lease {
     /// How often the lease has changed hands; unique for each holder.
-    pub fn term(&self) -> u64 {
+    pub(crate) fn term(&self) -> u64 {
         self.head.term
     }
 
     /// Checks that this VM still holds the lease.
-    pub fn check(&self, host: &mut impl Host, prefix: &str) -> Result<Held, Conflict> {
+    pub(crate) fn check(&self, host: &mut impl Host, prefix: &str) -> Result<Held, Conflict> {
         match read_head(host, prefix) {
             Some((head, version)) if head == self.head => Ok(Held { version }),
             _ => Err(Conflict),
@@ -171,7 +171,7 @@ impl Lease {
     /// Writes all of the slots or none. `Err` means that another VM has taken over: this commit was
     /// kept in full or not at all, and the caller must discard its state in memory.
     #[expect(clippy::needless_pass_by_value, reason = "a proof is used up")]
-    pub fn commit(
+    pub(crate) fn commit(
         &mut self,
         host: &mut impl Host,
         prefix: &str,
@@ -197,7 +197,7 @@ impl Lease {
     }
 
     /// Gives the lease back, so that the next VM does not have to wait.
-    pub fn release(self, host: &mut impl Host, prefix: &str) {
+    pub(crate) fn release(self, host: &mut impl Host, prefix: &str) {
         if let Ok(Held { version }) = self.check(host, prefix) {
             let head = Head { is_released: true, ..self.head };
             // On a conflict another VM already holds it.

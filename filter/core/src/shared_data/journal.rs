@@ -38,7 +38,7 @@ struct PageHead {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The epoch that the reader is reading.
-    pub epoch: u32,
+    pub(crate) epoch: u32,
     /// The page that the reader is reading.
     pub page: u64,
     /// The number of facts of that page that the reader has read.
@@ -54,7 +54,7 @@ fn page_key(prefix: &str, index: u32, epoch: u32, page: u64) -> String {
 }
 
 /// The key under which the accountant keeps its cursor for a journal.
-pub fn cursor_key(prefix: &str, index: u32) -> String {
+pub(crate) fn cursor_key(prefix: &str, index: u32) -> String {
     format!("{prefix}c{index}")
 }
 
@@ -68,7 +68,7 @@ pub struct Full;
 
 /// The worker's end of its journal.
 #[derive(Clone, Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     index: u32,
     epoch: u32,
     beat: u32,
@@ -80,12 +80,12 @@ pub struct Writer {
 
 impl Writer {
     /// Names the journal and its epoch; no two owners have the same name.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{}.{}", self.index, self.epoch)
     }
 
     /// Claims the first free journal.
-    pub fn claim(host: &mut impl Host, prefix: &str) -> Result<Self, Full> {
+    pub(crate) fn claim(host: &mut impl Host, prefix: &str) -> Result<Self, Full> {
         for index in 0..JOURNALS_MAX {
             let key = owner_key(prefix, index);
             let (epoch, expect) = match read::<Owner>(host, &key) {
@@ -106,7 +106,12 @@ impl Writer {
     }
 
     /// Appends a fact. The fact is in shared data when this function returns `Ok`.
-    pub fn append(&mut self, host: &mut impl Host, prefix: &str, fact: &[u8]) -> Result<(), Full> {
+    pub(crate) fn append(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        fact: &[u8],
+    ) -> Result<(), Full> {
         let length = u16::try_from(fact.len()).map_err(|_| Full)?;
         let needed = self.bytes.len().saturating_add(2).saturating_add(fact.len());
         if needed > JOURNAL_PAGE_BYTES_MAX {
@@ -125,7 +130,7 @@ impl Writer {
 
     /// Shows that the VM is alive. `Err` means that another VM owns the journal or may claim it:
     /// the caller must claim a new one.
-    pub fn beat(&mut self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
+    pub(crate) fn beat(&mut self, host: &mut impl Host, prefix: &str) -> Result<(), Conflict> {
         let key = owner_key(prefix, self.index);
         let Some((Some(owner), version)) = read::<Owner>(host, &key) else { return Err(Conflict) };
         if owner.is_free || owner.epoch != self.epoch {
@@ -224,7 +229,7 @@ impl Reader {
     }
 
     /// The cursors that moved since the last call, with the numbers of their journals.
-    pub fn take_moved(&mut self) -> Vec<(u32, Cursor)> {
+    pub(crate) fn take_moved(&mut self) -> Vec<(u32, Cursor)> {
         let mut moved = Vec::new();
         for (index, journal) in (0..).zip(&mut self.journals) {
             if core::mem::take(&mut journal.is_moved) {

@@ -1,6 +1,6 @@
 //! The state in the shared data of the Envoy process: journals, slots, and commits under a lease.
 
 pub mod commit;
-pub mod free_slots;
+pub(crate) mod free_slots;
 pub mod journal;
 pub mod slots;

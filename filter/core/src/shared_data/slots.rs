@@ -6,7 +6,7 @@ use crate::shared_data::free_slots::FreeSlots;
 
 /// A set of things, each in its own slot.
 #[derive(Clone, Debug)]
-pub struct Slots<T> {
+pub(crate) struct Slots<T> {
     things: BTreeMap<u32, T>,
     free: FreeSlots,
     dirty: BTreeSet<u32>,
@@ -20,22 +20,17 @@ impl<T> Default for Slots<T> {
 
 impl<T> Slots<T> {
     /// The number of things.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.things.len()
     }
 
-    /// True if every slot is empty.
-    pub fn is_empty(&self) -> bool {
-        self.things.is_empty()
-    }
-
     /// The number of slots that were ever in use.
-    pub fn high(&self) -> u32 {
+    pub(crate) fn high(&self) -> u32 {
         self.free.high()
     }
 
     /// Puts a thing into the first free slot and returns the slot's number.
-    pub fn insert(&mut self, thing: T) -> u32 {
+    pub(crate) fn insert(&mut self, thing: T) -> u32 {
         let slot = self.free.take();
         self.dirty.insert(slot);
         self.things.insert(slot, thing);
@@ -43,7 +38,7 @@ impl<T> Slots<T> {
     }
 
     /// Restores a thing that the accountant read from shared data; a slot without one becomes free.
-    pub fn restore(&mut self, slot: u32, thing: Option<T>) {
+    pub(crate) fn restore(&mut self, slot: u32, thing: Option<T>) {
         self.free.restore(slot, thing.is_some());
         if let Some(thing) = thing {
             self.things.insert(slot, thing);
@@ -51,7 +46,7 @@ impl<T> Slots<T> {
     }
 
     /// Removes a thing and frees its slot.
-    pub fn remove(&mut self, slot: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
         let thing = self.things.remove(&slot)?;
         self.free.give_back(slot);
         self.dirty.insert(slot);
@@ -59,24 +54,24 @@ impl<T> Slots<T> {
     }
 
     /// The thing in a slot.
-    pub fn get(&self, slot: u32) -> Option<&T> {
+    pub(crate) fn get(&self, slot: u32) -> Option<&T> {
         self.things.get(&slot)
     }
 
     /// The thing in a slot, for a change; marks the slot as changed.
-    pub fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         let thing = self.things.get_mut(&slot)?;
         self.dirty.insert(slot);
         Some(thing)
     }
 
     /// All things with the numbers of their slots.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.things.iter().map(|(slot, thing)| (*slot, thing))
     }
 
     /// The slots that changed since the last call.
-    pub fn take_dirty(&mut self) -> BTreeSet<u32> {
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<u32> {
         core::mem::take(&mut self.dirty)
     }
 }

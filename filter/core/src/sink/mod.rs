@@ -7,7 +7,7 @@
 pub mod cloudevents;
 pub mod format;
 pub mod reply;
-pub mod stored_event;
+pub(crate) mod stored_event;
 
 use serde::Deserialize;
 

@@ -15,7 +15,7 @@ pub enum Unit {
 
 /// Follows one stream, chunk by chunk, and keeps none of it.
 #[derive(Clone, Debug)]
-pub struct Boundaries {
+pub(crate) struct Boundaries {
     unit: Unit,
     line_has_bytes: bool,
     after_carriage_return: bool,
@@ -28,7 +28,7 @@ pub struct Boundaries {
 
 impl Boundaries {
     /// Starts at the beginning of a stream.
-    pub fn new(unit: Unit) -> Self {
+    pub(crate) fn new(unit: Unit) -> Self {
         Self {
             unit,
             line_has_bytes: false,
@@ -40,13 +40,13 @@ impl Boundaries {
     }
 
     /// True if the bytes so far end with a whole unit, or if there are none.
-    pub fn is_at_boundary(&self) -> bool {
+    pub(crate) fn is_at_boundary(&self) -> bool {
         self.is_at_boundary
     }
 
     /// Reads the next bytes. Returns the offset behind the last whole unit that ends in them, if
     /// any.
-    pub fn feed(&mut self, chunk: &[u8]) -> Option<usize> {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Option<usize> {
         match self.unit {
             Unit::Event | Unit::Line => self.feed_lines(chunk),
             Unit::Message => self.feed_messages(chunk),

@@ -44,7 +44,7 @@ impl ContentCoding {
 }
 
 /// Receives a decoded body piece by piece.
-pub trait DecodedBytes {
+pub(crate) trait DecodedBytes {
     /// The next bytes.
     fn decoded(&mut self, piece: &[u8]);
 }
@@ -92,7 +92,7 @@ enum State {
 
 /// Decodes one body, chunk by chunk, into a sink. An encoded body takes about 45 KiB of memory.
 #[derive(Debug)]
-pub struct Decoder<S: DecodedBytes> {
+pub(crate) struct Decoder<S: DecodedBytes> {
     sink: Rc<RefCell<S>>,
     state: State,
     is_broken: bool,
@@ -100,7 +100,7 @@ pub struct Decoder<S: DecodedBytes> {
 
 impl<S: DecodedBytes + 'static> Decoder<S> {
     /// A decoder for a body. `Err` returns the sink if the filter cannot read the coding.
-    pub fn new(coding: ContentCoding, sink: S) -> Result<Self, S> {
+    pub(crate) fn new(coding: ContentCoding, sink: S) -> Result<Self, S> {
         if coding == ContentCoding::Other {
             return Err(sink);
         }
@@ -117,7 +117,7 @@ impl<S: DecodedBytes + 'static> Decoder<S> {
 
     /// Decodes the next bytes. When this function returns, the sink has received everything that
     /// they contain.
-    pub fn feed(&mut self, chunk: &[u8]) {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
         if self.is_broken || chunk.is_empty() {
             return;
         }
@@ -128,12 +128,12 @@ impl<S: DecodedBytes + 'static> Decoder<S> {
     }
 
     /// The sink.
-    pub fn sink(&mut self) -> RefMut<'_, S> {
+    pub(crate) fn sink(&mut self) -> RefMut<'_, S> {
         self.sink.borrow_mut()
     }
 
     /// True if the decoder could not decode the body, or if the body expands too much.
-    pub fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.is_broken
     }
 }

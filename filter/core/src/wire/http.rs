@@ -51,7 +51,7 @@ impl<'a> ResponseHead<'a> {
     }
 
     /// True if the body is a stream of server-sent events without a content coding.
-    pub fn is_plain_event_stream(&self) -> bool {
+    pub(crate) fn is_plain_event_stream(&self) -> bool {
         self.media_type == MediaType::EventStream && self.coding == ContentCoding::Identity
     }
 }

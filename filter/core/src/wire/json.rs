@@ -12,7 +12,8 @@
 use crate::base::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
 use crate::base::time::len_u64;
 use crate::wire::BYTE_ORDER_MARK;
-pub use crate::wire::json_visitor::{Scalar, Visitor, Want};
+pub use crate::wire::json_visitor::Visitor;
+pub(crate) use crate::wire::json_visitor::{Scalar, Want};
 
 /// How far the scanner has read a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ struct Container {
 
 /// Reads one JSON text, chunk by chunk.
 #[derive(Clone, Debug)]
-pub struct Scanner {
+pub(crate) struct Scanner {
     state: State,
     stack: [Option<Container>; TRACKED_DEPTH_MAX],
     depth: usize,
@@ -102,9 +103,8 @@ impl Default for Scanner {
 }
 
 impl Scanner {
-    /// The progress of the text. A number at top level is `Open` until white space or
-    /// [`Scanner::end`].
-    pub fn progress(&self) -> Progress {
+    /// The progress of the text. A number at top level is `Open` until white space.
+    pub(crate) fn progress(&self) -> Progress {
         match self.state {
             State::Complete => Progress::Complete,
             State::Failed => Progress::Failed,
@@ -120,20 +120,20 @@ impl Scanner {
     }
 
     /// Begins a new text and keeps the allocated memory.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let text = core::mem::take(&mut self.text);
         *self = Self { text, ..Self::default() };
         self.clear_text();
     }
 
     /// True if the scanner has seen anything other than white space and a byte order mark.
-    pub fn has_started(&self) -> bool {
+    pub(crate) fn has_started(&self) -> bool {
         self.has_started
     }
 
     /// Reads the next bytes of the text; returns how many of them belong to it. The scanner ignores
     /// what follows the top-level value.
-    pub fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) -> usize {
+    pub(crate) fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) -> usize {
         let mut rest = chunk;
         while let Some((&byte, tail)) = rest.split_first() {
             rest = match self.state {
@@ -163,14 +163,6 @@ impl Scanner {
             };
         }
         chunk.len().saturating_sub(rest.len())
-    }
-
-    /// Ends the text, which completes a bare number or literal at top level.
-    pub fn end(&mut self, visitor: &mut impl Visitor) -> Progress {
-        if self.state == State::Bare && self.depth == 0 {
-            self.finish_scalar(false, visitor);
-        }
-        self.progress()
     }
 
     fn value(&mut self, byte: u8, visitor: &mut impl Visitor) {

@@ -14,13 +14,13 @@ pub struct Id {
 impl Id {
     /// True if both are the same id by type and value: `1` and `1.0` are the same, `1` and `"1"`
     /// are not.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.is_string == other.is_string
             && (self.text == other.text || (!self.is_string && self.is_same_number(other)))
     }
 
     /// True if both are the same apart from their type; some servers change the type.
-    pub fn is_alike(&self, other: &Self) -> bool {
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
         self.text == other.text || self.is_same_number(other)
     }
 
@@ -32,13 +32,13 @@ impl Id {
     }
 
     /// Type and value in one form, which is equal for ids that are the same.
-    pub fn canonical(&self) -> Vec<u8> {
+    pub(crate) fn canonical(&self) -> Vec<u8> {
         let kind = if self.is_string { b's' } else { b'n' };
         self.canonical_as(kind)
     }
 
     /// The form that the same value has as the other type: a number as a string, or the reverse.
-    pub fn canonical_of_other_type(&self) -> Vec<u8> {
+    pub(crate) fn canonical_of_other_type(&self) -> Vec<u8> {
         let kind = if self.is_string { b'n' } else { b's' };
         self.canonical_as(kind)
     }

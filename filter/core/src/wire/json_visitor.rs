@@ -4,13 +4,13 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// Report a string, number or literal under this field number.
-    pub scalar: Option<u8>,
+    pub(crate) scalar: Option<u8>,
     /// Follow an object under this node number.
     pub object: Option<u8>,
     /// Follow an array under this node number.
     pub array: Option<u8>,
     /// True if the visitor wants the text of a container that the scanner skips.
-    pub shows_skipped: bool,
+    pub(crate) shows_skipped: bool,
 }
 
 impl Want {
@@ -19,7 +19,7 @@ impl Want {
         Self { scalar: None, object: None, array: None, shows_skipped: false };
 
     /// Report a scalar.
-    pub const fn scalar(field: u8) -> Self {
+    pub(crate) const fn scalar(field: u8) -> Self {
         Self { scalar: Some(field), ..Self::NOTHING }
     }
 
@@ -38,7 +38,7 @@ pub struct Scalar<'a> {
     /// The unescaped string, or the number or literal as written.
     pub text: &'a [u8],
     /// True if the text was longer than what the scanner kept.
-    pub is_truncated: bool,
+    pub(crate) is_truncated: bool,
     /// The length of the whole text in bytes, including what the scanner did not keep.
     pub bytes: u64,
 }

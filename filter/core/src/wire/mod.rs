@@ -3,13 +3,13 @@
 
 pub mod accept_encoding;
 pub mod http;
-pub mod json_rpc;
+pub(crate) mod json_rpc;
 
 pub mod amazon_event_stream;
-pub mod boundary;
+pub(crate) mod boundary;
 pub mod encoding;
 pub mod json;
-pub mod json_visitor;
+pub(crate) mod json_visitor;
 pub mod media_type;
 pub mod protobuf;
 pub mod sse;

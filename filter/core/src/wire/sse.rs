@@ -108,7 +108,7 @@ impl Framer {
     }
 
     /// True if data has arrived that no blank line has completed yet.
-    pub fn has_pending_data(&self) -> bool {
+    pub(crate) fn has_pending_data(&self) -> bool {
         self.has_data
     }
 

@@ -6,7 +6,7 @@ use crate::protocol::mcp::message::Message;
 use crate::wire::json_rpc::Id;
 
 /// The name of a tool that the request did not name.
-pub const UNNAMED_TOOL: &str = "__unnamed__";
+pub(crate) const UNNAMED_TOOL: &str = "__unnamed__";
 
 /// A request that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -101,7 +101,7 @@ mod field {
 
 /// Reads the answers of one text.
 #[derive(Clone, Debug)]
-pub struct AnswerReader {
+pub(crate) struct AnswerReader {
     binding: Binding,
     scanner: Scanner,
     draft: Draft,
@@ -144,24 +144,24 @@ impl Draft {
 
 impl AnswerReader {
     /// Creates a reader for answers over this binding.
-    pub fn new(binding: Binding) -> Self {
+    pub(crate) fn new(binding: Binding) -> Self {
         Self { binding, scanner: Scanner::default(), draft: Draft::default() }
     }
 
     /// Reads the next bytes and calls `found` with each answer as it ends.
-    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Answer)) {
+    pub(crate) fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Answer)) {
         let Self { binding, scanner, draft } = self;
         scanner.feed(chunk, &mut Builder { binding: *binding, draft, found });
     }
 
     /// Begins a new text.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.scanner.restart();
         self.draft = Draft::default();
     }
 
     /// How far the text has been read.
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         self.scanner.progress()
     }
 }

@@ -13,7 +13,8 @@ mod answer;
 mod request;
 mod route;
 
-pub use self::answer::{Answer, AnswerReader, Subject, TaskReport};
+pub(crate) use self::answer::AnswerReader;
+pub use self::answer::{Answer, Subject};
 pub use self::request::{Request, RequestReader};
 pub use self::route::{Route, route};
 
@@ -50,7 +51,7 @@ pub enum Operation {
 
 impl Operation {
     /// The operation that a JSON-RPC method names.
-    pub fn of_method(name: &[u8]) -> Self {
+    pub(crate) fn of_method(name: &[u8]) -> Self {
         match name {
             b"message/send" | b"SendMessage" => Self::Send,
             b"message/stream" | b"SendStreamingMessage" => Self::Stream,
@@ -74,7 +75,7 @@ impl Operation {
     }
 
     /// Whether the answer reports the state of a task that an earlier step began.
-    pub fn tells_of_task(self) -> bool {
+    pub(crate) fn tells_of_task(self) -> bool {
         matches!(self, Self::GetTask | Self::ListTasks | Self::CancelTask | Self::Subscribe)
     }
 }

@@ -25,7 +25,7 @@ mod number {
 const COMPLETE: u64 = 1;
 
 /// The counts of a record whose status is complete.
-pub fn read_token_usage(record: &[u8]) -> Option<Usage> {
+pub(crate) fn read_token_usage(record: &[u8]) -> Option<Usage> {
     let mut usage = Usage::default();
     let mut status = None;
     each(record, |found, value| match (found, value) {

@@ -63,7 +63,7 @@ pub struct Parts {
     /// Output tokens, without those that the provider counts apart.
     pub output: Option<u64>,
     /// Tokens that tools add to the prompt.
-    pub tool_prompt: Option<u64>,
+    pub(crate) tool_prompt: Option<u64>,
     /// All cache writes, of whatever lifetime.
     pub cache_write: Option<u64>,
 }
@@ -76,7 +76,7 @@ impl Generation {
 
     /// Takes over what most formats report in the same way: model, id, tier, time of creation and
     /// text.
-    pub fn tell_head(&mut self, document: &Document) {
+    pub(crate) fn tell_head(&mut self, document: &Document) {
         if let Some(model) = document.text(Field::Model) {
             self.model = Some(model.into_owned());
         }

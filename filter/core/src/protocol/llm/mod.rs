@@ -12,9 +12,9 @@ mod response;
 mod stream_error;
 
 pub use self::endpoint::PriceLists;
-pub use self::envoy::read_token_usage;
-pub use self::generation::{Format, Generation, Parts, Stage};
+pub(crate) use self::envoy::read_token_usage;
+pub use self::generation::{Format, Generation, Parts};
 pub use self::provider::{Provider, Route};
-pub use self::request::{LlmRequestBody, Requested};
+pub use self::request::LlmRequestBody;
+pub(crate) use self::request::Requested;
 pub use self::response::ResponseReader;
-pub use self::stream_error::StreamError;

@@ -6,7 +6,7 @@ use std::hash::DefaultHasher;
 
 /// A hash in progress.
 #[derive(Clone, Debug, Default)]
-pub struct ArgumentsHash {
+pub(crate) struct ArgumentsHash {
     /// SipHash with keys that do not change. The hash does not depend on where chunks end.
     hasher: DefaultHasher,
     in_string: bool,
@@ -15,7 +15,7 @@ pub struct ArgumentsHash {
 
 impl ArgumentsHash {
     /// Hashes the next bytes of the text.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((byte, tail)) = rest.split_first() {
             if self.is_escaped {
@@ -52,7 +52,7 @@ impl ArgumentsHash {
     }
 
     /// The hash of all bytes so far.
-    pub fn finish(&self) -> u64 {
+    pub(crate) fn finish(&self) -> u64 {
         self.hasher.finish()
     }
 }

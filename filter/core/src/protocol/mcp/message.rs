@@ -59,7 +59,7 @@ pub enum TaskState {
 
 /// What a message says about a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskReport {
+pub(crate) struct TaskReport {
     /// `taskId`.
     pub id: Option<Vec<u8>>,
     /// `status`.
@@ -84,10 +84,10 @@ pub struct Message {
     /// A hash of `params.arguments`, even if they are absent, if the reader hashes arguments.
     pub arguments: Option<u64>,
     /// True if there is a `result`.
-    pub has_result: bool,
+    pub(crate) has_result: bool,
     /// True if `result` has a member that only tool results have: `content`, `structuredContent` or
     /// `isError`.
-    pub has_tool_result: bool,
+    pub(crate) has_tool_result: bool,
     /// True if `result.isError` is true.
     pub is_error: bool,
     /// `result.resultType`.
@@ -99,20 +99,20 @@ pub struct Message {
     /// `error.code`, if it is a whole number.
     pub error_code: Option<i64>,
     /// `params.requestId`.
-    pub request_id: Option<Id>,
+    pub(crate) request_id: Option<Id>,
     /// `params._meta.traceparent`.
     pub traceparent: Option<Vec<u8>>,
     /// `params._meta.session_id`.
     pub session_id: Option<Vec<u8>>,
     /// The task that `params` names or reports on.
-    pub params_task: TaskReport,
+    pub(crate) params_task: TaskReport,
     /// The task that `result` reports on: in its own members, or in `result.task`.
-    pub result_task: TaskReport,
+    pub(crate) result_task: TaskReport,
     /// `result._meta["io.modelcontextprotocol/related-task"].taskId`: the task whose result this
     /// is.
-    pub related_task: Option<Vec<u8>>,
+    pub(crate) related_task: Option<Vec<u8>>,
     /// The tasks in `result.tasks`, limited in number.
-    pub listed_tasks: Vec<TaskReport>,
+    pub(crate) listed_tasks: Vec<TaskReport>,
     /// The usage that the result reports for generations of the tool, if the product says where it
     /// stands.
     pub reported: Option<Box<Reported>>,

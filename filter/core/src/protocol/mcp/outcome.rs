@@ -7,7 +7,7 @@ use crate::protocol::mcp::message::{Message, ResultType, TaskState};
 impl ExecutionStatus {
     /// The outcome that a response reports. A JSON-RPC error takes precedence over the HTTP status;
     /// a result counts only with a 2xx status, because clients discard it with any other.
-    pub fn of_answer(answer: &Message, http_status: u16) -> Self {
+    pub(crate) fn of_answer(answer: &Message, http_status: u16) -> Self {
         if answer.has_error {
             return match answer.error_code {
                 Some(-32602) => Self::ValidationFailed,

@@ -25,14 +25,14 @@ const ID: &Paths = &[("id", Field::Id)];
 
 /// Reads reports out of the results in a body, beside the reader of its messages.
 #[derive(Debug)]
-pub struct ReportReader {
+pub(crate) struct ReportReader {
     documents: DocumentReader,
     found: Vec<(Id, Reported)>,
 }
 
 impl ReportReader {
     /// Creates a reader; `None` if the product does not name a place in results.
-    pub fn new(rules: &ReportedUsage) -> Option<Self> {
+    pub(crate) fn new(rules: &ReportedUsage) -> Option<Self> {
         rules.result.is_named().then(|| {
             let fields = fields(&rules.result);
             let tree: Rc<PathTree> = PathTree::of_pointers("result", &fields, ID);
@@ -41,7 +41,7 @@ impl ReportReader {
     }
 
     /// Reads the next bytes of a body, or of the data of an event.
-    pub fn feed(&mut self, piece: &[u8]) {
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
         let Self { documents, found } = self;
         documents.feed(piece, &mut |document| {
             if let (Some((is_string, text)), Some(reported), true) =
@@ -53,20 +53,20 @@ impl ReportReader {
     }
 
     /// Begins the next event.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.documents.restart();
         self.found.clear();
     }
 
     /// Removes and returns the report of the response with this id.
-    pub fn take(&mut self, id: &Id) -> Option<Box<Reported>> {
+    pub(crate) fn take(&mut self, id: &Id) -> Option<Box<Reported>> {
         let at = self.found.iter().position(|(other, _)| other == id)?;
         Some(Box::new(self.found.remove(at).1))
     }
 }
 
 /// Reads the usage that the headers of a response report.
-pub fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Option<Reported> {
+pub(crate) fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Option<Reported> {
     let text = |name: &str| core::str::from_utf8(headers.get(name)?).ok();
     let count = |name: &str| text(name)?.trim().parse().ok();
     let usage = Usage {

@@ -107,18 +107,18 @@ pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -
 
 /// The name in events of a request that runs an agent (Responses and Assistants runs); `None` if
 /// the request runs none.
-pub fn agent_run(method: &str, path: &str) -> Option<&'static str> {
+pub(crate) fn agent_run(method: &str, path: &str) -> Option<&'static str> {
     openai::agent_run(method, segments(path).as_slice())
 }
 
 /// The conversation that a path names.
-pub fn conversation_in(path: &str) -> Option<&str> {
+pub(crate) fn conversation_in(path: &str) -> Option<&str> {
     openai::thread(segments(path).as_slice())
 }
 
 /// Whether a request to this path may set `stream_options.include_usage`, and needs it to get usage
 /// in its stream.
-pub fn takes_stream_options(provider: Provider, path: &str) -> bool {
+pub(crate) fn takes_stream_options(provider: Provider, path: &str) -> bool {
     let is_completion = matches!(segments(path).as_slice(), [.., "completions"]);
     is_completion && !provider.spec().tells_usage_unasked
 }
