@@ -135,7 +135,7 @@ impl HttpContext for Stream {
                 return host::answer(&reply);
             }
         };
-        self.request = edit.shows;
+        self.request = edit.body_interest;
         if let Some(value) = edit.accept_encoding {
             host::set_request_header("accept-encoding", &value);
         }

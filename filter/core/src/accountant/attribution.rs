@@ -169,8 +169,8 @@ impl Attributions {
             let Some(generation) = self.generations.get_mut(slot) else { continue };
             match generation.ended.take() {
                 None => generation.cause = Some(cause),
-                Some(told) => {
-                    ended.push((told, cause));
+                Some(generation) => {
+                    ended.push((generation, cause));
                     self.remove_generation(slot);
                 }
             }

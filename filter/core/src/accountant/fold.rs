@@ -82,7 +82,7 @@ impl Accountant {
                 let join = Join { call, link, expires_at };
                 self.fold_open(host, join, now);
             }
-            Some(Fact::CallUpdate(evidence)) => self.fold_evidence(host, evidence, now),
+            Some(Fact::CallUpdate(update)) => self.fold_update(host, update, now),
             Some(Fact::Reserved(reserved)) => self.guard_reserved(host, &reserved, now),
             Some(Fact::Released { call_id }) => self.guards.reservations.end(&call_id),
             Some(Fact::Running { session, started_at, at }) => {
@@ -123,8 +123,8 @@ impl Accountant {
         let slot = self.open(host, &join.call.session, join.call.started_at, now);
         self.touch(host, slot, Activity::Call, join.call.ended_at, now);
         self.attributions.call_belongs_to(&join.call.call_id, &join.call.session);
-        while let Some(evidence) = self.evidence.claim(&join.link, join.call.started_at) {
-            match self.tell(host, join, &evidence, now) {
+        while let Some(update) = self.held_updates.claim(&join.link, join.call.started_at) {
+            match self.apply(host, join, &update, now) {
                 Some(waiting) => join = waiting,
                 None => return,
             }
@@ -138,39 +138,39 @@ impl Accountant {
         self.joins.insert(join);
     }
 
-    fn fold_evidence(&mut self, host: &mut impl Host, evidence: CallUpdate, now: Timestamp) {
-        let found = evidence.links.iter().find_map(|link| self.joins.take(link, evidence.at));
+    fn fold_update(&mut self, host: &mut impl Host, update: CallUpdate, now: Timestamp) {
+        let found = update.links.iter().find_map(|link| self.joins.take(link, update.at));
         match found {
             Some(join) => {
-                if let Some(waiting) = self.tell(host, join, &evidence, now) {
+                if let Some(waiting) = self.apply(host, join, &update, now) {
                     // Updates about the task may have arrived before this one.
                     self.fold_open(host, waiting, now);
                 }
             }
             // If a call has ended, it does not matter that its task is still alive.
-            None if matches!(evidence.tells, Observation::Alive { .. }) => {}
+            None if matches!(update.observation, Observation::Alive { .. }) => {}
             None => {
                 // The call's own stream may stay open this long before a worker reports how the
                 // call ended.
                 let waits = self.config.products.iter().map(|p| p.call_timeout.millis().0);
                 let wait = waits.max().unwrap_or_default().saturating_add(EVIDENCE_SLACK_MS);
-                let dropped = self.evidence.hold(evidence, Millis(wait), now);
+                let dropped = self.held_updates.keep(update, Millis(wait), now);
                 host.count(Counter::EvidenceUnused, dropped);
             }
         }
     }
 
     /// Applies an update to a call. Returns the call if it still waits.
-    fn tell(
+    fn apply(
         &mut self,
         host: &mut impl Host,
         mut join: Join,
-        evidence: &CallUpdate,
+        update: &CallUpdate,
         now: Timestamp,
     ) -> Option<Join> {
-        match evidence.tells {
+        match update.observation {
             Observation::Ended { status, http_status, transport } => {
-                let ended_at = evidence.at.max(join.call.started_at);
+                let ended_at = update.at.max(join.call.started_at);
                 let call =
                     CallEnded { status, http_status, transport, ended_at, ..join.call.clone() };
                 self.fold_call(host, &call, now);
@@ -201,7 +201,7 @@ impl Accountant {
             }
             self.fold_call(host, &join.call, now);
         }
-        host.count(Counter::EvidenceUnused, self.evidence.drop_expired(now));
+        host.count(Counter::EvidenceUnused, self.held_updates.drop_expired(now));
     }
 
     /// Returns the slot of a session. Creates the session if it is new.

@@ -28,14 +28,14 @@ impl Accountant {
         cause: Option<Cause>,
         now: Timestamp,
     ) {
-        if let Some((link, created_at)) = &generation.told_again
+        if let Some((link, created_at)) = &generation.seen_as
             && !generation.usage.is_unknown()
         {
-            if !self.told.is_new(link, *created_at, now) {
+            if !self.seen_generations.is_new(link, *created_at, now) {
                 host.count(Counter::GenerationsToldAgain, 1);
                 return;
             }
-            self.told.remember(*link);
+            self.seen_generations.remember(*link);
         }
         let asked_by = &generation.session.identity.customer;
         // Anyone can copy a trace. A caller who is known to be another customer does not spend this
@@ -43,7 +43,7 @@ impl Accountant {
         let is_theirs =
             |cause: &Cause| asked_by == ANONYMOUS || *asked_by == cause.session.identity.customer;
         let cause = cause.filter(is_theirs).unwrap_or_else(|| {
-            let call = generation.told_by.clone();
+            let call = generation.caused_by.clone();
             let attribution = if call.is_some() { Attribution::Result } else { Attribution::None };
             Cause { attribution, session: generation.session.clone(), call }
         });

@@ -18,7 +18,7 @@ pub(super) struct Guards {
     pub(super) scopes: ScopeTable,
     pub(super) reservations: Reservations,
     /// Scopes whose totals the collector does not know yet.
-    pub(super) untold: BTreeSet<u32>,
+    pub(super) unreported: BTreeSet<u32>,
     /// Scopes with reservations that belong to no call: the reserved total at the last check, and
     /// how many checks in a row have found the same total.
     pub(super) missing: BTreeMap<u32, (Decimal, u32)>,
@@ -38,7 +38,7 @@ impl Guards {
 
     pub(super) fn forget(&mut self, slot: u32) {
         self.scopes.remove(slot);
-        self.untold.remove(&slot);
+        self.unreported.remove(&slot);
         self.missing.remove(&slot);
     }
 
@@ -66,8 +66,9 @@ impl Guards {
     pub(super) fn resumed(&mut self, config: &Config) {
         let of_fleet = |guard_id: &str| config.guard(guard_id).is_some_and(|guard| guard.fleet);
         let scopes = self.scopes.slots.iter();
-        let told = scopes.filter(|(_, state)| of_fleet(&state.guard_id)).map(|(slot, _)| slot);
-        self.untold = told.collect();
+        let of_fleet_slots =
+            scopes.filter(|(_, state)| of_fleet(&state.guard_id)).map(|(slot, _)| slot);
+        self.unreported = of_fleet_slots.collect();
     }
 }
 

@@ -78,13 +78,16 @@ impl Accountant {
             let slot = self.guard_scope(host, guard, name, currency, now);
             self.guards.scopes.change(slot, |state| {
                 state.active_at = state.active_at.max(now);
-                state.loop_rule.add(&rule, &call.tool, arguments, call.ended_at);
+                state.loop_window.add(&rule, &call.tool, arguments, call.ended_at);
             });
         }
     }
 
     /// Handles the end of a generation, which `call` caused if the cause is known.
-    #[expect(clippy::too_many_arguments, reason = "all of it is told of a generation at once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a generation is charged once, with all that it has"
+    )]
     pub(super) fn guard_generation(
         &mut self,
         host: &mut impl Host,
@@ -145,7 +148,7 @@ impl Accountant {
             });
             host.count(Counter::MoneyOverflow, u64::from(!fits));
             if guard.fleet {
-                self.guards.untold.insert(slot);
+                self.guards.unreported.insert(slot);
             }
         }
     }
@@ -325,7 +328,7 @@ impl Accountant {
 
     fn tell_totals(&mut self, host: &mut impl Host, config: &Config, now: Timestamp) {
         for _ in 0..TOTALS_PER_TICK_MAX {
-            let Some(slot) = self.guards.untold.pop_first() else { return };
+            let Some(slot) = self.guards.unreported.pop_first() else { return };
             let Some(scope) = self.guards.scopes.get(slot).cloned() else { continue };
             let Some(guard) = config.guard(&scope.guard_id) else { continue };
             let event = self.meta.write(&Event::GuardTotals { guard, scope: &scope }, now);
@@ -336,11 +339,11 @@ impl Accountant {
     /// Applies the other Envoys' totals from the collector's reply.
     pub(super) fn apply_fleet_totals(&mut self, host: &mut impl Host, verdicts: &[FleetTotals]) {
         self.guards.answered_at = self.guards.ticks;
-        for told in verdicts {
-            let slot = self.guards.scopes.find(&told.key);
+        for verdict in verdicts {
+            let slot = self.guards.scopes.find(&verdict.key);
             let is_used = slot.is_some_and(|slot| {
-                let at = told.period_started_at.as_deref().unwrap_or_default();
-                self.guards.scopes.apply_fleet_totals(slot, at, &told.others, told.contracted)
+                let at = verdict.period_started_at.as_deref().unwrap_or_default();
+                self.guards.scopes.apply_fleet_totals(slot, at, &verdict.others, verdict.contracted)
             });
             host.count(Counter::VerdictsUnused, u64::from(!is_used));
         }

@@ -120,7 +120,7 @@ impl JoinTable {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {
-    evidence: CallUpdate,
+    update: CallUpdate,
     until: Timestamp,
 }
 
@@ -135,12 +135,12 @@ pub(crate) struct HeldUpdates {
 impl HeldUpdates {
     /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
     /// for that.
-    pub(crate) fn hold(&mut self, evidence: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
+    pub(crate) fn keep(&mut self, update: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
         let is_full = self.held.len() >= EVIDENCE_MAX;
         if is_full {
             self.held.pop_front();
         }
-        self.held.push_back(Held { evidence, until: now.plus(wait) });
+        self.held.push_back(Held { update, until: now.plus(wait) });
         self.is_dirty = true;
         u64::from(is_full)
     }
@@ -149,10 +149,10 @@ impl HeldUpdates {
     /// `started_at`.
     pub(crate) fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<CallUpdate> {
         let is_about =
-            |held: &Held| held.evidence.links.contains(link) && held.evidence.at >= started_at;
+            |held: &Held| held.update.links.contains(link) && held.update.at >= started_at;
         let at = self.held.iter().position(is_about)?;
         self.is_dirty = true;
-        self.held.remove(at).map(|held| held.evidence)
+        self.held.remove(at).map(|held| held.update)
     }
 
     /// Drops the updates that no call has claimed in time. Returns how many.

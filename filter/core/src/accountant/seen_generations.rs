@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::base::limits::{TOLD_AGE_MAX_S, TOLD_PAGE_LINKS, TOLD_PAGES};
+use crate::base::limits::{SEEN_AGE_MAX_S, SEEN_PAGE_LINKS, SEEN_PAGES};
 use crate::base::time::Timestamp;
 use crate::domain::ids::Link;
 
@@ -34,7 +34,7 @@ impl SeenGenerations {
     /// when the client asked for it, in seconds since 1970, if that is known: a generation that is
     /// too old to be remembered was counted long ago.
     pub(crate) fn is_new(&self, link: &Link, created_at: Option<u64>, now: Timestamp) -> bool {
-        let oldest_s = (now.0 / 1000).saturating_sub(TOLD_AGE_MAX_S);
+        let oldest_s = (now.0 / 1000).saturating_sub(SEEN_AGE_MAX_S);
         !self.links.contains(link) && created_at.is_none_or(|created_at| created_at >= oldest_s)
     }
 
@@ -43,8 +43,8 @@ impl SeenGenerations {
         if !self.links.insert(link) {
             return;
         }
-        if self.pages.entry(self.at).or_default().len() >= TOLD_PAGE_LINKS {
-            self.at = self.at.saturating_add(1) % TOLD_PAGES;
+        if self.pages.entry(self.at).or_default().len() >= SEEN_PAGE_LINKS {
+            self.at = self.at.saturating_add(1) % SEEN_PAGES;
             for forgotten in self.pages.remove(&self.at).unwrap_or_default() {
                 self.links.remove(&forgotten);
             }

@@ -12,7 +12,7 @@ use crate::accountant::joins::{HeldUpdates, JoinTable};
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::seen_generations::SeenGenerations;
-use crate::base::limits::{OUTBOX_BATCHES_MAX, TOLD_PAGES};
+use crate::base::limits::{OUTBOX_BATCHES_MAX, SEEN_PAGES};
 use crate::base::time::len_u64;
 use crate::config::Config;
 use crate::config::product::Product;
@@ -47,9 +47,9 @@ impl Accountant {
             ends: Vec::new(),
             are_ends_dirty: false,
             joins: JoinTable::default(),
-            evidence: HeldUpdates::default(),
+            held_updates: HeldUpdates::default(),
             attributions: Attributions::default(),
-            told: SeenGenerations::default(),
+            seen_generations: SeenGenerations::default(),
             guards: Guards::default(),
             outbox,
             journals,
@@ -73,10 +73,11 @@ impl Accountant {
             let generation = read_value(host, &generation_key(&accountant.prefix, slot));
             accountant.attributions.restore_generation(slot, generation);
         }
-        let told = (0..TOLD_PAGES).filter_map(|at| {
+        let pages = (0..SEEN_PAGES).filter_map(|at| {
             read_value(host, &told_key(&accountant.prefix, at)).map(|page| (at, page))
         });
-        accountant.told = SeenGenerations::restore(told.collect(), accountant.meta.told_at);
+        accountant.seen_generations =
+            SeenGenerations::restore(pages.collect(), accountant.meta.seen_at);
         for slot in 0..accountant.meta.scopes_high {
             let scope = read_value(host, &scope_key(&accountant.prefix, slot));
             accountant.guards.scopes.restore(slot, scope);
@@ -86,8 +87,8 @@ impl Accountant {
             accountant.guards.reservations.restore(slot, hold);
         }
         accountant.guards.resumed(&accountant.config);
-        let evidence = read_value(host, &evidence_key(&accountant.prefix));
-        accountant.evidence = evidence.unwrap_or_default();
+        let held_updates = read_value(host, &held_updates_key(&accountant.prefix));
+        accountant.held_updates = held_updates.unwrap_or_default();
         accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
@@ -121,14 +122,14 @@ impl Accountant {
             let value = attributions.generations.get(slot).map(encoded).unwrap_or_default();
             writes.push((generation_key(&self.prefix, slot), value));
         }
-        for (at, page) in self.told.take_dirty() {
+        for (at, page) in self.seen_generations.take_dirty() {
             writes.push((told_key(&self.prefix, at), encoded(page)));
         }
         if core::mem::take(&mut self.are_ends_dirty) {
             writes.push((ends_key(&self.prefix), encoded(&self.ends)));
         }
-        if self.evidence.take_dirty() {
-            writes.push((evidence_key(&self.prefix), encoded(&self.evidence)));
+        if self.held_updates.take_dirty() {
+            writes.push((held_updates_key(&self.prefix), encoded(&self.held_updates)));
         }
         for (number, batch) in self.outbox.take_dirty() {
             let value = batch.map(encoded).unwrap_or_default();
@@ -144,7 +145,7 @@ impl Accountant {
             self.meta.joins_high = joins_high;
             self.meta.calls_high = self.attributions.calls.high();
             self.meta.generations_high = self.attributions.generations.high();
-            self.meta.told_at = self.told.at();
+            self.meta.seen_at = self.seen_generations.at();
             self.meta.scopes_high = self.guards.scopes.slots.high();
             self.meta.reservations_high = self.guards.reservations.slots.high();
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
@@ -189,7 +190,7 @@ fn ends_key(prefix: &str) -> String {
     format!("{prefix}d")
 }
 
-fn evidence_key(prefix: &str) -> String {
+fn held_updates_key(prefix: &str) -> String {
     format!("{prefix}e")
 }
 

@@ -61,14 +61,14 @@ pub(crate) const CAUSE_READINGS: u64 = 2;
 
 /// Pages of counted generations that the accountant remembers because it may observe them again;
 /// all pages together hold about 4,000.
-pub(crate) const TOLD_PAGES: u32 = 32;
+pub(crate) const SEEN_PAGES: u32 = 32;
 
 /// Generations in one page.
-pub(crate) const TOLD_PAGE_LINKS: usize = 128;
+pub(crate) const SEEN_PAGE_LINKS: usize = 128;
 
 /// The age in seconds beyond which the accountant takes a generation that it observes again for one
 /// that it has counted: on a busy day, its memory does not reach further back.
-pub(crate) const TOLD_AGE_MAX_S: u64 = 24 * 3600;
+pub(crate) const SEEN_AGE_MAX_S: u64 = 24 * 3600;
 
 /// Models that one session lists separately; it adds up further ones under [`OTHER`].
 pub(crate) const MODELS_PER_SESSION_MAX: usize = 32;

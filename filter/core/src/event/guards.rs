@@ -135,7 +135,7 @@ pub(super) fn level_changed(
     let rule = guard.and_then(|guard| guard.rule(to));
     let is_margin = budget.is_none() && loop_rule.is_none();
     let mut scope = scope(event_type, guard, state, to);
-    let repeated = loop_rule.and_then(|rule| state.loop_rule.most(&rule, stamp.time));
+    let repeated = loop_rule.and_then(|rule| state.loop_window.most(&rule, stamp.time));
     scope.tool_name = scope.tool_name.or(repeated.map(|repeated| repeated.tool));
     let counted = (!is_margin).then_some(position);
     let data = LevelChanged {

@@ -108,8 +108,8 @@ impl Exchange for A2aExchange {
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
-        let tells = |request: &Request| request.operation.tells_of_task();
-        if self.step.is_none() && !self.request.as_ref().is_some_and(tells) {
+        let is_about_task = |request: &Request| request.operation.is_about_task();
+        if self.step.is_none() && !self.request.as_ref().is_some_and(is_about_task) {
             return BodyInterest::None;
         }
         self.response = A2aResponseBody::new(self.route.binding, head.coding, head.media_type);
@@ -241,29 +241,29 @@ impl A2aExchange {
     fn on_task_report(&mut self, answer: &Answer, transport: Transport, now: Timestamp) {
         let one = answer.task_id.as_ref().zip(answer.state);
         let listed = answer.tasks.iter().filter_map(|task| task.id.as_ref().zip(task.state));
-        let told: Vec<(Vec<u8>, TaskState)> =
+        let answered: Vec<(Vec<u8>, TaskState)> =
             one.into_iter().chain(listed).map(|(id, state)| (id.clone(), state)).collect();
-        for (task, state) in told {
+        for (task, state) in answered {
             let http_status = self.http_status;
-            let tells = match of_task(state) {
+            let observation = match of_task(state) {
                 Some(status) => Observation::Ended { status, http_status, transport },
                 None => {
                     Observation::Alive { expires_at: now.plus(self.product.call_timeout.millis()) }
                 }
             };
             let links = vec![task_link(&self.product.id, &task)];
-            self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at: now, tells }));
+            self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at: now, observation }));
         }
     }
 
     fn call(&self, status: ExecutionStatus, transport: Transport, now: Timestamp) -> CallEnded {
-        let told = self.step.as_ref().and_then(Step::context_id);
+        let answered = self.step.as_ref().and_then(Step::context_id);
         let asked = self.request.as_ref().and_then(|request| request.context_id.as_deref());
         let asks = self.request.as_ref().map(|request| request.operation).unwrap_or_default();
         CallEnded {
             call_id: self.call_id.clone(),
             kind: CallKind::Step,
-            session: self.session_of(asked.or(told)),
+            session: self.session_of(asked.or(answered)),
             tool: operation(asks).to_owned(),
             arguments: None,
             status,

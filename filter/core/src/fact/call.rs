@@ -91,7 +91,7 @@ pub struct CallUpdate {
     /// When the worker saw it.
     pub at: Timestamp,
     /// What the worker saw.
-    pub tells: Observation,
+    pub observation: Observation,
 }
 
 /// What another stream shows about a call.

@@ -46,7 +46,7 @@ pub struct GenerationEnded {
     /// The product whose rules apply to it.
     pub product_id: String,
     /// The id and the tool of the call that reported it.
-    pub(crate) told_by: Option<(String, String)>,
+    pub(crate) caused_by: Option<(String, String)>,
     /// Who ran the model.
     pub provider: Provider,
     /// The model, as the response names it.
@@ -65,7 +65,7 @@ pub struct GenerationEnded {
     pub source: UsageSource,
     /// If another response may report the generation again: the link that identifies it, and when
     /// the client requested it by the provider's clock, in seconds since 1970.
-    pub(crate) told_again: Option<(Link, Option<u64>)>,
+    pub(crate) seen_as: Option<(Link, Option<u64>)>,
     /// The response's HTTP status.
     pub http_status: u16,
     /// True if the response was a stream of documents.

@@ -76,7 +76,7 @@ pub struct ScopeState {
     #[serde(with = "rust_decimal::serde::str")]
     pub settled: Decimal,
     /// The repeated calls, for a guard against loops.
-    pub(crate) loop_rule: LoopWindow,
+    pub(crate) loop_window: LoopWindow,
     /// The time of the last call.
     pub(crate) active_at: Timestamp,
 }
@@ -147,7 +147,7 @@ impl ScopeState {
 
     /// The level and the position of a session under a rule against loops.
     pub(super) fn repeated(&self, rule: &LoopRule, now: Timestamp) -> (Level, Position) {
-        let calls = self.loop_rule.most(rule, now).map_or(0, |repeated| repeated.calls);
+        let calls = self.loop_window.most(rule, now).map_or(0, |repeated| repeated.calls);
         let is_loop = calls > u64::from(rule.calls);
         let (basis, used) = (Decimal::from(rule.calls), Decimal::from(calls));
         let position = Position { basis, spent: used, remaining: Remaining::of(basis, used) };

@@ -111,7 +111,7 @@ impl ScopeTable {
             contracted: None,
             level: Level::None,
             settled: Decimal::ZERO,
-            loop_rule: LoopWindow::default(),
+            loop_window: LoopWindow::default(),
             active_at: now,
         };
         let slot = self.slots.insert(state.clone());

@@ -26,7 +26,7 @@ pub struct RequestEdit {
     /// Headers to remove.
     pub remove: Vec<String>,
     /// What the meter wants of the body.
-    pub shows: BodyInterest,
+    pub body_interest: BodyInterest,
     /// The level of the guards' scopes, which headers report: see [`crate::guard::mark`].
     pub mark: Level,
     /// True if the proxy holds the body until the message is known: see

@@ -157,11 +157,16 @@ impl Meter {
         let is_plain = is_length_unknown || self.may_stop(&*exchange);
         let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
         // Only what the exchange reads has to be readable.
-        let shows = exchange.request_interest();
-        let rule = if shows == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
+        let body_interest = exchange.request_interest();
+        let rule = if body_interest == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
-        HeadAction::Follow(RequestEdit { accept_encoding, is_length_unknown, shows, ..edit })
+        HeadAction::Follow(RequestEdit {
+            accept_encoding,
+            is_length_unknown,
+            body_interest,
+            ..edit
+        })
     }
 
     /// Handles the next bytes of a request's body. `is_end` is true for the last ones.
@@ -204,9 +209,9 @@ impl Meter {
     /// Handles a response's head. Returns what the meter wants of the response's body.
     pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> BodyInterest {
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return BodyInterest::None };
-        let shows = exchange.response_head(&ResponseHead::read(headers));
+        let body_interest = exchange.response_head(&ResponseHead::read(headers));
         self.follow_stream(stream);
-        shows
+        body_interest
     }
 
     /// Counts the next bytes of a response's body, if the meter wants only its size.

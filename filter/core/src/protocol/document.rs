@@ -281,7 +281,7 @@ impl Document {
     }
 
     /// Whether the document has the member, and its value is not `null`.
-    pub fn tells(&self, field: Field) -> bool {
+    pub fn has(&self, field: Field) -> bool {
         !matches!(self.value(field), Value::Absent | Value::Null)
     }
 

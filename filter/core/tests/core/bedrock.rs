@@ -68,7 +68,7 @@ fn paths_name_the_model() {
             let route = route(provider, "POST", "gateway", &path).expect("a route");
             assert_eq!(route.model.as_deref(), Some(model), "{path}");
             assert_eq!(route.provider, Provider::Bedrock, "{path}");
-            assert!(!route.is_told_again);
+            assert!(!route.reports_again);
         }
     }
     let host = "bedrock-runtime.eu-central-1.amazonaws.com";

@@ -138,7 +138,7 @@ fn the_path_names_the_model() {
 
 #[test]
 fn a_generation_that_is_asked_for_again_is_told_again() {
-    for (provider, method, path, is_told_again) in [
+    for (provider, method, path, reports_again) in [
         (Provider::Gemini, "GET", "/v1beta/interactions/v1_1?stream=true", true),
         (Provider::Gemini, "POST", "/v1beta/interactions", true),
         (Provider::Gemini, "POST", "/v1beta/interactions/v1_1/cancel", true),
@@ -147,7 +147,7 @@ fn a_generation_that_is_asked_for_again_is_told_again() {
         (Provider::Vllm, "POST", CHAT, false),
     ] {
         let found = route(Some(provider), method, "gw", path).expect("a route");
-        assert_eq!(found.is_told_again, is_told_again, "{method} {path}");
+        assert_eq!(found.reports_again, reports_again, "{method} {path}");
     }
 }
 

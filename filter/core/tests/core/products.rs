@@ -49,7 +49,7 @@ pub(crate) fn ask(envoy: &mut Envoy, id: u32, request: Pairs<'_>, body: &str) ->
     let request = headers(request);
     let treatment = envoy.worker.request_head(&mut envoy.host, id, Headers(&request), envoy.now);
     let HeadAction::Follow(edit) = &treatment else { return treatment };
-    match edit.shows {
+    match edit.body_interest {
         BodyInterest::Size => {
             envoy.worker.request_size(id, body.len(), envoy.now);
             envoy.worker.request_body(&mut envoy.host, id, &[], true, envoy.now);

@@ -164,7 +164,7 @@ impl SseHandler for Event {
         let chunk = self.reader.document();
         let is_whole = self.reader.progress() == Progress::Complete;
         let has_usage = chunk.count(Field::Input).is_some();
-        self.ended = Some(is_whole && has_usage && !chunk.tells(Field::Extra));
+        self.ended = Some(is_whole && has_usage && !chunk.has(Field::Extra));
         self.reader.restart();
     }
 }

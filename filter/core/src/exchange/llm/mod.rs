@@ -217,8 +217,8 @@ impl LlmExchange {
             && let Some(conversation) = self.request.requested().conversation
         {
             let identity = self.session.identity.clone();
-            let rung = SessionKey::Meta(conversation.as_bytes());
-            self.session = session_ref(&self.product, identity, rung);
+            let session_key = SessionKey::Meta(conversation.as_bytes());
+            self.session = session_ref(&self.product, identity, session_key);
         }
     }
 
@@ -253,15 +253,15 @@ impl LlmExchange {
         let is_estimated = completeness != Completeness::Complete
             && estimates
             && self.estimate(&mut usage, &generation);
-        let told_again = self.route.is_told_again.then_some(generation.id.as_deref()).flatten();
-        let told_again =
-            told_again.map(|id| (generation_link(self.route.provider, id), generation.created_at));
+        let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
+        let seen_as =
+            seen_as.map(|id| (generation_link(self.route.provider, id), generation.created_at));
         let Requested { model, service_tier, .. } = requested;
         Some(GenerationEnded {
             generation_id: core::mem::take(&mut self.id),
             session: self.session.clone(),
             product_id: self.product.id.clone(),
-            told_by: self.caused_by.take(),
+            caused_by: self.caused_by.take(),
             provider: self.route.provider,
             model: generation.model,
             model_requested: model.or_else(|| self.route.model.clone()).map(bounded),
@@ -270,7 +270,7 @@ impl LlmExchange {
             completeness,
             is_estimated,
             source,
-            told_again,
+            seen_as,
             http_status: self.http_status,
             is_streamed,
             started_at: started_at.min(now),

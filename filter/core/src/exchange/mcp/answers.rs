@@ -43,8 +43,8 @@ impl McpExchange {
         } else if let Some(task) = &message.related_task {
             let links = vec![task_link(&self.product.id, task)];
             let status = ExecutionStatus::of_answer(message, self.http_status);
-            let tells = self.ended(status, transport);
-            self.evidence(links, tells, now);
+            let observation = self.ended(status, transport);
+            self.update_call(links, observation, now);
         } else if !self.is_understood
             && message.has_tool_result
             // An event stream of a session may repeat the responses to other calls.
@@ -54,13 +54,13 @@ impl McpExchange {
         } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
             let status = ExecutionStatus::of_answer(message, self.http_status);
             let task = message.result_task.id.as_ref();
-            let tells = match (status, task) {
+            let observation = match (status, task) {
                 (ExecutionStatus::Pending, Some(task)) => {
                     Observation::BecameTask(task_link(&self.product.id, task))
                 }
                 _ => self.ended(status, transport),
             };
-            self.evidence(scope.links(id).to_vec(), tells, now);
+            self.update_call(scope.links(id).to_vec(), observation, now);
         } else {
             self.observed.counts.push(Counter::AnswerUnmatched);
         }
@@ -112,8 +112,8 @@ impl McpExchange {
             // "No such task" says nothing about the call; any other response is the call's.
             Intent::TaskResult(link) => {
                 if status != ExecutionStatus::ValidationFailed && self.is_success() {
-                    let tells = self.ended(status, transport);
-                    self.evidence(vec![link], tells, now);
+                    let observation = self.ended(status, transport);
+                    self.update_call(vec![link], observation, now);
                 }
             }
             Intent::TaskStatus(link) => {
@@ -135,7 +135,7 @@ impl McpExchange {
             generation_id: format!("{}.g", call.call_id),
             session: call.session.clone(),
             product_id: self.product.id.clone(),
-            told_by: Some((call.call_id.clone(), call.tool.clone())),
+            caused_by: Some((call.call_id.clone(), call.tool.clone())),
             provider,
             model,
             model_requested: None,
@@ -144,7 +144,7 @@ impl McpExchange {
             completeness: Completeness::Complete,
             is_estimated: false,
             source,
-            told_again: None,
+            seen_as: None,
             http_status: call.http_status,
             is_streamed: call.transport == Transport::Sse,
             started_at: call.started_at,
@@ -163,10 +163,10 @@ impl McpExchange {
     ) {
         let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let (Some(state), Some(link)) = (task.state, asked.or(named)) else { return };
-        let tells = match ExecutionStatus::of_task(state, task.is_error) {
+        let observation = match ExecutionStatus::of_task(state, task.is_error) {
             Some(status) => self.ended(status, transport),
             None => Observation::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
         };
-        self.evidence(vec![link], tells, now);
+        self.update_call(vec![link], observation, now);
     }
 }

@@ -201,15 +201,15 @@ impl Exchange for McpExchange {
 
     fn response_body(&mut self, chunk: &[u8], _is_end: bool, now: Timestamp) -> Option<Vec<u8>> {
         let reader = self.response.as_mut()?;
-        let told = reader.feed(chunk);
+        let items = reader.feed(chunk);
         let transport = reader.transport();
-        if let Some(endpoint) = told.endpoint
+        if let Some(endpoint) = items.endpoint
             && !self.has_session_id
         {
             let endpoint = resolve_endpoint(&self.path, &endpoint);
             self.scope = Some(IdNamespace::endpoint(&self.session, &endpoint));
         }
-        for message in &told.messages {
+        for message in &items.messages {
             self.on_server_message(message, transport, now);
         }
         None
@@ -329,7 +329,7 @@ impl McpExchange {
             (Method::Cancelled, _) => {
                 if let (Some(id), Some(scope)) = (&message.request_id, self.scope_of_calls()) {
                     let links = scope.links(id).to_vec();
-                    self.evidence(links, Observation::Cancelled, now);
+                    self.update_call(links, Observation::Cancelled, now);
                 }
                 return;
             }
@@ -441,8 +441,8 @@ impl McpExchange {
         Observation::Ended { status, http_status: self.http_status, transport }
     }
 
-    fn evidence(&mut self, links: Vec<Link>, tells: Observation, at: Timestamp) {
-        self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at, tells }));
+    fn update_call(&mut self, links: Vec<Link>, observation: Observation, at: Timestamp) {
+        self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at, observation }));
     }
 
     fn session_end(&mut self, now: Timestamp) {

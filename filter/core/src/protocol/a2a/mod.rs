@@ -75,7 +75,7 @@ impl Operation {
     }
 
     /// Whether the answer reports the state of a task that an earlier step began.
-    pub(crate) fn tells_of_task(self) -> bool {
+    pub(crate) fn is_about_task(self) -> bool {
         matches!(self, Self::GetTask | Self::ListTasks | Self::CancelTask | Self::Subscribe)
     }
 }

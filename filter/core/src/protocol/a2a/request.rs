@@ -227,8 +227,8 @@ impl Visitor for Builder<'_> {
 
 /// Reads an id: a string that is complete and not empty.
 pub(super) fn told_id(value: Scalar<'_>) -> Option<Vec<u8>> {
-    let is_told = value.is_string && !value.is_truncated && !value.text.is_empty();
-    is_told.then(|| value.text.to_vec())
+    let is_given = value.is_string && !value.is_truncated && !value.text.is_empty();
+    is_given.then(|| value.text.to_vec())
 }
 
 /// Reads the id of a JSON-RPC message, unless it is null.

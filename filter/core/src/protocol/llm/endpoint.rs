@@ -69,13 +69,13 @@ pub(super) struct Endpoint {
     pub(super) model: Option<String>,
     /// True if another response may report the same generation again: the filter counts it by its
     /// id.
-    pub(super) is_told_again: bool,
+    pub(super) reports_again: bool,
 }
 
 impl Endpoint {
     /// An endpoint whose path names no model, and whose responses report each generation once.
     pub(super) const fn of(format: &'static Format) -> Self {
-        Self { format, model: None, is_told_again: false }
+        Self { format, model: None, reports_again: false }
     }
 }
 

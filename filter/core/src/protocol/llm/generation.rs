@@ -69,9 +69,9 @@ pub struct Parts {
 }
 
 impl Generation {
-    /// Takes over every count that `told` contains.
-    pub fn tell(&mut self, told: Usage) {
-        self.usage = told.or(self.usage);
+    /// Takes over every count that `reported` contains.
+    pub fn report(&mut self, reported: Usage) {
+        self.usage = reported.or(self.usage);
     }
 
     /// Takes over what most formats report in the same way: model, id, tier, time of creation and
@@ -104,9 +104,9 @@ impl Generation {
 }
 
 /// Replaces the known value by the reported one, if there is one.
-pub(super) fn keep<T>(place: &mut Option<T>, told: Option<T>) {
-    if told.is_some() {
-        *place = told;
+pub(super) fn keep<T>(place: &mut Option<T>, reported: Option<T>) {
+    if reported.is_some() {
+        *place = reported;
     }
 }
 

@@ -23,7 +23,7 @@ pub struct McpResponseBody {
 struct Body {
     format: Format,
     reports: Option<Box<ReportReader>>,
-    told: ResponseItems,
+    items: ResponseItems,
 }
 
 /// What a piece of a body contained.
@@ -64,7 +64,7 @@ impl McpResponseBody {
             Body {
                 format,
                 reports: ReportReader::new(rules).map(Box::new),
-                told: ResponseItems::default(),
+                items: ResponseItems::default(),
             },
         )
         .ok()?;
@@ -74,7 +74,7 @@ impl McpResponseBody {
     /// Reads the next bytes and returns what ends in them.
     pub fn feed(&mut self, chunk: &[u8]) -> ResponseItems {
         self.decoder.feed(chunk);
-        core::mem::take(&mut self.decoder.sink().told)
+        core::mem::take(&mut self.decoder.sink().items)
     }
 
     /// How the server sends its responses.
@@ -97,13 +97,13 @@ impl McpResponseBody {
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        let Self { format, reports, told } = self;
+        let Self { format, reports, items } = self;
         match format {
             Format::Json(reader) => {
-                feed(reader, reports, piece, &mut told.messages);
+                feed(reader, reports, piece, &mut items.messages);
             }
             Format::Events { framer, event } => {
-                framer.feed(piece, &mut EventSink { event, reports, told });
+                framer.feed(piece, &mut EventSink { event, reports, items });
             }
         }
     }
@@ -122,7 +122,7 @@ struct EventReader {
 struct EventSink<'a> {
     event: &'a mut EventReader,
     reports: &'a mut Option<Box<ReportReader>>,
-    told: &'a mut ResponseItems,
+    items: &'a mut ResponseItems,
 }
 
 impl sse::SseHandler for EventSink<'_> {
@@ -140,9 +140,9 @@ impl sse::SseHandler for EventSink<'_> {
         }
         match event_type {
             EventType::Message if event.reader.progress() == Progress::Complete => {
-                self.told.messages.extend(event.messages);
+                self.items.messages.extend(event.messages);
             }
-            EventType::Endpoint => self.told.endpoint = Some(event.text),
+            EventType::Endpoint => self.items.endpoint = Some(event.text),
             EventType::Message | EventType::Other => {}
         }
     }
@@ -159,8 +159,8 @@ fn feed(
         reports.feed(piece);
     }
     reader.feed(piece, &mut |message| {
-        let is_told = message.is_answer() || message.method == Method::TaskNotification;
-        if is_told && messages.len() < CALLS_PER_EXCHANGE_MAX {
+        let is_relevant = message.is_answer() || message.method == Method::TaskNotification;
+        if is_relevant && messages.len() < CALLS_PER_EXCHANGE_MAX {
             let mut message = message.clone();
             if let (Some(reports), Some(id)) = (reports.as_mut(), &message.id) {
                 message.reported = reports.take(id);

@@ -70,7 +70,7 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
 
 pub(super) fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.is_finished |= document.tells(Field::Finish);
+    generation.is_finished |= document.has(Field::Finish);
     let parts = &mut generation.parts;
     keep(&mut parts.input, document.count(Field::Input));
     keep(&mut parts.cache_write, document.count(Field::CacheWrite));

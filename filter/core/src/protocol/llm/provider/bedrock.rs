@@ -143,7 +143,7 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
             _ => return None,
         };
         let model = Some(percent_decoded(&id.join("/")));
-        return Some(Endpoint { format, model, is_told_again: false });
+        return Some(Endpoint { format, model, reports_again: false });
     }
     openai_compatible::endpoint(method, segments)
 }
@@ -179,7 +179,7 @@ impl Counts {
         self.input.is_none() && self.output.is_none()
     }
 
-    fn tell(self, generation: &mut Generation) {
+    fn report(self, generation: &mut Generation) {
         if self.is_unknown() {
             return;
         }
@@ -217,27 +217,27 @@ fn counts(document: &Document) -> Counts {
 }
 
 fn tell_metrics(generation: &mut Generation, document: &Document) {
-    let told = Counts {
+    let reported = Counts {
         input: document.count(Field::BilledInput),
         output: document.count(Field::BilledOutput),
         cache_read: document.count(Field::CacheRead),
         cache_write: document.count(Field::CacheWrite),
         ..Counts::default()
     };
-    if !told.is_unknown() {
-        told.tell(generation);
+    if !reported.is_unknown() {
+        reported.report(generation);
         generation.stage = Stage::Final;
     }
 }
 
 fn fold_own(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.is_finished |= document.tells(Field::Finish);
-    let told = counts(document);
-    if told.is_unknown() {
+    generation.is_finished |= document.has(Field::Finish);
+    let reported = counts(document);
+    if reported.is_unknown() {
         return;
     }
-    told.tell(generation);
+    reported.report(generation);
     keep(&mut generation.usage.provider_total, document.count(Field::Total));
     if generation.is_finished {
         generation.stage = Stage::Final;
@@ -246,7 +246,7 @@ fn fold_own(generation: &mut Generation, document: &Document) {
 
 fn fold_invoke(generation: &mut Generation, document: &Document) {
     let kind = document.text(Field::Kind).unwrap_or_default();
-    let is_like_openai = document.tells(Field::Extra)
+    let is_like_openai = document.has(Field::Extra)
         || kind.starts_with("chat.completion")
         || kind.starts_with("text_completion");
     if is_like_openai {
@@ -265,15 +265,15 @@ fn fold_invoke(generation: &mut Generation, document: &Document) {
 }
 
 fn head_of_invoke(generation: &mut Generation, headers: Headers<'_>) {
-    let told = Counts {
+    let reported = Counts {
         input: header_count(headers, "x-amzn-bedrock-input-token-count"),
         output: header_count(headers, "x-amzn-bedrock-output-token-count"),
         cache_read: header_count(headers, "x-amzn-bedrock-cache-read-input-token-count"),
         cache_write: header_count(headers, "x-amzn-bedrock-cache-write-input-token-count"),
         ..Counts::default()
     };
-    if !told.is_unknown() {
-        told.tell(generation);
+    if !reported.is_unknown() {
+        reported.report(generation);
         generation.stage = Stage::Final;
     }
     let tier = headers.get("x-amzn-bedrock-service-tier");

@@ -76,15 +76,15 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
 
 fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    let told = Usage {
+    let reported = Usage {
         input: document.count(Field::BilledInput).or(document.count(Field::Input)),
         output: document.count(Field::BilledOutput).or(document.count(Field::Output)),
         cache_read: document.count(Field::CacheRead),
         ..Usage::default()
     };
     // The last event of a stream reports the counts.
-    if !told.is_unknown() {
-        generation.tell(told);
+    if !reported.is_unknown() {
+        generation.report(reported);
         generation.stage = Stage::Final;
     }
 }

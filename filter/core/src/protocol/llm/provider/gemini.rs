@@ -133,7 +133,7 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
 
 /// The paths that Gemini and Vertex AI share.
 pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
-    let again = Some(Endpoint { format: &INTERACTION, model: None, is_told_again: true });
+    let again = Some(Endpoint { format: &INTERACTION, model: None, reports_again: true });
     match (method, segments) {
         ("POST", [.., "interactions"] | [.., "interactions", _, "cancel"])
         | ("GET", [.., "interactions", _]) => again,
@@ -147,7 +147,7 @@ pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoi
                 _ => return None,
             };
             let model = Some(model).filter(|_| *collection != "endpoints");
-            Some(Endpoint { format, model, is_told_again: false })
+            Some(Endpoint { format, model, reports_again: false })
         }
         _ => None,
     }
@@ -186,7 +186,7 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
     keep(&mut parts.tool_prompt, document.count(Field::ToolPrompt));
     keep(&mut parts.output, document.count(Field::Output));
     keep(&mut generation.usage.reasoning, document.count(Field::Reasoning));
-    let told = Usage {
+    let reported = Usage {
         input: sum(&[generation.parts.input, generation.parts.tool_prompt]),
         output: sum(&[generation.parts.output, generation.usage.reasoning]),
         cache_read: document.count(Field::CacheRead),
@@ -198,12 +198,12 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
         provider_total: document.count(Field::Total),
         ..Usage::default()
     };
-    generation.tell(told);
+    generation.report(reported);
 }
 
 fn fold_content(generation: &mut Generation, document: &Document) {
     fold_counts(generation, document);
-    generation.is_finished |= document.tells(Field::Finish);
+    generation.is_finished |= document.has(Field::Finish);
     if generation.is_finished && !generation.usage.is_unknown() {
         generation.stage = Stage::Final;
     }
@@ -218,7 +218,7 @@ fn fold_embedding(generation: &mut Generation, document: &Document) {
 
 fn fold_interaction(generation: &mut Generation, document: &Document) {
     fold_counts(generation, document);
-    let is_event = document.tells(Field::Kind);
+    let is_event = document.has(Field::Kind);
     match document.text(Field::Status).as_deref() {
         Some("in_progress" | "queued") if !is_event => generation.stage = Stage::Unfinished,
         Some("in_progress" | "queued") | None => {}

@@ -78,10 +78,10 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
 
 fn fold_conversation(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    let mut told = openai::inclusive(document);
-    told.input = sum(&[told.input, document.count(Field::ToolPrompt)]);
-    if !told.is_unknown() {
-        generation.tell(told);
+    let mut reported = openai::inclusive(document);
+    reported.input = sum(&[reported.input, document.count(Field::ToolPrompt)]);
+    if !reported.is_unknown() {
+        generation.report(reported);
         generation.stage = Stage::Final;
     }
 }

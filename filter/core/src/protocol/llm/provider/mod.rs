@@ -91,7 +91,7 @@ pub struct Route {
     pub model: Option<String>,
     /// True if another response may report the same generation again: the filter counts it by its
     /// id.
-    pub is_told_again: bool,
+    pub reports_again: bool,
 }
 
 /// The route of a request; `None` if it does not concern a generation. `provider` is the configured
@@ -101,8 +101,8 @@ pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -
     let segments = segments.as_slice();
     let provider = provider.or_else(|| by_host(host)).or_else(|| by_path(segments));
     let provider = provider.unwrap_or(Provider::OpenAiCompatible);
-    let Endpoint { format, model, is_told_again } = (provider.spec().endpoint)(method, segments)?;
-    Some(Route { provider, format, model, is_told_again })
+    let Endpoint { format, model, reports_again } = (provider.spec().endpoint)(method, segments)?;
+    Some(Route { provider, format, model, reports_again })
 }
 
 /// The name in events of a request that runs an agent (Responses and Assistants runs); `None` if

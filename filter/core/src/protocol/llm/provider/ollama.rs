@@ -61,7 +61,7 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
 
 fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.tell(Usage {
+    generation.report(Usage {
         input: document.count(Field::Input),
         output: document.count(Field::Output),
         cache_read: document.count(Field::CacheRead),
@@ -69,7 +69,7 @@ fn fold(generation: &mut Generation, document: &Document) {
     });
     let Usage { input, output, .. } = generation.usage;
     // Ollama sends an embedding at once, without `done`. An embedding has no output.
-    let is_embedding = !document.tells(Field::Finish);
+    let is_embedding = !document.has(Field::Finish);
     if input.is_some() && (is_embedding || (document.is_true(Field::Finish) && output.is_some())) {
         generation.stage = Stage::Final;
     }

@@ -150,7 +150,7 @@ pub(super) fn endpoint_with(
     segments: &[&str],
 ) -> Option<Endpoint> {
     let once = |format| Endpoint::of(format);
-    let again = |format| Endpoint { format, model: None, is_told_again: true };
+    let again = |format| Endpoint { format, model: None, reports_again: true };
     match (method, segments) {
         ("POST", [.., "completions" | "embeddings"]) => Some(once(chat)),
         ("POST", [.., "images", "generations" | "edits"])
@@ -208,17 +208,17 @@ pub(super) fn inclusive(document: &Document) -> Usage {
 
 pub(super) fn fold_chat(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.is_finished |= document.tells(Field::Finish);
-    let told = inclusive(document);
-    if told.is_unknown() {
+    generation.is_finished |= document.has(Field::Finish);
+    let reported = inclusive(document);
+    if reported.is_unknown() {
         return;
     }
-    generation.tell(told);
+    generation.report(reported);
     // The chunk with the usage is the last one and has no choices. Some servers report counts in
     // each chunk: their counts are final only after a chunk with a finish reason.
     let is_chunk = document.is(Field::Kind, "chat.completion.chunk")
         || document.is(Field::Kind, "text_completion");
-    let is_chunk_in_between = is_chunk && document.tells(Field::Extra) && !generation.is_finished;
+    let is_chunk_in_between = is_chunk && document.has(Field::Extra) && !generation.is_finished;
     if !is_chunk_in_between {
         generation.stage = Stage::Final;
     }
@@ -226,17 +226,17 @@ pub(super) fn fold_chat(generation: &mut Generation, document: &Document) {
 
 fn fold_media(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    let told = inclusive(document);
-    if !told.is_unknown() {
-        generation.tell(told);
+    let reported = inclusive(document);
+    if !reported.is_unknown() {
+        generation.report(reported);
         generation.stage = Stage::Final;
     }
 }
 
 fn fold_responses(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.tell(inclusive(document));
-    let is_event = document.tells(Field::Kind);
+    generation.report(inclusive(document));
+    let is_event = document.has(Field::Kind);
     match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled") => {
             generation.stage = Stage::Final;
@@ -252,7 +252,7 @@ fn fold_run(generation: &mut Generation, document: &Document) {
         return;
     }
     generation.tell_head(document);
-    generation.tell(inclusive(document));
+    generation.report(inclusive(document));
     generation.stage = match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled" | "expired") => Stage::Final,
         _ => Stage::Unfinished,

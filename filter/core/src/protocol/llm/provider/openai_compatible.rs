@@ -94,10 +94,10 @@ fn fold_chat(generation: &mut Generation, document: &Document) {
 
 fn fold_embedding(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    let mut told = openai::inclusive(document);
-    told.input = told.input.or(told.provider_total);
-    if !told.is_unknown() {
-        generation.tell(told);
+    let mut reported = openai::inclusive(document);
+    reported.input = reported.input.or(reported.provider_total);
+    if !reported.is_unknown() {
+        generation.report(reported);
         generation.stage = Stage::Final;
     }
 }

@@ -51,7 +51,7 @@ fn publisher_endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
         _ => return None,
     };
     let is_generation = model != COUNT_TOKENS;
-    let route = Endpoint { format, model: Some(model), is_told_again: false };
+    let route = Endpoint { format, model: Some(model), reports_again: false };
     is_generation.then_some(route)
 }
 

@@ -22,7 +22,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
         ("POST", [.., "pooling" | "score" | "classify"]) => {
-            Some(Endpoint { format: &openai_compatible::EMBED, model: None, is_told_again: false })
+            Some(Endpoint { format: &openai_compatible::EMBED, model: None, reports_again: false })
         }
         _ => openai_compatible::endpoint(method, segments),
     }
