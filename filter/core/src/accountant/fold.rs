@@ -12,6 +12,7 @@ use crate::base::limits::{
 };
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::product::Product;
+use crate::domain::call::Certainty;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::event::Event;
@@ -110,6 +111,7 @@ impl Accountant {
         let added = session.add(call, &charge);
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
+        host.count(Counter::CallsInferred, u64::from(call.certainty == Certainty::Inferred));
         let product_type = product.product_type;
         let event = Event::CallEnded { session, product_type, call, charge: &charge };
         let json = self.meta.write(&event, call.ended_at);

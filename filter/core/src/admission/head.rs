@@ -1,16 +1,12 @@
 //! What a request's head contains: which session it belongs to, and which revision of MCP it uses.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-
 use crate::admission::session::SessionKey;
-use crate::base::limits::VALUE_BYTES_MAX;
 use crate::config::SessionSource;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::TraceId;
+use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
-use crate::wire::encoding::ContentCoding;
 use crate::wire::http::Headers;
 
 /// The first revision of MCP without sessions (2026-07-28). Its clients cancel a call by leaving.
@@ -34,12 +30,10 @@ pub struct RequestHead<'a> {
     pub authority: &'a [u8],
     /// Path and query.
     pub path: &'a [u8],
-    /// The content coding of the body.
-    pub coding: ContentCoding,
+    /// What it says about the body.
+    pub body: BodyHead,
     /// True if the request uses MCP 2026-07-28 or later.
     pub is_stateless: bool,
-    /// The value of `Mcp-Name`, if `Mcp-Method` is `tools/call`.
-    pub(crate) named_tool: Option<Vec<u8>>,
 }
 
 impl<'a> RequestHead<'a> {
@@ -75,9 +69,8 @@ impl<'a> RequestHead<'a> {
             method: headers.get(":method").unwrap_or_default(),
             authority: headers.get(":authority").unwrap_or_default(),
             path: headers.get(":path").unwrap_or_default(),
-            coding: ContentCoding::parse(headers.get("content-encoding")),
+            body: BodyHead::read(headers),
             is_stateless,
-            named_tool: named_tool(headers),
             traces,
         }
     }
@@ -96,19 +89,4 @@ fn session_in_baggage(value: &[u8]) -> Option<&[u8]> {
     let members = text.split(',').filter_map(|member| member.split(';').next()?.split_once('='));
     let (_, value) = members.into_iter().find(|(key, _)| key.trim() == "session.id")?;
     Some(value.trim().as_bytes()).filter(|value| !value.is_empty())
-}
-
-/// The tool that the headers of MCP 2026-07-28 name; a name that is not plain text is in base64.
-fn named_tool(headers: Headers<'_>) -> Option<Vec<u8>> {
-    if headers.get("mcp-method") != Some(b"tools/call") {
-        return None;
-    }
-    let name = headers.get("mcp-name")?;
-    let coded = name.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
-    let mut name = match coded {
-        Some(coded) => BASE64_STANDARD.decode(coded).ok()?,
-        None => name.to_vec(),
-    };
-    name.truncate(VALUE_BYTES_MAX);
-    Some(name)
 }

@@ -27,6 +27,17 @@ pub(crate) const DECODED_RATIO_MAX: u64 = 200;
 /// Decoded bytes that the filter accepts from any encoded body, on top of that ratio.
 pub(crate) const DECODED_BYTES_FREE: u64 = 1024 * 1024;
 
+/// Decoded bytes that the filter accepts of one encoded body: decoding them takes about 60 ms.
+pub(crate) const DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes that one worker decodes in a second for all identities, and for one of them.
+pub(crate) const DECODED_BYTES_PER_SECOND_MAX: u64 = 64 * 1024 * 1024;
+/// See [`DECODED_BYTES_PER_SECOND_MAX`].
+pub(crate) const DECODED_BYTES_PER_SECOND_AND_IDENTITY_MAX: u64 = 16 * 1024 * 1024;
+
+/// Identities whose decoded bytes a worker counts apart in one second; all others share one count.
+pub(crate) const DECODING_IDENTITIES_MAX: usize = 1024;
+
 /// Calls that the filter follows in one exchange. JSON-RPC batches are small in practice; servers
 /// reject large ones.
 pub(crate) const CALLS_PER_EXCHANGE_MAX: usize = 1024;

@@ -323,6 +323,11 @@ impl Guard {
         }
     }
 
+    /// Whether it may refuse requests.
+    pub(crate) fn acts_on_requests(&self) -> bool {
+        Action::ON_REQUEST.into_iter().any(|action| self.does(action))
+    }
+
     /// The rate at which requests pass at level 2.
     pub fn throttle_rate(&self) -> Option<ThrottleRate> {
         self.levels.level_2.as_ref()?.throttle_rate

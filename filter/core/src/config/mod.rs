@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use crate::base::invalid::{ConfigError, error, in_range, is_path, is_positive, not_empty};
 use crate::config::delivery::{Collector, Delivery};
-use crate::config::product::Product;
+use crate::config::product::{OnUnreadable, Product};
 use crate::domain::level::Level;
 use crate::pricing::rate_card::RateCard;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
@@ -128,6 +128,20 @@ impl Config {
     ) -> impl Iterator<Item = &Rc<Guard>> {
         let plan = self.contracts.plan_name(customer);
         self.guards.iter().filter(move |guard| guard.is_for(product_id, customer, plan))
+    }
+
+    /// Whether the filter rejects a customer's requests to a product that it does not understand for
+    /// certain.
+    pub(crate) fn rejects_unreadable(&self, product: &Product, customer: &str) -> bool {
+        match product.on_unreadable {
+            Some(OnUnreadable::Reject) => true,
+            Some(OnUnreadable::Meter) => false,
+            None => {
+                let mut guards = self.guards_for(&product.id, customer);
+                self.contracts.lists_tools(customer)
+                    || guards.any(|guard| guard.mode == Mode::Enforce && guard.acts_on_requests())
+            }
+        }
     }
 
     /// The guard with this id.

@@ -100,6 +100,16 @@ impl ProductType {
     }
 }
 
+/// What the filter does with a request that it does not understand for certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnreadable {
+    /// It answers 400, 413 or 415.
+    Reject,
+    /// It lets the request pass, and counts a call if the response is one that a call gets.
+    Meter,
+}
+
 /// One thing that the filter meters and bills.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +140,10 @@ pub struct Product {
     /// Where tools report the usage of generations that they make themselves.
     #[serde(default)]
     pub reported_usage: ReportedUsage,
+    /// What the filter does with requests that it does not understand for certain. Without it, the
+    /// filter rejects them where a guard or a plan acts on requests, and meters them elsewhere.
+    #[serde(default)]
+    pub on_unreadable: Option<OnUnreadable>,
     /// What the customer pays for calls.
     #[serde(default)]
     pub pricing: Pricing,
@@ -159,6 +173,7 @@ impl Product {
             reported_usage: ReportedUsage::default(),
             identity: IdentityRules::default(),
             session: SessionRules::default(),
+            on_unreadable: None,
             pricing: Pricing::default(),
             call_timeout: call_timeout_default(),
             response_encoding: ResponseEncoding::default(),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::product::ProductType;
-use crate::domain::call::Transport;
+use crate::domain::call::{Certainty, Transport};
 use crate::domain::status::ExecutionStatus;
 use crate::event::EventStamp;
 use crate::event::common::{Common, common, money, stored};
@@ -24,6 +24,8 @@ struct ToolInvocation<'a> {
     execution_duration_ms: u64,
     http_status: u16,
     transport: Transport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certainty: Option<Certainty>,
     cost_tier: &'a str,
     billable: bool,
     price: String,
@@ -62,10 +64,17 @@ struct AgentStep<'a> {
     execution_duration_ms: u64,
     http_status: u16,
     transport: Transport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certainty: Option<Certainty>,
     cost_tier: &'a str,
     billable: bool,
     price: String,
     currency: &'a str,
+}
+
+/// The certainty, if the call is not certain.
+fn doubted(call: &CallEnded) -> Option<Certainty> {
+    Some(call.certainty).filter(|certainty| *certainty != Certainty::Certain)
 }
 
 pub(super) fn tool_invocation(
@@ -86,6 +95,7 @@ pub(super) fn tool_invocation(
         execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
         http_status: call.http_status,
         transport: call.transport,
+        certainty: doubted(call),
         cost_tier: charge.cost_tier,
         billable: charge.is_billable,
         price: money(charge.price),
@@ -139,6 +149,7 @@ pub(super) fn agent_step(
         execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
         http_status: call.http_status,
         transport: call.transport,
+        certainty: doubted(call),
         cost_tier: charge.cost_tier,
         billable: charge.is_billable,
         price: money(charge.price),

@@ -12,7 +12,7 @@ use crate::admission::session::{SessionKey, session_ref};
 use crate::base::time::Timestamp;
 use crate::config::Config;
 use crate::config::product::Product;
-use crate::domain::call::Transport;
+use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
@@ -30,6 +30,8 @@ use crate::protocol::a2a::{
 use crate::protocol::request_body::RequestBody;
 use crate::protocol::trace_context::{add, traceparent};
 use crate::wire::boundary::Unit;
+use crate::wire::decode_budget::DecodeShare;
+use crate::wire::doubt::Doubt;
 use crate::wire::http::ResponseHead;
 
 /// The state of one such HTTP stream.
@@ -46,6 +48,12 @@ pub(super) struct A2aExchange {
     route: Route,
     reader: RequestBody<RequestReader>,
     request: Option<Request>,
+    /// Why it is not certain what the request asks for.
+    doubt: Option<Doubt>,
+    /// True once there was a step, which may be over.
+    had_step: bool,
+    /// How much of its bodies the worker decodes.
+    share: DecodeShare,
     request_ended_at: Timestamp,
     /// The step, until it has ended.
     step: Option<Step>,
@@ -67,6 +75,7 @@ impl A2aExchange {
         let (method, path) = head.target()?;
         let route = route(method, path)?;
         let has_generations = config.has_generations();
+        let share = head.body.share.clone();
         Some(Self {
             call_id: format!("{id}.0"),
             session: session_ref(&product, head.identity, head.session_key),
@@ -74,9 +83,12 @@ impl A2aExchange {
             traces: if has_generations { head.traces } else { Vec::new() },
             tells_starts: has_generations,
             may_infer: config.may_infer(),
-            reader: RequestBody::new(RequestReader::new(route.clone()), head.coding),
+            reader: RequestBody::new(RequestReader::new(route.clone()), head.body),
             route,
             request: None,
+            doubt: None,
+            had_step: false,
+            share,
             request_ended_at: Timestamp::default(),
             step: None,
             http_status: 0,
@@ -94,25 +106,40 @@ impl Exchange for A2aExchange {
         for request in self.reader.feed(chunk) {
             self.begin(request, now);
         }
+        self.doubts(false);
         None
     }
 
     fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
-        if self.request.is_none() && self.reader.is_empty() {
+        // Over HTTP+JSON the path says what the request asks for, whatever its body is.
+        if self.request.is_none() && (self.reader.is_empty() || self.route.binding == Binding::Rest)
+        {
             self.begin(Request::of_route(&self.route), now);
-        } else if self.reader.is_unreadable() {
+        }
+        self.doubts(true);
+        if self.doubt.is_some() {
             self.observed.counts.push(Counter::RequestUnparsed);
         }
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        self.doubt
     }
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
         let is_about_task = |request: &Request| request.operation.is_about_task();
-        if self.step.is_none() && !self.request.as_ref().is_some_and(is_about_task) {
+        let is_of_interest = self.step.is_some()
+            || self.doubt.is_some()
+            || self.request.as_ref().is_some_and(is_about_task);
+        if !is_of_interest {
             return BodyInterest::None;
         }
         self.response = A2aResponseBody::new(self.route.binding, head.coding, head.media_type);
+        if let Some(response) = &mut self.response {
+            response.limit(&self.share);
+        }
         self.is_stream = head.is_plain_event_stream();
         if self.response.is_none() && self.step.is_some() {
             self.observed.counts.push(Counter::ResponseUnparsed);
@@ -125,6 +152,12 @@ impl Exchange for A2aExchange {
         let answers = reader.feed(chunk);
         let transport = reader.transport();
         for answer in &answers {
+            if self.doubt.is_some() && !self.had_step && answer.subject.is_of_step() {
+                // Whatever the request looked like, the agent took a turn for it.
+                self.observed.counts.push(Counter::Calls);
+                self.step = Some(Step::default());
+                self.had_step = true;
+            }
             match &mut self.step {
                 Some(step) => {
                     if let Some(status) = step.update(answer, self.http_status) {
@@ -215,12 +248,23 @@ impl Exchange for A2aExchange {
 }
 
 impl A2aExchange {
+    /// Notes the first reason for doubt about the JSON-RPC message.
+    fn doubts(&mut self, is_end: bool) {
+        if self.route.binding == Binding::JsonRpc {
+            let of_message = self.request.as_ref().and_then(|request| request.doubt);
+            self.doubt = self.doubt.or(of_message).or_else(|| self.reader.doubt(is_end));
+        }
+    }
+
     fn begin(&mut self, request: Request, now: Timestamp) {
         if self.request.is_some() {
+            // The protocol has no batches.
+            self.doubt = self.doubt.or(Some(Doubt::TooManyRequests));
             return;
         }
         if request.operation.is_step() {
             self.step = Some(Step::default());
+            self.had_step = true;
             self.observed.counts.push(Counter::Calls);
             let mut traces = self.traces.clone();
             add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
@@ -260,11 +304,16 @@ impl A2aExchange {
         let answered = self.step.as_ref().and_then(Step::context_id);
         let asked = self.request.as_ref().and_then(|request| request.context_id.as_deref());
         let asks = self.request.as_ref().map(|request| request.operation).unwrap_or_default();
+        let (certainty, tool) = match self.doubt {
+            None => (Certainty::Certain, operation(asks)),
+            Some(_) => (Certainty::Inferred, UNNAMED_TOOL),
+        };
         CallEnded {
             call_id: self.call_id.clone(),
             kind: CallKind::Step,
+            certainty,
             session: self.session_of(asked.or(answered)),
-            tool: operation(asks).to_owned(),
+            tool: tool.to_owned(),
             arguments: None,
             status,
             http_status: self.http_status,

@@ -9,7 +9,7 @@ use crate::admission::session::session_ref;
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::Product;
 use crate::config::{Config, LlmRules};
-use crate::domain::call::Transport;
+use crate::domain::call::{Certainty, Transport};
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
@@ -251,6 +251,7 @@ impl Exchange for ApiExchange {
                 })
             };
             self.observed.facts.push(Fact::Call(CallEnded {
+                certainty: Certainty::Certain,
                 call_id: self.call_id,
                 kind,
                 session: self.session,

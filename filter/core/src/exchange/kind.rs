@@ -11,6 +11,7 @@ use crate::fact::Fact;
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::wire::boundary::Unit;
+use crate::wire::doubt::Doubt;
 use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 
@@ -98,6 +99,12 @@ pub trait Exchange {
 
     /// Handles the end of the request.
     fn request_end(&mut self, now: Timestamp);
+
+    /// Why it is not certain what the request asks for, as far as it has come; `None` if it is, or
+    /// if that does not matter.
+    fn doubt(&self) -> Option<Doubt> {
+        None
+    }
 
     /// What the request asks for, as far as the exchange has read it.
     fn policy_request(&self) -> PolicyRequest;

@@ -14,7 +14,6 @@ mod llm;
 mod mcp;
 
 pub use self::kind::Exchange;
-pub(crate) use self::mcp::requests::UNNAMED_TOOL;
 use crate::admission::Admitted;
 use crate::config::Config;
 use crate::config::product::Speaks;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
-use crate::domain::call::Transport;
+use crate::domain::call::{Certainty, Transport};
 use crate::domain::ids::{Link, TraceId};
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
@@ -52,6 +52,8 @@ pub struct CallEnded {
     pub call_id: String,
     /// Its kind.
     pub kind: CallKind,
+    /// How certain it is that there was a call.
+    pub certainty: Certainty,
     /// The session it belongs to.
     pub session: SessionRef,
     /// The tool's name as the client wrote it, limited in length. For an API call, its method and

@@ -53,6 +53,9 @@ pub(crate) enum Decision {
 pub(crate) struct HeadDecision {
     /// Whether the decision depends on the body.
     pub(crate) needs_body: bool,
+    /// Whether the body may make a guard, or the plan, refuse the request, so that all of its
+    /// message must be known.
+    pub(crate) needs_message: bool,
     /// The strictest level of the scopes that the head names and whose guards enforce.
     pub mark: Level,
 }
@@ -100,12 +103,16 @@ impl<H: Host> GuardEvaluator<'_, H> {
     ) -> HeadDecision {
         let customer = &session.identity.customer;
         let config = self.config;
-        let needs_body = config.contracts.lists_tools(customer);
-        let mut decision = HeadDecision { needs_body, mark: Level::None };
+        let needs_message = config.contracts.lists_tools(customer);
+        let mut decision =
+            HeadDecision { needs_body: needs_message, needs_message, mark: Level::None };
         for guard in config.guards_for(&session.product_id, customer) {
             let is_named_by_body = guard.scope == ScopeKind::Tool
                 || (guard.scope == ScopeKind::Session && may_body_name);
-            decision.needs_body |= guard.does(Action::Reserve) || is_named_by_body;
+            let depends_on_body = guard.does(Action::Reserve) || is_named_by_body;
+            decision.needs_body |= depends_on_body;
+            decision.needs_message |=
+                depends_on_body && guard.mode == Mode::Enforce && guard.acts_on_requests();
             if is_named_by_body {
                 continue;
             }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::time::Timestamp;
 use crate::domain::level::{Level, ScopeKind};
+use crate::wire::doubt::Doubt;
 use crate::wire::http::LocalReply;
 use crate::wire::json_rpc::Id;
 
@@ -27,6 +28,8 @@ pub enum RefusalReason {
     CollectorLost,
     /// The plan does not include the tool, or the filter could not read which tool it is.
     ToolNotInPlan,
+    /// It is not certain what the request asks for.
+    Unreadable(Doubt),
 }
 
 impl RefusalReason {
@@ -38,6 +41,7 @@ impl RefusalReason {
             Self::InsufficientHeadroom => "what is left is reserved by calls that run",
             Self::CollectorLost => "the collector that holds the totals is not known to live",
             Self::ToolNotInPlan => "the tool is not part of the plan",
+            Self::Unreadable(doubt) => doubt.message(),
         }
     }
 
@@ -50,6 +54,7 @@ impl RefusalReason {
             Self::InsufficientHeadroom => ("no_room", "RATE_LIMITED_MARGIN"),
             Self::CollectorLost => ("collector_lost", "SERVICE_RESTRICTED_MARGIN"),
             Self::ToolNotInPlan => ("tool_not_in_plan", "TOOL_NOT_IN_PLAN"),
+            Self::Unreadable(_) => ("unreadable", "UNREADABLE_REQUEST"),
         }
     }
 }
@@ -81,11 +86,23 @@ const LIMITED: i32 = -32_013;
 
 const NOT_ALLOWED: i32 = -32_014;
 
+/// As JSON-RPC 2.0 defines it.
+const INVALID_REQUEST: i32 = -32_600;
+
 impl Refusal {
     /// The refusal of a tool that the customer's plan does not include.
     pub(crate) fn tool_not_in_plan() -> Self {
+        Self::without_guard(RefusalReason::ToolNotInPlan)
+    }
+
+    /// The refusal of a request that the filter does not understand for certain.
+    pub(crate) fn unreadable(doubt: Doubt) -> Self {
+        Self::without_guard(RefusalReason::Unreadable(doubt))
+    }
+
+    fn without_guard(reason: RefusalReason) -> Self {
         Self {
-            reason: RefusalReason::ToolNotInPlan,
+            reason,
             level: Level::None,
             guard_id: String::new(),
             scope: ScopeKind::Customer,
@@ -96,7 +113,15 @@ impl Refusal {
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
-        if self.reason == RefusalReason::ToolNotInPlan { FORBIDDEN } else { TOO_MANY_REQUESTS }
+        match self.reason {
+            RefusalReason::ToolNotInPlan => FORBIDDEN,
+            RefusalReason::Unreadable(doubt) => doubt.http_status(),
+            RefusalReason::Margin
+            | RefusalReason::Budget
+            | RefusalReason::Throttled
+            | RefusalReason::InsufficientHeadroom
+            | RefusalReason::CollectorLost => TOO_MANY_REQUESTS,
+        }
     }
 
     /// The reason for programs, such as `SERVICE_RESTRICTED_MARGIN`.
@@ -111,7 +136,15 @@ impl Refusal {
 
     /// The response to a JSON-RPC request.
     pub(crate) fn json_rpc(&self, id: Option<&Id>) -> Value {
-        let code = if self.reason == RefusalReason::ToolNotInPlan { NOT_ALLOWED } else { LIMITED };
+        let code = match self.reason {
+            RefusalReason::ToolNotInPlan => NOT_ALLOWED,
+            RefusalReason::Unreadable(_) => INVALID_REQUEST,
+            RefusalReason::Margin
+            | RefusalReason::Budget
+            | RefusalReason::Throttled
+            | RefusalReason::InsufficientHeadroom
+            | RefusalReason::CollectorLost => LIMITED,
+        };
         let error = json!({ "code": code, "message": self.message(), "data": self.data() });
         json!({ "jsonrpc": "2.0", "id": id.map_or(Value::Null, id_value), "error": error })
     }
@@ -128,11 +161,16 @@ impl Refusal {
         })
     }
 
+    /// Whether a guard refuses, at a level.
+    fn is_of_guard(&self) -> bool {
+        !matches!(self.reason, RefusalReason::ToolNotInPlan | RefusalReason::Unreadable(_))
+    }
+
     fn data(&self) -> Map<String, Value> {
         let mut data = Map::new();
         let mut say = |key: &str, value: Value| data.insert(key.to_owned(), value);
         say("reason", self.reason.names().0.into());
-        if self.reason != RefusalReason::ToolNotInPlan {
+        if self.is_of_guard() {
             say("level", self.level.name().into());
             say("guard_id", self.guard_id.as_str().into());
             say("scope", self.scope.name().into());
@@ -151,7 +189,7 @@ impl Refusal {
             Some(ids) => ids.iter().map(|id| self.json_rpc(Some(id))).collect(),
         };
         let mut headers = vec![("content-type", "application/json".to_owned())];
-        if self.reason != RefusalReason::ToolNotInPlan {
+        if self.is_of_guard() {
             let is_throttled = matches!(
                 self.reason,
                 RefusalReason::Throttled | RefusalReason::InsufficientHeadroom

@@ -32,8 +32,13 @@ counters! {
     SessionsClosedByRequest = "sessions_closed_by_request",
     /// Tool calls seen in requests.
     Calls = "calls",
-    /// Request bodies that the filter could not parse as JSON-RPC; they passed unchanged.
+    /// Requests of MCP and A2A that the filter did not understand for certain.
     RequestUnparsed = "request_unparsed",
+    /// Those of them that it rejected.
+    RequestsUnreadable = "requests_unreadable",
+    /// Calls that the filter counted although it did not understand their requests for certain, or
+    /// could not decode their responses.
+    CallsInferred = "calls_inferred",
     /// Response bodies that the filter could not parse; their calls ended as UNKNOWN or by HTTP
     /// status.
     ResponseUnparsed = "response_unparsed",

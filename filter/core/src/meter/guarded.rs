@@ -5,17 +5,19 @@ use std::rc::Rc;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
 use crate::config::{Action, Mode};
+use crate::domain::call::UNNAMED_TOOL;
 use crate::domain::level::Level;
+use crate::exchange::Exchange;
 use crate::exchange::kind::PolicyRequest;
-use crate::exchange::{Exchange, UNNAMED_TOOL};
 use crate::fact::Fact;
 use crate::guard::decision::{Call, Decision, GuardEvaluator};
 use crate::guard::refusal::Refusal;
 use crate::guard::stop::{CutPoint, StreamStop};
 use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::meter::Meter;
 use crate::meter::action::{BodyAction, HeadAction};
+use crate::meter::{Held, Meter};
+use crate::wire::doubt::Doubt;
 
 impl Meter {
     /// Decides on a request by its head: on its mark, and whether to hold it until its message is
@@ -35,7 +37,8 @@ impl Meter {
             let decision = evaluator.decide_head(&asked.session, asked.may_body_name);
             let is_held = decision.needs_body && is_post;
             if is_held {
-                self.held.insert(stream, 0);
+                let needs_message = decision.needs_message;
+                self.held.insert(stream, Held { bytes: 0, needs_message });
             }
             return Ok((decision.mark, is_held));
         }
@@ -51,7 +54,12 @@ impl Meter {
         is_end: bool,
         now: Timestamp,
     ) -> BodyAction {
+        let held = self.held.remove(&stream);
         let Some(exchange) = self.exchanges.get(&stream) else { return BodyAction::Go(None) };
+        if !is_end && held.is_some_and(|held| held.needs_message) {
+            // What stands behind this part may be another call, or the name of the tool.
+            return self.refuse_stream(host, stream, &Refusal::unreadable(Doubt::TooLarge), now);
+        }
         let mut asked = exchange.policy_request();
         let product = Rc::clone(exchange.product());
         if !is_end && asked.calls.is_empty() {
@@ -60,13 +68,45 @@ impl Meter {
         }
         match self.decide(host, stream, &asked, &product, now) {
             Ok(_) => BodyAction::Go(None),
-            Err(refusal) => match self.exchanges.remove(&stream) {
-                Some(exchange) => match self.refuse(host, exchange, &refusal, now) {
-                    HeadAction::Answer(reply) => BodyAction::Answer(reply),
-                    _ => BodyAction::Go(None),
-                },
-                None => BodyAction::Go(None),
-            },
+            Err(refusal) => self.refuse_stream(host, stream, &refusal, now),
+        }
+    }
+
+    /// Refuses a request that the filter does not understand for certain, if the configuration says
+    /// so, or if it contains more than the filter follows.
+    pub(super) fn refuse_unreadable(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        now: Timestamp,
+    ) -> Option<BodyAction> {
+        let exchange = self.exchanges.get(&stream)?;
+        let doubt = exchange.doubt()?;
+        let customer = exchange.policy_request().session.identity.customer;
+        let is_refused = doubt == Doubt::TooManyRequests
+            || self.config.rejects_unreadable(exchange.product(), &customer);
+        if !is_refused {
+            return None;
+        }
+        host.count(Counter::RequestsUnreadable, 1);
+        self.held.remove(&stream);
+        Some(self.refuse_stream(host, stream, &Refusal::unreadable(doubt), now))
+    }
+
+    /// Answers the request of a stream with a refusal, and ends its exchange.
+    fn refuse_stream(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) -> BodyAction {
+        let Some(exchange) = self.exchanges.remove(&stream) else { return BodyAction::Go(None) };
+        match self.refuse(host, exchange, refusal, now) {
+            HeadAction::Answer(reply) => BodyAction::Answer(reply),
+            HeadAction::Pass | HeadAction::Follow(_) | HeadAction::Forget(_) => {
+                BodyAction::Go(None)
+            }
         }
     }
 

@@ -27,16 +27,26 @@ use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
 use crate::sink::reply::Reply;
 use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
+use crate::wire::decode_budget::DecodeBudget;
 use crate::wire::http::{Headers, ResponseHead};
 
 /// The version of the layout of everything in shared data. Raise it when the layout changes, so
 /// that two versions of the module in one Envoy do not read each other's data.
-pub const LAYOUT: &str = "agent-meter.5";
+pub const LAYOUT: &str = "agent-meter.6";
 
 #[derive(Debug)]
 enum Role {
     Candidate(Candidate),
     Accountant(Box<Accountant>),
+}
+
+/// A request that waits for its message.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// The bytes of the body that have arrived.
+    bytes: u64,
+    /// See [`HeadDecision::needs_message`](crate::guard::decision::HeadDecision::needs_message).
+    needs_message: bool,
 }
 
 /// The filter's state in one VM.
@@ -48,9 +58,8 @@ pub struct Meter {
     config_hash: Vec<u8>,
     serves_streams: bool,
     exchanges: HashMap<u32, Box<dyn Exchange>>,
-    /// Exchanges whose request waits for its message, with the number of body bytes that have
-    /// arrived.
-    held: HashMap<u32, u64>,
+    /// Exchanges whose request waits for its message.
+    held: HashMap<u32, Held>,
     /// Exchanges that hold a reservation for a generation, with its id. Possibly no fact ever
     /// reports the generation.
     reserved: HashMap<u32, String>,
@@ -61,6 +70,7 @@ pub struct Meter {
     /// Exchanges with a running call, and when each next reports activity; the earliest first.
     running: VecDeque<(Timestamp, u32)>,
     running_interval: Millis,
+    decode_budget: DecodeBudget,
     journal: Option<Writer>,
     ids_made: u64,
     overflow: VecDeque<Vec<u8>>,
@@ -90,6 +100,7 @@ impl Meter {
             started: Vec::new(),
             running: VecDeque::new(),
             running_interval: Millis(running_interval),
+            decode_budget: DecodeBudget::default(),
             journal: None,
             ids_made: 0,
             overflow: VecDeque::new(),
@@ -129,6 +140,8 @@ impl Meter {
             }
             Admission::Follow(admitted) => admitted,
         };
+        let mut admitted = admitted;
+        admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
         let mismatches = u64::from(admitted.is_credential_mismatch);
         host.count(Counter::CredentialMismatch, mismatches);
         let product = Rc::clone(&admitted.product);
@@ -178,6 +191,7 @@ impl Meter {
         is_end: bool,
         now: Timestamp,
     ) -> BodyAction {
+        self.decode_budget.tick(now);
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return BodyAction::Go(None) };
         let bytes = if chunk.is_empty() { None } else { exchange.request_body(chunk, now) };
         if is_end {
@@ -188,14 +202,16 @@ impl Meter {
         }
         let observed = exchange.take_observed();
         self.record(host, observed);
+        if let Some(refused) = self.refuse_unreadable(host, stream, now) {
+            return refused;
+        }
         let Some(held) = self.held.get_mut(&stream) else {
             return BodyAction::Go(bytes);
         };
-        *held = held.saturating_add(len_u64(chunk.len()));
-        if !is_end && *held < u64::from(self.config.held_request_bytes_max) {
+        held.bytes = held.bytes.saturating_add(len_u64(chunk.len()));
+        if !is_end && held.bytes < u64::from(self.config.held_request_bytes_max) {
             return BodyAction::Hold;
         }
-        self.held.remove(&stream);
         self.guard_message(host, stream, is_end, now)
     }
 
@@ -239,6 +255,7 @@ impl Meter {
         is_end: bool,
         now: Timestamp,
     ) -> Option<Vec<u8>> {
+        self.decode_budget.tick(now);
         let exchange = self.exchanges.get_mut(&stream)?;
         let edited = exchange.response_body(chunk, is_end, now);
         let observed = exchange.take_observed();

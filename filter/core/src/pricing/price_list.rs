@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::base::invalid::{ConfigError, error};
 use crate::base::pattern::is_fit;
 use crate::base::text::Price;
+use crate::domain::call::UNNAMED_TOOL;
 use crate::domain::status::ExecutionStatus;
 use crate::pricing::charge::CallCharge;
 
@@ -94,14 +95,27 @@ fn standard() -> String {
 impl Pricing {
     /// The charge for a call of `tool` with this outcome.
     pub fn charge(&self, tool: &str, status: ExecutionStatus) -> CallCharge<'_> {
+        let is_billable = self.billable_statuses.contains(&status);
+        if tool == UNNAMED_TOOL {
+            return self.dearest(is_billable);
+        }
         let exact = self.tools.iter().find(|rule| rule.tool == tool);
         let rule = exact.or_else(|| self.tools.iter().find(|rule| is_fit(&rule.tool, tool)));
         let (price, cost_tier) = match rule {
             Some(rule) => (rule.price, rule.cost_tier.as_str()),
             None => (self.default.price, self.default.cost_tier.as_str()),
         };
-        let is_billable = self.billable_statuses.contains(&status);
         let price = if is_billable { price.amount() } else { Decimal::ZERO };
+        CallCharge { is_billable, price, cost_tier }
+    }
+
+    /// The charge for a call whose tool is not certain: that of the dearest tool.
+    fn dearest(&self, is_billable: bool) -> CallCharge<'_> {
+        let rules = self.tools.iter().map(|rule| (rule.price.amount(), rule.cost_tier.as_str()));
+        let of_default = (self.default.price.amount(), self.default.cost_tier.as_str());
+        let (price, cost_tier) =
+            rules.fold(of_default, |dearest, rule| if rule.0 > dearest.0 { rule } else { dearest });
+        let price = if is_billable { price } else { Decimal::ZERO };
         CallCharge { is_billable, price, cost_tier }
     }
 

@@ -2,8 +2,13 @@
 
 use core::fmt::Debug;
 
+use crate::wire::decode_budget::DecodeShare;
+use crate::wire::doubt::Doubt;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
+use crate::wire::headers::Headers;
 use crate::wire::json::Progress;
+use crate::wire::media_type::body_doubt;
+use crate::wire::utf8::Utf8Check;
 
 /// Reads the messages of one protocol out of JSON, piece by piece.
 pub trait ReadMessages: Debug + 'static {
@@ -13,11 +18,33 @@ pub trait ReadMessages: Debug + 'static {
     /// Reads the next bytes and calls `show` with each message that ends in them.
     fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Self::Message));
 
-    /// Whether the JSON text has started, apart from white space.
-    fn has_started(&self) -> bool;
-
     /// How far the JSON text has been read.
     fn progress(&self) -> Progress;
+
+    /// Whether a more lenient reader may see another structure in what has been read.
+    fn is_lax(&self) -> bool;
+}
+
+/// What the head of a request says about its body.
+#[derive(Clone, Debug)]
+pub struct BodyHead {
+    /// Its content coding.
+    pub coding: ContentCoding,
+    /// What the head leaves open about how the server reads it.
+    pub(crate) doubt: Option<Doubt>,
+    /// How much of it the worker decodes.
+    pub(crate) share: DecodeShare,
+}
+
+impl BodyHead {
+    /// Reads the head; the share has no limit.
+    pub fn read(headers: Headers<'_>) -> Self {
+        Self {
+            coding: ContentCoding::of(headers),
+            doubt: body_doubt(headers),
+            share: DecodeShare::default(),
+        }
+    }
 }
 
 /// Reads one request body, chunk by chunk.
@@ -25,49 +52,68 @@ pub trait ReadMessages: Debug + 'static {
 pub struct RequestBody<R: ReadMessages> {
     /// `None` if the filter cannot decode the body's coding.
     decoder: Option<Decoder<Body<R>>>,
+    /// What the head leaves open about the body.
+    head_doubt: Option<Doubt>,
+    is_empty: bool,
 }
 
 #[derive(Debug)]
 struct Body<R: ReadMessages> {
     reader: R,
     messages: Vec<R::Message>,
+    utf8: Utf8Check,
 }
 
 impl<R: ReadMessages> DecodedBytes for Body<R> {
     fn decoded(&mut self, piece: &[u8]) {
-        let Self { reader, messages } = self;
+        let Self { reader, messages, utf8 } = self;
+        utf8.feed(piece);
         reader.feed(piece, &mut |message| messages.push(message.clone()));
     }
 }
 
 impl<R: ReadMessages> RequestBody<R> {
-    /// Creates a reader for a body in this coding.
-    pub fn new(reader: R, coding: ContentCoding) -> Self {
-        Self { decoder: Decoder::new(coding, Body { reader, messages: Vec::new() }).ok() }
+    /// Creates a reader for the body of a request with this head.
+    pub fn new(reader: R, head: BodyHead) -> Self {
+        let BodyHead { coding, doubt, share } = head;
+        let body = Body { reader, messages: Vec::new(), utf8: Utf8Check::default() };
+        let mut decoder = Decoder::new(coding, body).ok();
+        if let Some(decoder) = &mut decoder {
+            decoder.limit(&share);
+        }
+        Self { decoder, head_doubt: doubt, is_empty: true }
     }
 
     /// Reads the next bytes and returns the messages that end in them.
     pub fn feed(&mut self, chunk: &[u8]) -> Vec<R::Message> {
+        self.is_empty &= chunk.is_empty();
         let Some(decoder) = &mut self.decoder else { return Vec::new() };
         decoder.feed(chunk);
         core::mem::take(&mut decoder.sink().messages)
     }
 
-    /// Whether the body is empty so far. False if the filter cannot decode its coding.
-    pub fn is_empty(&mut self) -> bool {
-        self.decoder.as_mut().is_some_and(|decoder| !decoder.sink().reader.has_started())
+    /// Whether no byte of the body has come.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
-    /// Whether the complete body could not be parsed.
-    pub fn is_unreadable(&mut self) -> bool {
-        let Some(decoder) = &mut self.decoder else { return true };
-        let is_broken = decoder.is_broken();
-        let reader = &decoder.sink().reader;
-        let is_read = match reader.progress() {
-            Progress::Complete => true,
-            Progress::Open => !reader.has_started(),
-            Progress::Failed => false,
+    /// Why the filter does not know for certain what the body says; `None` so far if it does, and
+    /// for an empty body. At the end an incomplete text is one reason more.
+    pub fn doubt(&mut self, is_end: bool) -> Option<Doubt> {
+        if self.is_empty {
+            return None;
+        }
+        let Some(decoder) = &mut self.decoder else { return Some(Doubt::Coding) };
+        let failure = self.head_doubt.or(decoder.failure());
+        let Body { reader, utf8, .. } = &*decoder.sink();
+        let is_other_than_utf8 = if is_end { utf8.is_invalid_at_end() } else { utf8.is_invalid() };
+        let is_other_than_json = match reader.progress() {
+            Progress::Complete => reader.is_lax(),
+            Progress::Open => is_end || reader.is_lax(),
+            Progress::Failed => true,
         };
-        is_broken || !is_read
+        failure
+            .or(is_other_than_utf8.then_some(Doubt::NotUtf8))
+            .or(is_other_than_json.then_some(Doubt::NotJson))
     }
 }

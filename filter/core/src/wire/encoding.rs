@@ -10,8 +10,11 @@ use std::rc::Rc;
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-use crate::base::limits::{DECODED_BYTES_FREE, DECODED_RATIO_MAX};
+use crate::base::limits::{DECODED_BYTES_FREE, DECODED_BYTES_MAX, DECODED_RATIO_MAX};
 use crate::base::time::len_u64;
+use crate::wire::decode_budget::DecodeShare;
+use crate::wire::doubt::Doubt;
+use crate::wire::headers::Headers;
 
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +30,19 @@ pub enum ContentCoding {
 }
 
 impl ContentCoding {
-    /// Reads a `content-encoding` header; codings are case-insensitive.
-    pub fn parse(value: Option<&[u8]>) -> Self {
-        let name = value.unwrap_or_default().trim_ascii();
+    /// Reads the `content-encoding` of a head: all lines, as lists. Codings are case-insensitive.
+    pub fn of(headers: Headers<'_>) -> Self {
+        let lines = headers.all("content-encoding");
+        let codings = lines.flat_map(|line| line.split(|byte| *byte == b','));
+        let mut found = Self::Identity;
+        for coding in codings.map(Self::parse).filter(|coding| *coding != Self::Identity) {
+            found = if found == Self::Identity { coding } else { Self::Other };
+        }
+        found
+    }
+
+    fn parse(name: &[u8]) -> Self {
+        let name = name.trim_ascii();
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         if name.is_empty() || is("identity") {
             Self::Identity
@@ -49,10 +62,11 @@ pub(crate) trait DecodedBytes {
     fn decoded(&mut self, piece: &[u8]);
 }
 
-/// Counts the decoded bytes, and stops a small body that expands too much. The sink is not a type
+/// Counts the decoded bytes, and stops a body that expands too much. The sink is not a type
 /// parameter, because the module would then contain the decoders once for each type of sink.
 struct Bounded {
     sink: Rc<RefCell<dyn DecodedBytes>>,
+    share: DecodeShare,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -68,7 +82,9 @@ impl Write for Bounded {
         self.bytes_out = self.bytes_out.saturating_add(len_u64(piece.len()));
         let bytes_max =
             self.bytes_in.saturating_mul(DECODED_RATIO_MAX).saturating_add(DECODED_BYTES_FREE);
-        if self.bytes_out > bytes_max {
+        if self.bytes_out > bytes_max.min(DECODED_BYTES_MAX)
+            || !self.share.take(len_u64(piece.len()))
+        {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.sink.borrow_mut().decoded(piece);
@@ -95,7 +111,7 @@ enum State {
 pub(crate) struct Decoder<S: DecodedBytes> {
     sink: Rc<RefCell<S>>,
     state: State,
-    is_broken: bool,
+    failure: Option<Doubt>,
 }
 
 impl<S: DecodedBytes + 'static> Decoder<S> {
@@ -106,24 +122,38 @@ impl<S: DecodedBytes + 'static> Decoder<S> {
         }
         let sink = Rc::new(RefCell::new(sink));
         let written: Rc<RefCell<dyn DecodedBytes>> = Rc::<RefCell<S>>::clone(&sink);
-        let bounded = Bounded { sink: written, bytes_in: 0, bytes_out: 0 };
+        let bounded =
+            Bounded { sink: written, share: DecodeShare::default(), bytes_in: 0, bytes_out: 0 };
         let state = match coding {
             ContentCoding::Identity | ContentCoding::Other => State::Identity,
             ContentCoding::Gzip => State::Gzip(Box::new(MultiGzDecoder::new(bounded))),
             ContentCoding::Deflate => State::DeflateUnseen(Some(bounded)),
         };
-        Ok(Self { sink, state, is_broken: false })
+        Ok(Self { sink, state, failure: None })
+    }
+
+    /// Lets the decoder decode no more than this share allows.
+    pub(crate) fn limit(&mut self, share: &DecodeShare) {
+        if let Some(bounded) = self.state.bounded() {
+            bounded.share = share.clone();
+        }
     }
 
     /// Decodes the next bytes. When this function returns, the sink has received everything that
     /// they contain.
     pub(crate) fn feed(&mut self, chunk: &[u8]) {
-        if self.is_broken || chunk.is_empty() {
+        if self.failure.is_some() || chunk.is_empty() {
             return;
         }
         match &self.state {
             State::Identity => self.sink.borrow_mut().decoded(chunk),
-            _ => self.is_broken = self.state.decode(chunk).is_err(),
+            _ => {
+                let failure = self.state.decode(chunk).err().map(|error| error.kind());
+                self.failure = failure.map(|kind| match kind {
+                    io::ErrorKind::FileTooLarge => Doubt::TooLarge,
+                    _ => Doubt::Undecodable,
+                });
+            }
         }
     }
 
@@ -132,9 +162,14 @@ impl<S: DecodedBytes + 'static> Decoder<S> {
         self.sink.borrow_mut()
     }
 
+    /// Why the decoder stopped; `None` while it decodes.
+    pub(crate) fn failure(&self) -> Option<Doubt> {
+        self.failure
+    }
+
     /// True if the decoder could not decode the body, or if the body expands too much.
     pub(crate) fn is_broken(&self) -> bool {
-        self.is_broken
+        self.failure.is_some()
     }
 }
 

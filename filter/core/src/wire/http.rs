@@ -1,6 +1,7 @@
 //! The headers of a request or response, and responses that the filter makes itself.
 
 use crate::wire::encoding::ContentCoding;
+pub use crate::wire::headers::Headers;
 use crate::wire::media_type::MediaType;
 
 /// A response that the filter makes itself.
@@ -12,17 +13,6 @@ pub struct LocalReply {
     pub headers: Vec<(&'static str, String)>,
     /// Its body.
     pub body: String,
-}
-
-/// The headers of a request or response, names in lower case; values may be any bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Headers<'a>(pub &'a [(String, Vec<u8>)]);
-
-impl<'a> Headers<'a> {
-    /// The value of the first header with this name.
-    pub fn get(self, name: &str) -> Option<&'a [u8]> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
-    }
 }
 
 /// The head of a response, parsed once for everything that uses it.
@@ -45,7 +35,7 @@ impl<'a> ResponseHead<'a> {
         Self {
             status: status.and_then(|text| text.parse().ok()).unwrap_or(0),
             media_type: headers.get("content-type").map_or(MediaType::Other, MediaType::parse),
-            coding: ContentCoding::parse(headers.get("content-encoding")),
+            coding: ContentCoding::of(headers),
             headers,
         }
     }

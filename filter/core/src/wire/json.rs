@@ -1,7 +1,8 @@
 //! An incremental scanner for JSON (RFC 8259) that reports to a [`Visitor`] the members that it
 //! asks for, and skips the rest. It does not build values and does not validate: input that servers
 //! accept beyond the grammar (NaN, lone surrogates, any depth, 30-digit integers, a byte order
-//! mark) must not make it lose a call.
+//! mark) must not make it lose a call. It notices text from which a more lenient reader, of JSON5
+//! for instance, may read another structure: see [`Scanner::is_lax`].
 //!
 //! To the next maintainer: the state is [`State`] plus the stack of followed containers. The
 //! scanner skips all other containers by counting brackets, so depth costs nothing and there is no
@@ -82,6 +83,7 @@ pub(crate) struct Scanner {
     high_surrogate: Option<u16>,
     has_started: bool,
     mark_bytes_seen: u8,
+    is_lax: bool,
 }
 
 impl Default for Scanner {
@@ -98,6 +100,7 @@ impl Default for Scanner {
             high_surrogate: None,
             has_started: false,
             mark_bytes_seen: 0,
+            is_lax: false,
         }
     }
 }
@@ -131,13 +134,23 @@ impl Scanner {
         self.has_started
     }
 
+    /// True if another reader may see another structure: the text has comments, single quotes or
+    /// other characters that JSON has no use for there, unknown escapes in what the scanner keeps,
+    /// or goes on after the top-level value.
+    pub(crate) fn is_lax(&self) -> bool {
+        self.is_lax
+    }
+
     /// Reads the next bytes of the text; returns how many of them belong to it. The scanner ignores
     /// what follows the top-level value.
     pub(crate) fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) -> usize {
         let mut rest = chunk;
         while let Some((&byte, tail)) = rest.split_first() {
             rest = match self.state {
-                State::Complete | State::Failed => break,
+                State::Complete | State::Failed => {
+                    self.is_lax |= !rest.iter().all(|byte| is_white_space(*byte));
+                    break;
+                }
                 State::Skip { depth, in_string, is_escaped } => {
                     let behind = self.skip(rest, depth, in_string, is_escaped);
                     if self.want.shows_skipped {
@@ -167,6 +180,7 @@ impl Scanner {
 
     fn value(&mut self, byte: u8, visitor: &mut impl Visitor) {
         if byte.is_ascii_whitespace() {
+            self.is_lax |= !is_white_space(byte);
             return;
         }
         if !self.has_started {
@@ -227,6 +241,7 @@ impl Scanner {
 
     fn structure(&mut self, byte: u8, visitor: &mut impl Visitor) {
         if byte.is_ascii_whitespace() {
+            self.is_lax |= !is_white_space(byte);
             return;
         }
         match (self.state, byte) {
@@ -281,7 +296,7 @@ impl Scanner {
                             return rest;
                         }
                     }
-                    _ => {}
+                    byte => self.is_lax |= !is_plain(byte),
                 }
             }
         }
@@ -319,6 +334,8 @@ impl Scanner {
             }
             Escape::Backslash => {
                 self.flush_surrogate();
+                self.is_lax |=
+                    !matches!(byte, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't');
                 self.keep(match byte {
                     b'b' => 0x08,
                     b'f' => 0x0C,
@@ -372,6 +389,7 @@ impl Scanner {
         let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
         let end = rest.iter().position(is_end);
         let (text, tail) = rest.split_at(end.unwrap_or(rest.len()));
+        self.is_lax |= !text.iter().all(|byte| is_plain(*byte));
         if self.want.scalar.is_some() {
             self.keep_all(text);
         }
@@ -436,4 +454,16 @@ impl Scanner {
         }
         self.text.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
+}
+
+/// White space between the tokens of JSON.
+const fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// What stands between strings and brackets: numbers and literals, also those that some writers add
+/// (NaN, Infinity), commas, colons and white space.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.' | b',' | b':')
+        || is_white_space(byte)
 }

@@ -1,5 +1,9 @@
 //! The media type of a body, from its `content-type` header (RFC 9110, section 8.3.1).
 
+use crate::wire::doubt::Doubt;
+use crate::wire::encoding::ContentCoding;
+use crate::wire::headers::Headers;
+
 /// The body formats that the filter can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaType {
@@ -39,6 +43,97 @@ impl MediaType {
             Self::Json
         } else {
             Self::Other
+        }
+    }
+}
+
+/// Why a request's head leaves it open how the server reads the body as JSON: by its coding, its
+/// charset or its media type. `None` if it is certain; a body without a media type is JSON.
+pub(crate) fn body_doubt(headers: Headers<'_>) -> Option<Doubt> {
+    if ContentCoding::of(headers) == ContentCoding::Other {
+        return Some(Doubt::Coding);
+    }
+    let mut types = headers.all("content-type");
+    let value = types.next()?;
+    // Of several types, and of a list, programs take one or the other.
+    if types.any(|other| other != value) || value.contains(&b',') {
+        return Some(Doubt::MediaType);
+    }
+    let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let essence = parts.next().unwrap_or_default();
+    if !parts.all(is_certain_parameter) {
+        return Some(Doubt::Charset);
+    }
+    let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
+    let is_json = MediaType::parse(essence) == MediaType::Json
+        || essence.is_empty()
+        || is("text/json")
+        || is("text/plain");
+    (!is_json).then_some(Doubt::MediaType)
+}
+
+/// Whether a parameter of a media type does not change how a text is read. Any that may be taken
+/// for `charset` has to name UTF-8, or ASCII, which is a part of it.
+fn is_certain_parameter(parameter: &[u8]) -> bool {
+    let mut halves = parameter.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+    let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+    let is_charset = name.to_ascii_lowercase().windows(7).any(|part| part == b"charset");
+    let value =
+        value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value);
+    let known: &[&[u8]] = &[b"utf-8", b"utf8", b"us-ascii", b"ascii"];
+    !is_charset
+        || (name.eq_ignore_ascii_case(b"charset")
+            && known.iter().any(|known| value.eq_ignore_ascii_case(known)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::body_doubt;
+    use crate::wire::doubt::Doubt;
+    use crate::wire::headers::Headers;
+
+    #[test]
+    fn what_the_head_leaves_open_about_a_body() {
+        type Case = (&'static [(&'static str, &'static str)], Option<Doubt>);
+        let cases: &[Case] = &[
+            (&[], None),
+            (&[("content-type", "application/json")], None),
+            (&[("content-type", "Application/JSON; Charset=\"UTF-8\"")], None),
+            (&[("content-type", "application/json;charset=utf8; boundary=x")], None),
+            (&[("content-type", "text/plain;charset=us-ascii")], None),
+            (&[("content-type", "application/vnd.api+json")], None),
+            (&[("content-encoding", "gzip")], None),
+            (&[("content-encoding", "identity"), ("content-encoding", "gzip")], None),
+            (&[("content-encoding", " ")], None),
+            (&[("content-encoding", "br")], Some(Doubt::Coding)),
+            (&[("content-encoding", "gzip, gzip")], Some(Doubt::Coding)),
+            (&[("content-encoding", "gzip"), ("content-encoding", "br")], Some(Doubt::Coding)),
+            (&[("content-type", "application/json; charset=utf-16")], Some(Doubt::Charset)),
+            (&[("content-type", "application/json; charset=utf-7")], Some(Doubt::Charset)),
+            (&[("content-type", "application/json;charset=cp037")], Some(Doubt::Charset)),
+            (&[("content-type", "application/json; charset")], Some(Doubt::Charset)),
+            (&[("content-type", "application/json; charset*=utf-8''x")], Some(Doubt::Charset)),
+            (
+                &[("content-type", "application/json; charset=utf-8; charset=utf-16")],
+                Some(Doubt::Charset),
+            ),
+            (
+                &[("content-type", "application/json"), ("content-type", "text/plain")],
+                Some(Doubt::MediaType),
+            ),
+            (
+                &[("content-type", "application/json, text/x; charset=utf-7")],
+                Some(Doubt::MediaType),
+            ),
+            (&[("content-type", "multipart/form-data; boundary=x")], Some(Doubt::MediaType)),
+            (&[("content-type", "application/cbor")], Some(Doubt::MediaType)),
+        ];
+        for (headers, expected) in cases {
+            let headers: Vec<(String, Vec<u8>)> = headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+                .collect();
+            assert_eq!(body_doubt(Headers(&headers)), *expected, "{headers:?}");
         }
     }
 }

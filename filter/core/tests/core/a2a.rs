@@ -9,8 +9,9 @@ use agent_meter_core::protocol::a2a::response_body::A2aResponseBody;
 use agent_meter_core::protocol::a2a::{
     Answer, Binding, Operation, Request, RequestReader, Subject, TaskState, route,
 };
-use agent_meter_core::protocol::request_body::RequestBody;
+use agent_meter_core::protocol::request_body::{BodyHead, RequestBody};
 use agent_meter_core::wire::encoding::ContentCoding;
+use agent_meter_core::wire::http::Headers;
 use agent_meter_core::wire::media_type::MediaType;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -63,12 +64,13 @@ fn text(value: Option<&[u8]>) -> Option<String> {
 
 fn read_request(method: &str, path: &str, chunks: &[&[u8]]) -> (Vec<Request>, bool) {
     let route = route(method, path).expect("a request of A2A");
-    let mut reader = RequestBody::new(RequestReader::new(route.clone()), ContentCoding::Identity);
+    let mut reader =
+        RequestBody::new(RequestReader::new(route.clone()), BodyHead::read(Headers(&[])));
     let mut found: Vec<Request> = chunks.iter().flat_map(|chunk| reader.feed(chunk)).collect();
     if reader.is_empty() {
         found.push(Request::of_route(&route));
     }
-    (found, reader.is_unreadable())
+    (found, reader.doubt(true).is_some())
 }
 
 fn read_answers(

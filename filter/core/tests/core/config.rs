@@ -95,6 +95,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].reported_usage.trusted_headers.cache_write",
         "products[0].reported_usage.trusted_headers.reasoning",
         "products[0].call_timeout",
+        "products[0].on_unreadable",
         "products[0].response_encoding",
         "products[1].id",
         "products[1].type",
@@ -154,7 +155,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/products/0/prise",
             json!("1"),
-            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `exclude`, `routes`, `identity`, `session`, `llm`, `reported_usage`, `pricing`, `call_timeout`, `response_encoding`",
+            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `exclude`, `routes`, `identity`, `session`, `llm`, `reported_usage`, `on_unreadable`, `pricing`, `call_timeout`, `response_encoding`",
         ),
         (
             "/products/0/type",

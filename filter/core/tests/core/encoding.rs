@@ -6,6 +6,7 @@ use agent_meter_core::protocol::mcp::reported_usage::ReportedUsage;
 use agent_meter_core::protocol::mcp::response_body::McpResponseBody;
 use agent_meter_core::wire::accept_encoding::{ResponseEncoding, narrowed};
 use agent_meter_core::wire::encoding::ContentCoding;
+use agent_meter_core::wire::http::Headers;
 use agent_meter_core::wire::media_type::MediaType;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
@@ -13,7 +14,8 @@ use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use crate::support::{cuts, test};
 
 fn read(coding: &str, media_type: MediaType, chunks: &[&[u8]]) -> (usize, bool) {
-    let coding = ContentCoding::parse(Some(coding.as_bytes()));
+    let coding =
+        ContentCoding::of(Headers(&[("content-encoding".to_owned(), coding.as_bytes().to_vec())]));
     let mut reader = McpResponseBody::new(coding, media_type, &ReportedUsage::default()).unwrap();
     let answers = chunks.iter().map(|chunk| reader.feed(chunk).messages.len()).sum();
     (answers, reader.is_unreadable())
@@ -96,7 +98,10 @@ fn what_is_damaged_or_blows_up_is_given_up() {
     assert!(bomb.len() < 100_000);
     assert!(read("gzip", MediaType::Json, &[&bomb]).1);
     for coding in ["br", "gzip, br"] {
-        let coding = ContentCoding::parse(Some(coding.as_bytes()));
+        let coding = ContentCoding::of(Headers(&[(
+            "content-encoding".to_owned(),
+            coding.as_bytes().to_vec(),
+        )]));
         let rules = ReportedUsage::default();
         assert!(McpResponseBody::new(coding, MediaType::Json, &rules).is_none());
     }

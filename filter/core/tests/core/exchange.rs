@@ -281,7 +281,14 @@ fn calls_end_as_the_wire_says() {
         Row {
             name: "21: another method",
             request: r#"{"id":1,"method":"tools/list"}"#,
+            response: r#"{"id":1,"result":{"tools":[]}}"#,
             calls: &[],
+            ..PLAIN
+        },
+        Row {
+            name: "another method, answered with the result of a tool",
+            request: r#"{"id":1,"method":"tools/list"}"#,
+            calls: &[("__unnamed__", "SUCCESS")],
             ..PLAIN
         },
         Row {
@@ -483,6 +490,8 @@ fn calls_end_as_the_wire_says() {
             ],
             request: "\u{1}",
             response: r#"[{"id":1,"result":{"content":[]}},{"id":1,"result":{"content":[]}},{"id":2,"result":{}}]"#,
+            // The client's own header prices nothing.
+            calls: &[("__unnamed__", "SUCCESS")],
             ..PLAIN
         },
         Row { name: "an empty body", request: "", response: "", calls: &[], ..PLAIN },

@@ -6,6 +6,7 @@ mod accountant;
 mod amazon_event_stream;
 mod ask_for_usage;
 mod bedrock;
+mod certainty;
 mod config;
 #[path = "../dice.rs"]
 mod dice;

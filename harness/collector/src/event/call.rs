@@ -103,6 +103,7 @@ pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
         }
         CallKind::Tool | CallKind::Step => (Some(data.text("transport")?), None),
     };
+    data.optional("certainty", |data, member| data.exactly(member, "inferred"))?;
     Ok(Call {
         identity,
         kind,

@@ -31,6 +31,7 @@ use crate::protocol::llm::{
     Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
 };
 use crate::wire::boundary::Unit;
+use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::ContentCoding;
 use crate::wire::http::ResponseHead;
 
@@ -57,6 +58,8 @@ pub(super) struct LlmExchange {
     response: Option<ResponseReader>,
     envoy: Option<Usage>,
     /// True if the filter has ended the response.
+    /// How much of its bodies the worker decodes.
+    share: DecodeShare,
     is_stopped: bool,
     http_status: u16,
     observed: Observed,
@@ -82,8 +85,10 @@ impl LlmExchange {
             None => head.session_key,
         };
         let may_body_name = may_name && conversation.is_none() && agent_run(method, path).is_some();
-        let can_ask = rules.ask_for_usage && head.coding == ContentCoding::Identity;
+        let can_ask = rules.ask_for_usage && head.body.coding == ContentCoding::Identity;
         let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
+        let mut request = LlmRequestBody::new(head.body.coding);
+        request.limit(&head.body.share);
         Some(Self {
             id,
             caused_by,
@@ -95,7 +100,8 @@ impl LlmExchange {
             traces: head.traces,
             is_poll: method == "GET",
             started_at: None,
-            request: LlmRequestBody::new(head.coding),
+            request,
+            share: head.body.share,
             asker,
             remover: None,
             response: None,
@@ -129,7 +135,9 @@ impl Exchange for LlmExchange {
             self.remover = Some(Box::default());
         }
         self.http_status = head.status;
-        self.response = Some(ResponseReader::new(self.route.format, head));
+        let mut response = ResponseReader::new(self.route.format, head);
+        response.limit(&self.share);
+        self.response = Some(response);
         BodyInterest::Bytes
     }
 

@@ -3,13 +3,13 @@
 
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::base::time::Timestamp;
-use crate::domain::call::Transport;
+use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
 use crate::domain::status::ExecutionStatus;
 use crate::domain::usage::{Completeness, ServiceTier};
 use crate::exchange::link::task_link;
-use crate::exchange::mcp::McpExchange;
-use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, position_of, tool_name};
+use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, position_of};
+use crate::exchange::mcp::{McpExchange, Request};
 use crate::fact::Fact;
 use crate::fact::call::{CallEnded, Observation};
 use crate::fact::generation::GenerationEnded;
@@ -34,7 +34,12 @@ impl McpExchange {
         }
         if let Some(at) = position_of(&self.requests, message, transport) {
             let request = self.requests.remove(at);
-            self.answered(request, message, transport, now);
+            if request.intent == Intent::Other && message.has_tool_result {
+                // Whatever the request looked like, the server ran a tool for it.
+                self.infer(message, transport, now);
+            } else {
+                self.answered(request, message, transport, now);
+            }
         } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
             // An error without an id refuses all requests of the exchange.
             for request in core::mem::take(&mut self.requests) {
@@ -45,12 +50,8 @@ impl McpExchange {
             let status = ExecutionStatus::of_answer(message, self.http_status);
             let observation = self.ended(status, transport);
             self.update_call(links, observation, now);
-        } else if !self.is_understood
-            && message.has_tool_result
-            // An event stream of a session may repeat the responses to other calls.
-            && (transport == Transport::Json || self.scope.is_none())
-        {
-            self.guess(message, transport, now);
+        } else if message.has_tool_result && self.may_be_a_call(transport) {
+            self.infer(message, transport, now);
         } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
             let status = ExecutionStatus::of_answer(message, self.http_status);
             let task = message.result_task.id.as_ref();
@@ -66,19 +67,32 @@ impl McpExchange {
         }
     }
 
-    /// Counts a call by its response alone: the filter could not read the request, but this is the
-    /// response to a tool call.
-    fn guess(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
-        let Some(id) = &answer.id else { return };
-        if self.guessed.contains(id) || self.guessed.len() >= CALLS_PER_EXCHANGE_MAX {
+    /// Whether the result of a tool that no request explains is the response to a call in this
+    /// request.
+    fn may_be_a_call(&self, transport: Transport) -> bool {
+        // The server may respond before the request has ended. An event stream of a session may
+        // repeat the responses to other calls.
+        let is_early = !self.is_request_complete
+            && matches!(self.request, Request::Messages)
+            && (transport == Transport::Json || self.scope.is_none());
+        self.doubt.is_some() || is_early
+    }
+
+    /// Counts a call by its response alone: it is not certain what the request asked for, but this
+    /// is the result of a tool.
+    fn infer(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
+        let id = answer.id.clone();
+        // Without ids, one response may be repeated.
+        if self.inferred.contains(&id) || self.inferred.len() >= CALLS_PER_EXCHANGE_MAX {
             return;
         }
-        self.guessed.push(id.clone());
+        self.inferred.push(id);
         self.observed.counts.push(Counter::Calls);
-        let tool = tool_name(self.named_tool.as_deref());
         let status = ExecutionStatus::of_answer(answer, self.http_status);
+        let tool = UNNAMED_TOOL.to_owned();
         let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };
         let call = self.call(call, status, transport, now);
+        let call = CallEnded { certainty: Certainty::Inferred, ..call };
         self.observed.facts.push(Fact::Call(call));
     }
 

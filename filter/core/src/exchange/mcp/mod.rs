@@ -6,6 +6,7 @@
 //! takes `self`, so an exchange cannot end twice.
 
 mod answers;
+mod calls;
 pub(super) mod requests;
 
 use std::rc::Rc;
@@ -22,17 +23,18 @@ use crate::domain::session::{SessionEnd, SessionRef};
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::{IdNamespace, resolve_endpoint, task_link};
-use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
+use crate::exchange::mcp::requests::{Intent, OpenRequest};
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
+use crate::fact::call::{CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::{Message, MessageReader, Method};
 use crate::protocol::mcp::reported::{Reported, reported_in_headers};
 use crate::protocol::mcp::response_body::McpResponseBody;
 use crate::protocol::request_body::RequestBody;
-use crate::protocol::trace_context::{add, traceparent};
 use crate::wire::boundary::Unit;
+use crate::wire::decode_budget::DecodeShare;
+use crate::wire::doubt::Doubt;
 use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
@@ -40,8 +42,8 @@ use crate::wire::media_type::MediaType;
 /// How the exchange reads the request.
 #[derive(Debug)]
 enum Request {
-    /// A `POST`, with the reader of its body until the body ends.
-    Messages(Option<Box<RequestBody<MessageReader>>>),
+    /// A `POST`, whose body contains messages.
+    Messages,
     /// A `GET`: its event stream may carry responses to other requests.
     Stream,
     /// A `DELETE`, which ends the session if the server agrees.
@@ -72,20 +74,27 @@ pub(super) struct McpExchange {
     is_stateless: bool,
     path: Vec<u8>,
     request: Request,
+    /// Reads the body until it ends.
+    body: Option<Box<RequestBody<MessageReader>>>,
     request_ended_at: Timestamp,
     is_request_complete: bool,
-    /// Whether the request body was understood. If a `POST` body was not, the response decides
-    /// whether it was a tool call.
-    is_understood: bool,
-    /// `Mcp-Name` if `Mcp-Method` is `tools/call` (2026-07-28). A name in the body takes
-    /// precedence.
-    named_tool: Option<Vec<u8>>,
+    /// Why it is not certain what the request asks for. Then the response decides whether it was a
+    /// tool call.
+    doubt: Option<Doubt>,
+    /// True if it is not certain which tools the calls of the request name.
+    is_tool_doubtful: bool,
+    /// How much of its bodies the worker decodes.
+    share: DecodeShare,
     /// The ids of the calls that the exchange counted by their responses alone.
-    guessed: Vec<Id>,
+    inferred: Vec<Option<Id>>,
     requests: Vec<OpenRequest>,
     http_status: u16,
     /// `None` if the exchange does not read the response's body, or has not seen its head.
     response: Option<McpResponseBody>,
+    /// True if the exchange cannot decode the response.
+    is_response_undecodable: bool,
+    /// True if the response of the calls that are still open could not be decoded.
+    is_outcome_inferred: bool,
     /// True if the response answers the request, and is a stream that the filter can end in the
     /// middle.
     is_stream: bool,
@@ -104,15 +113,13 @@ impl McpExchange {
         id: String,
     ) -> Self {
         let request = match head.method {
-            b"POST" => {
-                let reader = RequestBody::new(MessageReader::new(config.has_loops()), head.coding);
-                Request::Messages(Some(Box::new(reader)))
-            }
+            b"POST" => Request::Messages,
             b"GET" => Request::Stream,
             b"DELETE" => Request::Delete,
             _ => Request::Other,
         };
-        let is_understood = !matches!(request, Request::Messages(_));
+        let share = head.body.share.clone();
+        let body = RequestBody::new(MessageReader::new(config.has_loops()), head.body);
         let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
@@ -131,13 +138,17 @@ impl McpExchange {
             request,
             // A call can start only with the body's first chunk, which sets this.
             request_ended_at: Timestamp::default(),
+            body: Some(Box::new(body)),
             is_request_complete: false,
-            is_understood,
-            named_tool: head.named_tool,
-            guessed: Vec::new(),
+            doubt: None,
+            is_tool_doubtful: false,
+            share,
+            inferred: Vec::new(),
             requests: Vec::new(),
             http_status: 0,
             response: None,
+            is_response_undecodable: false,
+            is_outcome_inferred: false,
             is_stream: false,
             reported: None,
             scope: has_session_id.then(|| IdNamespace::session(&session)),
@@ -151,47 +162,54 @@ impl McpExchange {
 impl Exchange for McpExchange {
     fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
-        let Request::Messages(Some(reader)) = &mut self.request else { return None };
-        for message in reader.feed(chunk) {
+        let mut body = self.body.take()?;
+        for message in body.feed(chunk) {
             self.sent(message, now);
         }
+        self.doubts(body.doubt(false));
+        self.body = Some(body);
         None
     }
 
     fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
         self.is_request_complete = true;
-        if let Request::Messages(reader) = &mut self.request
-            && let Some(mut reader) = reader.take()
-        {
-            self.is_understood |= reader.is_empty();
-            if reader.is_unreadable() {
-                self.observed.counts.push(Counter::RequestUnparsed);
-            }
+        if let Some(mut body) = self.body.take() {
+            self.doubts(body.doubt(true));
         }
+        if self.doubt.is_some() {
+            self.observed.counts.push(Counter::RequestUnparsed);
+        }
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        self.doubt
     }
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
         let is_of_interest = match self.request {
-            // A server may respond before the request has ended; an event stream may report on
-            // other calls.
-            Request::Messages(_) => {
+            // A server may respond before the request has ended, may answer something else with
+            // the result of a tool, and may report on other calls in an event stream.
+            Request::Messages => {
                 !self.is_request_complete
-                    || !self.is_understood
-                    || self.requests.iter().any(|request| request.intent != Intent::Other)
+                    || self.doubt.is_some()
+                    || !self.requests.is_empty()
                     || head.media_type == MediaType::EventStream
             }
-            Request::Stream => head.media_type == MediaType::EventStream,
-            Request::Delete | Request::Other => false,
+            Request::Stream => self.doubt.is_some() || head.media_type == MediaType::EventStream,
+            Request::Delete | Request::Other => self.doubt.is_some(),
         };
         if !is_of_interest {
             return BodyInterest::None;
         }
         let reported_usage = &self.product.reported_usage;
         self.response = McpResponseBody::new(head.coding, head.media_type, reported_usage);
-        self.is_stream =
-            head.is_plain_event_stream() && matches!(self.request, Request::Messages(_));
+        match &mut self.response {
+            Some(response) => response.limit(&self.share),
+            None => self.is_response_undecodable = true,
+        }
+        self.is_stream = head.is_plain_event_stream() && matches!(self.request, Request::Messages);
         self.reported = reported_in_headers(&reported_usage.trusted_headers, head.headers);
         if self.response.is_none() && self.is_success() && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
@@ -220,10 +238,20 @@ impl Exchange for McpExchange {
         if self.is_success() && is_unreadable && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
         }
+        let is_undecodable = self.is_response_undecodable
+            || self.response.as_ref().is_some_and(McpResponseBody::is_undecodable);
         let by_http = ExecutionStatus::of_http(self.http_status);
         let is_cancelled = self.is_stateless && end == StreamEnd::Aborted;
         let status = match by_http {
             ExecutionStatus::Unknown if is_cancelled => ExecutionStatus::Cancelled,
+            // The client chooses codings, and often the text. What the filter cannot decode of a
+            // whole response with a 2xx status counts as a result.
+            ExecutionStatus::Unknown
+                if is_undecodable && end == StreamEnd::Complete && self.is_success() =>
+            {
+                self.is_outcome_inferred = true;
+                ExecutionStatus::Success
+            }
             status => status,
         };
         let expires_at = now.plus(self.product.call_timeout.millis());
@@ -273,7 +301,7 @@ impl Exchange for McpExchange {
             session: self.session.clone(),
             calls,
             ids: Some(ids),
-            is_in_body: matches!(self.request, Request::Messages(_)),
+            is_in_body: matches!(self.request, Request::Messages),
             may_body_name: self.may_body_name,
         }
     }
@@ -314,7 +342,10 @@ impl McpExchange {
 
     /// Handles a message from the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
-        self.is_understood |= message.method != Method::None || message.is_answer();
+        self.doubts(message.doubt);
+        if message.method == Method::None && !message.is_answer() {
+            self.doubts(Some(Doubt::NotAMessage));
+        }
         if let (true, Some(name)) = (self.may_body_name, &message.session_id) {
             let identity = self.session.identity.clone();
             self.session = session_ref(&self.product, identity, SessionKey::Meta(name));
@@ -339,79 +370,25 @@ impl McpExchange {
             }
         };
         let Some(id) = message.id else { return };
-        if self.guessed.contains(&id) {
+        if self.inferred.iter().flatten().any(|inferred| *inferred == id) {
             return;
         }
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
             let is_call = matches!(intent, Intent::ToolCall(_));
             self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
+            self.doubts(Some(Doubt::TooManyRequests));
         } else {
             self.requests.push(OpenRequest { id, intent });
         }
     }
 
-    /// Reports that a call has started. Returns the intent of its request.
-    fn started(&mut self, message: &Message, now: Timestamp) -> Intent {
-        self.observed.counts.push(Counter::Calls);
-        let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
-        if self.tells_starts {
-            let mut traces = self.traces.clone();
-            add(&mut traces, message.traceparent.as_deref().and_then(traceparent));
-            if !traces.is_empty() || self.may_infer {
-                let (call_id, tool) = (call_id.clone(), tool.clone());
-                let session = self.session.clone();
-                let started = CallStarted { call_id, session, tool, traces, at: now };
-                self.observed.facts.push(Fact::CallStarted(started));
-            }
-        }
-        Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
-    }
-
-    fn next_call_id(&mut self) -> String {
-        let number = self.calls_seen;
-        self.calls_seen = number.saturating_add(1);
-        format!("{}.{number}", self.id)
-    }
-
-    /// Lets go of the calls without a response. With a scope, they wait for a response on another
-    /// stream; without one, they end here.
-    fn leave_calls(
-        &mut self,
-        status: ExecutionStatus,
-        scope: Option<IdNamespace>,
-        expires_at: Timestamp,
-        now: Timestamp,
-    ) {
-        for OpenRequest { id, intent } in core::mem::take(&mut self.requests) {
-            let Intent::ToolCall(call) = intent else { continue };
-            let call = self.call(call, status, Transport::None, now);
-            match scope {
-                Some(scope) => self.open(call, scope.link(&id), expires_at),
-                None => self.observed.facts.push(Fact::Call(call)),
-            }
-        }
-    }
-
-    fn call(
-        &self,
-        call: ToolCall,
-        status: ExecutionStatus,
-        transport: Transport,
-        now: Timestamp,
-    ) -> CallEnded {
-        let ToolCall { call_id, tool, arguments } = call;
-        CallEnded {
-            call_id,
-            kind: CallKind::Tool,
-            session: self.session.clone(),
-            tool,
-            arguments,
-            status,
-            http_status: self.http_status,
-            transport,
-            started_at: self.request_ended_at.min(now),
-            ended_at: now,
-        }
+    /// Notes the first reason for doubt. Only a `POST` carries messages.
+    fn doubts(&mut self, doubt: Option<Doubt>) {
+        let has_body = self.body.as_ref().is_none_or(|body| !body.is_empty());
+        let is_odd = has_body && !matches!(self.request, Request::Messages);
+        let doubt = if is_odd { Some(Doubt::HttpMethod) } else { doubt };
+        self.is_tool_doubtful |= doubt.is_some_and(|doubt| !doubt.leaves_tool_certain());
+        self.doubt = self.doubt.or(doubt);
     }
 
     /// The namespace of the ids of this client's requests: its session or, without one, the address
@@ -422,19 +399,6 @@ impl McpExchange {
             return None;
         }
         Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.path)))
-    }
-
-    fn open(&mut self, call: CallEnded, link: Link, expires_at: Timestamp) {
-        // If the server only accepted a call, the call belongs to the event stream that announced
-        // the address to which the client sent it.
-        let session = if self.http_status == ACCEPTED && self.is_window {
-            let identity = self.session.identity.clone();
-            session_ref(&self.product, identity, SessionKey::Endpoint(&self.path))
-        } else {
-            call.session.clone()
-        };
-        let call = CallEnded { session, ..call };
-        self.observed.facts.push(Fact::Open(CallOpen { call, link, expires_at }));
     }
 
     fn ended(&self, status: ExecutionStatus, transport: Transport) -> Observation {

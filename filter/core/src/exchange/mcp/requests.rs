@@ -1,12 +1,9 @@
 //! The requests of one MCP exchange that wait for their responses.
 
-use crate::domain::call::Transport;
+use crate::domain::call::{Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
 use crate::protocol::mcp::message::Message;
 use crate::wire::json_rpc::Id;
-
-/// The name of a tool that the request did not name.
-pub(crate) const UNNAMED_TOOL: &str = "__unnamed__";
 
 /// A request that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq)]

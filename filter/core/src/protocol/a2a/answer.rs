@@ -29,6 +29,13 @@ pub enum Subject {
     Error,
 }
 
+impl Subject {
+    /// Whether an agent answers a step with it.
+    pub(crate) fn is_of_step(self) -> bool {
+        matches!(self, Self::Message | Self::Task | Self::StatusUpdate | Self::ArtifactUpdate)
+    }
+}
+
 /// One task of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskReport {

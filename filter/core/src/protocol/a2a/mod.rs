@@ -18,6 +18,8 @@ pub use self::answer::{Answer, Subject};
 pub use self::request::{Request, RequestReader};
 pub use self::route::{Route, route};
 
+use crate::wire::member_check::is_alike;
+
 /// How the protocol is bound to HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
@@ -67,6 +69,13 @@ impl Operation {
             }
             _ => Self::Other,
         }
+    }
+
+    /// Whether a lenient server may take this name, which is none of the above, for a step's.
+    fn is_alike_step(name: &[u8]) -> bool {
+        ["message/send", "SendMessage", "message/stream", "SendStreamingMessage"]
+            .iter()
+            .any(|step| is_alike(name, step))
     }
 
     /// Whether it is one turn of an agent.

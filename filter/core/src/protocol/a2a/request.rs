@@ -2,8 +2,10 @@
 
 use crate::protocol::a2a::{Binding, Operation, Route};
 use crate::protocol::request_body::ReadMessages;
+use crate::wire::doubt::Doubt;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
+use crate::wire::member_check::MemberCheck;
 
 /// One request, as far as metering needs it. The reader leaves out an id that is longer than the
 /// values it keeps: half an id may be the id of something else.
@@ -23,6 +25,8 @@ pub struct Request {
     /// `traceparent` in the metadata of the request or the message. A2A has it in the headers; some
     /// clients put it here as they do in MCP.
     pub traceparent: Option<Vec<u8>>,
+    /// Why it is not certain what the message asks for.
+    pub doubt: Option<Doubt>,
 }
 
 impl Request {
@@ -70,7 +74,17 @@ struct Draft {
     /// `params.id`: the task or, if `params.taskId` names the task, one of its push configurations.
     params_id: Option<Vec<u8>>,
     params_task_id: Option<Vec<u8>>,
+    has_method: bool,
+    envelope: MemberCheck,
+    params: MemberCheck,
+    message: MemberCheck,
 }
+
+/// The members that decide what a message asks for and which conversation it belongs to, with their
+/// places.
+const ENVELOPE: &[(&str, u32)] = &[("method", 0), ("id", 1), ("params", 2)];
+const PARAMS: &[(&str, u32)] = &[("message", 0), ("contextId", 1), ("context_id", 1)];
+const MESSAGE: &[(&str, u32)] = &[("contextId", 0), ("context_id", 0)];
 
 impl RequestReader {
     /// Creates a reader for the body of a request with this head.
@@ -97,12 +111,12 @@ impl ReadMessages for RequestReader {
         Self::feed(self, piece, show);
     }
 
-    fn has_started(&self) -> bool {
-        self.scanner.has_started()
-    }
-
     fn progress(&self) -> Progress {
         self.scanner.progress()
+    }
+
+    fn is_lax(&self) -> bool {
+        self.scanner.is_lax()
     }
 }
 
@@ -136,9 +150,17 @@ impl Visitor for Builder<'_> {
     // ProtoJSON does.
     fn member(&mut self, node: u8, key: &[u8]) -> Want {
         let draft = &mut *self.draft;
+        let is_certain = match node {
+            node::ENVELOPE => draft.envelope.is_certain(key, ENVELOPE),
+            node::PARAMS => draft.params.is_certain(key, PARAMS),
+            node::MESSAGE => draft.message.is_certain(key, MESSAGE),
+            _ => true,
+        };
         let request = &mut draft.request;
+        request.doubt = request.doubt.or((!is_certain).then_some(Doubt::Member));
         match (node, key) {
             (node::ENVELOPE, b"method") => {
+                draft.has_method = false;
                 request.operation = Operation::Other;
                 Want::scalar(field::METHOD)
             }
@@ -147,9 +169,10 @@ impl Visitor for Builder<'_> {
                 Want::scalar(field::ID)
             }
             (node::ENVELOPE, b"params") => {
-                let (operation, id) = (request.operation, request.id.take());
-                *draft = Draft::default();
-                draft.request = Request { operation, id, ..Request::default() };
+                let (operation, id, doubt) = (request.operation, request.id.take(), request.doubt);
+                let Draft { has_method, envelope, .. } = *draft;
+                *draft = Draft { has_method, envelope, ..Draft::default() };
+                draft.request = Request { operation, id, doubt, ..Request::default() };
                 Want::object(node::PARAMS)
             }
             (node::PARAMS, b"id") => {
@@ -191,6 +214,8 @@ impl Visitor for Builder<'_> {
         match field {
             field::METHOD if value.is_string => {
                 request.operation = Operation::of_method(value.text);
+                draft.has_method =
+                    request.operation != Operation::Other || !Operation::is_alike_step(value.text);
             }
             field::ID => request.id = json_rpc_id(value),
             field::PARAMS_ID => draft.params_id = text,
@@ -213,9 +238,11 @@ impl Visitor for Builder<'_> {
         if node != self.root() {
             return;
         }
-        let Draft { request, params_id, params_task_id } = &mut *self.draft;
+        let Draft { request, params_id, params_task_id, has_method, .. } = &mut *self.draft;
         if self.route.binding == Binding::Rest {
             request.operation = self.route.operation;
+        } else if !*has_method {
+            request.doubt = request.doubt.or(Some(Doubt::Method));
         }
         if !request.operation.is_step() {
             let in_path = self.route.task_id.clone();

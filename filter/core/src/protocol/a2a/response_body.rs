@@ -3,6 +3,7 @@
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::domain::call::Transport;
 use crate::protocol::a2a::{Answer, AnswerReader, Binding};
+use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
@@ -40,6 +41,11 @@ impl A2aResponseBody {
         let reader = AnswerReader::new(binding);
         let body = Body { reader, framer, event: Vec::new(), answers: Vec::new() };
         Some(Self { decoder: Decoder::new(coding, body).ok()? })
+    }
+
+    /// Lets the reader decode no more than this share allows.
+    pub(crate) fn limit(&mut self, share: &DecodeShare) {
+        self.decoder.limit(share);
     }
 
     /// Reads the next bytes and returns the answers that end in them. An event counts when it is

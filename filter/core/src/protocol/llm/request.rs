@@ -4,6 +4,7 @@ use crate::base::time::len_u64;
 use crate::domain::usage::ServiceTier;
 use crate::protocol::document::{Document, DocumentReader, Field, PathTree, Paths};
 use crate::protocol::llm::generation::service_tier;
+use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 
 const PATHS: &Paths = &[
@@ -56,6 +57,13 @@ impl LlmRequestBody {
     pub fn new(coding: ContentCoding) -> Self {
         let reader = DocumentReader::new(PathTree::new(&[PATHS]));
         Self { decoder: Decoder::new(coding, Body(reader)).ok(), bytes: 0 }
+    }
+
+    /// Lets the reader decode no more than this share allows.
+    pub(crate) fn limit(&mut self, share: &DecodeShare) {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.limit(share);
+        }
     }
 
     /// Reads the next bytes.

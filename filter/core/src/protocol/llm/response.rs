@@ -7,6 +7,7 @@ use crate::protocol::llm::bedrock_chunks::Unwrapper;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::wire::amazon_event_stream::MessageHeaders;
 use crate::wire::boundary::Unit;
+use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::http::ResponseHead;
 use crate::wire::json::Progress;
@@ -77,6 +78,13 @@ impl ResponseReader {
         };
         let unit = unit.filter(|_| coding == ContentCoding::Identity);
         Self { body: Decoder::new(coding, body).map_err(|body| body.generation), is_streamed, unit }
+    }
+
+    /// Lets the reader decode no more than this share allows.
+    pub(crate) fn limit(&mut self, share: &DecodeShare) {
+        if let Ok(decoder) = &mut self.body {
+            decoder.limit(share);
+        }
     }
 
     /// Reads the next bytes.

@@ -3,8 +3,11 @@
 //! metering needs.
 
 use crate::protocol::mcp::arguments::ArgumentsHash;
+use crate::protocol::mcp::doubts::{MessageDoubts, Object};
+pub use crate::protocol::mcp::method::Method;
 use crate::protocol::mcp::reported::Reported;
 use crate::protocol::request_body::ReadMessages;
+use crate::wire::doubt::Doubt;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
 
@@ -20,28 +23,6 @@ pub enum ResultType {
     Task,
     /// A value that no revision defines.
     Unknown,
-}
-
-/// The methods that the filter distinguishes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// There is no method: the message is a response.
-    #[default]
-    None,
-    /// `tools/call`.
-    ToolsCall,
-    /// `tasks/result` (2025-11-25): asks for the result of the call.
-    TasksResult,
-    /// `tasks/get` and `tasks/cancel`: the response reports the state of the task.
-    TaskStatus,
-    /// `tasks/list` (2025-11-25).
-    TasksList,
-    /// `notifications/cancelled`: the client no longer waits.
-    Cancelled,
-    /// `notifications/tasks/status` (2025-11-25) and `notifications/tasks` (2026-07-28).
-    TaskNotification,
-    /// Any other.
-    Other,
 }
 
 /// The state of a task.
@@ -116,6 +97,8 @@ pub struct Message {
     /// The usage that the result reports for generations of the tool, if the product says where it
     /// stands.
     pub reported: Option<Box<Reported>>,
+    /// Why it is not certain what the message asks for.
+    pub doubt: Option<Doubt>,
 }
 
 impl Message {
@@ -179,6 +162,7 @@ mod field {
 pub struct MessageReader {
     scanner: Scanner,
     message: Message,
+    doubts: MessageDoubts,
     arguments: Option<ArgumentsHash>,
 }
 
@@ -190,10 +174,8 @@ impl MessageReader {
 
     /// Reads the next bytes and calls `found` with each message as it ends.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) {
-        self.scanner.feed(
-            chunk,
-            &mut Builder { message: &mut self.message, arguments: &mut self.arguments, found },
-        );
+        let Self { scanner, message, doubts, arguments } = self;
+        scanner.feed(chunk, &mut Builder { message, doubts, arguments, found });
     }
 
     /// How far the body has been read.
@@ -209,17 +191,18 @@ impl ReadMessages for MessageReader {
         Self::feed(self, piece, show);
     }
 
-    fn has_started(&self) -> bool {
-        self.scanner.has_started()
-    }
-
     fn progress(&self) -> Progress {
         self.scanner.progress()
+    }
+
+    fn is_lax(&self) -> bool {
+        self.scanner.is_lax()
     }
 }
 
 struct Builder<'a> {
     message: &'a mut Message,
+    doubts: &'a mut MessageDoubts,
     arguments: &'a mut Option<ArgumentsHash>,
     found: &'a mut dyn FnMut(&Message),
 }
@@ -246,6 +229,12 @@ impl Visitor for Builder<'_> {
     // A repeated member replaces the earlier one, as in the parsers of the official SDKs: the
     // reader discards the earlier value before it reads the new one.
     fn member(&mut self, node: u8, key: &[u8]) -> Want {
+        match node {
+            node::MESSAGE => self.doubts.member(Object::Message, key),
+            node::PARAMS => self.doubts.member(Object::Params, key),
+            node::PARAMS_META => self.doubts.member(Object::Meta, key),
+            _ => {}
+        }
         let message = &mut *self.message;
         match (node, key) {
             (node::MESSAGE, b"method") => {
@@ -373,22 +362,20 @@ impl Visitor for Builder<'_> {
         let is_true = !value.is_string && value.text == b"true";
         let text = || value.is_string.then(|| value.text.to_vec());
         match field {
-            field::METHOD if value.is_string => {
-                message.method = match value.text {
-                    b"tools/call" => Method::ToolsCall,
-                    b"tasks/result" => Method::TasksResult,
-                    b"tasks/get" | b"tasks/cancel" => Method::TaskStatus,
-                    b"tasks/list" => Method::TasksList,
-                    b"notifications/cancelled" => Method::Cancelled,
-                    b"notifications/tasks/status" | b"notifications/tasks" => {
-                        Method::TaskNotification
-                    }
-                    _ => Method::Other,
-                };
+            field::METHOD => {
+                message.method =
+                    if value.is_string { Method::of_text(value.text) } else { Method::Other };
+                self.doubts.method(value, message.method);
             }
-            field::ID if !is_null => message.id = Some(id(value)),
+            field::ID if !is_null => {
+                message.id = Some(id(value));
+                self.doubts.id(value);
+            }
             field::REQUEST_ID if !is_null => message.request_id = Some(id(value)),
-            field::NAME => message.tool = text(),
+            field::NAME => {
+                message.tool = text();
+                self.doubts.name(value);
+            }
             field::TRACEPARENT => message.traceparent = text(),
             field::SESSION_ID => message.session_id = text().filter(|id| !id.is_empty()),
             field::IS_ERROR => message.is_error = is_true,
@@ -430,6 +417,7 @@ impl Visitor for Builder<'_> {
         match node {
             node::MESSAGE => {
                 *self.message = Message::default();
+                *self.doubts = MessageDoubts::default();
                 self.forget_arguments();
             }
             node::TASK => self.message.has_task = true,
@@ -447,6 +435,7 @@ impl Visitor for Builder<'_> {
     fn close(&mut self, node: u8) {
         if node == node::MESSAGE {
             self.message.arguments = self.arguments.as_ref().map(ArgumentsHash::finish);
+            self.message.doubt = self.doubts.of(self.message.method);
             (self.found)(self.message);
         }
     }

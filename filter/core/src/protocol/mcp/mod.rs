@@ -1,7 +1,9 @@
 //! The Model Context Protocol: JSON-RPC messages, over Streamable HTTP or HTTP+SSE.
 
 pub mod arguments;
+mod doubts;
 pub mod message;
+mod method;
 pub mod outcome;
 pub mod reported;
 pub mod reported_usage;

@@ -6,6 +6,7 @@ use crate::domain::call::Transport;
 use crate::protocol::mcp::message::{Message, MessageReader, Method};
 use crate::protocol::mcp::reported::ReportReader;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
+use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::json::Progress;
 use crate::wire::media_type::MediaType;
@@ -71,6 +72,11 @@ impl McpResponseBody {
         Some(Self { decoder })
     }
 
+    /// Lets the reader decode no more than this share allows.
+    pub(crate) fn limit(&mut self, share: &DecodeShare) {
+        self.decoder.limit(share);
+    }
+
     /// Reads the next bytes and returns what ends in them.
     pub fn feed(&mut self, chunk: &[u8]) -> ResponseItems {
         self.decoder.feed(chunk);
@@ -83,6 +89,11 @@ impl McpResponseBody {
             Format::Json(_) => Transport::Json,
             Format::Events { .. } => Transport::Sse,
         }
+    }
+
+    /// Whether the body could not be decoded.
+    pub(crate) fn is_undecodable(&self) -> bool {
+        self.decoder.is_broken()
     }
 
     /// Whether the body could not be parsed.

@@ -1,0 +1,85 @@
+//! Notices members that another parser may read as a member that decides: a repeated one, of which
+//! some parsers take the first, and one whose name differs in case only, which Go's `encoding/json`,
+//! .NET's web defaults and cJSON take for the same.
+
+/// The members of one object, as far as they decide. It starts anew with each object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemberCheck {
+    seen: u32,
+}
+
+impl MemberCheck {
+    /// Takes the next member's name. Returns true if it is certain which of the `known` members it
+    /// is, or that it is none of them. Each known name comes with its place, below 32: names of one
+    /// place stand for the same member.
+    pub(crate) fn is_certain(&mut self, key: &[u8], known: &[(&str, u32)]) -> bool {
+        for (name, place) in known {
+            if key == name.as_bytes() {
+                let bit = 1_u32.wrapping_shl(*place);
+                let is_first = self.seen & bit == 0;
+                self.seen |= bit;
+                return is_first;
+            }
+        }
+        !known.iter().any(|(name, _)| is_alike(key, name))
+    }
+}
+
+/// Whether a lenient program may take `text` for `name`: in another case, after white space, or
+/// before a NUL, where strings end in C.
+pub(crate) fn is_alike(text: &[u8], name: &str) -> bool {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
+    // No character is longer in UTF-8 than three times its ASCII counterpart.
+    if text.len() < name.len() || text.len() > name.len().saturating_mul(3) {
+        return false;
+    }
+    let Ok(text) = core::str::from_utf8(text) else { return false };
+    text.chars().map(folded).eq(name.chars().map(folded))
+}
+
+/// Folds a character as case-insensitive parsers do, simple case folding and Java's both ways.
+const fn folded(character: char) -> char {
+    match character {
+        '\u{17F}' => 's',
+        '\u{212A}' => 'k',
+        '\u{130}' | '\u{131}' => 'i',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MemberCheck, is_alike};
+
+    const KNOWN: &[(&str, u32)] = &[("method", 0), ("params", 1), ("taskId", 2), ("task_id", 2)];
+
+    #[test]
+    fn a_member_is_certain_once_and_in_its_own_case() {
+        let cases: &[(&[&str], &[bool])] = &[
+            (&["method", "params", "other", "other"], &[true, true, true, true]),
+            (&["method", "method"], &[true, false]),
+            (&["taskId", "task_id"], &[true, false]),
+            (&["Method", "method"], &[false, true]),
+            (&["param\u{17F}"], &[false]),
+            (&["TAS\u{212A}ID"], &[false]),
+            (&["method\0x"], &[false]),
+            (&[" method"], &[false]),
+            (&["methods", "metho", ""], &[true, true, true]),
+        ];
+        for (keys, expected) in cases {
+            let mut check = MemberCheck::default();
+            let found: Vec<bool> =
+                keys.iter().map(|key| check.is_certain(key.as_bytes(), KNOWN)).collect();
+            assert_eq!(&found, expected, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_alike_as_lenient_parsers_see_them() {
+        assert!(is_alike("TOOLS/CALL".as_bytes(), "tools/call"));
+        assert!(is_alike("tools/call ".as_bytes(), "tools/call"));
+        assert!(is_alike("\u{130}d".as_bytes(), "id"));
+        assert!(!is_alike("tools/list".as_bytes(), "tools/call"));
+        assert!(!is_alike(&[0xFF, b'd'], "id"));
+    }
+}
