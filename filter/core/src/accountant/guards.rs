@@ -49,6 +49,10 @@ impl Accountant {
         if call.status == ExecutionStatus::Blocked {
             return;
         }
+        let one = ScopeTotals { calls: 1, ..ScopeTotals::default() };
+        for part in self.guards.reservations.spend(&call.call_id, &one) {
+            self.settle(part.key, part.left);
+        }
         let metric = match call.kind {
             CallKind::Tool => Metric::ToolInvocations,
             CallKind::Api(_) => Metric::ApiCalls,
@@ -103,8 +107,13 @@ impl Accountant {
             return;
         }
         let held_by = call.map_or(generation.generation_id.as_str(), |(id, _)| id.as_str());
-        for part in self.guards.reservations.cost(held_by, charge.total) {
-            self.settle(&part);
+        let spent = ScopeTotals {
+            provider_cost: charge.total,
+            tokens: generation.usage.total(),
+            ..ScopeTotals::default()
+        };
+        for part in self.guards.reservations.spend(held_by, &spent) {
+            self.settle(part.key, part.left);
         }
         if call.is_none() {
             self.guards.reservations.end(held_by);
@@ -181,12 +190,12 @@ impl Accountant {
             let name = ScopeName::of(guard.scope, &reserved.session, &reserved.tool);
             let key = name.key(guard);
             self.guard_scope(host, guard, name, &currency, now);
-            parts.push(Part { key, left: *amount });
+            parts.push(Part { key, unit: guard.unit(), left: *amount });
         }
         if self.guards.reservations.slots.len() >= RESERVATIONS_MAX {
             host.count(Counter::HoldsOverLimit, 1);
             for part in &parts {
-                self.settle(part);
+                self.settle(part.key, part.left);
             }
             return;
         }
@@ -200,10 +209,10 @@ impl Accountant {
         });
     }
 
-    fn settle(&mut self, part: &Part) {
-        if let Some(slot) = self.guards.scopes.find(&part.key) {
+    fn settle(&mut self, key: ScopeKey, amount: Decimal) {
+        if let Some(slot) = self.guards.scopes.find(&key) {
             self.guards.scopes.change(slot, |state| {
-                state.settled = state.settled.saturating_add(part.left);
+                state.settled = state.settled.saturating_add(amount);
             });
         }
     }
@@ -225,7 +234,7 @@ impl Accountant {
     pub(super) fn guard_all_read(&mut self, host: &mut impl Host, now: Timestamp) {
         for hold in self.guards.reservations.all_read(now) {
             for part in &hold.parts {
-                self.settle(part);
+                self.settle(part.key, part.left);
             }
             if hold.is_ended {
                 self.guards.remember_cost(&self.config, hold.tool, hold.used);
@@ -258,7 +267,7 @@ impl Accountant {
                 let times = earlier.map_or(1, |(_, times)| times.saturating_add(1));
                 if times > LEAK_READINGS {
                     host.count(Counter::HoldsLeaked, 1);
-                    self.settle(&Part { key, left: amount });
+                    self.settle(key, amount);
                 } else {
                     missing.insert(slot, (reserved, times));
                 }

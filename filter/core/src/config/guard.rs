@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::pattern::is_fit;
 use crate::base::text::{Duration, Price, Share, ThrottleRate};
@@ -254,7 +254,19 @@ pub enum BlockAction {
     BlockRequest,
 }
 
-/// The estimated cost of a call, before the cost is known.
+/// What a guard counts, and what its reservations are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Unit {
+    /// Provider cost, in the currency of the products.
+    Cost,
+    /// Calls.
+    Calls,
+    /// Tokens, input and output together.
+    Tokens,
+}
+
+/// The estimate of what a call will cost or use, before it is known. Of a budget of calls each call
+/// reserves one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reserve {
@@ -262,6 +274,8 @@ pub struct Reserve {
     pub estimate: Price,
     /// True if the last known cost of the same tool replaces the estimate.
     pub last_cost: bool,
+    /// For a budget of tokens: the estimate for a call.
+    pub estimate_tokens: Option<u64>,
 }
 
 /// What a guard does while the collector does not reply and the others' totals are not known.
@@ -320,6 +334,15 @@ impl Guard {
             Action::Throttle => self.throttle_rate().is_some(),
             Action::Reserve => self.reserve.is_some(),
             Action::StopStreams => level_3.is_some_and(|rule| rule.stop_streams),
+        }
+    }
+
+    /// What the guard counts.
+    pub(crate) fn unit(&self) -> Unit {
+        match self.budget {
+            Some(Budget { calls: Some(_), .. }) => Unit::Calls,
+            Some(Budget { tokens: Some(_), .. }) => Unit::Tokens,
+            Some(Budget { provider_cost: _, .. }) | None => Unit::Cost,
         }
     }
 

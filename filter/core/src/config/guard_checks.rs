@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::base::invalid::{ConfigError, error, not_empty};
 use crate::base::text::Share;
 use crate::base::time::Millis;
-use crate::config::guard::{Action, Guard, LevelRule, LevelRules, LoopRule};
+use crate::config::guard::{Action, Guard, LevelRule, LevelRules, LoopRule, Reserve, Unit};
 use crate::config::product::Product;
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
@@ -27,9 +27,8 @@ impl Guard {
         if self.hysteresis.0.is_sign_negative() {
             return Err(error(&format!("{path}.hysteresis"), "expected zero or more"));
         }
-        if self.reserve.is_some() && (!self.does(Action::Block) || self.is_counted()) {
-            let reason = "expected none without a level 3 that blocks, by margin or provider cost";
-            return Err(error(&format!("{path}.reserve"), reason));
+        if let Some(reserve) = &self.reserve {
+            self.validate_reserve(reserve, &format!("{path}.reserve"))?;
         }
         if self.scope == ScopeKind::Session && self.fleet {
             let reason = "expected none for sessions: each Envoy has its own";
@@ -43,6 +42,29 @@ impl Guard {
             return self.validate_loop(rule, path);
         }
         self.validate_actions(&format!("{path}.actions"))
+    }
+
+    fn validate_reserve(&self, reserve: &Reserve, path: &str) -> Result<(), ConfigError> {
+        if !self.does(Action::Block) {
+            return Err(error(path, "expected none without a level 3 that blocks"));
+        }
+        let is_of_money = reserve.last_cost || !reserve.estimate.amount().is_zero();
+        match (self.unit(), reserve.estimate_tokens) {
+            (Unit::Calls, None) if !is_of_money => Ok(()),
+            (Unit::Calls, _) => {
+                Err(error(path, "expected {} for a budget of calls: each call reserves one"))
+            }
+            (Unit::Tokens, Some(1..)) if !is_of_money => Ok(()),
+            (Unit::Tokens, _) => {
+                let reason = "expected only `estimate_tokens`, at least 1, for a budget of tokens";
+                Err(error(path, reason))
+            }
+            (Unit::Cost, Some(_)) => {
+                let reason = "expected none: this guard counts provider cost";
+                Err(error(&format!("{path}.estimate_tokens"), reason))
+            }
+            (Unit::Cost, None) => Ok(()),
+        }
     }
 
     fn validate_loop(&self, rule: LoopRule, path: &str) -> Result<(), ConfigError> {
@@ -101,7 +123,7 @@ impl Guard {
 
     /// Whether the guard counts calls or tokens, not money.
     fn is_counted(&self) -> bool {
-        self.budget.is_some_and(|budget| budget.provider_cost.is_none())
+        self.unit() != Unit::Cost
     }
 
     fn validate_actions(&self, path: &str) -> Result<(), ConfigError> {

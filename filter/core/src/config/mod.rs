@@ -15,7 +15,7 @@ mod session;
 
 pub use self::contracts::{Contract, Contracts};
 pub use self::guard::{Action, Guard, Mode};
-pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueBasis};
+pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueBasis, Unit};
 pub(crate) use self::identity::{
     IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
 };
@@ -162,13 +162,8 @@ impl Config {
         self.products.iter().filter(is_of).any(|product| product.pricing.earns())
     }
 
-    /// The provider cost at which a guard blocks; `whole` is the revenue or the limit.
-    pub(crate) fn cost_limit(
-        &self,
-        guard: &Guard,
-        customer: &str,
-        whole: Decimal,
-    ) -> Option<Decimal> {
+    /// The cost, calls or tokens at which a guard blocks; `whole` is the revenue or the limit.
+    pub(crate) fn limit(&self, guard: &Guard, customer: &str, whole: Decimal) -> Option<Decimal> {
         let plan = self.contracts.plan_name(customer);
         let threshold = guard.threshold(Level::Block, customer, plan)?;
         whole.checked_mul(Decimal::ONE.checked_sub(threshold)?)

@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 
 use crate::base::hash::hash;
 use crate::base::time::{Millis, Timestamp};
-use crate::config::{Action, Config, Guard, Mode, OnCollectorLoss, RevenueBasis};
+use crate::config::{Action, Budget, Config, Guard, Mode, OnCollectorLoss, RevenueBasis, Unit};
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::SessionRef;
@@ -279,7 +279,8 @@ impl<H: Host> GuardEvaluator<'_, H> {
         self.enforced(evaluation, Counter::GuardThrottled, Counter::GuardWouldThrottle, refusal)
     }
 
-    /// Reserves an estimate of the call's cost in a guard's scope, or refuses the call.
+    /// Reserves an estimate of what the call will cost or use in a guard's scope, or refuses the
+    /// call.
     fn reserve(
         &mut self,
         evaluation: &Evaluation<'_>,
@@ -288,9 +289,17 @@ impl<H: Host> GuardEvaluator<'_, H> {
         let rules = evaluation.guard.reserve.as_ref()?;
         let published = evaluation.status.as_ref().and_then(|status| status.headroom.clone());
         let headroom = published.or_else(|| self.first_headroom(evaluation))?;
-        let tool = tool_key(&reservation.session.product_id, &reservation.tool);
-        let last = rules.last_cost.then(|| last_cost(self.host, self.prefix, &tool)).flatten();
-        let estimate = last.unwrap_or_else(|| rules.estimate.amount());
+        let estimate = match evaluation.guard.unit() {
+            // A generation is no call.
+            Unit::Calls if reservation.tool.is_empty() => return None,
+            Unit::Calls => Decimal::ONE,
+            Unit::Tokens => Decimal::from(rules.estimate_tokens.unwrap_or_default()),
+            Unit::Cost => {
+                let tool = tool_key(&reservation.session.product_id, &reservation.tool);
+                let last = rules.last_cost.then(|| last_cost(self.host, self.prefix, &tool));
+                last.flatten().unwrap_or_else(|| rules.estimate.amount())
+            }
+        };
         let is_reserved = update_counter(self.host, self.prefix, &evaluation.key, |counter| {
             let open = counter.reserved.saturating_sub(headroom.settled).max(Decimal::ZERO);
             let fits = headroom.spent.saturating_add(open) < headroom.limit;
@@ -326,11 +335,14 @@ impl<H: Host> GuardEvaluator<'_, H> {
     fn first_headroom(&self, evaluation: &Evaluation<'_>) -> Option<Headroom> {
         let customer = evaluation.name.customer.as_str();
         let basis = match evaluation.guard.budget {
-            Some(budget) => budget.provider_cost?.amount(),
+            Some(Budget { calls: Some(limit), .. } | Budget { tokens: Some(limit), .. }) => {
+                Decimal::from(limit)
+            }
+            Some(Budget { provider_cost, .. }) => provider_cost?.amount(),
             None if evaluation.guard.revenue == RevenueBasis::Earned => return None,
             None => self.config.contracts.revenue(customer)?,
         };
-        let limit = self.config.cost_limit(evaluation.guard, customer, basis)?;
+        let limit = self.config.limit(evaluation.guard, customer, basis)?;
         Some(Headroom { limit, spent: Decimal::ZERO, settled: Decimal::ZERO })
     }
 

@@ -1,4 +1,4 @@
-//! Reservations: headroom that calls hold for their estimated cost, until the cost is known.
+//! Reservations: headroom that calls hold for what they may cost or use, until that is known.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::RESERVATION_READINGS;
 use crate::base::time::Timestamp;
-use crate::domain::scope_totals::ScopeKey;
+use crate::config::Unit;
+use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
 use crate::shared_data::slots::Slots;
 
 /// The reservation of one call.
@@ -33,6 +34,8 @@ pub(crate) struct OpenReservation {
 pub(crate) struct Part {
     /// The scope's key.
     pub key: ScopeKey,
+    /// What it is an amount of.
+    pub unit: Unit,
     /// The amount that remains.
     #[serde(with = "rust_decimal::serde::str")]
     pub left: Decimal,
@@ -72,16 +75,21 @@ impl Reservations {
         }
     }
 
-    /// Adds cost to a call, and takes it from the call's reservation as far as that goes. Returns
-    /// the amounts taken, by scope.
-    pub(crate) fn cost(&mut self, call_id: &str, cost: Decimal) -> Vec<Part> {
+    /// Adds what a call has cost and used, and takes it from the call's reservation as far as that
+    /// goes. Returns the amounts taken, by scope.
+    pub(crate) fn spend(&mut self, call_id: &str, spent: &ScopeTotals) -> Vec<Part> {
         let slot = self.by_call.get(call_id).copied();
         let Some(hold) = slot.and_then(|slot| self.slots.get_mut(slot)) else { return Vec::new() };
-        hold.used = hold.used.saturating_add(cost);
+        hold.used = hold.used.saturating_add(spent.provider_cost);
         let take = |part: &mut Part| {
-            let taken = part.left.min(cost);
+            let amount = match part.unit {
+                Unit::Cost => spent.provider_cost,
+                Unit::Calls => Decimal::from(spent.calls),
+                Unit::Tokens => Decimal::from(spent.tokens),
+            };
+            let taken = part.left.min(amount);
             part.left = part.left.saturating_sub(taken);
-            Part { key: part.key, left: taken }
+            Part { left: taken, ..part.clone() }
         };
         hold.parts.iter_mut().map(take).collect()
     }

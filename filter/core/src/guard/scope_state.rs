@@ -184,13 +184,10 @@ impl ScopeState {
         let sums = if guard.fleet { self.with_others() } else { self.own.clone() };
         let position = self.position(config, guard, &sums);
         let headroom = (guard.does(Action::Reserve) && position.basis > Decimal::ZERO)
-            .then(|| config.cost_limit(guard, &self.name.customer, position.basis))
+            .then(|| config.limit(guard, &self.name.customer, position.basis))
             .flatten();
-        let headroom = headroom.map(|limit| Headroom {
-            limit,
-            spent: sums.provider_cost,
-            settled: self.settled,
-        });
+        let headroom =
+            headroom.map(|limit| Headroom { limit, spent: position.spent, settled: self.settled });
         (self.level != Level::None || headroom.is_some()).then_some(ScopeStatus {
             key: self.key,
             level: self.level,

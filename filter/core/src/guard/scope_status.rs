@@ -27,16 +27,16 @@ pub struct ScopeStatus {
     pub(crate) headroom: Option<Headroom>,
 }
 
-/// The cost at which the guard blocks, and how much of it is spent.
+/// Where the guard blocks, and how much of that is spent: provider cost, calls or tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Headroom {
-    /// The cost at which the guard blocks.
+    /// Where the guard blocks.
     #[serde(with = "rust_decimal::serde::str")]
     pub limit: Decimal,
-    /// The known cost.
+    /// What is known to be spent.
     #[serde(with = "rust_decimal::serde::str")]
     pub spent: Decimal,
-    /// How much of everything that workers ever reserved has become cost or was released.
+    /// How much of everything that workers ever reserved was spent or released.
     #[serde(with = "rust_decimal::serde::str")]
     pub settled: Decimal,
 }

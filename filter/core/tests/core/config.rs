@@ -690,7 +690,22 @@ fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
         ),
         (
             json!({ "id": "g", "reserve": {}, "actions": { "level_1": level("10%") } }),
-            "guards[0].reserve: expected none without a level 3 that blocks, by margin or provider cost",
+            "guards[0].reserve: expected none without a level 3 that blocks",
+        ),
+        (
+            json!({ "id": "g", "budget": { "calls": 5 }, "reserve": { "estimate": "0.01" },
+                "actions": { "level_3": block } }),
+            "guards[0].reserve: expected {} for a budget of calls: each call reserves one",
+        ),
+        (
+            json!({ "id": "g", "budget": { "tokens": 5 }, "reserve": {},
+                "actions": { "level_3": block } }),
+            "guards[0].reserve: expected only `estimate_tokens`, at least 1, for a budget of tokens",
+        ),
+        (
+            json!({ "id": "g", "reserve": { "estimate_tokens": 5 },
+                "actions": { "level_3": block } }),
+            "guards[0].reserve.estimate_tokens: expected none: this guard counts provider cost",
         ),
         (
             json!({ "id": "g", "budget": {}, "actions": { "level_3": block } }),

@@ -415,6 +415,67 @@ fn with_reservation_calls_at_once_cannot_all_pass_on_the_last_cent() {
     assert_eq!(guarded.count(Counter::HoldsLeaked), 0);
 }
 
+fn budget(limit: &Value, reserve: &Value, product: &str) -> Value {
+    json!([{ "id": "spend", "budget": limit, "reserve": reserve, "products": [product],
+        "actions": { "level_3": { "threshold": "0%", "action": "block_request" } } }])
+}
+
+// K11, 86.
+#[test]
+fn of_a_burst_as_many_calls_pass_as_the_budget_has_left() {
+    let guards = budget(&json!({ "calls": 5 }), &json!({}), "crm");
+    let mut guarded = Guarded::new(&guards);
+    for burst in 0..3 {
+        let passed: Vec<u32> = (0..60)
+            .filter_map(|_| match guarded.call("acme", "t") {
+                Became::Passed(stream, ..) => Some(stream),
+                Became::Refused(status, ..) => {
+                    assert_eq!(status, 429);
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(passed.len(), if burst == 0 { 5 } else { 0 }, "burst {burst}");
+        passed.into_iter().for_each(|stream| guarded.finish(stream));
+        guarded.settle();
+    }
+    // One by one they are as many, and no reservation is left behind.
+    let mut one_by_one = Guarded::new(&guards);
+    for number in 0..8 {
+        let became = one_by_one.call("acme", "t");
+        assert_eq!(became.status(), if number < 5 { 200 } else { 429 }, "{number}");
+        if let Became::Passed(stream, ..) = became {
+            one_by_one.finish(stream);
+        }
+        one_by_one.settle();
+    }
+    assert_eq!(one_by_one.count(Counter::HoldsLeaked), 0);
+}
+
+#[test]
+fn of_a_burst_as_many_generations_pass_as_the_tokens_last_for() {
+    let guards = budget(&json!({ "tokens": 10_000 }), &json!({ "estimate_tokens": 2000 }), "llm");
+    let mut guarded = Guarded::new(&guards);
+    let head = [
+        (":method", "POST"),
+        (":path", "/v1/chat/completions"),
+        (":authority", "api.openai.com"),
+        ("x-customer-id", "acme"),
+    ];
+    let sent: Vec<Became> = (0..30).map(|_| guarded.send(&head, r#"{"model":"gpt-4o"}"#)).collect();
+    assert_eq!(sent.iter().filter(|became| became.status() == 200).count(), 5);
+    for became in sent {
+        if let Became::Passed(stream, ..) = became {
+            guarded.answer(stream, r#"{"id":"c","object":"chat.completion","model":"gpt-4o","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":0,"total_tokens":1000}}"#);
+        }
+    }
+    guarded.settle();
+    // They used half of what they reserved, so as much is left.
+    let more = (0..30).filter(|_| guarded.send(&head, r#"{"model":"gpt-4o"}"#).status() == 200);
+    assert_eq!(more.count(), 3, "5,000 of 10,000 are left: two and a half estimates");
+    assert_eq!(guarded.count(Counter::HoldsLeaked), 0);
+}
+
 #[test]
 fn room_is_given_back_by_calls_that_cost_less() {
     let guards = json!([guard(&json!({ "reserve": { "estimate": "1.8" }, "products": ["crm"] }))]);
