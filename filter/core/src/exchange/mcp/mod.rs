@@ -88,6 +88,9 @@ pub(super) struct McpExchange {
     /// The ids of the calls that the exchange counted by their responses alone.
     inferred: Vec<Option<Id>>,
     requests: Vec<OpenRequest>,
+    /// How calls end to which no response comes, because the server refused something of the
+    /// request without naming it.
+    refused_as: Option<ExecutionStatus>,
     http_status: u16,
     /// `None` if the exchange does not read the response's body, or has not seen its head.
     response: Option<McpResponseBody>,
@@ -145,6 +148,7 @@ impl McpExchange {
             share,
             inferred: Vec::new(),
             requests: Vec::new(),
+            refused_as: None,
             http_status: 0,
             response: None,
             is_response_undecodable: false,
@@ -242,7 +246,7 @@ impl Exchange for McpExchange {
             || self.response.as_ref().is_some_and(McpResponseBody::is_undecodable);
         let by_http = ExecutionStatus::of_http(self.http_status);
         let is_cancelled = self.is_stateless && end == StreamEnd::Aborted;
-        let status = match by_http {
+        let status = match self.refused_as.unwrap_or(by_http) {
             ExecutionStatus::Unknown if is_cancelled => ExecutionStatus::Cancelled,
             // The client chooses codings, and often the text. What the filter cannot decode of a
             // whole response with a 2xx status counts as a result.
@@ -273,8 +277,8 @@ impl Exchange for McpExchange {
             return;
         }
         // The accountant knows whether the client has cancelled a call.
-        let scope = self.scope_of_calls();
-        self.leave_calls(ExecutionStatus::Timeout, scope, now, now);
+        let scope = if self.refused_as.is_none() { self.scope_of_calls() } else { None };
+        self.leave_calls(self.refused_as.unwrap_or(ExecutionStatus::Timeout), scope, now, now);
     }
 
     fn take_observed(&mut self) -> Observed {
@@ -351,6 +355,10 @@ impl McpExchange {
             self.session = session_ref(&self.product, identity, SessionKey::Meta(name));
             self.is_window = false;
         }
+        let is_counted = |id: &Id| self.inferred.iter().flatten().any(|inferred| inferred == id);
+        if message.id.as_ref().is_some_and(is_counted) {
+            return;
+        }
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let intent = match (message.method, task) {
             (Method::ToolsCall, _) if message.id.is_some() => self.started(&message, now),
@@ -370,9 +378,6 @@ impl McpExchange {
             }
         };
         let Some(id) = message.id else { return };
-        if self.inferred.iter().flatten().any(|inferred| *inferred == id) {
-            return;
-        }
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
             let is_call = matches!(intent, Intent::ToolCall(_));
             self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
