@@ -4,6 +4,18 @@
 #[path = "../e2e/books.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod books;
+#[path = "../e2e/client.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod client;
+#[path = "../../filter/core/tests/dice.rs"]
+mod dice;
+#[path = "../e2e/http1.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod http1;
+#[path = "../../filter/core/tests/differential/mutate.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod mutate;
+mod mutations;
 mod npm;
 mod prices;
 mod process;
@@ -46,18 +58,36 @@ pub(crate) struct Metered {
 impl Metered {
     /// Around a server of another process.
     pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
-        Self::start(Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())).await
+        Self::start(
+            at(port),
+            &json!({ "currency": "USD", "default": { "price": "0.001", "cost_tier": "standard" } }),
+            &json!({}),
+        )
+        .await
+    }
+
+    /// Around a server of another process whose tools have prices of their own, with further options of the plugin.
+    pub(crate) async fn priced(port: u16, more: &Value) -> anyhow::Result<Self> {
+        let pricing = json!({
+            "default": { "price": "0.001" },
+            "tools": [
+                { "tool": "lookup_*", "price": "0.002" },
+                { "tool": "analyze_*", "price": "0.10" },
+            ],
+        });
+        Self::start(at(port), &pricing, more).await
     }
 
     /// Around the harness's own server, which is of rmcp.
     pub(crate) async fn around_rmcp(mode: Mode) -> anyhow::Result<Self> {
-        Self::start(Upstream::Demo(mode)).await
+        let pricing = json!({ "default": { "price": "0.001", "cost_tier": "standard" } });
+        Self::start(Upstream::Demo(mode), &pricing, &json!({})).await
     }
 
-    async fn start(upstream: Upstream) -> anyhow::Result<Self> {
+    async fn start(upstream: Upstream, pricing: &Value, more: &Value) -> anyhow::Result<Self> {
         let module = target()?.join("wasm32-unknown-unknown/release/agent_meter_filter.wasm");
         ensure!(module.is_file(), "there is no {}: run `make build`", module.display());
-        let plugin = json!({
+        let mut plugin = json!({
             "delivery": { "flush_interval": "100ms", "retry_initial": "100ms", "retry_max": "500ms" },
             "products": [{
                 "id": "mcp",
@@ -67,12 +97,12 @@ impl Metered {
                     "customer": { "trusted_header": "x-customer-id" },
                     "agent": { "trusted_header": "x-agent-id" },
                 },
-                "pricing": {
-                    "currency": "USD",
-                    "default": { "price": "0.001", "cost_tier": "standard" },
-                },
+                "pricing": pricing,
             }],
         });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            plugin[name] = value.clone();
+        }
         let stack =
             Stack::start(Options { upstream, ..Options::new(plugin, Some(module)) }).await?;
         Ok(Self { stack })
@@ -154,6 +184,11 @@ impl Metered {
         ensure!(books.revenue()? == books.closed_revenue()?, "the final events differ");
         Ok(books)
     }
+}
+
+/// A server of another process on this machine.
+fn at(port: u16) -> Upstream {
+    Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
 
 /// What the ledger and the filter say once everything is delivered.
