@@ -6,6 +6,7 @@ mod alone;
 mod ask_for_usage;
 mod attribution;
 mod books;
+mod certainty;
 mod client;
 mod config;
 mod crash;
