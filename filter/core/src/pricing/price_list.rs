@@ -18,6 +18,9 @@ pub struct Pricing {
     pub currency: String,
     /// The outcomes that the customer pays for.
     pub billable_statuses: Vec<ExecutionStatus>,
+    /// The outcomes without an answer that the customer pays for too, if the whole request had gone
+    /// on to the server, which may have executed the call.
+    pub billable_after_request_sent: Vec<ExecutionStatus>,
     /// The price of a tool that no rule matches.
     pub default: ToolPrice,
     /// Rules by tool.
@@ -51,6 +54,7 @@ impl Default for Pricing {
         Self {
             currency: "USD".to_owned(),
             billable_statuses: vec![ExecutionStatus::Success],
+            billable_after_request_sent: Vec::new(),
             default: ToolPrice::default(),
             tools: Vec::new(),
             tokens: TokenPricing::default(),
@@ -92,15 +96,26 @@ fn standard() -> String {
 }
 
 impl Pricing {
-    /// The charge for a call of `tool` with this outcome.
-    pub fn charge(&self, tool: &str, status: ExecutionStatus) -> CallCharge<'_> {
+    fn is_billable(&self, status: ExecutionStatus, is_request_sent: bool) -> bool {
+        self.billable_statuses.contains(&status)
+            || (is_request_sent && self.billable_after_request_sent.contains(&status))
+    }
+
+    /// The charge for a call of `tool` with this outcome. `is_request_sent` is true if the whole
+    /// request went on to the server.
+    pub fn charge(
+        &self,
+        tool: &str,
+        status: ExecutionStatus,
+        is_request_sent: bool,
+    ) -> CallCharge<'_> {
         let exact = self.tools.iter().find(|rule| rule.tool == tool);
         let rule = exact.or_else(|| self.tools.iter().find(|rule| is_fit(&rule.tool, tool)));
         let (price, cost_tier) = match rule {
             Some(rule) => (rule.price, rule.cost_tier.as_str()),
             None => (self.default.price, self.default.cost_tier.as_str()),
         };
-        let is_billable = self.billable_statuses.contains(&status);
+        let is_billable = self.is_billable(status, is_request_sent);
         let price = if is_billable { price.amount() } else { Decimal::ZERO };
         CallCharge { is_billable, price, cost_tier }
     }
@@ -117,6 +132,18 @@ impl Pricing {
             let reason =
                 format!("expected an ISO 4217 code such as \"USD\", found {:?}", self.currency);
             return Err(error(&format!("{path}.currency"), &reason));
+        }
+        for (at, status) in self.billable_after_request_sent.iter().enumerate() {
+            let place = format!("{path}.billable_after_request_sent[{at}]");
+            if !matches!(status, ExecutionStatus::Cancelled | ExecutionStatus::Unknown) {
+                let reason = format!("expected CANCELLED or UNKNOWN, found {}", status.name());
+                return Err(error(&place, &reason));
+            }
+            if self.billable_statuses.contains(status) {
+                let name = status.name();
+                let reason = format!("expected {name} here or in billable_statuses, found both");
+                return Err(error(&place, &reason));
+            }
         }
         for (at, rule) in self.tools.iter().enumerate() {
             if rule.tool.is_empty() {
