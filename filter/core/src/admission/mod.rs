@@ -66,7 +66,7 @@ pub fn admit<'a>(
     if is_credential_mismatch && product.identity.on_credential_mismatch == OnMismatch::Reject {
         return refuse(product, "the token was not got in the way that this product expects");
     }
-    let head = RequestHead::read(product, identity, headers);
+    let head = RequestHead::read(product, identity, headers, now);
     let is_close = !product.session.close_path.is_empty()
         && without_query(path) == product.session.close_path.as_bytes()
         && matches!(head.method, b"POST" | b"DELETE");

@@ -25,7 +25,7 @@ use crate::host::counter::Counter;
 use crate::protocol::a2a::outcome::{Step, of_task};
 use crate::protocol::a2a::response_body::A2aResponseBody;
 use crate::protocol::a2a::{
-    Answer, Binding, Operation, Request, RequestReader, Route, TaskState, route,
+    Answer, Binding, Operation, Request, RequestReader, Route, Subject, TaskState, route,
 };
 use crate::protocol::request_body::RequestBody;
 use crate::protocol::trace_context::{add, traceparent};
@@ -47,6 +47,7 @@ pub(super) struct A2aExchange {
     reader: RequestBody<RequestReader>,
     request: Option<Request>,
     request_ended_at: Timestamp,
+    is_request_complete: bool,
     /// The step, until it has ended.
     step: Option<Step>,
     http_status: u16,
@@ -77,7 +78,8 @@ impl A2aExchange {
             reader: RequestBody::new(RequestReader::new(route.clone()), head.coding),
             route,
             request: None,
-            request_ended_at: Timestamp::default(),
+            request_ended_at: head.arrived_at,
+            is_request_complete: false,
             step: None,
             http_status: 0,
             response: None,
@@ -99,17 +101,21 @@ impl Exchange for A2aExchange {
 
     fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
+        self.is_request_complete = true;
         if self.request.is_none() && self.reader.is_empty() {
             self.begin(Request::of_route(&self.route), now);
         } else if self.reader.is_unreadable() {
             self.observed.counts.push(Counter::RequestUnparsed);
+            self.begin_by_head(now);
         }
     }
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
+        self.begin_by_head(self.request_ended_at);
+        // What was not read may be a step: the answer tells.
         let is_about_task = |request: &Request| request.operation.is_about_task();
-        if self.step.is_none() && !self.request.as_ref().is_some_and(is_about_task) {
+        if self.step.is_none() && !self.request.as_ref().is_none_or(is_about_task) {
             return BodyInterest::None;
         }
         self.response = A2aResponseBody::new(self.route.binding, head.coding, head.media_type);
@@ -125,6 +131,13 @@ impl Exchange for A2aExchange {
         let answers = reader.feed(chunk);
         let transport = reader.transport();
         for answer in &answers {
+            if self.request.is_none() && is_of_step(answer) {
+                let operation = match transport {
+                    Transport::Sse => Operation::Stream,
+                    Transport::Json | Transport::None => Operation::Send,
+                };
+                self.begin(Request { operation, ..Request::default() }, now);
+            }
             match &mut self.step {
                 Some(step) => {
                     if let Some(status) = step.update(answer, self.http_status) {
@@ -140,6 +153,10 @@ impl Exchange for A2aExchange {
     }
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
+        self.begin_by_head(now);
+        if self.request.is_none() && !self.is_request_complete {
+            self.observed.counts.push(Counter::ExchangesUnread);
+        }
         let Some(step) = &self.step else { return self.observed };
         let task = step.task_id().map(|task| task_link(&self.product.id, task));
         let status = match (step.end(self.http_status), end) {
@@ -183,6 +200,7 @@ impl Exchange for A2aExchange {
 
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
+        self.is_request_complete = false;
         if self.step.is_some() {
             let call = self.call(ExecutionStatus::Blocked, Transport::None, now);
             self.observed.facts.push(Fact::Call(call));
@@ -215,13 +233,20 @@ impl Exchange for A2aExchange {
 }
 
 impl A2aExchange {
+    /// Begins the step that the head of a request over HTTP+JSON asks for, if its body was not read:
+    /// it never came, came after the answer, or cannot be read.
+    fn begin_by_head(&mut self, now: Timestamp) {
+        if self.request.is_none() && self.route.operation.is_step() {
+            self.begin(Request::of_route(&self.route), now);
+        }
+    }
+
     fn begin(&mut self, request: Request, now: Timestamp) {
         if self.request.is_some() {
             return;
         }
         if request.operation.is_step() {
             self.step = Some(Step::default());
-            self.observed.counts.push(Counter::Calls);
             let mut traces = self.traces.clone();
             add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
             if self.tells_starts && (!traces.is_empty() || self.may_infer) {
@@ -269,6 +294,7 @@ impl A2aExchange {
             status,
             http_status: self.http_status,
             transport,
+            is_request_sent: self.is_request_complete,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
         }
@@ -283,6 +309,15 @@ impl A2aExchange {
             }
             None => self.session.clone(),
         }
+    }
+}
+
+/// Whether this is what an agent answers to a message. `tasks/get` is answered alike, so it counts
+/// only where the request was not read.
+fn is_of_step(answer: &Answer) -> bool {
+    match answer.subject {
+        Subject::Message | Subject::Task | Subject::StatusUpdate | Subject::ArtifactUpdate => true,
+        Subject::Nothing | Subject::Tasks | Subject::Error => false,
     }
 }
 

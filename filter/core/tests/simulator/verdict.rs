@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use agent_meter_core::host::counter::Gauge;
+use agent_meter_core::host::counter::{Counter, Gauge};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -149,6 +149,7 @@ pub(crate) fn check(
         }
     }
     check_calls(&calls, truth)?;
+    check_counter(world, truth, events)?;
     for (id, session) in &sessions {
         check_session(id, session)?;
     }
@@ -193,6 +194,20 @@ fn check_calls(calls: &HashMap<String, u64>, truth: &Truth) -> Result<(), String
         Some(lost) => Err(format!("{lost} was lost")),
         None => Ok(()),
     }
+}
+
+/// The stats count as many calls as there are events of calls, but for those that a VM which died
+/// had in its hands.
+fn check_counter(world: &World, truth: &Truth, events: &Events) -> Result<(), String> {
+    let is_call = |event: &&Value| event["data"]["event_type"] == "tool_invocation";
+    let is_spilled = |fact: &&Value| fact["Call"].is_object() || fact["Open"].is_object();
+    let told = events.values().filter(is_call).count()
+        + world.spilled_facts.iter().filter(is_spilled).count();
+    let counted = world.counters.get(&Counter::Calls).copied().unwrap_or(0);
+    if counted.abs_diff(told as u64) > truth.maybe_len() as u64 {
+        return Err(format!("the stats count {counted} calls, the events {told}"));
+    }
+    Ok(())
 }
 
 fn check_session(id: &str, session: &SessionSeen) -> Result<(), String> {

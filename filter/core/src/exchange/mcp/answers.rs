@@ -74,7 +74,6 @@ impl McpExchange {
             return;
         }
         self.guessed.push(id.clone());
-        self.observed.counts.push(Counter::Calls);
         let tool = tool_name(self.named_tool.as_deref());
         let status = ExecutionStatus::of_answer(answer, self.http_status);
         let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };

@@ -10,7 +10,7 @@ pub(super) mod requests;
 
 use std::rc::Rc;
 
-use crate::admission::head::RequestHead;
+use crate::admission::head::{RequestHead, Resumed};
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::base::time::Timestamp;
@@ -22,7 +22,7 @@ use crate::domain::session::{SessionEnd, SessionRef};
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::{IdNamespace, resolve_endpoint, task_link};
-use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
+use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, UNNAMED_TOOL, tool_name};
 use crate::fact::Fact;
 use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
@@ -77,6 +77,8 @@ pub(super) struct McpExchange {
     /// Whether the request body was understood. If a `POST` body was not, the response decides
     /// whether it was a tool call.
     is_understood: bool,
+    /// See [`RequestHead::says_tool_call`].
+    says_tool_call: bool,
     /// `Mcp-Name` if `Mcp-Method` is `tools/call` (2026-07-28). A name in the body takes
     /// precedence.
     named_tool: Option<Vec<u8>>,
@@ -116,6 +118,14 @@ impl McpExchange {
         let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
+        let resumes = head.resumes.filter(|_| matches!(request, Request::Stream));
+        // Without a session, an answer belongs to the address to which the client sent the request.
+        let scope = match head.mcp_session_id {
+            Some(id) => Some(IdNamespace::session(&session, id)),
+            None => resumes.map(|_| IdNamespace::endpoint(&session, bounded(head.path))),
+        };
+        let mut counts = vec![Counter::Exchanges];
+        counts.extend((resumes == Some(Resumed::Unnamed)).then_some(Counter::ResumesUnnamed));
         let has_generations = config.has_generations();
         Self {
             id,
@@ -127,12 +137,12 @@ impl McpExchange {
             is_window,
             may_body_name: head.may_body_name,
             is_stateless: head.is_stateless,
-            path: head.path.get(..ENDPOINT_BYTES_MAX).unwrap_or(head.path).to_vec(),
+            path: bounded(head.path).to_vec(),
             request,
-            // A call can start only with the body's first chunk, which sets this.
-            request_ended_at: Timestamp::default(),
+            request_ended_at: head.arrived_at,
             is_request_complete: false,
             is_understood,
+            says_tool_call: head.says_tool_call,
             named_tool: head.named_tool,
             guessed: Vec::new(),
             requests: Vec::new(),
@@ -140,8 +150,8 @@ impl McpExchange {
             response: None,
             is_stream: false,
             reported: None,
-            scope: has_session_id.then(|| IdNamespace::session(&session)),
-            observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
+            scope,
+            observed: Observed { facts: Vec::new(), counts },
             session,
             product,
         }
@@ -230,12 +240,14 @@ impl Exchange for McpExchange {
         let transport = self.response.as_mut().map_or(Transport::None, McpResponseBody::transport);
         // If a JSON body ended without the response message, that message does not come elsewhere
         // either.
-        let may_come_elsewhere = status == ExecutionStatus::Unknown
+        let has_no_answer = matches!(status, ExecutionStatus::Unknown | ExecutionStatus::Cancelled);
+        let may_come_elsewhere = has_no_answer
             && (end == StreamEnd::Aborted
                 || self.http_status == ACCEPTED
                 || (transport == Transport::Sse && !is_unreadable));
         let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
         self.leave_calls(status, scope, expires_at, now);
+        self.end_unread(status, now);
         self.session_end(now);
         self.observed
     }
@@ -280,7 +292,9 @@ impl Exchange for McpExchange {
 
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
+        self.is_request_complete = false;
         self.leave_calls(ExecutionStatus::Blocked, None, now, now);
+        self.end_unread(ExecutionStatus::Blocked, now);
         self.observed
     }
 
@@ -352,7 +366,6 @@ impl McpExchange {
 
     /// Reports that a call has started. Returns the intent of its request.
     fn started(&mut self, message: &Message, now: Timestamp) -> Intent {
-        self.observed.counts.push(Counter::Calls);
         let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
         if self.tells_starts {
             let mut traces = self.traces.clone();
@@ -365,6 +378,24 @@ impl McpExchange {
             }
         }
         Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
+    }
+
+    /// Ends an exchange whose message was not read: a local reply of Envoy, a reset, or a server
+    /// that answered early came before it. If the head says that the message is a call, there is
+    /// one. The head is no evidence of its price, so the call has no tool's name.
+    fn end_unread(&mut self, status: ExecutionStatus, now: Timestamp) {
+        let is_message = matches!(self.request, Request::Messages(_));
+        if !is_message || self.is_understood || self.calls_seen > 0 {
+            return;
+        }
+        if self.says_tool_call {
+            let (call_id, tool) = (self.next_call_id(), UNNAMED_TOOL.to_owned());
+            let call = ToolCall { call_id, tool, arguments: None };
+            let call = self.call(call, status, Transport::None, now);
+            self.observed.facts.push(Fact::Call(call));
+        } else if !self.is_request_complete {
+            self.observed.counts.push(Counter::ExchangesUnread);
+        }
     }
 
     fn next_call_id(&mut self) -> String {
@@ -409,6 +440,7 @@ impl McpExchange {
             status,
             http_status: self.http_status,
             transport,
+            is_request_sent: self.is_request_complete,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
         }
@@ -416,10 +448,11 @@ impl McpExchange {
 
     /// The namespace of the ids of this client's requests: its session or, without one, the address
     /// that the client sends them to (2024-11-05). In MCP 2026-07-28 a server answers a request on
-    /// the request's own stream or not at all.
+    /// the request's own stream or not at all; a server that knows the client's session may not
+    /// know that revision.
     fn scope_of_calls(&self) -> Option<IdNamespace> {
         if self.is_stateless {
-            return None;
+            return self.scope;
         }
         Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.path)))
     }
@@ -460,3 +493,7 @@ impl McpExchange {
 
 /// HTTP 202: the server took the message and responds on another stream.
 const ACCEPTED: u16 = 202;
+
+fn bounded(path: &[u8]) -> &[u8] {
+    path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path)
+}
