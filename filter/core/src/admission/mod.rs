@@ -19,6 +19,10 @@ use crate::wire::http::{Headers, LocalReply};
 
 /// What the filter does with a request.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, for as long as a head is read"
+)]
 pub enum Admission<'a> {
     /// It ignores the request, which belongs to no product or is excluded.
     Pass,
