@@ -160,8 +160,8 @@ async fn many_open_streams_are_followed_in_bounded_memory() -> anyhow::Result<()
         clients.push(client);
     }
     wait::until(LIMIT, "all streams are open", async || {
-        let calls = rig.metric("calls").await?;
-        ensure!(calls == u64::try_from(STREAMS)?, "{calls} calls");
+        let open = rig.metric("exchanges").await?;
+        ensure!(open == u64::try_from(STREAMS)?, "{open} streams");
         Ok(())
     })
     .await?;

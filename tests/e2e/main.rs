@@ -16,6 +16,7 @@ mod generations;
 mod golden;
 mod guards;
 mod guards_fleet;
+mod heads;
 mod http1;
 mod identity;
 mod issuer;

@@ -220,6 +220,10 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        if let Some(vm) = &self.vm {
+            let trailers = host::headers(MapType::HttpResponseTrailers);
+            vm.borrow_mut().meter.response_trailers(self.id, Headers(&trailers));
+        }
         self.response_end();
         Action::Continue
     }

@@ -106,7 +106,7 @@ impl Accountant {
         let slot = self.open(host, &call.session, call.started_at, now);
         self.touch(host, slot, Activity::Call, call.ended_at, now);
         let product = self.product(host, &call.session);
-        let charge = product.pricing.charge(&call.tool, call.status);
+        let charge = product.pricing.charge(&call.tool, call.status, call.is_request_sent);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let added = session.add(call, &charge);
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));

@@ -1,6 +1,7 @@
 //! What a request's head contains: which session it belongs to, and which revision of MCP it uses.
 
 use crate::admission::session::SessionKey;
+use crate::base::time::Timestamp;
 use crate::config::SessionSource;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
@@ -9,8 +10,10 @@ use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::http::Headers;
 
-/// The first revision of MCP without sessions (2026-07-28). Its clients cancel a call by leaving.
-const FIRST_STATELESS_REVISION: &[u8] = b"2026-07-28";
+/// The one known revision of MCP without sessions. Its clients cancel a call by leaving. A revision
+/// that is not known may have sessions and resumed streams, so it is compared for equality: its
+/// calls wait for their answers like those of the revisions that have sessions.
+const STATELESS_REVISION: &[u8] = b"2026-07-28";
 
 /// What a request's head contains, read once for everything that follows.
 #[derive(Clone, Debug)]
@@ -32,16 +35,38 @@ pub struct RequestHead<'a> {
     pub path: &'a [u8],
     /// What it says about the body.
     pub body: BodyHead,
-    /// True if the request uses MCP 2026-07-28 or later.
+    /// True if the request uses MCP 2026-07-28.
     pub is_stateless: bool,
+    /// `Mcp-Session-Id`, whatever revision the request claims: the server decides whether it is of
+    /// any meaning.
+    pub(crate) mcp_session_id: Option<&'a [u8]>,
+    /// How a request that resumes an event stream names its session; `None` if it resumes none.
+    pub(crate) resumes: Option<Resumed>,
+    /// True if `Mcp-Method` is `tools/call` (2026-07-28). It proves that there is a call where the
+    /// message is not read, and nothing else.
+    pub(crate) says_tool_call: bool,
+    /// When it arrived.
+    pub arrived_at: Timestamp,
+}
+
+/// How a request with `Last-Event-ID` names the session whose event stream it resumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// By one `Mcp-Session-Id`.
+    Named,
+    /// By none, or by several.
+    Unnamed,
 }
 
 impl<'a> RequestHead<'a> {
     /// Reads the head of a request of `product`.
-    pub fn read(product: &Product, identity: Identity, headers: Headers<'a>) -> Self {
-        let is_stateless = headers
-            .get("mcp-protocol-version")
-            .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
+    pub fn read(
+        product: &Product,
+        identity: Identity,
+        headers: Headers<'a>,
+        arrived_at: Timestamp,
+    ) -> Self {
+        let is_stateless = headers.get("mcp-protocol-version") == Some(STATELESS_REVISION);
         let rules = &product.session;
         let traces = traces_of(headers);
         let present = |name: &str| headers.get(name).filter(|value| !value.is_empty());
@@ -71,6 +96,15 @@ impl<'a> RequestHead<'a> {
             path: headers.get(":path").unwrap_or_default(),
             body: BodyHead::read(headers),
             is_stateless,
+            mcp_session_id: present("mcp-session-id"),
+            resumes: headers.get("last-event-id").map(|_| {
+                match headers.0.iter().filter(|(name, _)| name == "mcp-session-id").count() {
+                    1 => Resumed::Named,
+                    _ => Resumed::Unnamed,
+                }
+            }),
+            says_tool_call: headers.get("mcp-method") == Some(b"tools/call"),
+            arrived_at,
             traces,
         }
     }

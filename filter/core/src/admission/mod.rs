@@ -19,6 +19,10 @@ use crate::wire::http::{Headers, LocalReply};
 
 /// What the filter does with a request.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, for as long as a head is read"
+)]
 pub enum Admission<'a> {
     /// It ignores the request, which belongs to no product or is excluded.
     Pass,
@@ -66,7 +70,7 @@ pub fn admit<'a>(
     if is_credential_mismatch && product.identity.on_credential_mismatch == OnMismatch::Reject {
         return refuse(product, "the token was not got in the way that this product expects");
     }
-    let head = RequestHead::read(product, identity, headers);
+    let head = RequestHead::read(product, identity, headers, now);
     let is_close = !product.session.close_path.is_empty()
         && without_query(path) == product.session.close_path.as_bytes()
         && matches!(head.method, b"POST" | b"DELETE");

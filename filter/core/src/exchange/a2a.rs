@@ -55,6 +55,7 @@ pub(super) struct A2aExchange {
     /// How much of its bodies the worker decodes.
     share: DecodeShare,
     request_ended_at: Timestamp,
+    is_request_complete: bool,
     /// The step, until it has ended.
     step: Option<Step>,
     http_status: u16,
@@ -89,7 +90,8 @@ impl A2aExchange {
             doubt: None,
             had_step: false,
             share,
-            request_ended_at: Timestamp::default(),
+            request_ended_at: head.arrived_at,
+            is_request_complete: false,
             step: None,
             http_status: 0,
             response: None,
@@ -112,14 +114,14 @@ impl Exchange for A2aExchange {
 
     fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
-        // Over HTTP+JSON the path says what the request asks for, whatever its body is.
-        if self.request.is_none() && (self.reader.is_empty() || self.route.binding == Binding::Rest)
-        {
+        self.is_request_complete = true;
+        if self.request.is_none() && self.reader.is_empty() {
             self.begin(Request::of_route(&self.route), now);
         }
         self.doubts(true);
         if self.doubt.is_some() {
             self.observed.counts.push(Counter::RequestUnparsed);
+            self.begin_by_head(now);
         }
     }
 
@@ -129,10 +131,12 @@ impl Exchange for A2aExchange {
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
+        self.begin_by_head(self.request_ended_at);
+        // What was not read may be a step: the answer tells.
         let is_about_task = |request: &Request| request.operation.is_about_task();
         let is_of_interest = self.step.is_some()
             || self.doubt.is_some()
-            || self.request.as_ref().is_some_and(is_about_task);
+            || self.request.as_ref().is_none_or(is_about_task);
         if !is_of_interest {
             return BodyInterest::None;
         }
@@ -152,11 +156,15 @@ impl Exchange for A2aExchange {
         let answers = reader.feed(chunk);
         let transport = reader.transport();
         for answer in &answers {
-            if self.doubt.is_some() && !self.had_step && answer.subject.is_of_step() {
+            let is_unread = self.request.is_none() || self.doubt.is_some();
+            if is_unread && !self.had_step && answer.subject.is_of_step() {
                 // Whatever the request looked like, the agent took a turn for it.
-                self.observed.counts.push(Counter::Calls);
-                self.step = Some(Step::default());
-                self.had_step = true;
+                let operation = match transport {
+                    Transport::Sse => Operation::Stream,
+                    Transport::Json | Transport::None => Operation::Send,
+                };
+                self.request = None;
+                self.begin(Request { operation, ..Request::default() }, now);
             }
             match &mut self.step {
                 Some(step) => {
@@ -173,6 +181,10 @@ impl Exchange for A2aExchange {
     }
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
+        self.begin_by_head(now);
+        if self.request.is_none() && !self.is_request_complete {
+            self.observed.counts.push(Counter::ExchangesUnread);
+        }
         let Some(step) = &self.step else { return self.observed };
         let task = step.task_id().map(|task| task_link(&self.product.id, task));
         let status = match (step.end(self.http_status), end) {
@@ -216,6 +228,7 @@ impl Exchange for A2aExchange {
 
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
+        self.is_request_complete = false;
         if self.step.is_some() {
             let call = self.call(ExecutionStatus::Blocked, Transport::None, now);
             self.observed.facts.push(Fact::Call(call));
@@ -256,6 +269,14 @@ impl A2aExchange {
         }
     }
 
+    /// Begins the step that the head of a request over HTTP+JSON asks for, if its body was not read:
+    /// it never came, came after the answer, or cannot be read.
+    fn begin_by_head(&mut self, now: Timestamp) {
+        if self.request.is_none() && self.route.operation.is_step() {
+            self.begin(Request::of_route(&self.route), now);
+        }
+    }
+
     fn begin(&mut self, request: Request, now: Timestamp) {
         if self.request.is_some() {
             // The protocol has no batches.
@@ -265,7 +286,6 @@ impl A2aExchange {
         if request.operation.is_step() {
             self.step = Some(Step::default());
             self.had_step = true;
-            self.observed.counts.push(Counter::Calls);
             let mut traces = self.traces.clone();
             add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
             if self.tells_starts && (!traces.is_empty() || self.may_infer) {
@@ -318,6 +338,7 @@ impl A2aExchange {
             status,
             http_status: self.http_status,
             transport,
+            is_request_sent: self.is_request_complete,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
         }

@@ -12,7 +12,7 @@ use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::wire::boundary::Unit;
 use crate::wire::doubt::Doubt;
-use crate::wire::http::ResponseHead;
+use crate::wire::http::{Headers, ResponseHead};
 use crate::wire::json_rpc::Id;
 
 /// How a stream ended.
@@ -127,6 +127,9 @@ pub trait Exchange {
 
     /// Counts the next bytes of the response's body, if the meter wants only its size.
     fn response_size(&mut self, _bytes: usize) {}
+
+    /// Reads the response's trailers.
+    fn response_trailers(&mut self, _trailers: Headers<'_>) {}
 
     /// The unit behind which the filter can cut the response, if the response is a stream that the
     /// filter can end in the middle.

@@ -19,7 +19,7 @@ pub struct CallStarted {
     pub tool: String,
     /// The traces that the request names.
     pub traces: Vec<TraceId>,
-    /// The end of the request's message.
+    /// The end of the request's message; of an API call, the request's head.
     pub at: Timestamp,
 }
 
@@ -68,7 +68,10 @@ pub struct CallEnded {
     pub http_status: u16,
     /// How the server sent its response.
     pub transport: Transport,
-    /// The end of the request.
+    /// True if the request went on to the server to its end: the server may have executed the call
+    /// even if no response was seen.
+    pub is_request_sent: bool,
+    /// The end of the request; of an API call, and of a step in a model provider's API, its head.
     pub started_at: Timestamp,
     /// The end of the response message, or of the stream.
     pub ended_at: Timestamp,

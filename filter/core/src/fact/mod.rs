@@ -87,6 +87,12 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Whether the fact is that of a whole call, of which there is one for each call, whatever
+    /// comes of it: the call has ended, or it is known to end elsewhere.
+    pub(crate) fn is_call(&self) -> bool {
+        matches!(self, Self::Call(_) | Self::Open(_))
+    }
+
     /// Encodes the fact.
     pub fn encode(&self) -> Vec<u8> {
         // Serialising plain data into memory cannot fail; the accountant would count an empty fact

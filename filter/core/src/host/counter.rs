@@ -30,8 +30,12 @@ counters! {
     CredentialMismatch = "credential_mismatch",
     /// Requests to a product's `close_path`.
     SessionsClosedByRequest = "sessions_closed_by_request",
-    /// Tool calls seen in requests.
+    /// Calls of every kind (tool calls, API calls, steps of agents), each counted once: there are as
+    /// many events of calls, but for those in flight and in `facts_spilled`.
     Calls = "calls",
+    /// Requests whose stream ended before the filter had read their message: a later filter, or the
+    /// server, answered first, or the client left. Their heads do not say whether they make a call.
+    ExchangesUnread = "exchanges_unread",
     /// Requests of MCP and A2A that the filter did not understand for certain.
     RequestUnparsed = "request_unparsed",
     /// Those of them that it rejected.
@@ -50,6 +54,9 @@ counters! {
     /// Ends of sessions that had no calls or were already closed, and ends beyond
     /// [`SESSION_ENDS_MAX`](crate::base::limits::SESSION_ENDS_MAX).
     SessionEndUnused = "session_end_unused",
+    /// Event streams that a client resumed (`Last-Event-ID`) without naming a session, or naming
+    /// several: what they answer may be counted as UNKNOWN.
+    ResumesUnnamed = "resumes_unnamed",
     /// Calls that the accountant ended early because too many waited for another stream's response.
     JoinsOverLimit = "joins_over_limit",
     /// Calls beyond the number that the filter follows in one exchange.

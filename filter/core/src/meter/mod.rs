@@ -155,7 +155,7 @@ impl Meter {
             return HeadAction::Forget(edit);
         }
         let id = self.next_id(host);
-        let Some(exchange) = exchange::start(&config, admitted, id) else {
+        let Some(mut exchange) = exchange::start(&config, admitted, id) else {
             return HeadAction::Forget(edit);
         };
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
@@ -166,6 +166,9 @@ impl Meter {
                 Err(refusal) => return self.refuse(host, exchange, &refusal, now),
             }
         };
+        // What the head starts is told before the head goes on: the call may cause a generation.
+        let observed = exchange.take_observed();
+        self.record(host, observed);
         let is_length_unknown = exchange.may_edit();
         let is_plain = is_length_unknown || self.may_stop(&*exchange);
         let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
@@ -265,6 +268,13 @@ impl Meter {
         }
         let passes = edited.as_deref().unwrap_or(chunk);
         self.stop_stream(host, stream, passes, is_end, now).or(edited)
+    }
+
+    /// Handles a response's trailers.
+    pub fn response_trailers(&mut self, stream: u32, trailers: Headers<'_>) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.response_trailers(trailers);
+        }
     }
 
     /// Whether the proxy must pass the record of Envoy's own filter to [`Meter::envoy_usage`]
@@ -376,6 +386,8 @@ impl Meter {
     }
 
     fn record_fact(&mut self, host: &mut impl Host, fact: &Fact) {
+        // Here and nowhere else, so that the stats count as many calls as there are events of calls.
+        host.count(Counter::Calls, u64::from(fact.is_call()));
         let bytes = fact.encode();
         // Facts that wait go first, so that the end of a session does not overtake its calls.
         if self.overflow.is_empty() && self.append(host, &bytes) {

@@ -75,6 +75,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].session.idle_timeout",
         "products[0].session.session_timeout",
         "products[0].pricing.currency",
+        "products[0].pricing.billable_after_request_sent",
         "products[0].pricing.billable_statuses",
         "products[0].pricing.default.price",
         "products[0].pricing.default.cost_tier",
@@ -323,6 +324,16 @@ fn what_does_not_fit_is_refused_with_its_place() {
             json!({"billable_statuses": ["OK"]}),
             "products[0].pricing.billable_statuses[0]: unknown variant `OK`, expected one of `SUCCESS`, `ERROR`, `VALIDATION_FAILED`, `BLOCKED`, `TIMEOUT`, `CANCELLED`, `HITL_REQUIRED`, `PENDING`, `UNKNOWN`",
         ),
+        (
+            "/products/0/pricing",
+            json!({"billable_after_request_sent": ["UNKNOWN", "ERROR"]}),
+            "products[0].pricing.billable_after_request_sent[1]: expected CANCELLED or UNKNOWN, found ERROR",
+        ),
+        (
+            "/products/0/pricing",
+            json!({"billable_statuses": ["CANCELLED"], "billable_after_request_sent": ["CANCELLED"]}),
+            "products[0].pricing.billable_after_request_sent[0]: expected CANCELLED here or in billable_statuses, found both",
+        ),
         ("/products", json!([]), "products: expected at least one product, found none"),
         (
             "/products/1",
@@ -502,7 +513,7 @@ fn the_documented_prices_add_up_to_the_last_digit() {
         {"tool": "write_record", "price": "0.05", "cost_tier": "database-write"},
         {"tool": "analyze_report", "price": "0.10", "cost_tier": "analysis"},
     ]}));
-    let charge = |tool, status| pricing.charge(tool, status).price;
+    let charge = |tool, status| pricing.charge(tool, status, true).price;
     let success = ExecutionStatus::Success;
     assert_eq!(charge("lookup_customer", success), amount("0.001"));
     assert_eq!(charge("write_record", success), amount("0.05"));
@@ -512,9 +523,9 @@ fn the_documented_prices_add_up_to_the_last_digit() {
         .map(|&(tool, calls)| charge(tool, success) * Decimal::from(calls))
         .sum();
     assert_eq!(month.normalize().to_string(), "7.2");
-    assert_eq!(pricing.charge("analyze_report", success).cost_tier, "analysis");
+    assert_eq!(pricing.charge("analyze_report", success, true).cost_tier, "analysis");
     for status in ExecutionStatus::ALL.into_iter().filter(|&status| status != success) {
-        let charge = pricing.charge("analyze_report", status);
+        let charge = pricing.charge("analyze_report", status, true);
         assert_eq!((charge.is_billable, charge.price), (false, Decimal::ZERO), "{status:?}");
         assert_eq!(charge.cost_tier, "analysis");
     }
@@ -538,9 +549,9 @@ fn an_exact_name_comes_before_the_first_pattern_that_fits() {
         ("db_x_write", "1", "standard"),
         ("other", "9", "default"),
     ] {
-        let charge = pricing.charge(tool, ExecutionStatus::Error);
+        let charge = pricing.charge(tool, ExecutionStatus::Error, true);
         assert_eq!((charge.price, charge.cost_tier), (amount(price), tier), "{tool}");
-        assert!(!pricing.charge(tool, ExecutionStatus::Timeout).is_billable);
+        assert!(!pricing.charge(tool, ExecutionStatus::Timeout, true).is_billable);
     }
 }
 

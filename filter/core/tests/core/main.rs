@@ -16,6 +16,7 @@ mod generations;
 mod groups;
 mod guarded;
 mod guards;
+mod heads;
 mod host;
 mod joins;
 // The golden bodies are files.

@@ -16,7 +16,6 @@ use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules};
-use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
@@ -48,10 +47,8 @@ pub(super) struct LlmExchange {
     /// True if the body may name a conversation, and with it the session. It then takes precedence
     /// over the head.
     may_body_name: bool,
-    traces: Vec<TraceId>,
     is_poll: bool,
-    /// When the first bytes of the request's body arrived, or its end.
-    started_at: Option<Timestamp>,
+    started_at: Timestamp,
     request: LlmRequestBody,
     asker: Option<Box<UsageAsker>>,
     remover: Option<Box<UsageRemover>>,
@@ -89,6 +86,16 @@ impl LlmExchange {
         let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
         let mut request = LlmRequestBody::new(head.body.coding);
         request.limit(&head.body.share);
+        let started_at = head.arrived_at;
+        // The generation exists with its head: whether a body follows is up to others.
+        let may_infer = rules.infer_when_unambiguous;
+        let tells_start = caused_by.is_none() && (!head.traces.is_empty() || may_infer);
+        let started = tells_start.then(|| {
+            let (generation_id, traces) = (id.clone(), head.traces);
+            let started = GenerationStarted { generation_id, traces, may_infer, at: started_at };
+            Fact::GenerationStarted(started)
+        });
+        let facts = started.into_iter().collect();
         Some(Self {
             id,
             caused_by,
@@ -97,9 +104,8 @@ impl LlmExchange {
             session: session_ref(&product, head.identity, session_key),
             product,
             may_body_name,
-            traces: head.traces,
             is_poll: method == "GET",
-            started_at: None,
+            started_at,
             request,
             share: head.body.share,
             asker,
@@ -108,14 +114,13 @@ impl LlmExchange {
             envoy: None,
             is_stopped: false,
             http_status: 0,
-            observed: Observed { facts: Vec::new(), counts: vec![Counter::Generations] },
+            observed: Observed { facts, counts: vec![Counter::Generations] },
         })
     }
 }
 
 impl Exchange for LlmExchange {
-    fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
-        self.starts(now);
+    fn request_body(&mut self, chunk: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
         self.request.feed(chunk);
         self.asker.as_mut()?.edit(chunk)
     }
@@ -124,8 +129,7 @@ impl Exchange for LlmExchange {
         self.asker.is_some()
     }
 
-    fn request_end(&mut self, now: Timestamp) {
-        self.starts(now);
+    fn request_end(&mut self, _now: Timestamp) {
         self.name_session();
     }
 
@@ -195,6 +199,8 @@ impl Exchange for LlmExchange {
     }
 
     fn refuse(mut self: Box<Self>, _http_status: u16, _now: Timestamp) -> Observed {
+        // What starts with the head has not started.
+        self.observed.facts.clear();
         self.observed.counts.push(Counter::GenerationsRefused);
         self.observed
     }
@@ -237,8 +243,6 @@ impl LlmExchange {
 
     fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {
         self.name_session();
-        // The request never got to its body, so it made no generation.
-        let started_at = self.started_at?;
         let requested = self.request.requested();
         let is_streamed = self.response.as_ref().is_some_and(ResponseReader::is_streamed);
         let (generation, is_readable) =
@@ -281,7 +285,7 @@ impl LlmExchange {
             seen_as,
             http_status: self.http_status,
             is_streamed,
-            started_at: started_at.min(now),
+            started_at: self.started_at.min(now),
             ended_at: now,
         })
     }
@@ -322,23 +326,6 @@ impl LlmExchange {
         let output = tokens(generation.text_bytes);
         usage.output = usage.output.max(output);
         *usage != before
-    }
-
-    fn starts(&mut self, now: Timestamp) {
-        if self.started_at.is_some() {
-            return;
-        }
-        self.started_at = Some(now);
-        let may_infer = self.rules.infer_when_unambiguous;
-        if self.caused_by.is_none() && (!self.traces.is_empty() || may_infer) {
-            let (generation_id, traces) = (self.id.clone(), self.traces.clone());
-            self.observed.facts.push(Fact::GenerationStarted(GenerationStarted {
-                generation_id,
-                traces,
-                may_infer,
-                at: now,
-            }));
-        }
     }
 }
 

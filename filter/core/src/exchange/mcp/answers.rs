@@ -87,7 +87,6 @@ impl McpExchange {
             return;
         }
         self.inferred.push(id);
-        self.observed.counts.push(Counter::Calls);
         let status = ExecutionStatus::of_answer(answer, self.http_status);
         let tool = UNNAMED_TOOL.to_owned();
         let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };

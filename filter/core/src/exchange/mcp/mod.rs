@@ -11,7 +11,7 @@ pub(super) mod requests;
 
 use std::rc::Rc;
 
-use crate::admission::head::RequestHead;
+use crate::admission::head::{RequestHead, Resumed};
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::base::time::Timestamp;
@@ -85,6 +85,8 @@ pub(super) struct McpExchange {
     is_tool_doubtful: bool,
     /// How much of its bodies the worker decodes.
     share: DecodeShare,
+    /// See [`RequestHead::says_tool_call`].
+    says_tool_call: bool,
     /// The ids of the calls that the exchange counted by their responses alone.
     inferred: Vec<Option<Id>>,
     requests: Vec<OpenRequest>,
@@ -123,6 +125,14 @@ impl McpExchange {
         let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
+        let resumes = head.resumes.filter(|_| matches!(request, Request::Stream));
+        // Without a session, an answer belongs to the address to which the client sent the request.
+        let scope = match head.mcp_session_id {
+            Some(id) => Some(IdNamespace::session(&session, id)),
+            None => resumes.map(|_| IdNamespace::endpoint(&session, bounded(head.path))),
+        };
+        let mut counts = vec![Counter::Exchanges];
+        counts.extend((resumes == Some(Resumed::Unnamed)).then_some(Counter::ResumesUnnamed));
         let has_generations = config.has_generations();
         Self {
             id,
@@ -134,12 +144,12 @@ impl McpExchange {
             is_window,
             may_body_name: head.may_body_name,
             is_stateless: head.is_stateless,
-            path: head.path.get(..ENDPOINT_BYTES_MAX).unwrap_or(head.path).to_vec(),
+            path: bounded(head.path).to_vec(),
             request,
-            // A call can start only with the body's first chunk, which sets this.
-            request_ended_at: Timestamp::default(),
+            request_ended_at: head.arrived_at,
             body: Some(Box::new(body)),
             is_request_complete: false,
+            says_tool_call: head.says_tool_call,
             doubt: None,
             is_tool_doubtful: false,
             share,
@@ -151,8 +161,8 @@ impl McpExchange {
             is_outcome_inferred: false,
             is_stream: false,
             reported: None,
-            scope: has_session_id.then(|| IdNamespace::session(&session)),
-            observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
+            scope,
+            observed: Observed { facts: Vec::new(), counts },
             session,
             product,
         }
@@ -258,12 +268,14 @@ impl Exchange for McpExchange {
         let transport = self.response.as_mut().map_or(Transport::None, McpResponseBody::transport);
         // If a JSON body ended without the response message, that message does not come elsewhere
         // either.
-        let may_come_elsewhere = status == ExecutionStatus::Unknown
+        let has_no_answer = matches!(status, ExecutionStatus::Unknown | ExecutionStatus::Cancelled);
+        let may_come_elsewhere = has_no_answer
             && (end == StreamEnd::Aborted
                 || self.http_status == ACCEPTED
                 || (transport == Transport::Sse && !is_unreadable));
         let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
         self.leave_calls(status, scope, expires_at, now);
+        self.end_unread(status, now);
         self.session_end(now);
         self.observed
     }
@@ -308,7 +320,9 @@ impl Exchange for McpExchange {
 
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
+        self.is_request_complete = false;
         self.leave_calls(ExecutionStatus::Blocked, None, now, now);
+        self.end_unread(ExecutionStatus::Blocked, now);
         self.observed
     }
 
@@ -393,10 +407,11 @@ impl McpExchange {
 
     /// The namespace of the ids of this client's requests: its session or, without one, the address
     /// that the client sends them to (2024-11-05). In MCP 2026-07-28 a server answers a request on
-    /// the request's own stream or not at all.
+    /// the request's own stream or not at all; a server that knows the client's session may not
+    /// know that revision.
     fn scope_of_calls(&self) -> Option<IdNamespace> {
         if self.is_stateless {
-            return None;
+            return self.scope;
         }
         Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.path)))
     }
@@ -424,3 +439,7 @@ impl McpExchange {
 
 /// HTTP 202: the server took the message and responds on another stream.
 const ACCEPTED: u16 = 202;
+
+fn bounded(path: &[u8]) -> &[u8] {
+    path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path)
+}
