@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_plays_calls_unless_it_is_told_otherwise() {
+    fn the_demo_plays_calls_by_default() {
         for (options, scenario) in [
             ("", demo::Scenario::Calls),
             ("--sessions 2 --calls 3 --ledger sqlite::memory: --config f", demo::Scenario::Calls),
