@@ -1,4 +1,5 @@
-//! Who is billed, where Envoy verifies the tokens of a real issuer; and what becomes of requests without one.
+//! Who is billed when Envoy verifies the tokens of a real issuer, and what happens to requests
+//! without a token.
 
 use agent_meter::stack::Options;
 use agent_meter::wait;
@@ -12,7 +13,7 @@ use crate::issuer::{Issuer, claims, forged, now, signed, unsigned};
 use crate::upstream::{Upstream, obliging};
 use crate::{LIMIT, Rig, release_module};
 
-/// A server of MCP below this path, whose callers are known by their tokens.
+/// An MCP server below this path, whose clients are identified by their tokens.
 pub(crate) fn product(path: &str) -> Value {
     json!({
         "id": path.trim_matches('/'),
@@ -43,7 +44,7 @@ async fn rig(issuer: &Issuer, may_be_missing: bool, products: &[Value]) -> anyho
     Rig::with(Upstream::start(obliging).await?, options).await
 }
 
-/// Calls a tool with these headers, and this token.
+/// Calls a tool with these headers and this token.
 pub(crate) async fn call(
     rig: &Rig,
     path: &str,
@@ -65,7 +66,7 @@ pub(crate) async fn call(
     Client::connect(rig.listen()?).await?.exchange(&request).await
 }
 
-/// Waits until this many calls are in the ledger.
+/// Waits until the ledger has this many calls.
 pub(crate) async fn calls(rig: &Rig, expected: usize) -> anyhow::Result<Books> {
     let books = rig
         .settled("all calls are in the ledger", |books| {
@@ -90,7 +91,7 @@ fn billed(books: &Books, tool: &str) -> [String; 3] {
     who.unwrap_or_default()
 }
 
-/// Waits until a metric, which Envoy is told of now and then, says this.
+/// Waits until a metric, which the filter updates now and then, has this value.
 async fn counted(rig: &Rig, name: &str, expected: u64) -> anyhow::Result<()> {
     wait::until(LIMIT, name, async || {
         let found = rig.metric(name).await?;
@@ -180,7 +181,7 @@ async fn claims_count_where_they_are_text() -> anyhow::Result<()> {
         ("/element", json!({ "jwt_claim": "/texts/0" }), "acme"),
         ("/list", json!([{ "jwt_claim": "nothing" }, { "jwt_claim": "customer_id" }]), "acme"),
         ("/fallback", json!([{ "jwt_claim": "nothing" }, { "value": "house" }]), "house"),
-        // What is no text is nobody.
+        // A claim that is not text names nobody.
         ("/number", json!({ "jwt_claim": "number" }), "anonymous"),
         ("/large", json!({ "jwt_claim": "large" }), "anonymous"),
         ("/fraction", json!({ "jwt_claim": "fraction" }), "anonymous"),
@@ -273,10 +274,10 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     counted(&rig, "requests_rejected", 4).await?;
     assert_eq!(rig.metric("credential_mismatch").await?, 0);
 
-    let told =
+    let headers =
         [("X-Customer-Id", "acme"), ("x-agent-id", "a"), ("x-agent-id", "b"), ("x-kept", "1")];
     let answers = [
-        call(&rig, "/anonymous", "", &told, "anonymous").await?,
+        call(&rig, "/anonymous", "", &headers, "anonymous").await?,
         call(&rig, "/count", &user, &[], "user").await?,
         call(&rig, "/count", &issuer.token("acme-bot").await?, &[], "client").await?,
         call(&rig, "/strict", &issuer.token("acme-bot").await?, &[], "strict").await?,

@@ -1,5 +1,5 @@
-//! Tests with real MCP clients and servers around the built module in real Envoy: what a client saw is what the ledger
-//! says, once each. See `tests/README.md`.
+//! Tests with real MCP clients and servers around the built module in real Envoy: the ledger must
+//! have what a client saw, once each. See `tests/README.md`.
 
 #[path = "../e2e/books.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::books::{Books, differences, text};
 
-/// How long anything is waited for; only a failure takes that long.
+/// How long a test waits for anything; only a failure takes that long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Calls by tool and `execution_status`.
@@ -32,24 +32,24 @@ pub(crate) type Seen = BTreeMap<(String, String), u64>;
 
 /// The build's target directory.
 pub(crate) fn target() -> anyhow::Result<PathBuf> {
-    // Tests lie in target/PROFILE/deps.
+    // Tests are in target/PROFILE/deps.
     let executable = std::env::current_exe()?;
     let target = executable.ancestors().nth(3).context("this test lies in no target directory")?;
     Ok(target.to_owned())
 }
 
-/// A stack with the shipped module around a real server.
+/// A stack with the shipped module in front of a real server.
 pub(crate) struct Metered {
     stack: Stack,
 }
 
 impl Metered {
-    /// Around a server of another process.
+    /// In front of a server of another process.
     pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
         Self::start(Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())).await
     }
 
-    /// Around the harness's own server, which is of rmcp.
+    /// In front of the harness's own server, which is made with rmcp.
     pub(crate) async fn around_rmcp(mode: Mode) -> anyhow::Result<Self> {
         Self::start(Upstream::Demo(mode)).await
     }
@@ -82,7 +82,7 @@ impl Metered {
         &self.stack
     }
 
-    /// Envoy's address with this path.
+    /// The URL of this path at Envoy.
     pub(crate) fn url(&self, path: &str) -> anyhow::Result<String> {
         Ok(format!("http://{}{path}", self.stack.envoy()?.listen()))
     }
@@ -96,8 +96,8 @@ impl Metered {
         Ok(named.collect())
     }
 
-    /// Waits until everything is in the ledger and these are its calls, and checks what holds for every real peer;
-    /// gives the books and the filter's metrics.
+    /// Waits until the ledger has every event and exactly these calls, and checks what must be true
+    /// for every real peer; returns the books and the filter's metrics.
     pub(crate) async fn billed(&self, seen: &Seen) -> anyhow::Result<Billed> {
         let ledger = self.stack.ledger()?;
         let billed = wait::until(LIMIT, "what the client saw is in the ledger", async || {
@@ -119,7 +119,7 @@ impl Metered {
         Ok(billed)
     }
 
-    /// Waits until so many sessions were closed by their client.
+    /// Waits until clients have closed this many sessions.
     pub(crate) async fn closed_by_client(&self, count: usize) -> anyhow::Result<()> {
         let ledger = self.stack.ledger()?;
         wait::until(LIMIT, "the sessions are closed", async || {
@@ -132,7 +132,7 @@ impl Metered {
         .await
     }
 
-    /// Stops everything and checks the ledger of the whole life, and that it still is what the client saw.
+    /// Stops everything, and checks the whole ledger, and that it still has what the client saw.
     pub(crate) async fn finish(self, seen: &Seen) -> anyhow::Result<()> {
         let books = self.stop().await?;
         let wrong = differences(&expected(seen), &by_tool(&books));
@@ -140,7 +140,8 @@ impl Metered {
         Ok(())
     }
 
-    /// Stops everything and checks the ledger of the whole life: every session is closed, and nothing is missing.
+    /// Stops everything, and checks the whole ledger: every session is closed, and nothing is
+    /// missing.
     pub(crate) async fn stop(self) -> anyhow::Result<Books> {
         let log = std::fs::read_to_string(self.stack.dir().join("envoy.log"))?;
         ensure!(!log.contains("agent-meter panicked"), "a VM died");
@@ -156,7 +157,7 @@ impl Metered {
     }
 }
 
-/// What the ledger and the filter say once everything is delivered.
+/// The ledger and the filter's metrics, once everything is delivered.
 pub(crate) struct Billed {
     pub(crate) books: Books,
     metrics: BTreeMap<String, u64>,
@@ -168,7 +169,8 @@ impl Billed {
         self.metrics.get(name).copied().unwrap_or_default()
     }
 
-    /// Fails if an answer belonged to nothing, or came again for a call that had ended more than a minute before.
+    /// Fails if a response belonged to no call, or came again for a call that had ended more than a
+    /// minute before.
     pub(crate) fn without_strays(&self) -> anyhow::Result<()> {
         for counter in ["evidence_unused", "answer_unmatched"] {
             ensure!(self.metric(counter) == 0, "{counter} is {}", self.metric(counter));
@@ -193,12 +195,12 @@ fn expected(seen: &Seen) -> books::Calls {
         .collect()
 }
 
-/// A call for a client of another process.
+/// A call for a client in another process.
 pub(crate) fn call(tool: &str, arguments: &Value) -> Value {
     json!({ "tool": tool, "arguments": arguments })
 }
 
-/// What a client says of its calls, in the words of the ledger.
+/// A client's report of its calls, as the ledger would put it.
 pub(crate) fn seen(calls: &[Value], outcomes: &Value) -> anyhow::Result<Seen> {
     let outcomes = outcomes.as_array().context("the client printed no outcomes")?;
     ensure!(outcomes.len() == calls.len(), "{} outcomes of {} calls", outcomes.len(), calls.len());

@@ -1,4 +1,4 @@
-//! What each command does with its options.
+//! Runs each command with its options.
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use super::{
 };
 
 impl Cli {
-    /// Does what the command line says.
+    /// Runs the command that the command line names.
     pub(crate) async fn execute(self) -> anyhow::Result<()> {
         match self.command {
             Command::Demo(args) => args.execute().await,
@@ -75,7 +75,7 @@ impl DemoArgs {
         demo::run(Demo { sessions, calls, concurrency, ledger, plugin, wasm, json, keep }).await
     }
 
-    /// Refuses what the scenario would ignore.
+    /// Refuses options that the scenario would ignore.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let given = [
             ("--sessions", self.sessions.is_some()),
@@ -160,7 +160,7 @@ impl BootstrapArgs {
         if let Some(authority) = plugin.pointer_mut("/collector/authority") {
             *authority = json!(self.collector.authority);
         }
-        // A given path need not exist on this machine.
+        // A path that the user gives need not exist on this machine.
         let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
         let Self { node_id, listen, admin, upstream, collector, .. } = self;
         let settings = Vec::new();
@@ -257,7 +257,7 @@ impl RecoverArgs {
     }
 }
 
-/// Prints to a reader that may leave early, as `head` does.
+/// Prints to stdout. The reader may close it early, as `head` does.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("stdout"),

@@ -1,4 +1,4 @@
-//! Events of a ledger, as the demo's tests need them.
+//! Builds events of a ledger for the demo's tests.
 
 use agent_meter_collector::{Body, Call, CallKind, Generation, Identity, Rated, Tokens};
 use rust_decimal::Decimal;

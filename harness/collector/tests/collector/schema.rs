@@ -1,4 +1,4 @@
-//! The tables of a ledger, which older files have too.
+//! Tests that the tables of a new ledger are those of older files.
 
 use agent_meter_collector::Ledger;
 use rusqlite::Connection;
@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::{call, gaps, insert, memory, reconcile, sessions, usage};
 
-/// The tables of version 4, as they were when they were written out by hand.
+/// The tables of version 4, as version 4 itself wrote them, by hand.
 const VERSION_4: &str = include_str!("schema_4.sql");
 
-/// The statements that made a database, without the space between words.
+/// The statements that made a database, with white space removed.
 fn statements(connection: &Connection) -> Vec<String> {
     let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name";
     let mut statement = connection.prepare(sql).expect("a query");
