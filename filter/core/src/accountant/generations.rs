@@ -7,10 +7,12 @@ use rust_decimal::Decimal;
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Cause;
 use crate::accountant::fold::Activity;
+use crate::admission::session::{SessionKey, session_ref};
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
 use crate::config::{Config, IncompleteUsage};
-use crate::domain::identity::ANONYMOUS;
+use crate::domain::identity::{ANONYMOUS, Identity};
+use crate::domain::session::SessionRef;
 use crate::domain::usage::Completeness;
 use crate::event::Event;
 use crate::fact::generation::{Attribution, GenerationEnded};
@@ -37,16 +39,15 @@ impl Accountant {
             }
             self.seen_generations.remember(*link);
         }
-        let asked_by = &generation.session.identity.customer;
-        // Anyone can copy a trace. A caller who is known to be another customer does not spend this
-        // one's money.
-        let is_theirs =
-            |cause: &Cause| asked_by == ANONYMOUS || *asked_by == cause.session.identity.customer;
-        let cause = cause.filter(is_theirs).unwrap_or_else(|| {
+        let mut cause = cause.unwrap_or_else(|| {
             let call = generation.caused_by.clone();
             let attribution = if call.is_some() { Attribution::Result } else { Attribution::None };
-            Cause { attribution, session: generation.session.clone(), call }
+            let session = generation.session.clone();
+            Cause { attribution, session, is_customer_only: false, call }
         });
+        if cause.is_customer_only {
+            cause.session = self.session_of_customer(host, cause.session);
+        }
         let slot = self.open(host, &cause.session, generation.started_at, now);
         let life = if cause.call.is_some() { Activity::Part } else { Activity::Call };
         self.touch(host, slot, life, generation.ended_at, now);
@@ -84,6 +85,21 @@ impl Accountant {
             &rules.pricing.currency,
             now,
         );
+    }
+
+    /// The session of what belongs to a customer, and to none of the customer's agents and
+    /// sessions for certain.
+    fn session_of_customer(&self, host: &mut impl Host, session: SessionRef) -> SessionRef {
+        let product = self.product(host, &session);
+        let unknown = || ANONYMOUS.to_owned();
+        let identity = Identity {
+            team: unknown(),
+            agent: unknown(),
+            api_key: None,
+            credential: None,
+            ..session.identity
+        };
+        session_ref(&product, identity, SessionKey::Window)
     }
 }
 

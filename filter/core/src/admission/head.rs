@@ -9,6 +9,7 @@ use crate::config::SessionSource;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::TraceId;
+use crate::protocol::call_proof::presented;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::encoding::ContentCoding;
 use crate::wire::http::Headers;
@@ -28,6 +29,8 @@ pub struct RequestHead<'a> {
     pub(crate) may_body_name: bool,
     /// The traces that the request names: one, or several where propagators disagree.
     pub traces: Vec<TraceId>,
+    /// The call proof that the request presents, if it belongs to a product with generations.
+    pub(crate) proof: Option<TraceId>,
     /// The HTTP method.
     pub method: &'a [u8],
     /// The `:authority`.
@@ -78,6 +81,7 @@ impl<'a> RequestHead<'a> {
             coding: ContentCoding::parse(headers.get("content-encoding")),
             is_stateless,
             named_tool: named_tool(headers),
+            proof: if product.llm.is_some() { presented(headers) } else { None },
             traces,
         }
     }

@@ -51,6 +51,13 @@ pub(crate) const HELD_EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of text for each token where the filter has to estimate usage: about right for English.
 pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
+/// Bytes of encoded data, such as an image in a request, for each token where the filter has to
+/// estimate usage: providers charge a picture of a megabyte with 250 to 2,500 tokens.
+pub(crate) const DATA_BYTES_PER_TOKEN: u64 = 512;
+
+/// Bytes of one block of a request, which the filter takes for text or for encoded data as a whole.
+pub(crate) const TEXT_BLOCK_BYTES: usize = 1024;
+
 /// The time in milliseconds after which the accountant considers a running generation lost.
 pub(crate) const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
 

@@ -15,8 +15,9 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::llm::LlmExchange;
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
-use crate::fact::call::{ApiCall, CallEnded, CallKind, CallStarted};
+use crate::fact::call::{ApiCall, CallEnded, CallKind};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::wire::boundary::Unit;
@@ -29,8 +30,7 @@ pub(super) struct ApiExchange {
     call_id: String,
     product: Rc<Product>,
     session: SessionRef,
-    traces: Vec<TraceId>,
-    tells_start: bool,
+    starts: CallStarts,
     is_step: bool,
     method: String,
     /// Method and route of an API call, or the name of a step.
@@ -59,19 +59,21 @@ impl ApiExchange {
         };
         let operation = format!("{method} {}", product.route(head.path));
         let call_id = format!("{id}.0");
-        let has_generations = config.has_generations();
-        let traces = if has_generations { head.traces.clone() } else { Vec::new() };
+        let traces = head.traces.clone();
         let session = session_ref(&product, head.identity.clone(), head.session_key);
         let generation = product.llm.clone().and_then(|rules| {
             let caused_by = Some((call_id.clone(), operation.clone()));
             LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)
         });
         Self {
-            tells_start: generation.is_none() && (!traces.is_empty() || config.may_infer()),
+            // A call that is itself a generation causes no other.
+            starts: match &generation {
+                Some(_) => CallStarts::none(),
+                None => CallStarts::new(config, &product, traces),
+            },
             is_step: false,
             call_id,
             session,
-            traces,
             method: method.to_owned(),
             operation,
             request_bytes: 0,
@@ -100,11 +102,10 @@ impl ApiExchange {
         let generation = LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)?;
         Some(Self {
             // The step causes only its own generation, so the accountant need not know its start.
-            tells_start: false,
+            starts: CallStarts::none(),
             is_step: true,
             call_id,
             session,
-            traces: Vec::new(),
             method: String::new(),
             operation: operation.to_owned(),
             request_bytes: 0,
@@ -120,6 +121,14 @@ impl ApiExchange {
 }
 
 impl Exchange for ApiExchange {
+    fn wants_proof(&self) -> bool {
+        self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
     fn request_interest(&self) -> BodyInterest {
         if self.generation.is_some() { BodyInterest::Bytes } else { BodyInterest::Size }
     }
@@ -273,15 +282,8 @@ impl ApiExchange {
             return;
         }
         self.started_at = Some(now);
-        if self.tells_start {
-            self.observed.facts.push(Fact::CallStarted(CallStarted {
-                call_id: self.call_id.clone(),
-                session: self.session.clone(),
-                tool: self.operation.clone(),
-                traces: self.traces.clone(),
-                at: now,
-            }));
-        }
+        let (call_id, tool) = (&self.call_id, &self.operation);
+        self.observed.facts.extend(self.starts.started(call_id, &self.session, tool, None, now));
     }
 }
 

@@ -28,6 +28,10 @@ pub enum Attribution {
 pub struct GenerationStarted {
     /// See [`GenerationEnded::generation_id`].
     pub generation_id: String,
+    /// The customer, if the request itself proves who that is.
+    pub(crate) customer: Option<String>,
+    /// The call proof that the request presents.
+    pub(crate) proof: Option<TraceId>,
     /// The traces that the request names.
     pub traces: Vec<TraceId>,
     /// True if the accountant may infer the cause from a call that is the only one running.

@@ -14,7 +14,7 @@ use crate::fact::call::{CallEnded, CallOpen, CallStarted, CallUpdate};
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 
 /// The version of the encoding. Raise it when [`Fact`] changes.
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
 
 /// Headroom that a call has reserved with guards for its possible cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use crate::admission::{Admission, admit};
 use crate::base::hash::{hash, hex};
 use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
 use crate::base::time::{Millis, Timestamp, len_u64};
-use crate::config::Config;
+use crate::config::{Config, TraceRule};
 use crate::exchange::kind::{BodyInterest, Observed, StreamEnd};
 use crate::exchange::{self, Exchange};
 use crate::fact::Fact;
@@ -23,6 +23,7 @@ use crate::guard::stop::StreamStop;
 use crate::host::counter::Counter;
 use crate::host::{Expect, Host};
 use crate::meter::action::{BodyAction, HeadAction, RequestEdit, VmInfo};
+use crate::protocol::call_proof::{ProofMaker, carried};
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
 use crate::sink::reply::Reply;
@@ -31,7 +32,7 @@ use crate::wire::http::{Headers, ResponseHead};
 
 /// The version of the layout of everything in shared data. Raise it when the layout changes, so
 /// that two versions of the module in one Envoy do not read each other's data.
-pub const LAYOUT: &str = "agent-meter.5";
+pub const LAYOUT: &str = "agent-meter.6";
 
 #[derive(Debug)]
 enum Role {
@@ -63,6 +64,7 @@ pub struct Meter {
     running_interval: Millis,
     journal: Option<Writer>,
     ids_made: u64,
+    proofs: ProofMaker,
     overflow: VecDeque<Vec<u8>>,
     role: Role,
 }
@@ -77,7 +79,9 @@ impl Meter {
         let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
         // The configuration of the VM that was configured last is in force; see `stop`.
         let _ = host.set(&config_key(&prefix), &config_hash, Expect::Any);
+        let seeds = [vm.seed.to_be_bytes().as_slice(), &config_hash, vm.node.as_bytes()].concat();
         Self {
+            proofs: ProofMaker::new(&[b"agent-meter proofs 1", &seeds]),
             config: Rc::new(config),
             vm,
             prefix,
@@ -142,9 +146,11 @@ impl Meter {
             return HeadAction::Forget(edit);
         }
         let id = self.next_id(host);
-        let Some(exchange) = exchange::start(&config, admitted, id) else {
+        let Some(mut exchange) = exchange::start(&config, admitted, id.clone()) else {
             return HeadAction::Forget(edit);
         };
+        let set = self.prove(&mut *exchange, &id, headers);
+        let edit = RequestEdit { set, ..edit };
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
             edit
         } else {
@@ -167,6 +173,21 @@ impl Meter {
             body_interest,
             ..edit
         })
+    }
+
+    /// Returns the headers with which a request carries the proof of its calls.
+    fn prove(
+        &mut self,
+        exchange: &mut dyn Exchange,
+        id: &str,
+        headers: Headers<'_>,
+    ) -> Vec<(&'static str, String)> {
+        if !exchange.wants_proof() {
+            return Vec::new();
+        }
+        let proof = self.proofs.next(id, headers.get("x-request-id").unwrap_or_default());
+        exchange.set_proof(proof);
+        carried(headers, proof, exchange.product().trace == TraceRule::Own)
     }
 
     /// Handles the next bytes of a request's body. `is_end` is true for the last ones.

@@ -13,9 +13,10 @@ use std::rc::Rc;
 use crate::admission::head::RequestHead;
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules};
+use crate::domain::identity::ANONYMOUS;
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, Usage, UsageSource};
@@ -47,6 +48,7 @@ pub(super) struct LlmExchange {
     /// True if the body may name a conversation, and with it the session. It then takes precedence
     /// over the head.
     may_body_name: bool,
+    proof: Option<TraceId>,
     traces: Vec<TraceId>,
     is_poll: bool,
     /// When the first bytes of the request's body arrived, or its end.
@@ -55,6 +57,7 @@ pub(super) struct LlmExchange {
     asker: Option<Box<UsageAsker>>,
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
+    response_bytes: u64,
     envoy: Option<Usage>,
     /// True if the filter has ended the response.
     is_stopped: bool,
@@ -92,6 +95,7 @@ impl LlmExchange {
             session: session_ref(&product, head.identity, session_key),
             product,
             may_body_name,
+            proof: head.proof,
             traces: head.traces,
             is_poll: method == "GET",
             started_at: None,
@@ -99,6 +103,7 @@ impl LlmExchange {
             asker,
             remover: None,
             response: None,
+            response_bytes: 0,
             envoy: None,
             is_stopped: false,
             http_status: 0,
@@ -138,6 +143,7 @@ impl Exchange for LlmExchange {
     }
 
     fn response_body(&mut self, chunk: &[u8], is_end: bool, _now: Timestamp) -> Option<Vec<u8>> {
+        self.response_bytes = self.response_bytes.saturating_add(len_u64(chunk.len()));
         if let Some(response) = &mut self.response {
             response.feed(chunk);
         }
@@ -252,7 +258,7 @@ impl LlmExchange {
         let estimates = self.is_stopped || self.rules.incomplete_usage == IncompleteUsage::Estimate;
         let is_estimated = completeness != Completeness::Complete
             && estimates
-            && self.estimate(&mut usage, &generation);
+            && self.estimate(&mut usage, generation.text_bytes, is_readable);
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         let seen_as =
             seen_as.map(|id| (generation_link(self.route.provider, id), generation.created_at));
@@ -304,15 +310,16 @@ impl LlmExchange {
     }
 
     /// Estimates what is unknown from the bytes transferred. Returns whether it changed anything.
-    fn estimate(&self, usage: &mut Usage, generation: &Generation) -> bool {
-        let tokens = |bytes: u64| Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(|count| *count > 0);
+    fn estimate(&mut self, usage: &mut Usage, text_bytes: u64, is_readable: bool) -> bool {
+        let is_some = |count: &u64| *count > 0;
         let before = *usage;
         if usage.input.is_none() {
-            usage.input = tokens(self.request.bytes());
+            usage.input = Some(self.request.tokens()).filter(is_some);
         }
+        // Of a response that the filter cannot read, all may be text.
+        let bytes = if is_readable { text_bytes } else { text_bytes.max(self.response_bytes) };
         // A cut stream may contain a first count, and more text after it.
-        let output = tokens(generation.text_bytes);
-        usage.output = usage.output.max(output);
+        usage.output = usage.output.max(Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(is_some));
         *usage != before
     }
 
@@ -322,11 +329,14 @@ impl LlmExchange {
         }
         self.started_at = Some(now);
         let may_infer = self.rules.infer_when_unambiguous;
-        if self.caused_by.is_none() && (!self.traces.is_empty() || may_infer) {
-            let (generation_id, traces) = (self.id.clone(), self.traces.clone());
+        let has_trace = self.proof.is_some() || !self.traces.is_empty();
+        if self.caused_by.is_none() && (has_trace || may_infer) {
+            let customer = &self.session.identity.customer;
             self.observed.facts.push(Fact::GenerationStarted(GenerationStarted {
-                generation_id,
-                traces,
+                generation_id: self.id.clone(),
+                customer: (customer != ANONYMOUS).then(|| customer.clone()),
+                proof: self.proof,
+                traces: self.traces.clone(),
                 may_infer,
                 at: now,
             }));

@@ -23,15 +23,16 @@ use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::{IdNamespace, resolve_endpoint, task_link};
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
+use crate::fact::call::{CallEnded, CallKind, CallOpen, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::{Message, MessageReader, Method};
 use crate::protocol::mcp::reported::{Reported, reported_in_headers};
 use crate::protocol::mcp::response_body::McpResponseBody;
 use crate::protocol::request_body::RequestBody;
-use crate::protocol::trace_context::{add, traceparent};
+use crate::protocol::trace_context::traceparent;
 use crate::wire::boundary::Unit;
 use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
@@ -56,12 +57,7 @@ pub(super) struct McpExchange {
     /// Names the exchange. The ids of its calls begin with it.
     id: String,
     calls_seen: u32,
-    /// The traces that the request's headers name.
-    traces: Vec<TraceId>,
-    /// True if the filter meters generations, which calls may cause.
-    tells_starts: bool,
-    /// True if a generation may be attributed without a trace.
-    may_infer: bool,
+    starts: CallStarts,
     product: Rc<Product>,
     session: SessionRef,
     has_session_id: bool,
@@ -116,13 +112,10 @@ impl McpExchange {
         let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
-        let has_generations = config.has_generations();
         Self {
             id,
             calls_seen: 0,
-            traces: if has_generations { head.traces } else { Vec::new() },
-            tells_starts: has_generations,
-            may_infer: config.may_infer(),
+            starts: CallStarts::new(config, &product, head.traces),
             has_session_id,
             is_window,
             may_body_name: head.may_body_name,
@@ -149,6 +142,14 @@ impl McpExchange {
 }
 
 impl Exchange for McpExchange {
+    fn wants_proof(&self) -> bool {
+        matches!(self.request, Request::Messages(_)) && self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
     fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
         let Request::Messages(Some(reader)) = &mut self.request else { return None };
@@ -354,16 +355,9 @@ impl McpExchange {
     fn started(&mut self, message: &Message, now: Timestamp) -> Intent {
         self.observed.counts.push(Counter::Calls);
         let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
-        if self.tells_starts {
-            let mut traces = self.traces.clone();
-            add(&mut traces, message.traceparent.as_deref().and_then(traceparent));
-            if !traces.is_empty() || self.may_infer {
-                let (call_id, tool) = (call_id.clone(), tool.clone());
-                let session = self.session.clone();
-                let started = CallStarted { call_id, session, tool, traces, at: now };
-                self.observed.facts.push(Fact::CallStarted(started));
-            }
-        }
+        let named = message.traceparent.as_deref().and_then(traceparent);
+        let started = self.starts.started(&call_id, &self.session, &tool, named, now);
+        self.observed.facts.extend(started);
         Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
     }
 
