@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
+use crate::accountant::estimates::Estimates;
 use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
 use crate::accountant::joins::{HeldUpdates, JoinTable};
 use crate::accountant::meta::Meta;
@@ -50,6 +51,7 @@ impl Accountant {
             held_updates: HeldUpdates::default(),
             attributions: Attributions::default(),
             seen_generations: SeenGenerations::default(),
+            estimates: Estimates::default(),
             guards: Guards::default(),
             outbox,
             journals,
@@ -78,6 +80,10 @@ impl Accountant {
         });
         accountant.seen_generations =
             SeenGenerations::restore(pages.collect(), accountant.meta.seen_at);
+        for slot in 0..accountant.meta.estimates_high {
+            let estimate = read_value(host, &estimate_key(&accountant.prefix, slot));
+            accountant.estimates.restore(slot, estimate);
+        }
         for slot in 0..accountant.meta.scopes_high {
             let scope = read_value(host, &scope_key(&accountant.prefix, slot));
             accountant.guards.scopes.restore(slot, scope);
@@ -125,6 +131,10 @@ impl Accountant {
         for (at, page) in self.seen_generations.take_dirty() {
             writes.push((told_key(&self.prefix, at), encoded(page)));
         }
+        for slot in self.estimates.slots.take_dirty() {
+            let value = self.estimates.slots.get(slot).map(encoded).unwrap_or_default();
+            writes.push((estimate_key(&self.prefix, slot), value));
+        }
         if core::mem::take(&mut self.are_ends_dirty) {
             writes.push((ends_key(&self.prefix), encoded(&self.ends)));
         }
@@ -146,6 +156,7 @@ impl Accountant {
             self.meta.calls_high = self.attributions.calls.high();
             self.meta.generations_high = self.attributions.generations.high();
             self.meta.seen_at = self.seen_generations.at();
+            self.meta.estimates_high = self.estimates.slots.high();
             self.meta.scopes_high = self.guards.scopes.slots.high();
             self.meta.reservations_high = self.guards.reservations.slots.high();
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
@@ -184,6 +195,10 @@ fn generation_key(prefix: &str, slot: u32) -> String {
 
 fn told_key(prefix: &str, page: u32) -> String {
     format!("{prefix}w{page}")
+}
+
+fn estimate_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}p{slot}")
 }
 
 fn ends_key(prefix: &str) -> String {

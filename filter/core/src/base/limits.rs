@@ -73,6 +73,14 @@ pub(crate) const SEEN_PAGES: u32 = 32;
 /// Generations in one page.
 pub(crate) const SEEN_PAGE_LINKS: usize = 128;
 
+/// Estimated generations that wait for the provider's own counts, at about 500 bytes each. Beyond
+/// this number, the accountant bills the first of them.
+pub(crate) const ESTIMATES_MAX: usize = 256;
+
+/// Milliseconds that an estimated generation waits for the provider's own counts: clients that lose
+/// a stream resume it, or poll the response, within seconds.
+pub(crate) const ESTIMATE_WAIT_MS: u64 = 30_000;
+
 /// The age in seconds beyond which the accountant takes a generation that it observes again for one
 /// that it has counted: on a busy day, its memory does not reach further back.
 pub(crate) const SEEN_AGE_MAX_S: u64 = 24 * 3600;

@@ -1,6 +1,7 @@
 //! Who bears the cost of a generation when somebody is hostile. The numbers are those of the attempts of a hostile
 //! tenant that these rows repeat.
 
+use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::meter::action::HeadAction;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
@@ -221,9 +222,9 @@ fn what_is_left_before_the_usage_is_estimated_by_default() {
 "#;
     let events = [(":status", "200"), ("content-type", "text/event-stream")];
     for end in [
-        agent_meter_core::exchange::kind::StreamEnd::Aborted,
+        StreamEnd::Aborted,
         // 104: the stream ends without usage.
-        agent_meter_core::exchange::kind::StreamEnd::Complete,
+        StreamEnd::Complete,
     ] {
         let mut mesh = Mesh::new(&config(&json!({})));
         let call = call(&mut mesh, "acme", &[]);
@@ -253,15 +254,84 @@ fn a_picture_in_a_request_is_not_estimated_as_text() {
         let mut mesh = Mesh::new(&config(&json!({})));
         let body = format!(r#"{{"model":"gpt-4o","content":"{content}"}}"#);
         let asked = mesh.send(Worker::Second, &head, &body);
-        mesh.answer(
-            Worker::Second,
-            asked,
-            &events,
-            "",
-            agent_meter_core::exchange::kind::StreamEnd::Aborted,
-        );
+        mesh.answer(Worker::Second, asked, &events, "", StreamEnd::Aborted);
         let (tokens, _) = mesh.events();
         let estimated = tokens[0]["tokens"]["input"].as_u64().unwrap();
         assert!(input.contains(&estimated), "{estimated}");
+    }
+}
+
+/// A stream of Responses that its client has left in the middle.
+fn left_response(mesh: &mut Mesh) {
+    let created = mesh.envoy.now.0 / 1000;
+    let head = [(":method", "POST"), (":path", "/v1/responses"), (":authority", "api.openai.com")];
+    let body = r#"{"model":"gpt-4o","stream":true}"#;
+    let asked = mesh.send(Worker::Second, &head, body);
+    let events = [(":status", "200"), ("content-type", "text/event-stream")];
+    let text = format!(
+        "data: {}\n\ndata: {}\n\n",
+        json!({"type": "response.created", "response": {"id": "resp_1", "status": "in_progress",
+            "model": "gpt-4o", "created_at": created}}),
+        json!({"type": "response.output_text.delta", "delta": "twelve bytes"}),
+    );
+    mesh.answer(Worker::Second, asked, &events, &text, StreamEnd::Aborted);
+}
+
+/// The client asks what became of it.
+fn poll(mesh: &mut Mesh) {
+    let created = mesh.envoy.now.0 / 1000;
+    let head =
+        [(":method", "GET"), (":path", "/v1/responses/resp_1"), (":authority", "api.openai.com")];
+    let body = json!({"id": "resp_1", "object": "response", "status": "completed",
+        "model": "gpt-4o-2024-08-06", "created_at": created,
+        "usage": {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}});
+    let asked = mesh.send(Worker::Second, &head, "");
+    let plain = [(":status", "200"), ("content-type", "application/json")];
+    mesh.answer(Worker::Second, asked, &plain, &body.to_string(), StreamEnd::Complete);
+}
+
+#[test]
+fn an_estimate_gives_way_to_the_truth_and_is_billed_without_it() {
+    let estimated = json!([true, {"input": 8, "output": 3}]);
+    let told = json!([false, {"input": 10, "output": 20, "provider_total": 30}]);
+    // When the client polls, if it does; whether the accountant dies meanwhile; what is billed.
+    for (polls_after_ms, dies, expected) in [
+        (Some(0), false, &told),
+        (Some(5_000), false, &told),
+        (Some(5_000), true, &told),
+        (Some(60_000), false, &estimated),
+        (None, false, &estimated),
+        (None, true, &estimated),
+    ] {
+        let json = config(&json!({}));
+        let mut mesh = Mesh::new(&json);
+        left_response(&mut mesh);
+        let mut made = Vec::new();
+        if polls_after_ms != Some(0) {
+            made.extend(mesh.envoy.deliver(2_000));
+        }
+        if dies {
+            mesh.envoy.main = crate::host::meter(&mut mesh.envoy.host, &json);
+            while !mesh.envoy.main.is_accountant() {
+                let waiting = mesh.envoy.tick(250);
+                made.extend(mesh.envoy.take(waiting));
+            }
+        }
+        if let Some(after_ms) = polls_after_ms {
+            made.extend(mesh.envoy.deliver(after_ms));
+            poll(&mut mesh);
+        }
+        if polls_after_ms.is_some() {
+            // However often it asks.
+            poll(&mut mesh);
+        }
+        made.extend(mesh.envoy.deliver(4_000_000));
+        let shown = format!("{polls_after_ms:?} {dies}");
+        let tokens = kinds(&made, "token_consumption");
+        assert_eq!(tokens.len(), 1, "{shown}");
+        assert_eq!(json!([tokens[0]["estimated"], tokens[0]["tokens"]]), *expected, "{shown}");
+        let closed = kinds(&made, "session_closed");
+        assert_eq!(closed.len(), 1, "{shown}");
+        assert_eq!(closed[0]["total_provider_cost"], tokens[0]["total_provider_cost"], "{shown}");
     }
 }
