@@ -80,10 +80,8 @@ impl Accountant {
         });
         accountant.seen_generations =
             SeenGenerations::restore(pages.collect(), accountant.meta.seen_at);
-        for slot in 0..accountant.meta.estimates_high {
-            let estimate = read_value(host, &estimate_key(&accountant.prefix, slot));
-            accountant.estimates.restore(slot, estimate);
-        }
+        let estimates = read_value(host, &estimates_key(&accountant.prefix));
+        accountant.estimates = estimates.unwrap_or_default();
         for slot in 0..accountant.meta.scopes_high {
             let scope = read_value(host, &scope_key(&accountant.prefix, slot));
             accountant.guards.scopes.restore(slot, scope);
@@ -131,9 +129,8 @@ impl Accountant {
         for (at, page) in self.seen_generations.take_dirty() {
             writes.push((told_key(&self.prefix, at), encoded(page)));
         }
-        for slot in self.estimates.slots.take_dirty() {
-            let value = self.estimates.slots.get(slot).map(encoded).unwrap_or_default();
-            writes.push((estimate_key(&self.prefix, slot), value));
+        if self.estimates.take_dirty() {
+            writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
         }
         if core::mem::take(&mut self.are_ends_dirty) {
             writes.push((ends_key(&self.prefix), encoded(&self.ends)));
@@ -156,7 +153,6 @@ impl Accountant {
             self.meta.calls_high = self.attributions.calls.high();
             self.meta.generations_high = self.attributions.generations.high();
             self.meta.seen_at = self.seen_generations.at();
-            self.meta.estimates_high = self.estimates.slots.high();
             self.meta.scopes_high = self.guards.scopes.slots.high();
             self.meta.reservations_high = self.guards.reservations.slots.high();
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
@@ -197,8 +193,8 @@ fn told_key(prefix: &str, page: u32) -> String {
     format!("{prefix}w{page}")
 }
 
-fn estimate_key(prefix: &str, slot: u32) -> String {
-    format!("{prefix}p{slot}")
+fn estimates_key(prefix: &str) -> String {
+    format!("{prefix}p")
 }
 
 fn ends_key(prefix: &str) -> String {

@@ -75,7 +75,7 @@ pub(crate) const SEEN_PAGE_LINKS: usize = 128;
 
 /// Estimated generations that wait for the provider's own counts, at about 500 bytes each. Beyond
 /// this number, the accountant bills the first of them.
-pub(crate) const ESTIMATES_MAX: usize = 256;
+pub(crate) const ESTIMATES_MAX: usize = 128;
 
 /// Milliseconds that an estimated generation waits for the provider's own counts: clients that lose
 /// a stream resume it, or poll the response, within seconds.
