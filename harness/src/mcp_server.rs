@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::trace::{self, TRACEPARENT};
+use crate::trace::{self, TRACEPARENT, TRACESTATE};
 
 /// Each tool, its description, and the one string argument that it needs.
 const TOOLS: [(&str, &str, &str); 5] = [
@@ -202,7 +202,7 @@ async fn execute(
     };
     match (*tool, llm_url) {
         (SUMMARISE, Some(url)) => {
-            return Ok(match summarise(url, value, traceparent(context)).await {
+            return Ok(match summarise(url, value, TraceContext::of(context)).await {
                 Ok(summary) => CallToolResult::success(vec![ContentBlock::text(summary)]),
                 Err(error) => CallToolResult::error(vec![ContentBlock::text(format!("{error:#}"))]),
             });
@@ -227,23 +227,43 @@ async fn analyze(context: &RequestContext<RoleServer>) {
     }
 }
 
-/// The trace of the call: from `_meta`, else from the header of its request.
-fn traceparent(context: &RequestContext<RoleServer>) -> Option<String> {
-    let header = || {
-        let headers = &context.extensions.get::<axum::http::request::Parts>()?.headers;
-        headers.get(TRACEPARENT)?.to_str().ok()
-    };
-    context.meta.get_traceparent().or_else(header).map(str::to_owned)
+/// The trace that a call belongs to.
+#[derive(Debug, Default)]
+struct TraceContext {
+    parent: Option<String>,
+    /// What others have added to it.
+    state: Option<String>,
 }
 
-/// Asks the LLM, in the trace of the call.
-async fn summarise(url: &str, text: &str, traceparent: Option<String>) -> anyhow::Result<String> {
+impl TraceContext {
+    /// As instrumentation of the HTTP server sees it: in the headers of the request that brought
+    /// the call, else told in `_meta`.
+    fn of(context: &RequestContext<RoleServer>) -> Self {
+        let headers =
+            context.extensions.get::<axum::http::request::Parts>().map(|parts| &parts.headers);
+        let header = |name: &str| Some(headers?.get(name)?.to_str().ok()?.to_owned());
+        let parent = header(TRACEPARENT).filter(|parent| trace::child_of(parent).is_some());
+        match parent {
+            Some(parent) => Self { parent: Some(parent), state: header(TRACESTATE) },
+            None => {
+                let told = context.meta.get_traceparent();
+                Self { parent: told.map(str::to_owned), state: None }
+            }
+        }
+    }
+}
+
+/// Asks the LLM, as a part of the call's trace.
+async fn summarise(url: &str, text: &str, trace: TraceContext) -> anyhow::Result<String> {
     let model = if text.len() > SHORT_TEXT { "gpt-4o" } else { "gpt-4o-mini" };
     let prompt = format!("Sum this up in one sentence: {text}");
     let body = json!({"model": model, "messages": [{"role": "user", "content": prompt}]});
     let mut request = reqwest::Client::new().post(format!("{url}/v1/chat/completions")).json(&body);
-    if let Some(child) = traceparent.and_then(|parent| trace::child_of(&parent)) {
+    if let Some(child) = trace.parent.and_then(|parent| trace::child_of(&parent)) {
         request = request.header(TRACEPARENT, child);
+        if let Some(state) = trace.state {
+            request = request.header(TRACESTATE, state);
+        }
     }
     let answer = request.send().await?.error_for_status()?.json::<serde_json::Value>().await?;
     let summary = answer.pointer("/choices/0/message/content").and_then(|text| text.as_str());
@@ -266,7 +286,7 @@ mod tests {
 
     /// The client's header and `_meta`, and the trace in which the server asks the LLM.
     #[tokio::test]
-    async fn the_trace_of_a_call_is_taken_from_meta_and_else_from_the_header() {
+    async fn the_trace_of_a_call_is_taken_from_the_header_and_else_from_meta() {
         let llm = LlmServer::start(ANY_PORT, LlmOptions::default()).await.expect("an LLM");
         let server = McpServer::start(ANY_PORT, Mode::Json).await.expect("a server");
         server.set_llm(format!("http://{}", llm.addr()));
@@ -276,8 +296,9 @@ mod tests {
             (None, None, None),
             (Some(&one), None, Some(&one)),
             (None, Some(&two), Some(&two)),
-            (Some(&one), Some(&two), Some(&two)),
+            (Some(&one), Some(&two), Some(&one)),
             (Some(&"not a trace".to_owned()), None, None),
+            (Some(&"not a trace".to_owned()), Some(&two), Some(&two)),
         ] {
             let mut params = json!({ "name": "summarise", "arguments": { "text": "short" } });
             if let Some(meta) = meta {

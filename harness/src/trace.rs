@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The name of the header, and of the member of MCP's `_meta`.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// The name of the header with what others have added to the trace; applications carry it along.
+pub const TRACESTATE: &str = "tracestate";
+
 /// The first half of this program's trace ids: "agentmtr".
 const ORIGIN: u64 = 0x6167_656e_746d_7472;
 

@@ -24,7 +24,9 @@ use crate::{Rig, release_module};
 const PATH: &str = "/v1/chat/completions";
 
 fn asking() -> Value {
-    plugin(&[product("", &json!({ "provider": "openai", "ask_for_usage": true }))])
+    let llm =
+        json!({ "provider": "openai", "ask_for_usage": true, "incomplete_usage": "bill_observed" });
+    plugin(&[product("", &llm)])
 }
 
 /// The stream of a server that was asked for usage, or was not; if asked, each chunk has the

@@ -134,7 +134,10 @@ async fn generations_that_the_client_saw_done_are_billed_once_whatever_vms_die()
     let arrived = Arc::<Mutex<BTreeSet<Key>>>::default();
     let shared = Arc::clone(&arrived);
     let upstream = Upstream::start(move |request: &Message| answer(request, &shared)).await?;
-    let products = [product("llm.test", &json!({ "provider": "openai" }))];
+    let products = [product(
+        "llm.test",
+        &json!({ "provider": "openai", "incomplete_usage": "bill_observed" }),
+    )];
     let rig = Rig::with(upstream, Options::new(plugin(&products), Some(crash_module()?))).await?;
     let listen = rig.listen()?;
     let is_over = Arc::new(AtomicBool::new(false));

@@ -156,7 +156,8 @@ async fn each_golden_body_is_metered_as_it_reports_with_envoys_reading_or_withou
         .iter()
         .flat_map(|provider| {
             modes.map(|mode| {
-                let llm = json!({ "provider": provider, "envoy_metadata": mode == "envoy" });
+                let llm = json!({ "provider": provider, "envoy_metadata": mode == "envoy",
+                    "incomplete_usage": "bill_observed" });
                 product(&format!("{provider}.{mode}.test"), &llm)
             })
         })

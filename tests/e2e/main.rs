@@ -26,6 +26,7 @@ mod load;
 mod loops;
 mod metadata;
 mod module;
+mod owners;
 mod products;
 mod reload;
 mod rollup;

@@ -145,6 +145,9 @@ impl HttpContext for Stream {
         for name in &edit.remove {
             host::remove_header(MapType::HttpRequestHeaders, name);
         }
+        for (name, value) in &edit.set {
+            host::set_request_header(name, value);
+        }
         self.show(edit.mark);
         if end_of_stream {
             let passage = self.request_bytes(&[], true);

@@ -45,7 +45,7 @@ impl Accountant {
         }
         if is_all_read {
             for (generation, cause) in self.attributions.all_read() {
-                self.fold_generation(host, &generation, cause, now);
+                self.fold_generation(host, generation, cause, now);
             }
         }
         for PendingEnd { session, reason } in ends {
@@ -74,7 +74,7 @@ impl Accountant {
             }
             Some(Fact::Generation(generation)) => {
                 if let Some((generation, cause)) = self.attributions.generation_ended(generation) {
-                    self.fold_generation(host, &generation, cause, now);
+                    self.fold_generation(host, generation, cause, now);
                 }
             }
             Some(Fact::Call(call)) => self.fold_call(host, &call, now),
@@ -318,6 +318,9 @@ impl Accountant {
         };
         while let Some(join) = self.joins.take_of_session(&session_key) {
             self.fold_call(host, &join.call, now);
+        }
+        while let Some(estimate) = self.estimates.take_of_session(&session_key) {
+            self.bill_estimate(host, &estimate, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
         self.guard_closed(&session.reference);

@@ -6,6 +6,7 @@ use crate::config::SessionSource;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::TraceId;
+use crate::protocol::call_proof::presented;
 use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::http::Headers;
@@ -27,6 +28,8 @@ pub struct RequestHead<'a> {
     pub(crate) may_body_name: bool,
     /// The traces that the request names: one, or several where propagators disagree.
     pub traces: Vec<TraceId>,
+    /// The call proof that the request presents, if it belongs to a product with generations.
+    pub(crate) proof: Option<TraceId>,
     /// The HTTP method.
     pub method: &'a [u8],
     /// The `:authority`.
@@ -105,6 +108,7 @@ impl<'a> RequestHead<'a> {
             }),
             says_tool_call: headers.get("mcp-method") == Some(b"tools/call"),
             arrived_at,
+            proof: if product.llm.is_some() { presented(headers) } else { None },
             traces,
         }
     }

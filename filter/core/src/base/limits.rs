@@ -62,6 +62,13 @@ pub(crate) const HELD_EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of text for each token where the filter has to estimate usage: about right for English.
 pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
+/// Bytes of encoded data, such as an image in a request, for each token where the filter has to
+/// estimate usage: providers charge a picture of a megabyte with 250 to 2,500 tokens.
+pub(crate) const DATA_BYTES_PER_TOKEN: u64 = 512;
+
+/// Bytes of one block of a request, which the filter takes for text or for encoded data as a whole.
+pub(crate) const TEXT_BLOCK_BYTES: usize = 1024;
+
 /// The time in milliseconds after which the accountant considers a running generation lost.
 pub(crate) const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
 
@@ -76,6 +83,14 @@ pub(crate) const SEEN_PAGES: u32 = 32;
 
 /// Generations in one page.
 pub(crate) const SEEN_PAGE_LINKS: usize = 128;
+
+/// Estimated generations that wait for the provider's own counts, at about 500 bytes each. Beyond
+/// this number, the accountant bills the first of them.
+pub(crate) const ESTIMATES_MAX: usize = 128;
+
+/// Milliseconds that an estimated generation waits for the provider's own counts: clients that lose
+/// a stream resume it, or poll the response, within seconds.
+pub(crate) const ESTIMATE_WAIT_MS: u64 = 30_000;
 
 /// The age in seconds beyond which the accountant takes a generation that it observes again for one
 /// that it has counted: on a busy day, its memory does not reach further back.

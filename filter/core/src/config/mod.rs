@@ -12,6 +12,7 @@ mod llm;
 mod matcher;
 mod protobuf;
 mod session;
+mod trace;
 
 pub use self::contracts::{Contract, Contracts};
 pub use self::guard::{Action, Guard, Mode};
@@ -23,6 +24,7 @@ pub(crate) use self::llm::{IncompleteUsage, LlmRules};
 pub use self::matcher::Matcher;
 pub(crate) use self::matcher::without_query;
 pub(crate) use self::session::{SessionRules, SessionSource};
+pub(crate) use self::trace::TraceRule;
 
 use std::rc::Rc;
 

@@ -10,6 +10,7 @@ use crate::config::llm::LlmRules;
 use crate::config::matcher;
 use crate::config::matcher::{Matcher, is_template, without_query};
 use crate::config::session::SessionRules;
+use crate::config::trace::TraceRule;
 use crate::pricing::price_list::Pricing;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
 use crate::wire::accept_encoding::ResponseEncoding;
@@ -134,6 +135,9 @@ pub struct Product {
     /// How calls form sessions.
     #[serde(default)]
     pub session: SessionRules,
+    /// How its calls are joined with the generations that they cause.
+    #[serde(default)]
+    pub trace: TraceRule,
     /// How to meter generations of large language models. Without it an `AI_AGENT` receives A2A.
     #[serde(default)]
     pub llm: Option<LlmRules>,
@@ -169,6 +173,7 @@ impl Product {
             matcher: Matcher::default(),
             exclude: Exclude::default(),
             routes: Vec::new(),
+            trace: TraceRule::default(),
             llm: None,
             reported_usage: ReportedUsage::default(),
             identity: IdentityRules::default(),

@@ -18,8 +18,9 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::task_link;
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
+use crate::fact::call::{CallEnded, CallKind, CallOpen, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::a2a::outcome::{Step, of_task};
@@ -28,7 +29,7 @@ use crate::protocol::a2a::{
     Answer, Binding, Operation, Request, RequestReader, Route, TaskState, route,
 };
 use crate::protocol::request_body::RequestBody;
-use crate::protocol::trace_context::{add, traceparent};
+use crate::protocol::trace_context::traceparent;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::doubt::Doubt;
@@ -42,9 +43,7 @@ pub(super) struct A2aExchange {
     session: SessionRef,
     /// True if the conversation may name the session. It then takes precedence over the head.
     may_body_name: bool,
-    traces: Vec<TraceId>,
-    tells_starts: bool,
-    may_infer: bool,
+    starts: CallStarts,
     route: Route,
     reader: RequestBody<RequestReader>,
     request: Option<Request>,
@@ -75,15 +74,12 @@ impl A2aExchange {
     ) -> Option<Self> {
         let (method, path) = head.target()?;
         let route = route(method, path)?;
-        let has_generations = config.has_generations();
         let share = head.body.share.clone();
         Some(Self {
             call_id: format!("{id}.0"),
             session: session_ref(&product, head.identity, head.session_key),
             may_body_name: head.may_body_name,
-            traces: if has_generations { head.traces } else { Vec::new() },
-            tells_starts: has_generations,
-            may_infer: config.may_infer(),
+            starts: CallStarts::new(config, &product, head.traces),
             reader: RequestBody::new(RequestReader::new(route.clone()), head.body),
             route,
             request: None,
@@ -103,6 +99,14 @@ impl A2aExchange {
 }
 
 impl Exchange for A2aExchange {
+    fn wants_proof(&self) -> bool {
+        self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
     fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
         for request in self.reader.feed(chunk) {
@@ -286,17 +290,11 @@ impl A2aExchange {
         if request.operation.is_step() {
             self.step = Some(Step::default());
             self.had_step = true;
-            let mut traces = self.traces.clone();
-            add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
-            if self.tells_starts && (!traces.is_empty() || self.may_infer) {
-                self.observed.facts.push(Fact::CallStarted(CallStarted {
-                    call_id: self.call_id.clone(),
-                    session: self.session_of(request.context_id.as_deref()),
-                    tool: operation(request.operation).to_owned(),
-                    traces,
-                    at: now,
-                }));
-            }
+            let named = request.traceparent.as_deref().and_then(traceparent);
+            let session = self.session_of(request.context_id.as_deref());
+            let tool = operation(request.operation);
+            let started = self.starts.started(&self.call_id, &session, tool, named, now);
+            self.observed.facts.extend(started);
         }
         self.request = Some(request);
     }

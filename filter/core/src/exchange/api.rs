@@ -10,12 +10,14 @@ use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::Product;
 use crate::config::{Config, LlmRules};
 use crate::domain::call::{Certainty, Transport};
+use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::llm::LlmExchange;
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
-use crate::fact::call::{ApiCall, CallEnded, CallKind, CallStarted};
+use crate::fact::call::{ApiCall, CallEnded, CallKind};
 use crate::guard::refusal::Refusal;
 use crate::protocol::grpc::GrpcOutcome;
 use crate::wire::boundary::Unit;
@@ -28,6 +30,7 @@ pub(super) struct ApiExchange {
     call_id: String,
     product: Rc<Product>,
     session: SessionRef,
+    starts: CallStarts,
     is_step: bool,
     method: String,
     /// Method and route of an API call, or the name of a step.
@@ -58,22 +61,19 @@ impl ApiExchange {
         };
         let operation = format!("{method} {}", product.route(head.path));
         let call_id = format!("{id}.0");
-        let has_generations = config.has_generations();
-        let traces = if has_generations { head.traces.clone() } else { Vec::new() };
+        let traces = head.traces.clone();
         let session = session_ref(&product, head.identity.clone(), head.session_key);
         let started_at = head.arrived_at;
         let generation = product.llm.clone().and_then(|rules| {
             let caused_by = Some((call_id.clone(), operation.clone()));
             LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)
         });
-        // The call exists with its head: whether a body follows is up to others. If it makes its own
-        // generation, the accountant need not know that it has started.
-        let tells_start = generation.is_none() && (!traces.is_empty() || config.may_infer());
-        let started = tells_start.then(|| {
-            let (call_id, session, tool) = (call_id.clone(), session.clone(), operation.clone());
-            Fact::CallStarted(CallStarted { call_id, session, tool, traces, at: started_at })
-        });
         Self {
+            // A call that is itself a generation causes no other.
+            starts: match &generation {
+                Some(_) => CallStarts::none(),
+                None => CallStarts::new(config, &product, traces),
+            },
             is_step: false,
             call_id,
             session,
@@ -87,7 +87,7 @@ impl ApiExchange {
             grpc: None,
             transport: Transport::None,
             generation: generation.map(Box::new),
-            observed: Observed { facts: started.into_iter().collect(), counts: Vec::new() },
+            observed: Observed::default(),
             product,
         }
     }
@@ -107,6 +107,8 @@ impl ApiExchange {
         let started_at = head.arrived_at;
         let generation = LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)?;
         Some(Self {
+            // The step causes only its own generation, so the accountant need not know its start.
+            starts: CallStarts::none(),
             is_step: true,
             call_id,
             session,
@@ -127,6 +129,19 @@ impl ApiExchange {
 }
 
 impl Exchange for ApiExchange {
+    fn wants_proof(&self) -> bool {
+        self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
+    fn begin(&mut self) {
+        let (call_id, tool, at) = (&self.call_id, &self.operation, self.started_at);
+        self.observed.facts.extend(self.starts.started(call_id, &self.session, tool, None, at));
+    }
+
     fn request_interest(&self) -> BodyInterest {
         if self.generation.is_some() { BodyInterest::Bytes } else { BodyInterest::Size }
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
+use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::fact::Fact;
 use crate::guard::refusal::Refusal;
@@ -78,6 +79,19 @@ impl BodyInterest {
 pub trait Exchange {
     /// The product of the exchange.
     fn product(&self) -> &Rc<Product>;
+
+    /// Whether the filter must put a call proof into the request, because its calls may cause
+    /// generations.
+    fn wants_proof(&self) -> bool {
+        false
+    }
+
+    /// Takes the call proof that the request carries to the server.
+    fn set_proof(&mut self, _proof: TraceId) {}
+
+    /// Begins what exists with the request's head, whether or not a body follows. The meter calls it
+    /// once the guards have let the head pass and the proof is set.
+    fn begin(&mut self) {}
 
     /// What the meter wants of the request's body.
     fn request_interest(&self) -> BodyInterest {

@@ -12,6 +12,7 @@ pub mod link;
 mod api;
 mod llm;
 mod mcp;
+mod starts;
 
 pub use self::kind::Exchange;
 use crate::admission::Admitted;

@@ -17,7 +17,10 @@ pub struct CallStarted {
     pub session: SessionRef,
     /// The tool's name as the client wrote it, limited in length.
     pub tool: String,
-    /// The traces that the request names.
+    /// The ids that only the server of this call learns, so that whoever presents one of them is
+    /// caused by this call: see [`crate::protocol::call_proof`]. Calls of one request share them.
+    pub proofs: Vec<TraceId>,
+    /// The traces that the client names. Any client can name them, so they prove nothing.
     pub traces: Vec<TraceId>,
     /// The end of the request's message; of an API call, the request's head.
     pub at: Timestamp,

@@ -25,6 +25,8 @@ pub struct RequestEdit {
     pub is_length_unknown: bool,
     /// Headers to remove.
     pub remove: Vec<String>,
+    /// Headers to set, after the others are removed.
+    pub set: Vec<(&'static str, String)>,
     /// What the meter wants of the body.
     pub body_interest: BodyInterest,
     /// The level of the guards' scopes, which headers report: see [`crate::guard::mark`].

@@ -5,28 +5,28 @@
 pub mod action;
 
 mod guarded;
+mod head;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::accountant::outbox::Dispatch;
 use crate::accountant::{Accountant, Handover};
-use crate::admission::{Admission, admit};
 use crate::base::hash::{hash, hex};
-use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
+use crate::base::limits::{OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
+use crate::exchange::Exchange;
 use crate::exchange::kind::{BodyInterest, Observed, StreamEnd};
-use crate::exchange::{self, Exchange};
 use crate::fact::Fact;
 use crate::guard::stop::StreamStop;
 use crate::host::counter::Counter;
 use crate::host::{Expect, Host};
-use crate::meter::action::{BodyAction, HeadAction, RequestEdit, VmInfo};
+use crate::meter::action::{BodyAction, VmInfo};
+use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
 use crate::sink::reply::Reply;
-use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
 use crate::wire::decode_budget::DecodeBudget;
 use crate::wire::http::{Headers, ResponseHead};
 
@@ -73,6 +73,7 @@ pub struct Meter {
     decode_budget: DecodeBudget,
     journal: Option<Writer>,
     ids_made: u64,
+    proofs: ProofMaker,
     overflow: VecDeque<Vec<u8>>,
     role: Role,
 }
@@ -87,7 +88,9 @@ impl Meter {
         let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
         // The configuration of the VM that was configured last is in force; see `stop`.
         let _ = host.set(&config_key(&prefix), &config_hash, Expect::Any);
+        let seeds = [vm.seed.to_be_bytes().as_slice(), &config_hash, vm.node.as_bytes()].concat();
         Self {
+            proofs: ProofMaker::new(&[b"agent-meter proofs 1", &seeds]),
             config: Rc::new(config),
             vm,
             prefix,
@@ -116,73 +119,6 @@ impl Meter {
     /// Whether this VM holds the accountant's lease.
     pub fn is_accountant(&self) -> bool {
         matches!(self.role, Role::Accountant(_))
-    }
-
-    /// Handles the beginning of a stream.
-    pub fn request_head(
-        &mut self,
-        host: &mut impl Host,
-        stream: u32,
-        headers: Headers<'_>,
-        now: Timestamp,
-    ) -> HeadAction {
-        self.serves_streams = true;
-        let config = Rc::clone(&self.config);
-        let admission = admit(&config, headers, &mut |path| host.property(path), now);
-        let admitted = match admission {
-            Admission::Pass => return HeadAction::Pass,
-            Admission::Answer { reply, fact, count } => {
-                host.count(count, 1);
-                if let Some(fact) = fact {
-                    self.record_fact(host, &fact);
-                }
-                return HeadAction::Answer(reply);
-            }
-            Admission::Follow(admitted) => admitted,
-        };
-        let mut admitted = admitted;
-        admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
-        let mismatches = u64::from(admitted.is_credential_mismatch);
-        host.count(Counter::CredentialMismatch, mismatches);
-        let product = Rc::clone(&admitted.product);
-        let is_post = admitted.head.method == b"POST";
-        let stripped = &product.identity.strip_headers;
-        let is_sent = |name: &&String| headers.get(name).is_some();
-        let remove = stripped.iter().filter(is_sent).cloned().collect::<Vec<_>>();
-        let edit = RequestEdit { remove, ..RequestEdit::default() };
-        if self.exchanges.len() >= EXCHANGES_MAX {
-            host.count(Counter::ExchangesOverLimit, 1);
-            return HeadAction::Forget(edit);
-        }
-        let id = self.next_id(host);
-        let Some(mut exchange) = exchange::start(&config, admitted, id) else {
-            return HeadAction::Forget(edit);
-        };
-        let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
-            edit
-        } else {
-            match self.guard_head(host, stream, &*exchange, is_post, now) {
-                Ok((mark, is_held)) => RequestEdit { mark, is_held, ..edit },
-                Err(refusal) => return self.refuse(host, exchange, &refusal, now),
-            }
-        };
-        // What the head starts is told before the head goes on: the call may cause a generation.
-        let observed = exchange.take_observed();
-        self.record(host, observed);
-        let is_length_unknown = exchange.may_edit();
-        let is_plain = is_length_unknown || self.may_stop(&*exchange);
-        let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
-        // Only what the exchange reads has to be readable.
-        let body_interest = exchange.request_interest();
-        let rule = if body_interest == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
-        let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
-        self.exchanges.insert(stream, exchange);
-        HeadAction::Follow(RequestEdit {
-            accept_encoding,
-            is_length_unknown,
-            body_interest,
-            ..edit
-        })
     }
 
     /// Handles the next bytes of a request's body. `is_end` is true for the last ones.

@@ -98,6 +98,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].call_timeout",
         "products[0].on_unreadable",
         "products[0].response_encoding",
+        "products[0].trace",
         "products[1].id",
         "products[1].type",
         "products[1].match.path_prefix",
@@ -156,7 +157,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/products/0/prise",
             json!("1"),
-            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `exclude`, `routes`, `identity`, `session`, `llm`, `reported_usage`, `on_unreadable`, `pricing`, `call_timeout`, `response_encoding`",
+            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `exclude`, `routes`, `identity`, `session`, `trace`, `llm`, `reported_usage`, `on_unreadable`, `pricing`, `call_timeout`, `response_encoding`",
         ),
         (
             "/products/0/type",

@@ -74,6 +74,8 @@ pub(crate) struct Envoy {
     pub(crate) worker: Meter,
     pub(crate) now: Timestamp,
     next_stream: u32,
+    /// The trace context with which the last call went up.
+    carried: Vec<(&'static str, String)>,
 }
 
 pub(crate) fn meter(host: &mut Memory, config: &str) -> Meter {
@@ -87,7 +89,8 @@ impl Envoy {
         let main = meter(&mut host, config);
         let worker = meter(&mut host, config);
         let now = Timestamp(1_763_890_200_000);
-        let mut envoy = Self { host, main, worker, now, next_stream: 1 };
+        let carried = Vec::new();
+        let mut envoy = Self { host, main, worker, now, next_stream: 1, carried };
         // A VM that has served a stream leaves the lease to the one on the main thread.
         let headers = [(":path".to_owned(), b"/elsewhere".to_vec())];
         assert_eq!(
@@ -101,7 +104,13 @@ impl Envoy {
 
     fn is_followed(&mut self, stream: u32, headers: &[(String, Vec<u8>)]) -> bool {
         let Self { host, worker, now, .. } = self;
-        matches!(worker.request_head(host, stream, Headers(headers), *now), HeadAction::Follow(_))
+        match worker.request_head(host, stream, Headers(headers), *now) {
+            HeadAction::Follow(edit) => {
+                self.carried.extend(edit.set);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Lets milliseconds pass, then ticks the worker and the accountant.
@@ -139,13 +148,16 @@ impl Envoy {
     pub(crate) fn generate(&mut self, answer: &str) {
         let stream = self.next_stream;
         self.next_stream += 1;
-        let headers = [
+        let mut headers: Vec<(String, Vec<u8>)> = [
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
             (":authority", "api.openai.com"),
             ("traceparent", TRACE),
         ]
-        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+        .into();
+        let carried = self.carried.drain(..);
+        headers.extend(carried.map(|(name, value)| (name.to_owned(), value.into_bytes())));
         assert!(self.is_followed(stream, &headers));
         let body = br#"{"model":"gpt-4o"}"#;
         self.worker.request_body(&mut self.host, stream, body, true, self.now);

@@ -25,6 +25,7 @@ mod joins;
 mod llm;
 mod llm_formats;
 mod loops;
+mod owners;
 mod products;
 mod rates;
 mod scanner;

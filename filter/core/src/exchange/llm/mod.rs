@@ -13,9 +13,10 @@ use std::rc::Rc;
 use crate::admission::head::RequestHead;
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules};
+use crate::domain::identity::ANONYMOUS;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
@@ -53,6 +54,7 @@ pub(super) struct LlmExchange {
     asker: Option<Box<UsageAsker>>,
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
+    response_bytes: u64,
     envoy: Option<Usage>,
     /// True if the filter has ended the response.
     /// How much of its bodies the worker decodes.
@@ -89,11 +91,18 @@ impl LlmExchange {
         let started_at = head.arrived_at;
         // The generation exists with its head: whether a body follows is up to others.
         let may_infer = rules.infer_when_unambiguous;
-        let tells_start = caused_by.is_none() && (!head.traces.is_empty() || may_infer);
-        let started = tells_start.then(|| {
-            let (generation_id, traces) = (id.clone(), head.traces);
-            let started = GenerationStarted { generation_id, traces, may_infer, at: started_at };
-            Fact::GenerationStarted(started)
+        let session = session_ref(&product, head.identity, session_key);
+        let has_trace = head.proof.is_some() || !head.traces.is_empty();
+        let started = (caused_by.is_none() && (has_trace || may_infer)).then(|| {
+            let customer = &session.identity.customer;
+            Fact::GenerationStarted(GenerationStarted {
+                generation_id: id.clone(),
+                customer: (customer != ANONYMOUS).then(|| customer.clone()),
+                proof: head.proof,
+                traces: head.traces,
+                may_infer,
+                at: started_at,
+            })
         });
         let facts = started.into_iter().collect();
         Some(Self {
@@ -101,7 +110,7 @@ impl LlmExchange {
             caused_by,
             rules,
             route,
-            session: session_ref(&product, head.identity, session_key),
+            session,
             product,
             may_body_name,
             is_poll: method == "GET",
@@ -111,6 +120,7 @@ impl LlmExchange {
             asker,
             remover: None,
             response: None,
+            response_bytes: 0,
             envoy: None,
             is_stopped: false,
             http_status: 0,
@@ -150,6 +160,7 @@ impl Exchange for LlmExchange {
     }
 
     fn response_body(&mut self, chunk: &[u8], is_end: bool, _now: Timestamp) -> Option<Vec<u8>> {
+        self.response_bytes = self.response_bytes.saturating_add(len_u64(chunk.len()));
         if let Some(response) = &mut self.response {
             response.feed(chunk);
         }
@@ -264,7 +275,7 @@ impl LlmExchange {
         let estimates = self.is_stopped || self.rules.incomplete_usage == IncompleteUsage::Estimate;
         let is_estimated = completeness != Completeness::Complete
             && estimates
-            && self.estimate(&mut usage, &generation);
+            && self.estimate(&mut usage, generation.text_bytes, is_readable);
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         let seen_as =
             seen_as.map(|id| (generation_link(self.route.provider, id), generation.created_at));
@@ -316,15 +327,16 @@ impl LlmExchange {
     }
 
     /// Estimates what is unknown from the bytes transferred. Returns whether it changed anything.
-    fn estimate(&self, usage: &mut Usage, generation: &Generation) -> bool {
-        let tokens = |bytes: u64| Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(|count| *count > 0);
+    fn estimate(&mut self, usage: &mut Usage, text_bytes: u64, is_readable: bool) -> bool {
+        let is_some = |count: &u64| *count > 0;
         let before = *usage;
         if usage.input.is_none() {
-            usage.input = tokens(self.request.bytes());
+            usage.input = Some(self.request.tokens()).filter(is_some);
         }
+        // Of a response that the filter cannot read, all may be text.
+        let bytes = if is_readable { text_bytes } else { text_bytes.max(self.response_bytes) };
         // A cut stream may contain a first count, and more text after it.
-        let output = tokens(generation.text_bytes);
-        usage.output = usage.output.max(output);
+        usage.output = usage.output.max(Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(is_some));
         *usage != before
     }
 }

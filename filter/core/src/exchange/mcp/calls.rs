@@ -9,25 +9,18 @@ use crate::exchange::link::IdNamespace;
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
 use crate::exchange::mcp::{ACCEPTED, McpExchange, Request};
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted};
+use crate::fact::call::{CallEnded, CallKind, CallOpen};
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::Message;
-use crate::protocol::trace_context::{add, traceparent};
+use crate::protocol::trace_context::traceparent;
 
 impl McpExchange {
     /// Reports that a call has started. Returns the intent of its request.
     pub(super) fn started(&mut self, message: &Message, now: Timestamp) -> Intent {
         let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
-        if self.tells_starts {
-            let mut traces = self.traces.clone();
-            add(&mut traces, message.traceparent.as_deref().and_then(traceparent));
-            if !traces.is_empty() || self.may_infer {
-                let (call_id, tool) = (call_id.clone(), tool.clone());
-                let session = self.session.clone();
-                let started = CallStarted { call_id, session, tool, traces, at: now };
-                self.observed.facts.push(Fact::CallStarted(started));
-            }
-        }
+        let named = message.traceparent.as_deref().and_then(traceparent);
+        let started = self.starts.started(&call_id, &self.session, &tool, named, now);
+        self.observed.facts.extend(started);
         Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
     }
 

@@ -24,6 +24,7 @@ use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::{IdNamespace, resolve_endpoint, task_link};
 use crate::exchange::mcp::requests::{Intent, OpenRequest};
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
 use crate::fact::call::{CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
@@ -58,12 +59,7 @@ pub(super) struct McpExchange {
     /// Names the exchange. The ids of its calls begin with it.
     id: String,
     calls_seen: u32,
-    /// The traces that the request's headers name.
-    traces: Vec<TraceId>,
-    /// True if the filter meters generations, which calls may cause.
-    tells_starts: bool,
-    /// True if a generation may be attributed without a trace.
-    may_infer: bool,
+    starts: CallStarts,
     product: Rc<Product>,
     session: SessionRef,
     has_session_id: bool,
@@ -133,13 +129,10 @@ impl McpExchange {
         };
         let mut counts = vec![Counter::Exchanges];
         counts.extend((resumes == Some(Resumed::Unnamed)).then_some(Counter::ResumesUnnamed));
-        let has_generations = config.has_generations();
         Self {
             id,
             calls_seen: 0,
-            traces: if has_generations { head.traces } else { Vec::new() },
-            tells_starts: has_generations,
-            may_infer: config.may_infer(),
+            starts: CallStarts::new(config, &product, head.traces),
             has_session_id,
             is_window,
             may_body_name: head.may_body_name,
@@ -170,6 +163,14 @@ impl McpExchange {
 }
 
 impl Exchange for McpExchange {
+    fn wants_proof(&self) -> bool {
+        matches!(self.request, Request::Messages) && self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
     fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
         let mut body = self.body.take()?;
