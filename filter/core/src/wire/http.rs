@@ -19,6 +19,11 @@ pub struct LocalReply {
 pub struct Headers<'a>(pub &'a [(String, Vec<u8>)]);
 
 impl<'a> Headers<'a> {
+    /// The values of all headers with this name.
+    pub(crate) fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
     /// The value of the first header with this name.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())

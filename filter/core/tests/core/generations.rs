@@ -294,16 +294,20 @@ fn a_call_that_ended_before_the_generation_was_asked_for_is_not_its_cause() {
 fn a_copied_trace_spends_nobody_elses_money() {
     for (customer, attribution) in [("acme", "trace"), ("mallory", "none"), ("", "trace")] {
         let mut config: Value = serde_json::from_str(&config(&json!({}))).unwrap();
-        config["products"][1]["identity"] = json!({"customer": {"trusted_header": "x-caller"}});
+        config["products"][1]["identity"] = json!({
+            "customer": {"trusted_header": "x-caller"}, "on_missing": "meter_as_anonymous",
+        });
         let mut mesh = Mesh::new(&config.to_string());
         let call = mesh.call("s", TRACE_A);
-        let head = [
+        let mut head = vec![
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
             (":authority", "api.openai.com"),
             ("traceparent", TRACE_A),
-            ("x-caller", customer),
         ];
+        if !customer.is_empty() {
+            head.push(("x-caller", customer));
+        }
         let asked = mesh.send(Worker::Second, &head, "{}");
         mesh.answer_chat(asked);
         mesh.answer_call(call);
@@ -317,7 +321,7 @@ fn a_copied_trace_spends_nobody_elses_money() {
 #[test]
 fn a_trace_in_the_message_counts_like_one_in_the_head() {
     let mut mesh = Mesh::new(&config(&json!({})));
-    let head = [(":method", "POST"), (":path", "/mcp")];
+    let head = [(":method", "POST"), (":path", "/mcp"), ("x-customer-id", "acme")];
     let body = json!({"id": 1, "method": "tools/call", "params": {
         "name": "summarise", "_meta": {"traceparent": TRACE_B},
     }});
