@@ -45,6 +45,10 @@ fn fate(action: &HeadAction) -> (&'static str, Vec<&str>) {
     (word, known.into_iter().filter(|name| removed.iter().any(|other| other == name)).collect())
 }
 
+/// The name, the options, the request, a property of its stream, what becomes of it, and the headers
+/// that are taken out.
+type Row<'a> = (&'a str, &'a Value, Pairs<'a>, Option<(&'a str, &'a str)>, &'a str, &'a [&'a str]);
+
 #[test]
 fn what_proxies_and_clients_say_is_believed_only_where_the_configuration_trusts_them() {
     let off = json!({});
@@ -60,7 +64,7 @@ fn what_proxies_and_clients_say_is_believed_only_where_the_configuration_trusts_
     let gateway = (URI, "spiffe://mesh/gateway-1");
     let dns = (DNS, "gateway.test");
     let other = (URI, "spiffe://mesh/tenant");
-    let rows: [(&str, &Value, Pairs<'_>, Option<(&str, &str)>, &str, &[&str]); 16] = [
+    let rows: [Row<'_>; 16] = [
         ("a client's header", &off, says, None, "metered", &[]),
         ("a client's shadow host", &off, mirrored, None, "unmatched", &[]),
         ("a trusted header", &header, says, None, "skipped", &[]),

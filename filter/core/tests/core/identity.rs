@@ -16,6 +16,9 @@ const JWT: &str = "metadata filter_metadata envoy.filters.http.jwt_authn jwt_pay
 const CALL: &str = r#"{"id":1,"method":"tools/call","params":{"name":"t"}}"#;
 const RESULT: &str = r#"{"id":1,"result":{}}"#;
 
+/// Headers whose values may be any bytes.
+type Sent<'a> = &'a [(&'a str, &'a [u8])];
+
 fn config(kind: &str, identity: &Value, price: &str) -> String {
     json!({"products": [{
         "id": "p", "type": kind, "match": {"path": "/p"}, "identity": identity,
@@ -24,8 +27,9 @@ fn config(kind: &str, identity: &Value, price: &str) -> String {
     .to_string()
 }
 
-/// What becomes of a request with these headers: the customer's name, or the status of the refusal.
-fn fate(envoy: &mut Envoy, headers: &[(&str, &[u8])]) -> Result<(), (u16, String)> {
+/// What becomes of a request with these headers: `Ok` if it is metered, else the status and the body
+/// of the refusal.
+fn fate(envoy: &mut Envoy, headers: Sent<'_>) -> Result<(), (u16, String)> {
     let own = [(":method", "POST".as_bytes()), (":path", b"/p")];
     let request: Vec<_> = own
         .iter()
@@ -205,7 +209,7 @@ fn who_names_no_customer_is_refused_by_default_where_calls_have_a_price() {
 #[test]
 fn two_names_of_a_session_are_refused() {
     let session = ("mcp-session-id", b"a".as_slice());
-    let rows: [(&[(&str, &[u8])], bool); 5] = [
+    let rows: [(Sent<'_>, bool); 5] = [
         (&[session, ("mcp-session-id", b"b")], true),
         (&[session, session], false),
         (&[("x-session-id", b"a"), ("x-session-id", b"b")], true),
