@@ -318,6 +318,9 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     rig.finish().await
 }
 
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// Rows 65 to 70 of the attempts, as Envoy hands the headers to the filter.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ambiguous_header_is_refused_and_one_that_envoy_took_out_names_nobody()
@@ -325,7 +328,7 @@ async fn an_ambiguous_header_is_refused_and_one_that_envoy_took_out_names_nobody
     let rig = Rig::start(Upstream::start(obliging).await?, crate::plain_plugin()).await?;
     let long = "x".repeat(257);
     let customer = |value: &'static str| ("x-customer-id", value);
-    let rows: [(&str, &[(&str, &str)], u16); 8] = [
+    let rows: [(&str, Headers<'_>, u16); 8] = [
         ("66: twice", &[customer("acme"), customer("rival")], 400),
         ("67: an empty first line", &[customer(""), customer("acme")], 400),
         ("67: empty", &[customer("")], 400),
