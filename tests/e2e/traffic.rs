@@ -207,13 +207,18 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "an event stream that is asked for",
-            request("GET", "/mcp", &[("accept", "text/event-stream")], b""),
+            request(
+                "GET",
+                "/mcp",
+                &[("x-customer-id", "acme"), ("accept", "text/event-stream")],
+                b"",
+            ),
             in_pieces(SSE_HEAD, &[event.as_bytes()], ""),
             None,
         ),
         case(
             "no content",
-            request("DELETE", "/mcp", &[], b""),
+            request("DELETE", "/mcp", &[("x-customer-id", "acme")], b""),
             plain(
                 b"HTTP/1.1 204 No Content\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n".to_vec(),
             ),
