@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use agent_meter_core::config::Config;
+use anyhow::{Context, anyhow, bail};
 
 use crate::envoy::{self, Bootstrap};
 use crate::plugin;
@@ -11,9 +12,11 @@ use crate::wasm::Module;
 
 /// Lets the real filter in a real Envoy read a plugin configuration; opens no port.
 ///
-/// The error is the filter's own line where it refused.
-pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<()> {
+/// Returns what the filter takes but an operator should know, one line each. The error is the filter's
+/// own line where it refused.
+pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<Vec<String>> {
     let plugin = plugin::read(file)?;
+    let json = plugin.to_string();
     let program = envoy::find().await?;
     let mut dir = WorkDir::create()?;
     let bootstrap = Bootstrap {
@@ -28,7 +31,9 @@ pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<()> {
     };
     let valid = envoy::validate(&program, &bootstrap, dir.path()).await;
     dir.done = true;
-    valid.with_context(|| file.display().to_string())
+    valid.with_context(|| file.display().to_string())?;
+    let config = Config::from_bytes(json.as_bytes()).map_err(|refused| anyhow!("{refused}"))?;
+    Ok(config.warnings().iter().map(ToString::to_string).collect())
 }
 
 /// Checks that a binary is a module that Envoy can run as this filter.

@@ -92,7 +92,7 @@ fn billed(books: &Books, tool: &str) -> [String; 3] {
 }
 
 /// Waits until a metric, which the filter updates now and then, has this value.
-async fn counted(rig: &Rig, name: &str, expected: u64) -> anyhow::Result<()> {
+pub(crate) async fn counted(rig: &Rig, name: &str, expected: u64) -> anyhow::Result<()> {
     wait::until(LIMIT, name, async || {
         let found = rig.metric(name).await?;
         ensure!(found == expected, "{found} of {expected}");
@@ -181,18 +181,21 @@ async fn claims_count_where_they_are_text() -> anyhow::Result<()> {
         ("/element", json!({ "jwt_claim": "/texts/0" }), "acme"),
         ("/list", json!([{ "jwt_claim": "nothing" }, { "jwt_claim": "customer_id" }]), "acme"),
         ("/fallback", json!([{ "jwt_claim": "nothing" }, { "value": "house" }]), "house"),
-        // A claim that is not text names nobody.
-        ("/number", json!({ "jwt_claim": "number" }), "anonymous"),
-        ("/large", json!({ "jwt_claim": "large" }), "anonymous"),
-        ("/fraction", json!({ "jwt_claim": "fraction" }), "anonymous"),
-        ("/texts", json!({ "jwt_claim": "texts" }), "anonymous"),
-        ("/object", json!({ "jwt_claim": "act" }), "anonymous"),
-        ("/flag", json!({ "jwt_claim": "flag" }), "anonymous"),
-        ("/null", json!({ "jwt_claim": "null" }), "anonymous"),
-        ("/blank", json!({ "jwt_claim": "blank" }), "anonymous"),
-        ("/lines", json!({ "jwt_claim": "lines" }), "anonymous"),
-        ("/long", json!({ "jwt_claim": "long" }), "anonymous"),
-        ("/deep", json!({ "jwt_claim": "/customer_id/sub" }), "anonymous"),
+        ("/eight", json!({ "jwt_claim": "eight" }), "eight888"),
+        // What is no text names nobody, and is refused: rows 76 and 77 of the attempts. A number is
+        // also if its eight bytes spell "acme-inc".
+        ("/spelled", json!({ "jwt_claim": "spelled" }), ""),
+        ("/number", json!({ "jwt_claim": "number" }), ""),
+        ("/large", json!({ "jwt_claim": "large" }), ""),
+        ("/fraction", json!({ "jwt_claim": "fraction" }), ""),
+        ("/texts", json!({ "jwt_claim": "texts" }), ""),
+        ("/object", json!({ "jwt_claim": "act" }), ""),
+        ("/flag", json!({ "jwt_claim": "flag" }), ""),
+        ("/null", json!({ "jwt_claim": "null" }), ""),
+        ("/blank", json!({ "jwt_claim": "blank" }), ""),
+        ("/lines", json!({ "jwt_claim": "lines" }), ""),
+        ("/long", json!({ "jwt_claim": "long" }), ""),
+        ("/deep", json!({ "jwt_claim": "/customer_id/sub" }), ""),
     ];
     let products: Vec<Value> =
         rows.iter().map(|(path, from, _)| source(path, from.clone())).collect();
@@ -203,6 +206,8 @@ async fn claims_count_where_they_are_text() -> anyhow::Result<()> {
         ("urn:a/b", json!({ "c~d": "with signs" })),
         ("https://acme.example/customer", json!("by a URL")),
         ("letters", json!("Zoë & 会社")),
+        ("eight", json!("eight888")),
+        ("spelled", json!(9.181_552_096_834_483e170)),
         ("number", json!(4711)),
         ("large", json!(1_234_567_890_123_456_u64)),
         ("fraction", json!(0.1)),
@@ -216,12 +221,17 @@ async fn claims_count_where_they_are_text() -> anyhow::Result<()> {
         all[name] = value;
     }
     let token = signed(&all);
-    for (path, ..) in &rows {
-        let answer = call(&rig, path, &token, &[], path).await?;
-        assert_eq!(answer.status(), 200, "{path}: {answer:?}");
-    }
-    let books = calls(&rig, rows.len()).await?;
     for (path, _, customer) in &rows {
+        let answer = call(&rig, path, &token, &[], path).await?;
+        assert_eq!(
+            answer.status(),
+            if customer.is_empty() { 401 } else { 200 },
+            "{path}: {answer:?}"
+        );
+    }
+    let known: Vec<_> = rows.iter().filter(|(.., customer)| !customer.is_empty()).collect();
+    let books = calls(&rig, known.len()).await?;
+    for (path, _, customer) in known {
         assert_eq!(billed(&books, path)[0], *customer, "{path}");
     }
     rig.finish().await
@@ -243,7 +253,7 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     api["type"] = json!("STANDARD_API");
     let products = [
         edited("/reject", &[("on_missing", json!("reject"))]),
-        edited("/anonymous", std::slice::from_ref(&stripped)),
+        edited("/anonymous", &[stripped, ("on_missing", json!("meter_as_anonymous"))]),
         edited("/count", std::slice::from_ref(&expected)),
         edited("/strict", &[expected, ("on_credential_mismatch", json!("reject"))]),
         api,
@@ -272,6 +282,7 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     refused(&call(&rig, "/strict", &user, &[], "none").await?);
     assert_eq!(rig.upstream.take_requests(), [], "the upstream has seen a request");
     counted(&rig, "requests_rejected", 4).await?;
+    counted(&rig, "identity_unusable", 1).await?;
     assert_eq!(rig.metric("credential_mismatch").await?, 0);
 
     let headers =
@@ -305,5 +316,50 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     assert_eq!(credential("client"), "CLIENT_CREDENTIALS");
     assert_eq!(credential("known"), "", "it is told where the product asks for it");
     counted(&rig, "credential_mismatch", 1).await?;
+    rig.finish().await
+}
+
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// Rows 65 to 70 of the attempts, as Envoy hands the headers to the filter.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ambiguous_header_is_refused_and_one_that_envoy_took_out_names_nobody()
+-> anyhow::Result<()> {
+    let rig = Rig::start(Upstream::start(obliging).await?, crate::plain_plugin()).await?;
+    let long = "x".repeat(257);
+    let customer = |value: &'static str| ("x-customer-id", value);
+    let rows: [(&str, Headers<'_>, u16); 8] = [
+        ("66: twice", &[customer("acme"), customer("rival")], 400),
+        ("67: an empty first line", &[customer(""), customer("acme")], 400),
+        ("67: empty", &[customer("")], 400),
+        ("69: too long", &[("x-customer-id", &long)], 400),
+        ("71: a name of the filter", &[customer("anonymous")], 400),
+        ("68: taken out", &[("connection", "x-customer-id"), customer("acme")], 401),
+        (
+            "68: taken out, kept alive",
+            &[("connection", "keep-alive, X-Customer-Id"), customer("acme")],
+            401,
+        ),
+        ("none", &[], 401),
+    ];
+    for (name, headers, status) in rows {
+        let answer = call(&rig, "/mcp", "", headers, "none").await?;
+        assert_eq!(answer.status(), status, "{name}: {answer:?}");
+        let body: Value = serde_json::from_slice(&answer.body)?;
+        assert_eq!((&body["jsonrpc"], &body["id"]), (&json!("2.0"), &Value::Null), "{body}");
+    }
+    assert_eq!(rig.upstream.take_requests(), [], "the upstream has seen a request");
+    let own = [("65: joined", "acme, rival"), ("70: no width", "acme\u{200b}"), ("plain", "acme")];
+    for (tool, customer) in own {
+        let answer = call(&rig, "/mcp", "", &[("X-Customer-ID", customer)], tool).await?;
+        assert_eq!(answer.status(), 200, "{tool}: {answer:?}");
+    }
+    let books = calls(&rig, own.len()).await?;
+    for (tool, customer) in own {
+        assert_eq!(billed(&books, tool)[0], customer, "{tool}");
+    }
+    counted(&rig, "identity_unusable", 5).await?;
+    counted(&rig, "requests_rejected", 8).await?;
     rig.finish().await
 }

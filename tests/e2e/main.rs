@@ -4,6 +4,7 @@
 
 mod a2a;
 mod alone;
+mod already_metered;
 mod ask_for_usage;
 mod attribution;
 mod books;

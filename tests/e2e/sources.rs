@@ -205,7 +205,7 @@ async fn filter_state_of_another_filter_says_who_is_billed() -> anyhow::Result<(
         },
     });
     let filters = format!("{CHAIN}/filters/0/typed_config/http_filters/+0");
-    let by = |key: &str| json!({ "customer": { "filter_state": key } });
+    let by = |key: &str| json!({ "customer": { "filter_state": key }, "on_missing": "meter_as_anonymous" });
     let products =
         [("state", by("acme.customer"), json!({})), ("none", by("acme.other"), json!({}))];
     let rig = rig(&products, vec![(filters, filter)]).await?;

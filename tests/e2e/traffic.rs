@@ -120,7 +120,7 @@ fn cases() -> Vec<Case> {
     let body = done().to_string();
     strange.extend(format!("\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes());
     let mut strange_request =
-        b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: ".to_vec();
+        b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: acme\r\nx-strange: ".to_vec();
     let body = call("strange", "{}");
     strange_request.extend(
         [NO_TEXT, b"\r\nmcp-session-id: ", NO_TEXT, b"\r\nx-agent-id: agent-1\r\n"].concat(),
@@ -207,13 +207,18 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "an event stream that is asked for",
-            request("GET", "/mcp", &[("accept", "text/event-stream")], b""),
+            request(
+                "GET",
+                "/mcp",
+                &[("x-customer-id", "acme"), ("accept", "text/event-stream")],
+                b"",
+            ),
             in_pieces(SSE_HEAD, &[event.as_bytes()], ""),
             None,
         ),
         case(
             "no content",
-            request("DELETE", "/mcp", &[], b""),
+            request("DELETE", "/mcp", &[("x-customer-id", "acme")], b""),
             plain(
                 b"HTTP/1.1 204 No Content\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n".to_vec(),
             ),
@@ -369,9 +374,8 @@ async fn no_byte_differs_from_an_envoy_without_the_filter() -> anyhow::Result<()
     billed.sort_unstable();
     assert_eq!(booked, billed);
     books.check(&with.stack()?.ledger()?).await?;
-    // An identity that is not UTF-8 names nobody, and the call is metered.
     let strange = books.tool_invocations().find(|call| call["tool_name"] == "strange");
-    assert_eq!(strange.map(|call| &call["customer_id"]), Some(&json!("anonymous")));
+    assert_eq!(strange.map(|call| &call["customer_id"]), Some(&json!("acme")));
     without.finish().await?;
     with.finish().await
 }

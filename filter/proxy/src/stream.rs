@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use agent_meter_core::admission::already_metered::MARK;
 use agent_meter_core::domain::level::Level;
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::guard::mark;
@@ -147,6 +148,9 @@ impl HttpContext for Stream {
         }
         for (name, value) in &edit.set {
             host::set_request_header(name, value);
+        }
+        if let Some(id) = &edit.metered_as {
+            host::set_property(MARK, id);
         }
         self.show(edit.mark);
         if end_of_stream {

@@ -120,6 +120,21 @@ impl<'a> RequestHead<'a> {
     }
 }
 
+/// Whether a header that may name the session comes with two values: the filter and the server could
+/// take different ones.
+pub(super) fn is_session_ambiguous(product: &Product, headers: Headers<'_>) -> bool {
+    let rules = &product.session;
+    let has_two = |name: &str| {
+        let mut values = headers.all(name);
+        values.next().is_some_and(|first| values.any(|value| value != first))
+    };
+    rules.sources.iter().any(|source| match source {
+        SessionSource::McpSessionId => has_two("mcp-session-id"),
+        SessionSource::Header => rules.headers.iter().any(|name| has_two(name)),
+        SessionSource::Baggage | SessionSource::Meta | SessionSource::Trace => false,
+    })
+}
+
 /// The member `session.id` of a `baggage` header (W3C Baggage, 2024): `key=value;property, ...`,
 /// percent-encoded.
 fn session_in_baggage(value: &[u8]) -> Option<&[u8]> {

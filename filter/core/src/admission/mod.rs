@@ -1,17 +1,21 @@
 //! Decides on a request by its head alone: the filter ignores it, follows it, or answers it itself.
 
+pub mod already_metered;
 pub mod head;
 pub mod identity;
 pub mod session;
 
+mod claims;
+
 use std::rc::Rc;
 
-use crate::admission::head::RequestHead;
-use crate::admission::identity::{IdentityResult, Properties, find};
+use crate::admission::already_metered::{already_metered, matched_host};
+use crate::admission::head::{RequestHead, is_session_ambiguous};
+use crate::admission::identity::{Properties, Unusable, find};
 use crate::admission::session::session_ref;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
-use crate::config::{Config, OnMismatch, OnMissing, without_query};
+use crate::config::{Config, OnMismatch, without_query};
 use crate::domain::session::SessionEnd;
 use crate::fact::Fact;
 use crate::host::counter::Counter;
@@ -26,6 +30,13 @@ use crate::wire::http::{Headers, LocalReply};
 pub enum Admission<'a> {
     /// It ignores the request, which belongs to no product or is excluded.
     Pass,
+    /// It leaves the request to another filter, which meters it.
+    Skip {
+        /// The product to which it belongs.
+        product: Rc<Product>,
+        /// A counter for the stats.
+        count: Counter,
+    },
     /// It follows the request.
     Follow(Admitted<'a>),
     /// It answers the request itself.
@@ -59,18 +70,36 @@ pub fn admit<'a>(
 ) -> Admission<'a> {
     let Some(path) = headers.get(":path") else { return Admission::Pass };
     let authority = headers.get(":authority").unwrap_or_default();
-    let Some(product) = config.product_for(authority, path, headers) else {
+    let host = matched_host(&config.already_metered, authority);
+    let Some(product) = config.product_for(host, path, headers) else {
         return Admission::Pass;
     };
-    let IdentityResult { identity, is_missing, is_credential_mismatch } =
-        find(&product.identity, headers, properties);
-    if is_missing && product.identity.on_missing == OnMissing::Reject {
-        return refuse(product, "the identity of the caller is not known");
+    let rules = &product.identity;
+    let found = match find(rules, headers, &mut *properties) {
+        Ok(found) => found,
+        Err(Unusable { is_header, reason }) => {
+            let status = if is_header { BAD_REQUEST } else { UNAUTHORIZED };
+            return refuse(product, status, reason, Counter::IdentityUnusable);
+        }
+    };
+    let has_prices = product.pricing.earns();
+    if rules.rejects_missing(found.has_no_customer, found.has_no_agent, has_prices) {
+        let reason = "the identity of the caller is not known";
+        return refuse(product, UNAUTHORIZED, reason, Counter::RequestsRejected);
     }
-    if is_credential_mismatch && product.identity.on_credential_mismatch == OnMismatch::Reject {
-        return refuse(product, "the token was not got in the way that this product expects");
+    if found.is_credential_mismatch && rules.on_credential_mismatch == OnMismatch::Reject {
+        let reason = "the token was not got in the way that this product expects";
+        return refuse(product, UNAUTHORIZED, reason, Counter::RequestsRejected);
     }
-    let head = RequestHead::read(product, identity, headers, now);
+    if is_session_ambiguous(product, headers) {
+        let reason = "a header that names the session comes twice";
+        return refuse(product, BAD_REQUEST, reason, Counter::IdentityUnusable);
+    }
+    if let Some(count) = already_metered(&config.already_metered, headers, properties) {
+        return Admission::Skip { product: Rc::clone(product), count };
+    }
+    let is_credential_mismatch = found.is_credential_mismatch;
+    let head = RequestHead::read(product, found.identity, headers, now);
     let is_close = !product.session.close_path.is_empty()
         && without_query(path) == product.session.close_path.as_bytes()
         && matches!(head.method, b"POST" | b"DELETE");
@@ -85,18 +114,31 @@ pub fn admit<'a>(
     Admission::Follow(Admitted { product: Rc::clone(product), head, is_credential_mismatch })
 }
 
-/// Answers 401, as JSON-RPC to clients of MCP and A2A: without an id, as no body has been read.
-fn refuse(product: &Product, reason: &str) -> Admission<'static> {
+/// HTTP 400: what the request says is ambiguous.
+const BAD_REQUEST: u16 = 400;
+
+/// HTTP 401: the caller's token or certificate, or the lack of one.
+const UNAUTHORIZED: u16 = 401;
+
+/// JSON-RPC 2.0: Invalid Request.
+const INVALID_REQUEST: i32 = -32_600;
+
+/// Answers with this status, as JSON-RPC to clients of MCP and A2A: without an id, as no body has
+/// been read.
+fn refuse(product: &Product, status: u16, reason: &str, count: Counter) -> Admission<'static> {
+    let is_unauthorized = status == UNAUTHORIZED;
     let body = if product.is_json_rpc() {
-        let code = product.product_type.traits().unauthorized_code;
+        let unauthorized = product.product_type.traits().unauthorized_code;
+        let code = if is_unauthorized { unauthorized } else { INVALID_REQUEST };
         format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"{reason}"}}}}"#)
     } else {
-        format!(r#"{{"error":"unauthorized","error_description":"{reason}"}}"#)
+        let error = if is_unauthorized { "unauthorized" } else { "invalid_request" };
+        format!(r#"{{"error":"{error}","error_description":"{reason}"}}"#)
     };
-    let headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()),
-    ];
-    let reply = LocalReply { status: 401, headers, body };
-    Admission::Answer { reply, fact: None, count: Counter::RequestsRejected }
+    let mut headers = vec![("content-type", "application/json".to_owned())];
+    if is_unauthorized {
+        headers.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()));
+    }
+    let reply = LocalReply { status, headers, body };
+    Admission::Answer { reply, fact: None, count }
 }

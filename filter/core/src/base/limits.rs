@@ -13,6 +13,9 @@ pub(crate) const VALUE_BYTES_MAX: usize = 128;
 /// SPIFFE ids fit.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 256;
 
+/// Bytes of an API key that the filter hashes. Tokens of several KiB fit; events contain the hash.
+pub(crate) const API_KEY_BYTES_MAX: usize = 8192;
+
 /// Nested containers that the JSON scanner follows by name. It skips deeper ones by their brackets.
 pub(crate) const TRACKED_DEPTH_MAX: usize = 8;
 

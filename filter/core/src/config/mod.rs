@@ -4,6 +4,7 @@
 pub mod delivery;
 pub mod product;
 
+mod already_metered;
 mod contracts;
 mod guard;
 mod guard_checks;
@@ -13,13 +14,13 @@ mod matcher;
 mod protobuf;
 mod session;
 mod trace;
+mod warnings;
 
+pub(crate) use self::already_metered::{AlreadyMetered, SameStream};
 pub use self::contracts::{Contract, Contracts};
 pub use self::guard::{Action, Guard, Mode};
 pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueBasis, Unit};
-pub(crate) use self::identity::{
-    IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
-};
+pub(crate) use self::identity::{IdentityRules, IdentitySource, OnMismatch, PeerName, Sources};
 pub(crate) use self::llm::{IncompleteUsage, LlmRules};
 pub use self::matcher::Matcher;
 pub(crate) use self::matcher::without_query;
@@ -69,6 +70,9 @@ pub struct Config {
     /// The guards of margins, budgets and loops.
     #[serde(default)]
     pub guards: Vec<Rc<Guard>>,
+    /// Requests that are metered elsewhere.
+    #[serde(default)]
+    pub(crate) already_metered: AlreadyMetered,
     /// What the filter meters; the first product that matches a request takes it.
     pub products: Vec<Rc<Product>>,
 }
@@ -221,6 +225,7 @@ impl Config {
                 return Err(error(&format!("{path}.id"), &reason));
             }
         }
+        self.already_metered.validate("already_metered")?;
         in_range("held_request_bytes_max", self.held_request_bytes_max, 1024, 16 * 1024 * 1024)?;
         self.contracts.validate()?;
         for (at, guard) in self.guards.iter().enumerate() {

@@ -23,8 +23,16 @@ counters! {
     /// Exchanges that matched a product.
     Exchanges = "exchanges",
     /// Requests that the filter answered with 401 because their identity is missing or their
-    /// credential is not the one that the product requires.
+    /// credential is not the one that the product requires, and those of `identity_unusable`.
     RequestsRejected = "requests_rejected",
+    /// Requests that the filter answered with 400 or 401 because what names their caller is
+    /// ambiguous: it comes twice, is empty, too long, not text, or a name that nobody can have.
+    IdentityUnusable = "identity_unusable",
+    /// Requests that the filter did not meter because another filter of this kind has: on the same
+    /// stream in this Envoy or, by a trusted header, in another.
+    RequestsAlreadyMetered = "requests_already_metered",
+    /// Requests that the filter did not meter because Envoy mirrored them.
+    RequestsShadowed = "requests_shadowed",
     /// Requests that the filter metered although their credential is not the one that the product
     /// expects.
     CredentialMismatch = "credential_mismatch",

@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
+use crate::admission::already_metered::{mark, told_headers};
 use crate::admission::{Admission, admit};
 use crate::base::limits::EXCHANGES_MAX;
 use crate::base::time::Timestamp;
 use crate::config::TraceRule;
+use crate::config::product::Product;
 use crate::exchange::kind::BodyInterest;
 use crate::exchange::{self, Exchange};
 use crate::host::Host;
@@ -27,11 +29,27 @@ impl Meter {
     ) -> HeadAction {
         self.serves_streams = true;
         let config = Rc::clone(&self.config);
+        let already_metered = &config.already_metered;
         let admission = admit(&config, headers, &mut |path| host.property(path), now);
-        let admitted = match admission {
-            Admission::Pass => return HeadAction::Pass,
+        let is_skipped = matches!(admission, Admission::Skip { .. });
+        // What only proxies may say goes no further if a client said it.
+        let mut remove =
+            if is_skipped { Vec::new() } else { told_headers(already_metered, headers) };
+        let mut admitted = match admission {
+            Admission::Pass if remove.is_empty() => return HeadAction::Pass,
+            Admission::Pass => {
+                return HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() });
+            }
+            Admission::Skip { product, count } => {
+                host.count(count, 1);
+                remove.extend(stripped(&product, headers));
+                return HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() });
+            }
             Admission::Answer { reply, fact, count } => {
                 host.count(count, 1);
+                if count == Counter::IdentityUnusable {
+                    host.count(Counter::RequestsRejected, 1);
+                }
                 if let Some(fact) = fact {
                     self.record_fact(host, &fact);
                 }
@@ -39,15 +57,12 @@ impl Meter {
             }
             Admission::Follow(admitted) => admitted,
         };
-        let mut admitted = admitted;
         admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
         let mismatches = u64::from(admitted.is_credential_mismatch);
         host.count(Counter::CredentialMismatch, mismatches);
         let product = Rc::clone(&admitted.product);
         let is_post = admitted.head.method == b"POST";
-        let stripped = &product.identity.strip_headers;
-        let is_sent = |name: &&String| headers.get(name).is_some();
-        let remove = stripped.iter().filter(is_sent).cloned().collect::<Vec<_>>();
+        remove.extend(stripped(&product, headers));
         let edit = RequestEdit { remove, ..RequestEdit::default() };
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
@@ -57,8 +72,11 @@ impl Meter {
         let Some(mut exchange) = exchange::start(&config, admitted, id.clone()) else {
             return HeadAction::Forget(edit);
         };
-        let set = self.prove(&mut *exchange, &id, headers);
-        let edit = RequestEdit { set, ..edit };
+        let mut set = self.prove(&mut *exchange, &id, headers);
+        let mark_header = &already_metered.mark_header;
+        set.extend((!mark_header.is_empty()).then(|| (mark_header.clone(), id.clone())));
+        let metered_as = Some(mark(&id, &mut |path| host.property(path)));
+        let edit = RequestEdit { set, metered_as, ..edit };
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
             edit
         } else {
@@ -93,12 +111,19 @@ impl Meter {
         exchange: &mut dyn Exchange,
         id: &str,
         headers: Headers<'_>,
-    ) -> Vec<(&'static str, String)> {
+    ) -> Vec<(String, String)> {
         if !exchange.wants_proof() {
             return Vec::new();
         }
         let proof = self.proofs.next(id, headers.get("x-request-id").unwrap_or_default());
         exchange.set_proof(proof);
-        carried(headers, proof, exchange.product().trace == TraceRule::Own)
+        let carried = carried(headers, proof, exchange.product().trace == TraceRule::Own);
+        carried.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+/// The headers of a request that the product wants to be taken out.
+fn stripped(product: &Product, headers: Headers<'_>) -> impl Iterator<Item = String> {
+    let stripped = product.identity.strip_headers.iter();
+    stripped.filter(move |name| headers.get(name).is_some()).cloned()
 }

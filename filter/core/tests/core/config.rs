@@ -46,6 +46,11 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "sessions_max",
         "rate_cards",
         "held_request_bytes_max",
+        "already_metered.same_stream",
+        "already_metered.mark_header",
+        "already_metered.trusted_header",
+        "already_metered.skip_shadow_hosts",
+        "already_metered.trusted_peers",
         "contracts.default_plan",
         "guards",
         "products[0].id",
@@ -152,7 +157,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `contracts`, `guards`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `contracts`, `guards`, `already_metered`, `products`",
         ),
         (
             "/products/0/prise",

@@ -82,7 +82,7 @@ impl Mesh {
         };
         let sent = head.iter().filter(|(name, _)| name.starts_with("trace"));
         let mut carried: BTreeMap<&str, &str> = sent.copied().collect();
-        carried.extend(edit.set.iter().map(|(name, value)| (*name, value.as_str())));
+        carried.extend(edit.set.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let carried = carried.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         self.carried.insert(stream, carried.collect());
         meter.request_body(host, stream, body.as_bytes(), true, *now);
@@ -351,16 +351,20 @@ fn a_copied_trace_spends_nobody_elses_money() {
         ("state", "", "none", "anonymous"),
     ] {
         let mut config: Value = serde_json::from_str(&traced(rule, &json!({}))).unwrap();
-        config["products"][1]["identity"] = json!({"customer": {"trusted_header": "x-caller"}});
+        config["products"][1]["identity"] = json!({
+            "customer": {"trusted_header": "x-caller"}, "on_missing": "meter_as_anonymous",
+        });
         let mut mesh = Mesh::new(&config.to_string());
         let call = mesh.call("s", TRACE_A);
-        let head = [
+        let mut head = vec![
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
             (":authority", "api.openai.com"),
             ("traceparent", TRACE_A),
-            ("x-caller", customer),
         ];
+        if !customer.is_empty() {
+            head.push(("x-caller", customer));
+        }
         let asked = mesh.send(Worker::Second, &head, "{}");
         mesh.answer_chat(asked);
         mesh.answer_call(call);
@@ -372,8 +376,8 @@ fn a_copied_trace_spends_nobody_elses_money() {
 
 #[test]
 fn a_trace_in_the_message_counts_like_one_in_the_head() {
-    let mut mesh = Mesh::new(&config(&json!({})));
-    let head = [(":method", "POST"), (":path", "/mcp")];
+    let mut mesh = Mesh::new(&traced("trust", &json!({})));
+    let head = [(":method", "POST"), (":path", "/mcp"), ("x-customer-id", "acme")];
     let body = json!({"id": 1, "method": "tools/call", "params": {
         "name": "summarise", "_meta": {"traceparent": TRACE_B},
     }});

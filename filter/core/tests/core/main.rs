@@ -3,6 +3,7 @@
 mod a2a;
 #[expect(clippy::disallowed_methods, reason = "it writes the golden events anew when asked to")]
 mod accountant;
+mod already_metered;
 mod amazon_event_stream;
 mod ask_for_usage;
 mod bedrock;
@@ -18,6 +19,7 @@ mod guarded;
 mod guards;
 mod heads;
 mod host;
+mod identity;
 mod joins;
 // The golden bodies are files.
 #[cfg(not(target_arch = "wasm32"))]

@@ -91,17 +91,19 @@ fn what_two_customers_may_have_caused_stands_on_the_products_own_line() {
         ("state", "other", "other", "llm"),
     ] {
         let mut config: Value = serde_json::from_str(&traced(rule, &json!({}))).unwrap();
-        config["products"][1]["identity"] = json!({"customer": {"trusted_header": "x-caller"}});
+        config["products"][1]["identity"] = json!({
+            "customer": {"trusted_header": "x-caller"}, "on_missing": "meter_as_anonymous",
+        });
         let mut mesh = Mesh::new(&config.to_string());
         let trace = ("traceparent", TRACE_A);
         let running = [call(&mut mesh, "acme", &[trace]), call(&mut mesh, "mallory", &[trace])];
-        let head = [
+        let mut head = vec![
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
             (":authority", "api.openai.com"),
-            ("x-caller", caller),
             trace,
         ];
+        head.extend(Some(("x-caller", caller)).filter(|_| !caller.is_empty()));
         let asked = mesh.send(Worker::Second, &head, r#"{"model":"gpt-4o"}"#);
         let (tokens, _) = finish(&mut mesh, &[asked], &running);
         assert_eq!(tokens[0]["customer_id"], payer, "{rule} {caller}");

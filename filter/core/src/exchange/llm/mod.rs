@@ -17,6 +17,7 @@ use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules};
 use crate::domain::identity::ANONYMOUS;
+use crate::domain::names::told;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
@@ -286,8 +287,8 @@ impl LlmExchange {
             product_id: self.product.id.clone(),
             caused_by: self.caused_by.take(),
             provider: self.route.provider,
-            model: generation.model,
-            model_requested: model.or_else(|| self.route.model.clone()).map(bounded),
+            model: generation.model.map(told),
+            model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(told),
             service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
             usage,
             completeness,
