@@ -132,9 +132,12 @@ impl Accountant {
             }
         }
         if self.joins.len() >= JOINS_MAX
-            && let Some(oldest) = self.joins.take_expired(Timestamp(u64::MAX))
+            && let Some(mut oldest) = self.joins.take_for(&join.call)
         {
             host.count(Counter::JoinsOverLimit, 1);
+            if oldest.call.status == ExecutionStatus::Pending {
+                oldest.call.status = ExecutionStatus::Unknown;
+            }
             self.fold_call(host, &oldest.call, now);
         }
         self.joins.insert(join);
@@ -220,7 +223,7 @@ impl Accountant {
             return slot;
         }
         if len_u64(self.sessions.len()) >= u64::from(self.config.sessions_max)
-            && let Some(oldest) = self.sessions.least_recent()
+            && let Some(oldest) = self.sessions.gives_way(session)
         {
             self.close(host, oldest, CloseReason::TableFull, now, now);
         }

@@ -45,8 +45,8 @@ pub(crate) const CALLS_PER_EXCHANGE_MAX: usize = 1024;
 /// Bytes that the filter keeps of an `endpoint` event, and of a request's path.
 pub(crate) const ENDPOINT_BYTES_MAX: usize = 1024;
 
-/// Open calls that may get their response on another stream. Beyond this number, the accountant
-/// ends the call that expires first.
+/// Open calls that may get their response on another stream. Beyond this number, the customer with
+/// the most of them gives way: the accountant ends its oldest.
 pub(crate) const JOINS_MAX: usize = 10_000;
 
 /// Running tool calls to which the accountant can attribute generations, at about 300 bytes each.
@@ -122,12 +122,14 @@ pub(crate) const FACTS_PER_TICK_MAX: usize = 4096;
 /// at once: they would block the main thread for long and make more events than the outbox holds.
 pub(crate) const DUE_PER_TICK_MAX: usize = 4096;
 
-/// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the accountant
-/// forgets the least recently active scope that is within limits.
+/// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the customer with
+/// the most scopes of one guard gives way: its least recently active scope becomes a part of its
+/// rest. Scopes for the rest, and those of customers that have only one, may be as many again.
 pub(crate) const GUARD_SCOPES_MAX: usize = 10_000;
 
-/// How many scopes that are not within limits the accountant skips when it looks for one to forget.
-pub(crate) const GUARD_SCOPES_SPARED: usize = 64;
+/// Scopes that one customer may have with one guard. The accountant adds up further ones in one
+/// scope for the rest, named [`OTHER`].
+pub(crate) const GUARD_SCOPES_PER_CUSTOMER_MAX: usize = 1024;
 
 /// Buckets (keys of shared data) for scope statuses, reservation counters and last costs, by the
 /// hash of the scope. About ten scopes share one when the table is full.

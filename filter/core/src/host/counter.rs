@@ -50,7 +50,8 @@ counters! {
     /// Ends of sessions that had no calls or were already closed, and ends beyond
     /// [`SESSION_ENDS_MAX`](crate::base::limits::SESSION_ENDS_MAX).
     SessionEndUnused = "session_end_unused",
-    /// Calls that the accountant ended early because too many waited for another stream's response.
+    /// Calls that the accountant ended early because too many waited for another stream's response:
+    /// the oldest of the customer with the most.
     JoinsOverLimit = "joins_over_limit",
     /// Calls beyond the number that the filter follows in one exchange.
     CallsOverLimit = "calls_over_limit",
@@ -101,7 +102,8 @@ counters! {
     /// Counter updates that a worker gave up because others kept writing the same bucket; the
     /// request passed.
     GuardContended = "guard_contended",
-    /// Scopes whose totals the accountant forgot because guards kept too many.
+    /// Times that the accountant added to a customer's scope for the rest, because the customer had
+    /// more scopes than its share, or the table was full.
     GuardScopesOverLimit = "guard_scopes_over_limit",
     /// Reservations that the accountant released early because too many were open.
     HoldsOverLimit = "holds_over_limit",

@@ -1,7 +1,7 @@
 //! Sessions: CREATED, ACTIVE, IDLE, CLOSED, and the totals in the final billing event. Only the
 //! accountant writes the table.
 //!
-//! To the next maintainer: a session has one entry in `due` and one in `recent`. Calls do *not*
+//! To the next maintainer: a session has one entry in `due` and one in `shares`. Calls do *not*
 //! move them: when the table reads an entry that is too early, it puts the entry back at its true
 //! place. So a call costs no tree operation, and a tick costs what is due. An entry may be early,
 //! never late: a session that wakes up is due sooner than while it was idle, so the accountant
@@ -60,7 +60,8 @@ pub enum CloseReason {
     SessionTimeout,
     /// The client or the server ended it.
     Ended(SessionEnd),
-    /// The table was full, and this session was the least recently active.
+    /// The table was full, and this session was the least recently active one of the customer with
+    /// the most.
     TableFull,
     /// The identity had as many sessions as it may have, and this one was the least recently
     /// active.

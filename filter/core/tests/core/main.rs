@@ -27,6 +27,7 @@ mod loops;
 mod products;
 mod rates;
 mod scanner;
+mod shares;
 mod sse;
 mod steps;
 mod stops;
