@@ -55,7 +55,8 @@ impl Accountant {
             CallKind::Step => Metric::AgentSteps,
         };
         self.guard_repeat(host, call, currency, now);
-        let sums = ScopeTotals { revenue: charge.price, calls: 1, ..ScopeTotals::default() };
+        let sums =
+            ScopeTotals { revenue: charge.price, calls: charge.calls, ..ScopeTotals::default() };
         self.guard_add(host, &call.session, &call.tool, currency, now, |guard| {
             guard.metric.is_none_or(|wanted| wanted == metric).then(|| sums.clone())
         });

@@ -111,8 +111,23 @@ pub(crate) const JOURNAL_PAGES: u64 = 256;
 /// Journals of one plugin: one for each worker, and spare ones for workers that crash in a loop.
 pub(crate) const JOURNALS_MAX: u32 = 256;
 
-/// Facts that a worker holds in memory while its journal is full.
+/// Facts that a worker holds in memory while its journal is full. Beyond this number, the customer
+/// with the most of them gives way: its calls are added up.
 pub(crate) const OVERFLOW_FACTS_MAX: usize = 1024;
+
+/// Facts of one customer in that memory beyond which the worker refuses the requests of the
+/// customer with the most.
+pub(crate) const OVERFLOW_FACTS_PER_CUSTOMER_MAX: usize = 128;
+
+/// How long a worker adds up calls that are alike before it writes them as one fact, in
+/// milliseconds.
+pub(crate) const FOLD_MS: u64 = 1000;
+
+/// Sums of calls that a worker keeps, at about 500 bytes each, and those of one customer. Further
+/// calls of a customer are added up under [`OTHER`] for each product and price.
+pub(crate) const FOLDED_CALLS_MAX: usize = 4096;
+/// See [`FOLDED_CALLS_MAX`].
+pub(crate) const FOLDED_CALLS_PER_CUSTOMER_MAX: usize = 64;
 
 /// Facts that the accountant processes in one tick, at about 20 us each, so that a tick on the main
 /// thread stays short.

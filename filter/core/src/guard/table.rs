@@ -124,24 +124,24 @@ impl ScopeTable {
         let is_over = self.shares.len(&holder) >= GUARD_SCOPES_PER_CUSTOMER_MAX
             && !self.drop_one_at_ease(Some(holder));
         if !is_over && self.has_room(&holder, now) {
-            return (Some(self.insert(new)), false);
+            return (Some(self.insert(&new)), false);
         }
         if guard.loop_rule.is_some()
             && let Some(oldest) = self.least_recent(&holder)
         {
             // A window of calls is no total.
             self.remove(oldest);
-            return (Some(self.insert(new)), true);
+            return (Some(self.insert(&new)), true);
         }
         if self.slots.len() >= GUARD_SCOPES_MAX.saturating_mul(2) {
             return (None, true);
         }
-        (Some(self.insert(rest.unwrap_or(new))), true)
+        (Some(self.insert(&rest.unwrap_or(new))), true)
     }
 
-    fn insert(&mut self, state: ScopeState) -> u32 {
+    fn insert(&mut self, state: &ScopeState) -> u32 {
         let slot = self.slots.insert(state.clone());
-        self.index(slot, &state);
+        self.index(slot, state);
         slot
     }
 
@@ -180,7 +180,7 @@ impl ScopeTable {
             let key = name.key_for(&state.guard_id);
             let (own, others) = (none.clone(), none.clone());
             let empty = ScopeState { name, key, own, others, level: Level::None, ..state.clone() };
-            Some(self.insert(ScopeState { settled: Decimal::ZERO, ..empty }))
+            Some(self.insert(&ScopeState { settled: Decimal::ZERO, ..empty }))
         });
         if let Some(rest) = rest {
             self.change(rest, |rest| {

@@ -76,6 +76,15 @@ counters! {
     AttributionOverLimit = "attribution_over_limit",
     /// Facts that waited in a worker's memory because its journal was full.
     JournalFull = "journal_full",
+    /// Requests that the filter refused with 429 because the journal was full and their customer had
+    /// the most facts that waited.
+    RequestsOverShare = "requests_over_share",
+    /// Calls that a worker added up because they were refused like others in the same second, or
+    /// because the journal was full and their customer had the most facts that waited.
+    CallsFolded = "calls_folded",
+    /// Signs of calls that run that a worker left out for the same reason. What these calls cause is
+    /// not attributed to them.
+    FactsLeftOut = "facts_left_out",
     /// Facts that the accountant never received: the worker wrote them to Envoy's log because
     /// journal and memory were full.
     FactsSpilled = "facts_spilled",

@@ -103,8 +103,9 @@ pub struct Totals {
 impl Totals {
     /// Adds one call; `false` if the revenue no longer fits a decimal, and stays as it was.
     fn add(&mut self, charge: &CallCharge<'_>) -> bool {
-        self.calls = self.calls.saturating_add(1);
-        self.billable_calls = self.billable_calls.saturating_add(u64::from(charge.is_billable));
+        self.calls = self.calls.saturating_add(charge.calls);
+        let billable = if charge.is_billable { charge.calls } else { 0 };
+        self.billable_calls = self.billable_calls.saturating_add(billable);
         add_money(&mut self.revenue, charge.price)
     }
 }
@@ -178,7 +179,7 @@ impl Session {
         self.active_at = self.active_at.max(call.ended_at);
         self.active.add(call.started_at, call.ended_at);
         let of_status = self.by_status.entry(call.status).or_default();
-        *of_status = of_status.saturating_add(1);
+        *of_status = of_status.saturating_add(charge.calls);
         let (of_tool, is_tool_over_limit) = self.of_tool(&call.tool);
         let fits_tool = of_tool.add(charge);
         let fits = self.totals.add(charge);

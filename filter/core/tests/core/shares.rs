@@ -1,8 +1,11 @@
 //! One customer's flood of what all share: the others lose nothing. The numbers are those of the
 //! attempts that once broke it.
 
+use agent_meter_core::config::Config;
 use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::Counter;
+use agent_meter_core::meter::action::HeadAction;
+use agent_meter_core::meter::recovered::events_of_fact;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
@@ -123,6 +126,140 @@ fn a_full_table_of_scopes_takes_from_who_has_the_most_and_adds_up_what_it_takes(
     });
     assert_eq!(again.flatten().filter(|status| *status == 429).count(), 1);
     assert_eq!(guarded.count(Counter::GuardScopesOverLimit), 3, "the rest's calls");
+}
+
+fn total(calls: &[Value], customer: &str) -> (u64, String) {
+    let of_customer = calls.iter().filter(|call| call["customer_id"] == customer);
+    let mut sums = (0, rust_decimal::Decimal::ZERO);
+    for call in of_customer {
+        sums.0 += call["quantity"].as_u64().unwrap();
+        sums.1 += call["price"].as_str().unwrap().parse::<rust_decimal::Decimal>().unwrap();
+    }
+    (sums.0, sums.1.normalize().to_string())
+}
+
+#[test]
+fn row_91_a_blocked_customer_who_hammers_makes_few_events_with_a_count() {
+    let guards = json!([{
+        "id": "five", "scope": "customer", "period": "day",
+        "budget": { "calls": 5 },
+        "actions": { "level_3": { "threshold": "0%", "action": "block_request" } },
+    }]);
+    let mut guarded = Guarded::new(&guards);
+    flood(&mut guarded, "rival", 5, |_| "a".to_owned());
+    guarded.told.clear();
+    for _ in 0..20 {
+        let became = guarded.send(&head("rival", "f"), &batch((0..1000).map(|_| "a".to_owned())));
+        assert_eq!(became.status(), 429);
+    }
+    guarded.settle();
+    let calls = kinds(&guarded.told, "tool_invocation");
+    assert_eq!(total(&calls, "rival"), (20_000, "0".to_owned()));
+    assert!(calls.iter().all(|call| call["execution_status"] == "BLOCKED"));
+    assert_eq!(calls.len(), 4, "of each of two workers the first, and the others as one");
+    // As many tools as it likes make no more events than its share.
+    guarded.told.clear();
+    for first in 0..20 {
+        let tools = (0..1000).map(|at| format!("t{}", first * 1000 + at));
+        assert_eq!(guarded.send(&head("rival", "f"), &batch(tools)).status(), 429);
+    }
+    guarded.settle();
+    guarded.settle();
+    let calls = kinds(&guarded.told, "tool_invocation");
+    assert_eq!(total(&calls, "rival").0, 20_000);
+    assert!(calls.len() <= 2 * 2 * 65, "{}", calls.len());
+    assert!(calls.iter().any(|call| call["tool_name"] == "__other__"));
+}
+
+#[test]
+fn row_90_a_full_journal_costs_no_call_and_others_nothing() {
+    let config = PLAIN.replace(
+        r#""call_timeout""#,
+        r#""pricing": {"default": {"price": "0.001"}, "tools": [{"tool": "dear_*", "price": "0.1"}]}, "call_timeout""#,
+    );
+    let mut envoy = Envoy::new(&config);
+    let headers: Vec<_> = head("flood", "f")
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+        .collect();
+    let start = |envoy: &mut Envoy, stream: u32| {
+        let Envoy { worker, host, now, .. } = envoy;
+        worker.request_head(host, stream, Headers(&headers), *now)
+    };
+    // They all run already when the journal gets full.
+    for stream in 0..20 {
+        assert!(matches!(start(&mut envoy, stream), HeadAction::Follow(_)));
+    }
+    let (mut executed, mut refused) = (0, 0);
+    for round in 0..32 {
+        let one = batch(["dear_a".to_owned()].into_iter());
+        request(&mut envoy, 1000 + round, &head("victim", "v"), &one);
+        respond(&mut envoy, 1000 + round, "application/json", &results(1), StreamEnd::Complete);
+        if round >= 20 {
+            let HeadAction::Answer(reply) = start(&mut envoy, round) else { panic!() };
+            assert_eq!(reply.status, 429);
+            assert!(reply.headers.contains(&("retry-after", "1".to_owned())));
+            let body: Value = serde_json::from_str(&reply.body).unwrap();
+            assert_eq!(body["error"]["data"]["reason"], "over_share");
+            refused += 1;
+            continue;
+        }
+        let Envoy { worker, host, now, .. } = &mut envoy;
+        let name = |at: u32| format!("{}{at}", if at.is_multiple_of(2) { "dear_" } else { "t" });
+        worker.request_body(host, round, batch((0..1000).map(name)).as_bytes(), true, *now);
+        respond(&mut envoy, round, "application/json", &results(1000), StreamEnd::Complete);
+        executed += 1000;
+    }
+    assert!(refused > 0);
+    assert_eq!(envoy.host.counters[&Counter::RequestsOverShare], refused);
+    let told = envoy.deliver(10_000);
+    let calls = kinds(&told, "tool_invocation");
+    assert_eq!(total(&calls, "victim"), (32, "3.2".to_owned()));
+    assert_eq!(calls.iter().filter(|call| call["customer_id"] == "victim").count(), 32);
+    let half = rust_decimal::Decimal::from(executed / 2);
+    let price = half * "0.101".parse::<rust_decimal::Decimal>().unwrap();
+    assert_eq!(total(&calls, "flood"), (executed, price.normalize().to_string()));
+    assert_eq!(envoy.host.counters.get(&Counter::FactsSpilled), None);
+    assert!(envoy.host.counters[&Counter::CallsFolded] > 0);
+    request(&mut envoy, 5000, &head("flood", "f"), &batch(["t".to_owned()].into_iter()));
+    respond(&mut envoy, 5000, "application/json", &results(1), StreamEnd::Complete);
+    let calls = kinds(&envoy.deliver(1000), "tool_invocation");
+    assert_eq!(total(&calls, "flood"), (1, "0.001".to_owned()), "and it may go on");
+}
+
+#[test]
+fn a_spilled_fact_becomes_the_same_events_each_time() {
+    let config = PLAIN.replace(
+        r#""call_timeout""#,
+        r#""pricing": {"default": {"price": "0.25"}}, "call_timeout""#,
+    );
+    let config = std::rc::Rc::new(Config::from_bytes(config.as_bytes()).unwrap());
+    let call = json!({
+        "call_id": "0.1.7", "kind": "Tool", "certainty": "certain", "tool": "a", "arguments": null,
+        "session": {"product_id": "mcp", "key": [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7],
+            "identity": {"customer": "acme", "team": "t", "agent": "a", "api_key": null, "credential": null}},
+        "status": "SUCCESS", "http_status": 200, "transport": "json",
+        "started_at": 1_763_890_200_000_u64, "ended_at": 1_763_890_200_005_u64,
+    });
+    for (fact, quantity, price) in [
+        (json!({"Call": call}), 1, "0.25"),
+        (json!({"Calls": {"call": call, "quantity": 12, "priced_as": null}}), 12, "3"),
+    ] {
+        let events = events_of_fact(&config, &fact.to_string()).unwrap();
+        assert_eq!(events_of_fact(&config, &fact.to_string()).unwrap(), events);
+        let events: Vec<Value> =
+            events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+        let types: Vec<&Value> = events.iter().map(|event| &event["data"]["event_type"]).collect();
+        assert_eq!(types, ["session_created", "tool_invocation", "session_closed"]);
+        let data = &events[1]["data"];
+        assert_eq!((&data["quantity"], &data["price"]), (&json!(quantity), &json!(price)));
+        assert_eq!(events[2]["data"]["total_tool_calls"], quantity);
+        let source = events[0]["source"].as_str().unwrap();
+        assert!(source.starts_with("urn:agent-meter:recovered:"), "{source}");
+    }
+    let released = json!({"Released": {"call_id": "0.1.7"}}).to_string();
+    assert_eq!(events_of_fact(&config, &released).unwrap(), Vec::<String>::new());
+    assert!(events_of_fact(&config, "null").is_err());
 }
 
 const PLAIN: &str = r#"{"sessions_max": 50, "products": [{
