@@ -258,7 +258,7 @@ impl Stack {
             Some(collector) => Target::Ledger(collector.ledger()),
             None => Target::Collector(self.events_url()?),
         };
-        recover(log, &target).await
+        recover(log, &target, None).await
     }
 
     fn events_url(&self) -> anyhow::Result<Url> {

@@ -1,7 +1,8 @@
 //! Runs each command with its options.
 
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use agent_meter::bench::{self, Bench};
 use agent_meter::demo::margin::{self, Margin};
@@ -17,6 +18,8 @@ use agent_meter_collector::recover::{self, Target};
 use agent_meter_collector::{
     Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
 };
+use agent_meter_core::config::Config;
+use agent_meter_core::meter::recovered::events_of_fact;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
@@ -231,6 +234,13 @@ impl BenchArgs {
     }
 }
 
+/// Reads a plugin configuration that the filter understands, as JSON.
+fn filter_config(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let json = plugin::read(file)?.to_string().into_bytes();
+    Config::from_bytes(&json).with_context(|| file.display().to_string())?;
+    Ok(json)
+}
+
 impl RecoverArgs {
     async fn execute(self) -> anyhow::Result<()> {
         let log = std::fs::File::open(&self.log);
@@ -251,8 +261,19 @@ impl RecoverArgs {
             }
             (None, None) => bail!("expected --ledger or --collector"),
         };
-        let found = recover::recover(std::io::BufReader::new(log), &target).await?;
+        let config = self.config.as_deref().map(filter_config).transpose()?;
+        let facts = config.map(|json| {
+            // The filter's configuration belongs to one thread, so each fact reads it again.
+            move |fact: &str| Ok(events_of_fact(&Rc::new(Config::from_bytes(&json)?), fact)?)
+        });
+        let facts = facts.as_ref().map(|facts| facts as &recover::EventsOfFact<'_>);
+        let found = recover::recover(std::io::BufReader::new(log), &target, facts).await?;
         println!("recovered {} events", found.taken);
+        ensure!(
+            found.unpriced_facts == 0,
+            "{} facts not recovered: give --config FILE, the plugin configuration that was in force",
+            found.unpriced_facts
+        );
         let lost: Vec<String> = found.refused.into_iter().chain(found.unreadable).collect();
         ensure!(lost.is_empty(), "{} events not recovered: {}", lost.len(), lost.join("; "));
         Ok(())

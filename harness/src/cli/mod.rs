@@ -264,6 +264,9 @@ struct RecoverArgs {
     /// Envoy's log
     #[arg(long, value_name = "FILE")]
     log: PathBuf,
+    /// The plugin configuration that was in force, YAML or JSON: prices what the filter could not
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     target: RecoverTarget,
 }

@@ -48,8 +48,8 @@ pub(crate) const CALLS_PER_EXCHANGE_MAX: usize = 1024;
 /// Bytes that the filter keeps of an `endpoint` event, and of a request's path.
 pub(crate) const ENDPOINT_BYTES_MAX: usize = 1024;
 
-/// Open calls that may get their response on another stream. Beyond this number, the accountant
-/// ends the call that expires first.
+/// Open calls that may get their response on another stream. Beyond this number, the customer with
+/// the most of them gives way: the accountant ends its oldest.
 pub(crate) const JOINS_MAX: usize = 10_000;
 
 /// Running tool calls to which the accountant can attribute generations, at about 300 bytes each.
@@ -129,8 +129,23 @@ pub(crate) const JOURNAL_PAGES: u64 = 256;
 /// Journals of one plugin: one for each worker, and spare ones for workers that crash in a loop.
 pub(crate) const JOURNALS_MAX: u32 = 256;
 
-/// Facts that a worker holds in memory while its journal is full.
+/// Facts that a worker holds in memory while its journal is full. Beyond this number, the customer
+/// with the most of them gives way: its calls are added up.
 pub(crate) const OVERFLOW_FACTS_MAX: usize = 1024;
+
+/// Facts of one customer in that memory beyond which the worker refuses the requests of the
+/// customer with the most.
+pub(crate) const OVERFLOW_FACTS_PER_CUSTOMER_MAX: usize = 128;
+
+/// How long a worker adds up calls that are alike before it writes them as one fact, in
+/// milliseconds.
+pub(crate) const FOLD_MS: u64 = 1000;
+
+/// Sums of calls that a worker keeps, at about 500 bytes each, and those of one customer. Further
+/// calls of a customer are added up under [`OTHER`] for each product and price.
+pub(crate) const FOLDED_CALLS_MAX: usize = 4096;
+/// See [`FOLDED_CALLS_MAX`].
+pub(crate) const FOLDED_CALLS_PER_CUSTOMER_MAX: usize = 64;
 
 /// Facts that the accountant processes in one tick, at about 20 us each, so that a tick on the main
 /// thread stays short.
@@ -140,12 +155,14 @@ pub(crate) const FACTS_PER_TICK_MAX: usize = 4096;
 /// at once: they would block the main thread for long and make more events than the outbox holds.
 pub(crate) const DUE_PER_TICK_MAX: usize = 4096;
 
-/// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the accountant
-/// forgets the least recently active scope that is within limits.
+/// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the customer with
+/// the most scopes of one guard gives way: its least recently active scope becomes a part of its
+/// rest. Scopes for the rest, and those of customers that have only one, may be as many again.
 pub(crate) const GUARD_SCOPES_MAX: usize = 10_000;
 
-/// How many scopes that are not within limits the accountant skips when it looks for one to forget.
-pub(crate) const GUARD_SCOPES_SPARED: usize = 64;
+/// Scopes that one customer may have with one guard. The accountant adds up further ones in one
+/// scope for the rest, named [`OTHER`].
+pub(crate) const GUARD_SCOPES_PER_CUSTOMER_MAX: usize = 1024;
 
 /// Buckets (keys of shared data) for scope statuses, reservation counters and last costs, by the
 /// hash of the scope. About ten scopes share one when the table is full.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::limits::OTHER;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport};
 use crate::domain::ids::{Link, TraceId};
@@ -78,6 +79,32 @@ pub struct CallEnded {
     pub started_at: Timestamp,
     /// The end of the response message, or of the stream.
     pub ended_at: Timestamp,
+}
+
+/// Calls that are alike, as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedCalls {
+    /// What they have in common, with the id of the first, the end of the last and the sums of
+    /// bytes.
+    pub call: CallEnded,
+    /// How many they are.
+    pub quantity: u64,
+    /// The tool whose price is theirs, if they are of several tools.
+    pub priced_as: Option<String>,
+}
+
+impl FoldedCalls {
+    /// The same as calls of any tool that has the same price.
+    pub(crate) fn of_other(mut self) -> Self {
+        let other = match self.call.tool.split_once(' ') {
+            Some((method, _)) if matches!(self.call.kind, CallKind::Api(_)) => {
+                format!("{method} {OTHER}")
+            }
+            _ => OTHER.to_owned(),
+        };
+        self.priced_as = Some(core::mem::replace(&mut self.call.tool, other));
+        self
+    }
 }
 
 /// A call whose stream has ended, or whose time is up, while its response may arrive elsewhere.

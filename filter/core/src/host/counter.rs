@@ -65,7 +65,8 @@ counters! {
     /// Event streams that a client resumed (`Last-Event-ID`) without naming a session, or naming
     /// several: what they answer may be counted as UNKNOWN.
     ResumesUnnamed = "resumes_unnamed",
-    /// Calls that the accountant ended early because too many waited for another stream's response.
+    /// Calls that the accountant ended early because too many waited for another stream's response:
+    /// the oldest of the customer with the most.
     JoinsOverLimit = "joins_over_limit",
     /// Calls beyond the number that the filter follows in one exchange.
     CallsOverLimit = "calls_over_limit",
@@ -90,6 +91,15 @@ counters! {
     AttributionOverLimit = "attribution_over_limit",
     /// Facts that waited in a worker's memory because its journal was full.
     JournalFull = "journal_full",
+    /// Requests that the filter refused with 429 because the journal was full and their customer had
+    /// the most facts that waited.
+    RequestsOverShare = "requests_over_share",
+    /// Calls that a worker added up because they were refused like others in the same second, or
+    /// because the journal was full and their customer had the most facts that waited.
+    CallsFolded = "calls_folded",
+    /// Signs of calls that run that a worker left out for the same reason. What these calls cause is
+    /// not attributed to them.
+    FactsLeftOut = "facts_left_out",
     /// Facts that the accountant never received: the worker wrote them to Envoy's log because
     /// journal and memory were full.
     FactsSpilled = "facts_spilled",
@@ -116,7 +126,8 @@ counters! {
     /// Counter updates that a worker gave up because others kept writing the same bucket; the
     /// request passed.
     GuardContended = "guard_contended",
-    /// Scopes whose totals the accountant forgot because guards kept too many.
+    /// Times that the accountant added to a customer's scope for the rest, because the customer had
+    /// more scopes than its share, or the table was full.
     GuardScopesOverLimit = "guard_scopes_over_limit",
     /// Reservations that the accountant released early because too many were open.
     HoldsOverLimit = "holds_over_limit",

@@ -10,6 +10,7 @@ use crate::config::TraceRule;
 use crate::config::product::Product;
 use crate::exchange::kind::BodyInterest;
 use crate::exchange::{self, Exchange};
+use crate::guard::refusal::Refusal;
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::meter::Meter;
@@ -57,6 +58,11 @@ impl Meter {
             }
             Admission::Follow(admitted) => admitted,
         };
+        if self.is_over_share(&admitted.head.identity.customer) {
+            host.count(Counter::RequestsOverShare, 1);
+            let ids = admitted.product.is_json_rpc().then_some(&[][..]);
+            return HeadAction::Answer(Refusal::over_share().reply(ids));
+        }
         admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
         let mismatches = u64::from(admitted.is_credential_mismatch);
         host.count(Counter::CredentialMismatch, mismatches);

@@ -4,8 +4,11 @@
 
 pub mod action;
 
+mod facts;
+mod folded;
 mod guarded;
 mod head;
+pub mod recovered;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
@@ -13,16 +16,18 @@ use std::rc::Rc;
 use crate::accountant::outbox::Dispatch;
 use crate::accountant::{Accountant, Handover};
 use crate::base::hash::{hash, hex};
-use crate::base::limits::{OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
+use crate::base::limits::RUNNING_INTERVAL_MS_MAX;
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
 use crate::exchange::Exchange;
-use crate::exchange::kind::{BodyInterest, Observed, StreamEnd};
+use crate::exchange::kind::{BodyInterest, StreamEnd};
 use crate::fact::Fact;
 use crate::guard::stop::StreamStop;
 use crate::host::counter::Counter;
 use crate::host::{Expect, Host};
 use crate::meter::action::{BodyAction, VmInfo};
+use crate::meter::facts::Overflow;
+use crate::meter::folded::Folds;
 use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
@@ -32,7 +37,7 @@ use crate::wire::http::{Headers, ResponseHead};
 
 /// The version of the layout of everything in shared data. Raise it when the layout changes, so
 /// that two versions of the module in one Envoy do not read each other's data.
-pub const LAYOUT: &str = "agent-meter.6";
+pub const LAYOUT: &str = "agent-meter.7";
 
 #[derive(Debug)]
 enum Role {
@@ -74,7 +79,8 @@ pub struct Meter {
     journal: Option<Writer>,
     ids_made: u64,
     proofs: ProofMaker,
-    overflow: VecDeque<Vec<u8>>,
+    overflow: Overflow,
+    folds: Folds,
     role: Role,
 }
 
@@ -106,7 +112,8 @@ impl Meter {
             decode_budget: DecodeBudget::default(),
             journal: None,
             ids_made: 0,
-            overflow: VecDeque::new(),
+            overflow: Overflow::default(),
+            folds: Folds::default(),
             role: Role::Candidate(Candidate::default()),
         }
     }
@@ -249,6 +256,7 @@ impl Meter {
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
         self.beat(host);
+        self.write_waiting(host, now);
         if let Role::Candidate(candidate) = &mut self.role
             && let Some(lease) = candidate.tick(host, &self.prefix, self.serves_streams)
         {
@@ -284,10 +292,7 @@ impl Meter {
         for stream in streams {
             self.stream_end(host, stream, StreamEnd::Aborted, now);
         }
-        self.retry_overflow(host);
-        while let Some(fact) = self.overflow.pop_front() {
-            spill_fact(host, &fact);
-        }
+        self.write_last(host, now);
         let in_force = host.get(&config_key(&self.prefix)).map(|(bytes, _)| bytes);
         let leave = if in_force.is_some_and(|hash| hash != self.config_hash) {
             Handover::ToSuccessor
@@ -312,32 +317,6 @@ impl Meter {
         Accountant::resume(host, config, self.prefix.clone(), lease, &source, self.vm.seed)
     }
 
-    fn record(&mut self, host: &mut impl Host, observed: Observed) {
-        for counter in observed.counts {
-            host.count(counter, 1);
-        }
-        for fact in observed.facts {
-            self.record_fact(host, &fact);
-        }
-    }
-
-    fn record_fact(&mut self, host: &mut impl Host, fact: &Fact) {
-        // Here and nowhere else, so that the stats count as many calls as there are events of calls.
-        host.count(Counter::Calls, u64::from(fact.is_call()));
-        let bytes = fact.encode();
-        // Facts that wait go first, so that the end of a session does not overtake its calls.
-        if self.overflow.is_empty() && self.append(host, &bytes) {
-            return;
-        }
-        host.count(Counter::JournalFull, 1);
-        if self.overflow.len() >= OVERFLOW_FACTS_MAX
-            && let Some(oldest) = self.overflow.pop_front()
-        {
-            spill_fact(host, &oldest);
-        }
-        self.overflow.push_back(bytes);
-    }
-
     /// Returns a name that no other exchange of this Envoy process has. A journal has one owner at
     /// a time.
     fn next_id(&mut self, host: &mut impl Host) -> String {
@@ -350,35 +329,12 @@ impl Meter {
         }
     }
 
-    fn claim_journal(&mut self, host: &mut impl Host) {
-        if self.journal.is_none() {
-            self.journal = Writer::claim(host, &self.prefix).ok();
-        }
-    }
-
-    fn append(&mut self, host: &mut impl Host, fact: &[u8]) -> bool {
-        self.claim_journal(host);
-        self.journal
-            .as_mut()
-            .is_some_and(|journal| journal.append(host, &self.prefix, fact).is_ok())
-    }
-
-    fn retry_overflow(&mut self, host: &mut impl Host) {
-        while let Some(fact) = self.overflow.pop_front() {
-            if !self.append(host, &fact) {
-                self.overflow.push_front(fact);
-                return;
-            }
-        }
-    }
-
     fn beat(&mut self, host: &mut impl Host) {
         if let Some(journal) = &mut self.journal
             && journal.beat(host, &self.prefix).is_err()
         {
             self.journal = None;
         }
-        self.retry_overflow(host);
     }
 
     fn show_running(&mut self, host: &mut impl Host, now: Timestamp) {
@@ -425,14 +381,4 @@ impl Meter {
 
 fn config_key(prefix: &str) -> String {
     format!("{prefix}g")
-}
-
-/// Writes to the log a fact that the accountant will never see.
-fn spill_fact(host: &mut impl Host, fact: &[u8]) {
-    host.count(Counter::FactsSpilled, 1);
-    let text = match Fact::decode(fact) {
-        Some(fact) => serde_json::to_string(&fact).unwrap_or_default(),
-        None => "null".to_owned(),
-    };
-    host.spill("journal_full", "fact", &text);
 }

@@ -121,7 +121,7 @@ impl Pricing {
             None => (self.default.price, self.default.cost_tier.as_str()),
         };
         let price = if is_billable { price.amount() } else { Decimal::ZERO };
-        CallCharge { is_billable, price, cost_tier }
+        CallCharge { is_billable, calls: 1, price, cost_tier }
     }
 
     /// The charge for a call whose tool is not certain: that of the dearest tool.
@@ -131,7 +131,7 @@ impl Pricing {
         let (price, cost_tier) =
             rules.fold(of_default, |dearest, rule| if rule.0 > dearest.0 { rule } else { dearest });
         let price = if is_billable { price } else { Decimal::ZERO };
-        CallCharge { is_billable, price, cost_tier }
+        CallCharge { is_billable, calls: 1, price, cost_tier }
     }
 
     /// Whether any call has a price, or the customer pays for tokens.

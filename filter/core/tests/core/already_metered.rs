@@ -185,5 +185,8 @@ fn a_request_that_is_not_metered_is_not_marked() {
     let mut envoy = Envoy::new(&config.to_string());
     let action = head(&mut envoy, 9, &[("x-mark", "1")]);
     let HeadAction::Forget(edit) = action else { panic!("{action:?}") };
-    assert_eq!((edit.set, edit.metered_as, edit.remove), (Vec::new(), None, vec!["x-mark".to_owned()]));
+    assert_eq!(
+        (edit.set, edit.metered_as, edit.remove),
+        (Vec::new(), None, vec!["x-mark".to_owned()])
+    );
 }

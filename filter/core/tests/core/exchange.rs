@@ -95,7 +95,8 @@ pub(crate) fn calls(observed: &Observed) -> Vec<(&str, String)> {
             | Fact::GenerationStarted(_)
             | Fact::Generation(_)
             | Fact::Running { .. }
-            | Fact::SessionEnd { .. } => None,
+            | Fact::SessionEnd { .. }
+            | Fact::Calls(_) => None,
         })
         .collect()
 }
@@ -562,6 +563,7 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
             | Fact::GenerationStarted(_)
             | Fact::Generation(_)
             | Fact::CallUpdate(_)
+            | Fact::Calls(_)
             | Fact::Running { .. } => None,
         });
         assert_eq!(found, want, "{method} {extra:?} answered {status}");

@@ -31,6 +31,7 @@ mod owners;
 mod products;
 mod rates;
 mod scanner;
+mod shares;
 mod sse;
 mod steps;
 mod stops;

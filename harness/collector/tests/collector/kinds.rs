@@ -233,7 +233,10 @@ fn each_rule_of_these_events_has_its_own_reason() {
             api(json!({"metric_id": "tool_invocations"})),
             r#"metric_id: must be "api_calls", found "tool_invocations""#.into(),
         ),
-        (api(json!({"quantity": 2})), "quantity: must be 1, found 2".into()),
+        (
+            api(json!({"quantity": 0})),
+            "quantity: must be an integer of at least 1, and at most 1000000000, found 0".into(),
+        ),
         (api(json!({"method": ""})), r#"method: must be a string, not empty, found """#.into()),
         (api(json!({"route": null})), "route: missing".into()),
         (

@@ -313,7 +313,11 @@ fn each_rule_of_an_event_has_its_own_reason() {
             call(1, json!({"metric_id": "x"})),
             r#"data.metric_id: must be "tool_invocations", found "x""#.into(),
         ),
-        (call(1, json!({"quantity": 2})), "data.quantity: must be 1, found 2".into()),
+        (
+            call(1, json!({"quantity": 0})),
+            "data.quantity: must be an integer of at least 1, and at most 1000000000, found 0"
+                .into(),
+        ),
         (
             call(1, json!({"execution_status": "OK"})),
             format!("data.execution_status: must be one of {statuses}, found \"OK\""),
@@ -959,7 +963,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 5; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 6; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -980,7 +984,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 5 is newer than 4, the newest this program \
+                "ledger {newer:?}: schema version 6 is newer than 5, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),
