@@ -21,6 +21,7 @@ mod issuer;
 mod llm;
 mod load;
 mod loops;
+mod matching;
 mod metadata;
 mod module;
 mod products;

@@ -39,7 +39,9 @@ impl Cli {
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Bench(args) => args.execute().await,
             Command::Check(CheckCommand::Config { file, wasm }) => {
-                check::config(&file, &wasm::find(wasm.as_deref())?).await?;
+                for line in check::config(&file, &wasm::find(wasm.as_deref())?).await? {
+                    eprintln!("WARNING {}: {line}", file.display());
+                }
                 println!("OK {}", file.display());
                 Ok(())
             }

@@ -8,9 +8,13 @@ use crate::domain::ids::TraceId;
 use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::http::Headers;
+use crate::wire::target::Target;
 
 /// The first revision of MCP without sessions (2026-07-28). Its clients cancel a call by leaving.
 const FIRST_STATELESS_REVISION: &[u8] = b"2026-07-28";
+
+/// Headers by which some servers replace the method.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// What a request's head contains, read once for everything that follows.
 #[derive(Clone, Debug)]
@@ -28,17 +32,23 @@ pub struct RequestHead<'a> {
     pub method: &'a [u8],
     /// The `:authority`.
     pub authority: &'a [u8],
-    /// Path and query.
-    pub path: &'a [u8],
+    /// Host and path.
+    pub(crate) target: Target<'a>,
     /// What it says about the body.
     pub body: BodyHead,
     /// True if the request uses MCP 2026-07-28 or later.
     pub is_stateless: bool,
+    is_post_by_header: bool,
 }
 
 impl<'a> RequestHead<'a> {
     /// Reads the head of a request of `product`.
-    pub fn read(product: &Product, identity: Identity, headers: Headers<'a>) -> Self {
+    pub(crate) fn read(
+        product: &Product,
+        identity: Identity,
+        target: Target<'a>,
+        headers: Headers<'a>,
+    ) -> Self {
         let is_stateless = headers
             .get("mcp-protocol-version")
             .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
@@ -68,17 +78,21 @@ impl<'a> RequestHead<'a> {
             may_body_name: meta.is_some_and(|meta| found.is_none_or(|found| meta < found)),
             method: headers.get(":method").unwrap_or_default(),
             authority: headers.get(":authority").unwrap_or_default(),
-            path: headers.get(":path").unwrap_or_default(),
+            target,
             body: BodyHead::read(headers),
             is_stateless,
+            is_post_by_header: OVERRIDES.iter().any(|name| {
+                headers.all(name).any(|value| value.trim_ascii().eq_ignore_ascii_case(b"post"))
+            }),
             traces,
         }
     }
 
-    /// The method and the path as text; `None` if one of them is not text.
-    pub(crate) fn target(&self) -> Option<(&'a str, &'a str)> {
-        let text = |bytes: &'a [u8]| core::str::from_utf8(bytes).ok();
-        Some((text(self.method)?, text(self.path)?))
+    /// The methods by which a server may go: the request's, and `POST` where a header that some
+    /// servers heed says so.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = &'a str> {
+        let own = core::str::from_utf8(self.method).unwrap_or_default();
+        core::iter::once(own).chain(self.is_post_by_header.then_some("POST"))
     }
 }
 

@@ -57,7 +57,7 @@ impl ApiExchange {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
             _ => "OTHER",
         };
-        let operation = format!("{method} {}", product.route(head.path));
+        let operation = format!("{method} {}", product.route(method, &head.target));
         let call_id = format!("{id}.0");
         let has_generations = config.has_generations();
         let traces = if has_generations { head.traces.clone() } else { Vec::new() };

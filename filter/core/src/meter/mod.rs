@@ -131,6 +131,10 @@ impl Meter {
         let admission = admit(&config, headers, &mut |path| host.property(path), now);
         let admitted = match admission {
             Admission::Pass => return HeadAction::Pass,
+            Admission::Unmatched => {
+                host.count(Counter::RequestsUnmatched, 1);
+                return HeadAction::Pass;
+            }
             Admission::Answer { reply, fact, count } => {
                 host.count(count, 1);
                 if let Some(fact) = fact {

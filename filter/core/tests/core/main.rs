@@ -24,6 +24,7 @@ mod joins;
 mod llm;
 mod llm_formats;
 mod loops;
+mod matching;
 mod products;
 mod rates;
 mod scanner;

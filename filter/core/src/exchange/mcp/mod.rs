@@ -38,6 +38,7 @@ use crate::wire::doubt::Doubt;
 use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
+use crate::wire::target::Target;
 
 /// How the exchange reads the request.
 #[derive(Debug)]
@@ -72,7 +73,10 @@ pub(super) struct McpExchange {
     /// True if the message may name the session. It then takes precedence over the head.
     may_body_name: bool,
     is_stateless: bool,
+    /// Its path, to which an endpoint may be relative.
     path: Vec<u8>,
+    /// Names the address of the request: see [`Target::endpoint_key`].
+    endpoint: Vec<u8>,
     request: Request,
     /// Reads the body until it ends.
     body: Option<Box<RequestBody<MessageReader>>>,
@@ -124,6 +128,12 @@ impl McpExchange {
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
         let has_generations = config.has_generations();
+        // Only without a session id does an address name a call.
+        let address = |read: &dyn Fn() -> Vec<u8>| {
+            let mut address = if has_session_id { Vec::new() } else { read() };
+            address.truncate(ENDPOINT_BYTES_MAX);
+            address
+        };
         Self {
             id,
             calls_seen: 0,
@@ -134,7 +144,8 @@ impl McpExchange {
             is_window,
             may_body_name: head.may_body_name,
             is_stateless: head.is_stateless,
-            path: head.path.get(..ENDPOINT_BYTES_MAX).unwrap_or(head.path).to_vec(),
+            path: address(&|| head.target.path().as_bytes().to_vec()),
+            endpoint: address(&|| head.target.endpoint_key()),
             request,
             // A call can start only with the body's first chunk, which sets this.
             request_ended_at: Timestamp::default(),
@@ -225,6 +236,8 @@ impl Exchange for McpExchange {
             && !self.has_session_id
         {
             let endpoint = resolve_endpoint(&self.path, &endpoint);
+            let mut endpoint = Target::read(b"", &endpoint).endpoint_key();
+            endpoint.truncate(ENDPOINT_BYTES_MAX);
             self.scope = Some(IdNamespace::endpoint(&self.session, &endpoint));
         }
         for message in &items.messages {
@@ -398,7 +411,7 @@ impl McpExchange {
         if self.is_stateless {
             return None;
         }
-        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.path)))
+        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.endpoint)))
     }
 
     fn ended(&self, status: ExecutionStatus, transport: Transport) -> Observation {
