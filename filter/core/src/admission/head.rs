@@ -88,11 +88,12 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The methods by which a server may go: the request's, and `POST` where a header that some
-    /// servers heed says so.
+    /// The methods by which a server may go: the request's, and `POST` where that has a body too or
+    /// a header that some servers heed says so.
     pub(crate) fn methods(&self) -> impl Iterator<Item = &'a str> {
         let own = core::str::from_utf8(self.method).unwrap_or_default();
-        core::iter::once(own).chain(self.is_post_by_header.then_some("POST"))
+        let has_body = !matches!(own, "GET" | "HEAD" | "DELETE" | "OPTIONS" | "POST");
+        core::iter::once(own).chain((has_body || self.is_post_by_header).then_some("POST"))
     }
 }
 

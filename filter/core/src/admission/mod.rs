@@ -60,8 +60,11 @@ pub fn admit<'a>(
     now: Timestamp,
 ) -> Admission<'a> {
     let authority = headers.get(":authority").unwrap_or_default();
-    let target = Target::read(authority, headers.get(":path").unwrap_or_default());
-    let (owner, target) = match config.owner(&target, headers) {
+    let path = headers.get(":path");
+    let target = Target::read(authority, path.unwrap_or_default());
+    // Only a tunnel (`CONNECT`) has no path.
+    let owner = path.map_or(Owner::Nobody, |_| config.owner(&target, headers));
+    let (owner, target) = match owner {
         Owner::Nobody => by_header(config, authority, headers).unwrap_or((Owner::Nobody, target)),
         owner => (owner, target),
     };

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error, is_header, is_path};
 use crate::wire::http::Headers;
-use crate::wire::target::{Target, is_plain, trim_slash};
+use crate::wire::target::{Target, is_folded, trim_slash};
 
 /// The requests that belong to a product: by path without query, and by host and headers if given. A
 /// slash at the end of a path makes no difference.
@@ -133,18 +133,18 @@ impl Matcher {
             is_header(&format!("{path}.headers[{at}].name"), &header.name)?;
         }
         match (&self.path, &self.path_prefix, &self.path_template) {
-            (Some(exact), None, None) => is_plain_path(&format!("{path}.path"), exact),
-            (None, Some(prefix), None) => is_plain_path(&format!("{path}.path_prefix"), prefix),
+            (Some(exact), None, None) => is_decoded_path(&format!("{path}.path"), exact),
+            (None, Some(prefix), None) => is_decoded_path(&format!("{path}.path_prefix"), prefix),
             (None, None, Some(form)) => validate_template(&format!("{path}.path_template"), form),
             _ => Err(error(path, "expected one of `path`, `path_prefix` and `path_template`")),
         }
     }
 }
 
-/// A path that every server reads in the same way, which a configuration names.
-pub(super) fn is_plain_path(path: &str, value: &str) -> Result<(), ConfigError> {
+/// Checks a path that the configuration names, and with which it compares what requests name.
+pub(super) fn is_decoded_path(path: &str, value: &str) -> Result<(), ConfigError> {
     is_path(path, value)?;
-    if is_plain(value.as_bytes()) {
+    if is_folded(value) {
         return Ok(());
     }
     let reason = format!(
@@ -154,7 +154,7 @@ pub(super) fn is_plain_path(path: &str, value: &str) -> Result<(), ConfigError> 
 }
 
 pub(super) fn validate_template(path: &str, template: &str) -> Result<(), ConfigError> {
-    is_plain_path(path, template)?;
+    is_decoded_path(path, template)?;
     let is_sound = |part: &str| {
         let inner = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
         let rest = inner.unwrap_or(part);

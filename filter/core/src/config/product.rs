@@ -228,7 +228,7 @@ impl Product {
         for (at, pattern) in self.exclude.paths.iter().enumerate() {
             // A pattern may begin with its star.
             if pattern.starts_with('/') {
-                matcher::is_plain_path(&format!("{path}.exclude.paths[{at}]"), pattern)?;
+                matcher::is_decoded_path(&format!("{path}.exclude.paths[{at}]"), pattern)?;
             }
         }
         for (at, route) in self.routes.iter().enumerate() {

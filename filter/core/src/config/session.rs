@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error, in_range, is_header, is_positive};
 use crate::base::text::Duration;
-use crate::config::matcher::is_plain_path;
+use crate::config::matcher::is_decoded_path;
 
 /// How calls form sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -86,7 +86,7 @@ impl SessionRules {
             return Err(error(&format!("{path}.session_timeout"), reason));
         }
         if !self.close_path.is_empty() {
-            is_plain_path(&format!("{path}.close_path"), &self.close_path)?;
+            is_decoded_path(&format!("{path}.close_path"), &self.close_path)?;
         }
         in_range(&format!("{path}.per_identity_max"), self.per_identity_max, 0, 10_000)
     }

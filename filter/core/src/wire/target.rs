@@ -65,8 +65,9 @@ impl<'a> Target<'a> {
     /// for each spelling of it: the path without case, and the session in the query if one is
     /// there, else the query.
     pub(crate) fn endpoint_key(&self) -> Vec<u8> {
-        let path = self.others.first().map_or(self.path(), String::as_str);
-        let mut key = trim_slash(path).to_ascii_lowercase().into_bytes();
+        let is_plain = self.others.is_empty();
+        let path = if is_plain { self.path().to_owned() } else { folded(self.path().as_bytes()) };
+        let mut key = trim_slash(&path).to_ascii_lowercase().into_bytes();
         let query = self.query.strip_prefix(b"?").unwrap_or(self.query);
         let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
         let query = decoded(query, |_| true);
@@ -89,8 +90,14 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Whether a path is what a configuration may contain: every server reads it in the same way.
-pub(crate) fn is_plain(path: &[u8]) -> bool {
+/// Whether a path is written as a configuration has to write it: decoded, with nothing in it that
+/// some server takes away.
+pub(crate) fn is_folded(path: &str) -> bool {
+    folded(path.as_bytes()) == path
+}
+
+/// Whether every server reads a path in the same way.
+fn is_plain(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/") else { return false };
     let mut before = b'/';
     for byte in rest {

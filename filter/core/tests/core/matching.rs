@@ -278,6 +278,7 @@ fn every_spelling_of_a_path_to_a_model_is_metered() {
         ("POST", "/v1/chat\\completions", None),
         ("POST", "/v1/engines/gpt%3f/chat/completions", None),
         ("POST", "/v1/chat/completions?x=\u{fffd}", None),
+        ("PUT", "/v1/chat/completions", None),
         ("GET", "/v1/chat/completions", Some(("x-http-method-override", "POST"))),
     ] {
         let product = json!({"id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"},
@@ -314,6 +315,7 @@ fn every_spelling_of_a_path_to_an_agent_is_a_step() {
 fn paths_in_the_configuration_are_written_as_every_server_reads_them() {
     for (place, value) in [
         ("path", "/%6dcp"),
+        ("path", "/a\\b"),
         ("path_prefix", "//mcp"),
         ("path_prefix", "/a/../mcp"),
         ("path", "/mcp?x"),
