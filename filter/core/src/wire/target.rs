@@ -36,8 +36,14 @@ impl<'a> Target<'a> {
     fn read_odd(host: &'a [u8], literal: &[u8], query: &'a [u8]) -> Self {
         let path = normal(literal);
         let mut others: Vec<String> = Vec::new();
-        let decoded = decoded(literal, |_| true);
-        for other in [folded(literal), text(&merged(&decoded)), text(literal)] {
+        let others_of = [
+            folded(literal),
+            read_as(literal, Cut::Never, Dots::Removed),
+            read_as(literal, Cut::Never, Dots::Left),
+            read_as(path.as_bytes(), Cut::Never, Dots::Left),
+            text(literal),
+        ];
+        for other in others_of {
             if other != path && !others.contains(&other) {
                 others.push(other);
             }
@@ -138,19 +144,37 @@ fn text(bytes: &[u8]) -> String {
 fn normal(path: &[u8]) -> String {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let path = decoded(path, is_unreserved);
-    text(&without_dots(path.split(|byte| *byte == b'/'), path.ends_with(b"/")))
+    text(&joined(path.split(|byte| *byte == b'/'), path.ends_with(b"/"), Dots::Removed))
 }
 
-/// The form in which all that some server does to a path is done: everything is decoded, `\` is a
-/// slash, NUL, `?` and `#` end the path, and each segment ends before its `;` and the dots and
-/// blanks at its end.
+/// Whether NUL, `?` and `#` end a path that has been decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    AtMark,
+    Never,
+}
+
+/// What becomes of the segment `..`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dots {
+    Removed,
+    Left,
+}
+
+/// The form in which all that some server does to a path is done.
 fn folded(path: &[u8]) -> String {
+    read_as(path, Cut::AtMark, Dots::Removed)
+}
+
+/// The form in which everything is decoded, `\` is a slash, slashes are merged, and each segment
+/// ends before its `;` and the dots and blanks at its end.
+fn read_as(path: &[u8], cut: Cut, dots: Dots) -> String {
     let mut path = path.to_vec();
     for _ in 0..DECODINGS_MAX {
         path = decoded(&path, |_| true);
     }
     let end = path.iter().position(|byte| matches!(byte, b'\0' | b'?' | b'#'));
-    path.truncate(end.unwrap_or(path.len()));
+    path.truncate(end.filter(|_| cut == Cut::AtMark).unwrap_or(path.len()));
     let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
     let segments = path.split(is_slash).map(|segment| {
         let segment = segment.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -160,16 +184,17 @@ fn folded(path: &[u8]) -> String {
         let end = segment.iter().rposition(|byte| *byte != b'.' && !byte.is_ascii_whitespace());
         segment.get(..end.map_or(0, |at| at.saturating_add(1))).unwrap_or_default()
     });
-    text(&without_dots(segments, path.last().is_some_and(is_slash)))
+    text(&joined(segments, path.last().is_some_and(is_slash), dots))
 }
 
-/// Joins segments with single slashes. `.` and empty segments go, and `..` takes the one before it.
-fn without_dots<'a>(segments: impl Iterator<Item = &'a [u8]>, is_folder: bool) -> Vec<u8> {
+/// Joins segments with single slashes. `.` and empty segments go, and so does `..` with the one before
+/// it, unless dots are left.
+fn joined<'a>(segments: impl Iterator<Item = &'a [u8]>, is_folder: bool, dots: Dots) -> Vec<u8> {
     let mut kept: Vec<&[u8]> = Vec::new();
     for segment in segments {
         match segment {
             b"" | b"." => {}
-            b".." => {
+            b".." if dots == Dots::Removed => {
                 kept.pop();
             }
             _ => kept.push(segment),
@@ -184,13 +209,6 @@ fn without_dots<'a>(segments: impl Iterator<Item = &'a [u8]>, is_folder: bool) -
         path.push(b'/');
     }
     path
-}
-
-/// A path with single slashes.
-fn merged(path: &[u8]) -> Vec<u8> {
-    let mut merged = path.to_vec();
-    merged.dedup_by(|next, before| *next == b'/' && *before == b'/');
-    merged
 }
 
 /// Decodes the escapes of the bytes that `is_decoded` names, once; keeps what is no valid escape.

@@ -153,7 +153,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `contracts`, `guards`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `unmatched`, `contracts`, `guards`, `products`",
         ),
         (
             "/products/0/prise",
@@ -168,7 +168,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/products/0/match",
             json!({"glob": "*"}),
-            "products[0].match.glob: unknown field `glob`, expected one of `host`, `path`, `path_prefix`, `path_template`, `headers`",
+            "products[0].match.glob: unknown field `glob`, expected one of `host`, `path`, `path_prefix`, `path_template`, `case`, `headers`",
         ),
         (
             "/products/0/match/path",

@@ -31,7 +31,9 @@ fn post(envoy: &mut Envoy, path: &str, more: Pairs<'_>) -> HeadAction {
 }
 
 fn count(envoy: &Envoy, counter: Counter) -> u64 {
-    envoy.host.counters.get(&counter).copied().unwrap_or(0)
+    // A new `Envoy` has had one request that no product matches.
+    let before = u64::from(counter == Counter::RequestsUnmatched);
+    envoy.host.counters.get(&counter).copied().unwrap_or(0) - before
 }
 
 /// Paths that some server takes for `/mcp` or something below it.
@@ -93,6 +95,7 @@ const SPELLINGS: &[&str] = &[
     "/%6dcp/../other",
     "/mcp%2f..%2fother",
     "/x/../%6dcp%2f..%2fother",
+    "/%3f/../%6dcp%2fa",
     "/mcp/\u{e9}",
 ];
 
@@ -212,7 +215,7 @@ fn a_path_of_two_products_is_refused_and_one_that_is_excluded_is_so_in_every_rea
         ("/api/a%2Fb", "follow"),
         ("/api/..%2fmcp", "refuse"),
         ("/api/../mcp", "refuse"),
-        ("/mcp/../api/x", "refuse"),
+        ("/mcp/../api/x", "follow"),
         ("/api/healthz", "pass"),
         ("/api/health/%7Ea", "pass"),
         ("/api/health/../x", "follow"),
