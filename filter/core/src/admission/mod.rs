@@ -29,7 +29,7 @@ pub enum Admission<'a> {
     /// It ignores the request, which belongs to no product.
     Unmatched,
     /// It follows the request.
-    Follow(Admitted<'a>),
+    Follow(Box<Admitted<'a>>),
     /// It answers the request itself.
     Answer {
         /// The response for the client.
@@ -101,7 +101,11 @@ pub fn admit<'a>(
             count: Counter::SessionsClosedByRequest,
         };
     }
-    Admission::Follow(Admitted { product: Rc::clone(product), head, is_credential_mismatch })
+    Admission::Follow(Box::new(Admitted {
+        product: Rc::clone(product),
+        head,
+        is_credential_mismatch,
+    }))
 }
 
 /// Whose a request is by a header that replaces its path in some servers, if it is any product's.

@@ -142,7 +142,7 @@ impl Meter {
                 }
                 return HeadAction::Answer(reply);
             }
-            Admission::Follow(admitted) => admitted,
+            Admission::Follow(admitted) => *admitted,
         };
         let mut admitted = admitted;
         admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
