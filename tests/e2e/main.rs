@@ -25,6 +25,7 @@ mod issuer;
 mod llm;
 mod load;
 mod loops;
+mod matching;
 mod metadata;
 mod module;
 mod owners;

@@ -38,6 +38,10 @@ pub(crate) fn target() -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
+fn at(port: u16) -> Upstream {
+    Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
+}
+
 /// A stack with the shipped module in front of a real server.
 pub(crate) struct Metered {
     stack: Stack,
@@ -46,15 +50,27 @@ pub(crate) struct Metered {
 impl Metered {
     /// In front of a server of another process.
     pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
-        Self::start(Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())).await
+        Self::start(at(port), &json!({ "path_prefix": "/" }), Vec::new()).await
+    }
+
+    /// The same, metered at `/mcp` only, by an Envoy that passes paths on as they came.
+    pub(crate) async fn around_raw_paths(port: u16) -> anyhow::Result<Self> {
+        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+        let off = ["normalize_path", "merge_slashes"];
+        let settings = off.map(|name| (format!("{manager}/{name}"), json!(false)));
+        Self::start(at(port), &json!({ "path": "/mcp" }), settings.to_vec()).await
     }
 
     /// In front of the harness's own server, which is made with rmcp.
     pub(crate) async fn around_rmcp(mode: Mode) -> anyhow::Result<Self> {
-        Self::start(Upstream::Demo(mode)).await
+        Self::start(Upstream::Demo(mode), &json!({ "path_prefix": "/" }), Vec::new()).await
     }
 
-    async fn start(upstream: Upstream) -> anyhow::Result<Self> {
+    async fn start(
+        upstream: Upstream,
+        matcher: &Value,
+        settings: Vec<(String, Value)>,
+    ) -> anyhow::Result<Self> {
         let module = target()?.join("wasm32-unknown-unknown/release/agent_meter_filter.wasm");
         ensure!(module.is_file(), "there is no {}: run `make build`", module.display());
         let plugin = json!({
@@ -62,7 +78,7 @@ impl Metered {
             "products": [{
                 "id": "mcp",
                 "type": "MCP_SERVER",
-                "match": { "path_prefix": "/" },
+                "match": matcher,
                 "identity": {
                     "customer": { "trusted_header": "x-customer-id" },
                     "agent": { "trusted_header": "x-agent-id" },
@@ -74,7 +90,8 @@ impl Metered {
             }],
         });
         let stack =
-            Stack::start(Options { upstream, ..Options::new(plugin, Some(module)) }).await?;
+            Stack::start(Options { upstream, settings, ..Options::new(plugin, Some(module)) })
+                .await?;
         Ok(Self { stack })
     }
 

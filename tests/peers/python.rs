@@ -92,6 +92,21 @@ async fn python_client_with_sessions_on_python_server() -> anyhow::Result<()> {
     Ok(())
 }
 
+// Row 43 of the table of attacks: Starlette decodes `%6d`.
+#[tokio::test(flavor = "multi_thread")]
+async fn python_server_is_metered_at_another_spelling_of_its_path() -> anyhow::Result<()> {
+    let (server, port) = server("streamable-http").await?;
+    let metered = Metered::around_raw_paths(port).await?;
+    let url = metered.url("/%6dcp")?;
+    let seen = clients(&url, &["--mode", "legacy"], "2025-11-25", &plan()).await?;
+    check_plan(&seen)?;
+    let billed = metered.billed(&seen).await?;
+    assert_eq!(billed.metric("requests_unmatched"), 0);
+    metered.finish(&seen).await?;
+    assert_eq!(server.stop().await?, executed());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn python_client_of_2026_on_python_server() -> anyhow::Result<()> {
     // Once set explicitly, once found by `server/discover`.

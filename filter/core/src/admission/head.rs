@@ -10,11 +10,15 @@ use crate::protocol::call_proof::presented;
 use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::http::Headers;
+use crate::wire::target::Target;
 
 /// The one known revision of MCP without sessions. Its clients cancel a call by leaving. A revision
 /// that is not known may have sessions and resumed streams, so it is compared for equality: its
 /// calls wait for their answers like those of the revisions that have sessions.
 const STATELESS_REVISION: &[u8] = b"2026-07-28";
+
+/// Headers by which some servers replace the method.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// What a request's head contains, read once for everything that follows.
 #[derive(Clone, Debug)]
@@ -34,8 +38,8 @@ pub struct RequestHead<'a> {
     pub method: &'a [u8],
     /// The `:authority`.
     pub authority: &'a [u8],
-    /// Path and query.
-    pub path: &'a [u8],
+    /// Host and path.
+    pub(crate) target: Target<'a>,
     /// What it says about the body.
     pub body: BodyHead,
     /// True if the request uses MCP 2026-07-28.
@@ -50,6 +54,7 @@ pub struct RequestHead<'a> {
     pub(crate) says_tool_call: bool,
     /// When it arrived.
     pub arrived_at: Timestamp,
+    is_post_by_header: bool,
 }
 
 /// How a request with `Last-Event-ID` names the session whose event stream it resumes.
@@ -63,9 +68,10 @@ pub(crate) enum Resumed {
 
 impl<'a> RequestHead<'a> {
     /// Reads the head of a request of `product`.
-    pub fn read(
+    pub(crate) fn read(
         product: &Product,
         identity: Identity,
+        target: Target<'a>,
         headers: Headers<'a>,
         arrived_at: Timestamp,
     ) -> Self {
@@ -96,7 +102,7 @@ impl<'a> RequestHead<'a> {
             may_body_name: meta.is_some_and(|meta| found.is_none_or(|found| meta < found)),
             method: headers.get(":method").unwrap_or_default(),
             authority: headers.get(":authority").unwrap_or_default(),
-            path: headers.get(":path").unwrap_or_default(),
+            target,
             body: BodyHead::read(headers),
             is_stateless,
             mcp_session_id: present("mcp-session-id"),
@@ -109,14 +115,19 @@ impl<'a> RequestHead<'a> {
             says_tool_call: headers.get("mcp-method") == Some(b"tools/call"),
             arrived_at,
             proof: if product.llm.is_some() { presented(headers) } else { None },
+            is_post_by_header: OVERRIDES.iter().any(|name| {
+                headers.all(name).any(|value| value.trim_ascii().eq_ignore_ascii_case(b"post"))
+            }),
             traces,
         }
     }
 
-    /// The method and the path as text; `None` if one of them is not text.
-    pub(crate) fn target(&self) -> Option<(&'a str, &'a str)> {
-        let text = |bytes: &'a [u8]| core::str::from_utf8(bytes).ok();
-        Some((text(self.method)?, text(self.path)?))
+    /// The methods by which a server may go: the request's, and `POST` where that has a body too or
+    /// a header that some servers heed says so.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = &'a str> {
+        let own = core::str::from_utf8(self.method).unwrap_or_default();
+        let has_body = !matches!(own, "GET" | "HEAD" | "DELETE" | "OPTIONS" | "POST");
+        core::iter::once(own).chain((has_body || self.is_post_by_header).then_some("POST"))
     }
 }
 

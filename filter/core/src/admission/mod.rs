@@ -15,11 +15,15 @@ use crate::admission::identity::{Properties, Unusable, find};
 use crate::admission::session::session_ref;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
-use crate::config::{Config, OnMismatch, without_query};
+use crate::config::{Config, OnMismatch, Owner, Unmatched};
 use crate::domain::session::SessionEnd;
 use crate::fact::Fact;
 use crate::host::counter::Counter;
 use crate::wire::http::{Headers, LocalReply};
+use crate::wire::target::{Target, trim_slash};
+
+/// Headers by which some servers replace the path.
+const REWRITES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-override-url"];
 
 /// What the filter does with a request.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ use crate::wire::http::{Headers, LocalReply};
     reason = "there is one at a time, for as long as a head is read"
 )]
 pub enum Admission<'a> {
-    /// It ignores the request, which belongs to no product or is excluded.
+    /// It ignores the request, which a product excludes.
     Pass,
     /// It leaves the request to another filter, which meters it.
     Skip {
@@ -37,8 +41,10 @@ pub enum Admission<'a> {
         /// A counter for the stats.
         count: Counter,
     },
+    /// It ignores the request, which belongs to no product.
+    Unmatched,
     /// It follows the request.
-    Follow(Admitted<'a>),
+    Follow(Box<Admitted<'a>>),
     /// It answers the request itself.
     Answer {
         /// The response for the client.
@@ -68,11 +74,28 @@ pub fn admit<'a>(
     properties: Properties<'_>,
     now: Timestamp,
 ) -> Admission<'a> {
-    let Some(path) = headers.get(":path") else { return Admission::Pass };
     let authority = headers.get(":authority").unwrap_or_default();
-    let host = matched_host(&config.already_metered, authority);
-    let Some(product) = config.product_for(host, path, headers) else {
-        return Admission::Pass;
+    let authority = matched_host(&config.already_metered, authority);
+    let path = headers.get(":path");
+    let target = Target::read(authority, path.unwrap_or_default());
+    // Only a tunnel (`CONNECT`) has no path.
+    let owner = path.map_or(Owner::Nobody, |_| config.owner(&target, headers));
+    let (owner, target) = match owner {
+        Owner::Nobody => by_header(config, authority, headers).unwrap_or((Owner::Nobody, target)),
+        owner => (owner, target),
+    };
+    let product = match owner {
+        Owner::Product(product) => product,
+        Owner::Excluded => return Admission::Pass,
+        Owner::Nobody if config.unmatched == Unmatched::Pass => return Admission::Unmatched,
+        Owner::Nobody => {
+            let reason = "this address is not served here";
+            return refuse_address(403, "forbidden", reason, Counter::RequestsUnmatched);
+        }
+        Owner::Several => {
+            let reason = "the path can be read in several ways";
+            return refuse_address(400, "bad_request", reason, Counter::RequestsAmbiguous);
+        }
     };
     let rules = &product.identity;
     let found = match find(rules, headers, &mut *properties) {
@@ -99,9 +122,9 @@ pub fn admit<'a>(
         return Admission::Skip { product: Rc::clone(product), count };
     }
     let is_credential_mismatch = found.is_credential_mismatch;
-    let head = RequestHead::read(product, found.identity, headers, now);
+    let head = RequestHead::read(product, found.identity, target, headers, now);
     let is_close = !product.session.close_path.is_empty()
-        && without_query(path) == product.session.close_path.as_bytes()
+        && trim_slash(head.target.path()) == trim_slash(&product.session.close_path)
         && matches!(head.method, b"POST" | b"DELETE");
     if is_close {
         let session = session_ref(product, head.identity, head.session_key);
@@ -111,7 +134,36 @@ pub fn admit<'a>(
             count: Counter::SessionsClosedByRequest,
         };
     }
-    Admission::Follow(Admitted { product: Rc::clone(product), head, is_credential_mismatch })
+    Admission::Follow(Box::new(Admitted {
+        product: Rc::clone(product),
+        head,
+        is_credential_mismatch,
+    }))
+}
+
+/// Whose a request is by a header that replaces its path in some servers, if it is any product's.
+fn by_header<'a, 'c>(
+    config: &'c Config,
+    authority: &'a [u8],
+    headers: Headers<'a>,
+) -> Option<(Owner<'c>, Target<'a>)> {
+    REWRITES.iter().flat_map(|name| headers.all(name)).find_map(|value| {
+        let behind = value.windows(3).position(|window| window == b"://");
+        let path = match behind.and_then(|at| value.get(at.saturating_add(3)..)) {
+            Some(rest) => rest.iter().position(|byte| *byte == b'/').and_then(|at| rest.get(at..)),
+            None => Some(value),
+        };
+        let target = Target::read(authority, path.unwrap_or(b"/"));
+        let owner = config.owner(&target, headers);
+        matches!(owner, Owner::Product(_) | Owner::Several).then_some((owner, target))
+    })
+}
+
+/// Answers a request by its address, before it is known whose it is.
+fn refuse_address(status: u16, error: &str, reason: &str, count: Counter) -> Admission<'static> {
+    let body = format!(r#"{{"error":"{error}","error_description":"{reason}"}}"#);
+    let headers = vec![("content-type", "application/json".to_owned())];
+    Admission::Answer { reply: LocalReply { status, headers, body }, fact: None, count }
 }
 
 /// HTTP 400: what the request says is ambiguous.

@@ -72,8 +72,13 @@ impl A2aExchange {
         head: RequestHead<'_>,
         id: &str,
     ) -> Option<Self> {
-        let (method, path) = head.target()?;
-        let route = route(method, path)?;
+        // Any reading that names an operation does; else the body names it.
+        let routes = || {
+            let paths = |method| head.target.paths().filter_map(move |path| route(method, path));
+            head.methods().flat_map(paths)
+        };
+        let route =
+            routes().find(|route| route.binding == Binding::Rest).or_else(|| routes().next())?;
         let share = head.body.share.clone();
         Some(Self {
             call_id: format!("{id}.0"),

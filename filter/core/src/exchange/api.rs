@@ -59,7 +59,7 @@ impl ApiExchange {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
             _ => "OTHER",
         };
-        let operation = format!("{method} {}", product.route(head.path));
+        let operation = format!("{method} {}", product.route(method, &head.target));
         let call_id = format!("{id}.0");
         let traces = head.traces.clone();
         let session = session_ref(&product, head.identity.clone(), head.session_key);

@@ -22,6 +22,10 @@ macro_rules! counters {
 counters! {
     /// Exchanges that matched a product.
     Exchanges = "exchanges",
+    /// Requests that match no product; the filter lets them pass unmetered, or answers 403.
+    RequestsUnmatched = "requests_unmatched",
+    /// Requests whose path two servers may read as those of two products; the filter answered 400.
+    RequestsAmbiguous = "requests_ambiguous",
     /// Requests that the filter answered with 401 because their identity is missing or their
     /// credential is not the one that the product requires, and those of `identity_unusable`.
     RequestsRejected = "requests_rejected",

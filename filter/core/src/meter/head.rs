@@ -37,8 +37,12 @@ impl Meter {
         let mut remove =
             if is_skipped { Vec::new() } else { told_headers(already_metered, headers) };
         let mut admitted = match admission {
-            Admission::Pass if remove.is_empty() => return HeadAction::Pass,
-            Admission::Pass => {
+            Admission::Pass | Admission::Unmatched => {
+                let is_unmatched = matches!(admission, Admission::Unmatched);
+                host.count(Counter::RequestsUnmatched, u64::from(is_unmatched));
+                if remove.is_empty() {
+                    return HeadAction::Pass;
+                }
                 return HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() });
             }
             Admission::Skip { product, count } => {
@@ -56,7 +60,7 @@ impl Meter {
                 }
                 return HeadAction::Answer(reply);
             }
-            Admission::Follow(admitted) => admitted,
+            Admission::Follow(admitted) => *admitted,
         };
         if self.is_over_share(&admitted.head.identity.customer) {
             host.count(Counter::RequestsOverShare, 1);

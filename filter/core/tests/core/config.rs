@@ -5,6 +5,7 @@ use agent_meter_core::domain::status::ExecutionStatus;
 use agent_meter_core::pricing::price_list::Pricing;
 use agent_meter_core::protocol::llm::provider::Provider;
 use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::target::Target;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -51,12 +52,14 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "already_metered.trusted_header",
         "already_metered.skip_shadow_hosts",
         "already_metered.trusted_peers",
+        "unmatched",
         "contracts.default_plan",
         "guards",
         "products[0].id",
         "products[0].type",
         "products[0].match.host",
         "products[0].match.path",
+        "products[0].match.case",
         "products[0].match.headers",
         "products[0].exclude.paths",
         "products[0].exclude.methods",
@@ -157,7 +160,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `contracts`, `guards`, `already_metered`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `unmatched`, `contracts`, `guards`, `already_metered`, `products`",
         ),
         (
             "/products/0/prise",
@@ -172,7 +175,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/products/0/match",
             json!({"glob": "*"}),
-            "products[0].match.glob: unknown field `glob`, expected one of `host`, `path`, `path_prefix`, `path_template`, `headers`",
+            "products[0].match.glob: unknown field `glob`, expected one of `host`, `path`, `path_prefix`, `path_template`, `case`, `headers`",
         ),
         (
             "/products/0/match/path",
@@ -462,19 +465,16 @@ fn paths_match_whole_segments() {
         ("/mcp", true, true),
         ("/mcp?a=/b", true, true),
         ("/mcp#x", true, true),
-        ("/mcp/", true, false),
+        ("/mcp/", true, true),
         ("/mcp/a/b", true, false),
         ("/mcpx", false, false),
-        ("/MCP", false, false),
+        ("/MCP", true, true),
         ("/", false, false),
     ] {
-        assert_eq!(
-            prefix.is_match(b"", path.as_bytes(), Headers(&[])),
-            by_prefix,
-            "prefix on {path}"
-        );
-        assert_eq!(exact.is_match(b"", path.as_bytes(), Headers(&[])), by_exact, "exact on {path}");
-        assert!(root.is_match(b"", path.as_bytes(), Headers(&[])), "root on {path}");
+        let target = Target::read(b"", path.as_bytes());
+        assert_eq!(prefix.is_match(&target, Headers(&[])), by_prefix, "prefix on {path}");
+        assert_eq!(exact.is_match(&target, Headers(&[])), by_exact, "exact on {path}");
+        assert!(root.is_match(&target, Headers(&[])), "root on {path}");
     }
 }
 
@@ -484,6 +484,9 @@ fn hosts_match_without_port_and_case() {
         ("", "anything:80", true),
         ("api.openai.com", "api.openai.com", true),
         ("api.openai.com", "API.OpenAI.com:443", true),
+        ("api.openai.com", "api.openai.com.:443", true),
+        ("api.openai.com", "user:pass@api.openai.com", true),
+        ("api.openai.com.", "api.openai.com", true),
         ("api.openai.com", "api.openai.com.evil.test", false),
         ("*.openai.azure.com", "east.openai.azure.com", true),
         ("*.openai.azure.com", "openai.azure.com", false),
@@ -493,11 +496,8 @@ fn hosts_match_without_port_and_case() {
     ] {
         let path = Some("/".to_owned());
         let matcher = Matcher { host: host.to_owned(), path, ..Matcher::default() };
-        assert_eq!(
-            matcher.is_match(authority.as_bytes(), b"/", Headers(&[])),
-            is_match,
-            "{host} on {authority}"
-        );
+        let target = Target::read(authority.as_bytes(), b"/");
+        assert_eq!(matcher.is_match(&target, Headers(&[])), is_match, "{host} on {authority}");
     }
 }
 

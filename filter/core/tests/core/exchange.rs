@@ -512,7 +512,7 @@ fn calls_end_as_the_wire_says() {
 
 #[test]
 fn what_matches_no_product_is_not_followed() {
-    for path in ["/", "/mcp/", "/mcpx", "/other?path=/mcp", ""] {
+    for path in ["/", "/mcp/a", "/mcpx", "/other?path=/mcp", ""] {
         let request_headers = [(":method", "POST"), (":path", path)];
         let config = Config::from_bytes(CONFIG.as_bytes()).unwrap();
         let headers = headers(&request_headers);

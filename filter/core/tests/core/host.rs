@@ -140,10 +140,8 @@ impl Envoy {
         let mut envoy = Self { host, main, worker, now, next_stream: 1, carried };
         // A VM that has served a stream leaves the lease to the one on the main thread.
         let headers = [(":path".to_owned(), b"/elsewhere".to_vec())];
-        assert_eq!(
-            envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers), now),
-            HeadAction::Pass
-        );
+        let action = envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers), now);
+        assert!(!matches!(action, HeadAction::Follow(_)));
         assert!(envoy.tick(0).is_empty());
         assert!(envoy.main.is_accountant());
         envoy

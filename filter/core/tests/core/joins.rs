@@ -347,6 +347,24 @@ fn http_with_sse_is_joined_by_the_endpoint() {
             &[("a", "SUCCESS"), ("b", "SUCCESS")],
         );
     }
+    // 59 of the table of attacks: the call is found under every spelling of its address.
+    for spelling in [
+        "//mcp/message?sessionId=x",
+        "/MCP/message/?sessionId=x",
+        "/mcp/%6dessage?sessionId=x",
+        "/mcp/a/../message;b?sessionId=x",
+        "/mcp/message?a=b&sessionId=x",
+        "/mcp/message?session%49d=%78#c",
+        "/mcp/message?session_id=X",
+    ] {
+        let endpoint = "event: endpoint\ndata: /mcp/message?sessionId=x\n\n";
+        check(
+            spelling,
+            &[&stream(endpoint)[..], &accepted(2, spelling, CALL), &[Body(1, OK), Cut(1)]]
+                .concat_steps(),
+            &[("a", "SUCCESS")],
+        );
+    }
     let endpoint = "event: endpoint\ndata: /mcp/message?sessionId=x\n\n";
     check(
         "92: the stream goes before the answer",

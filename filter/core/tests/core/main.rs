@@ -27,6 +27,7 @@ mod joins;
 mod llm;
 mod llm_formats;
 mod loops;
+mod matching;
 mod owners;
 mod products;
 mod rates;

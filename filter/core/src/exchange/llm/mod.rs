@@ -74,13 +74,16 @@ impl LlmExchange {
         head: RequestHead<'_>,
         id: String,
     ) -> Option<Self> {
-        let (method, path) = head.target()?;
         let host = core::str::from_utf8(head.authority).unwrap_or_default();
-        let route = route(rules.provider, method, host, path)?;
+        let (method, path, route) = head.methods().find_map(|method| {
+            head.target.paths().find_map(|path| {
+                route(rules.provider, method, host, path).map(|route| (method, path, route))
+            })
+        })?;
         let is_agent = product.product_type.traits().speaks == Speaks::Agent;
         let may_name = head.may_body_name && is_agent;
         let conversation = conversation_in(path).filter(|_| may_name);
-        let session_key = match conversation {
+        let session_key = match &conversation {
             Some(conversation) => SessionKey::Meta(conversation.as_bytes()),
             None => head.session_key,
         };

@@ -98,7 +98,7 @@ impl McpExchange {
         // the address to which the client sent it.
         let session = if self.http_status == ACCEPTED && self.is_window {
             let identity = self.session.identity.clone();
-            session_ref(&self.product, identity, SessionKey::Endpoint(&self.path))
+            session_ref(&self.product, identity, SessionKey::Endpoint(&self.endpoint))
         } else {
             call.session.clone()
         };

@@ -39,6 +39,7 @@ use crate::wire::doubt::Doubt;
 use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
+use crate::wire::target::Target;
 
 /// How the exchange reads the request.
 #[derive(Debug)]
@@ -68,7 +69,10 @@ pub(super) struct McpExchange {
     /// True if the message may name the session. It then takes precedence over the head.
     may_body_name: bool,
     is_stateless: bool,
+    /// Its path, to which an endpoint may be relative.
     path: Vec<u8>,
+    /// Names the address of the request: see [`Target::endpoint_key`].
+    endpoint: Vec<u8>,
     request: Request,
     /// Reads the body until it ends.
     body: Option<Box<RequestBody<MessageReader>>>,
@@ -121,11 +125,19 @@ impl McpExchange {
         let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
+        // Only without a session id does an address name a call.
+        let has_no_address = head.mcp_session_id.is_some();
+        let address = |read: &dyn Fn() -> Vec<u8>| {
+            let mut address = if has_no_address { Vec::new() } else { read() };
+            address.truncate(ENDPOINT_BYTES_MAX);
+            address
+        };
+        let endpoint = address(&|| head.target.endpoint_key());
         let resumes = head.resumes.filter(|_| matches!(request, Request::Stream));
         // Without a session, an answer belongs to the address to which the client sent the request.
         let scope = match head.mcp_session_id {
             Some(id) => Some(IdNamespace::session(&session, id)),
-            None => resumes.map(|_| IdNamespace::endpoint(&session, bounded(head.path))),
+            None => resumes.map(|_| IdNamespace::endpoint(&session, &endpoint)),
         };
         let mut counts = vec![Counter::Exchanges];
         counts.extend((resumes == Some(Resumed::Unnamed)).then_some(Counter::ResumesUnnamed));
@@ -137,7 +149,8 @@ impl McpExchange {
             is_window,
             may_body_name: head.may_body_name,
             is_stateless: head.is_stateless,
-            path: bounded(head.path).to_vec(),
+            path: address(&|| head.target.path().as_bytes().to_vec()),
+            endpoint,
             request,
             request_ended_at: head.arrived_at,
             body: Some(Box::new(body)),
@@ -236,6 +249,8 @@ impl Exchange for McpExchange {
             && !self.has_session_id
         {
             let endpoint = resolve_endpoint(&self.path, &endpoint);
+            let mut endpoint = Target::read(b"", &endpoint).endpoint_key();
+            endpoint.truncate(ENDPOINT_BYTES_MAX);
             self.scope = Some(IdNamespace::endpoint(&self.session, &endpoint));
         }
         for message in &items.messages {
@@ -414,7 +429,7 @@ impl McpExchange {
         if self.is_stateless {
             return self.scope;
         }
-        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.path)))
+        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.endpoint)))
     }
 
     fn ended(&self, status: ExecutionStatus, transport: Transport) -> Observation {
@@ -440,7 +455,3 @@ impl McpExchange {
 
 /// HTTP 202: the server took the message and responds on another stream.
 const ACCEPTED: u16 = 202;
-
-fn bounded(path: &[u8]) -> &[u8] {
-    path.get(..ENDPOINT_BYTES_MAX).unwrap_or(path)
-}
