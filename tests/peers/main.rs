@@ -4,6 +4,18 @@
 #[path = "../e2e/books.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod books;
+#[path = "../e2e/client.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod client;
+#[path = "../../filter/core/tests/dice.rs"]
+mod dice;
+#[path = "../e2e/http1.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod http1;
+#[path = "../../filter/core/tests/differential/mutate.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod mutate;
+mod mutations;
 mod npm;
 mod prices;
 mod process;
@@ -42,6 +54,29 @@ fn at(port: u16) -> Upstream {
     Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
 
+/// How a stack meters its server.
+struct Plugin {
+    matcher: Value,
+    pricing: Value,
+    /// Further options of the plugin.
+    more: Value,
+    /// Changes of Envoy's bootstrap, by their pointers.
+    settings: Vec<(String, Value)>,
+}
+
+impl Default for Plugin {
+    fn default() -> Self {
+        Self {
+            matcher: json!({ "path_prefix": "/" }),
+            pricing: json!({
+                "currency": "USD", "default": { "price": "0.001", "cost_tier": "standard" },
+            }),
+            more: json!({}),
+            settings: Vec::new(),
+        }
+    }
+}
+
 /// A stack with the shipped module in front of a real server.
 pub(crate) struct Metered {
     stack: Stack,
@@ -50,7 +85,20 @@ pub(crate) struct Metered {
 impl Metered {
     /// In front of a server of another process.
     pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
-        Self::start(at(port), &json!({ "path_prefix": "/" }), Vec::new()).await
+        Self::start(at(port), Plugin::default()).await
+    }
+
+    /// In front of a server of another process whose tools have prices of their own, with further
+    /// options of the plugin.
+    pub(crate) async fn priced(port: u16, more: &Value) -> anyhow::Result<Self> {
+        let pricing = json!({
+            "default": { "price": "0.001" },
+            "tools": [
+                { "tool": "lookup_*", "price": "0.002" },
+                { "tool": "analyze_*", "price": "0.10" },
+            ],
+        });
+        Self::start(at(port), Plugin { pricing, more: more.clone(), ..Plugin::default() }).await
     }
 
     /// The same, metered at `/mcp` only, by an Envoy that passes paths on as they came.
@@ -58,22 +106,21 @@ impl Metered {
         let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
         let off = ["normalize_path", "merge_slashes"];
         let settings = off.map(|name| (format!("{manager}/{name}"), json!(false)));
-        Self::start(at(port), &json!({ "path": "/mcp" }), settings.to_vec()).await
+        let matcher = json!({ "path": "/mcp" });
+        Self::start(at(port), Plugin { matcher, settings: settings.to_vec(), ..Plugin::default() })
+            .await
     }
 
     /// In front of the harness's own server, which is made with rmcp.
     pub(crate) async fn around_rmcp(mode: Mode) -> anyhow::Result<Self> {
-        Self::start(Upstream::Demo(mode), &json!({ "path_prefix": "/" }), Vec::new()).await
+        Self::start(Upstream::Demo(mode), Plugin::default()).await
     }
 
-    async fn start(
-        upstream: Upstream,
-        matcher: &Value,
-        settings: Vec<(String, Value)>,
-    ) -> anyhow::Result<Self> {
+    async fn start(upstream: Upstream, plugin: Plugin) -> anyhow::Result<Self> {
+        let Plugin { matcher, pricing, more, settings } = plugin;
         let module = target()?.join("wasm32-unknown-unknown/release/agent_meter_filter.wasm");
         ensure!(module.is_file(), "there is no {}: run `make build`", module.display());
-        let plugin = json!({
+        let mut plugin = json!({
             "delivery": { "flush_interval": "100ms", "retry_initial": "100ms", "retry_max": "500ms" },
             "products": [{
                 "id": "mcp",
@@ -83,12 +130,12 @@ impl Metered {
                     "customer": { "trusted_header": "x-customer-id" },
                     "agent": { "trusted_header": "x-agent-id" },
                 },
-                "pricing": {
-                    "currency": "USD",
-                    "default": { "price": "0.001", "cost_tier": "standard" },
-                },
+                "pricing": pricing,
             }],
         });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            plugin[name] = value.clone();
+        }
         let stack =
             Stack::start(Options { upstream, settings, ..Options::new(plugin, Some(module)) })
                 .await?;

@@ -57,6 +57,7 @@ pub(super) fn call(call_id: &str, duration_ms: i64) -> Body {
         transport: Some("json".to_owned()),
         bytes: None,
         tier: "standard".to_owned(),
+        quantity: 1,
         billable: true,
         price: Decimal::ZERO,
         currency: "USD".to_owned(),

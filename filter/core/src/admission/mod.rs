@@ -27,10 +27,6 @@ const REWRITES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-override-url"
 
 /// What the filter does with a request.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, for as long as a head is read"
-)]
 pub enum Admission<'a> {
     /// It ignores the request, which a product excludes.
     Pass,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::admission::already_metered::{mark, told_headers};
-use crate::admission::{Admission, admit};
+use crate::admission::{Admission, Admitted, admit};
 use crate::base::limits::EXCHANGES_MAX;
 use crate::base::time::Timestamp;
 use crate::config::TraceRule;
@@ -29,51 +29,13 @@ impl Meter {
         now: Timestamp,
     ) -> HeadAction {
         self.serves_streams = true;
-        let config = Rc::clone(&self.config);
-        let already_metered = &config.already_metered;
-        let admission = admit(&config, headers, &mut |path| host.property(path), now);
-        let is_skipped = matches!(admission, Admission::Skip { .. });
-        // What only proxies may say goes no further if a client said it.
-        let mut remove =
-            if is_skipped { Vec::new() } else { told_headers(already_metered, headers) };
-        let mut admitted = match admission {
-            Admission::Pass | Admission::Unmatched => {
-                let is_unmatched = matches!(admission, Admission::Unmatched);
-                host.count(Counter::RequestsUnmatched, u64::from(is_unmatched));
-                if remove.is_empty() {
-                    return HeadAction::Pass;
-                }
-                return HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() });
-            }
-            Admission::Skip { product, count } => {
-                host.count(count, 1);
-                remove.extend(stripped(&product, headers));
-                return HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() });
-            }
-            Admission::Answer { reply, fact, count } => {
-                host.count(count, 1);
-                if count == Counter::IdentityUnusable {
-                    host.count(Counter::RequestsRejected, 1);
-                }
-                if let Some(fact) = fact {
-                    self.record_fact(host, &fact);
-                }
-                return HeadAction::Answer(reply);
-            }
-            Admission::Follow(admitted) => *admitted,
+        let (admitted, edit) = match self.admitted(host, headers, now) {
+            Ok(admitted) => admitted,
+            Err(action) => return action,
         };
-        if self.is_over_share(&admitted.head.identity.customer) {
-            host.count(Counter::RequestsOverShare, 1);
-            let ids = admitted.product.is_json_rpc().then_some(&[][..]);
-            return HeadAction::Answer(Refusal::over_share().reply(ids));
-        }
-        admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
-        let mismatches = u64::from(admitted.is_credential_mismatch);
-        host.count(Counter::CredentialMismatch, mismatches);
+        let config = Rc::clone(&self.config);
         let product = Rc::clone(&admitted.product);
         let is_post = admitted.head.method == b"POST";
-        remove.extend(stripped(&product, headers));
-        let edit = RequestEdit { remove, ..RequestEdit::default() };
         if self.exchanges.len() >= EXCHANGES_MAX {
             host.count(Counter::ExchangesOverLimit, 1);
             return HeadAction::Forget(edit);
@@ -83,7 +45,7 @@ impl Meter {
             return HeadAction::Forget(edit);
         };
         let mut set = self.prove(&mut *exchange, &id, headers);
-        let mark_header = &already_metered.mark_header;
+        let mark_header = &config.already_metered.mark_header;
         set.extend((!mark_header.is_empty()).then(|| (mark_header.clone(), id.clone())));
         let metered_as = Some(mark(&id, &mut |path| host.property(path)));
         let edit = RequestEdit { set, metered_as, ..edit };
@@ -113,6 +75,59 @@ impl Meter {
             body_interest,
             ..edit
         })
+    }
+
+    /// Admits a request by its head. Returns it with the headers to take out, or what becomes of a
+    /// request that the filter does not follow.
+    fn admitted<'h>(
+        &mut self,
+        host: &mut impl Host,
+        headers: Headers<'h>,
+        now: Timestamp,
+    ) -> Result<(Admitted<'h>, RequestEdit), HeadAction> {
+        let config = Rc::clone(&self.config);
+        let already_metered = &config.already_metered;
+        let admission = admit(&config, headers, &mut |path| host.property(path), now);
+        let is_skipped = matches!(admission, Admission::Skip { .. });
+        // What only proxies may say goes no further if a client said it.
+        let mut remove =
+            if is_skipped { Vec::new() } else { told_headers(already_metered, headers) };
+        let mut admitted = match admission {
+            Admission::Pass | Admission::Unmatched => {
+                let is_unmatched = matches!(admission, Admission::Unmatched);
+                host.count(Counter::RequestsUnmatched, u64::from(is_unmatched));
+                if remove.is_empty() {
+                    return Err(HeadAction::Pass);
+                }
+                return Err(HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() }));
+            }
+            Admission::Skip { product, count } => {
+                host.count(count, 1);
+                remove.extend(stripped(&product, headers));
+                return Err(HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() }));
+            }
+            Admission::Answer { reply, fact, count } => {
+                host.count(count, 1);
+                if count == Counter::IdentityUnusable {
+                    host.count(Counter::RequestsRejected, 1);
+                }
+                if let Some(fact) = fact {
+                    self.record_fact(host, &fact);
+                }
+                return Err(HeadAction::Answer(reply));
+            }
+            Admission::Follow(admitted) => *admitted,
+        };
+        if self.is_over_share(&admitted.head.identity.customer) {
+            host.count(Counter::RequestsOverShare, 1);
+            let ids = admitted.product.is_json_rpc().then_some(&[][..]);
+            return Err(HeadAction::Answer(Refusal::over_share().reply(ids)));
+        }
+        admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
+        let mismatches = u64::from(admitted.is_credential_mismatch);
+        host.count(Counter::CredentialMismatch, mismatches);
+        remove.extend(stripped(&admitted.product, headers));
+        Ok((admitted, RequestEdit { remove, ..RequestEdit::default() }))
     }
 
     /// Returns the headers with which a request carries the proof of its calls.

@@ -23,6 +23,9 @@ pub trait ReadMessages: Debug + 'static {
 
     /// Whether a more lenient reader may see another structure in what has been read.
     fn is_lax(&self) -> bool;
+
+    /// Whether what has been read contains a value that is no message, such as a list in a list.
+    fn has_other_values(&self) -> bool;
 }
 
 /// What the head of a request says about its body.
@@ -54,6 +57,10 @@ pub struct RequestBody<R: ReadMessages> {
     decoder: Option<Decoder<Body<R>>>,
     /// What the head leaves open about the body.
     head_doubt: Option<Doubt>,
+    has_coding: bool,
+    /// The body has a coding, and begins like a text without one: a server that does not look at
+    /// the coding may read the text.
+    is_plain_too: bool,
     is_empty: bool,
 }
 
@@ -81,11 +88,20 @@ impl<R: ReadMessages> RequestBody<R> {
         if let Some(decoder) = &mut decoder {
             decoder.limit(&share);
         }
-        Self { decoder, head_doubt: doubt, is_empty: true }
+        Self {
+            decoder,
+            head_doubt: doubt,
+            has_coding: coding != ContentCoding::Identity,
+            is_plain_too: false,
+            is_empty: true,
+        }
     }
 
     /// Reads the next bytes and returns the messages that end in them.
     pub fn feed(&mut self, chunk: &[u8]) -> Vec<R::Message> {
+        if let (true, true, Some(first)) = (self.is_empty, self.has_coding, chunk.first()) {
+            self.is_plain_too = matches!(first, b' ' | b'\t' | b'\n' | b'\r' | b'{' | b'[' | 0xEF);
+        }
         self.is_empty &= chunk.is_empty();
         let Some(decoder) = &mut self.decoder else { return Vec::new() };
         decoder.feed(chunk);
@@ -104,7 +120,8 @@ impl<R: ReadMessages> RequestBody<R> {
             return None;
         }
         let Some(decoder) = &mut self.decoder else { return Some(Doubt::Coding) };
-        let failure = self.head_doubt.or(decoder.failure());
+        let is_plain_too = self.is_plain_too.then_some(Doubt::Undecodable);
+        let failure = self.head_doubt.or(decoder.failure()).or(is_plain_too);
         let Body { reader, utf8, .. } = &*decoder.sink();
         let is_other_than_utf8 = if is_end { utf8.is_invalid_at_end() } else { utf8.is_invalid() };
         let is_other_than_json = match reader.progress() {
@@ -115,5 +132,6 @@ impl<R: ReadMessages> RequestBody<R> {
         failure
             .or(is_other_than_utf8.then_some(Doubt::NotUtf8))
             .or(is_other_than_json.then_some(Doubt::NotJson))
+            .or(reader.has_other_values().then_some(Doubt::NotAMessage))
     }
 }

@@ -407,10 +407,15 @@ impl Scanner {
 
     fn finish_key(&mut self, visitor: &mut impl Visitor) {
         self.state = State::Colon;
+        // No known name is as long as what is kept: one that is cut is never taken for it, and may
+        // still look like it to a reader that stops earlier.
         self.want = match self.top() {
-            Some(container) if !self.is_truncated => visitor.member(container.node, &self.text),
-            _ => Want::NOTHING,
+            Some(container) => visitor.member(container.node, &self.text),
+            None => Want::NOTHING,
         };
+        if self.is_truncated {
+            self.want = Want::NOTHING;
+        }
     }
 
     fn finish_scalar(&mut self, is_string: bool, visitor: &mut impl Visitor) {

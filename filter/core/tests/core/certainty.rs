@@ -112,6 +112,51 @@ fn rows() -> Vec<Row> {
             r#"{"id":1,"method":"ping","method\u0000":"tools/call","params":{"name":"analyze_x"}}"#,
         ),
         row(
+            "a long member that ends before a NUL, in C",
+            format!(
+                r#"{{"id":1,"method":"ping","method\u0000{}":"tools/call","params":{{"name":"analyze_x"}}}}"#,
+                "x".repeat(70)
+            ),
+        ),
+        row(
+            "a long member that is cut to the method",
+            format!(
+                r#"{{"id":1,"method":"ping","method{}":"tools/call","params":{{"name":"analyze_x"}}}}"#,
+                " ".repeat(70)
+            ),
+        ),
+        row(
+            "a name with white space around it",
+            r#"{"id":1,"method":"tools/call","params":{"name":" analyze_x"}}"#,
+        ),
+        row(
+            "a name that ends before a NUL, in C",
+            r#"{"id":1,"method":"tools/call","params":{"name":"analyze_x\u0000lookup_x"}}"#,
+        ),
+        row("26: a list in a list", format!("[[{CALL}]]")),
+        row("a message in a string", serde_json::to_string(CALL).unwrap()),
+        row("a number beside a message", format!(r#"[1,{CALL}]"#)),
+        Row {
+            answer: r#"[{"id":1,"result":{"content":[]}},{"id":1,"result":{"content":[]}}]"#,
+            counted: &[("__unnamed__", "0.1"), ("__unnamed__", "0.1")],
+            ..row(
+                "several calls with one id",
+                r#"[{"id":1,"Method":"tools/call","params":{"name":"analyze_x"}},{"id":1,"Method":"tools/call","params":{"name":"analyze_x"}}]"#,
+            )
+        },
+        Row {
+            answer: r#"{"jsonrpc":"2.0","id":null,"result":{"content":[]}}"#,
+            counted: &[("analyze_x", "0.1")],
+            ..row(
+                "18: a number that servers change as id",
+                r#"{"id":1e400,"method":"tools/call","params":{"name":"analyze_x"}}"#,
+            )
+        },
+        Row {
+            headers: &[JSON, ("content-encoding", "deflate")],
+            ..row("a text that may be deflate too", format!("\n{CALL}"))
+        },
+        row(
             "the method in another case",
             r#"{"id":1,"method":"Tools/Call","params":{"name":"analyze_x"}}"#,
         ),
@@ -251,6 +296,11 @@ fn send(config: &str, row: &Row, pieces: usize) -> Result<Vec<Value>, (u16, Valu
                 return Err((reply.status, serde_json::from_str(&reply.body).unwrap()));
             }
             other => panic!("{other:?}"),
+        }
+        if row.body.is_empty()
+            && let BodyAction::Answer(reply) = worker.request_body(host, 7, &[], true, *now)
+        {
+            return Err((reply.status, serde_json::from_str(&reply.body).unwrap()));
         }
         let size = row.body.len().div_ceil(pieces).max(1);
         let mut chunks = row.body.chunks(size).peekable();
@@ -403,6 +453,45 @@ fn what_is_certain_stays_certain() {
                 assert!(calls.iter().all(|call| call["certainty"].is_null()), "{}", row.name);
             }
         }
+    }
+}
+
+#[test]
+fn a_call_is_counted_whatever_its_answer_looks_like() {
+    let call = |id: &str, tool: &str| {
+        format!(r#"{{"id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
+    };
+    let digits = "9".repeat(30);
+    let calls = |tools: [&str; 2]| {
+        format!("[{},{}]", call(&digits, tools[0]), call(&format!("{digits}1"), tools[1]))
+    };
+    let rows = [
+        Row {
+            answer: r#"[{"id":null,"error":{"code":-32600}},{"id":1,"result":{"content":[]}}]"#,
+            counted: &[("analyze_x", "0.1")],
+            ..row(
+                "an error about another message before it",
+                format!(r#"[{{"id":null,"method":"ping"}},{}]"#, call("1", "analyze_x")),
+            )
+        },
+        Row {
+            answer: r#"[{"id":1e30,"result":{"content":[]}},{"id":1e31,"result":{"content":[]}}]"#,
+            counted: &[("lookup_x", "0.002"), ("lookup_x", "0.002")],
+            ..row("ids that the server changed", calls(["lookup_x", "lookup_x"]))
+        },
+        Row {
+            answer: r#"[{"id":1e30,"result":{"content":[]}},{"id":1e31,"result":{"content":[]}}]"#,
+            counted: &[("__unnamed__", "0.1"), ("__unnamed__", "0.1")],
+            ..row("ids that the server changed, of two tools", calls(["lookup_x", "analyze_x"]))
+        },
+    ];
+    for row in rows {
+        let calls = send(&config(&json!({})), &row, 1).unwrap();
+        let paid = calls.iter().filter(|call| call["execution_status"] == "SUCCESS");
+        let counted: Vec<(&str, &str)> = paid
+            .map(|call| (call["tool_name"].as_str().unwrap(), call["price"].as_str().unwrap()))
+            .collect();
+        assert_eq!(counted, row.counted, "{}", row.name);
     }
 }
 

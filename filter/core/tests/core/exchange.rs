@@ -482,7 +482,7 @@ fn calls_end_as_the_wire_says() {
         },
         Row { name: "87: no JSON at all", request: "hello", response: "", calls: &[], ..PLAIN },
         Row {
-            name: "what cannot be read is a call if it is answered as one, and once",
+            name: "what cannot be read is as many calls as are answered, under whatever ids",
             request_headers: &[
                 (":method", "POST"),
                 (":path", "/mcp"),
@@ -492,7 +492,7 @@ fn calls_end_as_the_wire_says() {
             request: "\u{1}",
             response: r#"[{"id":1,"result":{"content":[]}},{"id":1,"result":{"content":[]}},{"id":2,"result":{}}]"#,
             // The client's own header prices nothing.
-            calls: &[("__unnamed__", "SUCCESS")],
+            calls: &[("__unnamed__", "SUCCESS"), ("__unnamed__", "SUCCESS")],
             ..PLAIN
         },
         Row { name: "an empty body", request: "", response: "", calls: &[], ..PLAIN },

@@ -42,8 +42,13 @@ impl McpExchange {
                 self.answered(request, message, transport, now);
             }
         } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
-            // An error without an id refuses all requests of the exchange.
-            for request in core::mem::take(&mut self.requests) {
+            // An error without an id refuses all requests of the exchange, or only one that the
+            // server could not read: a call ends so if no result follows.
+            self.refused_as = Some(ExecutionStatus::of_answer(message, self.http_status));
+            let requests = core::mem::take(&mut self.requests);
+            let (calls, others) = requests.into_iter().partition(OpenRequest::is_call);
+            self.requests = calls;
+            for request in others {
                 self.answered(request, message, transport, now);
             }
         } else if let Some(task) = &message.related_task {
@@ -52,7 +57,13 @@ impl McpExchange {
             let observation = self.ended(status, transport);
             self.update_call(links, observation, now);
         } else if message.has_tool_result && self.may_be_a_call(transport) {
-            self.infer(message, transport, now);
+            match self.only_tool() {
+                Some(at) if self.doubt.is_none() => {
+                    let request = self.requests.remove(at);
+                    self.answered(request, message, transport, now);
+                }
+                _ => self.infer(message, transport, now),
+            }
         } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
             let status = ExecutionStatus::of_answer(message, self.http_status);
             let task = message.result_task.id.as_ref();
@@ -76,15 +87,34 @@ impl McpExchange {
         let is_early = !self.is_request_complete
             && matches!(self.request, Request::Messages)
             && (transport == Transport::Json || self.scope.is_none());
-        self.doubt.is_some() || is_early
+        // Servers may change an id, as JavaScript does with numbers of many digits.
+        let is_of_open_call = transport == Transport::Json && self.has_open_call();
+        self.doubt.is_some() || is_early || is_of_open_call
+    }
+
+    /// The place of an open call, if all open calls are of one tool.
+    fn only_tool(&self) -> Option<usize> {
+        let mut tools = self.requests.iter().filter_map(|request| match &request.intent {
+            Intent::ToolCall(call) => Some(&call.tool),
+            _ => None,
+        });
+        let first = tools.next()?;
+        let is_only = tools.all(|tool| tool == first);
+        self.requests.iter().position(|request| is_only && request.is_call())
     }
 
     /// Counts a call by its response alone: it is not certain what the request asked for, but this
     /// is the result of a tool.
     fn infer(&mut self, answer: &Message, transport: Transport, now: Timestamp) {
         let id = answer.id.clone();
-        // Without ids, one response may be repeated.
-        if self.inferred.contains(&id) || self.inferred.len() >= CALLS_PER_EXCHANGE_MAX {
+        // An event stream may repeat a response. What was not understood may have asked for several
+        // calls with one id, or without ids.
+        let may_replay = self.doubt.is_none() || matches!(self.request, Request::Stream);
+        if may_replay && transport == Transport::Sse && self.inferred.contains(&id) {
+            return;
+        }
+        if self.inferred.len() >= CALLS_PER_EXCHANGE_MAX {
+            self.observed.counts.extend([Counter::Calls, Counter::CallsOverLimit]);
             return;
         }
         self.inferred.push(id);

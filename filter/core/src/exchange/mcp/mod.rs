@@ -90,6 +90,9 @@ pub(super) struct McpExchange {
     /// The ids of the calls that the exchange counted by their responses alone.
     inferred: Vec<Option<Id>>,
     requests: Vec<OpenRequest>,
+    /// How calls end to which no response comes, because the server refused something of the
+    /// request without naming it.
+    refused_as: Option<ExecutionStatus>,
     http_status: u16,
     /// `None` if the exchange does not read the response's body, or has not seen its head.
     response: Option<McpResponseBody>,
@@ -161,6 +164,7 @@ impl McpExchange {
             share,
             inferred: Vec::new(),
             requests: Vec::new(),
+            refused_as: None,
             http_status: 0,
             response: None,
             is_response_undecodable: false,
@@ -190,7 +194,7 @@ impl Exchange for McpExchange {
         for message in body.feed(chunk) {
             self.sent(message, now);
         }
-        self.doubts(body.doubt(false));
+        self.doubts(body.doubt(false), !body.is_empty());
         self.body = Some(body);
         None
     }
@@ -199,7 +203,7 @@ impl Exchange for McpExchange {
         self.request_ended_at = now;
         self.is_request_complete = true;
         if let Some(mut body) = self.body.take() {
-            self.doubts(body.doubt(true));
+            self.doubts(body.doubt(true), !body.is_empty());
         }
         if self.doubt.is_some() {
             self.observed.counts.push(Counter::RequestUnparsed);
@@ -268,7 +272,7 @@ impl Exchange for McpExchange {
             || self.response.as_ref().is_some_and(McpResponseBody::is_undecodable);
         let by_http = ExecutionStatus::of_http(self.http_status);
         let is_cancelled = self.is_stateless && end == StreamEnd::Aborted;
-        let status = match by_http {
+        let status = match self.refused_as.unwrap_or(by_http) {
             ExecutionStatus::Unknown if is_cancelled => ExecutionStatus::Cancelled,
             // The client chooses codings, and often the text. What the filter cannot decode of a
             // whole response with a 2xx status counts as a result.
@@ -301,8 +305,8 @@ impl Exchange for McpExchange {
             return;
         }
         // The accountant knows whether the client has cancelled a call.
-        let scope = self.scope_of_calls();
-        self.leave_calls(ExecutionStatus::Timeout, scope, now, now);
+        let scope = if self.refused_as.is_none() { self.scope_of_calls() } else { None };
+        self.leave_calls(self.refused_as.unwrap_or(ExecutionStatus::Timeout), scope, now, now);
     }
 
     fn take_observed(&mut self) -> Observed {
@@ -372,14 +376,18 @@ impl McpExchange {
 
     /// Handles a message from the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
-        self.doubts(message.doubt);
+        self.doubts(message.doubt, true);
         if message.method == Method::None && !message.is_answer() {
-            self.doubts(Some(Doubt::NotAMessage));
+            self.doubts(Some(Doubt::NotAMessage), true);
         }
         if let (true, Some(name)) = (self.may_body_name, &message.session_id) {
             let identity = self.session.identity.clone();
             self.session = session_ref(&self.product, identity, SessionKey::Meta(name));
             self.is_window = false;
+        }
+        let is_counted = |id: &Id| self.inferred.iter().flatten().any(|inferred| inferred == id);
+        if message.id.as_ref().is_some_and(is_counted) {
+            return;
         }
         let task = message.params_task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let intent = match (message.method, task) {
@@ -400,21 +408,17 @@ impl McpExchange {
             }
         };
         let Some(id) = message.id else { return };
-        if self.inferred.iter().flatten().any(|inferred| *inferred == id) {
-            return;
-        }
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
             let is_call = matches!(intent, Intent::ToolCall(_));
             self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
-            self.doubts(Some(Doubt::TooManyRequests));
+            self.doubts(Some(Doubt::TooManyRequests), true);
         } else {
             self.requests.push(OpenRequest { id, intent });
         }
     }
 
     /// Notes the first reason for doubt. Only a `POST` carries messages.
-    fn doubts(&mut self, doubt: Option<Doubt>) {
-        let has_body = self.body.as_ref().is_none_or(|body| !body.is_empty());
+    fn doubts(&mut self, doubt: Option<Doubt>, has_body: bool) {
         let is_odd = has_body && !matches!(self.request, Request::Messages);
         let doubt = if is_odd { Some(Doubt::HttpMethod) } else { doubt };
         self.is_tool_doubtful |= doubt.is_some_and(|doubt| !doubt.leaves_tool_certain());

@@ -66,6 +66,8 @@ pub struct RequestReader {
     scanner: Scanner,
     route: Route,
     draft: Draft,
+    /// Values of the body that are not known to be requests.
+    other_values: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -89,13 +91,13 @@ const MESSAGE: &[(&str, u32)] = &[("contextId", 0), ("context_id", 0)];
 impl RequestReader {
     /// Creates a reader for the body of a request with this head.
     pub fn new(route: Route) -> Self {
-        Self { scanner: Scanner::default(), route, draft: Draft::default() }
+        Self { scanner: Scanner::default(), route, draft: Draft::default(), other_values: 0 }
     }
 
     /// Reads the next bytes and calls `found` with each request as it ends.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Request)) {
-        let Self { scanner, route, draft } = self;
-        scanner.feed(chunk, &mut Builder { route, draft, found });
+        let Self { scanner, route, draft, other_values } = self;
+        scanner.feed(chunk, &mut Builder { route, draft, other_values, found });
     }
 
     /// How far the body has been read.
@@ -118,11 +120,16 @@ impl ReadMessages for RequestReader {
     fn is_lax(&self) -> bool {
         self.scanner.is_lax()
     }
+
+    fn has_other_values(&self) -> bool {
+        self.scanner.progress() == Progress::Complete && self.other_values > 0
+    }
 }
 
 struct Builder<'a> {
     route: &'a Route,
     draft: &'a mut Draft,
+    other_values: &'a mut u64,
     found: &'a mut dyn FnMut(&Request),
 }
 
@@ -138,11 +145,13 @@ impl Builder<'_> {
 
 impl Visitor for Builder<'_> {
     fn top(&mut self) -> Want {
+        *self.other_values = 1;
         let array = (self.route.binding == Binding::JsonRpc).then_some(node::BATCH);
         Want { scalar: None, object: Some(self.root()), array, ..Want::NOTHING }
     }
 
     fn element(&mut self, _node: u8) -> Want {
+        *self.other_values = self.other_values.saturating_add(1);
         Want::object(self.root())
     }
 
@@ -229,7 +238,10 @@ impl Visitor for Builder<'_> {
     }
 
     fn open(&mut self, node: u8) {
-        if node == self.root() {
+        if node == node::BATCH {
+            *self.other_values = 0;
+        } else if node == self.root() {
+            *self.other_values = self.other_values.saturating_sub(1);
             *self.draft = Draft::default();
         }
     }

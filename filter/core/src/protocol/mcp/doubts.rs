@@ -70,18 +70,16 @@ impl MessageDoubts {
 
     /// Handles the value of `id`.
     pub(super) fn id(&mut self, value: Scalar<'_>) {
-        let is_number = || {
-            value
-                .text
-                .iter()
-                .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'))
-        };
-        self.is_id_plain = value.is_string || is_number();
+        // Servers change what has an exponent or is no number of JSON.
+        let digits = value.text.strip_prefix(b"-").unwrap_or(value.text);
+        let begins_plain = !matches!(digits, [b'0', b'0'..=b'9', ..] | [b'.', ..] | []);
+        let is_number = digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+        self.is_id_plain = value.is_string || (begins_plain && is_number);
     }
 
     /// Handles the value of `params.name`.
     pub(super) fn name(&mut self, value: Scalar<'_>) {
-        self.is_name_plain = value.is_string && !value.is_truncated && !value.text.is_empty();
+        self.is_name_plain = value.is_string && !value.is_truncated && is_plain_name(value.text);
     }
 
     /// Why it is not certain what a message with this method asks for; `None` if it is.
@@ -96,4 +94,12 @@ impl MessageDoubts {
             .or((is_call && !self.is_name_plain).then_some(Doubt::Name))
             .or((is_call && !self.is_id_plain).then_some(Doubt::Id))
     }
+}
+
+/// Whether every server takes a text for the same name: some cut off white space around it, and in
+/// C it ends before a NUL.
+fn is_plain_name(text: &[u8]) -> bool {
+    core::str::from_utf8(text).is_ok_and(|name| {
+        !name.is_empty() && name.trim() == name && !name.chars().any(char::is_control)
+    })
 }

@@ -163,6 +163,8 @@ pub struct MessageReader {
     scanner: Scanner,
     message: Message,
     doubts: MessageDoubts,
+    /// Values of the body that are not known to be messages.
+    other_values: u64,
     arguments: Option<ArgumentsHash>,
 }
 
@@ -174,8 +176,8 @@ impl MessageReader {
 
     /// Reads the next bytes and calls `found` with each message as it ends.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) {
-        let Self { scanner, message, doubts, arguments } = self;
-        scanner.feed(chunk, &mut Builder { message, doubts, arguments, found });
+        let Self { scanner, message, doubts, other_values, arguments } = self;
+        scanner.feed(chunk, &mut Builder { message, doubts, other_values, arguments, found });
     }
 
     /// How far the body has been read.
@@ -198,17 +200,23 @@ impl ReadMessages for MessageReader {
     fn is_lax(&self) -> bool {
         self.scanner.is_lax()
     }
+
+    fn has_other_values(&self) -> bool {
+        self.scanner.progress() == Progress::Complete && self.other_values > 0
+    }
 }
 
 struct Builder<'a> {
     message: &'a mut Message,
     doubts: &'a mut MessageDoubts,
+    other_values: &'a mut u64,
     arguments: &'a mut Option<ArgumentsHash>,
     found: &'a mut dyn FnMut(&Message),
 }
 
 impl Visitor for Builder<'_> {
     fn top(&mut self) -> Want {
+        *self.other_values = 1;
         Want {
             scalar: None,
             object: Some(node::MESSAGE),
@@ -219,7 +227,10 @@ impl Visitor for Builder<'_> {
 
     fn element(&mut self, node: u8) -> Want {
         match node {
-            node::BATCH => Want::object(node::MESSAGE),
+            node::BATCH => {
+                *self.other_values = self.other_values.saturating_add(1);
+                Want::object(node::MESSAGE)
+            }
             node::TASKS => Want::object(node::LISTED_TASK),
             _ => Want::NOTHING,
         }
@@ -415,7 +426,9 @@ impl Visitor for Builder<'_> {
 
     fn open(&mut self, node: u8) {
         match node {
+            node::BATCH => *self.other_values = 0,
             node::MESSAGE => {
+                *self.other_values = self.other_values.saturating_sub(1);
                 *self.message = Message::default();
                 *self.doubts = MessageDoubts::default();
                 self.forget_arguments();
