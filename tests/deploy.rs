@@ -1,5 +1,6 @@
-//! What operators load: every YAML file is read, plugin configurations are accepted, names and versions agree.
-//! It starts nothing; whether Envoy and Kubernetes accept the files is not tested here.
+//! Tests the files that operators load: reads every YAML file, checks the plugin configurations,
+//! and compares names and versions. It starts nothing; it does not test whether Envoy and
+//! Kubernetes accept the files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The images that are built here; their tag is the version of the workspace.
+/// The images that this repository builds; their tag is the version of the workspace.
 const OWN_IMAGES: [&str; 3] = ["agent-meter", "agent-meter-collector", "agent-meter-envoy"];
 const ENVOY_IMAGE: &str = "envoyproxy/envoy";
 
@@ -18,7 +19,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The files below `envoy` and `harness` whose names fit.
+/// The files below `envoy` and `harness` whose names `fits` accepts.
 fn files(fits: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut dirs = vec![root().join("envoy"), root().join("harness")];
@@ -40,7 +41,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
-/// The documents of a YAML file.
+/// The documents in a YAML file.
 fn documents(path: &Path) -> anyhow::Result<Vec<Value>> {
     let text = read(path)?;
     serde_yaml_ng::Deserializer::from_str(&text)
@@ -88,7 +89,7 @@ fn the_filter_accepts_the_wasm_plugins_and_their_collector_exists() -> anyhow::R
     let callers = &callers["spec"]["rules"][0]["from"][0]["source"]["namespaces"];
     for file in ["wasmplugin-sidecar.yaml", "wasmplugin-gateway.yaml"] {
         let plugin = resource(file, "WasmPlugin")?;
-        // As Istio does: JSON in a string.
+        // JSON in a string, as Istio passes it.
         let config = Config::from_bytes(plugin["spec"]["pluginConfig"].to_string().as_bytes());
         let config = config.with_context(|| file.to_owned())?;
         assert_eq!(config.collector.cluster, cluster, "{file}");
@@ -106,7 +107,7 @@ fn the_filter_accepts_what_the_compose_file_meters() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tags with which `image` is named in a text.
+/// The tags of `image` in a text.
 fn tags<'a>(text: &'a str, image: &str) -> Vec<&'a str> {
     let is_in_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let named = text.match_indices(image).filter_map(|(at, _)| {
@@ -135,7 +136,8 @@ fn image_tags_are_the_versions_of_this_workspace_and_of_the_pinned_envoy() -> an
             }
         }
     }
-    // Two WasmPlugins, the collector, two in the compose file, Envoy's: else the search is broken.
+    // Two WasmPlugins, the collector, two in the compose file, Envoy's: with fewer, the search is
+    // broken.
     assert!(seen >= 6, "only {seen} images found");
     Ok(())
 }

@@ -1,1 +1,1 @@
-//! The tests live in `e2e/` and `tidy/`.
+//! The tests are in `e2e/`, `peers/` and `tidy/`.

@@ -1,7 +1,8 @@
-//! The rig around the filter: real Envoy, real MCP servers and clients, an LLM endpoint, a bench.
+//! The rig around the filter: real Envoy, real MCP servers and clients, an LLM endpoint, a
+//! benchmark.
 //!
-//! It runs and measures. The filter decides what is metered and at what price; the crate
-//! `agent-meter-collector` keeps the ledger, and the rig uses nothing but its public face.
+//! It runs and measures. The filter decides what to meter and at what price. The crate
+//! `agent-meter-collector` keeps the ledger; the rig uses only its public items.
 
 pub mod bench;
 pub mod check;

@@ -1,4 +1,5 @@
-//! The `agent-meter` command; usage errors exit with 2, all others with 1 and a line on stderr.
+//! The `agent-meter` command. It exits with 2 on a usage error, and with 1 and a line on stderr on
+//! any other.
 
 mod cli;
 
@@ -12,10 +13,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    // rmcp logs the errors that it returns as well.
-    let told = Targets::new().with_default(LevelFilter::WARN).with_target("rmcp", LevelFilter::OFF);
+    // rmcp returns its errors to the caller, so its log lines would repeat them.
+    let levels =
+        Targets::new().with_default(LevelFilter::WARN).with_target("rmcp", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(lines).with(told).init();
+    tracing_subscriber::registry().with(lines).with(levels).init();
     match cli.execute().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

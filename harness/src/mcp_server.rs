@@ -1,4 +1,4 @@
-//! A real MCP server (rmcp, streamable HTTP) that counts exactly what it executed.
+//! A real MCP server (rmcp, streamable HTTP) that counts exactly the calls that it executed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +20,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::trace::{self, TRACEPARENT};
+use crate::trace::{self, TRACEPARENT, TRACESTATE};
 
-/// Tools with the one string argument that each of them needs.
+/// Each tool, its description, and the one string argument that it needs.
 const TOOLS: [(&str, &str, &str); 5] = [
     ("lookup_customer", "Looks a customer up", "customer_id"),
     ("write_record", "Writes a record to the database", "record"),
@@ -31,26 +31,26 @@ const TOOLS: [(&str, &str, &str); 5] = [
     (SUMMARISE, "Lets a large language model sum a text up", "text"),
 ];
 
-/// Only there when the server knows an LLM.
+/// Offered only if the server knows an LLM.
 const SUMMARISE: &str = "summarise";
-/// Longer texts go to the larger model.
+/// Texts longer than this many bytes go to the larger model.
 const SHORT_TEXT: usize = 40;
 
 const ANALYSIS_STEPS: u32 = 3;
 const ANALYSIS_STEP: Duration = Duration::from_millis(15);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How the server speaks to clients of revisions before 2026-07-28; later ones have no sessions.
+/// How the server answers clients of revisions before 2026-07-28; later revisions have no sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Sessions, and answers as event streams.
+    /// Sessions, and responses as event streams.
     #[default]
     Sessions,
-    /// No sessions, and answers as single JSON bodies.
+    /// No sessions, and responses as single JSON bodies.
     Json,
 }
 
-/// How a call ended, as server and client see it.
+/// The outcome of a call, for server and client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// A result.
@@ -72,10 +72,11 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Calls by tool and outcome.
+/// The number of calls by tool and outcome.
 pub type Calls = BTreeMap<(String, Outcome), u64>;
 
-/// A running server. Dropped without [`McpServer::stop`], it stops by itself, unwaited for.
+/// A running server. Dropped without [`McpServer::stop`], it stops by itself, and nobody waits for
+/// it.
 #[derive(Debug)]
 pub struct McpServer {
     addr: SocketAddr,
@@ -86,7 +87,7 @@ pub struct McpServer {
 }
 
 impl McpServer {
-    /// Serves `/mcp` on `listen`; port 0 asks for a free one.
+    /// Serves `/mcp` on `listen`; port 0 takes a free one.
     pub async fn start(listen: SocketAddr, mode: Mode) -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::bind(listen)
             .await
@@ -95,7 +96,7 @@ impl McpServer {
         let executed = Arc::new(Mutex::new(Calls::new()));
         let llm_url = Arc::<Mutex<Option<String>>>::default();
         let tools = Tools { executed: executed.clone(), llm_url: llm_url.clone() };
-        // Envoy may serve under another name than the loopback's.
+        // Accepts any host name: Envoy may serve under another name than the loopback's.
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
             .with_legacy_session_mode(mode == Mode::Sessions)
@@ -116,17 +117,17 @@ impl McpServer {
         Ok(Self { addr, executed, llm_url, stop, serving: tokio::spawn(serving.into_future()) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// What it executed since it started.
+    /// The calls that it executed since it started.
     pub fn executed(&self) -> Calls {
         lock(&self.executed).clone()
     }
 
-    /// Offers the tool `summarise` from now on, which asks the LLM whose API of OpenAI is at this
+    /// Offers the tool `summarise` from now on. The tool asks the LLM with OpenAI's API at this
     /// base URL, such as `http://127.0.0.1:10000/llm`.
     pub fn set_llm(&self, url: String) {
         *lock(&self.llm_url) = Some(url);
@@ -201,7 +202,7 @@ async fn execute(
     };
     match (*tool, llm_url) {
         (SUMMARISE, Some(url)) => {
-            return Ok(match summarise(url, value, traceparent(context)).await {
+            return Ok(match summarise(url, value, TraceContext::of(context)).await {
                 Ok(summary) => CallToolResult::success(vec![ContentBlock::text(summary)]),
                 Err(error) => CallToolResult::error(vec![ContentBlock::text(format!("{error:#}"))]),
             });
@@ -213,36 +214,56 @@ async fn execute(
     Ok(CallToolResult::success(vec![ContentBlock::text(format!("{tool}: {value}: done"))]))
 }
 
-/// Takes its time, and tells a client that wants to know how far it is.
+/// Takes a while, and sends progress to a client that asked for it.
 async fn analyze(context: &RequestContext<RoleServer>) {
     for step in 1..=ANALYSIS_STEPS {
         tokio::time::sleep(ANALYSIS_STEP).await;
         if let Some(token) = context.meta.get_progress_token() {
             let progress = ProgressNotificationParam::new(token, f64::from(step))
                 .with_total(f64::from(ANALYSIS_STEPS));
-            // A client that is gone misses its progress, no more.
+            // A client that has left misses its progress, nothing else.
             let _ = context.peer.notify_progress(progress).await;
         }
     }
 }
 
-/// The trace of the call: told in `_meta`, else in the header of the request that brought it.
-fn traceparent(context: &RequestContext<RoleServer>) -> Option<String> {
-    let header = || {
-        let headers = &context.extensions.get::<axum::http::request::Parts>()?.headers;
-        headers.get(TRACEPARENT)?.to_str().ok()
-    };
-    context.meta.get_traceparent().or_else(header).map(str::to_owned)
+/// The trace that a call belongs to.
+#[derive(Debug, Default)]
+struct TraceContext {
+    parent: Option<String>,
+    /// What others have added to it.
+    state: Option<String>,
+}
+
+impl TraceContext {
+    /// As instrumentation of the HTTP server sees it: in the headers of the request that brought
+    /// the call, else told in `_meta`.
+    fn of(context: &RequestContext<RoleServer>) -> Self {
+        let headers =
+            context.extensions.get::<axum::http::request::Parts>().map(|parts| &parts.headers);
+        let header = |name: &str| Some(headers?.get(name)?.to_str().ok()?.to_owned());
+        let parent = header(TRACEPARENT).filter(|parent| trace::child_of(parent).is_some());
+        match parent {
+            Some(parent) => Self { parent: Some(parent), state: header(TRACESTATE) },
+            None => {
+                let told = context.meta.get_traceparent();
+                Self { parent: told.map(str::to_owned), state: None }
+            }
+        }
+    }
 }
 
 /// Asks the LLM, as a part of the call's trace.
-async fn summarise(url: &str, text: &str, traceparent: Option<String>) -> anyhow::Result<String> {
+async fn summarise(url: &str, text: &str, trace: TraceContext) -> anyhow::Result<String> {
     let model = if text.len() > SHORT_TEXT { "gpt-4o" } else { "gpt-4o-mini" };
     let prompt = format!("Sum this up in one sentence: {text}");
     let body = json!({"model": model, "messages": [{"role": "user", "content": prompt}]});
     let mut request = reqwest::Client::new().post(format!("{url}/v1/chat/completions")).json(&body);
-    if let Some(child) = traceparent.and_then(|parent| trace::child_of(&parent)) {
+    if let Some(child) = trace.parent.and_then(|parent| trace::child_of(&parent)) {
         request = request.header(TRACEPARENT, child);
+        if let Some(state) = trace.state {
+            request = request.header(TRACESTATE, state);
+        }
     }
     let answer = request.send().await?.error_for_status()?.json::<serde_json::Value>().await?;
     let summary = answer.pointer("/choices/0/message/content").and_then(|text| text.as_str());
@@ -263,9 +284,9 @@ mod tests {
     use crate::llm_server::{LlmOptions, LlmServer};
     use crate::stack::ANY_PORT;
 
-    /// What a client sends in the header and in `_meta`, and which trace the LLM is asked in.
+    /// The client's header and `_meta`, and the trace in which the server asks the LLM.
     #[tokio::test]
-    async fn the_trace_of_a_call_is_taken_from_meta_and_else_from_the_header() {
+    async fn the_trace_of_a_call_is_taken_from_the_header_and_else_from_meta() {
         let llm = LlmServer::start(ANY_PORT, LlmOptions::default()).await.expect("an LLM");
         let server = McpServer::start(ANY_PORT, Mode::Json).await.expect("a server");
         server.set_llm(format!("http://{}", llm.addr()));
@@ -275,8 +296,9 @@ mod tests {
             (None, None, None),
             (Some(&one), None, Some(&one)),
             (None, Some(&two), Some(&two)),
-            (Some(&one), Some(&two), Some(&two)),
+            (Some(&one), Some(&two), Some(&one)),
             (Some(&"not a trace".to_owned()), None, None),
+            (Some(&"not a trace".to_owned()), Some(&two), Some(&two)),
         ] {
             let mut params = json!({ "name": "summarise", "arguments": { "text": "short" } });
             if let Some(meta) = meta {

@@ -1,6 +1,6 @@
-//! Plugin configurations: the file of the user, the defaults of `run` and `demo`.
+//! Plugin configurations: the user's file, and the defaults of `run` and `demo`.
 //!
-//! Only the filter knows what a configuration means; here it is a tree to pass on.
+//! Only the filter knows what a configuration means; the harness passes it on as a tree.
 
 use std::path::Path;
 
@@ -18,13 +18,14 @@ pub fn read(file: &Path) -> anyhow::Result<Value> {
     Ok(plugin)
 }
 
-/// Sends the events to the cluster of the harness's bootstrap, wherever the file would send them.
+/// Sends the events to the collector's cluster in the harness's bootstrap, wherever the file would
+/// send them.
 ///
-/// The path and the timeout of the collector stay as they are configured.
+/// The collector's path and timeout stay as configured.
 pub fn deliver_to_harness(plugin: &mut Value) -> anyhow::Result<()> {
     let plugin = plugin.as_object_mut().context("the plugin configuration is no mapping")?;
     let collector = plugin.entry("collector").or_insert_with(|| json!({}));
-    // A collector that is no mapping is the filter's to refuse.
+    // If the collector is not a mapping, the filter refuses it.
     if let Some(collector) = collector.as_object_mut() {
         collector.insert("cluster".to_owned(), json!("agent_meter_collector"));
         collector.insert("authority".to_owned(), json!("agent-meter-collector"));
@@ -37,7 +38,7 @@ pub fn collector_path(plugin: &Value) -> &str {
     plugin.pointer("/collector/path").and_then(Value::as_str).unwrap_or("/v1/events")
 }
 
-/// Meters every path and every tool, at price 0, for whom the identity headers name.
+/// Meters every path and every tool at price 0, and takes the identity from headers.
 pub fn everything_free() -> Value {
     json!({
         "products": [{
@@ -50,7 +51,7 @@ pub fn everything_free() -> Value {
     })
 }
 
-/// The share that the demo's customers pay on top of what their tokens cost the operator: a fifth.
+/// What the demo's customers pay on top of the operator's token cost, as a share: a fifth.
 pub const TOKEN_MARKUP: Decimal = Decimal::from_parts(2, 0, 0, false, 1);
 
 /// The subscription of the demo: lookups 0.001, database writes 0.05, analyses 0.10 USD.
@@ -60,7 +61,8 @@ pub fn demo() -> Value {
     plugin
 }
 
-/// Adds the LLM of the demo: its cost by OpenAI's list prices, passed on with [`TOKEN_MARKUP`].
+/// Adds the demo's LLM: its cost is by OpenAI's list prices, and customers pay it with
+/// [`TOKEN_MARKUP`].
 pub fn meter_llm(plugin: &mut Value) {
     plugin["rate_cards"] = json!([{
         "version": "demo",

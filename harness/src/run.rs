@@ -1,4 +1,4 @@
-//! `agent-meter run`: stays up and meters the user's own server, until Ctrl-C or SIGTERM.
+//! `agent-meter run`: meters the user's own server until Ctrl-C or SIGTERM.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::envoy::Endpoint;
 use crate::stack::{Events, Options, Stack, Upstream};
 
-/// What other programs read from the `ready` line; the members keep this order.
+/// The `ready` line, for other programs; the members keep this order.
 #[derive(Serialize)]
 struct Ready {
     listen: SocketAddr,
@@ -20,16 +20,16 @@ struct Ready {
     envoy_admin: SocketAddr,
 }
 
-/// How to run.
+/// The options of `run`.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The metered server.
     pub upstream: Endpoint,
-    /// Where clients connect; port 0 asks for a free one.
+    /// The address that clients connect to; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Envoy's admin interface; port 0 asks for a free one.
+    /// The address of Envoy's admin interface; port 0 takes a free one.
     pub admin: SocketAddr,
-    /// What receives the events.
+    /// The collector that receives the events.
     pub events: Events,
     /// The plugin configuration.
     pub plugin: Value,
@@ -39,7 +39,7 @@ pub struct Run {
     pub wasm: PathBuf,
 }
 
-/// Runs until a signal asks to stop; an error if Envoy ends before.
+/// Runs until a signal stops it; an error if Envoy ends earlier.
 pub async fn run(options: Run) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let node_id = "agent-meter".to_owned();
@@ -76,12 +76,12 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         () = signals.stop() => {}
         error = stack.ended() => return Err(error),
     }
-    tell(&stack.stop().await?);
+    report_recovered(&stack.stop().await?);
     Ok(())
 }
 
-/// Says on stderr what became of the events that Envoy had not delivered.
-pub fn tell(recovered: &Recovered) {
+/// Reports on stderr what became of the events that Envoy had not delivered.
+pub fn report_recovered(recovered: &Recovered) {
     if recovered.taken > 0 {
         eprintln!("recovered {} events from Envoy's log", recovered.taken);
     }
@@ -110,7 +110,7 @@ impl Signals {
         })
     }
 
-    /// Returns with the next signal.
+    /// Waits for the next signal.
     pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -1,4 +1,5 @@
-//! The stack: MCP server and LLM endpoint (optional), collector (own or another's), Envoy; started in this order, stopped in reverse.
+//! The stack: MCP server and LLM endpoint (optional), collector (own or another's), Envoy. It
+//! starts them in this order and stops them in reverse.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -20,52 +21,52 @@ use crate::plugin;
 /// An address of this machine with a free port.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// The metered server.
+/// Which server to meter.
 #[derive(Debug, Clone)]
 pub enum Upstream {
     /// An MCP server of this process, on a free port.
     Demo(Mode),
-    /// A server that is there already.
+    /// A server that is running already.
     At(Endpoint),
 }
 
-/// What receives the events.
+/// Which collector receives the events.
 #[derive(Debug, Clone)]
 pub enum Events {
     /// A collector of this process.
     Own {
-        /// Where it listens; port 0 asks for a free one.
+        /// The address to listen on; port 0 takes a free one.
         listen: SocketAddr,
         /// Its ledger, such as `sqlite:FILE` or `sqlite::memory:`.
         ledger: String,
     },
-    /// A collector that is there already, without TLS.
+    /// A collector that is running already, without TLS.
     At(Endpoint),
 }
 
-/// How to build a [`Stack`].
+/// The options of a [`Stack`].
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Worker threads of Envoy.
     pub concurrency: u32,
-    /// The plugin configuration; its collector's cluster and authority are set to the stack's.
+    /// The plugin configuration; the stack sets its collector's cluster and authority.
     pub plugin: Value,
     /// The filter's module; `None` runs Envoy without the filter.
     pub wasm: Option<PathBuf>,
-    /// Where clients connect; port 0 asks for a free one.
+    /// The address that clients connect to; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Envoy's admin interface; port 0 asks for a free one.
+    /// The address of Envoy's admin interface; port 0 takes a free one.
     pub admin: SocketAddr,
-    /// The metered server.
+    /// Which server to meter.
     pub upstream: Upstream,
-    /// Adds an LLM endpoint of this process behind Envoy at `/llm/`, for the own MCP server's tool
-    /// `summarise`; `None` for no such endpoint.
+    /// Runs an LLM endpoint in this process, behind Envoy at `/llm/`, for the own MCP server's tool
+    /// `summarise`; `None` runs none.
     pub llm: Option<LlmOptions>,
-    /// What receives the events.
+    /// Which collector receives the events.
     pub events: Events,
-    /// Envoy's node id, the default emitter of the events.
+    /// Envoy's node id, the default source of the events.
     pub node_id: String,
-    /// Anything else: JSON pointers into the rendered bootstrap, and what stands there.
+    /// Other settings: JSON pointers into the rendered bootstrap, and the value to put at each.
     pub settings: Vec<(String, Value)>,
 }
 
@@ -87,11 +88,11 @@ impl Options {
     }
 }
 
-/// A running stack. Dropped without [`Stack::stop`], as after a failure, Envoy is killed and the working files are
-/// kept; their path is printed.
+/// A running stack. Dropped without [`Stack::stop`], as after a failure, it kills Envoy, keeps the
+/// working files and prints their path.
 #[derive(Debug)]
 pub struct Stack {
-    // In the order in which they are dropped.
+    // In the order in which Rust drops them.
     envoy: Option<Envoy>,
     collector: Option<Collector>,
     server: Option<McpServer>,
@@ -103,7 +104,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Finds Envoy, starts everything, and returns when Envoy serves.
+    /// Finds Envoy, starts everything, and returns once Envoy serves.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         ensure!(options.concurrency > 0, "concurrency: expected at least 1 worker");
         let program = envoy::find().await?;
@@ -155,12 +156,12 @@ impl Stack {
         Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, concurrency })
     }
 
-    /// The MCP endpoint behind Envoy, for clients of this machine.
+    /// The URL of the MCP endpoint behind Envoy, for clients on this machine.
     pub fn mcp_url(&self) -> anyhow::Result<String> {
         Ok(format!("http://{}/mcp", reachable(self.envoy()?.listen())))
     }
 
-    /// Envoy; an error after [`Stack::kill_envoy`].
+    /// The running Envoy; an error after [`Stack::kill_envoy`].
     pub fn envoy(&self) -> anyhow::Result<&Envoy> {
         self.envoy.as_ref().context("Envoy was killed")
     }
@@ -180,22 +181,22 @@ impl Stack {
         self.server.as_ref().context("the MCP server is another's")
     }
 
-    /// The LLM endpoint, where there is one.
+    /// The LLM endpoint, if the stack has one.
     pub fn llm(&self) -> Option<&LlmServer> {
         self.llm.as_ref()
     }
 
-    /// The working files: `bootstrap.json`, `envoy.log`, the module.
+    /// The directory of the working files: `bootstrap.json`, `envoy.log`, the module.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Keeps the working files after [`Stack::stop`] too.
+    /// Keeps the working files even after [`Stack::stop`].
     pub fn keep_files(&mut self) {
         self.dir.keep = true;
     }
 
-    /// Returns when Envoy ends by itself, with an error that says why.
+    /// Waits until Envoy ends by itself; the error says why it did.
     pub async fn ended(&mut self) -> anyhow::Error {
         match &mut self.envoy {
             Some(envoy) => envoy.ended().await,
@@ -203,7 +204,8 @@ impl Stack {
         }
     }
 
-    /// Kills Envoy with SIGKILL and starts another on the same listener: the crash of a node.
+    /// Kills Envoy with SIGKILL and starts another on the same listener: simulates the crash of a
+    /// node.
     pub async fn restart_envoy(&mut self) -> anyhow::Result<()> {
         if let Some(envoy) = self.envoy.take() {
             self.bootstrap.listen = envoy.listen();
@@ -223,9 +225,10 @@ impl Stack {
         }
     }
 
-    /// Stops Envoy, brings the events that it had not delivered to the collector, and stops the rest.
+    /// Stops Envoy, delivers the events that Envoy had not delivered to the collector, and stops
+    /// the rest.
     ///
-    /// Events that are refused or unreadable keep the working files.
+    /// It keeps the working files if events are refused or unreadable.
     pub async fn stop(mut self) -> anyhow::Result<Recovered> {
         let stopped = match self.envoy.take() {
             Some(envoy) => envoy.stop().await,
@@ -255,7 +258,7 @@ impl Stack {
             Some(collector) => Target::Ledger(collector.ledger()),
             None => Target::Collector(self.events_url()?),
         };
-        recover(log, &target).await
+        recover(log, &target, None).await
     }
 
     fn events_url(&self) -> anyhow::Result<Url> {
@@ -266,7 +269,7 @@ impl Stack {
     }
 }
 
-/// The address at which this machine reaches a listener on `addr`.
+/// The address by which this machine reaches a listener on `addr`.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         ip if !ip.is_unspecified() => ip,
@@ -276,7 +279,7 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, addr.port())
 }
 
-/// A temporary directory that stays when the work in it failed.
+/// A temporary directory, which stays if the work in it failed.
 #[derive(Debug)]
 pub(crate) struct WorkDir {
     dir: Option<TempDir>,
@@ -311,7 +314,7 @@ mod tests {
     use crate::mcp_client::{Agent, Call, Protocol};
     use crate::mcp_server::{Calls, Outcome};
 
-    /// Plays one session through Envoy without the filter: what the client saw is what the server did.
+    /// Plays one session through Envoy without the filter: the client must see what the server did.
     async fn check(mode: Mode, protocol: Protocol) {
         let upstream = Upstream::Demo(mode);
         let options = Options { upstream, ..Options::new(plugin::demo(), None) };

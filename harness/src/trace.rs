@@ -1,21 +1,24 @@
-//! W3C trace context: which call of an agent a request belongs to, in the header `traceparent`.
+//! W3C trace context in the header `traceparent`: it links a request to an agent's call.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The name of the header, and of the member of MCP's `_meta`.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The first half of the trace ids of this program: "agentmtr".
+/// The name of the header with what others have added to the trace; applications carry it along.
+pub const TRACESTATE: &str = "tracestate";
+
+/// The first half of this program's trace ids: "agentmtr".
 const ORIGIN: u64 = 0x6167_656e_746d_7472;
 
-/// A `traceparent` with a trace id that this process has not given out before.
+/// Makes a `traceparent` with a trace id that this process has not used before.
 pub fn fresh() -> String {
     let number = next();
     format!("00-{ORIGIN:016x}{number:016x}-{number:016x}-01")
 }
 
-/// What a request made for another one sends: the same trace with a new parent; `None` when the
-/// text is no `traceparent`.
+/// The `traceparent` of a request that serves another one: the same trace with a new parent; `None`
+/// if the text is not a `traceparent`.
 pub fn child_of(traceparent: &str) -> Option<String> {
     let mut parts = traceparent.split('-');
     let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
@@ -27,7 +30,7 @@ pub fn child_of(traceparent: &str) -> Option<String> {
     valid.then(|| format!("00-{trace}-{:016x}-{flags}", next()))
 }
 
-/// Never 0, which no parent id may be.
+/// A number that is never 0, since no parent id may be.
 fn next() -> u64 {
     static NUMBERS: AtomicU64 = AtomicU64::new(1);
     NUMBERS.fetch_add(1, Ordering::Relaxed)

@@ -1,17 +1,17 @@
-//! Waits for a condition with a deadline; the only place of the harness that polls.
+//! Waits for a condition with a deadline. Nothing else in the harness polls.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// First pause between two tries; it doubles up to [`PAUSE_MAX`].
+/// The first pause between two tries; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
-/// Calls `condition` until it returns `Ok`, at most for `limit`.
+/// Calls `condition` until it returns `Ok`, for at most `limit`.
 ///
-/// `what` names the awaited state; the error carries it with the last error of `condition`.
+/// `what` names the awaited state; the error contains it, and the last error of `condition`.
 pub async fn until<T>(
     limit: Duration,
     what: &str,

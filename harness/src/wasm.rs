@@ -1,6 +1,7 @@
-//! The filter's module: where it lies, and what a binary imports and exports (WebAssembly core 2.0, binary format).
+//! The filter's module: finds its file, and reads what a binary imports and exports (WebAssembly
+//! core 2.0, binary format).
 //!
-//! It reads the import and export sections only; whether the code is valid is for Envoy to say.
+//! It reads only the import and export sections; Envoy checks whether the code is valid.
 
 use std::env;
 use std::fmt;
@@ -26,7 +27,8 @@ const EXPORTS: [&str; 12] = [
     "proxy_on_tick",
 ];
 
-/// Finds the module: the given path, `$AGENT_METER_WASM`, beside this executable's profile, or below `target`.
+/// Finds the module: at the given path, in `$AGENT_METER_WASM`, beside this executable's profile,
+/// or below `target`.
 pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let named = given.map(|path| ("--wasm", path.to_owned())).or_else(|| {
         let path = env::var_os("AGENT_METER_WASM").filter(|path| !path.is_empty())?;
@@ -37,7 +39,7 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
         return Ok(path);
     }
     let executable = env::current_exe().unwrap_or_default();
-    // Binaries lie in target/PROFILE, tests in target/PROFILE/deps.
+    // Binaries are in target/PROFILE, tests in target/PROFILE/deps.
     let beside = executable.ancestors().skip(2).take(2).map(|target| target.join(MODULE));
     beside
         .chain([Path::new("target").join(MODULE)])
@@ -45,7 +47,7 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("no module target/{MODULE}; run make build"))
 }
 
-/// What a module says about itself.
+/// What a module imports and exports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     /// Size of the binary in bytes.
@@ -98,7 +100,7 @@ impl fmt::Display for Module {
     }
 }
 
-/// What is left of a binary.
+/// The rest of a binary.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -112,7 +114,7 @@ impl<'a> Reader<'a> {
         Ok(self.bytes(1)?[0])
     }
 
-    /// Unsigned LEB128.
+    /// Reads an unsigned LEB128 number.
     fn number(&mut self) -> anyhow::Result<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -178,7 +180,8 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    /// `(module (import "env" "proxy_log" (func (type 0))) (import "js" "now" (memory 1 2)) (export "memory" ..))`
+    /// `(module (import "env" "proxy_log" (func (type 0))) (import "js" "now" (memory 1 2)) (export
+    /// "memory" ..))`
     const BINARY: &[u8] = b"\0asm\x01\0\0\0\
         \x01\x04\x01\x60\0\0\
         \x02\x1c\x02\x03env\x09proxy_log\0\0\x02js\x03now\x02\x01\x01\x02\

@@ -1,4 +1,5 @@
-//! The LLM endpoint from outside: what each API reports is what its own account says.
+//! Tests the LLM endpoint from outside: each API's report must agree with the endpoint's own
+//! account.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ async fn start(delay: Duration) -> LlmServer {
     LlmServer::start(ANY_PORT, LlmOptions { delay }).await.expect("an endpoint")
 }
 
-/// A request with [`TOKENS`]: status, content type, body.
+/// Sends a request with [`TOKENS`]; returns status, content type and body.
 async fn ask(server: &LlmServer, path: &str, body: Value) -> (u16, String, String) {
     let client = reqwest::Client::new();
     let request = client.post(format!("http://{}{path}", server.addr())).json(&body);
@@ -42,7 +43,8 @@ async fn every_api_reports_what_the_account_says() {
         |stream: bool| json!({"model": "claude-sonnet-4-0", "messages": [], "stream": stream});
     let openai = json!({"input": 1000, "output": 800, "reasoning": 200, "cache_read": 500, "cache_write": 0});
     let written = json!({"input": 1000, "output": 800, "reasoning": 0, "cache_read": 500, "cache_write": 100});
-    // 500 × 2.5 + 500 × 1.25 + 800 × 10, and 400 × 3 + 500 × 0.3 + 100 × 3.75 + 800 × 15, for a million.
+    // 500 × 2.5 + 500 × 1.25 + 800 × 10, and 400 × 3 + 500 × 0.3 + 100 × 3.75 + 800 × 15, for a
+    // million.
     let (gpt, claude) = ("0.009875", "0.013725");
     let gemini = "/v1beta/models/gemini-2.5-flash:";
     let bedrock = "anthropic.claude-sonnet-4-20250514-v1:0";
@@ -157,8 +159,8 @@ async fn every_api_reports_what_the_account_says() {
         ),
     ] {
         let server = start(Duration::ZERO).await;
-        let (status, told, text) = ask(&server, path, body.clone()).await;
-        assert_eq!((status, told.as_str()), (200, kind), "{path}");
+        let (status, media_type, text) = ask(&server, path, body.clone()).await;
+        assert_eq!((status, media_type.as_str()), (200, kind), "{path}");
         let mut entry = tokens.clone();
         for (member, value) in [
             ("provider", json!(provider)),
@@ -175,9 +177,9 @@ async fn every_api_reports_what_the_account_says() {
             expected,
             "{path} {body}"
         );
-        let told =
+        let account =
             reqwest::get(format!("http://{}/account", server.addr())).await.expect("an account");
-        assert_eq!(told.json::<Value>().await.expect("json"), expected, "{path} {body}");
+        assert_eq!(account.json::<Value>().await.expect("json"), expected, "{path} {body}");
         assert_eq!(input_and_output(path, &text), (1000, 800), "{path} {text}");
         server.stop().await;
     }
@@ -277,7 +279,8 @@ async fn what_is_no_generation_is_refused_and_costs_nothing() {
     assert_eq!(server.account().entries, []);
     assert_eq!(server.traceparents(), ["00-1-2-01"]);
 
-    // Without the header, the same request always has the same tokens; a model without a rate has no cost.
+    // Without the header, the same request always has the same tokens; a model without a rate has
+    // no cost.
     let body =
         json!({"model": "house-model", "messages": [{"role": "user", "content": "Sum this up"}]});
     for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! An agent that speaks A2A behind Envoy: what servers of its SDKs answered is replayed, whole and in small pieces, and
-//! each step, its outcome and its conversation is in the ledger.
+//! An agent with A2A behind Envoy. An upstream replays responses of the SDKs' servers, whole and in
+//! small pieces; each step, its outcome and its conversation must be in the ledger.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::upstream::{Step, Upstream, chunk, json_response, response, rpc_of, ss
 
 const FIXTURES: [&str; 2] =
     [include_str!("../fixtures/a2a/v0.3.json"), include_str!("../fixtures/a2a/v1.0.json")];
-/// Bytes of a chunk of a streamed answer.
+/// The size of a chunk of a streamed response, in bytes.
 const PIECE: usize = 61;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -34,14 +34,14 @@ struct Expected {
     outcome: Option<String>,
 }
 
-/// A message: what begins a step.
+/// True for a message, which begins a step.
 fn is_step(case: &Case) -> bool {
     let asked: Value =
         serde_json::from_str(case.request.as_deref().unwrap_or_default()).unwrap_or_default();
     asked["message"].is_object() || asked["params"]["message"].is_object()
 }
 
-/// The answer as it was recorded: in one piece, or an event stream in chunks that cut its events.
+/// The recorded response: in one piece, or as an event stream whose chunks cut through events.
 fn answer(case: &Case) -> Vec<u8> {
     let status = format!("{} As Recorded", case.status);
     let headers = [("content-type", case.content_type.as_str())];
@@ -104,13 +104,13 @@ async fn what_sdk_servers_answered_comes_to_what_it_says() -> anyhow::Result<()>
         })
         .await?;
     books.check(&rig.stack()?.ledger()?).await?;
-    let told: BTreeMap<String, &Value> =
+    let steps: BTreeMap<String, &Value> =
         books.of_type("agent_step").map(|step| (text(step, "/agent_id"), step)).collect();
     let mut wrong = Vec::new();
     for (at, case) in cases.iter().enumerate() {
-        let step = told.get(&at.to_string()).copied().cloned().unwrap_or_default();
+        let step = steps.get(&at.to_string()).copied().cloned().unwrap_or_default();
         let outcome = match case.expect.outcome.as_deref() {
-            // Nobody asks for the task.
+            // Nobody asks for the task again.
             Some("PENDING") | None => "UNKNOWN",
             Some(outcome) => outcome,
         };
@@ -186,7 +186,7 @@ async fn the_turns_of_a_conversation_are_one_session() -> anyhow::Result<()> {
             Ok(())
         })
         .await?;
-    let told = |operation: &str, status: &str| -> anyhow::Result<String> {
+    let conversation_of = |operation: &str, status: &str| -> anyhow::Result<String> {
         let mut found = books
             .of_type("agent_step")
             .filter(|step| step["operation"] == operation && step["execution_status"] == status);
@@ -194,9 +194,9 @@ async fn the_turns_of_a_conversation_are_one_session() -> anyhow::Result<()> {
         ensure!(!step.is_null() && found.next().is_none(), "{operation} {status}: {books:?}");
         Ok(text(&step, "/session_id"))
     };
-    let first = told("message/send", "SUCCESS")?;
-    assert_eq!(told("message/stream", "SUCCESS")?, first);
-    assert_ne!(told("message/send", "VALIDATION_FAILED")?, first);
+    let first = conversation_of("message/send", "SUCCESS")?;
+    assert_eq!(conversation_of("message/stream", "SUCCESS")?, first);
+    assert_ne!(conversation_of("message/send", "VALIDATION_FAILED")?, first);
     assert!(!json!(books.events).to_string().contains("\"c1\""), "the name is never told");
     books.check(&rig.stack()?.ledger()?).await?;
     rig.finish().await

@@ -1,5 +1,5 @@
-//! The wire cases, by the numbers of `tests/README.md`, that need an Envoy of their own: one that loses a VM, one in
-//! front of a server that answers early, one with many streams.
+//! The wire cases, by the numbers of `tests/README.md`, that need an Envoy of their own: one that
+//! loses a VM, one in front of a server that answers early, one with many streams.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::streams::{ANY, Wire, call, json_ok, ok, patient_for_two_seconds};
 use crate::upstream::{SSE_HEAD, Step, Upstream, chunk, obliging};
 use crate::{LIMIT, Rig, crash_module, impatient_plugin, release_module};
 
-/// Where the upstream is.
+/// The place of the upstream's address in the bootstrap.
 const ENDPOINTS: &str = "/static_resources/clusters/0/load_assignment/endpoints";
-/// Longer than a call may take.
+/// Longer than the timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// 60: the VM that saw the call dies; the answer on the resumed stream belongs to nobody.
+/// 60: the VM that saw the call dies; the response on the resumed stream belongs to no call.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_after_the_vm_died_is_not_billed_twice() -> anyhow::Result<()> {
     let module = Some(crash_module()?);
@@ -29,14 +29,14 @@ async fn an_answer_after_the_vm_died_is_not_billed_twice() -> anyhow::Result<()>
     let wire = Wire::start(options).await?;
     let agent = Agent::new("60: a VM dies");
     let call_cut = wire.stream(ANY, &agent, &call(1, "cut")).await?;
-    // This worker is the only one.
+    // There is only one worker.
     let order = Agent::new("killer").with("x-agent-meter-crash", "worker");
     let answer =
         Client::connect(wire.rig.listen()?).await?.exchange(&order.call(1, "kill")).await?;
     ensure!(answer.status() == 503, "{answer:?}");
     ensure!(!wire.rig.log_lines("agent-meter panicked")?.is_empty(), "no VM died");
     call_cut.leave();
-    // 503 while the VM is not there.
+    // The worker answers 503 until its next VM runs.
     wait::until(LIMIT, "the next VM", async || {
         let probe = Agent::new("probe").call(1, "probe");
         let answer = Client::connect(wire.rig.listen()?).await?.exchange(&probe).await?;
@@ -64,7 +64,7 @@ async fn an_answer_after_the_vm_died_is_not_billed_twice() -> anyhow::Result<()>
     wire.rig.finish_after_crashes().await
 }
 
-/// 88: a server that answers when it has the message, though not the end of the request.
+/// 88: a server answers when it has the message, before the end of the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_may_come_before_the_end_of_the_request() -> anyhow::Result<()> {
     let listener = TcpListener::bind(ANY_PORT).await?;
@@ -79,7 +79,7 @@ async fn an_answer_may_come_before_the_end_of_the_request() -> anyhow::Result<()
                     }
                 }
                 stream.write_all(&json_ok(1)).await?;
-                // It reads on.
+                // The server reads on.
                 while stream.read_buf(&mut seen).await? > 0 {}
                 std::io::Result::Ok(())
             });
@@ -108,7 +108,8 @@ async fn an_answer_may_come_before_the_end_of_the_request() -> anyhow::Result<()
         tokio::time::timeout(LIMIT, client.receive(|_| ())).await.context("deadlock")??;
     ensure!(answer.status() == 200 && answer.is_complete, "{answer:?}");
     let _ = client.send(b"0\r\n\r\n").await;
-    // The message is not complete when it is answered: that there was a call is seen by its answer.
+    // The server answers before the message is complete: only the response shows that there was a
+    // call.
     let mut client = Client::connect(rig.listen()?).await?;
     client.send(head.as_bytes()).await?;
     client.send(&chunk(b"{\"id\":1,\"params\":{\"name\":\"early\"},")).await?;
@@ -133,11 +134,12 @@ async fn an_answer_may_come_before_the_end_of_the_request() -> anyhow::Result<()
     rig.finish().await
 }
 
-/// 133: streams that stay open without an answer.
+/// 133: streams that stay open without a response.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_open_streams_are_followed_in_bounded_memory() -> anyhow::Result<()> {
     const STREAMS: usize = 2000;
-    /// Envoy's own share of a stream with two connections is most of it; the filter's is about 2 KiB.
+    /// Most of it is Envoy's own memory for a stream with two connections; the filter's is about 2
+    /// KiB.
     const BYTES_EACH_MAX: u64 = 96 * 1024;
     let upstream = Upstream::start(|_| {
         let head = [SSE_HEAD.as_bytes(), &chunk(b": ping\n\n")].concat();
@@ -160,8 +162,8 @@ async fn many_open_streams_are_followed_in_bounded_memory() -> anyhow::Result<()
         clients.push(client);
     }
     wait::until(LIMIT, "all streams are open", async || {
-        let calls = rig.metric("calls").await?;
-        ensure!(calls == u64::try_from(STREAMS)?, "{calls} calls");
+        let open = rig.metric("exchanges").await?;
+        ensure!(open == u64::try_from(STREAMS)?, "{open} streams");
         Ok(())
     })
     .await?;

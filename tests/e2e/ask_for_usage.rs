@@ -1,4 +1,5 @@
-//! Streams that are asked for their usage: the one option that changes bodies changes nothing else.
+//! Streams for which the filter asks the server for usage: the one option that changes bodies
+//! changes nothing else.
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -23,10 +24,13 @@ use crate::{Rig, release_module};
 const PATH: &str = "/v1/chat/completions";
 
 fn asking() -> Value {
-    plugin(&[product("", &json!({ "provider": "openai", "ask_for_usage": true }))])
+    let llm =
+        json!({ "provider": "openai", "ask_for_usage": true, "incomplete_usage": "bill_observed" });
+    plugin(&[product("", &llm)])
 }
 
-/// The stream of a server that was asked for usage, or was not; each chunk then has the member.
+/// The stream of a server that was asked for usage, or was not; if asked, each chunk has the
+/// member.
 fn stream(is_asked: bool) -> String {
     let member = |mut chunk: Value| {
         if is_asked {
@@ -44,12 +48,12 @@ fn stream(is_asked: bool) -> String {
     events(data)
 }
 
-/// What is left of it for a client that has not asked.
+/// What a client gets of the stream if it did not ask for usage.
 fn without_the_usage() -> String {
     stream(true).replace(&events([usage_chunk(30, 4)]), "")
 }
 
-/// Answers as OpenAI does; a body that is no JSON is refused.
+/// Answers as OpenAI does; refuses a body that is not JSON.
 fn answer(body: &[u8]) -> Vec<Step> {
     let Ok(request) = serde_json::from_slice::<Value>(body) else {
         return vec![Step::Send(response("400 Bad Request", &[], b""))];
@@ -62,7 +66,7 @@ fn answer(body: &[u8]) -> Vec<Step> {
     vec![Step::Send(bytes)]
 }
 
-/// Whether the option was to be added; `None`: the body was to pass as it is.
+/// Name, body, and the options that the upstream must get; `None` if the body must pass unchanged.
 type Row<'a> = (&'a str, Vec<u8>, Option<Value>);
 
 fn bodies() -> Vec<Row<'static>> {
@@ -90,7 +94,7 @@ fn bodies() -> Vec<Row<'static>> {
         ),
         ("asks itself", left(&options(r#"{"include_usage":true}"#))),
         ("asks not to", left(&options(r#"{"include_usage":false}"#))),
-        // What stands there would have to be replaced, and the rest may have passed.
+        // The filter would have to replace the value, and part of the body may already have passed.
         ("null options", left(&options("null"))),
         ("no stream", left(r#"{"model":"gpt-4o","messages":[]}"#)),
         ("no stream, told so", left(r#"{"stream": false}"#)),
@@ -104,7 +108,8 @@ fn bodies() -> Vec<Row<'static>> {
     rows.map(|(name, (body, expected))| (name, body, expected)).into()
 }
 
-/// Checks what the upstream got of a body: valid JSON with the option, and all of the client's own bytes around it.
+/// Checks the body at the upstream: valid JSON with the option, and all of the client's own bytes
+/// around it.
 fn check_body(name: &str, sent: &[u8], got: &[u8], expected: Option<&Value>) -> anyhow::Result<()> {
     let Some(options) = expected else {
         ensure!(sent == got, "{name}: {:?}", String::from_utf8_lossy(got));
@@ -121,7 +126,7 @@ fn check_body(name: &str, sent: &[u8], got: &[u8], expected: Option<&Value>) -> 
     Ok(())
 }
 
-/// Whether the message told how long its body is in one valid way.
+/// True if the message has its length in exactly one valid way.
 fn is_framed(message: &Message) -> bool {
     let length = message.header("content-length").map(|it| it == message.body.len().to_string());
     let is_chunked = message.header("transfer-encoding").is_some_and(|it| it == "chunked");
@@ -141,7 +146,7 @@ async fn a_stream_is_asked_for_its_usage_and_the_client_sees_nothing_of_it() -> 
         let [got] = &got[..] else { anyhow::bail!("{name}: {} requests", got.len()) };
         ensure!(is_framed(got), "{name}: {:?}", String::from_utf8_lossy(&got.head));
         check_body(name, body, &got.body, expected.as_ref())?;
-        // The same without Envoy.
+        // The same request without Envoy.
         let direct = Client::connect(rig.upstream.addr())
             .await?
             .exchange(&post("any.test", &agent, PATH, &[], body))
@@ -156,12 +161,12 @@ async fn a_stream_is_asked_for_its_usage_and_the_client_sees_nothing_of_it() -> 
         } else {
             assert_eq!(answered, String::from_utf8_lossy(&direct.body), "{name}");
         }
-        // The connection is in order.
+        // The connection still works.
         let again = client.exchange(&post("any.test", "again", PATH, &[], b"{}")).await?;
         assert_eq!(again.body, chat(30, 4).to_string().into_bytes(), "{name}");
         rig.upstream.take_requests();
     }
-    // What the upstream has refused was no generation.
+    // A request that the upstream refused is not a generation.
     let refused =
         rows.iter().filter(|row| serde_json::from_slice::<Value>(&row.1).is_err()).count();
     let found = generations(&rig, 2 * rows.len() - refused).await?;
@@ -171,9 +176,9 @@ async fn a_stream_is_asked_for_its_usage_and_the_client_sees_nothing_of_it() -> 
             assert!(serde_json::from_slice::<Value>(body).is_err(), "{name}");
             continue;
         };
-        let is_told = !["asks not to", "null options"].contains(name);
+        let has_usage = !["asks not to", "null options"].contains(name);
         let (tokens, completeness) =
-            if is_told { ([30, 4, 0, 0, 0], "COMPLETE") } else { ([0; 5], "MISSING") };
+            if has_usage { ([30, 4, 0, 0, 0], "COMPLETE") } else { ([0; 5], "MISSING") };
         assert_eq!(counts(event), tokens, "{name}: {event}");
         assert_eq!(event["completeness"], completeness, "{name}: {event}");
     }
@@ -199,7 +204,7 @@ async fn a_request_may_be_cut_anywhere() -> anyhow::Result<()> {
             let mut from = 0;
             for at in places.iter().copied().chain([text.len()]) {
                 client.send(&chunk(&text.as_bytes()[from..at])).await?;
-                // So that Envoy reads the pieces apart.
+                // The pause makes Envoy read the pieces one by one.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 from = at;
             }
@@ -217,7 +222,7 @@ async fn a_request_may_be_cut_anywhere() -> anyhow::Result<()> {
     rig.finish().await
 }
 
-/// What a server that was asked may send, and what of it the client gets.
+/// Responses of a server that was asked for usage, and what the client must get of each.
 fn answers() -> Vec<(&'static str, Vec<Step>, String)> {
     let (whole, rest) = (stream(true), without_the_usage());
     let pieces = |text: &str, length: usize| {
@@ -291,10 +296,10 @@ async fn only_the_chunk_with_the_usage_is_taken_out_however_the_stream_is_sent()
     rig.finish().await
 }
 
-/// Head and body of a request.
+/// The head and the body of each request.
 type Seen = Arc<Mutex<Vec<(http::HeaderMap, Vec<u8>)>>>;
 
-/// A server of HTTP/2 that answers as the others do.
+/// An HTTP/2 server that answers as the others do.
 async fn serve_http2(seen: Seen) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(ANY_PORT).await?;
     let addr = listener.local_addr()?;
@@ -361,7 +366,7 @@ async fn an_upstream_of_http2_is_asked_the_same() -> anyhow::Result<()> {
         let answer = Client::connect(rig.listen()?).await?.exchange(&request).await?;
         assert_eq!(String::from_utf8_lossy(&answer.body), without_the_usage());
         let (head, got) = lock(&seen).pop().context("a request")?;
-        // The server would reset a stream whose length is not the one that was told.
+        // The server would reset a stream whose length differs from its `content-length`.
         let length = head.get("content-length");
         assert!(length.is_none(), "{length:?}");
         check_body("HTTP/2", body.as_bytes(), &got, Some(&json!({ "include_usage": true })))?;

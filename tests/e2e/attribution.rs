@@ -1,5 +1,5 @@
-//! Which tool call caused a generation: hundreds of calls at once, whose tool asks the LLM behind the same Envoy, and
-//! tools that tell themselves what they used.
+//! Tests which tool call a generation belongs to: hundreds of calls at once whose tool asks the LLM
+//! behind the same Envoy, and tools that report their own usage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +26,7 @@ const CALLS: u64 = 300;
 const LOOKUPS: u64 = 60;
 const ALONE: u64 = 60;
 
-/// A trace of its own for each number.
+/// A trace for each number.
 fn traceparent(number: u64) -> String {
     format!("00-{:032x}-00f067aa0ba902b7-01", 0xa9e7_0000_0000_0000 + number)
 }
@@ -50,7 +50,9 @@ fn call(agent: &str, number: u64, tool: &str, argument: &str, value: &str) -> Ve
 async fn each_generation_of_hundreds_of_calls_at_once_belongs_to_the_call_that_caused_it()
 -> anyhow::Result<()> {
     let mut plugin = plugin(&[product("", &json!({ "provider": "openai" }))]);
-    // All sessions end within the test, so that their final events can be checked.
+    // The traces say whose call it is, and half of them are in the message.
+    plugin["products"][0]["trace"] = json!("trust");
+    // All sessions end within the test, so that it can check their final events.
     for product in plugin["products"].as_array_mut().context("products")? {
         product["session"] = json!({ "idle_timeout": "1s", "session_timeout": "2s" });
     }
@@ -67,7 +69,8 @@ async fn each_generation_of_hundreds_of_calls_at_once_belongs_to_the_call_that_c
         clients.spawn(async move { Client::connect(listen).await?.exchange(&request).await });
     };
     for number in 0..CALLS {
-        // The length of the text tells the tokens of each apart, and the model.
+        // The length of the text decides the tokens and the model of each call, so that they all
+        // differ.
         let text = "t".repeat(usize::try_from(4 * number + 1)?);
         spawn(call(&format!("agent-{number}"), number, "summarise", "text", &text));
         if number < LOOKUPS {
@@ -92,18 +95,18 @@ async fn each_generation_of_hundreds_of_calls_at_once_belongs_to_the_call_that_c
         ensure!(answer.status() == 200 && !body.contains("isError\":true"), "{answer:?} {body}");
     }
 
-    // What the endpoint says, by trace.
+    // The endpoint's own record, by trace.
     let llm = rig.stack()?.llm().context("an endpoint")?;
-    let told = llm.generations();
-    assert_eq!(u64::try_from(told.len())?, CALLS + ALONE);
+    let reports = llm.generations();
+    assert_eq!(u64::try_from(reports.len())?, CALLS + ALONE);
     let mut by_trace = BTreeMap::new();
-    for generation in &told {
+    for generation in &reports {
         if let Some(trace) = &generation.traceparent {
             let earlier = by_trace.insert(trace[3..35].to_owned(), generation);
             assert_eq!(earlier, None, "the test's own traces");
         }
     }
-    let found = generations(&rig, told.len()).await?;
+    let found = generations(&rig, reports.len()).await?;
     let (caused, alone): (Vec<_>, Vec<_>) =
         found.iter().partition(|event| event["attribution"] != "none");
     assert_eq!((u64::try_from(caused.len())?, u64::try_from(alone.len())?), (CALLS, ALONE));
@@ -124,15 +127,15 @@ async fn each_generation_of_hundreds_of_calls_at_once_belongs_to_the_call_that_c
     for event in caused {
         let agent = agent_of.get(&text(event, "/call_id")).context("the call is in the ledger")?;
         let number = agent.strip_prefix("agent-").context("a call of the tool")?.parse()?;
-        let told = by_trace[&traceparent(number)[3..35]];
-        assert_eq!(Some(counts(event)), told.reported.map(reported), "{agent}: {event}");
-        assert_eq!(Some(cost(event)?), told.cost(), "{agent}: {event}");
+        let generation = by_trace[&traceparent(number)[3..35]];
+        assert_eq!(Some(counts(event)), generation.reported.map(reported), "{agent}: {event}");
+        assert_eq!(Some(cost(event)?), generation.cost(), "{agent}: {event}");
         assert_eq!(event["agent_id"], *agent, "{event}");
         assert_eq!(event["attribution"], "trace", "{event}");
         assert_eq!(event["tool_name"], "summarise", "{event}");
         assert_eq!(event["product_id"], "mcp", "{event}");
         assert!(causes.insert(number), "{agent} has caused two");
-        expected_cost += told.cost().context("a rate")?;
+        expected_cost += generation.cost().context("a rate")?;
     }
     let alone = by_agent(alone.into_iter())?;
     assert!(alone.keys().all(|agent| agent.starts_with("alone-")), "{:?}", alone.keys());
@@ -172,14 +175,14 @@ async fn each_generation_of_hundreds_of_calls_at_once_belongs_to_the_call_that_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tool_tells_itself_what_it_has_used_in_its_result_or_in_trusted_headers()
--> anyhow::Result<()> {
+async fn a_tool_reports_what_it_has_used_in_its_result_or_in_trusted_headers() -> anyhow::Result<()>
+{
     let upstream = Upstream::start(|message: &Message| {
         let rpc = rpc_of(message);
         let tool = text(&rpc, "/params/name");
         let usage =
             json!({ "model": "gpt-4o", "input_tokens": 1000, "output_tokens": 20, "cached": 400 });
-        let told = json!({ "jsonrpc": "2.0", "id": rpc["id"],
+        let reporting = json!({ "jsonrpc": "2.0", "id": rpc["id"],
             "result": { "content": [], "_meta": { "usage": usage } } });
         let silent = json!({ "jsonrpc": "2.0", "id": rpc["id"], "result": { "content": [] } });
         let progress = json!({ "jsonrpc": "2.0", "method": "notifications/progress",
@@ -191,9 +194,9 @@ async fn a_tool_tells_itself_what_it_has_used_in_its_result_or_in_trusted_header
             ("x-usage-out", "5"),
         ];
         vec![Step::Send(match tool.as_str() {
-            "result" => json_response(&told),
+            "result" => json_response(&reporting),
             "events" => {
-                let body = chunk(events([progress, told]).as_bytes());
+                let body = chunk(events([progress, reporting]).as_bytes());
                 [SSE_HEAD.as_bytes(), &body, b"0\r\n\r\n"].concat()
             }
             "headers" => response("200 OK", &headers, silent.to_string().as_bytes()),

@@ -1,4 +1,4 @@
-//! What the ledger says, read from the events alone, and the checks that hold for every ledger.
+//! Reads the ledger's books from the events alone, and checks what must be true of every ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Reads all events; it takes a while.
+    /// Reads all events, which takes a while.
     pub(crate) async fn read(ledger: &Ledger) -> anyhow::Result<Self> {
         let ledger = ledger.clone();
         tokio::task::spawn_blocking(move || {
@@ -33,13 +33,13 @@ impl Books {
         .await?
     }
 
-    /// The data of the events of this type.
+    /// The data of all events of this type.
     pub(crate) fn of_type<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a Value> {
         let data = self.events.iter().map(|event| &event["data"]);
         data.filter(move |data| data["event_type"] == event_type)
     }
 
-    /// The events of this type, whole.
+    /// All events of this type.
     pub(crate) fn all<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a Value> {
         self.events.iter().filter(move |event| event["data"]["event_type"] == event_type)
     }
@@ -65,13 +65,13 @@ impl Books {
         data.filter(|data| data["agent_id"] == agent).collect()
     }
 
-    /// The types of the events of one agent in order, without `session_` before a state.
+    /// The types of an agent's events in order, without the `session_` before a state.
     pub(crate) fn story(&self, agent: &str) -> Vec<String> {
         let types = self.of_agent(agent).into_iter().map(|data| text(data, "/event_type"));
         types.map(|name| name.replace("session_", "").replace("tool_invocation", "call")).collect()
     }
 
-    /// Every call.
+    /// The number of calls by agent, tool and status.
     pub(crate) fn calls(&self) -> Calls {
         let mut calls = Calls::new();
         for call in self.tool_invocations() {
@@ -81,20 +81,21 @@ impl Books {
         calls
     }
 
-    /// What customers are charged, from the calls.
+    /// What customers pay, added up from the calls.
     pub(crate) fn revenue(&self) -> anyhow::Result<Decimal> {
         sum(self.tool_invocations(), "/price")
     }
 
-    /// What customers are charged, from the final events.
+    /// What customers pay, added up from the final events.
     pub(crate) fn closed_revenue(&self) -> anyhow::Result<Decimal> {
         sum(self.closed(), "/total_revenue")
     }
 
-    /// What holds for every ledger: no number is missing, no call and no generation has two events, no session closes
-    /// twice, and the final events agree with the calls and generations.
+    /// Checks what must be true of every ledger: no number is missing, no call and no generation
+    /// has two events, no session closes twice, and the final events agree with the calls and
+    /// generations.
     pub(crate) async fn check(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        let mut told = BTreeSet::new();
+        let mut ids = BTreeSet::new();
         for event in &self.events {
             let kind = text(event, "/data/event_type");
             let id = match kind.as_str() {
@@ -103,7 +104,7 @@ impl Books {
                 _ => continue,
             };
             ensure!(!id.is_empty(), "a call or generation without an id: {event}");
-            let is_new = told.insert((text(event, "/source"), kind, id));
+            let is_new = ids.insert((text(event, "/source"), kind, id));
             ensure!(is_new, "a second event of a call or generation: {event}");
         }
         let mut sessions = BTreeSet::new();
@@ -127,7 +128,7 @@ impl Books {
     }
 }
 
-/// The text at a pointer, or nothing.
+/// The text at a pointer; empty if there is none.
 pub(crate) fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
@@ -136,13 +137,13 @@ fn sum<'a>(data: impl Iterator<Item = &'a Value>, pointer: &str) -> anyhow::Resu
     data.map(|data| Decimal::from_str_exact(&text(data, pointer)).context(pointer.to_owned())).sum()
 }
 
-/// The first differences between what was done and what the books say.
+/// The first differences between the calls that clients made and those in the books.
 pub(crate) fn differences(done: &Calls, booked: &Calls) -> Vec<String> {
     let keys: BTreeSet<_> = done.keys().chain(booked.keys()).collect();
     let count = |calls: &Calls, key| calls.get(key).copied().unwrap_or_default();
     let unequal = keys.into_iter().filter(|key| count(done, key) != count(booked, key));
-    let told = unequal.map(|key| {
+    let lines = unequal.map(|key| {
         format!("{key:?}: {} done, {} in the ledger", count(done, key), count(booked, key))
     });
-    told.take(20).collect()
+    lines.take(20).collect()
 }

@@ -1,4 +1,4 @@
-//! A client that sends any bytes over one connection and gets the bytes of the answers.
+//! A client that sends any bytes over one connection and returns the bytes of the responses.
 
 use std::net::SocketAddr;
 
@@ -22,18 +22,18 @@ impl Client {
         Ok(Self { reader: Reader::new(stream) })
     }
 
-    /// Sends bytes, whatever they are.
+    /// Sends any bytes.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.reader.stream.write_all(bytes).await.context("cannot send")
     }
 
-    /// The next answer as far as it came; `seen` is told how long its body has become.
+    /// Reads the next response as far as it came; calls `seen` with the length of the body so far.
     pub(crate) async fn receive(&mut self, seen: impl FnMut(usize)) -> anyhow::Result<Message> {
         let message = self.reader.message(Kind::Response, seen).await?;
         message.context("the connection ended without an answer")
     }
 
-    /// Sends a request and gives the complete answer.
+    /// Sends a request and returns the complete response.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Message> {
         self.send(request).await?;
         let answer = self.receive(|_| ()).await?;
@@ -42,7 +42,7 @@ impl Client {
     }
 }
 
-/// A request with a body whose length is told.
+/// A request with a body and its `content-length`.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: tools.example\r\n");
     for (name, value) in headers {
@@ -55,10 +55,10 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
     [bytes.as_bytes(), body].concat()
 }
 
-/// One agent's session as its requests name it.
+/// One agent and its session, as its requests name them.
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {
-    /// Customer and agent of the identity headers; a test tells its scenes apart by them.
+    /// The customer and agent of the identity headers; a test distinguishes its parts by it.
     pub(crate) name: String,
     /// `Mcp-Session-Id`.
     pub(crate) session: Option<String>,

@@ -1,4 +1,5 @@
-//! Configurations as Envoy hands them to the filter: refused with one line that names the place, or taken.
+//! Configurations as Envoy passes them to the filter: the filter accepts them, or refuses them with
+//! one line that names the place.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,13 +14,13 @@ use crate::client::{Agent, Client};
 use crate::upstream::{Upstream, obliging};
 use crate::{Rig, plain_plugin, release_module};
 
-/// The filter's place in `envoy/envoy.yaml`.
+/// The place of the filter's configuration in `envoy/envoy.yaml`.
 const CONFIGURATION: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config\
     /http_filters/0/typed_config/config/configuration";
 const STRUCT: &str = "type.googleapis.com/google.protobuf.Struct";
 const REFUSED: &str = "agent-meter configuration refused: ";
 
-/// A configuration that is right, with one place changed; `null` removes what is there.
+/// A valid configuration with one place changed; `null` removes the member.
 fn changed(pointer: &str, value: Value) -> Value {
     let mut plugin = plain_plugin();
     let (parent, member) = pointer.rsplit_once('/').expect("a pointer");
@@ -88,7 +89,7 @@ fn refusals() -> Vec<(Value, &'static str)> {
     ]
 }
 
-/// A bootstrap with this plugin configuration whose server and collector are not there.
+/// A bootstrap with this plugin configuration, whose upstream and collector do not exist.
 pub(crate) fn bootstrap_to_nowhere(
     plugin: Value,
     settings: Vec<(String, Value)>,
@@ -106,7 +107,7 @@ pub(crate) fn bootstrap_to_nowhere(
     })
 }
 
-/// Runs `envoy --mode validate`; gives whether it passed, and Envoy's log.
+/// Runs `envoy --mode validate`; returns whether Envoy accepts the bootstrap, and Envoy's log.
 async fn validate(settings: Vec<(String, Value)>, plugin: Value) -> anyhow::Result<(bool, String)> {
     let dir = tempfile::tempdir()?;
     let bootstrap = bootstrap_to_nowhere(plugin, settings)?;
@@ -119,7 +120,7 @@ fn read_log(dir: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&log).into_owned())
 }
 
-/// As a `Struct`, which is how it stands in most files.
+/// The configuration as a `Struct`, the form in most files.
 fn as_struct(plugin: &Value) -> Vec<(String, Value)> {
     vec![(CONFIGURATION.to_owned(), json!({ "@type": STRUCT, "value": plugin }))]
 }
@@ -137,7 +138,7 @@ async fn check_refusal(plugin: Value, expected: &str) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_is_refused_with_one_line_that_names_the_place() -> anyhow::Result<()>
 {
-    // As many Envoys at once as there are processors to be expected.
+    // Runs as many Envoys at once as a machine surely has processors.
     for rows in refusals().chunks(2) {
         let mut checks = JoinSet::new();
         for (plugin, expected) in rows {
@@ -164,7 +165,7 @@ async fn a_good_configuration_passes_as_a_struct_and_as_a_string() -> anyhow::Re
 async fn a_struct_is_read_as_the_same_configuration() -> anyhow::Result<()> {
     let mut plugin = plain_plugin();
     plugin["products"][0]["pricing"]["default"]["price"] = json!("0.0125");
-    // Where the harness would deliver is part of the configuration that is replaced here.
+    // The harness delivers to a place in the configuration that this test replaces.
     let options = agent_meter::stack::Options {
         settings: as_struct(&plugin),
         ..agent_meter::stack::Options::new(plain_plugin(), Some(release_module()?))

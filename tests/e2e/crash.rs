@@ -1,4 +1,4 @@
-//! VMs that die in the middle of everything: what the client has got is billed, once.
+//! VMs that die in the middle of everything: the ledger bills what the client got, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,15 +18,16 @@ use crate::upstream::{Step, Upstream, json_response, response, rpc_of, sse_respo
 use crate::{LIMIT, Rig, crash_module, plain_plugin};
 
 const SESSIONS_AT_ONCE: u64 = 16;
-/// Below the number of tools that a session keeps apart: each call has a tool of its own.
+/// Fewer than the tools that a session counts separately: each call has a tool of its own.
 const CALLS_PER_SESSION: u64 = 40;
-/// A call takes a while, so that VMs die with calls in them.
+/// A call takes a while, so that VMs die while calls run.
 const WORK: Duration = Duration::from_millis(25);
-/// How long one order to die is given; an idle accountant may make too few host calls for it.
+/// How long to wait for a VM to die; an idle accountant may make too few host calls for it.
 const ORDER_LIMIT: Duration = Duration::from_secs(6);
 
-/// Who dies, in this order. After the first accountant, on Envoy's main thread, a worker is the accountant. The
-/// number counts host calls of its tick: the first of some 20 read the journals, the others commit.
+/// Which VM dies, in this order. After the first accountant, on Envoy's main thread, a worker
+/// becomes the accountant. The number counts host calls of its tick: the first of some 20 read the
+/// journals, the others commit.
 pub(crate) const DEATHS: [&str; 12] = [
     "worker",
     "accountant=0",
@@ -42,7 +43,7 @@ pub(crate) const DEATHS: [&str; 12] = [
     "worker",
 ];
 
-/// Successes, as JSON and as event streams in turn.
+/// Successful results, alternating between JSON and event streams.
 fn answer(message: &Message) -> Vec<Step> {
     if message.method() != "POST" {
         return vec![Step::Send(response("200 OK", &[], b""))];
@@ -57,15 +58,15 @@ fn answer(message: &Message) -> Vec<Step> {
 /// What the clients saw, by agent and tool.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Calls whose answer came whole, with 200.
+    /// Calls whose response came whole, with 200.
     done: BTreeSet<(String, String)>,
-    /// Calls that were cut or answered otherwise.
+    /// Calls whose response was cut off, or was another one.
     broken: BTreeSet<(String, String)>,
-    /// Agents whose session was ended by a `DELETE` answered 200.
+    /// Agents whose session a `DELETE` ended with 200.
     ended: BTreeSet<String>,
 }
 
-/// One session; calls that break are not repeated, connections that break are.
+/// Plays one session. It does not repeat calls that break, and it opens broken connections anew.
 async fn play(listen: SocketAddr, name: String, seen: &mut Seen) -> anyhow::Result<()> {
     let agent = Agent::new(&name);
     let mut connection = Client::connect(listen).await?;
@@ -82,7 +83,7 @@ async fn play(listen: SocketAddr, name: String, seen: &mut Seen) -> anyhow::Resu
             connection = Client::connect(listen).await?;
         }
     }
-    // 503 while the worker's VM is not there.
+    // The worker answers 503 until its VM runs again.
     let deadline = Instant::now() + LIMIT;
     loop {
         let answer = Client::connect(listen).await?.exchange(&agent.delete()).await;
@@ -95,7 +96,7 @@ async fn play(listen: SocketAddr, name: String, seen: &mut Seen) -> anyhow::Resu
     Ok(())
 }
 
-/// How often each call of the clients, by agent and tool, is in the ledger.
+/// How often each call of the clients is in the ledger, by agent and tool.
 fn booked(books: &Books) -> BTreeMap<(String, String), u64> {
     let mut booked = BTreeMap::new();
     for call in books.tool_invocations().filter(|call| call["agent_id"] != "killer") {
@@ -104,14 +105,15 @@ fn booked(books: &Books) -> BTreeMap<(String, String), u64> {
     booked
 }
 
-/// Gives the order until a VM has died of it.
+/// Orders a VM to die until it has.
 pub(crate) async fn kill(rig: &Rig, who: &str) -> anyhow::Result<()> {
     let dead = || anyhow::Ok(rig.log_lines("agent-meter panicked")?.len());
     let before = dead()?;
     let order = Agent::new("killer").with("x-agent-meter-crash", who).call(1, "kill");
     wait::until(LIMIT, &format!("a VM dies of {who}"), async || {
         let answer = Client::connect(rig.listen()?).await?.exchange(&order).await;
-        // A worker that dies answers 503; an order to others is given only if its bearer lives.
+        // A worker that dies answers 503; the order for another VM counts only if the worker that
+        // passes it on lives.
         let is_given =
             who == "worker" || answer.as_ref().is_ok_and(|answer| answer.status() == 200);
         ensure!(is_given, "the order was answered {answer:?}");

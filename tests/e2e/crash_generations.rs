@@ -1,4 +1,5 @@
-//! VMs that die while tools ask models: what the client has got is in the ledger once, on the call that caused it.
+//! VMs that die while tools ask models: what the client got is in the ledger once, under the call
+//! that caused it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,12 +24,12 @@ use crate::{LIMIT, Rig, crash_module};
 
 const AGENTS: u64 = 12;
 const CALLS_PER_SESSION: u64 = 20;
-/// A model answers while the call that asks it still runs, also where the worker that takes the question
-/// first has to start a VM anew: 90 ms on a slow machine.
+/// Long enough that a model answers while the call that asks it still runs, even if the worker that
+/// gets the question must start a VM first: 90 ms on a slow machine.
 const CALL_WORK: Duration = Duration::from_millis(300);
 const MODEL_WORK: Duration = Duration::from_millis(15);
 
-/// An agent's name and the number of its call, by which the tokens of its generation are told.
+/// An agent's name and the number of its call; the number is also the generation's input tokens.
 type Key = (String, u64);
 
 /// What the clients saw.
@@ -36,12 +37,12 @@ type Key = (String, u64);
 struct Seen {
     calls: BTreeSet<Key>,
     generations: BTreeSet<Key>,
-    /// Generations that were cut or answered otherwise.
+    /// Generations whose response was cut off, or was another one.
     broken: BTreeSet<Key>,
     ended: BTreeSet<String>,
 }
 
-/// The tool's calls, which are noted when they arrive, and the model.
+/// The server of the tool, which notes calls when they arrive, and of the model.
 fn answer(request: &Message, arrived: &Mutex<BTreeSet<Key>>) -> Vec<Step> {
     if request.method() != "POST" {
         return vec![Step::Send(response("200 OK", &[], b""))];
@@ -53,7 +54,7 @@ fn answer(request: &Message, arrived: &Mutex<BTreeSet<Key>>) -> Vec<Step> {
         return vec![Step::Work(CALL_WORK), Step::Send(json_response(&success(&body["id"])))];
     }
     let number = body["n"].as_u64().unwrap_or_default();
-    let told = match number % 2 {
+    let bytes = match number % 2 {
         0 => json_response(&chat(number, 3)),
         _ => {
             let data = [chat_chunk("well").to_string(), usage_chunk(number, 3).to_string()];
@@ -61,14 +62,14 @@ fn answer(request: &Message, arrived: &Mutex<BTreeSet<Key>>) -> Vec<Step> {
             [SSE_HEAD.as_bytes(), &chunk(text.as_bytes()), b"0\r\n\r\n"].concat()
         }
     };
-    vec![Step::Work(MODEL_WORK), Step::Send(told)]
+    vec![Step::Work(MODEL_WORK), Step::Send(bytes)]
 }
 
 fn is_good(answer: &anyhow::Result<Message>) -> bool {
     answer.as_ref().is_ok_and(|answer| answer.status() == 200 && answer.is_complete)
 }
 
-/// One session; what breaks is not repeated.
+/// Plays one session; it repeats nothing that breaks.
 async fn play(
     listen: SocketAddr,
     player: u64,
@@ -91,15 +92,15 @@ async fn play(
             }
         };
         tokio::select! {
-            // The call was refused.
+            // The call got a response without arriving.
             _ = &mut receiving => continue,
             () = has_come => {}
         }
         let body = json!({ "model": "gpt-4o", "stream": number % 2 == 1, "n": number }).to_string();
         let headers = [("traceparent", trace.as_str())];
         let ask = post("llm.test", &name, "/v1/chat/completions", &headers, body.as_bytes());
-        let told = Client::connect(listen).await?.exchange(&ask).await;
-        let generations = if is_good(&told) { &mut seen.generations } else { &mut seen.broken };
+        let answer = Client::connect(listen).await?.exchange(&ask).await;
+        let generations = if is_good(&answer) { &mut seen.generations } else { &mut seen.broken };
         generations.insert(key.clone());
         if is_good(&receiving.await) {
             seen.calls.insert(key);
@@ -121,7 +122,7 @@ async fn play(
 fn booked(books: &Books) -> BTreeMap<Key, Vec<&Value>> {
     let mut booked = BTreeMap::<Key, Vec<&Value>>::new();
     for event in books.generations() {
-        // What was cut before its usage has none.
+        // A generation that was cut off before its usage has none.
         booked.entry((text(event, "/agent_id"), counts(event)[0])).or_default().push(event);
     }
     booked
@@ -133,7 +134,10 @@ async fn generations_that_the_client_saw_done_are_billed_once_whatever_vms_die()
     let arrived = Arc::<Mutex<BTreeSet<Key>>>::default();
     let shared = Arc::clone(&arrived);
     let upstream = Upstream::start(move |request: &Message| answer(request, &shared)).await?;
-    let products = [product("llm.test", &json!({ "provider": "openai" }))];
+    let products = [product(
+        "llm.test",
+        &json!({ "provider": "openai", "incomplete_usage": "bill_observed" }),
+    )];
     let rig = Rig::with(upstream, Options::new(plugin(&products), Some(crash_module()?))).await?;
     let listen = rig.listen()?;
     let is_over = Arc::new(AtomicBool::new(false));
@@ -203,13 +207,13 @@ async fn generations_that_the_client_saw_done_are_billed_once_whatever_vms_die()
             seen.generations.contains(key) || seen.broken.contains(key),
             "nobody asked: {key:?}"
         );
-        // Of a call whose VM died nothing may be known.
+        // If the VM of the call died, the ledger may know nothing of the call.
         if seen.generations.contains(key) && seen.calls.contains(key) {
             assert_eq!(found[0]["attribution"], "trace", "{key:?}: {}", found[0]);
             assert_eq!(calls.get(&text(found[0], "/call_id")), Some(key), "{}", found[0]);
         }
     }
-    // What has no usage was cut.
+    // Only a generation that was cut off may lack usage.
     let unknown: usize =
         booked.iter().filter(|(key, _)| key.1 == 0).map(|(_, found)| found.len()).sum();
     assert!(unknown <= seen.broken.len(), "{unknown} are unknown");

@@ -1,4 +1,5 @@
-//! Delivery to collectors that are down, busy, forgetful or picky: everything arrives, once, or is named in the log.
+//! Delivery to collectors that are down, busy, forgetful or selective: every event arrives once, or
+//! the log names it.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -20,10 +21,10 @@ use crate::upstream::{Step, Upstream, json_response, obliging, response};
 use crate::{LIMIT, Rig, plain_plugin, release_module};
 
 const CALLS: u64 = 30;
-/// Marks the event that a picky collector refuses.
+/// Marks the event that a selective collector refuses.
 const POISON: &str = "poisonous-tier";
 
-/// A collector that is no collector of ours: it takes a batch as `behave` says.
+/// A collector other than ours: it answers each batch as `behave` says.
 struct Scripted {
     server: Upstream,
     ledger: Ledger,
@@ -32,17 +33,17 @@ struct Scripted {
 /// What a scripted collector does with one request.
 #[derive(Debug, Clone)]
 enum Deed {
-    /// Stores the batch and says so.
+    /// Stores the batch and confirms it.
     Take,
     /// Stores the batch and closes the connection.
     TakeAndLeave,
     /// Answers with this, and stores nothing.
     Answer(Vec<u8>),
-    /// Stores all but the events that hold this text, and names them in its answer.
+    /// Stores all events except those that contain this text, and names those in its answer.
     TakeAllBut(&'static str),
 }
 
-/// `behave` sees the number of the request, from 0, and its body.
+/// Starts it; `behave` gets the number of the request, from 0, and its body.
 fn collector(
     listener: tokio::net::TcpListener,
     behave: impl Fn(u64, &str) -> Deed + Send + Sync + 'static,
@@ -64,7 +65,7 @@ fn collector(
     Ok(Scripted { server, ledger })
 }
 
-/// Stores a batch and gives the collector's answer.
+/// Stores a batch and returns the collector's answer.
 fn insert(ledger: &Ledger, request: &Message, body: &[u8]) -> Vec<u8> {
     let media_type = request.header("content-type").unwrap_or_default();
     match ledger.insert_batch(body, &media_type) {
@@ -92,7 +93,7 @@ async fn listener() -> anyhow::Result<tokio::net::TcpListener> {
 
 async fn rig(events: std::net::SocketAddr) -> anyhow::Result<Rig> {
     let mut plugin = plain_plugin();
-    // The tier is told by the event of the call and by no other.
+    // Only the event of the call has the tier.
     plugin["products"][0]["pricing"]["tools"] =
         json!([{ "tool": "poison", "price": "1", "cost_tier": POISON }]);
     let options = Options::new(plugin, Some(release_module()?));
@@ -119,7 +120,8 @@ async fn end(rig: &Rig, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every call of every session is there once, and every session was closed for this reason.
+/// Checks that every call of every session is in the books once, and that every session closed for
+/// this reason.
 fn check_complete(books: &Books, sessions: &[&str], reason: &str) -> anyhow::Result<()> {
     let calls = books.calls();
     let expected = sessions.len() * usize::try_from(CALLS)?;
@@ -130,7 +132,7 @@ fn check_complete(books: &Books, sessions: &[&str], reason: &str) -> anyhow::Res
     Ok(())
 }
 
-/// Plays a session against a scripted collector until everything is in its ledger, once.
+/// Plays a session against a scripted collector until its ledger has every event once.
 async fn check(
     behave: impl Fn(u64, &str) -> Deed + Send + Sync + 'static,
     requests_min: usize,
@@ -150,7 +152,7 @@ async fn check(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_while_the_collector_is_down_arrives_when_it_is_up() -> anyhow::Result<()> {
-    // Bound and not listening: nobody else gets the port, and connections are refused.
+    // Binds the port and does not listen: nobody else gets the port, and connections are refused.
     let socket = TcpSocket::new_v4()?;
     socket.bind(ANY_PORT)?;
     let rig = rig(socket.local_addr()?).await?;
@@ -193,7 +195,8 @@ async fn an_answer_that_is_lost_leaves_no_event_twice_in_the_ledger() -> anyhow:
     check(|number, _| if number < 4 { Deed::TakeAndLeave } else { Deed::Take }, 5).await
 }
 
-/// `poison` is refused: everything else is in the ledger, and the log's line brings it back.
+/// The collector refuses `poison`: everything else is in the ledger, and the log's line brings it
+/// back.
 async fn check_poison(
     behave: impl Fn(u64, &str) -> Deed + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
@@ -224,12 +227,12 @@ async fn check_poison(
     assert_eq!(spilled.len(), 1, "{spilled:?}");
     assert!(spilled[0].contains("\"tool_name\":\"poison\""), "{spilled:?}");
     let log = BufReader::new(File::open(rig.stack()?.dir().join("envoy.log"))?);
-    let recovered = recover(log, &Target::Ledger(ledger.clone())).await?;
+    let recovered = recover(log, &Target::Ledger(ledger.clone()), None).await?;
     assert_eq!(recovered, Recovered { taken: 1, ..Recovered::default() });
     let books = Books::read(&ledger).await?;
     check_complete(&books, &["acme"], "client_delete")?;
     books.check(&ledger).await?;
-    // When everything stops, the poison is offered once more.
+    // At the stop, Envoy sends the poison once more.
     is_strict.store(false, Ordering::SeqCst);
     rig.finish().await
 }
@@ -275,7 +278,7 @@ async fn what_envoy_holds_when_it_stops_is_in_its_log_and_can_be_recovered() -> 
     ensure!(Books::read(&collector.ledger).await?.events.is_empty(), "the collector took events");
     let ledger = Ledger::open("sqlite::memory:")?;
     let log = BufReader::new(File::open(rig.stack()?.dir().join("envoy.log"))?);
-    let recovered = recover(log, &Target::Ledger(ledger.clone())).await?;
+    let recovered = recover(log, &Target::Ledger(ledger.clone()), None).await?;
     let taken = u64::try_from(spilled.len())?;
     assert_eq!(recovered, Recovered { taken, ..Recovered::default() });
     let books = Books::read(&ledger).await?;

@@ -1,4 +1,4 @@
-//! Generations through real Envoy: what the ledger says of each is what the endpoint itself has reported.
+//! Generations through real Envoy: the ledger must agree with the endpoint's own report of each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,8 @@ use crate::streams::lock;
 use crate::upstream::{SSE_HEAD, Step, Upstream, chunk, json_response, obliging};
 use crate::{LIMIT, Rig, release_module};
 
-/// An API of the LLM endpoint: path, body, the host at which its provider is configured, and who the path tells.
+/// An API of the LLM endpoint: path, body, the host with a configured provider, and the host whose
+/// provider the path decides.
 type Api = (&'static str, Value, &'static str, &'static str);
 
 const CLAUDE: &str = "anthropic.claude-sonnet-4-20250514-v1:0";
@@ -69,7 +70,7 @@ pub(crate) fn apis() -> Vec<Api> {
     ]
 }
 
-/// The LLM endpoint behind Envoy at `/llm/`, and nothing else that matters.
+/// The LLM endpoint behind Envoy at `/llm/`, without any other server.
 pub(crate) async fn llm_rig(plugin: Value, settings: Vec<(String, Value)>) -> anyhow::Result<Rig> {
     let llm = Some(LlmOptions::default());
     let options = Options { llm, settings, ..Options::new(plugin, Some(release_module()?)) };
@@ -89,14 +90,14 @@ async fn every_api_is_metered_as_its_endpoint_reports() -> anyhow::Result<()> {
     let mut clients = JoinSet::new();
     for (path, body, configured, by_path) in apis() {
         let by_name = configured.split('.').next().unwrap_or_default();
-        // The provider is configured, told by the path, or by the host.
+        // The configuration, the path or the host decides the provider.
         let mut hosts = vec![(configured, by_name), ("any.test", by_path)];
         if configured == "openai.test" {
             hosts.push(("api.openai.com", "openai"));
         }
         for (host, provider) in hosts {
             for coding in ["identity", "gzip"] {
-                // Told apart by what is read.
+                // The number of input tokens identifies each one.
                 let number = 1000 + u64::try_from(asked.len())?;
                 asked.push((number, provider, coding));
                 let out = 7 * number;
@@ -116,8 +117,8 @@ async fn every_api_is_metered_as_its_endpoint_reports() -> anyhow::Result<()> {
         let (number, answer) = answered??;
         let (_, _, coding) = asked.iter().find(|asked| asked.0 == number).context("asked")?;
         ensure!(answer.status() == 200, "{answer:?}");
-        let told = answer.header("content-encoding").unwrap_or("identity".to_owned());
-        assert_eq!(&told, coding, "{number}");
+        let found = answer.header("content-encoding").unwrap_or("identity".to_owned());
+        assert_eq!(&found, coding, "{number}");
     }
     let found = generations(&rig, asked.len()).await?;
     let found = by_agent(found.iter())?;
@@ -126,15 +127,16 @@ async fn every_api_is_metered_as_its_endpoint_reports() -> anyhow::Result<()> {
     let account = llm.generations();
     assert_eq!(account.len(), asked.len());
     for (number, provider, _) in asked {
-        let told = account.iter().find(|told| told.reported.is_some_and(|it| it.input == number));
-        let told = told.with_context(|| format!("{number} was not reported"))?;
+        let report =
+            account.iter().find(|report| report.reported.is_some_and(|it| it.input == number));
+        let report = report.with_context(|| format!("{number} was not reported"))?;
         let event = found.get(&format!("a{number}")).context("an event of each")?;
         assert_eq!(event["provider"], provider, "{event}");
-        assert_eq!(event["model"], told.model, "{event}");
-        assert_eq!(Some(counts(event)), told.reported.map(reported), "{event}");
+        assert_eq!(event["model"], report.model, "{event}");
+        assert_eq!(Some(counts(event)), report.reported.map(reported), "{event}");
         assert_eq!(event["completeness"], "COMPLETE", "{event}");
         assert_eq!(event["usage_source"], "body", "{event}");
-        assert_eq!(Some(cost(event)?), told.cost(), "{event}");
+        assert_eq!(Some(cost(event)?), report.cost(), "{event}");
         assert!(provider != "bedrock" || event["model"] == CLAUDE);
         total += cost(event)?;
     }
@@ -143,7 +145,7 @@ async fn every_api_is_metered_as_its_endpoint_reports() -> anyhow::Result<()> {
     rig.finish().await
 }
 
-/// Envoy's resident memory and its highest since the last call with `starts_anew`, in bytes.
+/// Envoy's resident memory now, and the highest since the last call with `starts_anew`, in bytes.
 fn memory(rig: &Rig, starts_anew: bool) -> anyhow::Result<(u64, u64)> {
     let pid = rig.stack()?.envoy()?.pid().context("Envoy has no process")?;
     if starts_anew {
@@ -161,7 +163,7 @@ fn memory(rig: &Rig, starts_anew: bool) -> anyhow::Result<(u64, u64)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_fifty_megabytes_is_metered_in_bounded_memory() -> anyhow::Result<()> {
     const BYTES: usize = 50_000_000;
-    /// Envoy's own buffers are the most of it; the stream is many times as long.
+    /// Most of it is Envoy's own buffers; the stream is many times as long.
     const MEMORY_BYTES_MAX: u64 = 12 * 1024 * 1024;
     let piece = chat_chunk(&"w".repeat(4000));
     let mut text = events([&piece]).repeat(BYTES / 4000);
@@ -185,7 +187,7 @@ async fn a_stream_of_fifty_megabytes_is_metered_in_bounded_memory() -> anyhow::R
         product("asks.test", &json!({ "ask_for_usage": true })),
     ];
     let mut options = Options::new(plugin(&products), Some(release_module()?));
-    // So that the first answers, of 2 MB, warm the worker up that the others meet.
+    // One worker, so that the first responses, of 2 MB, warm up the worker that gets the others.
     options.concurrency = 1;
     let rig = Rig::with(upstream, options).await?;
     let ask = async |host: &str, agent: &str| {
@@ -276,7 +278,7 @@ async fn what_a_client_leaves_in_the_middle_is_partial_or_missing_and_estimated_
     rig.finish().await
 }
 
-/// A response that is made in the background, as a `GET` tells it for the `polls`-th time.
+/// A response that is generated in the background, as the `polls`-th `GET` returns it.
 fn stored(number: u64, polls: u64) -> Value {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let is_done = polls > 1;
@@ -310,8 +312,8 @@ async fn a_response_made_in_the_background_is_counted_once_however_often_workers
         if query != "stream=true" {
             return vec![Step::Send(json_response(&stored(number, *count)))];
         }
-        let told = json!({ "type": "response.completed", "response": stored(number, 9) });
-        let bytes = chunk(events([told]).as_bytes());
+        let message = json!({ "type": "response.completed", "response": stored(number, 9) });
+        let bytes = chunk(events([message]).as_bytes());
         vec![Step::Send(SSE_HEAD.into()), Step::Send(bytes), Step::Send(b"0\r\n\r\n".into())]
     });
     let products = [product("openai.test", &json!({ "provider": "openai" }))];
@@ -335,7 +337,7 @@ async fn a_response_made_in_the_background_is_counted_once_however_often_workers
     while let Some(answer) = clients.join_next().await {
         ensure!(answer??.status() == 200, "a poll was refused");
     }
-    // All but the first poll of each told the usage.
+    // All polls of each response, except the first one with the usage, repeat the usage.
     wait::until(LIMIT, "every poll is read", async || {
         let again = rig.metric("generations_told_again").await?;
         ensure!(again >= RESPONSES * (POLLS - 2), "{again} were told again");
@@ -349,7 +351,7 @@ async fn a_response_made_in_the_background_is_counted_once_however_often_workers
         assert_eq!(counts(event), [number, 20, 0, 0, 0], "{event}");
         assert_eq!(event["completeness"], "COMPLETE", "{event}");
     }
-    // It is remembered when the next one comes later, too.
+    // The filter still remembers it when another poll comes later.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let path = "/v1/responses/resp_1";
     let get = [head("GET", "openai.test", "late", path, &[]), b"\r\n".into()].concat();

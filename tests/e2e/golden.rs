@@ -1,5 +1,6 @@
-//! The golden bodies under `tests/fixtures/llm` through real Envoy, with its own `ai_protocol_manager` behind the
-//! filter: what the ledger says is what each body must tell, whether Envoy's reading is used or not.
+//! The golden bodies under `tests/fixtures/llm` through real Envoy, with its own
+//! `ai_protocol_manager` behind the filter: the ledger must have what each body reports, whether
+//! the filter uses Envoy's reading or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,14 +21,15 @@ use crate::metadata::with_ai_protocol_manager;
 use crate::upstream::{Step, Upstream, chunk};
 use crate::{LIMIT, Rig, release_module};
 
-/// Where Envoy's filter leaves out reasoning that is told beside the output: the filter's own counts stand.
+/// Envoy's filter leaves out reasoning that is reported beside the output: the filter's own counts
+/// win.
 const DISAGREEMENTS: [&str; 2] =
     ["gemini.openai_compatible_endpoint", "openai_compatible.xai_reasoning_beside_completion"];
 
-/// One body and what it must tell.
+/// One body and the expected event.
 struct Case {
     provider: String,
-    told: Value,
+    row: Value,
     body: Vec<u8>,
 }
 
@@ -44,33 +46,34 @@ fn cases() -> anyhow::Result<Vec<Case>> {
             continue;
         }
         let provider = path.file_name().context("a name")?.to_string_lossy().into_owned();
-        for told in serde_json::from_slice::<Vec<Value>>(&fs::read(table)?)? {
-            let body = fs::read(path.join(told["file"].as_str().context("a file")?))?;
-            cases.push(Case { provider: provider.clone(), told, body });
+        for row in serde_json::from_slice::<Vec<Value>>(&fs::read(table)?)? {
+            let body = fs::read(path.join(row["file"].as_str().context("a file")?))?;
+            cases.push(Case { provider: provider.clone(), row, body });
         }
     }
-    cases.sort_by_key(|case| (case.provider.clone(), case.told["name"].to_string()));
+    cases.sort_by_key(|case| (case.provider.clone(), case.row["name"].to_string()));
     ensure!(cases.len() > 100, "{} cases", cases.len());
     Ok(cases)
 }
 
 impl Case {
     fn name(&self) -> String {
-        format!("{}.{}", self.provider, self.told["name"].as_str().unwrap_or_default())
+        format!("{}.{}", self.provider, self.row["name"].as_str().unwrap_or_default())
     }
 
     fn text<'a>(&'a self, member: &str) -> &'a str {
-        self.told[member].as_str().unwrap_or_default()
+        self.row[member].as_str().unwrap_or_default()
     }
 
-    /// Whether the body makes a generation that is told of.
-    fn is_told(&self) -> bool {
-        self.told["expect"]["completeness"] != "NONE"
+    /// True if the body makes a generation with an event.
+    fn has_event(&self) -> bool {
+        self.row["expect"]["completeness"] != "NONE"
     }
 
-    /// The body, as if it were made now and for the first time.
+    /// The body as of now, with an id that no other body has.
     fn body(&self, mode: &str) -> Vec<u8> {
-        // Of these a number is told to be the generation's, and the time of its making.
+        // For these paths a generation is identified by the response's id and the time of its
+        // creation.
         if !["responses", "threads", "runs", "interactions"]
             .iter()
             .any(|part| self.text("path").contains(part))
@@ -85,7 +88,7 @@ impl Case {
             let rest = piece.trim_start_matches(|it: char| it == ' ' || it.is_ascii_digit());
             fresh.push_str(&format!("\"created_at\":{now}{rest}"));
         }
-        match self.told["expect"]["id"].as_str() {
+        match self.row["expect"]["id"].as_str() {
             Some(id) => {
                 fresh.replace(id, &format!("{id}-{}-{mode}", self.text("name"))).into_bytes()
             }
@@ -93,14 +96,14 @@ impl Case {
         }
     }
 
-    /// The answer, which ends too early where the case says so.
+    /// The response; it ends too early if the case says so.
     fn answer(&self, mode: &str) -> Vec<Step> {
         let mut text = format!(
             "HTTP/1.1 {} Told\r\ncontent-type: {}\r\ntransfer-encoding: chunked\r\n",
-            self.told["status"],
+            self.row["status"],
             self.text("content_type")
         );
-        for (name, value) in self.told["response_headers"].as_object().into_iter().flatten() {
+        for (name, value) in self.row["response_headers"].as_object().into_iter().flatten() {
             text.push_str(&format!("{name}: {}\r\n", value.as_str().unwrap_or_default()));
         }
         let mut bytes = (text + "\r\n").into_bytes();
@@ -108,7 +111,7 @@ impl Case {
         if !body.is_empty() {
             bytes.extend(chunk(&body));
         }
-        if self.told["aborted"] == true {
+        if self.row["aborted"] == true {
             return vec![Step::Send(bytes), Step::Close];
         }
         bytes.extend(b"0\r\n\r\n");
@@ -122,12 +125,12 @@ impl Case {
             let head = head("GET", &host, &agent, self.text("path"), &[]);
             return [head, b"\r\n".into()].concat();
         }
-        let body = self.told["request"].to_string();
+        let body = self.row["request"].to_string();
         post(&host, &agent, self.text("path"), &[], body.as_bytes())
     }
 }
 
-/// Sends a request and reads what comes, to whatever end.
+/// Sends a request and reads the response until it ends in any way.
 async fn ask(listen: SocketAddr, request: Vec<u8>) -> anyhow::Result<()> {
     let mut client = Client::connect(listen).await?;
     client.send(&request).await?;
@@ -136,7 +139,7 @@ async fn ask(listen: SocketAddr, request: Vec<u8>) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_golden_body_is_metered_as_it_tells_with_envoys_reading_or_without()
+async fn each_golden_body_is_metered_as_it_reports_with_envoys_reading_or_without()
 -> anyhow::Result<()> {
     let cases = cases()?;
     let modes = ["own", "envoy"];
@@ -153,7 +156,8 @@ async fn each_golden_body_is_metered_as_it_tells_with_envoys_reading_or_without(
         .iter()
         .flat_map(|provider| {
             modes.map(|mode| {
-                let llm = json!({ "provider": provider, "envoy_metadata": mode == "envoy" });
+                let llm = json!({ "provider": provider, "envoy_metadata": mode == "envoy",
+                    "incomplete_usage": "bill_observed" });
                 product(&format!("{provider}.{mode}.test"), &llm)
             })
         })
@@ -170,12 +174,12 @@ async fn each_golden_body_is_metered_as_it_tells_with_envoys_reading_or_without(
         asked??;
     }
 
-    let told = cases.iter().filter(|case| case.is_told()).count();
-    let found = generations(&rig, 2 * told).await?;
+    let total = cases.iter().filter(|case| case.has_event()).count();
+    let found = generations(&rig, 2 * total).await?;
     let found = by_agent(found.iter())?;
     let mut by_envoy = 0;
-    for case in cases.iter().filter(|case| case.is_told()) {
-        let expected = &case.told["expect"];
+    for case in cases.iter().filter(|case| case.has_event()) {
+        let expected = &case.row["expect"];
         for mode in modes {
             let name = format!("{mode} {}", case.name());
             let event = found.get(&name).with_context(|| format!("{name} is not told"))?;
@@ -198,7 +202,7 @@ async fn each_golden_body_is_metered_as_it_tells_with_envoys_reading_or_without(
         Ok(())
     })
     .await?;
-    println!("Envoy has read {by_envoy} of {told} as the filter has");
-    assert!(2 * by_envoy > told, "Envoy has read {by_envoy} of {told} only");
+    println!("Envoy has read {by_envoy} of {total} as the filter has");
+    assert!(2 * by_envoy > total, "Envoy has read {by_envoy} of {total} only");
     rig.finish().await
 }

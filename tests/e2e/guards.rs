@@ -1,5 +1,6 @@
-//! Guards in real Envoy: a tenant that spends more than it pays is warned, slowed down and stopped, on two workers and
-//! with 50 clients at once; and a request that has to wait for its own message passes as it came.
+//! Guards in real Envoy, on two workers and with 50 clients at once: a tenant that spends more than
+//! it pays is warned, throttled and blocked. And a request that waits for its own message passes
+//! unchanged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,10 +26,11 @@ use crate::{LIMIT, Rig, plain_plugin, release_module};
 const CLIENTS: u64 = 50;
 /// What the tenant pays.
 const CONTRACT: &str = "2.00";
-/// No client goes on for longer.
+/// How long the clients run at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The demo's MCP server, whose tool `summarise` asks an LLM through the same Envoy; 48 tokens of a call have this price.
+/// The configuration for the demo's MCP server, whose tool `summarise` asks an LLM through the same
+/// Envoy. A million tokens cost this price; a call uses 48.
 fn guarded(per_million: &str, more: &Value) -> Value {
     let mut plugin = plugin(&[product("", &json!({ "provider": "openai" }))]);
     for rate in plugin["rate_cards"][0]["rates"].as_array_mut().into_iter().flatten() {
@@ -63,7 +65,7 @@ async fn rig(delay_ms: u64, per_million: &str, more: &Value) -> anyhow::Result<R
     .await
 }
 
-/// One client's call; its trace is its own.
+/// A call of one client, in a trace of its own.
 fn call(customer: &str, client: u64, number: u64) -> Vec<u8> {
     let agent = Agent { session: None, ..Agent::new(customer) }
         .with("mcp-protocol-version", "2025-06-18")
@@ -83,7 +85,7 @@ struct Seen {
     blocked: u64,
 }
 
-/// Fifty clients call again and again until they are told that the margin does not allow it.
+/// Fifty clients call again and again until the guard blocks them.
 async fn run(rig: &Rig) -> anyhow::Result<Seen> {
     let listen = rig.listen()?;
     let is_over = Arc::new(AtomicBool::new(false));
@@ -148,7 +150,7 @@ fn count(answer: &Message, id: &str, seen: &mut Seen) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The books when the calls that passed have cost what they cost.
+/// The books once all calls that passed have their cost.
 async fn books(rig: &Rig, seen: &Seen) -> anyhow::Result<Books> {
     rig.settled("every call that passed has its generation", |books| {
         let count = books.generations().count();
@@ -165,11 +167,11 @@ fn money(event: &Value, pointer: &str) -> anyhow::Result<Decimal> {
     Decimal::from_str_exact(&text(event, pointer)).with_context(|| event.to_string())
 }
 
-/// The three levels, once each and in order; each within its threshold.
+/// Checks that each of the three levels came once, in order, and within its threshold.
 fn check_levels(books: &Books) -> anyhow::Result<()> {
     let changes: Vec<&Value> = books.of_type("margin_level_changed").collect();
-    let told: Vec<String> = changes.iter().map(|event| text(event, "/level")).collect();
-    assert_eq!(told, ["L1_ALERT", "L2_THROTTLE", "L3_BLOCK"]);
+    let levels: Vec<String> = changes.iter().map(|event| text(event, "/level")).collect();
+    assert_eq!(levels, ["L1_ALERT", "L2_THROTTLE", "L3_BLOCK"]);
     for change in &changes {
         assert!(money(change, "/margin")? <= money(change, "/threshold")?, "{change}");
         assert_eq!(change["reason"], "threshold");
@@ -191,12 +193,12 @@ fn total_cost(books: &Books) -> anyhow::Result<Decimal> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_spends_more_than_it_pays_is_warned_slowed_down_and_stopped()
 -> anyhow::Result<()> {
-    // About 0.7 USD a second, and 0.1 when it is slowed down.
+    // The tenant spends about 0.7 USD a second, and 0.1 while throttled.
     let rig = rig(300, "100", &json!({})).await?;
     let seen = run(&rig).await?;
     let books = books(&rig, &seen).await?;
     check_levels(&books)?;
-    // Nothing that the tenant asks for after the decision costs anything: what costs was under way.
+    // After the decision, no new call of the tenant costs anything: only running ones do.
     let decided = books
         .all("margin_level_changed")
         .find(|event| event["data"]["level"] == "L3_BLOCK")
@@ -212,7 +214,7 @@ async fn a_tenant_that_spends_more_than_it_pays_is_warned_slowed_down_and_stoppe
     let cost = total_cost(&books)?;
     assert!(cost >= Decimal::new(18, 1) && cost < Decimal::TWO, "{cost}");
     assert!(seen.marked > 0 && seen.throttled > 0, "{seen:?}");
-    // Who pays for nothing is not stopped for another's debt.
+    // A customer that pays nothing is not blocked for the debt of another.
     let mut other = Client::connect(rig.listen()?).await?;
     assert_eq!(other.exchange(&call("neighbour", 99, 0)).await?.status(), 200);
     check_workers(&rig).await?;
@@ -254,7 +256,7 @@ async fn a_request_that_waits_for_its_own_message_passes_as_it_came() -> anyhow:
         for tool in ["allowed", "allowed too", "forbidden"] {
             for pieces in [1, 2, 7] {
                 let filler = "x".repeat(size);
-                // The name comes behind what is large.
+                // The tool's name comes after a large member.
                 let body = format!(
                     r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"arguments":{{"filler":"{filler}"}},"name":"{tool}"}}}}"#
                 );
@@ -271,7 +273,7 @@ async fn a_request_that_waits_for_its_own_message_passes_as_it_came() -> anyhow:
                 let row = format!("{tool}, {size} bytes in {pieces} pieces");
                 if tool == "forbidden" {
                     assert_eq!(answer.status(), 403, "{row}");
-                    // Its head may have, but nothing that could be run.
+                    // The head may have arrived, but not a request that the server could run.
                     assert!(arrived.iter().all(|request| !request.is_complete), "{row}");
                     let body: Value = serde_json::from_slice(&answer.body)?;
                     assert_eq!((&body["id"], &body["error"]["code"]), (&json!(7), &json!(-32_014)));
@@ -282,7 +284,7 @@ async fn a_request_that_waits_for_its_own_message_passes_as_it_came() -> anyhow:
             }
         }
     }
-    // One that is longer than is waited for names no tool that could be allowed.
+    // The filter does not wait for a body this long, so it knows no tool that could be allowed.
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"arguments":"{}","name":"allowed"}}}}"#,
         "x".repeat(700_000)
@@ -295,7 +297,7 @@ async fn a_request_that_waits_for_its_own_message_passes_as_it_came() -> anyhow:
     rig.finish().await
 }
 
-/// What a tenant's next call is answered, once that is `expected`.
+/// Waits until the response to a tenant's next call is `expected`.
 async fn until_status(rig: &Rig, client: u64, expected: u16) -> anyhow::Result<()> {
     wait::until(LIMIT, "the verdict", async || {
         let request = call("tenant", client, 0);
@@ -321,7 +323,7 @@ async fn what_one_envoy_has_spent_stops_the_tenant_at_another_and_a_lost_collect
     })
     .await?;
     run(&spender).await?;
-    // Here the tenant has spent nothing yet; one call lets this Envoy ask.
+    // The tenant has spent nothing here yet; one call makes this Envoy ask the collector.
     until_status(&other, 200, 200).await?;
     until_status(&other, 201, 429).await?;
     let ledger = spender.stack()?.ledger()?;
@@ -334,7 +336,7 @@ async fn what_one_envoy_has_spent_stops_the_tenant_at_another_and_a_lost_collect
         Ok(())
     })
     .await?;
-    // The collector goes away with the first Envoy. What was told does not.
+    // The collector goes away with the first Envoy. The totals that it sent stay in force.
     spender.finish().await?;
     for _ in 0..10 {
         until_status(&other, 202, 429).await?;
@@ -342,7 +344,7 @@ async fn what_one_envoy_has_spent_stops_the_tenant_at_another_and_a_lost_collect
     }
     let mut neighbour = Client::connect(other.listen()?).await?;
     assert_eq!(neighbour.exchange(&call("neighbour", 203, 0)).await?.status(), 200);
-    // What it holds has nowhere to go.
+    // Its remaining events have no collector.
     drop(other);
     Ok(())
 }

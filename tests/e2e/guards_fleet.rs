@@ -1,5 +1,5 @@
-//! Guards over several Envoys, in real Envoy, while the collector that adds up for them goes away and comes back, or
-//! tells what is no longer so.
+//! Guards over several Envoys, in real Envoy, while the collector that adds up the totals goes away
+//! and comes back, or sends outdated ones.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::books::Books;
 use crate::http1::Message;
 use crate::load::check_workers;
 use crate::spending::{
-    Watch, call, generate, guarded, levels, told, tools_and_models, until_status,
+    Watch, call, generate, guarded, levels, owned, tools_and_models, until_status,
 };
 use crate::upstream::{Step, Upstream, json_response};
 use crate::{LIMIT, Rig, release_module};
@@ -40,7 +40,7 @@ async fn spend(rig: &Rig, customer: &str, generations: u32) -> anyhow::Result<()
     Ok(())
 }
 
-/// Waits until everything that these Envoys have made is in the ledger, once.
+/// Waits until the ledger has everything that these Envoys made, once.
 async fn delivered(rigs: [&Rig; 2], ledger: &Ledger) -> anyhow::Result<Books> {
     wait::until(LIMIT, "everything has arrived", async || {
         let mut all = 0;
@@ -58,7 +58,7 @@ async fn delivered(rigs: [&Rig; 2], ledger: &Ledger) -> anyhow::Result<Books> {
     Books::read(ledger).await
 }
 
-/// What clients of a customer were answered 200 and 429 by the books, and its generations.
+/// How often clients of a customer got 200 and 429, by the books, and the customer's generations.
 fn counts(books: &Books, customer: &str) -> (u64, u64, u64) {
     let of_customer = |event: &&Value| event["customer_id"] == customer;
     let calls = |status: &str| {
@@ -69,7 +69,7 @@ fn counts(books: &Books, customer: &str) -> (u64, u64, u64) {
     (calls("SUCCESS"), calls("BLOCKED"), generations)
 }
 
-/// At both Envoys the poor stay blocked meanwhile, and the rich pass.
+/// At both Envoys the poor stay blocked all the time, and the rich pass.
 fn watch(here: &Rig, there: &Rig) -> anyhow::Result<[Watch; 4]> {
     let (here, there) = (here.listen()?, there.listen()?);
     Ok([
@@ -91,7 +91,7 @@ async fn a_collector_that_goes_and_comes_back_blocks_nobody_frees_nobody_and_mis
     let contracts = json!({ "poor": ten, "late": ten, "rich": { "revenue": "100" } });
     let (here, there) =
         (rig("here", addr, &contracts).await?, rig("there", addr, &contracts).await?);
-    // Neither has spent it all.
+    // Neither has spent the whole contract.
     for (rig, generations) in [(&here, 5), (&there, 4)] {
         spend(rig, "poor", generations).await?;
         spend(rig, "rich", generations).await?;
@@ -103,7 +103,7 @@ async fn a_collector_that_goes_and_comes_back_blocks_nobody_frees_nobody_and_mis
 
     let watches = watch(&here, &there)?;
     collector.stop().await;
-    // Nobody can tell what this is together.
+    // Without the collector, nobody knows the sum.
     spend(&here, "late", 4).await?;
     spend(&there, "late", 3).await?;
     spend(&here, "rich", 3).await?;
@@ -132,7 +132,7 @@ async fn a_collector_that_goes_and_comes_back_blocks_nobody_frees_nobody_and_mis
     let (poor, rich) = (counts(&books, "poor"), counts(&books, "rich"));
     assert_eq!((poor.2, rich), (9, (asked[2] + asked[3], 0, 12)));
     ensure!(poor.1 >= asked[0] + asked[1], "{poor:?} of {asked:?}");
-    assert_eq!(levels(&books, "rich"), told(&[]));
+    assert_eq!(levels(&books, "rich"), owned(&[]));
     for customer in ["poor", "late"] {
         let levels = levels(&books, customer);
         let blocked = levels.iter().filter(|(level, _)| level == "L3_BLOCK").count();
@@ -148,23 +148,23 @@ async fn a_collector_that_goes_and_comes_back_blocks_nobody_frees_nobody_and_mis
     Ok(())
 }
 
-/// A collector whose answers, once it is told to, are of another time.
+/// A collector whose replies are outdated once `is_stale` is set.
 struct Stale {
     server: Upstream,
     ledger: Ledger,
     is_stale: Arc<AtomicBool>,
-    /// How many stale verdicts it has told.
-    told: Arc<AtomicU64>,
+    /// How many outdated totals it has sent.
+    sent: Arc<AtomicU64>,
 }
 
 impl Stale {
     async fn start() -> anyhow::Result<Self> {
         let ledger = Ledger::open("sqlite::memory:")?;
-        let (is_stale, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let shared = (ledger.clone(), Arc::clone(&is_stale), Arc::clone(&told));
+        let (is_stale, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let shared = (ledger.clone(), Arc::clone(&is_stale), Arc::clone(&sent));
         let earlier = std::sync::Mutex::new(Vec::new());
         let answer = move |request: &Message| {
-            let (ledger, is_stale, told) = &shared;
+            let (ledger, is_stale, sent) = &shared;
             let media_type = request.header("content-type").unwrap_or_default();
             let Ok(receipt) = ledger.insert_batch(&request.body, &media_type) else {
                 return Vec::new();
@@ -173,7 +173,7 @@ impl Stale {
             let mut earlier = earlier.lock().expect("nobody panics");
             let verdicts = receipt["verdicts"].as_array().cloned().unwrap_or_default();
             if is_stale.load(Ordering::SeqCst) {
-                told.fetch_add(earlier.len() as u64, Ordering::SeqCst);
+                sent.fetch_add(earlier.len() as u64, Ordering::SeqCst);
                 receipt["verdicts"] = json!(*earlier);
             } else {
                 for verdict in verdicts {
@@ -182,11 +182,11 @@ impl Stale {
             }
             vec![Step::Send(json_response(&receipt))]
         };
-        Ok(Self { server: Upstream::start(answer).await?, ledger, is_stale, told })
+        Ok(Self { server: Upstream::start(answer).await?, ledger, is_stale, sent })
     }
 }
 
-/// The same scope as it was before anything was spent, and with a fortune that was spent a year ago.
+/// The same scope before anything was spent, and with a fortune that was spent long ago.
 fn of_other_times(verdict: &Value) -> [Value; 2] {
     let (mut before, mut long_ago) = (verdict.clone(), verdict.clone());
     for member in ["total_provider_cost", "total_revenue"] {
@@ -198,8 +198,7 @@ fn of_other_times(verdict: &Value) -> [Value; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_collector_tells_of_another_time_frees_nobody_and_blocks_nobody()
--> anyhow::Result<()> {
+async fn outdated_totals_of_a_collector_free_nobody_and_block_nobody() -> anyhow::Result<()> {
     let collector = Stale::start().await?;
     let addr = collector.server.addr();
     let contracts = json!({ "poor": { "revenue": "10" }, "rich": { "revenue": "100" } });
@@ -217,21 +216,21 @@ async fn what_a_collector_tells_of_another_time_frees_nobody_and_blocks_nobody()
     collector.is_stale.store(true, Ordering::SeqCst);
     let unused = there.metric("verdicts_unused").await?;
     wait::until(LIMIT, "the collector tells what was", async || {
-        let told = collector.told.load(Ordering::SeqCst);
+        let sent = collector.sent.load(Ordering::SeqCst);
         let more = there.metric("verdicts_unused").await?;
-        ensure!(told > 40 && more >= unused + 10, "{told} told, {more} unused, {unused} before");
+        ensure!(sent > 40 && more >= unused + 10, "{sent} told, {more} unused, {unused} before");
         Ok(())
     })
     .await?;
     for watch in watches {
         watch.check().await?;
     }
-    // What each spends itself counts as before.
+    // What each Envoy spends itself counts as before.
     let books = delivered([&here, &there], &collector.ledger).await?;
     let blocked = levels(&books, "poor").into_iter().filter(|(level, _)| level == "L3_BLOCK");
     assert_eq!(blocked.count(), 2, "{:?}", levels(&books, "poor"));
     assert!(levels(&books, "poor").iter().all(|(level, _)| level != "NONE"));
-    assert_eq!(levels(&books, "rich"), told(&[]));
+    assert_eq!(levels(&books, "rich"), owned(&[]));
     for rig in [here, there] {
         rig.finish().await?;
     }

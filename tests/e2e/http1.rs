@@ -1,9 +1,9 @@
-//! HTTP/1.1 messages as the bytes they are. It frames, and interprets nothing but what framing needs.
+//! Reads HTTP/1.1 messages as raw bytes. It frames them, and interprets only what framing needs.
 
 use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What one read asks for at least.
+/// How much one read asks for at least, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A message as it came over the wire.
@@ -11,16 +11,16 @@ const READ_BYTES: usize = 64 * 1024;
 pub(crate) struct Message {
     /// First line and header lines, with their line ends, without the empty line.
     pub(crate) head: Vec<u8>,
-    /// Without the frames of chunks: where they fall is a matter of timing.
+    /// The body without the frames of chunks, whose places depend on timing.
     pub(crate) body: Vec<u8>,
     /// The trailer lines with their line ends.
     pub(crate) trailers: Vec<u8>,
-    /// Whether its end came before the connection's.
+    /// True if the message ended before the connection did.
     pub(crate) is_complete: bool,
 }
 
 impl Message {
-    /// The value of the first header with this name, given in lower case.
+    /// The value of the first header with this name; `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let head = String::from_utf8_lossy(&self.head);
         head.lines().skip(1).find_map(|line| {
@@ -29,7 +29,7 @@ impl Message {
         })
     }
 
-    /// The place of a word in the first line.
+    /// A word of the first line, by its place.
     pub(crate) fn word(&self, place: usize) -> String {
         let line = self.head.split(|byte| *byte == b'\r').next().unwrap_or_default();
         String::from_utf8_lossy(line).split(' ').nth(place).unwrap_or_default().to_owned()
@@ -46,14 +46,15 @@ impl Message {
     }
 }
 
-/// Which kind of message is read: a request without a length has no body, a response ends with its connection.
+/// The kind of message to read: a request without a length has no body, a response without one ends
+/// with its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
     Response,
 }
 
-/// Reads messages one after the other.
+/// Reads messages one after another.
 #[derive(Debug)]
 pub(crate) struct Reader<S> {
     pub(crate) stream: S,
@@ -65,8 +66,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// The next message, as far as it came; `None` if the connection ends before it starts.
-    /// `seen` is told the length of the body whenever it has grown.
+    /// Reads the next message, as far as it came; `None` if the connection ends before the message
+    /// starts. Calls `seen` with the length of the body whenever it has grown.
     pub(crate) async fn message(
         &mut self,
         kind: Kind,
@@ -100,7 +101,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Ok(Some(message))
     }
 
-    /// Whether the body came to its end.
+    /// Reads a chunked body; true if it came to its end.
     async fn chunks(
         &mut self,
         message: &mut Message,
@@ -128,7 +129,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         }
     }
 
-    /// Everything up to `end` and with it; `None`, and nothing is taken, if it does not come.
+    /// Takes everything up to and including `end`; `None`, taking nothing, if `end` does not come.
     async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         let mut from = 0;
         loop {
@@ -143,7 +144,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         }
     }
 
-    /// Fills `body` up to `length`; `false` if the connection ends before.
+    /// Fills `body` up to `length`; false if the connection ends before.
     async fn take(
         &mut self,
         body: &mut Vec<u8>,
@@ -163,7 +164,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         }
     }
 
-    /// Reads once; a reset is an end like any other.
+    /// Reads once; a reset counts as an end.
     async fn fill(&mut self) -> bool {
         self.buffer.reserve(READ_BYTES);
         matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..))

@@ -1,4 +1,5 @@
-//! Who is billed, where Envoy verifies the tokens of a real issuer; and what becomes of requests without one.
+//! Who is billed when Envoy verifies the tokens of a real issuer, and what happens to requests
+//! without a token.
 
 use agent_meter::stack::Options;
 use agent_meter::wait;
@@ -12,7 +13,7 @@ use crate::issuer::{Issuer, claims, forged, now, signed, unsigned};
 use crate::upstream::{Upstream, obliging};
 use crate::{LIMIT, Rig, release_module};
 
-/// A server of MCP below this path, whose callers are known by their tokens.
+/// An MCP server below this path, whose clients are identified by their tokens.
 pub(crate) fn product(path: &str) -> Value {
     json!({
         "id": path.trim_matches('/'),
@@ -43,7 +44,7 @@ async fn rig(issuer: &Issuer, may_be_missing: bool, products: &[Value]) -> anyho
     Rig::with(Upstream::start(obliging).await?, options).await
 }
 
-/// Calls a tool with these headers, and this token.
+/// Calls a tool with these headers and this token.
 pub(crate) async fn call(
     rig: &Rig,
     path: &str,
@@ -65,7 +66,7 @@ pub(crate) async fn call(
     Client::connect(rig.listen()?).await?.exchange(&request).await
 }
 
-/// Waits until this many calls are in the ledger.
+/// Waits until the ledger has this many calls.
 pub(crate) async fn calls(rig: &Rig, expected: usize) -> anyhow::Result<Books> {
     let books = rig
         .settled("all calls are in the ledger", |books| {
@@ -90,8 +91,8 @@ fn billed(books: &Books, tool: &str) -> [String; 3] {
     who.unwrap_or_default()
 }
 
-/// Waits until a metric, which Envoy is told of now and then, says this.
-async fn counted(rig: &Rig, name: &str, expected: u64) -> anyhow::Result<()> {
+/// Waits until a metric, which the filter updates now and then, has this value.
+pub(crate) async fn counted(rig: &Rig, name: &str, expected: u64) -> anyhow::Result<()> {
     wait::until(LIMIT, name, async || {
         let found = rig.metric(name).await?;
         ensure!(found == expected, "{found} of {expected}");
@@ -180,18 +181,21 @@ async fn claims_count_where_they_are_text() -> anyhow::Result<()> {
         ("/element", json!({ "jwt_claim": "/texts/0" }), "acme"),
         ("/list", json!([{ "jwt_claim": "nothing" }, { "jwt_claim": "customer_id" }]), "acme"),
         ("/fallback", json!([{ "jwt_claim": "nothing" }, { "value": "house" }]), "house"),
-        // What is no text is nobody.
-        ("/number", json!({ "jwt_claim": "number" }), "anonymous"),
-        ("/large", json!({ "jwt_claim": "large" }), "anonymous"),
-        ("/fraction", json!({ "jwt_claim": "fraction" }), "anonymous"),
-        ("/texts", json!({ "jwt_claim": "texts" }), "anonymous"),
-        ("/object", json!({ "jwt_claim": "act" }), "anonymous"),
-        ("/flag", json!({ "jwt_claim": "flag" }), "anonymous"),
-        ("/null", json!({ "jwt_claim": "null" }), "anonymous"),
-        ("/blank", json!({ "jwt_claim": "blank" }), "anonymous"),
-        ("/lines", json!({ "jwt_claim": "lines" }), "anonymous"),
-        ("/long", json!({ "jwt_claim": "long" }), "anonymous"),
-        ("/deep", json!({ "jwt_claim": "/customer_id/sub" }), "anonymous"),
+        ("/eight", json!({ "jwt_claim": "eight" }), "eight888"),
+        // What is no text names nobody, and is refused: rows 76 and 77 of the attempts. A number is
+        // also if its eight bytes spell "acme-inc".
+        ("/spelled", json!({ "jwt_claim": "spelled" }), ""),
+        ("/number", json!({ "jwt_claim": "number" }), ""),
+        ("/large", json!({ "jwt_claim": "large" }), ""),
+        ("/fraction", json!({ "jwt_claim": "fraction" }), ""),
+        ("/texts", json!({ "jwt_claim": "texts" }), ""),
+        ("/object", json!({ "jwt_claim": "act" }), ""),
+        ("/flag", json!({ "jwt_claim": "flag" }), ""),
+        ("/null", json!({ "jwt_claim": "null" }), ""),
+        ("/blank", json!({ "jwt_claim": "blank" }), ""),
+        ("/lines", json!({ "jwt_claim": "lines" }), ""),
+        ("/long", json!({ "jwt_claim": "long" }), ""),
+        ("/deep", json!({ "jwt_claim": "/customer_id/sub" }), ""),
     ];
     let products: Vec<Value> =
         rows.iter().map(|(path, from, _)| source(path, from.clone())).collect();
@@ -202,6 +206,8 @@ async fn claims_count_where_they_are_text() -> anyhow::Result<()> {
         ("urn:a/b", json!({ "c~d": "with signs" })),
         ("https://acme.example/customer", json!("by a URL")),
         ("letters", json!("Zoë & 会社")),
+        ("eight", json!("eight888")),
+        ("spelled", json!(9.181_552_096_834_483e170)),
         ("number", json!(4711)),
         ("large", json!(1_234_567_890_123_456_u64)),
         ("fraction", json!(0.1)),
@@ -215,12 +221,17 @@ async fn claims_count_where_they_are_text() -> anyhow::Result<()> {
         all[name] = value;
     }
     let token = signed(&all);
-    for (path, ..) in &rows {
-        let answer = call(&rig, path, &token, &[], path).await?;
-        assert_eq!(answer.status(), 200, "{path}: {answer:?}");
-    }
-    let books = calls(&rig, rows.len()).await?;
     for (path, _, customer) in &rows {
+        let answer = call(&rig, path, &token, &[], path).await?;
+        assert_eq!(
+            answer.status(),
+            if customer.is_empty() { 401 } else { 200 },
+            "{path}: {answer:?}"
+        );
+    }
+    let known: Vec<_> = rows.iter().filter(|(.., customer)| !customer.is_empty()).collect();
+    let books = calls(&rig, known.len()).await?;
+    for (path, _, customer) in known {
         assert_eq!(billed(&books, path)[0], *customer, "{path}");
     }
     rig.finish().await
@@ -242,7 +253,7 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     api["type"] = json!("STANDARD_API");
     let products = [
         edited("/reject", &[("on_missing", json!("reject"))]),
-        edited("/anonymous", std::slice::from_ref(&stripped)),
+        edited("/anonymous", &[stripped, ("on_missing", json!("meter_as_anonymous"))]),
         edited("/count", std::slice::from_ref(&expected)),
         edited("/strict", &[expected, ("on_credential_mismatch", json!("reject"))]),
         api,
@@ -271,12 +282,13 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     refused(&call(&rig, "/strict", &user, &[], "none").await?);
     assert_eq!(rig.upstream.take_requests(), [], "the upstream has seen a request");
     counted(&rig, "requests_rejected", 4).await?;
+    counted(&rig, "identity_unusable", 1).await?;
     assert_eq!(rig.metric("credential_mismatch").await?, 0);
 
-    let told =
+    let headers =
         [("X-Customer-Id", "acme"), ("x-agent-id", "a"), ("x-agent-id", "b"), ("x-kept", "1")];
     let answers = [
-        call(&rig, "/anonymous", "", &told, "anonymous").await?,
+        call(&rig, "/anonymous", "", &headers, "anonymous").await?,
         call(&rig, "/count", &user, &[], "user").await?,
         call(&rig, "/count", &issuer.token("acme-bot").await?, &[], "client").await?,
         call(&rig, "/strict", &issuer.token("acme-bot").await?, &[], "strict").await?,
@@ -304,5 +316,50 @@ async fn who_is_not_known_is_refused_or_anonymous() -> anyhow::Result<()> {
     assert_eq!(credential("client"), "CLIENT_CREDENTIALS");
     assert_eq!(credential("known"), "", "it is told where the product asks for it");
     counted(&rig, "credential_mismatch", 1).await?;
+    rig.finish().await
+}
+
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// Rows 65 to 70 of the attempts, as Envoy hands the headers to the filter.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ambiguous_header_is_refused_and_one_that_envoy_took_out_names_nobody()
+-> anyhow::Result<()> {
+    let rig = Rig::start(Upstream::start(obliging).await?, crate::plain_plugin()).await?;
+    let long = "x".repeat(257);
+    let customer = |value: &'static str| ("x-customer-id", value);
+    let rows: [(&str, Headers<'_>, u16); 8] = [
+        ("66: twice", &[customer("acme"), customer("rival")], 400),
+        ("67: an empty first line", &[customer(""), customer("acme")], 400),
+        ("67: empty", &[customer("")], 400),
+        ("69: too long", &[("x-customer-id", &long)], 400),
+        ("71: a name of the filter", &[customer("anonymous")], 400),
+        ("68: taken out", &[("connection", "x-customer-id"), customer("acme")], 401),
+        (
+            "68: taken out, kept alive",
+            &[("connection", "keep-alive, X-Customer-Id"), customer("acme")],
+            401,
+        ),
+        ("none", &[], 401),
+    ];
+    for (name, headers, status) in rows {
+        let answer = call(&rig, "/mcp", "", headers, "none").await?;
+        assert_eq!(answer.status(), status, "{name}: {answer:?}");
+        let body: Value = serde_json::from_slice(&answer.body)?;
+        assert_eq!((&body["jsonrpc"], &body["id"]), (&json!("2.0"), &Value::Null), "{body}");
+    }
+    assert_eq!(rig.upstream.take_requests(), [], "the upstream has seen a request");
+    let own = [("65: joined", "acme, rival"), ("70: no width", "acme\u{200b}"), ("plain", "acme")];
+    for (tool, customer) in own {
+        let answer = call(&rig, "/mcp", "", &[("X-Customer-ID", customer)], tool).await?;
+        assert_eq!(answer.status(), 200, "{tool}: {answer:?}");
+    }
+    let books = calls(&rig, own.len()).await?;
+    for (tool, customer) in own {
+        assert_eq!(billed(&books, tool)[0], customer, "{tool}");
+    }
+    counted(&rig, "identity_unusable", 5).await?;
+    counted(&rig, "requests_rejected", 8).await?;
     rig.finish().await
 }

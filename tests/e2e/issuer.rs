@@ -1,5 +1,6 @@
-//! An OAuth 2.0 authorization server: it gives the tokens of RFC 9068 for client credentials (RFC 6749, section 4.4),
-//! and its public key. Envoy's `jwt_authn` in front of the filter verifies them.
+//! An OAuth 2.0 authorization server: it issues tokens of RFC 9068 for client credentials (RFC
+//! 6749, section 4.4), and publishes its key. Envoy's `jwt_authn` in front of the filter verifies
+//! them.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -27,11 +28,11 @@ use crate::client::{Client, request};
 
 const FILTERS: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
-/// What the tokens name as their issuer.
+/// The issuer in the tokens.
 const NAME: &str = "https://issuer.test";
 const SECONDS: u64 = 600;
 
-/// The issuer's key, and one that is not its own.
+/// The issuer's key, and a key of somebody else.
 static KEYS: LazyLock<[RsaPrivateKey; 2]> = LazyLock::new(|| {
     [(); 2].map(|()| RsaPrivateKey::new(&mut OsRng, 2048).expect("a key of a usual size"))
 });
@@ -44,7 +45,7 @@ const CLIENTS: [Registered; 2] = [
     ("rival-bot", "secret of rival", "rival", "sales"),
 ];
 
-/// A running server; it ends when it is dropped.
+/// A running server; it stops when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Issuer {
     addr: SocketAddr,

@@ -1,4 +1,5 @@
-//! What the tests of generations share: products, requests and answers of large language models, as bytes.
+//! What the tests of generations share: products, and requests and responses of large language
+//! models, as bytes.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,11 @@ use crate::Rig;
 use crate::books::text;
 use crate::plain_plugin;
 
-/// Every count of an event, those that are not told as zero: input, output, reasoning, cache read and written.
+/// The counts of an event, with zero for those that it lacks: input, output, reasoning, cache read
+/// and written.
 pub(crate) type Counts = [u64; 5];
 
-/// A product for the requests to one host, or to any where it is empty; it has the host's name.
+/// A product for the requests to one host, or to any host if it is empty; the host is its name.
 pub(crate) fn product(host: &str, llm: &Value) -> Value {
     json!({
         "id": if host.is_empty() { "any" } else { host },
@@ -28,7 +30,7 @@ pub(crate) fn product(host: &str, llm: &Value) -> Value {
     })
 }
 
-/// The MCP server at `/mcp`, these products behind it, and the prices of the models of the LLM endpoint.
+/// The MCP server at `/mcp`, these products behind it, and the prices of the LLM endpoint's models.
 pub(crate) fn plugin(products: &[Value]) -> Value {
     let mut plugin = plain_plugin();
     if let Some(list) = plugin["products"].as_array_mut() {
@@ -58,7 +60,7 @@ pub(crate) fn plugin(products: &[Value]) -> Value {
     plugin
 }
 
-/// A request to a host for an agent; its length is told.
+/// A request to a host for an agent, with its `content-length`.
 pub(crate) fn post(
     host: &str,
     agent: &str,
@@ -127,7 +129,7 @@ pub(crate) fn reported(tokens: agent_meter::llm_server::Tokens) -> Counts {
     [tokens.input, tokens.output, tokens.reasoning, tokens.cache_read, tokens.cache_write]
 }
 
-/// What a generation cost the operator; an error where none is told.
+/// What a generation cost the operator; an error if the event does not have the cost.
 pub(crate) fn cost(event: &Value) -> anyhow::Result<Decimal> {
     Decimal::from_str_exact(&text(event, "/total_provider_cost")).with_context(|| event.to_string())
 }
@@ -144,7 +146,7 @@ pub(crate) fn by_agent<'a>(
     Ok(found)
 }
 
-/// Waits until this many generations are in the ledger, checks it, and gives their events.
+/// Waits until the ledger has this many generations, checks it, and returns their events.
 pub(crate) async fn generations(rig: &Rig, expected: usize) -> anyhow::Result<Vec<Value>> {
     let books = rig
         .settled("all generations are in the ledger", |books| {

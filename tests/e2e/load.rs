@@ -1,4 +1,4 @@
-//! Many calls at once: every one is billed, each once, to the last digit.
+//! Many calls at once: the ledger bills every call once, to the last digit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const SESSIONS: u64 = 200;
 const CALLS_PER_SESSION: u64 = 50;
 const SESSIONS_AT_ONCE: u64 = 16;
 
-/// What a call comes to: the first part of its tool's name, its status, its price in USD.
+/// The outcome of a call: the first part of its tool's name, its status, its price in USD.
 type KindOfCall = (&'static str, &'static str, &'static str);
 
 const KINDS: [KindOfCall; 8] = [
@@ -35,7 +35,7 @@ const KINDS: [KindOfCall; 8] = [
     ("busy", "BLOCKED", "0"),
 ];
 
-/// The answer by the kind in the tool's name.
+/// Answers by the kind in the tool's name.
 fn answer(message: &Message) -> Vec<Step> {
     if message.method() != "POST" {
         return vec![Step::Send(response("200 OK", &[], b""))];
@@ -86,7 +86,7 @@ async fn play(listen: std::net::SocketAddr, session: u64) -> anyhow::Result<()> 
 async fn ten_thousand_calls_over_two_workers_are_billed_to_the_last_digit() -> anyhow::Result<()> {
     let mut plugin = plain_plugin();
     let tools = KINDS.map(|(kind, _, price)| {
-        // A price that must not be charged, where none is.
+        // Calls without a charge have a price too, which nobody may pay.
         let price = if price == "0" { "7" } else { price };
         json!({ "tool": format!("{kind}_*"), "price": price, "cost_tier": kind })
     });
@@ -139,7 +139,8 @@ async fn ten_thousand_calls_over_two_workers_are_billed_to_the_last_digit() -> a
     rig.finish().await
 }
 
-/// Each agent's session is there once, was ended by the client, and tells its calls by status and by tool.
+/// Checks that each agent's session closed once, ended by the client, with its calls by status and
+/// by tool.
 fn check_final_events(closed: &[Value], done: &Calls) -> anyhow::Result<()> {
     let by_agent: BTreeMap<String, &Value> =
         closed.iter().map(|data| (text(data, "/agent_id"), data)).collect();
@@ -151,20 +152,20 @@ fn check_final_events(closed: &[Value], done: &Calls) -> anyhow::Result<()> {
             *by_status.entry(status).or_default() += count;
             *by_tool.entry(tool).or_default() += count;
         }
-        let told = data["calls_by_tool"].as_array().cloned().unwrap_or_default();
-        let told: BTreeMap<String, u64> = told
+        let found = data["calls_by_tool"].as_array().cloned().unwrap_or_default();
+        let found: BTreeMap<String, u64> = found
             .iter()
             .map(|tool| (text(tool, "/tool_name"), tool["calls"].as_u64().unwrap_or_default()))
             .collect();
         assert_eq!(data["close_reason"], "client_delete", "{data}");
         assert_eq!(data["total_tool_calls"], json!(CALLS_PER_SESSION), "{data}");
         assert_eq!(data["calls_by_status"], json!(by_status), "{data}");
-        assert_eq!(json!(told), json!(by_tool), "{data}");
+        assert_eq!(json!(found), json!(by_tool), "{data}");
     }
     Ok(())
 }
 
-/// The collector says the same to whoever asks it over HTTP.
+/// Checks that the collector answers the same over HTTP.
 async fn check_over_http(rig: &Rig) -> anyhow::Result<()> {
     let collector = rig.stack()?.collector().map(agent_meter_collector::Collector::addr);
     let mut client = Client::connect(collector.expect("the stack has its own collector")).await?;
@@ -178,7 +179,7 @@ async fn check_over_http(rig: &Rig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both workers had connections, or the test proves less than it says.
+/// Checks that both workers had connections; without that, the test proves less than it claims.
 pub(crate) async fn check_workers(rig: &Rig) -> anyhow::Result<()> {
     let stats = rig.stack()?.envoy()?.stats("listener.").await?;
     let served: Vec<(&String, &u64)> = stats

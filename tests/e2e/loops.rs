@@ -1,4 +1,5 @@
-//! The loop breaker in real Envoy, on two workers: an agent that calls the same again and again is slowed down.
+//! The loop breaker in real Envoy, on two workers: it throttles an agent that repeats the same
+//! call.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -31,7 +32,8 @@ async fn an_agent_that_calls_the_same_again_and_again_is_slowed_down_and_nobody_
     for _ in 0..8 {
         clients.push(Client::connect(rig.listen()?).await?);
     }
-    // As many calls of both; only one makes the same each time. Connections are spread over the workers.
+    // Both agents make as many calls; only one repeats the same call. Connections go to both
+    // workers.
     for number in 0..11 {
         let client = &mut clients[number % 8];
         let id = u64::try_from(number)?;

@@ -1,11 +1,14 @@
-//! End-to-end tests: the built module in real Envoy, between a scripted client, a scripted upstream and the collector.
-//! One topic a file; what they share is here. See `tests/README.md`.
+//! End-to-end tests: the built module in real Envoy, between a scripted client, a scripted upstream
+//! and the collector. Each file tests one topic; this file has what they share. See
+//! `tests/README.md`.
 
 mod a2a;
 mod alone;
+mod already_metered;
 mod ask_for_usage;
 mod attribution;
 mod books;
+mod certainty;
 mod client;
 mod config;
 mod crash;
@@ -15,14 +18,17 @@ mod generations;
 mod golden;
 mod guards;
 mod guards_fleet;
+mod heads;
 mod http1;
 mod identity;
 mod issuer;
 mod llm;
 mod load;
 mod loops;
+mod matching;
 mod metadata;
 mod module;
+mod owners;
 mod products;
 mod reload;
 mod rollup;
@@ -49,14 +55,14 @@ use serde_json::{Value, json};
 use crate::books::Books;
 use crate::upstream::Upstream;
 
-/// How long anything is waited for; only a failure takes that long.
+/// How long a test waits for anything; only a failure takes that long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 const MODULE: &str = "wasm32-unknown-unknown/release/agent_meter_filter.wasm";
-/// Lines of Envoy's log that a failure shows.
+/// How many lines of Envoy's log a failure shows.
 const LOG_LINES: usize = 60;
 
-/// The module as it is shipped.
+/// The shipped module.
 pub(crate) fn release_module() -> anyhow::Result<PathBuf> {
     module_in("", "make build")
 }
@@ -67,7 +73,7 @@ pub(crate) fn crash_module() -> anyhow::Result<PathBuf> {
 }
 
 fn module_in(directory: &str, command: &str) -> anyhow::Result<PathBuf> {
-    // Tests lie in target/PROFILE/deps.
+    // Tests are in target/PROFILE/deps.
     let executable = std::env::current_exe()?;
     let target = executable.ancestors().nth(3).context("this test lies in no target directory")?;
     let module = target.join(directory).join(MODULE);
@@ -75,7 +81,7 @@ fn module_in(directory: &str, command: &str) -> anyhow::Result<PathBuf> {
     Ok(module)
 }
 
-/// As `plain_plugin`; a call whose answer may come on another stream is over after two seconds.
+/// As `plain_plugin`; a call whose response may come on another stream times out after two seconds.
 pub(crate) fn impatient_plugin() -> Value {
     let mut plugin = plain_plugin();
     plugin["products"][0]["call_timeout"] = json!("2s");
@@ -103,32 +109,32 @@ pub(crate) fn plugin(session: &Value) -> Value {
     })
 }
 
-/// The same with sessions that outlive the test.
+/// The same, with sessions that outlive the test.
 pub(crate) fn plain_plugin() -> Value {
     plugin(&json!({}))
 }
 
-/// A stack around a scripted upstream. Dropped before [`Rig::finish`], as after a failure, it prints the end of
-/// Envoy's log.
+/// A stack around a scripted upstream. Dropped before [`Rig::finish`], as after a failure, it
+/// prints the end of Envoy's log.
 pub(crate) struct Rig {
     stack: Option<Stack>,
     pub(crate) upstream: Upstream,
 }
 
 impl Rig {
-    /// The shipped module, two workers, own collector.
+    /// Starts the shipped module with two workers and an own collector.
     pub(crate) async fn start(upstream: Upstream, plugin: Value) -> anyhow::Result<Self> {
         Self::with(upstream, Options::new(plugin, Some(release_module()?))).await
     }
 
-    /// Anything else than the upstream is as the options say.
+    /// Starts with these options, except for the upstream.
     pub(crate) async fn with(upstream: Upstream, options: Options) -> anyhow::Result<Self> {
         let at = stack::Upstream::At(upstream.addr().into());
         let stack = Stack::start(Options { upstream: at, ..options }).await?;
         Ok(Self { stack: Some(stack), upstream })
     }
 
-    /// The options' own MCP server stands behind Envoy; the scripted upstream is idle.
+    /// Starts with the options' own MCP server behind Envoy; the scripted upstream is idle.
     pub(crate) async fn with_own_server(options: Options) -> anyhow::Result<Self> {
         let upstream = Upstream::start(|_| Vec::new()).await?;
         Ok(Self { stack: Some(Stack::start(options).await?), upstream })
@@ -142,7 +148,7 @@ impl Rig {
         self.stack.as_mut().context("the stack was stopped")
     }
 
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub(crate) fn listen(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.stack()?.envoy()?.listen())
     }
@@ -153,21 +159,21 @@ impl Rig {
         Ok(String::from_utf8_lossy(&log).into_owned())
     }
 
-    /// The filter's lines in Envoy's log that hold `part`.
+    /// The filter's lines in Envoy's log that contain `part`.
     pub(crate) fn log_lines(&self, part: &str) -> anyhow::Result<Vec<String>> {
         let log = self.log()?;
         let lines = log.lines().filter(|line| line.contains(part));
         Ok(lines.map(ToOwned::to_owned).collect())
     }
 
-    /// A metric of the filter.
+    /// The value of a metric of the filter.
     pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<u64> {
         let name = format!("wasmcustom.agent_meter.{name}");
         let stats = self.stack()?.envoy()?.stats(&name).await?;
         Ok(stats.get(&name).copied().unwrap_or_default())
     }
 
-    /// The own collector's books, once everything that was made has arrived and they satisfy `condition`.
+    /// The own collector's books, once every event has arrived and the books satisfy `condition`.
     pub(crate) async fn settled(
         &self,
         what: &str,
@@ -202,13 +208,14 @@ impl Rig {
     /// Checks that no VM has died, and stops everything.
     pub(crate) async fn finish(self) -> anyhow::Result<()> {
         let mut dead = self.log_lines("agent-meter panicked")?;
-        // What Envoy says when a VM ends for another reason.
+        // Envoy logs this when a VM ends for another reason.
         dead.extend(self.log_lines("][wasm] [source/extensions/common/wasm/wasm_vm.cc")?);
         ensure!(dead.is_empty(), "a VM died: {dead:?}");
         self.finish_after_crashes().await
     }
 
-    /// Stops everything; what Envoy still held goes to the collector, and nothing of it may be refused.
+    /// Stops everything; delivers Envoy's remaining events to the collector, which must not refuse
+    /// any.
     pub(crate) async fn finish_after_crashes(mut self) -> anyhow::Result<()> {
         let stack = self.stack.take().context("the stack was stopped")?;
         let recovered = stack.stop().await?;
@@ -222,12 +229,12 @@ impl Drop for Rig {
         if self.stack.is_some()
             && let Ok(log) = self.log()
         {
-            // Envoy's own start is long, and the same every time.
-            let told: Vec<&str> = log
+            // Leaves out Envoy's start, which is long and always the same.
+            let lines: Vec<&str> = log
                 .lines()
                 .filter(|line| !line.contains("][info][") || line.contains("[wasm]"))
                 .collect();
-            let tail = told[told.len().saturating_sub(LOG_LINES)..].join("\n  ");
+            let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
             eprintln!("the end of Envoy's log:\n  {tail}");
         }
     }

@@ -1,4 +1,5 @@
-//! What Envoy's own `ai_protocol_manager` extracts of a response, against what this filter reads itself.
+//! Compares what Envoy's own `ai_protocol_manager` extracts from a response with what this filter
+//! reads itself.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::llm::{by_agent, counts, generations, plugin, post, product, reported}
 const FILTERS: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
 
-/// Envoy's filter between ours and the router: responses pass it first.
+/// Envoy's filter between ours and the router, so that responses pass it first.
 pub(crate) fn with_ai_protocol_manager() -> Vec<(String, Value)> {
     let router = json!({
         "name": "envoy.filters.http.router",
@@ -36,7 +37,7 @@ async fn what_envoy_extracts_is_what_the_filter_reads_itself() -> anyhow::Result
         product("own.test", &json!({ "envoy_metadata": false })),
     ];
     let rig = llm_rig(plugin(&products), with_ai_protocol_manager()).await?;
-    // Envoy's filter knows neither the array of Gemini nor the APIs of Bedrock and Ollama.
+    // Envoy's filter knows neither Gemini's array nor the APIs of Bedrock and Ollama.
     let known = apis().into_iter().filter(|(path, ..)| {
         let is_array = path.ends_with(":streamGenerateContent");
         !is_array && !path.contains("/model/") && !path.contains("/api/chat")
@@ -64,8 +65,10 @@ async fn what_envoy_extracts_is_what_the_filter_reads_itself() -> anyhow::Result
     };
     for (path, number) in asked {
         let (envoy, own) = (of("envoy", number)?, of("own", number)?);
-        let told = account.iter().find_map(|told| told.reported.filter(|it| it.input == number));
-        assert_eq!(Some(counts(own)), told.map(reported), "{path}: {own}");
+        let report = account
+            .iter()
+            .find_map(|generation| generation.reported.filter(|it| it.input == number));
+        assert_eq!(Some(counts(own)), report.map(reported), "{path}: {own}");
         assert_eq!(own["usage_source"], "body", "{path}: {own}");
         assert_eq!(envoy["usage_source"], "envoy_metadata", "{path}: {envoy}");
         for member in ["tokens", "model", "provider", "completeness", "total_provider_cost"] {

@@ -1,13 +1,14 @@
-//! The built module itself: what it asks of its host, and how large it is.
+//! The built module itself: what it imports from its host, and how large it is.
 
 use anyhow::ensure;
 
 use crate::release_module;
 
-/// Bytes of the module. Every Envoy VM compiles it and Istio pulls it into each sidecar, so growth is a decision:
-/// who raises this says what was bought with it.
+/// The largest size of the module, in bytes. Every Envoy VM compiles it and Istio pulls it into
+/// each sidecar, so growth is a decision: whoever raises this limit says what it pays for.
 ///
-/// 1 MiB paid for products of all types and provider cost; guards, with their options and events, for the rest.
+/// 1 MiB paid for products of all types and provider cost; the rest paid for guards, with their
+/// options and events.
 const MODULE_BYTES_MAX: u64 = 1344 * 1024;
 
 #[test]

@@ -75,12 +75,12 @@ async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
         }
     }
 
-    // Four kinds of requests, and a generation of two of them; rival does everything twice.
+    // Four kinds of requests, and a generation in two of them; rival does everything twice.
     let books = rig
         .settled("every call and generation is in the ledger", |books| {
-            let told = |event_type: &str| books.of_type(event_type).count();
-            ensure!(told("tool_invocation") == 3 && told("api_call") == 6, "calls");
-            ensure!(told("token_consumption") == 6, "generations");
+            let present = |event_type: &str| books.of_type(event_type).count();
+            ensure!(present("tool_invocation") == 3 && present("api_call") == 6, "calls");
+            ensure!(present("token_consumption") == 6, "generations");
             Ok(())
         })
         .await?;
@@ -104,8 +104,9 @@ async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
     );
     for ((product, _), data) in &found {
         let is_app = product.ends_with("_API");
-        let (told, absent) = if is_app { ("app_id", "agent_id") } else { ("agent_id", "app_id") };
-        assert_eq!(data[told], "acme-bot", "{data}");
+        let (present, absent) =
+            if is_app { ("app_id", "agent_id") } else { ("agent_id", "app_id") };
+        assert_eq!(data[present], "acme-bot", "{data}");
         assert!(data[absent].is_null(), "{data}");
         assert_eq!(data["customer_id"], "acme", "{data}");
     }
@@ -117,7 +118,7 @@ async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
     assert_eq!(api["response_bytes"], chat(100, 10).to_string().len(), "{api}");
     assert_eq!(of("AGENTIC_API")["route"], "/agentic");
 
-    // What the ledger answers at each level: calls, generations, tokens.
+    // The ledger's answer at each level: calls, generations, tokens.
     let ledger = rig.stack()?.ledger()?;
     let rows = |dimension: Dimension| -> anyhow::Result<Vec<(String, u64, u64, u64)>> {
         let query = UsageQuery { group_by: vec![dimension], ..UsageQuery::default() };
@@ -139,7 +140,7 @@ async fn one_envoy_serves_all_types_of_products() -> anyhow::Result<()> {
         Ok(rows)
     };
     assert_eq!(unnamed(Dimension::Key)?, [(3, 2, 220), (6, 4, 440)]);
-    // One session for each product and caller, although all name it alike.
+    // One session for each product and caller, although all requests have the same session id.
     let of_agent = |times| {
         [(0, times, times * 110), (times, 0, 0), (times, 0, 0), (times, times, times * 110)]
     };

@@ -1,5 +1,6 @@
-//! New configurations while Envoy runs, as control planes bring them: by Envoy's extension discovery, here from a file
-//! that it watches. They are in force within seconds; sessions, spend, levels and calls under way go over to them.
+//! New configurations while Envoy runs, as control planes deliver them: by Envoy's extension
+//! discovery, here from a file that Envoy watches. They are in force within seconds; sessions,
+//! spend, levels and running calls carry over.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -19,18 +20,19 @@ use crate::books::{Books, text};
 use crate::client::{Agent, Client};
 use crate::config::bootstrap_to_nowhere;
 use crate::load::check_workers;
-use crate::spending::{Watch, generate, guarded, levels, told, tools_and_models, until_status};
+use crate::spending::{Watch, generate, guarded, levels, owned, tools_and_models, until_status};
 use crate::upstream::Upstream;
 use crate::{LIMIT, Rig, release_module};
 
-/// The filter in `envoy/envoy.yaml`.
+/// The place of the filter in `envoy/envoy.yaml`.
 const FILTER: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0";
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
-/// What Envoy counts of the filter's discovery.
+/// Envoy's stats of the filter's discovery.
 const STATS: &str = "extension_config_discovery.http_filter.agent-meter.";
-/// From the file's change to the first call that is billed by it; most of it is a busy machine's.
+/// How long it may take from the change of the file to the first call billed by it; most of it is
+/// for a busy machine.
 const SECONDS: Duration = Duration::from_secs(10);
 
 /// The file that Envoy watches.
@@ -39,14 +41,14 @@ struct File {
 }
 
 impl File {
-    /// With a first configuration.
+    /// Makes the file, with a first configuration.
     fn new(plugin: &Value) -> anyhow::Result<Self> {
         let file = Self { dir: tempfile::tempdir()? };
         file.put(plugin)?;
         Ok(file)
     }
 
-    /// Puts another configuration in its place; all else of the filter stays as in `envoy/envoy.yaml`.
+    /// Replaces the configuration; all else of the filter stays as in `envoy/envoy.yaml`.
     fn put(&self, plugin: &Value) -> anyhow::Result<()> {
         let mut plugin = plugin.clone();
         deliver_to_harness(&mut plugin)?;
@@ -56,14 +58,14 @@ impl File {
         self.put_text(&json!({ "resources": [resource] }).to_string())
     }
 
-    /// Envoy looks when a file is moved there, so that it never reads half of one.
+    /// Envoy reads the file when it is moved into place, so that it never reads half of one.
     fn put_text(&self, text: &str) -> anyhow::Result<()> {
         let new = self.dir.path().join("new");
         std::fs::write(&new, text)?;
         Ok(std::fs::rename(new, self.dir.path().join("filter.json"))?)
     }
 
-    /// The bootstrap's filter, which is in the file.
+    /// The bootstrap's filter, which Envoy discovers in the file.
     fn discovered(&self) -> (String, Value) {
         let source = json!({ "path": self.dir.path().join("filter.json") });
         let discovery = json!({
@@ -83,14 +85,14 @@ async fn rig(plugin: &Value) -> anyhow::Result<(Rig, File)> {
     Ok((Rig::with(upstream, Options { settings, ..options }).await?, file))
 }
 
-/// Tells one configuration from the next: the price of a tool call.
+/// A configuration with this price for a tool call, which identifies it.
 fn priced(plugin: &Value, price: &str) -> Value {
     let mut plugin = plugin.clone();
     plugin["products"][0]["pricing"]["default"]["price"] = json!(price);
     plugin
 }
 
-/// Waits until calls are billed at this price, and gives how long that took.
+/// Waits until calls have this price, and returns how long that took.
 async fn in_force(rig: &Rig, price: &str) -> anyhow::Result<Duration> {
     let (since, listen) = (Instant::now(), rig.listen()?);
     let ledger = rig.stack()?.ledger()?;
@@ -125,7 +127,7 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
     let mut waiting = Client::connect(listen).await?;
     waiting.send(&Agent::new("patient").call(1, "slow")).await?;
 
-    // Another threshold, and the contracts as they were: nothing changes for anyone, not for a moment.
+    // Another threshold, and the same contracts: nothing changes for any customer at any moment.
     let watches = [Watch::start(listen, "poor", 429), Watch::start(listen, "rich", 200)];
     file.put(&priced(&guarded(&contracts, "40%"), "0.002"))?;
     let took = in_force(&rig, "0.002").await?;
@@ -135,23 +137,24 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
     }
     let blocked = [("L1_ALERT", "threshold"), ("L3_BLOCK", "threshold")];
     let books = Books::read(&rig.stack()?.ledger()?).await?;
-    assert_eq!(levels(&books, "poor"), told(&blocked));
-    assert_eq!(levels(&books, "rich"), told(&[]));
+    assert_eq!(levels(&books, "poor"), owned(&blocked));
+    assert_eq!(levels(&books, "rich"), owned(&[]));
 
-    // What was spent before counts: with sixteen more, and no fewer, that is the limit.
+    // What was spent before counts: exactly sixteen more reach the limit.
     for _ in 0..16 {
         assert_eq!(generate(listen, "rich").await?, 200);
     }
     until_status(&rig, "rich", 429).await?;
 
-    // A larger contract frees the one whose it is.
+    // A larger contract unblocks the customer that has it.
     let raised = json!({ "poor": { "revenue": "100" }, "rich": { "revenue": "20" } });
     let watch = Watch::start(listen, "rich", 429);
     file.put(&priced(&guarded(&raised, "40%"), "0.003"))?;
     until_status(&rig, "poor", 200).await?;
     watch.check().await?;
 
-    // And taken back, it stops it again. The end of a stream of the first's own time changes nothing then.
+    // The first configuration blocks it again. The end of a stream that began under it then changes
+    // nothing.
     file.put(&first)?;
     until_status(&rig, "poor", 429).await?;
     rig.upstream.go_on();
@@ -163,8 +166,8 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
     let ledger = rig.stack()?.ledger()?;
     let configured =
         [("NONE", "configuration"), ("L1_ALERT", "configuration"), ("L3_BLOCK", "configuration")];
-    assert_eq!(levels(&books, "poor"), told(&[&blocked[..], &configured[..]].concat()));
-    assert_eq!(levels(&books, "rich"), told(&blocked));
+    assert_eq!(levels(&books, "poor"), owned(&[&blocked[..], &configured[..]].concat()));
+    assert_eq!(levels(&books, "rich"), owned(&blocked));
     let last = books.of_type("margin_level_changed").last().context("no change")?;
     assert_eq!((&last["total_provider_cost"], &last["total_revenue"]), (&json!("9"), &json!("10")));
     books.check(&ledger).await?;
@@ -174,10 +177,10 @@ async fn a_new_configuration_is_in_force_within_seconds_and_frees_and_blocks_onl
     rig.finish().await
 }
 
-/// One for each configuration.
+/// One price for each configuration.
 const PRICES: [&str; 4] = ["0.001", "0.002", "0.003", "0.004"];
 
-/// What one client does until it is told to stop: calls in a session of its own. Gives how many were answered.
+/// Calls in a session of its own until it is stopped. Returns how many calls succeeded.
 async fn play(
     listen: SocketAddr,
     name: String,
@@ -211,12 +214,12 @@ async fn sessions_and_calls_under_way_go_over_to_new_configurations() -> anyhow:
         let name = format!("client-{number}");
         clients.spawn(play(listen, name, Arc::clone(&is_over), Arc::clone(&calls)));
     }
-    // This one is answered when all is over.
+    // This call gets its response at the very end.
     let slow = Agent::new("slow");
     let mut waiting = Client::connect(listen).await?;
     waiting.send(&slow.call(1, "slow")).await?;
 
-    // The first again is the configuration of a stream that is still open.
+    // The first price again: the configuration of a stream that is still open.
     for price in [PRICES[1], PRICES[2], PRICES[0], PRICES[3]] {
         let before = calls.load(Ordering::Relaxed);
         file.put(&configuration(price))?;
@@ -250,7 +253,7 @@ async fn sessions_and_calls_under_way_go_over_to_new_configurations() -> anyhow:
         assert_eq!(closed["close_reason"], "client_delete", "{closed}");
         assert_eq!(closed["total_tool_calls"], count, "{closed}");
         assert_eq!(closed["calls_by_status"], json!({ "SUCCESS": count }), "{closed}");
-        // Of each configuration's time.
+        // Calls under each configuration.
         let prices: BTreeSet<String> = books
             .tool_invocations()
             .filter(|call| call["agent_id"] == *name)
@@ -275,14 +278,14 @@ async fn a_broken_configuration_is_refused_and_the_old_one_goes_on_guarding() ->
     until_status(&rig, "poor", 429).await?;
     let watches = [Watch::start(listen, "poor", 429), Watch::start(listen, "rich", 200)];
 
-    // It would free everyone, but names a scope that there is not.
+    // It would unblock everyone, but names an unknown scope.
     let mut broken = priced(&guarded(&json!({}), "50%"), "0.002");
     broken["guards"][0]["scope"] = json!("planet");
     file.put(&broken)?;
     until_rejected(&rig, 1).await?;
     let reasons = rig.log_lines("agent-meter configuration refused: guards[0].scope: ")?;
     assert_eq!(reasons.len(), 1, "{reasons:?}");
-    // What is no configuration at all is not even shown to the filter.
+    // Envoy does not even pass this to the filter, since it is no configuration.
     file.put_text(r#"{ "resources": ["#)?;
     until_rejected(&rig, 2).await?;
     assert_eq!(rig.log_lines("agent-meter configuration refused")?, reasons);
@@ -299,7 +302,7 @@ async fn a_broken_configuration_is_refused_and_the_old_one_goes_on_guarding() ->
     rig.finish().await
 }
 
-/// Waits until Envoy has refused this many updates of the filter, and says so in its log.
+/// Waits until Envoy has refused this many updates of the filter, and has logged it.
 async fn until_rejected(rig: &Rig, expected: u64) -> anyhow::Result<()> {
     wait::until(LIMIT, &format!("{expected} updates are rejected"), async || {
         let stats = rig.stack()?.envoy()?.stats(STATS).await?;

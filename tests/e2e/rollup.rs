@@ -1,4 +1,5 @@
-//! The steps, the models and the tools of one agent are one session, where their products share a group.
+//! The steps, the models and the tools of one agent share a session if their products share a
+//! group.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use crate::client::{Client, request};
 use crate::llm::{self, chat};
 use crate::upstream::{Step, Upstream, json_response, obliging};
 
-/// A product of an agent's below this path, whose callers present their session in a header.
+/// A product of an agent below this path, whose clients send their session in a header.
 fn product(id: &str, kind: &str, price: &str, group: &str) -> Value {
     json!({
         "id": id, "type": kind, "match": { "path_prefix": format!("/{id}") },
@@ -109,29 +110,29 @@ async fn steps_tool_calls_and_tokens_of_one_agent_are_one_session() -> anyhow::R
             ("total_tool_calls", json!(5)),
             ("generations", json!(3)),
             ("total_provider_cost", json!("0.0105")),
-            // What the chat cost that neither a step nor an API call is.
+            // The cost of the chat, which is part of neither a step nor an API call.
             ("unattributed_provider_cost", json!("0.0035")),
             ("total_revenue", json!("0.153")),
         ] {
             assert_eq!(closed[name], value, "{name}: {closed}");
         }
-        let told = |event_type: &str| -> Vec<(String, String)> {
+        let listed = |event_type: &str| -> Vec<(String, String)> {
             let all = books.of_type(event_type);
             let own = all.filter(|data| data["session_id"] == closed["session_id"]);
-            let mut told: Vec<_> =
+            let mut listed: Vec<_> =
                 own.map(|data| (text(data, "/product_id"), text(data, "/product_type"))).collect();
-            told.sort_unstable();
-            told
+            listed.sort_unstable();
+            listed
         };
         let of = |products: &[(&str, &str)]| -> Vec<(String, String)> {
             products.iter().map(|(id, kind)| ((*id).to_owned(), (*kind).to_owned())).collect()
         };
         let (agent, models) = (("agent", "AI_AGENT"), ("models", "AI_AGENT"));
         let (agentic, tools) = (("agentic", "AGENTIC_API"), ("tools", "MCP_SERVER"));
-        assert_eq!(told("agent_step"), of(&[agent, models]));
-        assert_eq!(told("tool_invocation"), of(&[tools, tools]));
-        assert_eq!(told("api_call"), of(&[agentic]));
-        assert_eq!(told("token_consumption"), of(&[agentic, models, models]));
+        assert_eq!(listed("agent_step"), of(&[agent, models]));
+        assert_eq!(listed("tool_invocation"), of(&[tools, tools]));
+        assert_eq!(listed("api_call"), of(&[agentic]));
+        assert_eq!(listed("token_consumption"), of(&[agentic, models, models]));
     }
     let customers: BTreeSet<String> =
         books.closed().map(|data| text(data, "/customer_id")).collect();

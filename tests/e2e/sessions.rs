@@ -1,4 +1,4 @@
-//! Sessions as the events tell them, and what each outcome of a call is called.
+//! Sessions as their events report them, and the status of each outcome of a call.
 
 use std::time::Duration;
 
@@ -22,18 +22,18 @@ async fn call(rig: &Rig, agent: &Agent, tool: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends the `DELETE` and gives its status.
+/// Sends the `DELETE` and returns the response's status.
 async fn delete(rig: &Rig, agent: &Agent) -> anyhow::Result<u16> {
     Ok(Client::connect(rig.listen()?).await?.exchange(&agent.delete()).await?.status())
 }
 
-/// Waits until the events of an agent are these, in this order; gives all events.
+/// Waits until these are the events of an agent, in this order; returns all events.
 async fn story(rig: &Rig, agent: &Agent, expected: &[&str]) -> anyhow::Result<Books> {
     let name = &agent.name;
     let what = format!("the story of {name}");
     rig.settled(&what, |books| {
-        let told = books.story(name);
-        ensure!(told == expected, "expected {expected:?}, found {told:?}");
+        let found = books.story(name);
+        ensure!(found == expected, "expected {expected:?}, found {found:?}");
         Ok(())
     })
     .await
@@ -72,15 +72,15 @@ async fn a_session_is_created_active_idle_active_again_and_closed_by_its_timeout
     assert!(active < wall, "active {active} ms does not");
     books.check(&rig.stack()?.ledger()?).await?;
 
-    // Who comes back after that begins another session under the same key.
+    // An agent that comes back after that begins another session under the same key.
     call(&rig, &agent, "third").await?;
     let more = [&all[..], &["created", "call"]].concat();
     let books = rig
         .settled("a new session", |books| {
-            let told = books.story("acme");
+            let found = books.story("acme");
             ensure!(
-                told.starts_with(&more.iter().map(ToString::to_string).collect::<Vec<_>>()),
-                "{told:?}"
+                found.starts_with(&more.iter().map(ToString::to_string).collect::<Vec<_>>()),
+                "{found:?}"
             );
             Ok(())
         })
@@ -112,7 +112,7 @@ async fn a_call_that_runs_longer_than_the_idle_timeout_keeps_its_session_awake()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_with_a_delete_that_the_server_grants_or_when_it_is_gone()
 -> anyhow::Result<()> {
-    // 13, 33: the session's name says how the server answers its DELETE.
+    // 13, 33: the session's name decides how the server answers its DELETE.
     let upstream = Upstream::start(|request| {
         let session = request.header("mcp-session-id").unwrap_or_default();
         let tool = text(&rpc_of(request), "/params/name");
@@ -160,13 +160,14 @@ async fn a_session_ends_with_a_delete_that_the_server_grants_or_when_it_is_gone(
 async fn sessions_follow_their_ids_and_not_their_connections() -> anyhow::Result<()> {
     let rig = Rig::start(Upstream::start(obliging).await?, plain_plugin()).await?;
     let mut client = Client::connect(rig.listen()?).await?;
-    // Two sessions of one agent over one connection, by turns.
+    // Two sessions of one agent over one connection, in turn.
     let (mut one, mut two) = (Agent::new("shared"), Agent::new("shared"));
     (one.session, two.session) = (Some("one".to_owned()), Some("two".to_owned()));
-    // One without an id: a window of the same identity. One that another header names.
+    // A session without an id, by the identity alone; and one with its id in another header.
     let window = Agent { session: None, ..one.clone() };
     let named = window.with("x-session-id", "one");
-    // A revision without sessions: what an old client would call the session is not looked at.
+    // A revision without sessions: the filter ignores the header in which an old client sends its
+    // session.
     let stateless = one.with("mcp-protocol-version", "2026-07-28");
     for round in 0..3 {
         for (tool, agent) in [
@@ -180,7 +181,7 @@ async fn sessions_follow_their_ids_and_not_their_connections() -> anyhow::Result
             ensure!(answer.status() == 200, "{answer:?}");
         }
     }
-    // The same id of somebody else is another session.
+    // The same id from another identity is another session.
     let thief = Agent { session: one.session.clone(), ..Agent::new("thief") };
     client.exchange(&thief.call(1, "one")).await?;
 
@@ -196,7 +197,7 @@ async fn sessions_follow_their_ids_and_not_their_connections() -> anyhow::Result
             .filter(|(name, _)| name.contains(".worker_") && name.ends_with("downstream_cx_total"))
             .filter(|(_, connections)| **connections > 0)
             .count();
-        // Beyond the first, which may be the only one of its worker.
+        // Not counting the first connection, which may be the only one of its worker.
         ensure!(workers == 2 && connections >= 8, "{workers} workers, {connections} connections");
         Ok(())
     })
@@ -234,12 +235,12 @@ async fn sessions_follow_their_ids_and_not_their_connections() -> anyhow::Result
     rig.finish().await
 }
 
-/// The accountant looks at the workers' journals one after the other, a few times a second.
+/// The accountant reads the workers' journals one after another, a few times a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_over_in_a_moment_is_closed_whichever_worker_sees_its_end()
 -> anyhow::Result<()> {
     let rig = Rig::start(Upstream::start(obliging).await?, plain_plugin()).await?;
-    // Enough connections that pairs of them lie on both workers, in both orders.
+    // So many connections that there are pairs of them on both workers, in both orders.
     let mut connections = Vec::new();
     for _ in 0..8 {
         connections.push(Client::connect(rig.listen()?).await?);
@@ -267,12 +268,13 @@ async fn a_session_that_is_over_in_a_moment_is_closed_whichever_worker_sees_its_
 /// A row of the table of outcomes.
 struct Outcome {
     name: &'static str,
-    /// Of the revision of MCP without sessions.
+    /// True for the revision of MCP without sessions.
     is_stateless: bool,
     answer: Vec<Step>,
     /// Status, HTTP status and transport in the event.
     expected: (&'static str, u16, &'static str),
-    /// The client leaves when it has seen the head of the answer, or at once if there is none.
+    /// True if the client leaves once it has seen the head of the response, or at once if there is
+    /// none.
     leaves: bool,
 }
 
@@ -328,7 +330,7 @@ fn outcomes() -> Vec<Outcome> {
         row(
             "task_2025",
             json(&result(json!({ "task": { "taskId": "1" } }))),
-            // Nobody asks for it before the call's time is up.
+            // Nobody asks for it before the call times out.
             "UNKNOWN",
             200,
             "json",
@@ -357,7 +359,7 @@ fn outcomes() -> Vec<Outcome> {
     ]
 }
 
-/// Makes one call, and leaves it if its row says so.
+/// Makes one call; the client leaves if the row says so.
 async fn play(rig: &Rig, row: &Outcome) -> anyhow::Result<()> {
     let mut agent = Agent::new("acme").with("x-row", row.name);
     if row.is_stateless {
@@ -375,7 +377,7 @@ async fn play(rig: &Rig, row: &Outcome) -> anyhow::Result<()> {
         let answer = client.receive(|_| ()).await?;
         ensure!(answer.is_complete, "{answer:?}");
     } else if row.expected.1 != 0 {
-        // It reads until the first bytes of the body are there, and no further.
+        // Reads until the first bytes of the body have come, and no further.
         let (seen, mut is_seen) = tokio::sync::oneshot::channel();
         let mut seen = Some(seen);
         let reading = client.receive(|bytes| {

@@ -1,5 +1,5 @@
-//! Who is billed where no token tells it: the client's certificate, filter state, API keys; how many sessions an
-//! identity has, and what names them.
+//! Who is billed without a token: by the client's certificate, filter state, or API keys; how many
+//! sessions an identity may have, and what names them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::{Rig, release_module};
 
 const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
 
-/// API calls below these paths, each product with its identity and session rules.
+/// API calls below these paths; each product has its own identity and session rules.
 fn plugin(products: &[(&str, Value, Value)]) -> Value {
     let product = |(id, identity, session): &(&str, Value, Value)| {
         json!({
@@ -63,14 +63,14 @@ async fn calls(rig: &Rig, expected: usize) -> anyhow::Result<Books> {
 }
 
 /// A member of the only call of a product.
-fn told(books: &Books, product: &str, member: &str) -> String {
+fn member_of(books: &Books, product: &str, member: &str) -> String {
     let mut found = books.of_type("api_call").filter(|call| call["product_id"] == product);
-    let told = found.next().map(|call| text(call, member)).unwrap_or_default();
+    let value = found.next().map(|call| text(call, member)).unwrap_or_default();
     assert!(found.next().is_none(), "{product} was called more than once");
-    told
+    value
 }
 
-/// Runs openssl, which makes certificates and speaks TLS.
+/// Runs openssl, which makes certificates and connects with TLS.
 fn openssl(dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     let mut command = Command::new("openssl");
     let output = command.args(arguments).current_dir(dir).output().context("openssl is needed")?;
@@ -78,7 +78,7 @@ fn openssl(dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A key and a certificate that it has signed itself, with these names.
+/// Makes a key and a self-signed certificate with these names.
 fn certificate(dir: &Path, name: &str, subject: &str, names: &str) -> anyhow::Result<()> {
     let (key, file) = (format!("{name}.key"), format!("{name}.pem"));
     let names = format!("subjectAltName={names}");
@@ -106,7 +106,7 @@ fn certificate(dir: &Path, name: &str, subject: &str, names: &str) -> anyhow::Re
     )
 }
 
-/// Sends a request over TLS with this client's certificate and gives all that comes back.
+/// Sends a request over TLS with this client's certificate and returns the whole response.
 async fn over_tls(
     dir: &Path,
     to: SocketAddr,
@@ -128,7 +128,7 @@ async fn over_tls(
     Ok(answer)
 }
 
-/// The books when one session is closed, and its final event.
+/// The books once one session is closed, and its final event.
 async fn one_closed(rig: &Rig) -> anyhow::Result<(Books, Value)> {
     let books = rig
         .settled("one session is closed", |books| {
@@ -174,7 +174,7 @@ async fn a_verified_certificate_says_who_is_billed() -> anyhow::Result<()> {
     let rig = rig(&products, vec![(format!("{CHAIN}/transport_socket"), socket)]).await?;
     let to = rig.listen()?;
     for (product, ..) in &products {
-        // What a client writes of itself is not asked.
+        // The filter does not use what the client itself writes.
         let headers = [("connection", "close"), ("x-forwarded-client-cert", "URI=spiffe://rival")];
         let bytes = request("GET", &format!("/{product}"), &headers, b"");
         let answer = over_tls(dir.path(), to, Some("acme"), &bytes).await?;
@@ -185,9 +185,9 @@ async fn a_verified_certificate_says_who_is_billed() -> anyhow::Result<()> {
         }
     }
     let books = calls(&rig, 3).await?;
-    assert_eq!(told(&books, "uri", "/customer_id"), "spiffe://mesh.test/ns/a/sa/agent");
-    assert_eq!(told(&books, "dns", "/customer_id"), "agent.acme.test");
-    assert_eq!(told(&books, "subject", "/customer_id"), "CN=agent,O=Acme");
+    assert_eq!(member_of(&books, "uri", "/customer_id"), "spiffe://mesh.test/ns/a/sa/agent");
+    assert_eq!(member_of(&books, "dns", "/customer_id"), "agent.acme.test");
+    assert_eq!(member_of(&books, "subject", "/customer_id"), "CN=agent,O=Acme");
     rig.finish().await
 }
 
@@ -205,7 +205,7 @@ async fn filter_state_of_another_filter_says_who_is_billed() -> anyhow::Result<(
         },
     });
     let filters = format!("{CHAIN}/filters/0/typed_config/http_filters/+0");
-    let by = |key: &str| json!({ "customer": { "filter_state": key } });
+    let by = |key: &str| json!({ "customer": { "filter_state": key }, "on_missing": "meter_as_anonymous" });
     let products =
         [("state", by("acme.customer"), json!({})), ("none", by("acme.other"), json!({}))];
     let rig = rig(&products, vec![(filters, filter)]).await?;
@@ -213,13 +213,13 @@ async fn filter_state_of_another_filter_says_who_is_billed() -> anyhow::Result<(
         assert_eq!(send(&rig, "GET", path, &[("acme.customer", "mallory")]).await?, 200);
     }
     let books = calls(&rig, 2).await?;
-    assert_eq!(told(&books, "state", "/customer_id"), "by HTTP/1.1");
-    assert_eq!(told(&books, "none", "/customer_id"), "anonymous");
+    assert_eq!(member_of(&books, "state", "/customer_id"), "by HTTP/1.1");
+    assert_eq!(member_of(&books, "none", "/customer_id"), "anonymous");
     rig.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_told_as_a_hash_that_its_salt_decides() -> anyhow::Result<()> {
+async fn a_key_is_a_hash_that_its_salt_decides() -> anyhow::Result<()> {
     let salted =
         |salt: &str| json!({ "api_key": { "trusted_header": "x-api-key" }, "api_key_salt": salt });
     let products = [
@@ -236,7 +236,7 @@ async fn a_key_is_told_as_a_hash_that_its_salt_decides() -> anyhow::Result<()> {
         assert_eq!(send(&rig, "GET", &format!("/{product}"), headers).await?, 200);
     }
     let books = calls(&rig, 5).await?;
-    let hash = |product: &str| told(&books, product, "/api_key_hash");
+    let hash = |product: &str| member_of(&books, product, "/api_key_hash");
     let first = hash("first");
     assert!(first.len() == 32 && first.bytes().all(|byte| byte.is_ascii_hexdigit()), "{first}");
     assert_eq!(hash("same"), first);
@@ -256,7 +256,7 @@ async fn an_identity_has_so_many_sessions_and_the_longest_quiet_one_goes() -> an
     for (at, (customer, session)) in story.into_iter().enumerate() {
         let headers = [("x-customer-id", customer), ("x-session-id", session)];
         assert_eq!(send(&rig, "GET", "/api", &headers).await?, 200);
-        // Each is in the ledger before the next, whichever worker has it.
+        // Each call is in the ledger before the next one, whichever worker has it.
         calls(&rig, at + 1).await?;
     }
     let (books, closed) = one_closed(&rig).await?;
@@ -276,7 +276,7 @@ async fn the_first_rung_that_a_request_presents_names_its_session() -> anyhow::R
         ("baggage", "user=1,session.id=b"),
         ("traceparent", trace),
     ];
-    // By which of its headers alone each product knows what presents them all.
+    // Which single header names the session at each product, if a request has all of them.
     let rows = [
         ("mcp", json!(["mcp_session_id", "header", "baggage", "trace"]), 0),
         ("header", json!(["header", "mcp_session_id", "baggage", "trace"]), 1),
@@ -296,7 +296,7 @@ async fn the_first_rung_that_a_request_presents_names_its_session() -> anyhow::R
     }
     let books = calls(&rig, rows.len() * 4).await?;
     for (product, ..) in &rows {
-        // What presents all and what presents the first alone; without it; with nothing.
+        // With all headers and with the named one alone; without the named one; without any.
         let mut sizes: Vec<usize> = Vec::new();
         let of_product =
             |kind| books.of_type(kind).filter(move |data| data["product_id"] == *product);
@@ -318,7 +318,7 @@ async fn a_delete_at_the_close_path_closes_the_session_that_it_presents() -> any
     for (method, path, session, status) in [
         ("GET", "/api", "1", 200),
         ("GET", "/api", "2", 200),
-        // To read the path is a call, and no close.
+        // A request that reads the path is a call, and closes nothing.
         ("GET", "/api/close", "2", 200),
         ("DELETE", "/api/close?now", "1", 204),
         // There is no such session.

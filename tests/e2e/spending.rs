@@ -1,5 +1,5 @@
-//! Customers that spend: a server of tools and of models, a guard, and what requests are answered meanwhile. Every
-//! generation costs 1 USD, so that tests can count.
+//! Customers that spend: a server of tools and of models, a guard, and the responses to requests
+//! while they spend. Every generation costs 1 USD, so that tests can count.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::llm::{chat, plugin, post, product};
 use crate::upstream::{Step, json_response, obliging, rpc_of, success};
 use crate::{LIMIT, Rig};
 
-/// A server of tools and of models: each generation is of 1,000 tokens.
+/// A server of tools and of models; each generation has 1,000 tokens.
 pub(crate) fn tools_and_models(request: &Message) -> Vec<Step> {
     if request.word(1).starts_with("/v1/") {
         return vec![Step::Send(json_response(&chat(500, 500)))];
@@ -51,7 +51,7 @@ pub(crate) fn guarded(contracts: &Value, alert_at: &str) -> Value {
     plugin
 }
 
-/// What a customer's next generation is answered.
+/// The status of the response to a customer's next generation.
 pub(crate) async fn generate(listen: SocketAddr, customer: &str) -> anyhow::Result<u16> {
     let body = json!({ "model": "gpt-4o", "messages": [] }).to_string();
     let path = "/v1/chat/completions";
@@ -59,13 +59,14 @@ pub(crate) async fn generate(listen: SocketAddr, customer: &str) -> anyhow::Resu
     Ok(Client::connect(listen).await?.exchange(&request).await?.status())
 }
 
-/// What a customer's next tool call is answered: it costs nothing, and asks both workers in the long run.
+/// The status of the response to a customer's next tool call; it costs nothing, and repeated calls
+/// reach both workers.
 pub(crate) async fn call(listen: SocketAddr, customer: &str) -> anyhow::Result<u16> {
     let request = Agent::new(customer).call(1, "t");
     Ok(Client::connect(listen).await?.exchange(&request).await?.status())
 }
 
-/// Waits until a customer's calls are answered with this status, ten times in a row.
+/// Waits until a customer's calls get this status, ten times in a row.
 pub(crate) async fn until_status(rig: &Rig, customer: &str, expected: u16) -> anyhow::Result<()> {
     let listen = rig.listen()?;
     wait::until(LIMIT, &format!("{customer} is answered {expected}"), async || {
@@ -78,7 +79,7 @@ pub(crate) async fn until_status(rig: &Rig, customer: &str, expected: u16) -> an
     .await
 }
 
-/// Asks as a customer all the time; any other answer than this is kept.
+/// Sends requests of a customer all the time, and keeps every status other than the expected one.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
     others: tokio::task::JoinHandle<anyhow::Result<(u64, Vec<u16>)>>,
@@ -101,7 +102,7 @@ impl Watch {
         Self { stop, others }
     }
 
-    /// Stops, and gives how often it has asked.
+    /// Stops, and returns how many requests it sent.
     pub(crate) async fn check(self) -> anyhow::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         let (asked, others) = self.others.await??;
@@ -110,13 +111,13 @@ impl Watch {
     }
 }
 
-/// The levels of a customer, as they were told, and why.
+/// The levels of a customer in the books, and why each changed.
 pub(crate) fn levels(books: &Books, customer: &str) -> Vec<(String, String)> {
     let of_customer =
         books.of_type("margin_level_changed").filter(|event| event["customer_id"] == customer);
     of_customer.map(|event| (text(event, "/level"), text(event, "/reason"))).collect()
 }
 
-pub(crate) fn told(levels: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn owned(levels: &[(&str, &str)]) -> Vec<(String, String)> {
     levels.iter().map(|(level, reason)| ((*level).to_owned(), (*reason).to_owned())).collect()
 }

@@ -1,5 +1,5 @@
-//! Attempts of one tenant to be billed as another, to move what it does to the other's bill, or to end the other's
-//! sessions. Both have valid tokens; nothing that a client can write moves a cent.
+//! Attempts of one tenant to be billed as another, to move its calls to the other's bill, or to end
+//! the other's sessions. Both have valid tokens; nothing that a client can write moves a cent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ use crate::issuer::{Issuer, claims, forged, unsigned};
 use crate::upstream::{Upstream, obliging};
 use crate::{Rig, release_module};
 
-/// What becomes of an attempt.
+/// The expected outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It is a call of the one who made it.
+    /// It is a call of the customer that made it.
     OwnCall,
-    /// It is answered with this status, and is no call of anybody.
+    /// It gets this status, and is nobody's call.
     NoCall(u16),
 }
 use Fate::{NoCall, OwnCall};
@@ -31,7 +31,7 @@ struct Attempt {
     name: &'static str,
     method: &'static str,
     path: String,
-    /// In the order in which they are sent.
+    /// In the order of sending.
     headers: Vec<(&'static str, String)>,
     /// `params._meta`.
     meta: Value,
@@ -42,7 +42,7 @@ struct Attempt {
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const SESSION: &str = "victims-session";
 
-/// The attempts of somebody with this token.
+/// The attempts of a client with this token.
 fn attempts(own: &str) -> Vec<Attempt> {
     let plain = |name: &'static str| Attempt {
         name,
@@ -73,7 +73,7 @@ fn attempts(own: &str) -> Vec<Attempt> {
     let payload = forged.split('.').nth(1).unwrap_or_default().to_owned();
     let certificate = "By=spiffe://mesh/ns/a;Hash=0;URI=spiffe://acme/acme-bot";
     vec![
-        // Who it is.
+        // Its identity.
         header("the customer as a header", "x-customer-id", "acme"),
         header("the agent as a header", "x-agent-id", "acme-bot"),
         header("the team as a header", "x-team", "research"),
@@ -92,7 +92,7 @@ fn attempts(own: &str) -> Vec<Attempt> {
             "an identity in _meta",
             json!({ "identity": { "customer": "acme" }, "sub": "acme-bot" }),
         ),
-        // What Envoy or a mesh would say.
+        // What Envoy or a mesh would add.
         header("a certificate as a header", "x-forwarded-client-cert", certificate),
         header("claims as a header", "x-jwt-payload", &payload),
         header("claims as Envoy's metadata", "jwt_payload", &payload),
@@ -134,7 +134,7 @@ fn attempts(own: &str) -> Vec<Attempt> {
             fate: NoCall(204),
             ..header("closing the session of MCP", "mcp-session-id", SESSION)
         },
-        // What it did.
+        // The calls of the victim.
         header("the trace of a call that has ended", "traceparent", TRACE),
         header("usage as the server reports it", "x-usage-input", "1000000"),
         meta("usage in _meta", json!({ "usage": { "input_tokens": 1_000_000 } })),
@@ -173,7 +173,7 @@ async fn send(rig: &Rig, attempt: &Attempt) -> anyhow::Result<Message> {
     Client::connect(rig.listen()?).await?.exchange(&request).await
 }
 
-/// The victim's own calls, each in a session that is named in another way.
+/// The victim's own calls; each one's session is named in another way.
 fn own_calls(token: &str, name: [&'static str; 5]) -> [Attempt; 5] {
     let call = |name, header: Option<(&'static str, &str)>| {
         let header = header.map(|(name, value)| (name, value.to_owned()));
@@ -202,7 +202,7 @@ fn own_calls(token: &str, name: [&'static str; 5]) -> [Attempt; 5] {
     ]
 }
 
-/// Customer and session of the calls by tool.
+/// Customer and session of the calls, by tool.
 fn by_tool(books: &Books) -> BTreeMap<String, (String, String)> {
     let calls = books.tool_invocations();
     calls
@@ -250,9 +250,9 @@ async fn nothing_that_a_client_writes_moves_a_cent() -> anyhow::Result<()> {
     let own: Vec<_> = attempts.iter().filter(|attempt| attempt.fate == OwnCall).collect();
     let total = before.len() + after.len() + own.len();
     crate::identity::calls(&rig, total).await?;
-    // The rival's own two sessions end, the one of MCP by its DELETE or by the close that comes at
-    // once after it: another worker may tell of either first. Ends wait for one more reading of
-    // all journals.
+    // The rival's own two sessions end: the one of MCP by its DELETE, or by the close that comes
+    // right after it, since another worker may report either first. A session's end waits for one
+    // more reading of all journals.
     let books = rig
         .settled("the rival's two sessions have ended", |books| {
             ensure!(books.closed().count() == 2, "{:?}", books.closed().collect::<Vec<_>>());
@@ -277,12 +277,12 @@ async fn nothing_that_a_client_writes_moves_a_cent() -> anyhow::Result<()> {
         let is_dear = text(call, "/tool_name").starts_with("dear: ");
         assert_eq!(call["price"], if is_dear { "1" } else { "0.001" }, "{call}");
     }
-    // The victim's sessions are its own, one for each way to name it, and have gone on.
+    // The victim's sessions are its own, one for each way to name it, and continue.
     let sessions_of = |customer: &str| -> BTreeSet<String> {
         let found = calls.values().filter(|(owner, _)| owner == customer);
         found.map(|(_, session)| session.clone()).collect()
     };
-    // The two headers are one rung: the same value under either is the same session.
+    // The two headers are one source of the key: the same value in either is the same session.
     assert_eq!(sessions_of("acme").len(), 4, "{calls:?}");
     assert!(sessions_of("acme").is_disjoint(&sessions_of("rival")), "{calls:?}");
     for (first, second) in before.iter().zip(after) {

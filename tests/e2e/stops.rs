@@ -1,5 +1,5 @@
-//! Streams that a guard ends in the middle, in real Envoy: their clients get a whole last event, their server is left
-//! in peace, and what was used is in the books.
+//! Streams that a guard ends in the middle, in real Envoy: the clients get a whole last event,
+//! Envoy cancels the requests to the server, and the usage is in the books.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,11 @@ use crate::upstream::{SSE_HEAD, Step, Upstream, chunk, json_response, obliging, 
 
 const HOST: &str = "llm.example";
 const STREAMS: usize = 8;
-/// Streams of a kind go on for 30 s, if nobody ends them.
+/// The number of events of a stream, which lasts 30 s if nobody ends it.
 const EVENTS: usize = 1500;
 const PAUSE: Duration = Duration::from_millis(20);
-/// From the decision to the end: the accountant's tick and the worker's next look.
+/// How long it may take from the decision to the end: the accountant's tick and the worker's next
+/// check.
 const SOON: Duration = Duration::from_secs(3);
 
 fn slowly(event: impl Fn(usize) -> String) -> Vec<Step> {
@@ -31,7 +32,7 @@ fn slowly(event: impl Fn(usize) -> String) -> Vec<Step> {
     steps
 }
 
-/// A model that thinks long, a tool that works long, and a request that costs 4 USD.
+/// A model that answers slowly, a tool that works slowly, and a request that costs 4 USD.
 fn serve(request: &Message) -> Vec<Step> {
     let body = String::from_utf8_lossy(&request.body).into_owned();
     if body.contains("progress") {
@@ -71,7 +72,7 @@ fn call(customer: &str) -> Vec<u8> {
     )
 }
 
-/// One client: what it got until it was cut, and when.
+/// What one client got until its stream ended, and when.
 async fn listen(
     listen: std::net::SocketAddr,
     request: Vec<u8>,
@@ -126,7 +127,7 @@ async fn streams_of_a_customer_that_is_blocked_end_with_a_whole_event_and_their_
         .settled("every stream is told of", |books| {
             let calls = books.tool_invocations().count();
             let generations = books.generations().count();
-            // The neighbour's, and the one that cost.
+            // Includes the neighbour's generation, and the one that cost.
             ensure!(
                 calls == STREAMS / 2 && generations == STREAMS / 2 + 2,
                 "{calls}, {generations}"
@@ -148,7 +149,8 @@ async fn streams_of_a_customer_that_is_blocked_end_with_a_whole_event_and_their_
     rig.finish().await
 }
 
-/// The answer is whole events, of which the last are those that say why; then the connection was closed.
+/// Checks that the response is whole events, that the last ones give the reason, and that Envoy
+/// then closed the connection.
 fn check(is_chat: bool, answer: &Message) -> anyhow::Result<()> {
     let body = String::from_utf8(answer.body.clone())?;
     ensure!(!answer.is_complete, "Envoy has told an end: {body}");

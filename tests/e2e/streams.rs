@@ -1,4 +1,5 @@
-//! Streams whose upstream side a test tells step by step, over connections to the worker that it wants.
+//! Streams whose upstream side a test controls step by step, over connections to the worker that it
+//! chooses.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +23,12 @@ use crate::{LIMIT, Rig, impatient_plugin};
 /// Tool and status of each call of a case.
 pub(crate) type Calls = Vec<(&'static str, &'static str)>;
 
-/// A connection to whichever worker.
+/// A connection to any worker.
 pub(crate) const ANY: usize = 2;
-/// Connections held ready for each worker.
+/// Connections kept ready for each worker.
 const POOL: usize = 75;
 
-/// A stack whose upstream does, for each request, what the case that sent it says.
+/// A stack whose upstream answers each request as the case that sent it says.
 pub(crate) struct Wire {
     pub(crate) rig: Rig,
     /// Connections by worker.
@@ -35,24 +36,24 @@ pub(crate) struct Wire {
     orders: Arc<Mutex<BTreeMap<String, UnboundedReceiver<Step>>>>,
     streams: AtomicU64,
     pub(crate) wanted: Mutex<Vec<(&'static str, Calls)>>,
-    /// Streams that stay open until everything is over.
+    /// Streams that stay open until the end of the test.
     pub(crate) open: Mutex<Vec<Open>>,
 }
 
-/// A request whose answer is on its way.
+/// A request whose response is running.
 pub(crate) struct Open {
     reading: JoinHandle<anyhow::Result<Message>>,
-    /// How long the answer's body has become; `None` before its head.
+    /// The length of the response's body so far; `None` before its head.
     seen: watch::Receiver<Option<usize>>,
     orders: UnboundedSender<Step>,
-    told: usize,
+    written: usize,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A call has two seconds, and is looked at every second; any path under `/mcp` is metered.
+/// A call times out after two seconds, checked every second; any path under `/mcp` is metered.
 pub(crate) fn patient_for_two_seconds() -> Value {
     let mut plugin = impatient_plugin();
     plugin["products"][0]["match"] = json!({ "path_prefix": "/mcp" });
@@ -82,7 +83,7 @@ impl Wire {
         })
     }
 
-    /// Opens connections, one after the other, until there are enough to each worker.
+    /// Opens connections, one after another, until each worker has enough.
     pub(crate) async fn fill_pool(&self) -> anyhow::Result<()> {
         let mut accepted = self.accepted().await?;
         while lock(&self.pool).iter().any(|connections| connections.len() < POOL) {
@@ -100,7 +101,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The connections that each worker has accepted.
+    /// The number of connections that each worker has accepted.
     pub(crate) async fn accepted(&self) -> anyhow::Result<[u64; 2]> {
         let stats = self.rig.stack()?.envoy()?.stats("listener.").await?;
         let of = |worker: &str| {
@@ -118,7 +119,7 @@ impl Wire {
         }
     }
 
-    /// Sends a request; its answer is told step by step.
+    /// Sends a request; the test sends its response step by step.
     pub(crate) async fn request(
         &self,
         worker: usize,
@@ -137,13 +138,13 @@ impl Wire {
         let reading = tokio::spawn(async move {
             client.receive(|bytes| sender.send_replace(Some(bytes)).map_or((), drop)).await
         });
-        // Who leaves at once leaves after the upstream has the request.
+        // Waits for the upstream to have the request, even if the client leaves right afterwards.
         wait::until(LIMIT, "the upstream has the request", async || {
             ensure!(!lock(&self.orders).contains_key(&key), "not yet");
             Ok(())
         })
         .await?;
-        Ok(Open { reading, seen, orders, told: 0 })
+        Ok(Open { reading, seen, orders, written: 0 })
     }
 
     pub(crate) async fn post(
@@ -155,7 +156,7 @@ impl Wire {
         self.request(worker, agent, "POST", "/mcp", body.to_string().as_bytes()).await
     }
 
-    /// A `POST` answered by an event stream that begins with a priming event.
+    /// A `POST` whose response is an event stream that begins with a priming event.
     pub(crate) async fn stream(
         &self,
         worker: usize,
@@ -164,7 +165,7 @@ impl Wire {
     ) -> anyhow::Result<Open> {
         let mut open = self.post(worker, agent, body).await?;
         open.begin("text/event-stream").await?;
-        open.tell("id: 1\ndata: \n\n").await?;
+        open.write("id: 1\ndata: \n\n").await?;
         Ok(open)
     }
 
@@ -176,7 +177,7 @@ impl Wire {
         Ok(open)
     }
 
-    /// A request that is answered at once.
+    /// A request with an immediate response.
     pub(crate) async fn ask(
         &self,
         worker: usize,
@@ -197,7 +198,7 @@ impl Open {
         self.orders.send(step).ok().context("the upstream is gone")
     }
 
-    /// The head of an answer in chunks.
+    /// Sends the head of a chunked response.
     pub(crate) async fn begin(&mut self, media_type: &str) -> anyhow::Result<()> {
         let head = SSE_HEAD.replace("text/event-stream", media_type);
         self.order(Step::Send(head.into_bytes()))?;
@@ -205,27 +206,27 @@ impl Open {
         Ok(())
     }
 
-    /// The next bytes of the answer; returns when the client has them.
-    pub(crate) async fn tell(&mut self, bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    /// Sends the next bytes of the response; returns when the client has them.
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
         let bytes = bytes.as_ref();
-        self.told += bytes.len();
+        self.written += bytes.len();
         self.order(Step::Send(chunk(bytes)))?;
-        let told = self.told;
-        let has_come = self.seen.wait_for(|seen| seen.is_some_and(|seen| seen >= told));
+        let written = self.written;
+        let has_come = self.seen.wait_for(|seen| seen.is_some_and(|seen| seen >= written));
         tokio::time::timeout(LIMIT, has_come).await.context("the client does not get it")??;
         Ok(())
     }
 
     pub(crate) async fn event(&mut self, message: &Value) -> anyhow::Result<()> {
-        self.tell(sse_event(message)).await
+        self.write(sse_event(message)).await
     }
 
-    /// The answer ends in order.
+    /// Ends the response properly.
     pub(crate) async fn done(self) -> anyhow::Result<Message> {
         self.answer(b"0\r\n\r\n".to_vec()).await
     }
 
-    /// The last bytes of the answer, frames included.
+    /// Sends the last bytes of the response, frames included.
     pub(crate) async fn answer(self, bytes: Vec<u8>) -> anyhow::Result<Message> {
         self.order(Step::Send(bytes))?;
         let answer = tokio::time::timeout(LIMIT, self.reading).await???;
@@ -233,7 +234,7 @@ impl Open {
         Ok(answer)
     }
 
-    /// The upstream ends the connection in the middle.
+    /// Lets the upstream end the connection in the middle.
     pub(crate) async fn break_off(self, step: Step) -> anyhow::Result<()> {
         self.order(step)?;
         let answer = tokio::time::timeout(LIMIT, self.reading).await???;
@@ -241,7 +242,7 @@ impl Open {
         Ok(())
     }
 
-    /// The client leaves.
+    /// Lets the client leave.
     pub(crate) fn leave(self) {
         self.reading.abort();
     }

@@ -1,5 +1,5 @@
-//! The filter changes no byte: everything passes an Envoy with it as it passes one without it. The same requests and
-//! answers go through both; afterwards the VM that saw them still meters.
+//! The filter changes no byte: everything passes an Envoy with it as it passes one without it. The
+//! same requests and responses go through both; afterwards the VM that saw them still meters.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use crate::upstream::{
 };
 use crate::{LIMIT, Rig, impatient_plugin, plain_plugin};
 
-/// Where both Envoys, trailers apart, are as `envoy/envoy.yaml` says.
+/// Apart from trailers, both Envoys are configured here as in `envoy/envoy.yaml`.
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 const UPSTREAM: &str = "/static_resources/clusters/0";
 
-/// Bytes that are no UTF-8.
+/// Bytes that are not UTF-8.
 const NO_TEXT: &[u8] = b"\xff\xfe caf\xe9";
 /// A small JSON-RPC answer, compressed with gzip.
 const GZIP: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\xca\x2a\xce\xcf\x2b\x2a\x48\x56\xb2\x52\
     \x32\xd2\x33\x50\xd2\x51\xca\x4c\x51\xb2\x32\xd4\x51\x2a\x4a\x2d\x2e\xcd\x29\x51\xb2\xaa\x56\x4a\xce\xcf\
     \x2b\x49\xcd\x03\x32\xa3\x63\x6b\x6b\x01\x36\x7d\xe6\x01\x30\x00\x00\x00";
 
-/// One request, its answer, and what of it is billed.
+/// One request, its response, and the call that it is billed as.
 #[derive(Debug)]
 struct Case {
     name: &'static str,
@@ -34,17 +34,17 @@ struct Case {
     answer: Vec<Step>,
     /// Tool and status.
     billed: Option<(&'static str, &'static str)>,
-    /// How the client behaves.
+    /// What the client does.
     client: Behaviour,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Behaviour {
-    /// Sends all and reads all.
+    /// Sends everything and reads everything.
     Patient,
-    /// Leaves when the upstream has seen as many bytes of the body.
+    /// Leaves once the upstream has seen this many bytes of the body.
     LeavesAt(usize),
-    /// Lets the upstream go on when it has seen as many bytes of the answer's body.
+    /// Lets the upstream continue once the client has seen this many bytes of the response's body.
     GoesOnAt(usize),
 }
 
@@ -77,7 +77,7 @@ fn post_chunks(chunks: &[&[u8]], trailers: &str) -> Vec<u8> {
     bytes
 }
 
-/// The pieces one after the other, with a little work in between so that Envoy reads them apart.
+/// The pieces one after another, with a short pause in between so that Envoy reads them one by one.
 fn in_pieces(head: &str, pieces: &[&[u8]], end: &str) -> Vec<Step> {
     let mut steps = vec![Step::Send(head.as_bytes().to_vec())];
     for piece in pieces {
@@ -120,7 +120,7 @@ fn cases() -> Vec<Case> {
     let body = done().to_string();
     strange.extend(format!("\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes());
     let mut strange_request =
-        b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: ".to_vec();
+        b"POST /mcp HTTP/1.1\r\nhost: tools.example\r\nx-customer-id: acme\r\nx-strange: ".to_vec();
     let body = call("strange", "{}");
     strange_request.extend(
         [NO_TEXT, b"\r\nmcp-session-id: ", NO_TEXT, b"\r\nx-agent-id: agent-1\r\n"].concat(),
@@ -207,13 +207,18 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "an event stream that is asked for",
-            request("GET", "/mcp", &[("accept", "text/event-stream")], b""),
+            request(
+                "GET",
+                "/mcp",
+                &[("x-customer-id", "acme"), ("accept", "text/event-stream")],
+                b"",
+            ),
             in_pieces(SSE_HEAD, &[event.as_bytes()], ""),
             None,
         ),
         case(
             "no content",
-            request("DELETE", "/mcp", &[], b""),
+            request("DELETE", "/mcp", &[("x-customer-id", "acme")], b""),
             plain(
                 b"HTTP/1.1 204 No Content\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n".to_vec(),
             ),
@@ -258,7 +263,8 @@ fn cases() -> Vec<Case> {
 const JSON_HEAD: &str = "HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
     content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
 
-/// An Envoy that passes trailers on; its upstream answers the request of the case named in `x-case`.
+/// An Envoy that passes on trailers; its upstream answers the request of the case named in
+/// `x-case`.
 async fn start(wasm: bool) -> anyhow::Result<Rig> {
     let answers: Vec<Vec<Step>> = cases().into_iter().map(|case| case.answer).collect();
     let upstream = Upstream::start(move |request| {
@@ -266,7 +272,7 @@ async fn start(wasm: bool) -> anyhow::Result<Rig> {
         place.and_then(|place| answers.get(place)).cloned().unwrap_or_default()
     });
     let module = if wasm { Some(crate::release_module()?) } else { None };
-    // One worker, so that every case meets the same VM.
+    // One worker, so that every case uses the same VM.
     let options = Options { concurrency: 1, ..Options::new(impatient_plugin(), module) };
     let trailers = json!({ "enable_trailers": true });
     let protocol = json!({
@@ -282,10 +288,10 @@ async fn start(wasm: bool) -> anyhow::Result<Rig> {
     Rig::with(upstream.await?, Options { settings, ..options }).await
 }
 
-/// Plays one case; gives what the upstream and the client got.
+/// Plays one case; returns what the upstream and the client got.
 async fn play(rig: &Rig, place: usize, case: &Case) -> anyhow::Result<(Message, Message)> {
     let mut client = Client::connect(rig.listen()?).await?;
-    // The case's number goes behind the first line.
+    // The case's number goes after the first line.
     let line = case.request.windows(2).position(|bytes| bytes == b"\r\n").context("no line")? + 2;
     let (line, rest) = case.request.split_at(line);
     client.send(&[line, format!("x-case: {place}\r\n").as_bytes(), rest].concat()).await?;
@@ -321,7 +327,7 @@ async fn play(rig: &Rig, place: usize, case: &Case) -> anyhow::Result<(Message, 
     Ok((requests.remove(0), received))
 }
 
-/// Not the whole of 10 MB, where bytes differ.
+/// Shows only where bytes differ, and not the whole 10 MB.
 fn check_same(what: &str, with: &Message, without: &Message) {
     let head = |message: &Message| String::from_utf8_lossy(&message.head).into_owned();
     assert_eq!(head(with), head(without), "{what}: head");
@@ -345,7 +351,7 @@ async fn no_byte_differs_from_an_envoy_without_the_filter() -> anyhow::Result<()
         check_same(&format!("{name}: request"), &metered.0, &bare.0);
         check_same(&format!("{name}: answer"), &metered.1, &bare.1);
         billed.extend(case.billed);
-        // The VM lives, and meters on.
+        // The VM lives, and still meters.
         let (after, _) = tokio::try_join!(play(&with, 0, &cases[0]), play(&without, 0, &cases[0]))?;
         assert_eq!(after.1.status(), 200, "after {name}");
         billed.extend(cases[0].billed);
@@ -363,19 +369,18 @@ async fn no_byte_differs_from_an_envoy_without_the_filter() -> anyhow::Result<()
         .collect();
     let mut billed: Vec<_> =
         billed.iter().map(|(tool, status)| (Some(*tool), Some(*status))).collect();
-    // Calls whose answer may have come on another stream are told of later.
+    // Calls whose response may have come on another stream have their events later.
     booked.sort_unstable();
     billed.sort_unstable();
     assert_eq!(booked, billed);
     books.check(&with.stack()?.ledger()?).await?;
-    // An identity that is no UTF-8 names nobody, and the call is metered.
     let strange = books.tool_invocations().find(|call| call["tool_name"] == "strange");
-    assert_eq!(strange.map(|call| &call["customer_id"]), Some(&json!("anonymous")));
+    assert_eq!(strange.map(|call| &call["customer_id"]), Some(&json!("acme")));
     without.finish().await?;
     with.finish().await
 }
 
-/// Event streams are passed on event by event, not when they are complete.
+/// Envoy passes on event streams event by event, and does not wait for their end.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_reaches_the_client_while_the_stream_goes_on() -> anyhow::Result<()> {
     let event = sse_event(&done());
@@ -396,7 +401,7 @@ async fn an_event_reaches_the_client_while_the_stream_goes_on() -> anyhow::Resul
         Ok(())
     })
     .await?;
-    // The gate is behind the event: if the event were held back, the answer would never end.
+    // The gate is after the event: if Envoy buffered the event, the response would never end.
     let mut is_open = false;
     let answer = client.receive(|bytes| {
         if bytes >= length && !std::mem::replace(&mut is_open, true) {

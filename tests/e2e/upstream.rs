@@ -1,5 +1,5 @@
-//! A scripted upstream: it answers each request with exact bytes, cut and timed as the test says, and records the
-//! requests as they arrive. It knows nothing of MCP but the shape of a few answers.
+//! A scripted upstream: it answers each request with exact bytes, cut and timed as the test says,
+//! and records the requests as they arrive. Of MCP it knows only the form of a few responses.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,27 +18,27 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::http1::{Kind, Message, Reader};
 
-/// One step of an answer.
+/// One step of a response.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// Writes these bytes at once.
     Send(Vec<u8>),
-    /// Does nothing for a while: the server works.
+    /// Does nothing for a while, as a server that works.
     Work(Duration),
     /// Waits for [`Upstream::go_on`].
     Gate,
-    /// Ends the connection in order.
+    /// Ends the connection properly.
     Close,
     /// Resets the connection.
     Reset,
-    /// Takes the steps that the test sends, until it sends no more.
+    /// Takes the steps that the test sends, until the test sends no more.
     Follow(Orders),
 }
 
-/// Steps that a test sends while an answer is on its way.
+/// Steps that a test sends while a response is running.
 pub(crate) type Orders = Arc<tokio::sync::Mutex<UnboundedReceiver<Step>>>;
 
-/// How a request is answered.
+/// The response to a request.
 type Script = dyn Fn(&Message) -> Vec<Step> + Send + Sync;
 
 #[derive(Default)]
@@ -47,7 +47,7 @@ struct Seen {
     body_bytes: AtomicUsize,
 }
 
-/// A running upstream; it ends when it is dropped.
+/// A running upstream; it stops when it is dropped.
 pub(crate) struct Upstream {
     addr: SocketAddr,
     seen: Arc<Seen>,
@@ -69,7 +69,7 @@ impl Upstream {
         Self::serve(TcpListener::bind(ANY_PORT).await?, script)
     }
 
-    /// Serves on a listener.
+    /// Serves on this listener.
     pub(crate) fn serve(
         listener: TcpListener,
         script: impl Fn(&Message) -> Vec<Step> + Send + Sync + 'static,
@@ -80,7 +80,7 @@ impl Upstream {
         let script: Arc<Script> = Arc::new(script);
         let shared = (Arc::clone(&seen), Arc::clone(&gate));
         let serving = tokio::spawn(async move {
-            // Dropped with this task, which ends the connections too.
+            // Dropped with this task, which also ends the connections.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (seen, gate) = shared.clone();
@@ -91,27 +91,27 @@ impl Upstream {
         Ok(Self { addr, seen, gate, serving: serving.abort_handle() })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Lets one answer go beyond its [`Step::Gate`].
+    /// Lets one response go on after its [`Step::Gate`].
     pub(crate) fn go_on(&self) {
         self.gate.add_permits(1);
     }
 
-    /// The bytes that came of the body of the last request.
+    /// How many bytes of the last request's body have come.
     pub(crate) fn body_bytes(&self) -> usize {
         self.seen.body_bytes.load(Ordering::SeqCst)
     }
 
-    /// The requests that have ended, in order; they are not given again.
+    /// Takes the requests that have ended, in order.
     pub(crate) fn take_requests(&self) -> Vec<Message> {
         std::mem::take(&mut self.seen.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many requests have ended since they were last taken.
+    /// How many requests have ended since a test last took them.
     pub(crate) fn requests_len(&self) -> usize {
         self.seen.requests.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -155,7 +155,7 @@ async fn connection(
     Ok(())
 }
 
-/// A response whose length is told; its date is fixed, so that Envoy adds none.
+/// A response with its `content-length`; its date is fixed, so that Envoy adds none.
 pub(crate) fn response(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("HTTP/1.1 {status}\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
     for (name, value) in headers {
@@ -171,7 +171,7 @@ pub(crate) fn json_response(body: &Value) -> Vec<u8> {
     response("200 OK", &[("content-type", "application/json")], body.as_bytes())
 }
 
-/// 200 with an event stream: one event, and one chunk, for each message.
+/// 200 with an event stream: one event, in one chunk, for each message.
 pub(crate) fn sse_response(messages: &[Value]) -> Vec<u8> {
     let mut bytes = SSE_HEAD.as_bytes().to_vec();
     for message in messages {
@@ -181,7 +181,7 @@ pub(crate) fn sse_response(messages: &[Value]) -> Vec<u8> {
     bytes
 }
 
-/// The head of an event stream in chunks.
+/// The head of a chunked event stream.
 pub(crate) const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
     content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
@@ -195,12 +195,12 @@ pub(crate) fn chunk(bytes: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-/// The JSON-RPC answer of a tool that did its work.
+/// The JSON-RPC response of a tool that succeeded.
 pub(crate) fn success(id: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "result": { "content": [{ "type": "text", "text": "done" }] } })
 }
 
-/// The JSON-RPC answer of a tool that failed.
+/// The JSON-RPC response of a tool that failed.
 pub(crate) fn tool_error(id: &Value) -> Value {
     json!({
         "jsonrpc": "2.0", "id": id,
@@ -213,12 +213,12 @@ pub(crate) fn rpc_error(id: &Value, code: i64) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": "no" } })
 }
 
-/// The JSON-RPC message in a request; null if there is none.
+/// The JSON-RPC message of a request; null if there is none.
 pub(crate) fn rpc_of(request: &Message) -> Value {
     serde_json::from_slice(&request.body).unwrap_or_default()
 }
 
-/// An upstream for tests of other things: every call succeeds, `DELETE` is answered 200.
+/// An upstream for tests of other things: every call succeeds, and every `DELETE` gets 200.
 pub(crate) fn obliging(request: &Message) -> Vec<Step> {
     let answer = match request.method().as_str() {
         "POST" => json_response(&success(&rpc_of(request)["id"])),

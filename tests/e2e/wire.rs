@@ -1,6 +1,7 @@
-//! The wire cases that need the host, by the numbers of `tests/README.md`: several streams, workers and connections,
-//! streams that are cut, bodies in pieces. One stack plays them all at once; each is one agent, which the ledger is
-//! asked about in the end. Those that need an Envoy of their own are in `alone.rs`.
+//! The wire cases that need the host, by the numbers of `tests/README.md`: several streams, workers
+//! and connections, streams that are cut off, bodies in pieces. One stack plays all of them at
+//! once. Each case is one agent; at the end the test looks the agent up in the ledger. `alone.rs`
+//! has the cases that need an Envoy of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -25,11 +26,11 @@ use crate::upstream::{
 };
 use crate::{LIMIT, release_module};
 
-/// Begins every session id, task id and the like: none may appear in an event or in the log.
+/// The start of every session id, task id and the like: none may appear in an event or in the log.
 const SECRET: &str = "hush";
 const ROUTE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/\
     virtual_hosts/0/routes/0/route";
-/// Longer than a call may take.
+/// Longer than the timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Plays one case as one agent; its name begins with its numbers.
@@ -69,7 +70,7 @@ async fn calls_that_are_sent_again(wire: &Wire) -> anyhow::Result<()> {
             Ok(vec![("a", "ERROR"), ("a", "SUCCESS")])
         }),
         play(wire, "59: Envoy tries again after 503", async |wire, agent| {
-            // The upstream does the second one without being told.
+            // The upstream answers the second one by itself.
             let open = wire.post(ANY, agent, &call(1, "a")).await?;
             let answer = open.answer(refusal("503 Service Unavailable")).await?;
             ensure!(answer.status() == 200, "{answer:?}");
@@ -196,7 +197,7 @@ async fn resumed_streams(wire: &Wire) -> anyhow::Result<()> {
             wire.stream(0, agent, &call(1, "a")).await?.done().await?;
             for worker in [1, 0] {
                 let mut resumed = wire.resume(worker, agent).await?;
-                resumed.tell("id: 2\nretry: 10\ndata:\n\n").await?;
+                resumed.write("id: 2\nretry: 10\ndata:\n\n").await?;
                 resumed.done().await?;
             }
             let mut resumed = wire.resume(1, agent).await?;
@@ -211,7 +212,7 @@ async fn resumed_streams(wire: &Wire) -> anyhow::Result<()> {
                 let mut standing = wire.resume(1, agent).await?;
                 for id in [1, 2] {
                     let mut stream = wire.stream(0, agent, &call(id, "a")).await?;
-                    // Once before, once after it comes on the call's own stream.
+                    // Once before and once after it comes on the call's own stream.
                     if id == 1 {
                         standing.event(&ok(id)).await?;
                     }
@@ -244,7 +245,7 @@ async fn resumed_streams(wire: &Wire) -> anyhow::Result<()> {
                 let first = wire.stream(0, agent, &call(1, "a")).await?;
                 let mut resumed = wire.resume(1, agent).await?;
                 resumed.event(&tool_error(&json!(1))).await?;
-                // The accountant has read the answer by then.
+                // The accountant has read the response by then.
                 tokio::time::sleep(Duration::from_millis(700)).await;
                 first.leave();
                 Ok(vec![("a", "ERROR")])
@@ -262,7 +263,7 @@ async fn streams_that_end(wire: &Wire) -> anyhow::Result<()> {
         play(wire, "52: the stream ends without an answer", async |wire, agent| {
             let mut stream = wire.post(0, agent, &call(1, "a")).await?;
             stream.begin("text/event-stream").await?;
-            stream.tell(": nothing\n\n").await?;
+            stream.write(": nothing\n\n").await?;
             stream.done().await?;
             Ok(vec![("a", "UNKNOWN")])
         }),
@@ -271,7 +272,7 @@ async fn streams_that_end(wire: &Wire) -> anyhow::Result<()> {
             wire.ask(1, agent, &cancel, accepted()).await?;
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                stream.tell(": keepalive\n\n").await?;
+                stream.write(": keepalive\n\n").await?;
             }
             wire.keep(stream);
             Ok(vec![("a", "CANCELLED")])
@@ -292,7 +293,7 @@ async fn streams_that_end(wire: &Wire) -> anyhow::Result<()> {
             let agent = modern(agent);
             let mut stream = wire.post(0, &agent, &call(1, "a")).await?;
             stream.begin("text/event-stream").await?;
-            stream.tell(": working\n\n").await?;
+            stream.write(": working\n\n").await?;
             stream.leave();
             wire.ask(1, &agent, &call(2, "a"), sse_response(&[ok(2)])).await?;
             Ok(vec![("a", "CANCELLED"), ("a", "SUCCESS")])
@@ -306,10 +307,10 @@ async fn streams_that_end(wire: &Wire) -> anyhow::Result<()> {
         play(wire, "58: the stream ends inside the answer", async |wire, agent| {
             let event = sse_event(&ok(1));
             let mut stream = wire.stream(0, agent, &call(1, "a")).await?;
-            stream.tell(event.trim_end()).await?;
+            stream.write(event.trim_end()).await?;
             stream.done().await?;
             let mut stream = wire.stream(1, agent, &call(2, "b")).await?;
-            stream.tell(sse_event(&ok(2)).trim_end()).await?;
+            stream.write(sse_event(&ok(2)).trim_end()).await?;
             stream.break_off(Step::Close).await?;
             Ok(vec![("a", "UNKNOWN"), ("b", "UNKNOWN")])
         }),
@@ -323,18 +324,18 @@ async fn bodies(wire: &Wire) -> anyhow::Result<()> {
             let mut stream = wire.stream(ANY, agent, &call(1, "a")).await?;
             let message = json!({ "result": { "content": [{ "text": "\u{e9}\u{20ac}\u{1f600}" }] }, "id": 1 });
             for byte in sse_event(&message).replace('\n', "\r\n").bytes() {
-                stream.tell([byte]).await?;
+                stream.write([byte]).await?;
             }
             stream.done().await?;
             Ok(vec![("a", "SUCCESS")])
         }),
         play(wire, "71: a line of 10 MB", async |wire, agent| {
             let mut stream = wire.stream(ANY, agent, &call(1, "a")).await?;
-            stream.tell("data: {\"result\":{\"content\":[{\"text\":\"").await?;
+            stream.write("data: {\"result\":{\"content\":[{\"text\":\"").await?;
             for _ in 0..10 {
-                stream.tell("z".repeat(1_000_000)).await?;
+                stream.write("z".repeat(1_000_000)).await?;
             }
-            stream.tell("\"}]},\"id\":1}\n\n").await?;
+            stream.write("\"}]},\"id\":1}\n\n").await?;
             stream.done().await?;
             Ok(vec![("a", "SUCCESS")])
         }),
@@ -357,9 +358,9 @@ async fn bodies(wire: &Wire) -> anyhow::Result<()> {
             for message in [progress.clone(), progress, ok(1)] {
                 gzip.write_all(sse_event(&message).as_bytes())?;
                 gzip.flush()?;
-                stream.tell(std::mem::take(gzip.get_mut())).await?;
+                stream.write(std::mem::take(gzip.get_mut())).await?;
             }
-            // The call is billed though its stream never ends.
+            // The call is billed although its stream never ends.
             wire.keep(stream);
             Ok(vec![("a", "SUCCESS")])
         }),
@@ -383,7 +384,7 @@ async fn bodies(wire: &Wire) -> anyhow::Result<()> {
             let open = wire.request(ANY, agent, "POST", "/other", body.as_bytes()).await?;
             open.answer(json_ok(1)).await?;
             let mut html = wire.resume(ANY, agent).await?;
-            html.tell("data: <p>tools/call</p>\n\ndata: [\"tools/call\"]\n\n").await?;
+            html.write("data: <p>tools/call</p>\n\ndata: [\"tools/call\"]\n\n").await?;
             html.done().await?;
             Ok(vec![])
         }),
@@ -406,7 +407,7 @@ async fn bodies(wire: &Wire) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An event stream of HTTP+SSE that has told its endpoint.
+/// An event stream of HTTP+SSE that has sent its endpoint.
 async fn old_stream(
     wire: &Wire,
     worker: usize,
@@ -415,7 +416,7 @@ async fn old_stream(
 ) -> anyhow::Result<Open> {
     let mut stream = wire.request(worker, agent, "GET", "/mcp/sse", b"").await?;
     stream.begin("text/event-stream").await?;
-    stream.tell(format!("event: endpoint\ndata: {endpoint}\n\n")).await?;
+    stream.write(format!("event: endpoint\ndata: {endpoint}\n\n")).await?;
     Ok(stream)
 }
 
@@ -475,8 +476,8 @@ async fn http_with_sse(wire: &Wire) -> anyhow::Result<()> {
             let resolved = endpoint("93");
             let relative = resolved.replace("/mcp/", "");
             let absolute = format!("http://tools.example{resolved}");
-            for (id, told) in [(1, &resolved), (2, &relative), (3, &absolute)] {
-                let mut stream = old_stream(wire, 0, &agent, told).await?;
+            for (id, sent) in [(1, &resolved), (2, &relative), (3, &absolute)] {
+                let mut stream = old_stream(wire, 0, &agent, sent).await?;
                 let open = old_post(wire, 1, &agent, &resolved, &call(id, "a")).await?;
                 open.answer(accepted()).await?;
                 stream.event(&ok(id)).await?;
@@ -566,7 +567,7 @@ async fn create_modern(wire: &Wire, agent: &Agent, case: u32) -> anyhow::Result<
     Ok(())
 }
 
-/// Asks another worker about the case's task.
+/// Asks about the case's task at another worker.
 async fn ask_task(
     wire: &Wire,
     agent: &Agent,
@@ -621,8 +622,8 @@ async fn tasks_of_2025(wire: &Wire) -> anyhow::Result<()> {
         play(wire, "123: told by a notification only", async |wire, agent| {
             let mut standing = wire.resume(1, agent).await?;
             create(wire, agent, 123).await?;
-            let told = json!({ "method": "notifications/tasks/status", "params": stands(123, "completed") });
-            standing.event(&told).await?;
+            let message = json!({ "method": "notifications/tasks/status", "params": stands(123, "completed") });
+            standing.event(&message).await?;
             wire.keep(standing);
             Ok(vec![("a", "SUCCESS")])
         }),
@@ -664,10 +665,10 @@ async fn tasks_of_2026(wire: &Wire) -> anyhow::Result<()> {
             ask_task(wire, &new, "tasks/get", 129, &ended(129, "complete", false)).await?;
             let listen = json!({ "jsonrpc": "2.0", "id": 9, "method": "subscriptions/listen" });
             let mut stream = wire.stream(0, &new, &listen).await?;
-            let told =
+            let message =
                 json!({ "method": "notifications/tasks", "params": ended(129, "complete", false) });
-            stream.event(&told).await?;
-            stream.event(&told).await?;
+            stream.event(&message).await?;
+            stream.event(&message).await?;
             stream.leave();
             ask_task(wire, &new, "tasks/get", 129, &ended(129, "complete", false)).await?;
             Ok(vec![("a", "SUCCESS")])
@@ -691,7 +692,7 @@ async fn tasks_of_2026(wire: &Wire) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cases whose calls are not those that were wanted.
+/// The cases whose calls are not the expected ones.
 fn wrong(books: &Books, wanted: &[(&'static str, Calls)]) -> Vec<String> {
     let mut booked = BTreeMap::<String, Vec<(String, String)>>::new();
     for data in books.tool_invocations() {
@@ -741,7 +742,7 @@ async fn each_case_is_billed_as_the_list_says() -> anyhow::Result<()> {
         Ok(())
     });
     tokio::time::timeout(Duration::from_secs(20), settled).await.ok();
-    // Nothing comes afterwards.
+    // Nothing comes later.
     tokio::time::sleep(CALL_TIMEOUT).await;
     let books = wire.rig.settled("the end", |_| Ok(())).await?;
     let wrong = wrong(&books, &wanted);
@@ -758,7 +759,7 @@ async fn each_case_is_billed_as_the_list_says() -> anyhow::Result<()> {
     assert_eq!(sessions("17:"), 2, "17: the new session is another");
     assert_eq!(sessions("93:"), 1, "93: all forms of the endpoint are one session");
     assert_eq!(sessions("94:"), 2, "94: each event stream is one");
-    // 134: nothing that names a session, a task or a state.
+    // 134: no event contains anything that names a session, a task or a state.
     for event in &books.events {
         assert!(!event.to_string().contains(SECRET), "134: in clear: {event}");
     }

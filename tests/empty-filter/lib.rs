@@ -1,6 +1,7 @@
-//! A filter that is called for headers and bodies of both directions and does nothing.
+//! A filter that gets the headers and bodies of both directions and does nothing.
 //!
-//! It reads no header and no body, so that `agent-meter bench` can tell the price of the calls into Wasm alone.
+//! It reads no header and no body, so that `agent-meter bench` measures the price of the calls into
+//! Wasm alone.
 
 #![expect(missing_docs, reason = "the SDK's `main!` makes a public function without any")]
 

@@ -1,5 +1,5 @@
-//! Tests with real MCP clients and servers around the built module in real Envoy: what a client saw is what the ledger
-//! says, once each. See `tests/README.md`.
+//! Tests with real MCP clients and servers around the built module in real Envoy: the ledger must
+//! have what a client saw, once each. See `tests/README.md`.
 
 #[path = "../e2e/books.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 
 use crate::books::{Books, differences, text};
 
-/// How long anything is waited for; only a failure takes that long.
+/// How long a test waits for anything; only a failure takes that long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Calls by tool and `execution_status`.
@@ -44,29 +44,52 @@ pub(crate) type Seen = BTreeMap<(String, String), u64>;
 
 /// The build's target directory.
 pub(crate) fn target() -> anyhow::Result<PathBuf> {
-    // Tests lie in target/PROFILE/deps.
+    // Tests are in target/PROFILE/deps.
     let executable = std::env::current_exe()?;
     let target = executable.ancestors().nth(3).context("this test lies in no target directory")?;
     Ok(target.to_owned())
 }
 
-/// A stack with the shipped module around a real server.
+fn at(port: u16) -> Upstream {
+    Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
+}
+
+/// How a stack meters its server.
+struct Plugin {
+    matcher: Value,
+    pricing: Value,
+    /// Further options of the plugin.
+    more: Value,
+    /// Changes of Envoy's bootstrap, by their pointers.
+    settings: Vec<(String, Value)>,
+}
+
+impl Default for Plugin {
+    fn default() -> Self {
+        Self {
+            matcher: json!({ "path_prefix": "/" }),
+            pricing: json!({
+                "currency": "USD", "default": { "price": "0.001", "cost_tier": "standard" },
+            }),
+            more: json!({}),
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// A stack with the shipped module in front of a real server.
 pub(crate) struct Metered {
     stack: Stack,
 }
 
 impl Metered {
-    /// Around a server of another process.
+    /// In front of a server of another process.
     pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
-        Self::start(
-            at(port),
-            &json!({ "currency": "USD", "default": { "price": "0.001", "cost_tier": "standard" } }),
-            &json!({}),
-        )
-        .await
+        Self::start(at(port), Plugin::default()).await
     }
 
-    /// Around a server of another process whose tools have prices of their own, with further options of the plugin.
+    /// In front of a server of another process whose tools have prices of their own, with further
+    /// options of the plugin.
     pub(crate) async fn priced(port: u16, more: &Value) -> anyhow::Result<Self> {
         let pricing = json!({
             "default": { "price": "0.001" },
@@ -75,16 +98,26 @@ impl Metered {
                 { "tool": "analyze_*", "price": "0.10" },
             ],
         });
-        Self::start(at(port), &pricing, more).await
+        Self::start(at(port), Plugin { pricing, more: more.clone(), ..Plugin::default() }).await
     }
 
-    /// Around the harness's own server, which is of rmcp.
+    /// The same, metered at `/mcp` only, by an Envoy that passes paths on as they came.
+    pub(crate) async fn around_raw_paths(port: u16) -> anyhow::Result<Self> {
+        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+        let off = ["normalize_path", "merge_slashes"];
+        let settings = off.map(|name| (format!("{manager}/{name}"), json!(false)));
+        let matcher = json!({ "path": "/mcp" });
+        Self::start(at(port), Plugin { matcher, settings: settings.to_vec(), ..Plugin::default() })
+            .await
+    }
+
+    /// In front of the harness's own server, which is made with rmcp.
     pub(crate) async fn around_rmcp(mode: Mode) -> anyhow::Result<Self> {
-        let pricing = json!({ "default": { "price": "0.001", "cost_tier": "standard" } });
-        Self::start(Upstream::Demo(mode), &pricing, &json!({})).await
+        Self::start(Upstream::Demo(mode), Plugin::default()).await
     }
 
-    async fn start(upstream: Upstream, pricing: &Value, more: &Value) -> anyhow::Result<Self> {
+    async fn start(upstream: Upstream, plugin: Plugin) -> anyhow::Result<Self> {
+        let Plugin { matcher, pricing, more, settings } = plugin;
         let module = target()?.join("wasm32-unknown-unknown/release/agent_meter_filter.wasm");
         ensure!(module.is_file(), "there is no {}: run `make build`", module.display());
         let mut plugin = json!({
@@ -92,7 +125,7 @@ impl Metered {
             "products": [{
                 "id": "mcp",
                 "type": "MCP_SERVER",
-                "match": { "path_prefix": "/" },
+                "match": matcher,
                 "identity": {
                     "customer": { "trusted_header": "x-customer-id" },
                     "agent": { "trusted_header": "x-agent-id" },
@@ -104,7 +137,8 @@ impl Metered {
             plugin[name] = value.clone();
         }
         let stack =
-            Stack::start(Options { upstream, ..Options::new(plugin, Some(module)) }).await?;
+            Stack::start(Options { upstream, settings, ..Options::new(plugin, Some(module)) })
+                .await?;
         Ok(Self { stack })
     }
 
@@ -112,7 +146,7 @@ impl Metered {
         &self.stack
     }
 
-    /// Envoy's address with this path.
+    /// The URL of this path at Envoy.
     pub(crate) fn url(&self, path: &str) -> anyhow::Result<String> {
         Ok(format!("http://{}{path}", self.stack.envoy()?.listen()))
     }
@@ -126,8 +160,8 @@ impl Metered {
         Ok(named.collect())
     }
 
-    /// Waits until everything is in the ledger and these are its calls, and checks what holds for every real peer;
-    /// gives the books and the filter's metrics.
+    /// Waits until the ledger has every event and exactly these calls, and checks what must be true
+    /// for every real peer; returns the books and the filter's metrics.
     pub(crate) async fn billed(&self, seen: &Seen) -> anyhow::Result<Billed> {
         let ledger = self.stack.ledger()?;
         let billed = wait::until(LIMIT, "what the client saw is in the ledger", async || {
@@ -149,7 +183,7 @@ impl Metered {
         Ok(billed)
     }
 
-    /// Waits until so many sessions were closed by their client.
+    /// Waits until clients have closed this many sessions.
     pub(crate) async fn closed_by_client(&self, count: usize) -> anyhow::Result<()> {
         let ledger = self.stack.ledger()?;
         wait::until(LIMIT, "the sessions are closed", async || {
@@ -162,7 +196,7 @@ impl Metered {
         .await
     }
 
-    /// Stops everything and checks the ledger of the whole life, and that it still is what the client saw.
+    /// Stops everything, and checks the whole ledger, and that it still has what the client saw.
     pub(crate) async fn finish(self, seen: &Seen) -> anyhow::Result<()> {
         let books = self.stop().await?;
         let wrong = differences(&expected(seen), &by_tool(&books));
@@ -170,7 +204,8 @@ impl Metered {
         Ok(())
     }
 
-    /// Stops everything and checks the ledger of the whole life: every session is closed, and nothing is missing.
+    /// Stops everything, and checks the whole ledger: every session is closed, and nothing is
+    /// missing.
     pub(crate) async fn stop(self) -> anyhow::Result<Books> {
         let log = std::fs::read_to_string(self.stack.dir().join("envoy.log"))?;
         ensure!(!log.contains("agent-meter panicked"), "a VM died");
@@ -186,12 +221,7 @@ impl Metered {
     }
 }
 
-/// A server of another process on this machine.
-fn at(port: u16) -> Upstream {
-    Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
-}
-
-/// What the ledger and the filter say once everything is delivered.
+/// The ledger and the filter's metrics, once everything is delivered.
 pub(crate) struct Billed {
     pub(crate) books: Books,
     metrics: BTreeMap<String, u64>,
@@ -203,7 +233,8 @@ impl Billed {
         self.metrics.get(name).copied().unwrap_or_default()
     }
 
-    /// Fails if an answer belonged to nothing, or came again for a call that had ended more than a minute before.
+    /// Fails if a response belonged to no call, or came again for a call that had ended more than a
+    /// minute before.
     pub(crate) fn without_strays(&self) -> anyhow::Result<()> {
         for counter in ["evidence_unused", "answer_unmatched"] {
             ensure!(self.metric(counter) == 0, "{counter} is {}", self.metric(counter));
@@ -228,12 +259,12 @@ fn expected(seen: &Seen) -> books::Calls {
         .collect()
 }
 
-/// A call for a client of another process.
+/// A call for a client in another process.
 pub(crate) fn call(tool: &str, arguments: &Value) -> Value {
     json!({ "tool": tool, "arguments": arguments })
 }
 
-/// What a client says of its calls, in the words of the ledger.
+/// A client's report of its calls, as the ledger would put it.
 pub(crate) fn seen(calls: &[Value], outcomes: &Value) -> anyhow::Result<Seen> {
     let outcomes = outcomes.as_array().context("the client printed no outcomes")?;
     ensure!(outcomes.len() == calls.len(), "{} outcomes of {} calls", outcomes.len(), calls.len());

@@ -1,5 +1,5 @@
-//! Peers from npm: server-everything, the TypeScript client, the Inspector and the conformance suite. They are many
-//! megabytes, so these tests are ignored unless they are asked for, as `make peers` does.
+//! Peers from npm: server-everything, the TypeScript client, the Inspector and the conformance
+//! suite. They are many megabytes, so these tests run only on request, as with `make peers`.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use crate::python;
 use crate::tools::{self, Npm};
 use crate::{LIMIT, Metered, Seen, call, seen};
 
-/// A running server-everything; killed when it is dropped.
+/// A running server-everything; it is killed when it is dropped.
 struct Everything {
     port: u16,
     _child: Child,
@@ -23,7 +23,7 @@ struct Everything {
 
 impl Everything {
     async fn start(npm: &Npm, transport: &str) -> anyhow::Result<Self> {
-        // It cannot choose a port by itself and say which.
+        // It cannot choose a free port by itself.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let mut command = npm.node("@modelcontextprotocol/server-everything/dist/index.js");
         command.arg(transport).env("PORT", port.to_string()).kill_on_drop(true);
@@ -39,7 +39,7 @@ impl Everything {
     }
 }
 
-/// Plays one session of the TypeScript client; gives what it saw.
+/// Plays one session of the TypeScript client; returns what the client saw.
 async fn typescript(
     npm: &Npm,
     url: &str,
@@ -50,10 +50,10 @@ async fn typescript(
 ) -> anyhow::Result<Seen> {
     let mut command = npm.script(&tools::here("client.mjs"));
     command.args([url, transport, mode, &json!(calls).to_string()]);
-    let told = run_client(&mut command).await?;
-    let told = told.first().context("the client told nothing")?;
-    ensure!(told["protocol"] == protocol, "expected {protocol}, found {told}");
-    seen(calls, &told["outcomes"])
+    let printed = run_client(&mut command).await?;
+    let printed = printed.first().context("the client told nothing")?;
+    ensure!(printed["protocol"] == protocol, "expected {protocol}, found {printed}");
+    seen(calls, &printed["outcomes"])
 }
 
 fn plan() -> Vec<Value> {
@@ -114,9 +114,9 @@ async fn answers_that_everything_replays_are_billed_once() -> anyhow::Result<()>
     let server = Everything::start(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let mut command = npm.script(&tools::here("raw.mjs"));
-    let told = run_client(command.args([&metered.url("/mcp")?, "replay"])).await?;
-    assert_eq!(told.len(), 3, "two answers of two calls, and one again: {told:?}");
-    assert_eq!(told[1], told[2]);
+    let printed = run_client(command.args([&metered.url("/mcp")?, "replay"])).await?;
+    assert_eq!(printed.len(), 3, "two answers of two calls, and one again: {printed:?}");
+    assert_eq!(printed[1], printed[2]);
     let seen = Seen::from([succeeded("trigger-long-running-operation", 1), succeeded("echo", 1)]);
     metered.billed(&seen).await?;
     metered.closed_by_client(1).await?;
@@ -130,9 +130,9 @@ async fn a_task_of_everything_is_billed_once() -> anyhow::Result<()> {
     let server = Everything::start(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let mut command = npm.script(&tools::here("raw.mjs"));
-    let told = run_client(command.args([&metered.url("/mcp")?, "task"])).await?;
-    assert_eq!(told.len(), 2, "one result, fetched twice: {told:?}");
-    assert_eq!(told[0], told[1]);
+    let printed = run_client(command.args([&metered.url("/mcp")?, "task"])).await?;
+    assert_eq!(printed.len(), 2, "one result, fetched twice: {printed:?}");
+    assert_eq!(printed[0], printed[1]);
     let seen = Seen::from([succeeded("simulate-research-query", 1)]);
     metered.billed(&seen).await?;
     metered.closed_by_client(1).await?;
@@ -168,10 +168,10 @@ async fn inspector_on_everything() -> anyhow::Result<()> {
     metered.finish(&seen).await
 }
 
-/// What the conformance suite says of each scenario.
+/// The conformance suite's result of each scenario.
 async fn conformance(npm: &Npm, url: &str) -> anyhow::Result<Vec<String>> {
     let mut command = npm.node("@modelcontextprotocol/conformance/dist/index.js");
-    // It ends with an error, for the server lacks the suite's own tools.
+    // It exits with an error, because the server lacks the suite's own tools.
     let output = output(command.args(["server", "--url", url])).await?;
     let text = String::from_utf8_lossy(&output.stdout);
     let summary = text.split_once("=== SUMMARY ===").map(|(_, summary)| summary);
@@ -191,7 +191,7 @@ async fn the_conformance_suite_sees_no_difference() -> anyhow::Result<()> {
     assert!(direct.len() > 30, "{direct:?}");
     assert_eq!(direct, through);
     println!("direct and metered: {}", direct.last().map_or("", String::as_str));
-    // The suite does not say what it called, but it calls each tool once.
+    // The suite does not report what it called, but it calls each tool once.
     let books = metered.stop().await?;
     assert!(books.calls().len() > 10, "{:?}", books.calls());
     assert!(books.calls().values().all(|count| *count == 1), "{:?}", books.calls());

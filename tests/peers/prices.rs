@@ -1,4 +1,5 @@
-//! What tokens cost, beside genai-prices of PyPI: its own price list, imported as a rate card, gives its own costs.
+//! Compares token costs with genai-prices of PyPI: its own price list, imported as a rate card,
+//! must give its own costs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +17,14 @@ use tokio::process::Command;
 use crate::process::run;
 use crate::tools;
 
-/// Of a provider: its part of the list, and what the blocks cost by model.
+/// One provider: its part of the list, and the costs of the usage blocks by model.
 #[derive(Deserialize)]
 struct Theirs {
     list: Box<RawValue>,
     models: BTreeMap<String, Vec<Case>>,
 }
 
-/// One usage block and what it costs there.
+/// One usage block and its cost by genai-prices.
 #[derive(Debug, Deserialize)]
 struct Case {
     name: String,
@@ -31,11 +32,12 @@ struct Case {
     tier: ServiceTier,
     usage: Usage,
     total: Decimal,
-    /// What the model costs for a request, beside its tokens.
+    /// The model's cost for each request, on top of its tokens.
     per_request: Decimal,
 }
 
-/// Why costs differ, and how many blocks do for that reason: first what the import says of a model that it left out.
+/// Why costs differ, and how many blocks differ for that reason: first the import's reasons for
+/// models that it left out.
 const EXPLAINED: [(&str, &str, usize); 5] = [
     ("no token price", "costs nothing there, but a request's price; here it has no rate", 4190),
     ("prices by the time of day", "a card has no such prices, so there is no rate", 154),
@@ -46,7 +48,7 @@ const EXPLAINED: [(&str, &str, usize); 5] = [
 const FREE_THERE: &str = "a kind without a price";
 const FOR_A_REQUEST: &str = "a price for each request";
 
-/// How a cost of ours differs from theirs; `Err` if it should not.
+/// How our cost differs from theirs; `Err` if it must not.
 fn compare<'a>(
     case: &Case,
     ours: &Result<Priced, Unpriced>,
@@ -69,7 +71,7 @@ fn compare<'a>(
     }
 }
 
-/// What the equal costs were made of, so that no kind and no tier is compared by name only.
+/// The kinds and tiers in the equal costs, so that none of them is compared only by name.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     kinds: BTreeSet<TokenKind>,

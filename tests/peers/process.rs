@@ -11,20 +11,20 @@ use tokio::time::timeout;
 
 use crate::LIMIT;
 
-/// Prints a line that is seen of a test that passes too.
+/// Prints a line that also shows for a test that passes.
 pub(crate) fn say(line: &str) {
-    // Who closed the output does not want it.
+    // If the output is closed, nobody wants the line.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A server that prints a line when it serves; killed when it is dropped.
+/// A server that prints a line once it serves; it is killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
-    /// Starts it and gives what it printed after `ready`.
+    /// Starts it and returns what it printed after `ready`.
     pub(crate) async fn start(mut command: Command) -> anyhow::Result<(Self, Value)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -34,7 +34,7 @@ impl Server {
         Ok((server, ready))
     }
 
-    /// Ends its input and gives what it printed after `executed`.
+    /// Ends its input and returns what it printed after `executed`.
     pub(crate) async fn stop(mut self) -> anyhow::Result<Value> {
         drop(self.child.stdin.take());
         self.line("executed").await
@@ -53,7 +53,7 @@ impl Server {
     }
 }
 
-/// Runs a command to its end and gives its output; a failure shows what it said.
+/// Runs a command to its end and returns its output; a failure shows what it printed.
 pub(crate) async fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = output(command).await?;
     ensure!(
@@ -66,7 +66,7 @@ pub(crate) async fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command to its end, however that is.
+/// Runs a command to its end and returns its output, also if it failed.
 pub(crate) async fn output(command: &mut Command) -> anyhow::Result<std::process::Output> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let limit = LIMIT * 5;
@@ -76,7 +76,7 @@ pub(crate) async fn output(command: &mut Command) -> anyhow::Result<std::process
         .with_context(|| format!("cannot run {command:?}"))
 }
 
-/// Runs a client and gives the lines of JSON that it printed.
+/// Runs a client and returns the lines of JSON that it printed.
 pub(crate) async fn run_client(command: &mut Command) -> anyhow::Result<Vec<Value>> {
     let output = run(command).await?;
     let lines = output.lines().filter(|line| line.starts_with('{'));

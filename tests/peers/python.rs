@@ -1,4 +1,4 @@
-//! The official Python SDK and rmcp, in both roles and both eras.
+//! The official Python SDK and rmcp, both as client and as server, with and without sessions.
 
 use agent_meter::mcp_client::{Agent, Call, Protocol};
 use agent_meter::mcp_server::{Mode, Outcome};
@@ -21,7 +21,8 @@ pub(crate) async fn server(transport: &str) -> anyhow::Result<(Server, u16)> {
     Ok((server, u16::try_from(port)?))
 }
 
-/// Plays [`CLIENTS`] sessions of the Python client at the same time; gives what they saw together.
+/// Plays [`CLIENTS`] sessions of the Python client at the same time; returns what they saw
+/// together.
 async fn clients(
     url: &str,
     arguments: &[&str],
@@ -36,19 +37,19 @@ async fn clients(
         "--calls",
         &json!(calls).to_string(),
     ]);
-    let told = run_client(&mut command).await?;
-    ensure!(told.len() == CLIENTS, "{} of {CLIENTS} clients told what they saw", told.len());
+    let printed = run_client(&mut command).await?;
+    ensure!(printed.len() == CLIENTS, "{} of {CLIENTS} clients told what they saw", printed.len());
     let mut together = Seen::new();
-    for told in told {
-        ensure!(told["protocol"] == protocol, "expected {protocol}, found {told}");
-        for (key, count) in seen(calls, &told["outcomes"])? {
+    for printed in printed {
+        ensure!(printed["protocol"] == protocol, "expected {protocol}, found {printed}");
+        for (key, count) in seen(calls, &printed["outcomes"])? {
             *together.entry(key).or_default() += count;
         }
     }
     Ok(together)
 }
 
-/// Every outcome that the Python server knows, among calls that take their time.
+/// Every outcome that the Python server has, among calls that take a while.
 pub(crate) fn plan() -> Vec<Value> {
     let mut calls = vec![
         call("slow", &json!({ "steps": 5, "step_ms": 20 })),
@@ -62,7 +63,8 @@ pub(crate) fn plan() -> Vec<Value> {
     calls
 }
 
-/// What three clients with the [`plan`] make the Python server do; the unknown and the misspelt call reach no tool.
+/// What three clients with the [`plan`] make the Python server execute; the unknown and the
+/// misspelt call reach no tool.
 fn executed() -> Value {
     json!({ "echo": 10 * CLIENTS, "slow": 2 * CLIENTS, "fail": CLIENTS, "count": CLIENTS })
 }
@@ -90,9 +92,24 @@ async fn python_client_with_sessions_on_python_server() -> anyhow::Result<()> {
     Ok(())
 }
 
+// Row 43 of the table of attacks: Starlette decodes `%6d`.
+#[tokio::test(flavor = "multi_thread")]
+async fn python_server_is_metered_at_another_spelling_of_its_path() -> anyhow::Result<()> {
+    let (server, port) = server("streamable-http").await?;
+    let metered = Metered::around_raw_paths(port).await?;
+    let url = metered.url("/%6dcp")?;
+    let seen = clients(&url, &["--mode", "legacy"], "2025-11-25", &plan()).await?;
+    check_plan(&seen)?;
+    let billed = metered.billed(&seen).await?;
+    assert_eq!(billed.metric("requests_unmatched"), 0);
+    metered.finish(&seen).await?;
+    assert_eq!(server.stop().await?, executed());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn python_client_of_2026_on_python_server() -> anyhow::Result<()> {
-    // Pinned, and found out by `server/discover`.
+    // Once set explicitly, once found by `server/discover`.
     for mode in ["2026-07-28", "auto"] {
         let (server, port) = server("streamable-http").await?;
         let metered = Metered::around(port).await?;
@@ -204,8 +221,8 @@ async fn python_client_that_gives_up() -> anyhow::Result<()> {
     // The call after it keeps the DELETE from overtaking the client's notification.
     let [before, after] = ["before", "after"].map(|word| call("echo", &json!({ "message": word })));
     let calls = [before, left, after];
-    // With sessions the server answers what was cancelled, with the error -32800. Over the old transport nothing comes:
-    // the call is in the ledger when its time is up or Envoy stops.
+    // With sessions the server answers a cancelled call with the error -32800. Over the old
+    // transport no response comes: the call is in the ledger when it times out or Envoy stops.
     for (transport, path, mode, protocol, status) in [
         ("streamable-http", "/mcp", "legacy", "2025-11-25", "CANCELLED"),
         ("streamable-http", "/mcp", "auto", "2026-07-28", "CANCELLED"),

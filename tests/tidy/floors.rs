@@ -1,31 +1,32 @@
-//! Reads the imports of a crate and finds those that run upward, or in a circle.
+//! Finds the imports of a crate that run upward or in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use syn::visit::{self, Visit};
 
-/// A crate whose folders, or files at its root, stand on each other like floors: each imports only from
+/// A crate whose folders, or files at its root, are ordered like floors: each imports only from
 /// itself and from those before it.
 pub(crate) struct Crate {
-    /// The folder of its sources, relative to the repository, with a slash at its end.
+    /// The folder of its sources, relative to the repository; it ends in a slash.
     pub(crate) src: &'static str,
     /// The rooms from the ground up.
     pub(crate) rooms: &'static [&'static str],
 }
 
-/// One source file: its path below `src`, and what it imports of its own crate.
+/// One source file: its path below `src`, and what it imports from its own crate.
 struct File {
     name: String,
     /// The path of the module.
     module: Vec<String>,
     /// Paths that begin at the crate's root.
     imports: BTreeSet<Vec<String>>,
-    /// What it hands on of modules below it: the name, and the path from the crate's root.
+    /// The items of modules below it that it re-exports: the name, and the path from the crate's
+    /// root.
     exports: BTreeMap<String, Vec<String>>,
 }
 
 impl Crate {
-    /// What breaks the rule, one line for each: a file and what it imports, or the files of a circle.
+    /// What breaks the rule, one line each: a file and its import, or the files of a circle.
     pub(crate) fn broken_imports(&self, files: &[(String, String)]) -> Vec<String> {
         let files: Vec<File> = files
             .iter()
@@ -82,13 +83,13 @@ impl File {
 }
 
 struct Reader<'a> {
-    /// The modules within the file that are being read.
+    /// The path of inner modules at this point of the file.
     inner: Vec<String>,
     file: &'a mut File,
 }
 
 impl Reader<'_> {
-    /// The path from the crate's root, if it is of this crate and not of this file alone.
+    /// The path from the crate's root; `None` if it is outside the crate or inside this file.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut at: Vec<String> = self.file.module.iter().chain(&self.inner).cloned().collect();
         let (first, mut rest) = path.split_first()?;
@@ -116,7 +117,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The paths in the text of a macro, in which `syn` sees only words.
+    /// Adds the paths in the text of a macro, in which `syn` sees only words.
     fn add_words(&mut self, tokens: &str) {
         for (at, _) in tokens.match_indices("crate :: ") {
             let words = tokens[at..].split(" :: ").map(|word| {
@@ -152,7 +153,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
-    /// `pub(super)` is a path too, and imports nothing.
+    /// `pub(super)` is a path too, but imports nothing.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -168,7 +169,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 }
 
-/// The paths of a tree of imports, each with the name that it gets.
+/// The paths in a tree of imports, each with the name that it gets.
 fn flatten(tree: &syn::UseTree, above: &mut Vec<String>, paths: &mut Vec<(Vec<String>, String)>) {
     let mut end = |name: String, shown: String, above: &[String]| {
         let mut path = above.to_vec();
@@ -192,7 +193,7 @@ fn flatten(tree: &syn::UseTree, above: &mut Vec<String>, paths: &mut Vec<(Vec<St
     }
 }
 
-/// The file in which what a path names is defined.
+/// The file that defines what a path names.
 fn target(files: &[File], path: &[String]) -> Option<usize> {
     (0..=path.len()).rev().find_map(|length| {
         let (module, rest) = path.split_at(length);
@@ -202,7 +203,7 @@ fn target(files: &[File], path: &[String]) -> Option<usize> {
     })
 }
 
-/// Circles of files that import each other. A root hands on everything, and is in none.
+/// Circles of files that import each other. A root re-exports everything, and is in none.
 fn circles(files: &[File]) -> Vec<String> {
     let edges: Vec<BTreeSet<usize>> = files
         .iter()
@@ -223,15 +224,15 @@ fn circles(files: &[File]) -> Vec<String> {
     };
     let reached: Vec<BTreeSet<usize>> = (0..files.len()).map(reachable).collect();
     let mut broken = Vec::new();
-    let mut told = BTreeSet::new();
+    let mut listed = BTreeSet::new();
     for at in 0..files.len() {
         let members: Vec<usize> = reached[at]
             .iter()
             .copied()
             .filter(|other| *other != at && reached[*other].contains(&at))
             .collect();
-        if !members.is_empty() && told.insert(at) {
-            told.extend(&members);
+        if !members.is_empty() && listed.insert(at) {
+            listed.extend(&members);
             let names: Vec<&str> =
                 [at].iter().chain(&members).map(|at| files[*at].name.as_str()).collect();
             broken.push(format!("a circle of {} files: {}", names.len(), names.join(", ")));

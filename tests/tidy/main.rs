@@ -1,4 +1,4 @@
-//! The repository's rules, as a test. Each failure says how to mend it.
+//! Checks the repository's rules. Each failure says how to repair it.
 
 mod floors;
 
@@ -9,9 +9,9 @@ use std::process::Command;
 
 use floors::Crate;
 
-/// Lines of a source file; tables of tests may be longer.
+/// The most lines of a source file; tables of tests may be longer.
 const SOURCE_LINES_MAX: usize = 500;
-/// The wire cases of the table in `tests/README.md`.
+/// The number of wire cases in the table of `tests/README.md`.
 const WIRE_CASES: u32 = 136;
 
 /// The crates in which each folder imports only from those before it, from the ground up.
@@ -62,7 +62,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").to_owned()
 }
 
-/// The files that git knows or would add, relative to the root, with their text where they are text.
+/// The files that git knows or would add, relative to the root, with the text of those that are
+/// text.
 fn files() -> Vec<(String, String)> {
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -119,7 +120,7 @@ fn rust_files_say_what_they_are_for() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    // Put together here, so that this file does not hold them.
+    // Joined here, so that this file does not contain the words.
     let words =
         [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["dbg", "!("]].map(|parts| parts.concat());
     let broken = files()
@@ -178,7 +179,8 @@ fn links_in_the_documents_lead_somewhere() {
     check("the file is not there", &broken);
 }
 
-/// The numbers that begin strings and comments of a test and end with a colon, as in `"45, 47: replays"`.
+/// The numbers at the start of a test's strings and comments that a colon follows, as in `"45, 47:
+/// replays"`.
 fn wire_cases(text: &str) -> BTreeSet<u32> {
     let mut cases = BTreeSet::new();
     for (colon, _) in text.match_indices(':') {
@@ -222,7 +224,7 @@ fn the_table_of_wire_cases_is_complete() {
     check("make tests/README.md and the tests agree", &broken);
 }
 
-/// The name of a test file as the table of wire cases has it.
+/// The name of a test file in the table of wire cases.
 fn short_name(name: &str) -> Option<&str> {
     let is_test = name.ends_with(".rs");
     let short = name.strip_prefix("filter/core/tests/").or_else(|| name.strip_prefix("tests/"));

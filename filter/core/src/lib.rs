@@ -29,7 +29,7 @@
 //!     [header(":method", "POST"), header(":path", "/mcp"), header("x-customer-id", "acme")];
 //! let admission = admit(&config, Headers(&head), &mut |_| None, now);
 //! let Admission::Follow(admitted) = admission else { panic!("it belongs to a product") };
-//! let mut exchange = exchange::start(&config, admitted, "0".to_owned()).unwrap();
+//! let mut exchange = exchange::start(&config, *admitted, "0".to_owned()).unwrap();
 //!
 //! let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search"}}"#;
 //! exchange.request_body(call, now);

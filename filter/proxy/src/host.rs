@@ -191,6 +191,13 @@ pub(crate) fn property(path: &[&str]) -> String {
     String::from_utf8_lossy(&property_bytes(path).unwrap_or_default()).into_owned()
 }
 
+/// Sets a property of the current stream. Envoy keeps it in the stream's filter state, where other
+/// filters and access logs find it.
+pub(crate) fn set_property(name: &str, value: &str) {
+    // Without it another filter on the same stream would meter the request again.
+    let _ = hostcalls::set_property(vec![name], Some(value.as_bytes()));
+}
+
 /// Sends a batch. Returns the token with which Envoy will deliver the reply.
 pub(crate) fn dispatch(collector: &Collector, request: &Dispatch) -> Result<u32, Status> {
     let format = collector.format.format();

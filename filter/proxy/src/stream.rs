@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use agent_meter_core::admission::already_metered::MARK;
 use agent_meter_core::domain::level::Level;
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::guard::mark;
@@ -145,6 +146,12 @@ impl HttpContext for Stream {
         for name in &edit.remove {
             host::remove_header(MapType::HttpRequestHeaders, name);
         }
+        for (name, value) in &edit.set {
+            host::set_request_header(name, value);
+        }
+        if let Some(id) = &edit.metered_as {
+            host::set_property(MARK, id);
+        }
         self.show(edit.mark);
         if end_of_stream {
             let passage = self.request_bytes(&[], true);
@@ -220,6 +227,10 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        if let Some(vm) = &self.vm {
+            let trailers = host::headers(MapType::HttpResponseTrailers);
+            vm.borrow_mut().meter.response_trailers(self.id, Headers(&trailers));
+        }
         self.response_end();
         Action::Continue
     }

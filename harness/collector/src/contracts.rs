@@ -1,5 +1,5 @@
-//! Reads what customers' contracts bring from a file that the operator keeps, again whenever the
-//! file changes. A file that is wrong then leaves the contracts as they were.
+//! Reads the contracted revenue of customers from a file that the operator keeps, and reads it
+//! again whenever the file changes. If the changed file is wrong, the contracts stay as they were.
 
 use std::collections::BTreeMap;
 use std::fmt;

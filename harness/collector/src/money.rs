@@ -77,7 +77,7 @@ fn failure(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::UserFunctionError(error)
 }
 
-/// Reads a column that holds money as TEXT.
+/// Reads a column of money as TEXT.
 pub(crate) fn column(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Decimal> {
     let text: String = row.get(index)?;
     parse(&text).ok_or_else(|| {

@@ -123,7 +123,7 @@ pub(crate) fn rfc3339(ms: i64) -> String {
     }
 }
 
-/// Reads a column that holds a count.
+/// Reads a column of counts.
 pub(crate) fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(index)?.unsigned_abs())
 }

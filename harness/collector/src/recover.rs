@@ -16,6 +16,7 @@ use crate::ledger::Ledger;
 /// Marks a line with an event; see `filter/EVENTS.md`.
 const SPILL: &str = "agent-meter spill ";
 const EVENT: &str = " event=";
+const FACT: &str = " fact=";
 const BATCH: &str = "application/cloudevents-batch+json";
 /// Events in one batch; the filter's own default.
 const BATCH_EVENTS_MAX: usize = 100;
@@ -42,46 +43,74 @@ pub struct Recovered {
     pub refused: Vec<String>,
     /// One text for each line whose event cannot be read, with the line's number.
     pub unreadable: Vec<String>,
+    /// Facts that cannot become events, because nothing says what they cost.
+    pub unpriced_facts: u64,
 }
 
-/// The spilled events of an Envoy log as JSON text, byte for byte as the filter wrote them.
+/// Makes the events of a spilled fact: JSON text of each, from the JSON text of the fact.
+pub type EventsOfFact<'a> = dyn Fn(&str) -> anyhow::Result<Vec<String>> + Send + Sync + 'a;
+
+/// What a line holds.
+enum Spilled {
+    Event(String),
+    Fact(String),
+}
+
+/// The spilled events and facts of an Envoy log as JSON text, byte for byte as the filter wrote
+/// them.
 ///
 /// An error names a line that cannot be read, or whose event is cut short.
-fn events_from_log(reader: impl BufRead) -> impl Iterator<Item = anyhow::Result<String>> {
+fn spilled_from_log(reader: impl BufRead) -> impl Iterator<Item = anyhow::Result<Spilled>> {
     let lines = reader.split(b'\n').zip(1_u64..);
     lines.filter_map(|(line, number)| {
-        event_of(line).with_context(|| format!("line {number}")).transpose()
+        spilled_of(line).with_context(|| format!("line {number}")).transpose()
     })
 }
 
-/// The event of one line; `None` for a line without one.
-fn event_of(line: std::io::Result<Vec<u8>>) -> anyhow::Result<Option<String>> {
+/// The event or the fact of one line; `None` for a line without one.
+fn spilled_of(line: std::io::Result<Vec<u8>>) -> anyhow::Result<Option<Spilled>> {
     let line = line?;
     let line = String::from_utf8_lossy(&line);
     let Some((_, spill)) = line.split_once(SPILL) else { return Ok(None) };
-    // A spilled fact has no event.
-    let Some((_, event)) = spill.split_once(EVENT).or(spill.split_once(&EVENT[1..])) else {
-        return Ok(None);
+    let behind = |mark: &str| spill.find(mark).map(|at| (at, &spill[at + mark.len()..]));
+    let event = behind(EVENT).or(behind(&EVENT[1..]));
+    // What comes first says which it is: the other mark may be in a text.
+    let fact = behind(FACT).filter(|(at, _)| event.is_none_or(|(other, _)| *at < other));
+    let (text, kind) = match (fact, event) {
+        (Some((_, text)), _) => (text, "fact"),
+        (None, Some((_, text))) => (text, "event"),
+        (None, None) => return Ok(None),
     };
-    let mut values = serde_json::Deserializer::from_str(event).into_iter::<&RawValue>();
-    let event = values.next().context("no event after event=")?.context("event is not JSON")?;
-    Ok(Some(event.get().to_owned()))
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let value = values.next().with_context(|| format!("no {kind} after {kind}="))?;
+    let value = value.with_context(|| format!("{kind} is not JSON"))?.get().to_owned();
+    Ok(Some(if kind == "fact" { Spilled::Fact(value) } else { Spilled::Event(value) }))
 }
 
-/// Brings every spilled event of a log to the target, and lists the events that it could not.
+/// Brings every spilled event of a log to the target, and lists the events that it could not. With
+/// `facts` it brings the events of spilled facts too.
 ///
 /// # Errors
 ///
 /// If the ledger fails, or a collector does not answer for 30 seconds.
-pub async fn recover(log: impl BufRead, target: &Target) -> anyhow::Result<Recovered> {
+pub async fn recover(
+    log: impl BufRead,
+    target: &Target,
+    facts: Option<&EventsOfFact<'_>>,
+) -> anyhow::Result<Recovered> {
     let mut recovered = Recovered::default();
     let mut batch = Vec::new();
-    for event in events_from_log(log) {
-        match event {
-            Ok(event) => batch.push(event),
-            Err(error) => recovered.unreadable.push(format!("{error:#}")),
+    for spilled in spilled_from_log(log) {
+        match (spilled, facts) {
+            (Ok(Spilled::Event(event)), _) => batch.push(event),
+            (Ok(Spilled::Fact(_)), None) => recovered.unpriced_facts += 1,
+            (Ok(Spilled::Fact(fact)), Some(facts)) => match facts(&fact) {
+                Ok(events) => batch.extend(events),
+                Err(error) => recovered.unreadable.push(format!("fact {fact}: {error:#}")),
+            },
+            (Err(error), _) => recovered.unreadable.push(format!("{error:#}")),
         }
-        if batch.len() == BATCH_EVENTS_MAX {
+        if batch.len() >= BATCH_EVENTS_MAX {
             send(&batch, target, &mut recovered).await?;
             batch.clear();
         }
@@ -191,12 +220,16 @@ mod tests {
             [t][1][warning][wasm] agent-meter spill reason=outbox_full event={\"a\":\" event={}\"} trailing\n\
             [t][1][warning][wasm] agent-meter spill reason=outbox_full event={\"id\":\n\
             agent-meter spill reason=x\n\
-            \u{fffd} agent-meter spill event={}";
-        let events: Vec<String> = events_from_log(log.as_bytes())
-            .map(|event| event.unwrap_or_else(|error| format!("{error:#}")))
-            .collect();
+            \u{fffd} agent-meter spill event={}\n\
+            agent-meter spill reason=journal_full fact={\"tool\":\" event={}\"}";
+        let text = |spilled| match spilled {
+            Ok(Spilled::Event(event)) => event,
+            Ok(Spilled::Fact(fact)) => format!("a fact {fact}"),
+            Err(error) => format!("{error:#}"),
+        };
+        let events: Vec<String> = spilled_from_log(log.as_bytes()).map(text).collect();
         assert_eq!(events[..2], [r#"{"id":  "1"}"#, r#"{"a":" event={}"}"#]);
         assert!(events[2].starts_with("line 4: event is not JSON"), "{}", events[2]);
-        assert_eq!(events[3..], ["{}"]);
+        assert_eq!(events[3..], ["{}", r#"a fact {"tool":" event={}"}"#]);
     }
 }

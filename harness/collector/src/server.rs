@@ -21,10 +21,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the file of contracts is checked for a change.
 const CONTRACTS_REFRESH: Duration = Duration::from_secs(1);
 
-/// What a collector does beside keeping its ledger; by default nothing.
+/// What a collector does besides keeping its ledger; nothing by default.
 #[derive(Debug, Default)]
 pub struct Extras {
-    /// The customers' contracts, which the answers to the filter repeat beside the fleet's totals.
+    /// The customers' contracts; the replies to the filter repeat them next to the fleet's totals.
     pub contracts: Option<Contracts>,
     /// The receivers of changes of a guard's level.
     pub webhooks: Option<Webhooks>,
@@ -124,7 +124,7 @@ impl Collector {
     }
 }
 
-/// Checks the file of contracts for ever.
+/// Checks the file of contracts until the collector ends.
 async fn refresh(contracts: Arc<Contracts>) {
     loop {
         tokio::time::sleep(CONTRACTS_REFRESH).await;

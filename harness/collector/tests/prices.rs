@@ -1,4 +1,5 @@
-//! `agent-meter prices import`: each list's own way to say a price, to the last digit, and what is left out.
+//! Tests `agent-meter prices import`: each list's own way to write a price, to the last digit, and
+//! what the import leaves out.
 
 use std::path::{Path, PathBuf};
 
@@ -18,14 +19,14 @@ fn imported(source: Source, name: &str, wanted: &Wanted) -> Imported {
     import(source, &fixture(name), wanted, "test".to_owned()).expect("a card")
 }
 
-/// The card's entries as they are written.
+/// The entries of the card, as they are written.
 fn rates(imported: &Imported) -> Vec<Value> {
     let card = serde_json::to_value(&imported.card).expect("JSON");
     assert_eq!((&card["version"], &card["currency"]), (&json!("test"), &json!("USD")));
     card["rates"].as_array().expect("rates").clone()
 }
 
-/// The entries of a model, without its name and provider.
+/// The entries of one model, without its name and provider.
 fn of(rates: &[Value], provider: &str, model: &str) -> Vec<Value> {
     let is_it = |rate: &&Value| rate["provider"] == provider && rate["model"] == model;
     let found = rates.iter().filter(is_it).cloned().map(|mut rate| {
@@ -68,7 +69,7 @@ fn litellm_prices_a_token() {
                 json!({ "input": "4", "cache_read": "0.4", "input_audio": "32", "cache_read_audio": "0.4",
                     "input_image": "5", "output": "16", "output_audio": "64" }),
             ),
-            // A fine-tuned model's name goes on with the customer's.
+            // The name of a fine-tuned model ends with the customer's own.
             (
                 "openai",
                 "ft:gpt-4o-2024-08-06",
@@ -76,7 +77,7 @@ fn litellm_prices_a_token() {
                     "output": "15", "service_tiers": {
                         "batch": { "input": "2.225", "cache_read": "0.9", "output": "12.5" } } }),
             ),
-            // It makes images only: all that it makes costs an image's price.
+            // A model that only makes images: all of its output costs an image's price.
             (
                 "openai",
                 "gpt-image-1",
@@ -85,7 +86,7 @@ fn litellm_prices_a_token() {
                         "batch": { "input": "2.5", "cache_read": "0.63", "input_image": "5" } } }),
             ),
             ("azure_openai", "gpt-4o-2024-08-06", json!([])),
-            // One-hour writes, and a context tier that names all kinds.
+            // One-hour writes, and a context tier with all kinds of tokens.
             (
                 "vertex",
                 "claude-sonnet-4-5",
@@ -95,7 +96,7 @@ fn litellm_prices_a_token() {
                     "service_tiers": { "batch": { "input": "1.5", "cache_read": "0.15",
                         "cache_write_5m": "1.88", "output": "7.5" } } }),
             ),
-            // `flex` has no context tier of its own, so the standard one counts; `batch` has.
+            // `flex` has no context tier of its own, so the standard one applies; `batch` has one.
             (
                 "gemini",
                 "gemini-2.5-pro",
@@ -111,7 +112,7 @@ fn litellm_prices_a_token() {
                             { "above_input_tokens": 200_000, "input": "4.5", "cache_read": "0.45", "output": "27" }] },
                     } }),
             ),
-            // Reasoning in a service tier costs that tier's output.
+            // Reasoning in a service tier costs that tier's output price.
             (
                 "gemini",
                 "gemini-2.5-flash",
@@ -124,7 +125,7 @@ fn litellm_prices_a_token() {
                         "priority": { "input": "0.54", "cache_read": "0.054", "input_audio": "1.8",
                             "cache_read_audio": "0.18", "output": "4.5", "reasoning": "4.5" } } }),
             ),
-            // The first of two different prices.
+            // Of two different prices, the first one counts.
             (
                 "deepseek",
                 "deepseek-chat",
@@ -134,7 +135,7 @@ fn litellm_prices_a_token() {
         ],
     );
     assert_eq!(imported.report.mapped, rates.len());
-    let told = imported.report.to_string();
+    let text = imported.report.to_string();
     for line in [
         "5 of a provider that is not ours: `--provider NAME` takes it as openai_compatible (dashscope, perplexity, xai, ...)",
         "1 no token price (azure/whisper-1)",
@@ -143,7 +144,7 @@ fn litellm_prices_a_token() {
         "1 off_peak_pricing: by the time of day; the standard price is taken (deepseek-flash)",
         "1 input_cost_per_second: for a second (azure/whisper-1)",
     ] {
-        assert!(told.contains(line), "{line}\n{told}");
+        assert!(text.contains(line), "{line}\n{text}");
     }
 }
 
@@ -162,7 +163,8 @@ fn litellm_prices_of_other_providers_are_taken_when_they_are_asked_for() {
                 "qwen-plus-2025-04-28",
                 json!({ "input": "0.4", "output": "1.2", "reasoning": "4" }),
             ),
-            // The first range is the price itself, the others are context tiers; reasoning has its own price in each.
+            // The first range is the price itself, the others are context tiers; each has its own
+            // price for reasoning.
             (
                 "openai_compatible",
                 "qwen-plus-latest",
@@ -249,7 +251,7 @@ fn genai_prices_have_periods_variants_and_clauses() {
             (&rate["effective_from"], &rate["effective_to"], &rate["input"], &rate["output"])
         })
         .collect();
-    // The price fell on one day, prices of service tiers came on two others.
+    // The price fell on one day; prices of service tiers came on two other days.
     assert_eq!(
         periods,
         [
@@ -277,20 +279,21 @@ fn genai_prices_have_periods_variants_and_clauses() {
             json!({ "aliases": ["*claude-v2*"], "input": "8", "output": "24" }),
         )],
     );
-    // One list for both of Google's doors; a clause that is no pattern leaves the model's own name.
+    // Both of Google's APIs share one list; a clause that is not a pattern leaves the model's own
+    // name.
     for provider in ["gemini", "vertex"] {
         assert_eq!(of(&rates, provider, "gemini-2.5-pro").len(), 2, "{provider}");
     }
     let report = &imported.report;
     assert_eq!(report.models["prices by the time of day"], ["deepseek/deepseek-chat"]);
-    let told = report.to_string();
+    let text = report.to_string();
     for line in [
         "1 no token price (mistral/mistral-ocr-2503)",
         "1 match by `and`: no pattern of a card; what only it matches has no rate (google/gemini-2.5-pro)",
         "web_searches_kcount: not for tokens",
         "2 cache_image_read_mtok: no kind of tokens in a card (openai/gpt-image-1, openai/gpt-realtime)",
     ] {
-        assert!(told.contains(line), "{line}\n{told}");
+        assert!(text.contains(line), "{line}\n{text}");
     }
 }
 

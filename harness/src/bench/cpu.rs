@@ -1,8 +1,10 @@
-//! CPU time of a process and of its workers, and which cores it may use; Linux only.
+//! Measures the CPU time of a process and of its worker threads, and pins both to cores; Linux
+//! only.
 //!
-//! `/proc/PID/stat` counts in steps of 10 ms, which is 10 us for each of 1000 requests. The total is therefore read
-//! from `/proc/PID/task/*/schedstat` in nanoseconds where the kernel has it. How much of it was user time the kernel
-//! only samples, a few hundred times a second: of that figure only the mean over many rounds says anything.
+//! `/proc/PID/stat` counts in steps of 10 ms, which is 10 us for each of 1000 requests. So the
+//! total comes from `/proc/PID/task/*/schedstat`, in nanoseconds, if the kernel has it. The kernel
+//! only samples user time, a few hundred times a second: only its mean over many rounds is
+//! meaningful.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,8 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct CpuTime {
     pub(super) total: Duration,
-    /// Part of the total: the threads that carry requests. The filter delivers from another one.
+    /// The part of the total that the threads used which serve requests. The filter delivers events
+    /// from another thread.
     pub(super) workers: Duration,
     pub(super) user: Duration,
 }
@@ -28,7 +31,7 @@ impl CpuTime {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let (user, _) = user_and_system(&process)?;
         let mut time = Self { user, ..Self::default() };
-        // None of Envoy's threads ends before Envoy does.
+        // No thread of Envoy ends before Envoy does.
         for thread in fs::read_dir(process.join("task"))? {
             let thread = thread?.path();
             let used = match scheduled(&thread) {
@@ -60,7 +63,7 @@ fn user_and_system(of: &Path) -> anyhow::Result<(Duration, Duration)> {
     fields_14_and_15(&stat).with_context(|| format!("{name} is odd: {stat}"))
 }
 
-/// The second field is a name in parentheses, with any character in it.
+/// The second field is a name in parentheses, which may contain any character.
 fn fields_14_and_15(stat: &str) -> Option<(Duration, Duration)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse().ok().map(|ticks: u32| TICK * ticks);
@@ -72,7 +75,7 @@ fn scheduled(thread: &Path) -> Option<Duration> {
     Some(Duration::from_nanos(text.split_ascii_whitespace().next()?.parse().ok()?))
 }
 
-/// Keeps Envoy on a core of its own, and this process off it; returns a sentence that says so.
+/// Pins Envoy to one core and this process to the others; returns a sentence that says so.
 pub(super) async fn separate(envoy: u32) -> anyhow::Result<String> {
     let status = fs::read_to_string("/proc/self/status")?;
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
@@ -97,7 +100,7 @@ fn cores(list: &str) -> anyhow::Result<Vec<u32>> {
     Ok(cores)
 }
 
-/// Pins every thread of a process; later threads inherit it.
+/// Pins every thread of a process; threads that start later inherit it.
 async fn pin(pid: u32, cores: &str) -> anyhow::Result<()> {
     let taskset = Command::new("taskset")
         .args(["-a", "-p", "-c", cores, &pid.to_string()])

@@ -1,4 +1,5 @@
-//! The compared listeners: `envoy/envoy.yaml` with one listener for each variant, which differ in one filter.
+//! The listeners to compare: `envoy/envoy.yaml` with one listener for each variant. The listeners
+//! differ in one filter.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,31 +13,31 @@ use crate::plugin;
 use crate::stack::ANY_PORT;
 
 const SCRIPT: &str = include_str!("extract.lua");
-/// Where a listener has its HTTP filters.
+/// The place of a listener's HTTP filters.
 pub(super) const MANAGER: &str = "/filter_chains/0/filters/0/typed_config";
 const MCP_FILTER: &str = "envoy.filters.http.mcp";
 const LUA_FILTER: &str = "envoy.filters.http.lua";
 
-/// What stands between a listener and its router.
+/// The filter between a listener and its router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variant {
-    /// The reference of all differences.
+    /// No filter: all differences are differences to this variant.
     NoFilter,
-    /// The same once more: what differs is noise.
+    /// No filter, a second time: its differences are noise.
     NoFilterAgain,
     EmptyWasm,
     AgentMeter,
-    /// The filter with a margin guard and a budget, both at ease.
+    /// The filter with a margin guard and a budget, both within limits.
     Guarded,
-    /// The same, and each call takes room for its cost on entry.
+    /// The same, and the guard reserves the cost of each call before it runs.
     Reserving,
-    /// Envoy's own filter in C++; it reads requests only.
+    /// Envoy's own filter in C++; it reads only requests.
     NativeMcp,
     Lua,
 }
 
 impl Variant {
-    /// The reference first.
+    /// Every variant, the reference first.
     pub(super) const ALL: [Self; 8] = [
         Self::NoFilter,
         Self::NoFilterAgain,
@@ -61,12 +62,13 @@ impl Variant {
         }
     }
 
-    /// Whether its calls make events.
+    /// True if its calls make events.
     pub(super) fn is_metered(self) -> bool {
         matches!(self, Self::AgentMeter | Self::Guarded | Self::Reserving)
     }
 
-    /// The guards of a metered listener: far from every level, so that a call passes as without them.
+    /// The guards of a metered listener: far from every level, so that they change nothing for a
+    /// call.
     fn guards(self) -> Option<Value> {
         let actions = json!({
             "level_1": { "threshold": "50%" },
@@ -76,7 +78,7 @@ impl Variant {
         let mut margin = json!({ "id": "margin", "revenue": "contracted", "actions": actions });
         match self {
             Self::Guarded => {}
-            // Not by the last cost, which is nothing here.
+            // Reserves the estimate and not the last cost, which is zero here.
             Self::Reserving => {
                 margin["reserve"] = json!({ "estimate": "0.01", "last_cost": false })
             }
@@ -87,7 +89,8 @@ impl Variant {
         Some(json!([margin, budget]))
     }
 
-    /// The name of the listener that is not measured: it logs what the filter has found. `None` if there is none.
+    /// The name of a second listener with the same filter, which logs what the filter has found and
+    /// is not measured. `None` if there is none.
     pub(super) fn proof(self) -> Option<String> {
         match self {
             Self::NativeMcp | Self::Lua => Some(format!("{}, logged", self.name())),
@@ -97,7 +100,7 @@ impl Variant {
     }
 }
 
-/// What the listeners need.
+/// What the listeners are built from.
 #[derive(Debug)]
 pub(super) struct Rig<'a> {
     pub(super) upstream: SocketAddr,
@@ -108,9 +111,9 @@ pub(super) struct Rig<'a> {
 }
 
 impl Rig<'_> {
-    /// The bootstrap with all listeners on free ports.
+    /// Renders the bootstrap with all listeners on free ports.
     pub(super) fn bootstrap(&self) -> anyhow::Result<Value> {
-        // The prices of the demo, delivered as by default.
+        // The demo's prices, delivered with the default settings.
         let mut plugin = plugin::demo();
         plugin
             .as_object_mut()
@@ -196,7 +199,8 @@ impl Rig<'_> {
         self.dir.join("proof.log")
     }
 
-    /// Checks that the compared filters found what they are measured for. Envoy has the file complete at its end only.
+    /// Checks that each compared filter found what it is measured for. Envoy completes the log file
+    /// only when it ends.
     pub(super) fn check_proof(&self) -> anyhow::Result<()> {
         let log =
             std::fs::read_to_string(self.proof_file()).context("no log of the other filters")?;
@@ -221,11 +225,11 @@ impl Rig<'_> {
     }
 }
 
-/// The filter with the variant's guards, and with an accountant of its own.
+/// The filter with the variant's guards and an accountant of its own.
 fn guarded(variant: Variant, mut filter: Value) -> anyhow::Result<Value> {
     let config = &mut filter["typed_config"]["config"];
     config["vm_config"]["vm_id"] = json!(variant.name());
-    // A `StringValue`, as Istio hands it over.
+    // A `StringValue`, as Istio passes it.
     let plugin = &mut config["configuration"]["value"];
     let text = plugin.as_str().context("no configuration of the filter")?;
     let mut options: Value = serde_json::from_str(text)?;

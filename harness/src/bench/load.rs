@@ -1,4 +1,4 @@
-//! Keep-alive connections to one listener, each with one call under way at a time.
+//! Keep-alive connections to one listener, with one call at a time on each.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::messages::{Scenario, call, id_of};
 
-/// Calls under way at once while CPU time is measured.
+/// How many calls run at once while the CPU time is measured.
 pub(super) const CONNECTIONS: u32 = 4;
 
 /// The connections to one listener.
@@ -31,17 +31,17 @@ impl Load {
         Ok(Self { url: format!("http://{listener}/mcp"), connections, answer_bytes, sent: 0 })
     }
 
-    /// Calls sent to this listener so far, every one answered.
+    /// How many calls it has sent to this listener; the upstream answered every one.
     pub(super) fn sent(&self) -> u32 {
         self.sent
     }
 
-    /// Sends calls on all connections and waits for their answers.
+    /// Sends calls on all connections and waits for the responses.
     pub(super) async fn send(&mut self, requests: u32) -> anyhow::Result<()> {
         self.send_on(CONNECTIONS, requests).await.map(drop)
     }
 
-    /// Sends calls one after the other; returns the latencies in ascending order.
+    /// Sends calls one after another; returns the latencies in ascending order.
     pub(super) async fn latencies(&mut self, requests: u32) -> anyhow::Result<Vec<Duration>> {
         let mut latencies = self.send_on(1, requests).await?;
         latencies.sort_unstable();

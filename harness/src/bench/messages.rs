@@ -5,9 +5,9 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// How long a call is, in bytes.
+/// The length of a call, in bytes.
 pub(super) const CALL_BYTES: usize = 420;
-/// How long the message with the result is, in bytes.
+/// The length of the message with the result, in bytes.
 pub(super) const RESULT_BYTES: usize = 470;
 /// The called tool.
 pub(super) const TOOL: &str = "lookup_customer";
@@ -15,10 +15,10 @@ pub(super) const TOOL: &str = "lookup_customer";
 /// Ids have eight digits, so that every exchange has the same size.
 const ID_MIN: u32 = 10_000_000;
 const IDS: u32 = 90_000_000;
-/// Where the id stands in a call.
+/// The offset of the id in a call.
 const ID_START: usize = r#"{"jsonrpc":"2.0","id":"#.len();
 
-/// How the upstream answers.
+/// The format in which the upstream answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scenario {
@@ -45,7 +45,7 @@ impl Scenario {
         }
     }
 
-    /// The chunks of the answer to a call.
+    /// The chunks of the response to a call.
     pub(super) fn answer(self, id: &str) -> Vec<String> {
         let result = result(id);
         match self {

@@ -1,11 +1,12 @@
-//! `agent-meter bench`: what the filter costs, with guards and without, beside no filter, an empty one, Envoy's own and
-//! Lua.
+//! `agent-meter bench`: measures what the filter costs, with and without guards, against no filter,
+//! an empty one, Envoy's own and Lua.
 //!
-//! One Envoy with one listener for each variant; in each round every listener gets the same calls, in shuffled order:
-//! once one by one, for the latency, and once on several connections, with the CPU time of the Envoy process read
-//! before and after. What the numbers are worth is in the differences within a round: a noisy machine disturbs
-//! neighbours alike. A slice of agent-meter, with guards and without, ends when the collector has the events of
-//! every call, so its delivery is on its own account.
+//! One Envoy has one listener for each variant. In each round every listener gets the same calls,
+//! in shuffled order: first one by one, for the latency, then on several connections, between two
+//! readings of the CPU time of the Envoy process. Only the differences within a round are
+//! meaningful: noise of the machine disturbs neighbours alike. A slice of agent-meter, with or
+//! without guards, ends when the collector has the events of every call, so that the slice includes
+//! the delivery.
 
 mod cpu;
 mod listeners;
@@ -33,7 +34,7 @@ use self::listeners::{Rig, Variant};
 use self::load::Load;
 pub use self::messages::Scenario;
 use self::report::{ModuleSize, Report, Row, Slice};
-use self::servers::Told;
+use self::servers::Received;
 use self::sessions::{Measure, Sessions};
 use self::stats::{Random, percentile};
 use crate::envoy::{self, Envoy, Program};
@@ -41,7 +42,7 @@ use crate::run::Signals;
 use crate::stack::WorkDir;
 use crate::wait;
 
-/// The order of the slices is the same in every run.
+/// The seed of the order of the slices, so that the order is the same in every run.
 const SEED: u64 = 0x006d_6574_6572;
 const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 /// Calls to each listener that only logs what its filter finds.
@@ -63,22 +64,22 @@ struct Both {
     sessions: Option<Sessions>,
 }
 
-/// How to measure.
+/// The options of a benchmark.
 #[derive(Debug, Clone)]
 pub struct Bench {
-    /// Measured rounds; one more goes before them, unmeasured.
+    /// Measured rounds; one unmeasured round comes first.
     pub rounds: u32,
-    /// Calls to each listener in each round for the latency, and as many for the CPU time.
+    /// Calls to each listener in each round, once for the latency and once for the CPU time.
     pub requests: u32,
-    /// How the upstream answers.
+    /// The format in which the upstream answers.
     pub scenario: Scenario,
-    /// This part only; `None` for all.
+    /// The only part to measure; `None` for all.
     pub only: Option<Section>,
     /// Sessions that live at once; ten times as many come and go.
     pub sessions: u32,
-    /// Print one JSON object instead of the table.
+    /// True to print one JSON object instead of the table.
     pub json: bool,
-    /// The filter's module; the empty filter's lies beside it.
+    /// The filter's module; the empty filter's is in the same directory.
     pub wasm: PathBuf,
 }
 
@@ -114,12 +115,12 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     let empty_filter = bench.wasm.with_file_name("agent_meter_empty_filter.wasm");
     ensure!(empty_filter.is_file(), "no empty filter {}; run make bench", empty_filter.display());
     let program = envoy::find().await?;
-    // The process here would be Docker's client.
+    // With Docker, the measured process would be Docker's client.
     ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
 
     let mut dir = WorkDir::create()?;
     let upstream = servers::upstream(bench.scenario).await?;
-    let (collector, told) = servers::collector().await?;
+    let (collector, received) = servers::collector().await?;
     let rig = Rig {
         upstream: upstream.addr,
         collector: collector.addr,
@@ -138,10 +139,10 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     };
     let addresses = envoy.listeners().await?;
     prove(bench, &addresses).await?;
-    let mut rounds = Rounds { pid, told, loads: loads(bench, &addresses)? };
+    let mut rounds = Rounds { pid, received, loads: loads(bench, &addresses)? };
     let slices = rounds.play(bench).await?;
 
-    let (calls_sent, tool_invocations) = (rounds.metered(), rounds.told.calls());
+    let (calls_sent, tool_invocations) = (rounds.metered(), rounds.received.calls());
     ensure!(
         usize::try_from(calls_sent)? == tool_invocations,
         "{tool_invocations} tool_invocation events for {calls_sent} calls"
@@ -180,7 +181,7 @@ async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {
     ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
     let mut dir = WorkDir::create()?;
     let upstream = servers::upstream(Scenario::Json).await?;
-    let (collector, told) = servers::collector().await?;
+    let (collector, received) = servers::collector().await?;
     let wasm = std::path::absolute(&bench.wasm)?;
     let rig = Rig {
         upstream: upstream.addr,
@@ -191,8 +192,15 @@ async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {
     };
     let Bench { sessions, rounds, requests, .. } = *bench;
     let scenario = Scenario::Json;
-    let measure =
-        Measure { program: &program, rig: &rig, told: &told, scenario, sessions, rounds, requests };
+    let measure = Measure {
+        program: &program,
+        rig: &rig,
+        received: &received,
+        scenario,
+        sessions,
+        rounds,
+        requests,
+    };
     let sessions = measure.run().await?;
     dir.done = true;
     Ok(sessions)
@@ -215,21 +223,21 @@ async fn prove(bench: &Bench, addresses: &BTreeMap<String, SocketAddr>) -> anyho
     Ok(())
 }
 
-/// The rounds: loads in the order of [`Variant::ALL`].
+/// The measured rounds; `loads` has the order of [`Variant::ALL`].
 struct Rounds {
     pid: u32,
-    told: Told,
+    received: Received,
     loads: Vec<Load>,
 }
 
 impl Rounds {
-    /// Calls sent to all listeners whose calls make events.
+    /// How many calls it has sent to all listeners whose calls make events.
     fn metered(&self) -> u32 {
         let loads = Variant::ALL.into_iter().zip(&self.loads);
         loads.filter(|(variant, _)| variant.is_metered()).map(|(_, load)| load.sent()).sum()
     }
 
-    /// The slices of every variant, in the order of the rounds.
+    /// Plays all rounds; returns the slices of each variant, in the order of the rounds.
     async fn play(&mut self, bench: &Bench) -> anyhow::Result<Vec<Vec<Slice>>> {
         let mut slices = vec![Vec::new(); Variant::ALL.len()];
         let mut order: Vec<usize> = (0..slices.len()).collect();
@@ -274,22 +282,23 @@ impl Rounds {
         })
     }
 
-    /// Waits until a metered listener has delivered, so that it does not do so in another's slice.
+    /// Waits until a metered listener has delivered its events, so that it does not do so in the
+    /// next slice.
     async fn delivered(&self, place: usize) -> anyhow::Result<()> {
         if !Variant::ALL[place].is_metered() {
             return Ok(());
         }
         let sent = usize::try_from(self.metered())?;
         wait::until(DELIVERY_LIMIT, "every call has its event", async || {
-            let told = self.told.calls();
-            ensure!(told >= sent, "{told} events for {sent} calls");
+            let received = self.received.calls();
+            ensure!(received >= sent, "{received} events for {sent} calls");
             Ok(())
         })
         .await
     }
 }
 
-/// Shown on a terminal only.
+/// A progress bar, on a terminal only.
 fn progress(bench: &Bench) -> ProgressBar {
     let slices =
         (u64::from(bench.rounds) + 1) * u64::try_from(Variant::ALL.len()).unwrap_or(u64::MAX);
@@ -297,7 +306,7 @@ fn progress(bench: &Bench) -> ProgressBar {
     ProgressBar::new(slices).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Envoy's version as it says itself, such as `1.40.0`.
+/// The version that Envoy reports, such as `1.40.0`.
 async fn version(envoy: &Envoy) -> anyhow::Result<String> {
     let url = format!("http://{}/server_info", envoy.admin());
     let client = reqwest::Client::builder().no_proxy().build()?;

@@ -1,4 +1,4 @@
-//! What the benchmark found, as a table and as JSON.
+//! The results of the benchmark, as a table and as JSON.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::messages::{CALL_BYTES, RESULT_BYTES, Scenario};
 use super::scanner::Throughput;
 use super::stats::{Quartiles, midmean_difference, tenths};
 
-/// One listener in one round, for each request; times in microseconds.
+/// One listener in one round; the times are for each request, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
     pub(super) cpu_us: f64,
@@ -29,13 +29,13 @@ pub(super) struct Row {
     #[serde(serialize_with = "tenths")]
     cpu_us: f64,
     added_cpu_us: Quartiles,
-    /// Of the added CPU time: the worker's, median.
+    /// The median of the CPU time that the filter adds in the worker.
     #[serde(serialize_with = "tenths")]
     added_worker_us: f64,
-    /// Of the added CPU time: user time, mean of the middle half of the rounds.
+    /// The user time that the filter adds: the mean of the middle half of the rounds.
     #[serde(serialize_with = "tenths")]
     added_user_us: f64,
-    /// Of the added CPU time: system time, mean of the middle half of the rounds.
+    /// The system time that the filter adds: the mean of the middle half of the rounds.
     #[serde(serialize_with = "tenths")]
     added_system_us: f64,
     #[serde(serialize_with = "tenths")]
@@ -47,7 +47,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Slices of the same index belong to the same round.
+    /// Makes a row; slices with the same index belong to the same round.
     pub(super) fn of(variant: Variant, slices: &[Slice], reference: &[Slice]) -> Self {
         type Figure = fn(&Slice) -> f64;
         let all = |of: &[Slice], figure: Figure| of.iter().map(figure).collect::<Vec<f64>>();
@@ -124,12 +124,12 @@ impl fmt::Display for Report {
         )?;
         let ours = self.added(Variant::AgentMeter).median;
         let times = |other| ours / self.added(other).median;
-        let beside = |variant| self.added(variant).median / ours;
+        let ratio = |variant| self.added(variant).median / ours;
         writeln!(
             f,
             "with guards at ease it adds {:.2} times what it adds without, with reservation {:.2} times",
-            beside(Variant::Guarded),
-            beside(Variant::Reserving)
+            ratio(Variant::Guarded),
+            ratio(Variant::Reserving)
         )?;
         writeln!(
             f,
@@ -199,9 +199,8 @@ impl Report {
         line(units)?;
         for body in &self.scanner {
             let reader = format!("{:.0}", body.reader_mb_s);
-            let beside = |mb_s: f64| format!("{mb_s:.0} ({:.2})", mb_s / body.reader_mb_s);
-            let (borrowed, value) =
-                (beside(body.serde_borrowed_mb_s), beside(body.serde_value_mb_s));
+            let ratio = |mb_s: f64| format!("{mb_s:.0} ({:.2})", mb_s / body.reader_mb_s);
+            let (borrowed, value) = (ratio(body.serde_borrowed_mb_s), ratio(body.serde_value_mb_s));
             line([body.body, &reader, &borrowed, &value])?;
         }
         if !self.optimised {

@@ -1,4 +1,5 @@
-//! How fast the core reads a long call, beside `serde_json`; natively, without Envoy.
+//! Measures how fast the core reads a long call, compared with `serde_json`; natively, without
+//! Envoy.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use super::messages::TOOL;
 use super::stats::{Quartiles, tenths};
 
 const BODY_BYTES: usize = 1_000_000;
-/// As Envoy reads from a socket.
+/// Envoy reads this much from a socket at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 const PASSES: usize = 100;
 
@@ -60,7 +61,7 @@ fn mb_s(text: &str, tool: fn(&[u8]) -> Option<String>) -> anyhow::Result<f64> {
     Ok(Quartiles::median(&passes))
 }
 
-/// The tool of a call, as the filter reads it.
+/// The tool of a call, read as the filter reads it.
 fn reader(body: &[u8]) -> Option<String> {
     let (mut reader, mut tool) = (MessageReader::default(), None);
     for chunk in body.chunks(CHUNK_BYTES) {
@@ -71,7 +72,7 @@ fn reader(body: &[u8]) -> Option<String> {
     String::from_utf8(tool?).ok()
 }
 
-/// The tool of a call; every member that is not named here goes into an `IgnoredAny`.
+/// The tool of a call; `serde_json` reads every member that is not named here into an `IgnoredAny`.
 fn serde_borrowed(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Call<'a> {
@@ -117,7 +118,7 @@ fn many_members() -> String {
                 break;
             }
             let comma = if row == 0 { "" } else { "," };
-            // Writing into a String does not fail.
+            // A write to a String cannot fail.
             let _ = write!(
                 text,
                 r#"{comma}{{"id":{row},"name":"row {row}","ok":true,"share":0.25,"note":null}}"#

@@ -1,4 +1,4 @@
-//! The upstream that answers the calls, and the collector that counts the events it throws away.
+//! The upstream that answers the calls, and a collector that only counts events.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, yield_now};
 use super::messages::{Scenario, TOOL, id_of};
 use crate::stack::ANY_PORT;
 
-/// A server of this process, until it is dropped.
+/// A server of this process; it stops when it is dropped.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) addr: SocketAddr,
@@ -32,7 +32,8 @@ impl Server {
     async fn start(router: Router) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(ANY_PORT).await.context("cannot listen")?;
         let addr = listener.local_addr()?;
-        // The chunks of an event stream would wait for the peer's acknowledgement, 40 ms each.
+        // With Nagle's algorithm, each chunk of an event stream would wait 40 ms for the peer's
+        // acknowledgement.
         let listener = listener.tap_io(|connection| {
             let _ = connection.set_nodelay(true);
         });
@@ -58,7 +59,8 @@ async fn answer(State(scenario): State<Scenario>, call: Bytes) -> Response {
         Scenario::Json => Body::from(chunks.remove(0)),
         Scenario::Sse => Body::from_stream(stream::unfold(chunks.into_iter(), async |mut rest| {
             let chunk = rest.next()?;
-            // What is not ready at once goes into a write of its own, as from a server that works meanwhile.
+            // A chunk that is not ready at once goes out in a write of its own, as from a server
+            // that is still working.
             yield_now().await;
             Some((Ok::<_, Infallible>(chunk), rest))
         })),
@@ -66,9 +68,10 @@ async fn answer(State(scenario): State<Scenario>, call: Bytes) -> Response {
     ([(header::CONTENT_TYPE, scenario.media_type())], body).into_response()
 }
 
-/// The calls that the events told of: different events of a successful call of the right tool.
+/// What the events report: the different events of successful calls of the right tool, and the
+/// sessions.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told(Arc<Mutex<Seen>>);
+pub(super) struct Received(Arc<Mutex<Seen>>);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -77,23 +80,24 @@ struct Seen {
     closed: u64,
 }
 
-impl Told {
+impl Received {
     pub(super) fn calls(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).calls.len()
     }
 
-    /// Events of sessions that were created, and that were closed; one that comes twice is counted twice.
+    /// How many events report a created session, and how many a closed one; counts a repeated event
+    /// twice.
     pub(super) fn sessions(&self) -> (u64, u64) {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (seen.created, seen.closed)
     }
 }
 
-/// Takes every batch of events on `/v1/events`.
-pub(super) async fn collector() -> anyhow::Result<(Server, Told)> {
-    let told = Told::default();
-    let router = Router::new().route("/v1/events", post(take)).with_state(told.clone());
-    Ok((Server::start(router).await?, told))
+/// Accepts every batch of events on `/v1/events`.
+pub(super) async fn collector() -> anyhow::Result<(Server, Received)> {
+    let received = Received::default();
+    let router = Router::new().route("/v1/events", post(take)).with_state(received.clone());
+    Ok((Server::start(router).await?, received))
 }
 
 #[derive(Deserialize)]
@@ -112,11 +116,11 @@ struct Data {
     execution_status: String,
 }
 
-async fn take(State(told): State<Told>, batch: Bytes) -> StatusCode {
+async fn take(State(received): State<Received>, batch: Bytes) -> StatusCode {
     let Ok(events) = serde_json::from_slice::<Vec<Event>>(&batch) else {
         return StatusCode::BAD_REQUEST;
     };
-    let mut told = told.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut received = received.0.lock().unwrap_or_else(PoisonError::into_inner);
     let good = |data: &Data| {
         data.event_type == "tool_invocation"
             && data.tool_name == TOOL
@@ -124,12 +128,12 @@ async fn take(State(told): State<Told>, batch: Bytes) -> StatusCode {
     };
     for event in &events {
         match event.data.event_type.as_str() {
-            "session_created" => told.created += 1,
-            "session_closed" => told.closed += 1,
+            "session_created" => received.created += 1,
+            "session_closed" => received.closed += 1,
             _ => {}
         }
     }
     let good = events.into_iter().filter(|event| good(&event.data));
-    told.calls.extend(good.map(|event| format!("{} {}", event.source, event.id)));
+    received.calls.extend(good.map(|event| format!("{} {}", event.source, event.id)));
     StatusCode::OK
 }

@@ -1,5 +1,5 @@
-//! What many sessions cost: memory and ticks while they live, latency beside no filter, and memory after ten times as
-//! many have come and gone.
+//! Measures what many sessions cost: memory and ticks while they live, the latency against no
+//! filter, and memory after ten times as many have come and gone.
 
 use std::fmt;
 use std::fs;
@@ -18,45 +18,47 @@ use super::cpu::{self, CpuTime};
 use super::listeners::{MANAGER, Rig, Variant};
 use super::load::Load;
 use super::messages::{Scenario, call};
-use super::servers::Told;
+use super::servers::Received;
 use super::stats::{Quartiles, percentile, tenths};
 use crate::envoy::{Envoy, Program};
 use crate::wait;
 
-/// Connections on which sessions are opened: as fast as Envoy answers, and no faster than the accountant reads.
+/// The connections that open sessions: as fast as Envoy answers, and no faster than the accountant
+/// reads.
 const OPENERS: u32 = 4;
-/// Sessions kept at once while many come and go.
+/// The size of the session table while many sessions come and go.
 const TABLE: u32 = 10_000;
-/// How many times as many sessions come and go as live at once.
+/// How many times the number of live sessions come and go.
 const CHURN: u32 = 10;
 const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
 const QUIET: Duration = Duration::from_secs(2);
 const QUIET_SLICES: u32 = 5;
-/// The module's tick.
+/// How often the module ticks.
 const TICKS_PER_SECOND: f64 = 4.0;
 
-/// What was found.
+/// The results of the part `sessions`.
 #[derive(Debug, Serialize)]
 pub(super) struct Sessions {
     live: u32,
     rss_before_mib: f64,
     rss_live_mib: f64,
-    /// Envoy's memory, for each session.
+    /// Envoy's memory, divided by the number of sessions.
     bytes_each: f64,
     opened_per_second: f64,
-    /// Main thread and all others but the worker, idle, for each tick; in microseconds.
+    /// The idle CPU time of all threads but the workers, for each tick; in microseconds.
     idle_tick_before_us: Quartiles,
     idle_tick_live_us: Quartiles,
-    /// Beside no filter, in the same round.
+    /// Compared with no filter in the same round.
     added_before: Latency,
     added_live: Latency,
     churned: u32,
     table: u32,
-    /// After each tenth of them.
+    /// Measured after each tenth of them.
     churn_rss_mib: Vec<f64>,
 }
 
-/// The latency of a call, beside no filter in the same round; in microseconds.
+/// The latency that the filter adds to a call, against no filter in the same round; in
+/// microseconds.
 #[derive(Debug, Serialize)]
 struct Latency {
     #[serde(serialize_with = "tenths")]
@@ -65,12 +67,12 @@ struct Latency {
     p99_us: Quartiles,
 }
 
-/// How to measure.
+/// The options of the measurement.
 #[derive(Debug)]
 pub(super) struct Measure<'a> {
     pub(super) program: &'a Program,
     pub(super) rig: &'a Rig<'a>,
-    pub(super) told: &'a Told,
+    pub(super) received: &'a Received,
     pub(super) scenario: Scenario,
     pub(super) sessions: u32,
     pub(super) rounds: u32,
@@ -78,10 +80,10 @@ pub(super) struct Measure<'a> {
 }
 
 impl Measure<'_> {
-    /// One Envoy for the live sessions, another for those that come and go.
+    /// Measures; one Envoy has the live sessions, another those that come and go.
     pub(super) async fn run(&self) -> anyhow::Result<Sessions> {
         let live = self.sessions;
-        // The sessions of the latency's connections come on top.
+        // The connections that measure the latency open sessions of their own, on top of these.
         let rules = json!({ "idle_timeout": "1h", "session_timeout": "2h" });
         let (envoy, pid) = self.start(live.saturating_add(100), rules).await?;
         let filter = address(&envoy, Variant::AgentMeter).await?;
@@ -89,7 +91,7 @@ impl Measure<'_> {
         self.quiet().await?;
         let idle_tick_before_us = idle_ticks(pid).await?;
         let rss_before_mib = rss_mib(pid)?;
-        let created_before = self.told.sessions().0;
+        let created_before = self.received.sessions().0;
 
         let start = Instant::now();
         open(filter, 0, live).await?;
@@ -98,14 +100,15 @@ impl Measure<'_> {
         let rss_live_mib = rss_mib(pid)?;
         let idle_tick_live_us = idle_ticks(pid).await?;
         let added_live = self.latency(&envoy).await?;
-        // Every session ends in Envoy's log, which takes longer than a test's Envoy is given to stop.
+        // At a stop Envoy would log the end of every session, and that takes longer than the
+        // harness waits.
         envoy.kill().await?;
 
         let churned = live.saturating_mul(CHURN);
         let rules = json!({ "idle_timeout": "1s", "session_timeout": "3s" });
         let (envoy, pid) = self.start(TABLE, rules).await?;
         let filter = address(&envoy, Variant::AgentMeter).await?;
-        let (created, closed) = self.told.sessions();
+        let (created, closed) = self.received.sessions();
         let mut churn_rss_mib = Vec::new();
         for lap in 0..CHURN {
             open(filter, lap * live, live).await?;
@@ -114,12 +117,12 @@ impl Measure<'_> {
         }
         let all = u64::from(churned);
         wait::until(DELIVERY_LIMIT, "every session is closed", async || {
-            let ended = self.told.sessions().1 - closed;
+            let ended = self.received.sessions().1 - closed;
             ensure!(ended == all, "{ended} of {all} sessions closed");
             Ok(())
         })
         .await?;
-        ensure!(self.told.sessions().0 - created == all, "a session was told of twice");
+        ensure!(self.received.sessions().0 - created == all, "a session was told of twice");
         envoy.stop().await?;
 
         Ok(Sessions {
@@ -147,7 +150,7 @@ impl Measure<'_> {
         for listener in listeners {
             let pointer = format!("{MANAGER}/http_filters/0/typed_config/config/configuration");
             let Some(plugin) = listener.pointer_mut(&pointer) else { continue };
-            // A `StringValue`, as Istio hands it over.
+            // A `StringValue`, as Istio passes it.
             let text = plugin["value"].as_str().context("no configuration of the filter")?;
             let mut options: Value = serde_json::from_str(text)?;
             options["sessions_max"] = json!(sessions_max);
@@ -158,7 +161,7 @@ impl Measure<'_> {
         fs::write(&config, format!("{root:#}\n"))?;
         let envoy = Envoy::start_from(self.program, config, self.rig.dir, 1).await?;
         let pid = envoy.pid().context("Envoy has ended")?;
-        // Where there is one core only, the report of the listeners says so.
+        // On a machine with one core, the report of the listeners says so.
         let _ = cpu::separate(pid).await;
         Ok((envoy, pid))
     }
@@ -171,7 +174,7 @@ impl Measure<'_> {
         }
         let (mut p50, mut p99) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
         for round in 0..=self.rounds {
-            // Whichever goes first, half of the rounds the other does.
+            // Each variant goes first in half of the rounds.
             for turn in [0, 1] {
                 let place = usize::from((round % 2 == 0) == (turn == 0));
                 let sorted = loads[place].latencies(self.requests).await?;
@@ -197,8 +200,8 @@ impl Measure<'_> {
 
     async fn created(&self, sessions: u64) -> anyhow::Result<()> {
         wait::until(DELIVERY_LIMIT, "every session has its event", async || {
-            let told = self.told.sessions().0;
-            ensure!(told >= sessions, "{told} of {sessions} sessions created");
+            let received = self.received.sessions().0;
+            ensure!(received >= sessions, "{received} of {sessions} sessions created");
             Ok(())
         })
         .await?;
@@ -258,7 +261,7 @@ async fn open(listener: SocketAddr, first: u32, sessions: u32) -> anyhow::Result
     Ok(())
 }
 
-/// Reads one answer of known length and drops it.
+/// Reads one response of known length and drops it.
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<()> {
     answer.clear();
     loop {

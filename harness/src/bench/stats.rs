@@ -1,4 +1,5 @@
-//! The arithmetic of the benchmark: quartiles, paired differences, percentiles, a shuffle from a seed.
+//! The arithmetic of the benchmark: quartiles, paired differences, percentiles, a shuffle from a
+//! seed.
 
 use serde::{Serialize, Serializer};
 
@@ -13,13 +14,13 @@ pub(super) struct Quartiles {
     pub(super) q3: f64,
 }
 
-/// Writes no more digits than are measured.
+/// Writes only as many digits as the measurement supports.
 pub(super) fn tenths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((value * 10.0).round() / 10.0)
 }
 
 impl Quartiles {
-    /// Quartiles with linear interpolation between neighbours; NaN of an empty sample.
+    /// Quartiles with linear interpolation between neighbours; NaN for an empty sample.
     pub(super) fn of(mut sample: Vec<f64>) -> Self {
         sample.sort_by(f64::total_cmp);
         let quartile = |quarters: usize| {
@@ -42,8 +43,8 @@ impl Quartiles {
     }
 }
 
-/// The mean of the middle half of the differences between values of the same round: for coarse figures, whose median
-/// would be coarse too.
+/// The mean of the middle half of the differences between values of the same round: for coarse
+/// figures, whose median would be coarse too.
 pub(super) fn midmean_difference(values: &[f64], reference: &[f64]) -> f64 {
     let mut all: Vec<f64> = values.iter().zip(reference).map(|(one, other)| one - other).collect();
     all.sort_by(f64::total_cmp);
@@ -57,7 +58,7 @@ pub(super) fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     sorted.get((sorted.len() * percent).div_ceil(100).checked_sub(1)?).copied()
 }
 
-/// The generator SplitMix64: the same order of rounds for the same seed, on every machine.
+/// The generator SplitMix64: the same seed gives the same order of rounds on every machine.
 #[derive(Debug)]
 pub(super) struct Random(pub(super) u64);
 
@@ -70,10 +71,10 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Puts a short list into a random order.
+    /// Shuffles a short list.
     pub(super) fn shuffle<T>(&mut self, list: &mut [T]) {
         for end in (1..list.len()).rev() {
-            // The remainder's bias is far below one in a billion for a list of a few members.
+            // The bias of the remainder is far below one in a billion for a short list.
             let choices = u64::try_from(end + 1).unwrap_or(u64::MAX);
             let chosen = usize::try_from(self.next() % choices).unwrap_or(end);
             list.swap(end, chosen);
@@ -102,7 +103,8 @@ mod tests {
 
     #[test]
     fn differences_are_taken_within_a_round() {
-        // The machine slows down tenfold in the third round: the medians apart differ by 10, the pairs by 5.
+        // The machine slows down tenfold in the third round: unpaired medians differ by 10, pairs
+        // by 5.
         let reference = [100.0, 110.0, 1000.0, 105.0];
         let values = [105.0, 115.0, 1005.0, 111.0];
         let found = Quartiles::of_differences(&values, &reference);

@@ -1,7 +1,8 @@
-//! What each command does with its options.
+//! Runs each command with its options.
 
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use agent_meter::bench::{self, Bench};
 use agent_meter::demo::margin::{self, Margin};
@@ -17,6 +18,8 @@ use agent_meter_collector::recover::{self, Target};
 use agent_meter_collector::{
     Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
 };
+use agent_meter_core::config::Config;
+use agent_meter_core::meter::recovered::events_of_fact;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
@@ -26,7 +29,7 @@ use super::{
 };
 
 impl Cli {
-    /// Does what the command line says.
+    /// Runs the command that the command line names.
     pub(crate) async fn execute(self) -> anyhow::Result<()> {
         match self.command {
             Command::Demo(args) => args.execute().await,
@@ -39,7 +42,9 @@ impl Cli {
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Bench(args) => args.execute().await,
             Command::Check(CheckCommand::Config { file, wasm }) => {
-                check::config(&file, &wasm::find(wasm.as_deref())?).await?;
+                for warning in check::config(&file, &wasm::find(wasm.as_deref())?).await? {
+                    eprintln!("warning: {}: {warning}", file.display());
+                }
                 println!("OK {}", file.display());
                 Ok(())
             }
@@ -75,7 +80,7 @@ impl DemoArgs {
         demo::run(Demo { sessions, calls, concurrency, ledger, plugin, wasm, json, keep }).await
     }
 
-    /// Refuses what the scenario would ignore.
+    /// Refuses options that the scenario would ignore.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let given = [
             ("--sessions", self.sessions.is_some()),
@@ -160,7 +165,7 @@ impl BootstrapArgs {
         if let Some(authority) = plugin.pointer_mut("/collector/authority") {
             *authority = json!(self.collector.authority);
         }
-        // A given path need not exist on this machine.
+        // A path that the user gives need not exist on this machine.
         let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
         let Self { node_id, listen, admin, upstream, collector, .. } = self;
         let settings = Vec::new();
@@ -229,6 +234,13 @@ impl BenchArgs {
     }
 }
 
+/// Reads a plugin configuration that the filter understands, as JSON.
+fn filter_config(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let json = plugin::read(file)?.to_string().into_bytes();
+    Config::from_bytes(&json).with_context(|| file.display().to_string())?;
+    Ok(json)
+}
+
 impl RecoverArgs {
     async fn execute(self) -> anyhow::Result<()> {
         let log = std::fs::File::open(&self.log);
@@ -249,15 +261,26 @@ impl RecoverArgs {
             }
             (None, None) => bail!("expected --ledger or --collector"),
         };
-        let found = recover::recover(std::io::BufReader::new(log), &target).await?;
+        let config = self.config.as_deref().map(filter_config).transpose()?;
+        let facts = config.map(|json| {
+            // The filter's configuration belongs to one thread, so each fact reads it again.
+            move |fact: &str| Ok(events_of_fact(&Rc::new(Config::from_bytes(&json)?), fact)?)
+        });
+        let facts = facts.as_ref().map(|facts| facts as &recover::EventsOfFact<'_>);
+        let found = recover::recover(std::io::BufReader::new(log), &target, facts).await?;
         println!("recovered {} events", found.taken);
+        ensure!(
+            found.unpriced_facts == 0,
+            "{} facts not recovered: give --config FILE, the plugin configuration that was in force",
+            found.unpriced_facts
+        );
         let lost: Vec<String> = found.refused.into_iter().chain(found.unreadable).collect();
         ensure!(lost.is_empty(), "{} events not recovered: {}", lost.len(), lost.join("; "));
         Ok(())
     }
 }
 
-/// Prints to a reader that may leave early, as `head` does.
+/// Prints to stdout. The reader may close it early, as `head` does.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("stdout"),

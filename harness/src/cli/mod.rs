@@ -1,5 +1,5 @@
-//! The command line of `agent-meter`: names, units and defaults of every option. What the commands
-//! do is in `execute.rs`.
+//! The command line of `agent-meter`: names, units and defaults of every option. `execute.rs` runs
+//! the commands.
 
 mod execute;
 
@@ -24,7 +24,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the whole loop once: agents, Envoy, MCP server, collector, invoice; exit 1 on any difference
+    /// Run the whole loop once: agents, Envoy, MCP server, collector, invoice; exit 1 on any
+    /// difference
     Demo(DemoArgs),
     /// Stay up and meter your own MCP server
     Run(RunArgs),
@@ -39,10 +40,11 @@ enum Command {
     /// Check a plugin configuration or a module
     #[command(subcommand)]
     Check(CheckCommand),
-    /// Make rate cards of public price lists
+    /// Make rate cards from public price lists
     #[command(subcommand)]
     Prices(PricesCommand),
-    /// Measure what the filter costs, with guards and without, beside no filter, an empty one, Envoy's own and Lua
+    /// Measure what the filter costs, with and without guards, against no filter, an empty one,
+    /// Envoy's own and Lua
     Bench(BenchArgs),
     /// Bring spilled events from an Envoy log into a ledger or to a collector
     Recover(RecoverArgs),
@@ -61,10 +63,11 @@ struct EnvoyArgs {
     wasm: Option<PathBuf>,
 }
 
-/// Without --config: one MCP server; a lookup costs 0.001, a database write 0.05, an analysis 0.10 USD.
+/// Without --config: one MCP server; a lookup costs 0.001, a database write 0.05, an analysis
+/// 0.10 USD.
 #[derive(Debug, Args)]
 struct DemoArgs {
-    /// What to play
+    /// Which scenario to play
     #[arg(long, value_name = "NAME", default_value = "calls")]
     scenario: demo::Scenario,
     /// Agent sessions, all at once; not for `margin` [default: 4]
@@ -73,21 +76,22 @@ struct DemoArgs {
     /// Tool calls in each session; not for `margin` [default: 15]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     calls: Option<u32>,
-    /// Where the ledger is kept, such as sqlite:agent-meter.db; not for `margin` [default: sqlite::memory:]
+    /// Where to keep the ledger, such as sqlite:agent-meter.db; not for `margin`
+    /// [default: sqlite::memory:]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
     /// Print only one JSON object with the totals
     #[arg(long)]
     json: bool,
-    /// Stay up until Ctrl-C; of `margin` the second stack, with reservation
+    /// Stay up until Ctrl-C; for `margin`, with the second stack, the one that reserves
     #[arg(long)]
     keep: bool,
     #[command(flatten)]
     envoy: EnvoyArgs,
 }
 
-/// Without --config: every path and tool is metered at price 0, for the customer and agent in the request headers
-/// x-customer-id and x-agent-id.
+/// Without --config, the filter meters every path and tool at price 0, for the customer and the
+/// agent in the request headers x-customer-id and x-agent-id.
 #[derive(Debug, Args)]
 struct RunArgs {
     /// The server to meter: http:// or https://, host and port, no path
@@ -96,7 +100,8 @@ struct RunArgs {
     /// Where clients connect; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10000")]
     listen: SocketAddr,
-    /// Where the own collector listens, port 0 takes a free one; or http://HOST:PORT of another collector
+    /// Where the own collector listens, port 0 takes a free one; or http://HOST:PORT of another
+    /// collector
     #[arg(long, value_name = "ADDR|URL", default_value = "127.0.0.1:8080")]
     collector: String,
     /// Envoy's admin interface; port 0 takes a free one
@@ -114,18 +119,20 @@ struct CollectArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where the ledger is kept
+    /// Where to keep the ledger
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
     ledger: String,
-    /// What customers' contracts bring, for margin guards: YAML or JSON such as
+    /// Contracted revenue of customers, for margin guards: YAML or JSON such as
     /// `customers: {acme: {contracted_revenue: "2.00", plan: pro}}`; read again when it changes
     #[arg(long, value_name = "FILE")]
     contracts: Option<PathBuf>,
-    /// Post each event of a scope that crossed a level to URL, if its guard notifies NAME; all of them if NAME is *;
-    /// may be repeated. They are signed after Standard Webhooks, and tried again for 24 h
+    /// Post each event of a scope that crossed a level to URL, if its guard notifies NAME; all of
+    /// them if NAME is *; may be repeated. The collector signs them after Standard Webhooks, and
+    /// tries again for 24 h
     #[arg(long, value_name = "NAME=URL")]
     webhook: Vec<String>,
-    /// The secret that signs them, whsec_BASE64 or any text [default: $AGENT_METER_WEBHOOK_SECRET]
+    /// The secret that signs webhooks, whsec_BASE64 or any text
+    /// [default: $AGENT_METER_WEBHOOK_SECRET]
     #[arg(long, value_name = "FILE", requires = "webhook")]
     webhook_secret_file: Option<PathBuf>,
 }
@@ -135,7 +142,7 @@ struct BootstrapArgs {
     /// The server to meter: http:// or https://, host and port, no path
     #[arg(long, value_name = "URL")]
     upstream: Endpoint,
-    /// What receives the events: http:// or https://, host and port, no path
+    /// Where Envoy sends the events: http:// or https://, host and port, no path
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     collector: Endpoint,
     /// Where clients connect
@@ -147,10 +154,12 @@ struct BootstrapArgs {
     /// Envoy's node id, which names it in the events' source
     #[arg(long, value_name = "ID", default_value = "agent-meter")]
     node_id: String,
-    /// Plugin configuration, YAML or JSON; the events go to --collector, whatever it names [default: as `run`]
+    /// Plugin configuration, YAML or JSON; the events go to --collector, whatever it names
+    /// [default: as `run`]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The filter's module where Envoy will find it [default: $AGENT_METER_WASM, else the one in target/]
+    /// The filter's module where Envoy will find it
+    /// [default: $AGENT_METER_WASM, else the one in target/]
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
 }
@@ -160,7 +169,8 @@ struct McpServerArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Base URL of an LLM that speaks like OpenAI, for the tool `summarise`, such as http://127.0.0.1:10000/llm
+    /// Base URL of an LLM with OpenAI's API, for the tool `summarise`, such as
+    /// http://127.0.0.1:10000/llm
     #[arg(long, value_name = "URL")]
     llm_url: Option<Url>,
 }
@@ -197,25 +207,26 @@ enum CheckCommand {
 
 #[derive(Debug, Subcommand)]
 enum PricesCommand {
-    /// Make a rate card of a price list, and tell on stderr what the card cannot say
+    /// Make a rate card from a price list, and list on stderr what a card cannot express
     ///
-    /// Every price is taken digit for digit, and the card is read once as the filter will. It is in US dollars.
+    /// The card takes every price digit for digit, in US dollars. The filter's own reader checks
+    /// it.
     Import(ImportArgs),
 }
 
 #[derive(Debug, Args)]
 struct ImportArgs {
-    /// Where the list comes from
+    /// Which price list it is
     #[arg(long, value_name = "SOURCE", value_parser = sources())]
     from: Source,
-    /// The list, JSON: LiteLLM's model_prices_and_context_window.json, models.dev's api.json or the data.json of
-    /// genai-prices
+    /// The list, JSON: LiteLLM's model_prices_and_context_window.json, models.dev's api.json or the
+    /// data.json of genai-prices
     file: PathBuf,
-    /// Where the card is written; its name ends in .yaml or .json [default: stdout, as YAML]
+    /// Where to write the card; the name ends in .yaml or .json [default: stdout, as YAML]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only these providers, such as openai,anthropic; a provider that only the list knows, such as xai, becomes
-    /// openai_compatible [default: all that the filter knows by name]
+    /// Only these providers, such as openai,anthropic; a provider that only the list knows, such as
+    /// xai, becomes openai_compatible [default: all that the filter knows by name]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     provider: Vec<String>,
     /// Only these models; * stands for any text; may be repeated [default: all]
@@ -253,6 +264,9 @@ struct RecoverArgs {
     /// Envoy's log
     #[arg(long, value_name = "FILE")]
     log: PathBuf,
+    /// The plugin configuration that was in force, YAML or JSON: prices what the filter could not
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     target: RecoverTarget,
 }
@@ -281,7 +295,7 @@ fn sources() -> impl TypedValueParser<Value = Source> {
 mod tests {
     use super::*;
 
-    /// What becomes of `agent-meter demo` with these options.
+    /// The options of `agent-meter demo` as the demo gets them, or why they are refused.
     fn demo(options: &str) -> Result<DemoArgs, String> {
         let words = ["agent-meter", "demo"].into_iter().chain(options.split_whitespace());
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
@@ -291,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_plays_calls_unless_it_is_told_otherwise() {
+    fn the_demo_plays_calls_by_default() {
         for (options, scenario) in [
             ("", demo::Scenario::Calls),
             ("--sessions 2 --calls 3 --ledger sqlite::memory: --config f", demo::Scenario::Calls),

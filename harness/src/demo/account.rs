@@ -1,4 +1,5 @@
-//! What the demo reads in the ledger, what it should find there, and how the two are compared.
+//! Reads the demo's calls, tokens and money from the ledger, and compares them with what is
+//! expected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +12,7 @@ use crate::llm_server;
 /// Calls by customer, tool and `execution_status`.
 pub(super) type ByCustomer = BTreeMap<(String, String, String), u64>;
 
-/// What the ledger says about one source.
+/// What the ledger has of the chosen sources.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) events: u64,
@@ -24,12 +25,12 @@ pub(super) struct Account {
     pub(super) unpriced_generations: u64,
     pub(super) tokens: TokenTotals,
     pub(super) provider_cost: Decimal,
-    /// `None` is no tool call.
+    /// By tool; `None` is the cost that belongs to no tool call.
     pub(super) cost_by_tool: BTreeMap<Option<String>, Decimal>,
     pub(super) by_model: BTreeMap<(String, String), ModelUse>,
 }
 
-/// What one model did.
+/// The tokens and the cost of one model.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ModelUse {
     generations: u64,
@@ -38,7 +39,7 @@ pub(super) struct ModelUse {
 }
 
 impl Account {
-    /// How the ledger's account differs, one text for each difference.
+    /// Lists the differences between this account and the ledger's, one text each.
     pub(super) fn differences(&self, ledger: &Self, priced: bool) -> Vec<String> {
         let mut found = Vec::new();
         let keys: BTreeSet<_> = self.calls.keys().chain(ledger.calls.keys()).collect();
@@ -70,7 +71,8 @@ impl Account {
         found
     }
 
-    /// How the ledger's generations differ from those that the endpoint reported, by its own rates.
+    /// Lists the differences between the ledger's generations and those that the endpoint reported,
+    /// at the endpoint's own rates.
     pub(super) fn differences_from(&self, llm: &llm_server::Account) -> Vec<String> {
         let mut found = Vec::new();
         let mut unequal = |what: String, own: String, ledger: String| {
@@ -110,7 +112,7 @@ fn count(calls: &ByCustomer, key: &(String, String, String)) -> u64 {
     calls.get(key).copied().unwrap_or_default()
 }
 
-/// The account of the sources that were not there `earlier`.
+/// Reads the account of all sources that are not in `earlier`.
 pub(super) fn read_account(ledger: &Ledger, earlier: &BTreeSet<String>) -> anyhow::Result<Account> {
     let mut account = Account::default();
     for source in ledger.gaps()?.sources {

@@ -1,5 +1,5 @@
-//! `agent-meter demo --scenario margin`: a customer's agents spend more than the contract brings, and are warned
-//! about, slowed down and stopped; once without and once with reservation.
+//! `agent-meter demo --scenario margin`: a customer's agents spend more than the contract pays, and
+//! the guard warns, throttles and blocks them; once without and once with reservation.
 
 mod agents;
 mod books;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::llm_server::{self, LlmOptions, LlmServer};
 use crate::mcp_server::Mode;
-use crate::run::{Signals, tell};
+use crate::run::{Signals, report_recovered};
 use crate::stack::{Options, Stack, Upstream};
 use crate::{plugin, wait};
 
@@ -24,22 +24,22 @@ use agents::Seen;
 use books::Books;
 use report::Figures;
 
-/// Whose agents are too dear.
+/// The customer whose agents cost too much.
 const TENANT: &str = "acme";
-/// Whose agent is not.
+/// The customer whose agent stays within limits.
 const NEIGHBOUR: &str = "globex";
-/// What each of them pays in a period, in USD.
+/// What each of the two customers pays in a period, in USD.
 const CONTRACT: Decimal = Decimal::from_parts(200, 0, 0, false, 2);
-/// The tenant's agents, all at once.
+/// The number of the tenant's agents, which all run at once.
 const AGENTS: u32 = 50;
-/// The levels and the margins, in per cent, at which they begin.
+/// Each level, and the margin in per cent at which it begins.
 const LEVELS: [(&str, u32); 3] = [("L1_ALERT", 50), ("L2_THROTTLE", 30), ("L3_BLOCK", 10)];
-/// How many calls a second of a scope at level 2 pass.
+/// How many calls a second the guard lets pass in a scope at level 2.
 const THROTTLE: &str = "20req/sec";
-/// No agent goes on for longer.
+/// How long the agents run at most.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often the ledger is asked for new levels.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often to read new levels from the ledger.
+const LEVELS_PAUSE: Duration = Duration::from_millis(50);
 
 /// How to run the scenario.
 #[derive(Debug, Clone)]
@@ -48,44 +48,45 @@ pub struct Margin {
     pub concurrency: u32,
     /// The filter's module.
     pub wasm: PathBuf,
-    /// Only the figures as JSON on stdout.
+    /// True to print only the figures, as JSON on stdout.
     pub json: bool,
-    /// Keep the second stack up until Ctrl-C.
+    /// True to keep the second stack up until Ctrl-C.
     pub keep: bool,
 }
 
-/// One of the two runs, each in a stack of its own.
+/// One of the two runs. Each has its own stack.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     title: &'static str,
-    /// USD for a million tokens of any kind: the demo's model made dear.
+    /// USD for a million tokens of any kind: the run raises the price of the demo's model.
     per_million: Decimal,
-    /// How long the model thinks.
+    /// How long the model works on an answer.
     thinks: Duration,
-    /// Whether a call takes room for its cost on entry.
+    /// True if the guard reserves the cost of each call before it runs.
     reserves: bool,
 }
 
-/// About 0.3 USD a second, and 0.05 when it is slowed down.
-const BY_VERDICT: Run = Run {
+/// The tenant spends about 0.3 USD a second, and 0.05 while throttled.
+const BY_LEVEL: Run = Run {
     title: "Without reservation",
     per_million: Decimal::from_parts(50, 0, 0, false, 0),
     thinks: Duration::from_millis(400),
     reserves: false,
 };
 
-/// So dear and fast that half the contract is under way at once.
-const BY_ROOM: Run = Run {
+/// Calls cost so much and run so fast that half the contract is under way at once.
+const BY_RESERVATION: Run = Run {
     title: "With reservation, eight times as dear and many times as fast",
     per_million: Decimal::from_parts(400, 0, 0, false, 0),
     thinks: Duration::from_millis(30),
     reserves: true,
 };
-/// What a call of that run takes on entry until the last one's cost is known, in USD: more than it costs, 0.0212.
+/// What the guard reserves for a call of that run until it knows the cost of the last one, in USD:
+/// more than a call costs, which is 0.0212.
 const ESTIMATE: &str = "0.03";
 
 impl Run {
-    /// The demo's subscription, with contracts, the dear model and the guard.
+    /// The demo's subscription, with contracts, the raised prices and the guard.
     fn plugin(&self) -> Value {
         let mut plugin = plugin::demo();
         let price = self.per_million.to_string();
@@ -115,14 +116,14 @@ impl Run {
         plugin
     }
 
-    /// What the tokens of the LLM endpoint's own account come to at this run's price, in USD.
+    /// The cost of all tokens in the LLM endpoint's own account at this run's price, in USD.
     fn cost(&self, llm: &llm_server::Account) -> Decimal {
         let tokens = llm.entries.iter().map(|entry| entry.tokens.input + entry.tokens.output);
         Decimal::from(tokens.sum::<u64>()) * self.per_million / Decimal::from(1_000_000)
     }
 }
 
-/// What the tenant may have spent when it is blocked, in USD.
+/// What the tenant may spend before the guard blocks it, in USD.
 fn limit() -> Decimal {
     let [.., (_, floor)] = LEVELS;
     CONTRACT * Decimal::new(i64::from(100 - floor), 2)
@@ -140,7 +141,7 @@ pub async fn run(margin: Margin) -> anyhow::Result<()> {
     }
 }
 
-/// Both runs; the stack is the second one's.
+/// Plays both runs; returns the second one's stack.
 async fn play(margin: &Margin) -> anyhow::Result<(Stack, Value)> {
     say(
         margin.json,
@@ -155,17 +156,17 @@ async fn play(margin: &Margin) -> anyhow::Result<(Stack, Value)> {
             limit().normalize(),
         ),
     );
-    let (stack, by_verdict) = play_one(margin, &BY_VERDICT).await?;
-    tell(&stack.stop().await?);
-    let (stack, by_room) = play_one(margin, &BY_ROOM).await?;
+    let (stack, by_level) = play_one(margin, &BY_LEVEL).await?;
+    report_recovered(&stack.stop().await?);
+    let (stack, by_reservation) = play_one(margin, &BY_RESERVATION).await?;
     let figures = json!({
-        "without_reservation": by_verdict.to_json(),
-        "with_reservation": by_room.to_json(),
+        "without_reservation": by_level.to_json(),
+        "with_reservation": by_reservation.to_json(),
     });
     Ok((stack, figures))
 }
 
-/// One run up to its figures; on an error the stack's files are kept.
+/// Plays one run and returns its figures; on an error the stack keeps its files.
 async fn play_one(margin: &Margin, run: &Run) -> anyhow::Result<(Stack, Figures)> {
     let options = Options {
         concurrency: margin.concurrency,
@@ -201,23 +202,23 @@ async fn play_one(margin: &Margin, run: &Run) -> anyhow::Result<(Stack, Figures)
     Ok((stack, figures))
 }
 
-/// Prints each level when it is in the ledger, and returns only when that cannot be read.
+/// Prints each level as soon as it is in the ledger; returns only if it cannot read the ledger.
 async fn follow(ledger: &Ledger, json: bool, began_ms: i64) -> anyhow::Error {
-    let mut told = 0;
+    let mut printed = 0;
     loop {
         let levels = match in_background(ledger, |ledger| books::levels(&ledger)).await {
             Ok(levels) => levels,
             Err(error) => return error.context("the levels in the ledger"),
         };
-        for level in &levels[told..] {
+        for level in &levels[printed..] {
             say(json, format_args!("{}", level.row(began_ms)));
         }
-        told = levels.len();
-        tokio::time::sleep(LOOK).await;
+        printed = levels.len();
+        tokio::time::sleep(LEVELS_PAUSE).await;
     }
 }
 
-/// The books when everything that was made is in the ledger, and each call that passed has its cost.
+/// Reads the books once the ledger has every event, and every call that passed has its cost.
 async fn settle(stack: &Stack, ledger: &Ledger, seen: [&Seen; 2]) -> anyhow::Result<Books> {
     let asked: u64 = seen.iter().map(|seen| seen.asked()).sum();
     let passed: u64 = seen.iter().map(|seen| seen.passed).sum();

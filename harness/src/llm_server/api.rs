@@ -1,5 +1,5 @@
-//! What the endpoint's APIs look like on the wire: which request asks for what, and the bytes of the responses with
-//! their reports of tokens.
+//! The APIs of the endpoint on the wire: reads what a request asks for, and makes the bytes of the
+//! response with its report of tokens.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::account::Tokens;
 
-/// The APIs by the shape of their answers.
+/// The APIs, by the format of their responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Api {
     /// OpenAI Chat Completions.
@@ -26,16 +26,16 @@ pub(super) enum Api {
     Ollama,
 }
 
-/// How an answer is cut into parts.
+/// How a response is split into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// One JSON body.
     Plain,
     /// Server-sent events.
     Events,
-    /// A JSON array, one member after the other.
+    /// A JSON array, one member after another.
     Array,
-    /// One JSON text in each line.
+    /// One JSON text a line.
     Lines,
 }
 
@@ -47,22 +47,22 @@ pub(super) struct Ask {
     /// The model that answers.
     pub(super) model: String,
     pub(super) tokens: Tokens,
-    /// Whether a stream of Chat Completions reports its tokens.
+    /// True if a Chat Completions stream reports its tokens.
     include_usage: bool,
-    /// Names the answer: no two have the same.
+    /// Identifies the response: no two have the same number.
     number: u64,
-    /// Seconds since 1970.
+    /// In seconds since 1970.
     created: u64,
 }
 
-/// A part of an answer, and what has been reported when it is out.
+/// A part of a response, and the tokens that the endpoint has reported once it is sent.
 pub(super) type Part = (String, Option<Tokens>);
 
-/// The words that every model says.
+/// The words of every response.
 const WORDS: [&str; 4] = ["All ", "is ", "well", "."];
 
 impl Ask {
-    /// Reads a request; `None` for a path that is no API's, or a body that is no JSON object.
+    /// Reads a request; `None` if the path is not one of an API, or the body is not a JSON object.
     pub(super) fn read(path: &str, query: &str, headers: &HeaderMap, body: &[u8]) -> Option<Ask> {
         let request: Value = serde_json::from_slice(body).ok()?;
         request.as_object()?;
@@ -88,7 +88,7 @@ impl Ask {
         Some(Ask { api, form, model, tokens, include_usage, number: next_number(), created })
     }
 
-    /// The answer in the parts in which it is sent; a plain one in one part.
+    /// The response in the parts in which the endpoint sends it; a plain response has one part.
     pub(super) fn answer(&self) -> Vec<Part> {
         let whole = self.tokens;
         let parts: Vec<(Option<&str>, Value, Option<Tokens>)> = match (self.api, self.form) {
@@ -240,7 +240,7 @@ impl Ask {
         })
     }
 
-    /// The input is reported at the start, with one token of output; all of the output at the end.
+    /// Reports the input at the start, with one token of output, and all of the output at the end.
     fn message_parts(&self) -> Vec<(Option<&'static str>, Value, Option<Tokens>)> {
         let first = Tokens { output: self.tokens.output.min(1), ..self.tokens };
         let event = |name: &'static str, mut data: Value, reported| {
@@ -288,7 +288,7 @@ impl Ask {
         })
     }
 
-    /// Every part reports what has been made until then.
+    /// Each part reports the tokens generated so far.
     fn gemini_parts(&self) -> Vec<(Option<&'static str>, Value, Option<Tokens>)> {
         let count = WORDS.len() as u64;
         let part = |(at, word): (u64, &str)| {
@@ -323,7 +323,7 @@ impl Ask {
 }
 
 impl Api {
-    /// Under which name the account has it.
+    /// The provider's name in the account.
     pub(super) fn provider(self) -> &'static str {
         match self {
             Api::Chat | Api::Responses => "openai",
@@ -334,7 +334,7 @@ impl Api {
         }
     }
 
-    /// Only what this API has a member for.
+    /// Keeps the counts for which this API has a member.
     fn reported(self, tokens: Tokens) -> Tokens {
         let reasoning = match self {
             Api::Chat | Api::Responses | Api::Gemini => tokens.reasoning,
@@ -354,7 +354,7 @@ fn next_number() -> u64 {
     NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The API of a path, and the model where the path names it.
+/// The API of a path, and the model if the path names it.
 fn api_of(path: &str) -> Option<(Api, Option<String>)> {
     let api = match path {
         "/v1/chat/completions" => Api::Chat,
@@ -374,7 +374,7 @@ fn api_of(path: &str) -> Option<(Api, Option<String>)> {
     Some((api, None))
 }
 
-/// A name without a date is answered by a model with one.
+/// Maps a model name without a date to the dated model that answers.
 fn answering(model: &str) -> &str {
     match model {
         "gpt-4o" => "gpt-4o-2024-08-06",
@@ -384,7 +384,8 @@ fn answering(model: &str) -> &str {
     }
 }
 
-/// As the header `x-tokens: in=9,out=8,cached=3,written=2,reasoning=1` asks, else by the length of the request.
+/// The tokens that the header `x-tokens: in=9,out=8,cached=3,written=2,reasoning=1` asks for;
+/// without it, tokens by the length of the request.
 fn tokens(headers: &HeaderMap, request: &Value) -> Tokens {
     let prompt = ["messages", "input", "contents"].map(|member| &request[member]);
     let length = prompt.iter().map(|part| part.to_string().len() as u64).sum::<u64>();
@@ -399,7 +400,7 @@ fn tokens(headers: &HeaderMap, request: &Value) -> Tokens {
     if let Some(asked) = asked {
         tokens = Tokens::default();
         for (name, count) in asked.split(',').filter_map(|pair| pair.trim().split_once('=')) {
-            // Small enough that no sum of them overflows.
+            // Small enough that no sum overflows.
             let count = count.parse::<u32>().unwrap_or(0).into();
             match name {
                 "in" => tokens.input = count,

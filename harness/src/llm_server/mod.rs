@@ -1,6 +1,6 @@
-//! An endpoint that speaks like the large language models of several providers, and keeps its own account of the
-//! tokens that it reported: `GET /account`. It thinks nothing; every number follows from the request.
-//! Who accepts gzip gets it.
+//! An endpoint with the APIs of the large language models of several providers. It keeps its own
+//! account of the tokens that it reported: `GET /account`. It runs no model; every number follows
+//! from the request. It compresses responses for clients that accept gzip.
 
 mod account;
 mod api;
@@ -30,17 +30,18 @@ use account::Books;
 use api::{Ask, Form};
 
 const STOP_LIMIT: Duration = Duration::from_secs(2);
-/// The most `traceparent` values that are kept.
+/// The most `traceparent` values that the endpoint keeps.
 const TRACES_MAX: usize = 10_000;
 
 /// How the endpoint answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LlmOptions {
-    /// Between two parts of a stream, and before a plain answer.
+    /// The pause between two parts of a stream, and before a plain response.
     pub delay: Duration,
 }
 
-/// A running endpoint. Dropped without [`LlmServer::stop`], it stops by itself, unwaited for.
+/// A running endpoint. Dropped without [`LlmServer::stop`], it stops by itself, and nobody waits
+/// for it.
 #[derive(Debug)]
 pub struct LlmServer {
     addr: SocketAddr,
@@ -56,7 +57,7 @@ struct Shared {
 }
 
 impl LlmServer {
-    /// Serves on `listen`; port 0 asks for a free one.
+    /// Serves on `listen`; port 0 takes a free one.
     pub async fn start(listen: SocketAddr, options: LlmOptions) -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::bind(listen)
             .await
@@ -75,7 +76,7 @@ impl LlmServer {
         Ok(Self { addr, books, stop, serving: tokio::spawn(serving.into_future()) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -85,17 +86,17 @@ impl LlmServer {
         lock(&self.books).account()
     }
 
-    /// Each response that was begun, in their order.
+    /// Each response that it began, in order.
     pub fn generations(&self) -> Vec<Generation> {
         lock(&self.books).generations().to_vec()
     }
 
-    /// The `traceparent` of the requests that had one, in their order.
+    /// The `traceparent` of each request that had one, in order.
     pub fn traceparents(&self) -> Vec<String> {
         lock(&self.books).traceparents.clone()
     }
 
-    /// Takes no further connections, and waits at most two seconds for open requests.
+    /// Accepts no further connections, and waits at most two seconds for open requests.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         let abort = self.serving.abort_handle();
@@ -113,7 +114,7 @@ async fn account(State(shared): State<Shared>) -> Json<Account> {
     Json(lock(&shared.books).account())
 }
 
-/// Answers as a model; the header `x-status` asks for a refusal with that status.
+/// Answers as a model would; the header `x-status` makes it refuse with that status.
 async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let asked = Ask::read(uri.path(), uri.query().unwrap_or_default(), &headers, &body);
@@ -145,7 +146,7 @@ async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: B
     }
     let mut parts = asked.answer();
     if asked.form == Form::Plain {
-        // A client that leaves drops this task, and nothing is reported.
+        // If the client disconnects, the server drops this task, and the endpoint reports nothing.
         tokio::time::sleep(shared.options.delay).await;
         let (text, reported) = parts.swap_remove(0);
         if let Some(tokens) = reported {
@@ -153,8 +154,8 @@ async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: B
         }
         return (head, coded(&mut coder, text, true)).into_response();
     }
-    // A part is reported when it is handed to the connection: of a stream that the client leaves,
-    // the rest never is.
+    // The endpoint reports a part when it hands the part to the connection. If the client leaves,
+    // it never reports the rest of the stream.
     let last = parts.len() - 1;
     let parts = parts.into_iter().enumerate();
     let sent = futures_util::stream::unfold(
@@ -174,10 +175,10 @@ async fn ask(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: B
     (head, Body::from_stream(sent)).into_response()
 }
 
-/// A part as it goes out, so that the client can decode it at once.
+/// Encodes and flushes a part, so that the client can decode it at once.
 fn coded(coder: &mut Option<GzEncoder<Vec<u8>>>, text: String, is_last: bool) -> Vec<u8> {
     let Some(mut gzip) = coder.take() else { return text.into_bytes() };
-    // Writing to memory does not fail.
+    // A write to memory cannot fail.
     let _ = gzip.write_all(text.as_bytes());
     if is_last {
         return gzip.finish().unwrap_or_default();

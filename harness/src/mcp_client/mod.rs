@@ -1,5 +1,6 @@
-//! A real MCP client (rmcp, streamable HTTP) that plays one agent: opens a session, calls tools, closes it.
-//! Each call has a trace of its own, in `_meta` and in the header `traceparent`.
+//! A real MCP client (rmcp, streamable HTTP) that plays one agent: it opens a session, calls tools,
+//! and closes the session. Each call has a trace of its own, in `_meta` and in the header
+//! `traceparent`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,7 +24,7 @@ mod traced;
 
 use traced::Traced;
 
-/// Longer than rmcp's own limit for the final DELETE.
+/// How long a close may take: longer than rmcp's own limit for the final DELETE.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which lifecycle the client uses.
@@ -32,22 +33,22 @@ pub enum Protocol {
     /// `initialize`, a session, and `DELETE` at the end (2025-11-25).
     #[default]
     Sessions,
-    /// `server/discover` and requests that stand for themselves (2026-07-28).
+    /// `server/discover`, and requests that need no session (2026-07-28).
     Stateless,
 }
 
-/// Who an agent is, and how it speaks.
+/// One agent: its identity and its protocol.
 #[derive(Debug, Clone)]
 pub struct Agent {
     /// The endpoint, such as `http://127.0.0.1:10000/mcp`.
     pub url: String,
-    /// Sent as `x-customer-id`.
+    /// The value of `x-customer-id`.
     pub customer: String,
-    /// Sent as `x-agent-id`.
+    /// The value of `x-agent-id`.
     pub agent: String,
     /// The lifecycle.
     pub protocol: Protocol,
-    /// Further headers of every request.
+    /// Further headers for every request.
     pub headers: Vec<(String, String)>,
 }
 
@@ -67,7 +68,7 @@ pub struct Session {
 }
 
 impl Agent {
-    /// An agent with sessions and no further headers.
+    /// Makes an agent with sessions and no further headers.
     pub fn new(url: &str, customer: &str, agent: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -78,7 +79,7 @@ impl Agent {
         }
     }
 
-    /// Runs one whole session and returns how each call ended, in order.
+    /// Plays one whole session and returns the outcome of each call, in order.
     pub async fn play(&self, calls: &[Call]) -> anyhow::Result<Vec<Outcome>> {
         let session = self.open().await?;
         let mut outcomes = Vec::with_capacity(calls.len());
@@ -93,7 +94,7 @@ impl Agent {
     pub async fn open(&self) -> anyhow::Result<Session> {
         let config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
             .custom_headers(self.headers()?);
-        // As rmcp's own: a pooled connection may stall for 40 ms.
+        // As rmcp does: a pooled connection may stall for 40 ms.
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
         let transport = StreamableHttpClientTransport::with_client(Traced(http), config);
         let lifecycle = match self.protocol {
@@ -119,7 +120,7 @@ impl Agent {
 }
 
 impl Call {
-    /// A call with one string argument.
+    /// Makes a call with one string argument.
     pub fn new(tool: &str, argument: &str, value: &str) -> Self {
         let arguments = JsonObject::from_iter([(argument.to_owned(), json!(value))]);
         Self { tool: tool.to_owned(), arguments }
@@ -127,7 +128,7 @@ impl Call {
 }
 
 impl Session {
-    /// Calls a tool; an error is one of transport, not of the tool.
+    /// Calls a tool; an error is a transport error, never the tool's.
     pub async fn call(&self, call: &Call) -> anyhow::Result<Outcome> {
         let mut request =
             CallToolRequestParams::new(call.tool.clone()).with_arguments(call.arguments.clone());
@@ -148,7 +149,8 @@ impl Session {
         Ok(tools.into_iter().map(|tool| tool.name.into_owned()).collect())
     }
 
-    /// Closes the session; where there is one, rmcp's transport sends `DELETE` and waits for the answer.
+    /// Closes the session. If the server gave it an id, rmcp's transport sends `DELETE` and waits
+    /// for the response.
     pub async fn close(mut self) -> anyhow::Result<()> {
         match self.service.close_with_timeout(CLOSE_LIMIT).await? {
             Some(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! rmcp's HTTP client with the header `traceparent`, taken from the call that a request carries.
+//! rmcp's HTTP client with the header `traceparent`, which it takes from the call in the request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Traced(pub(super) reqwest::Client);
 type Headers = HashMap<HeaderName, HeaderValue>;
 type Failure = StreamableHttpError<reqwest::Error>;
 
-/// The headers with the trace of the call, where the message is one.
+/// Adds the trace of the call to the headers, if the message is a call.
 fn traced(mut headers: Headers, message: &ClientJsonRpcMessage) -> Headers {
     let JsonRpcMessage::Request(request) = message else { return headers };
     let ClientRequest::CallToolRequest(call) = &request.request else { return headers };

@@ -1,11 +1,13 @@
 //! Finds the tool call that caused a generation. Workers see the two on different streams, and
 //! different workers may report them in any order.
 //!
-//! A generation belongs to the call that names one of the generation's traces and was running when
-//! the client asked for the generation. If several such calls were running, the generation belongs
-//! to none of them, but to their session if they share one. If the application does not pass the
-//! trace on, the product may allow that the generation belongs to the only call that was running in
-//! this Envoy at that moment.
+//! A generation belongs to the call whose proof it presents and that was running when the client
+//! asked for the generation: see [`crate::protocol::call_proof`]. A trace that a client named
+//! proves nothing, as any other client can name it too. It joins a generation only with calls of
+//! the customer whom the generation's own request proves, or with calls without a customer. If
+//! several calls remain, the generation belongs to none of them, but to their session if they share
+//! one, else to their customer. If the application carries nothing along, the product may allow that
+//! the generation belongs to the only call that was running in this Envoy at that moment.
 //!
 //! To the next maintainer: a worker reports the start of a call before the call goes on to the
 //! server. So when a journal contains the start of a generation, some journal contains everything
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{CAUSE_READINGS, RUNNING_CALLS_MAX, RUNNING_GENERATIONS_MAX};
 use crate::base::time::{Millis, Timestamp};
+use crate::domain::identity::ANONYMOUS;
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::fact::call::CallStarted;
@@ -32,6 +35,8 @@ pub(crate) struct Cause {
     pub attribution: Attribution,
     /// The session of the call or calls.
     pub session: SessionRef,
+    /// True if the calls have only their customer in common; the session is then that of the first.
+    pub is_customer_only: bool,
     /// The id and tool of the call, if it is a single one.
     pub call: Option<(String, String)>,
 }
@@ -56,6 +61,9 @@ pub(crate) struct RunningGeneration {
     ended: Option<Box<GenerationEnded>>,
 }
 
+/// Slots of calls by an id that several calls may have.
+type CallsById = HashMap<TraceId, BTreeSet<u32>>;
+
 /// All running calls and generations that the accountant may have to join.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attributions {
@@ -65,7 +73,8 @@ pub(crate) struct Attributions {
     pub generations: Slots<RunningGeneration>,
     call_by_id: HashMap<String, u32>,
     generation_by_id: HashMap<String, u32>,
-    call_by_trace: HashMap<TraceId, BTreeSet<u32>>,
+    calls_by_proof: CallsById,
+    calls_by_trace: CallsById,
     call_due: BTreeSet<(Timestamp, u32)>,
     generation_due: BTreeSet<(Timestamp, u32)>,
     /// How often the accountant has read all journals.
@@ -217,34 +226,60 @@ impl Attributions {
     }
 
     fn cause_of(&self, started: &GenerationStarted) -> Option<Cause> {
-        let slots: BTreeSet<u32> = started
-            .traces
-            .iter()
-            .filter_map(|trace| self.call_by_trace.get(trace))
-            .flatten()
-            .copied()
-            .collect();
-        let traced = slots.into_iter().filter_map(|slot| self.calls.get(slot));
-        let running: Vec<&RunningCall> =
-            traced.filter(|call| call.is_running_at(started.at)).collect();
-        if !running.is_empty() {
-            return cause(&running, Attribution::Trace);
+        let customer = started.customer.as_deref();
+        let is_known = |call: &RunningCall| call.customer() != ANONYMOUS;
+        // A client may also send on a trace that the filter made.
+        let proofs = started.proof.iter().chain(&started.traces);
+        let proven = self.running(&self.calls_by_proof, proofs, started.at);
+        if !proven.is_empty() {
+            // Who is known to be another customer does not spend this one's money.
+            let is_theirs =
+                |call: &&RunningCall| customer.is_none_or(|name| name == call.customer());
+            return proven.iter().all(is_theirs).then(|| cause(&proven, Attribution::Trace))?;
+        }
+        let mut claimed = self.running(&self.calls_by_trace, &started.traces, started.at);
+        match customer {
+            Some(customer) => claimed.retain(|call| call.customer() == customer),
+            None if claimed.iter().any(|call| is_known(call)) => claimed.clear(),
+            None => {}
+        }
+        if !claimed.is_empty() {
+            return cause(&claimed, Attribution::Trace);
         }
         if !started.may_infer || started.at < self.is_complete_from {
             return None;
         }
         let mut running = self.calls.iter().filter(|(_, call)| call.is_running_at(started.at));
         match (running.next(), running.next()) {
-            (Some((_, only)), None) => cause(&[only], Attribution::Inferred),
+            (Some((_, only)), None) if customer.is_none_or(|name| name == only.customer()) => {
+                cause(&[only], Attribution::Inferred)
+            }
             _ => None,
         }
+    }
+
+    /// The calls with one of these ids that were running at `at`.
+    fn running<'a>(
+        &self,
+        calls: &CallsById,
+        ids: impl IntoIterator<Item = &'a TraceId>,
+        at: Timestamp,
+    ) -> Vec<&RunningCall> {
+        let slots: BTreeSet<u32> =
+            ids.into_iter().filter_map(|id| calls.get(id)).flatten().copied().collect();
+        let calls = slots.into_iter().filter_map(|slot| self.calls.get(slot));
+        calls.filter(|call| call.is_running_at(at)).collect()
     }
 
     fn index_call(&mut self, slot: u32) {
         let Some(call) = self.calls.get(slot) else { return };
         self.call_by_id.insert(call.started.call_id.clone(), slot);
-        for trace in &call.started.traces {
-            self.call_by_trace.entry(*trace).or_default().insert(slot);
+        let CallStarted { proofs, traces, .. } = &call.started;
+        for (calls, ids) in [(&mut self.calls_by_proof, proofs), (&mut self.calls_by_trace, traces)]
+        {
+            for id in ids {
+                calls.entry(*id).or_default().insert(slot);
+            }
         }
         self.call_due.insert((call.expires_at, slot));
         if call.ended_at.is_some() {
@@ -264,11 +299,15 @@ impl Attributions {
     fn remove_call(&mut self, slot: u32) {
         let Some(call) = self.calls.remove(slot) else { return };
         self.call_by_id.remove(&call.started.call_id);
-        for trace in &call.started.traces {
-            if let Some(slots) = self.call_by_trace.get_mut(trace) {
-                slots.remove(&slot);
-                if slots.is_empty() {
-                    self.call_by_trace.remove(trace);
+        let CallStarted { proofs, traces, .. } = &call.started;
+        for (calls, ids) in [(&mut self.calls_by_proof, proofs), (&mut self.calls_by_trace, traces)]
+        {
+            for id in ids {
+                if let Some(slots) = calls.get_mut(id) {
+                    slots.remove(&slot);
+                    if slots.is_empty() {
+                        calls.remove(id);
+                    }
                 }
             }
         }
@@ -284,21 +323,29 @@ impl Attributions {
 }
 
 impl RunningCall {
+    fn customer(&self) -> &str {
+        &self.started.session.identity.customer
+    }
+
     fn is_running_at(&self, at: Timestamp) -> bool {
         self.started.at <= at && self.ended_at.is_none_or(|ended_at| at <= ended_at)
     }
 }
 
-/// Returns the call, if there is only one. Otherwise returns their session, if they share one, with
-/// the product of the call that started first, because calls of several products may share a
-/// session.
+/// Returns the call, if there is only one. Otherwise returns what the calls share, their session or
+/// their customer, with the product of the call that started first, because calls of several
+/// products may share a session.
 fn cause(running: &[&RunningCall], attribution: Attribution) -> Option<Cause> {
     let first = running.iter().min_by_key(|call| (call.started.at, &call.started.call_id))?;
     let session = first.started.session.clone();
     if running.len() == 1 {
         let call = Some((first.started.call_id.clone(), first.started.tool.clone()));
-        return Some(Cause { attribution, session, call });
+        return Some(Cause { attribution, session, is_customer_only: false, call });
     }
-    let is_shared = running.iter().all(|call| call.started.session.key == session.key);
-    is_shared.then_some(Cause { attribution: Attribution::None, session, call: None })
+    let is_customer_only = running.iter().any(|call| call.started.session.key != session.key);
+    let is_shared = !is_customer_only
+        || (first.customer() != ANONYMOUS
+            && running.iter().all(|call| call.customer() == first.customer()));
+    let attribution = Attribution::None;
+    is_shared.then_some(Cause { attribution, session, is_customer_only, call: None })
 }

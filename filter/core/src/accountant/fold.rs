@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use rust_decimal::Decimal;
+
 use crate::accountant::Accountant;
 use crate::accountant::joins::Join;
 use crate::accountant::meta::PendingEnd;
@@ -17,7 +19,7 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::event::Event;
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallOpen, CallUpdate, Observation};
+use crate::fact::call::{CallEnded, CallOpen, CallUpdate, FoldedCalls, Observation};
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::session::table::Due;
@@ -45,7 +47,7 @@ impl Accountant {
         }
         if is_all_read {
             for (generation, cause) in self.attributions.all_read() {
-                self.fold_generation(host, &generation, cause, now);
+                self.fold_generation(host, generation, cause, now);
             }
         }
         for PendingEnd { session, reason } in ends {
@@ -74,10 +76,11 @@ impl Accountant {
             }
             Some(Fact::Generation(generation)) => {
                 if let Some((generation, cause)) = self.attributions.generation_ended(generation) {
-                    self.fold_generation(host, &generation, cause, now);
+                    self.fold_generation(host, generation, cause, now);
                 }
             }
             Some(Fact::Call(call)) => self.fold_call(host, &call, now),
+            Some(Fact::Calls(calls)) => self.fold_calls(host, &calls, now),
             Some(Fact::Open(open)) => {
                 let CallOpen { call, link, expires_at } = open;
                 let join = Join { call, link, expires_at };
@@ -102,16 +105,39 @@ impl Accountant {
     }
 
     fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, now: Timestamp) {
+        self.fold_charged(host, call, 1, &call.tool, now);
+    }
+
+    fn fold_calls(&mut self, host: &mut impl Host, calls: &FoldedCalls, now: Timestamp) {
+        let FoldedCalls { call, quantity, priced_as } = calls;
+        let priced_as = priced_as.as_ref().unwrap_or(&call.tool);
+        self.fold_charged(host, call, *quantity, priced_as, now);
+    }
+
+    /// Counts a call, or several that are alike, at the price of this tool.
+    fn fold_charged(
+        &mut self,
+        host: &mut impl Host,
+        call: &CallEnded,
+        quantity: u64,
+        priced_as: &str,
+        now: Timestamp,
+    ) {
         self.attributions.call_ended(&call.call_id, call.ended_at);
         let slot = self.open(host, &call.session, call.started_at, now);
         self.touch(host, slot, Activity::Call, call.ended_at, now);
         let product = self.product(host, &call.session);
-        let charge = product.pricing.charge(&call.tool, call.status);
+        let mut charge = product.pricing.charge(priced_as, call.status, call.is_request_sent);
+        charge.calls = quantity;
+        let price = charge.price.checked_mul(Decimal::from(quantity));
+        host.count(Counter::MoneyOverflow, u64::from(price.is_none()));
+        charge.price = price.unwrap_or(charge.price);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let added = session.add(call, &charge);
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
-        host.count(Counter::CallsInferred, u64::from(call.certainty == Certainty::Inferred));
+        let is_inferred = call.certainty == Certainty::Inferred;
+        host.count(Counter::CallsInferred, if is_inferred { quantity } else { 0 });
         let product_type = product.product_type;
         let event = Event::CallEnded { session, product_type, call, charge: &charge };
         let json = self.meta.write(&event, call.ended_at);
@@ -132,9 +158,12 @@ impl Accountant {
             }
         }
         if self.joins.len() >= JOINS_MAX
-            && let Some(oldest) = self.joins.take_expired(Timestamp(u64::MAX))
+            && let Some(mut oldest) = self.joins.take_for(&join.call)
         {
             host.count(Counter::JoinsOverLimit, 1);
+            if oldest.call.status == ExecutionStatus::Pending {
+                oldest.call.status = ExecutionStatus::Unknown;
+            }
             self.fold_call(host, &oldest.call, now);
         }
         self.joins.insert(join);
@@ -220,7 +249,7 @@ impl Accountant {
             return slot;
         }
         if len_u64(self.sessions.len()) >= u64::from(self.config.sessions_max)
-            && let Some(oldest) = self.sessions.least_recent()
+            && let Some(oldest) = self.sessions.gives_way(session)
         {
             self.close(host, oldest, CloseReason::TableFull, now, now);
         }
@@ -318,6 +347,9 @@ impl Accountant {
         };
         while let Some(join) = self.joins.take_of_session(&session_key) {
             self.fold_call(host, &join.call, now);
+        }
+        while let Some(estimate) = self.estimates.take_of_session(&session_key) {
+            self.bill_estimate(host, &estimate, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
         self.guard_closed(&session.reference);

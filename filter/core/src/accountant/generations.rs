@@ -6,11 +6,14 @@ use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Cause;
+use crate::accountant::estimates::Estimate;
 use crate::accountant::fold::Activity;
+use crate::admission::session::{SessionKey, session_ref};
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
 use crate::config::{Config, IncompleteUsage};
-use crate::domain::identity::ANONYMOUS;
+use crate::domain::identity::{ANONYMOUS, Identity};
+use crate::domain::session::SessionRef;
 use crate::domain::usage::Completeness;
 use crate::event::Event;
 use crate::fact::generation::{Attribution, GenerationEnded};
@@ -21,35 +24,101 @@ use crate::pricing::charge::TokenCharge;
 use crate::pricing::rate_card::price;
 
 impl Accountant {
+    /// Bills an ended generation, unless it was billed before, or is an estimate of which the
+    /// provider may still tell the truth.
     pub(super) fn fold_generation(
         &mut self,
         host: &mut impl Host,
-        generation: &GenerationEnded,
+        generation: Box<GenerationEnded>,
         cause: Option<Cause>,
         now: Timestamp,
     ) {
-        if let Some((link, created_at)) = &generation.seen_as
-            && !generation.usage.is_unknown()
-        {
-            if !self.seen_generations.is_new(link, *created_at, now) {
-                host.count(Counter::GenerationsToldAgain, 1);
-                return;
-            }
-            self.seen_generations.remember(*link);
+        let cause = self.owner(host, &generation, cause);
+        let seen_as = generation.seen_as.filter(|_| !generation.usage.is_unknown());
+        let Some((link, created_at)) = seen_as else {
+            self.touch_cause(host, &generation, &cause, now);
+            return self.bill(host, &generation, &cause, now);
+        };
+        let estimate = if generation.is_estimated { None } else { self.estimates.take(&link) };
+        let is_known = self.estimates.has(&link)
+            || (estimate.is_none() && !self.seen_generations.is_new(&link, created_at, now));
+        if is_known {
+            host.count(Counter::GenerationsToldAgain, 1);
+            return;
         }
-        let asked_by = &generation.session.identity.customer;
-        // Anyone can copy a trace. A caller who is known to be another customer does not spend this
-        // one's money.
-        let is_theirs =
-            |cause: &Cause| asked_by == ANONYMOUS || *asked_by == cause.session.identity.customer;
-        let cause = cause.filter(is_theirs).unwrap_or_else(|| {
+        if let Some(estimate) = estimate {
+            self.seen_generations.remember(link);
+            let told = generation.instead_of(&estimate.generation);
+            return self.bill(host, &told, &estimate.cause, now);
+        }
+        self.touch_cause(host, &generation, &cause, now);
+        if generation.is_estimated {
+            if let Some(first) = self.estimates.insert(link, generation, cause, now) {
+                self.bill_estimate(host, &first, now);
+            }
+            return;
+        }
+        self.seen_generations.remember(link);
+        self.bill(host, &generation, &cause, now);
+    }
+
+    /// Bills the estimates that have waited long enough.
+    pub(super) fn bill_estimates(&mut self, host: &mut impl Host, now: Timestamp) {
+        while let Some(estimate) = self.estimates.take_expired(now) {
+            self.bill_estimate(host, &estimate, now);
+        }
+    }
+
+    pub(super) fn bill_estimate(
+        &mut self,
+        host: &mut impl Host,
+        estimate: &Estimate,
+        now: Timestamp,
+    ) {
+        self.seen_generations.remember(estimate.link);
+        self.bill(host, &estimate.generation, &estimate.cause, now);
+    }
+
+    /// Who bears the cost of a generation: the cause, if it is known, else who asked for it.
+    fn owner(
+        &self,
+        host: &mut impl Host,
+        generation: &GenerationEnded,
+        cause: Option<Cause>,
+    ) -> Cause {
+        let mut cause = cause.unwrap_or_else(|| {
             let call = generation.caused_by.clone();
             let attribution = if call.is_some() { Attribution::Result } else { Attribution::None };
-            Cause { attribution, session: generation.session.clone(), call }
+            let session = generation.session.clone();
+            Cause { attribution, session, is_customer_only: false, call }
         });
+        if cause.is_customer_only {
+            cause.session = self.session_of_customer(host, cause.session);
+        }
+        cause
+    }
+
+    fn touch_cause(
+        &mut self,
+        host: &mut impl Host,
+        generation: &GenerationEnded,
+        cause: &Cause,
+        now: Timestamp,
+    ) {
         let slot = self.open(host, &cause.session, generation.started_at, now);
         let life = if cause.call.is_some() { Activity::Part } else { Activity::Call };
         self.touch(host, slot, life, generation.ended_at, now);
+    }
+
+    /// Prices a generation, and adds it to the session that bears its cost.
+    fn bill(
+        &mut self,
+        host: &mut impl Host,
+        generation: &GenerationEnded,
+        cause: &Cause,
+        now: Timestamp,
+    ) {
+        let slot = self.open(host, &cause.session, generation.started_at, now);
         let config = Rc::clone(&self.config);
         let unknown = Rc::clone(&self.unknown_product);
         let rules = config.product(&generation.product_id).unwrap_or(&unknown);
@@ -84,6 +153,21 @@ impl Accountant {
             &rules.pricing.currency,
             now,
         );
+    }
+
+    /// The session of what belongs to a customer, and to none of the customer's agents and
+    /// sessions for certain.
+    fn session_of_customer(&self, host: &mut impl Host, session: SessionRef) -> SessionRef {
+        let product = self.product(host, &session);
+        let unknown = || ANONYMOUS.to_owned();
+        let identity = Identity {
+            team: unknown(),
+            agent: unknown(),
+            api_key: None,
+            credential: None,
+            ..session.identity
+        };
+        session_ref(&product, identity, SessionKey::Window)
     }
 }
 

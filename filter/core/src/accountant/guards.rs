@@ -59,7 +59,8 @@ impl Accountant {
             CallKind::Step => Metric::AgentSteps,
         };
         self.guard_repeat(host, call, currency, now);
-        let sums = ScopeTotals { revenue: charge.price, calls: 1, ..ScopeTotals::default() };
+        let sums =
+            ScopeTotals { revenue: charge.price, calls: charge.calls, ..ScopeTotals::default() };
         self.guard_add(host, &call.session, &call.tool, currency, now, |guard| {
             guard.metric.is_none_or(|wanted| wanted == metric).then(|| sums.clone())
         });
@@ -79,7 +80,7 @@ impl Accountant {
         for guard in config.guards_for(&session.product_id, &session.identity.customer) {
             let Some(rule) = guard.loop_rule else { continue };
             let name = ScopeName::of(guard.scope, session, &call.tool);
-            let slot = self.guard_scope(host, guard, name, currency, now);
+            let Some(slot) = self.guard_scope(host, guard, name, currency, now) else { continue };
             self.guards.scopes.change(slot, |state| {
                 state.active_at = state.active_at.max(now);
                 state.loop_window.add(&rule, &call.tool, arguments, call.ended_at);
@@ -149,7 +150,7 @@ impl Accountant {
             }
             let Some(sums) = sums_for(guard) else { continue };
             let name = ScopeName::of(guard.scope, session, tool);
-            let slot = self.guard_scope(host, guard, name, currency, now);
+            let Some(slot) = self.guard_scope(host, guard, name, currency, now) else { continue };
             let mut fits = true;
             self.guards.scopes.change(slot, |state| {
                 state.active_at = state.active_at.max(now);
@@ -169,9 +170,9 @@ impl Accountant {
         name: ScopeName,
         currency: &str,
         now: Timestamp,
-    ) -> u32 {
-        let (slot, is_full) = self.guards.scopes.open(guard, name, currency, now);
-        host.count(Counter::GuardScopesOverLimit, u64::from(is_full));
+    ) -> Option<u32> {
+        let (slot, is_over) = self.guards.scopes.open(guard, name, currency, now);
+        host.count(Counter::GuardScopesOverLimit, u64::from(is_over));
         slot
     }
 
@@ -185,12 +186,11 @@ impl Accountant {
         let config = Rc::clone(&self.config);
         let currency = self.product(host, &reserved.session).pricing.currency.clone();
         let mut parts = Vec::new();
-        for ReservedAmount { guard_id, amount, .. } in &reserved.amounts {
+        for ReservedAmount { guard_id, scope, amount } in &reserved.amounts {
             let Some(guard) = config.guard(guard_id) else { continue };
             let name = ScopeName::of(guard.scope, &reserved.session, &reserved.tool);
-            let key = name.key(guard);
             self.guard_scope(host, guard, name, &currency, now);
-            parts.push(Part { key, unit: guard.unit(), left: *amount });
+            parts.push(Part { key: *scope, unit: guard.unit(), left: *amount });
         }
         if self.guards.reservations.slots.len() >= RESERVATIONS_MAX {
             host.count(Counter::HoldsOverLimit, 1);

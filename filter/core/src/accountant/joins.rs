@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::hash::hash;
 use crate::base::limits::EVIDENCE_MAX;
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::ids::Link;
 use crate::fact::call::{CallEnded, CallUpdate};
 use crate::shared_data::free_slots::FreeSlots;
+use crate::shared_data::shares::{Holder, Shares};
 
 /// A call that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +32,13 @@ pub(crate) struct JoinTable {
     by_link: HashMap<Link, VecDeque<u32>>,
     by_session: HashMap<[u8; 16], BTreeSet<u32>>,
     due: BTreeSet<(Timestamp, u32)>,
+    shares: Shares,
     dirty: BTreeSet<u32>,
+}
+
+/// Names the customer of a call.
+fn holder(call: &CallEnded) -> Holder {
+    hash(&[call.session.identity.customer.as_bytes()])
 }
 
 impl JoinTable {
@@ -68,6 +76,7 @@ impl JoinTable {
         self.by_link.entry(join.link).or_default().push_back(slot);
         self.by_session.entry(join.call.session.key).or_default().insert(slot);
         self.due.insert((join.expires_at, slot));
+        self.shares.insert(holder(&join.call), join.call.started_at, slot);
         self.slots.insert(slot, join);
     }
 
@@ -84,6 +93,13 @@ impl JoinTable {
     pub(crate) fn take_expired(&mut self, now: Timestamp) -> Option<Join> {
         let &(expires_at, slot) = self.due.first()?;
         if expires_at > now { None } else { self.remove(slot) }
+    }
+
+    /// Takes out the oldest call of the customer who gives way to this one in a full table.
+    pub(crate) fn take_for(&mut self, newcomer: &CallEnded) -> Option<Join> {
+        let giver = self.shares.who_gives_way(&holder(newcomer))?;
+        let (_, slot) = self.shares.first(&giver)?;
+        self.remove(slot)
     }
 
     /// Takes out one call of this session.
@@ -112,6 +128,7 @@ impl JoinTable {
             }
         }
         self.due.remove(&(join.expires_at, slot));
+        self.shares.remove(&holder(&join.call), join.call.started_at, slot);
         self.free.give_back(slot);
         self.dirty.insert(slot);
         Some(join)

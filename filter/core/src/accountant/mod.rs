@@ -7,6 +7,7 @@
 //! its event: a duplicate line can be recognised by its id, but a missing line is a loss.
 
 pub mod attribution;
+pub(crate) mod estimates;
 pub mod joins;
 pub mod outbox;
 pub(crate) mod seen_generations;
@@ -21,6 +22,7 @@ mod state;
 use std::rc::Rc;
 
 use crate::accountant::attribution::Attributions;
+use crate::accountant::estimates::Estimates;
 use crate::accountant::guard_state::Guards;
 use crate::accountant::joins::{HeldUpdates, JoinTable};
 use crate::accountant::meta::{Meta, PendingEnd};
@@ -66,6 +68,7 @@ pub(crate) struct Accountant {
     held_updates: HeldUpdates,
     attributions: Attributions,
     seen_generations: SeenGenerations,
+    estimates: Estimates,
     guards: Guards,
     outbox: Outbox,
     journals: Reader,
@@ -93,6 +96,7 @@ impl Accountant {
         if is_all_read {
             self.expire_joins(host, now);
             self.attributions.expire(now);
+            self.bill_estimates(host, now);
             self.close_due(host, now);
             self.guard_all_read(host, now);
         }

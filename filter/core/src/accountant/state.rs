@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
+use crate::accountant::estimates::Estimates;
 use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
 use crate::accountant::joins::{HeldUpdates, JoinTable};
 use crate::accountant::meta::Meta;
@@ -50,6 +51,7 @@ impl Accountant {
             held_updates: HeldUpdates::default(),
             attributions: Attributions::default(),
             seen_generations: SeenGenerations::default(),
+            estimates: Estimates::default(),
             guards: Guards::default(),
             outbox,
             journals,
@@ -78,6 +80,8 @@ impl Accountant {
         });
         accountant.seen_generations =
             SeenGenerations::restore(pages.collect(), accountant.meta.seen_at);
+        let estimates = read_value(host, &estimates_key(&accountant.prefix));
+        accountant.estimates = estimates.unwrap_or_default();
         for slot in 0..accountant.meta.scopes_high {
             let scope = read_value(host, &scope_key(&accountant.prefix, slot));
             accountant.guards.scopes.restore(slot, scope);
@@ -124,6 +128,9 @@ impl Accountant {
         }
         for (at, page) in self.seen_generations.take_dirty() {
             writes.push((told_key(&self.prefix, at), encoded(page)));
+        }
+        if self.estimates.take_dirty() {
+            writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
         }
         if core::mem::take(&mut self.are_ends_dirty) {
             writes.push((ends_key(&self.prefix), encoded(&self.ends)));
@@ -184,6 +191,10 @@ fn generation_key(prefix: &str, slot: u32) -> String {
 
 fn told_key(prefix: &str, page: u32) -> String {
     format!("{prefix}w{page}")
+}
+
+fn estimates_key(prefix: &str) -> String {
+    format!("{prefix}p")
 }
 
 fn ends_key(prefix: &str) -> String {

@@ -1,16 +1,24 @@
 //! What a request's head contains: which session it belongs to, and which revision of MCP it uses.
 
 use crate::admission::session::SessionKey;
+use crate::base::time::Timestamp;
 use crate::config::SessionSource;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::TraceId;
+use crate::protocol::call_proof::presented;
 use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::http::Headers;
+use crate::wire::target::Target;
 
-/// The first revision of MCP without sessions (2026-07-28). Its clients cancel a call by leaving.
-const FIRST_STATELESS_REVISION: &[u8] = b"2026-07-28";
+/// The one known revision of MCP without sessions. Its clients cancel a call by leaving. A revision
+/// that is not known may have sessions and resumed streams, so it is compared for equality: its
+/// calls wait for their answers like those of the revisions that have sessions.
+const STATELESS_REVISION: &[u8] = b"2026-07-28";
+
+/// Headers by which some servers replace the method.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// What a request's head contains, read once for everything that follows.
 #[derive(Clone, Debug)]
@@ -24,24 +32,50 @@ pub struct RequestHead<'a> {
     pub(crate) may_body_name: bool,
     /// The traces that the request names: one, or several where propagators disagree.
     pub traces: Vec<TraceId>,
+    /// The call proof that the request presents, if it belongs to a product with generations.
+    pub(crate) proof: Option<TraceId>,
     /// The HTTP method.
     pub method: &'a [u8],
     /// The `:authority`.
     pub authority: &'a [u8],
-    /// Path and query.
-    pub path: &'a [u8],
+    /// Host and path.
+    pub(crate) target: Target<'a>,
     /// What it says about the body.
     pub body: BodyHead,
-    /// True if the request uses MCP 2026-07-28 or later.
+    /// True if the request uses MCP 2026-07-28.
     pub is_stateless: bool,
+    /// `Mcp-Session-Id`, whatever revision the request claims: the server decides whether it is of
+    /// any meaning.
+    pub(crate) mcp_session_id: Option<&'a [u8]>,
+    /// How a request that resumes an event stream names its session; `None` if it resumes none.
+    pub(crate) resumes: Option<Resumed>,
+    /// True if `Mcp-Method` is `tools/call` (2026-07-28). It proves that there is a call where the
+    /// message is not read, and nothing else.
+    pub(crate) says_tool_call: bool,
+    /// When it arrived.
+    pub arrived_at: Timestamp,
+    is_post_by_header: bool,
+}
+
+/// How a request with `Last-Event-ID` names the session whose event stream it resumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// By one `Mcp-Session-Id`.
+    Named,
+    /// By none, or by several.
+    Unnamed,
 }
 
 impl<'a> RequestHead<'a> {
     /// Reads the head of a request of `product`.
-    pub fn read(product: &Product, identity: Identity, headers: Headers<'a>) -> Self {
-        let is_stateless = headers
-            .get("mcp-protocol-version")
-            .is_some_and(|revision| revision >= FIRST_STATELESS_REVISION);
+    pub(crate) fn read(
+        product: &Product,
+        identity: Identity,
+        target: Target<'a>,
+        headers: Headers<'a>,
+        arrived_at: Timestamp,
+    ) -> Self {
+        let is_stateless = headers.get("mcp-protocol-version") == Some(STATELESS_REVISION);
         let rules = &product.session;
         let traces = traces_of(headers);
         let present = |name: &str| headers.get(name).filter(|value| !value.is_empty());
@@ -68,18 +102,48 @@ impl<'a> RequestHead<'a> {
             may_body_name: meta.is_some_and(|meta| found.is_none_or(|found| meta < found)),
             method: headers.get(":method").unwrap_or_default(),
             authority: headers.get(":authority").unwrap_or_default(),
-            path: headers.get(":path").unwrap_or_default(),
+            target,
             body: BodyHead::read(headers),
             is_stateless,
+            mcp_session_id: present("mcp-session-id"),
+            resumes: headers.get("last-event-id").map(|_| {
+                match headers.0.iter().filter(|(name, _)| name == "mcp-session-id").count() {
+                    1 => Resumed::Named,
+                    _ => Resumed::Unnamed,
+                }
+            }),
+            says_tool_call: headers.get("mcp-method") == Some(b"tools/call"),
+            arrived_at,
+            proof: if product.llm.is_some() { presented(headers) } else { None },
+            is_post_by_header: OVERRIDES.iter().any(|name| {
+                headers.all(name).any(|value| value.trim_ascii().eq_ignore_ascii_case(b"post"))
+            }),
             traces,
         }
     }
 
-    /// The method and the path as text; `None` if one of them is not text.
-    pub(crate) fn target(&self) -> Option<(&'a str, &'a str)> {
-        let text = |bytes: &'a [u8]| core::str::from_utf8(bytes).ok();
-        Some((text(self.method)?, text(self.path)?))
+    /// The methods by which a server may go: the request's, and `POST` where that has a body too or
+    /// a header that some servers heed says so.
+    pub(crate) fn methods(&self) -> impl Iterator<Item = &'a str> {
+        let own = core::str::from_utf8(self.method).unwrap_or_default();
+        let has_body = !matches!(own, "GET" | "HEAD" | "DELETE" | "OPTIONS" | "POST");
+        core::iter::once(own).chain((has_body || self.is_post_by_header).then_some("POST"))
     }
+}
+
+/// Whether a header that may name the session comes with two values: the filter and the server could
+/// take different ones.
+pub(super) fn is_session_ambiguous(product: &Product, headers: Headers<'_>) -> bool {
+    let rules = &product.session;
+    let has_two = |name: &str| {
+        let mut values = headers.all(name);
+        values.next().is_some_and(|first| values.any(|value| value != first))
+    };
+    rules.sources.iter().any(|source| match source {
+        SessionSource::McpSessionId => has_two("mcp-session-id"),
+        SessionSource::Header => rules.headers.iter().any(|name| has_two(name)),
+        SessionSource::Baggage | SessionSource::Meta | SessionSource::Trace => false,
+    })
 }
 
 /// The member `session.id` of a `baggage` header (W3C Baggage, 2024): `key=value;property, ...`,

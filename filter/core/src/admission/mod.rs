@@ -1,29 +1,46 @@
 //! Decides on a request by its head alone: the filter ignores it, follows it, or answers it itself.
 
+pub mod already_metered;
 pub mod head;
 pub mod identity;
 pub mod session;
 
+mod claims;
+
 use std::rc::Rc;
 
-use crate::admission::head::RequestHead;
-use crate::admission::identity::{IdentityResult, Properties, find};
+use crate::admission::already_metered::{already_metered, matched_host};
+use crate::admission::head::{RequestHead, is_session_ambiguous};
+use crate::admission::identity::{Properties, Unusable, find};
 use crate::admission::session::session_ref;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
-use crate::config::{Config, OnMismatch, OnMissing, without_query};
+use crate::config::{Config, OnMismatch, Owner, Unmatched};
 use crate::domain::session::SessionEnd;
 use crate::fact::Fact;
 use crate::host::counter::Counter;
 use crate::wire::http::{Headers, LocalReply};
+use crate::wire::target::{Target, trim_slash};
+
+/// Headers by which some servers replace the path.
+const REWRITES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-override-url"];
 
 /// What the filter does with a request.
 #[derive(Debug)]
 pub enum Admission<'a> {
-    /// It ignores the request, which belongs to no product or is excluded.
+    /// It ignores the request, which a product excludes.
     Pass,
+    /// It leaves the request to another filter, which meters it.
+    Skip {
+        /// The product to which it belongs.
+        product: Rc<Product>,
+        /// A counter for the stats.
+        count: Counter,
+    },
+    /// It ignores the request, which belongs to no product.
+    Unmatched,
     /// It follows the request.
-    Follow(Admitted<'a>),
+    Follow(Box<Admitted<'a>>),
     /// It answers the request itself.
     Answer {
         /// The response for the client.
@@ -53,22 +70,57 @@ pub fn admit<'a>(
     properties: Properties<'_>,
     now: Timestamp,
 ) -> Admission<'a> {
-    let Some(path) = headers.get(":path") else { return Admission::Pass };
     let authority = headers.get(":authority").unwrap_or_default();
-    let Some(product) = config.product_for(authority, path, headers) else {
-        return Admission::Pass;
+    let authority = matched_host(&config.already_metered, authority);
+    let path = headers.get(":path");
+    let target = Target::read(authority, path.unwrap_or_default());
+    // Only a tunnel (`CONNECT`) has no path.
+    let owner = path.map_or(Owner::Nobody, |_| config.owner(&target, headers));
+    let (owner, target) = match owner {
+        Owner::Nobody => by_header(config, authority, headers).unwrap_or((Owner::Nobody, target)),
+        owner => (owner, target),
     };
-    let IdentityResult { identity, is_missing, is_credential_mismatch } =
-        find(&product.identity, headers, properties);
-    if is_missing && product.identity.on_missing == OnMissing::Reject {
-        return refuse(product, "the identity of the caller is not known");
+    let product = match owner {
+        Owner::Product(product) => product,
+        Owner::Excluded => return Admission::Pass,
+        Owner::Nobody if config.unmatched == Unmatched::Pass => return Admission::Unmatched,
+        Owner::Nobody => {
+            let reason = "this address is not served here";
+            return refuse_address(403, "forbidden", reason, Counter::RequestsUnmatched);
+        }
+        Owner::Several => {
+            let reason = "the path can be read in several ways";
+            return refuse_address(400, "bad_request", reason, Counter::RequestsAmbiguous);
+        }
+    };
+    let rules = &product.identity;
+    let found = match find(rules, headers, &mut *properties) {
+        Ok(found) => found,
+        Err(Unusable { is_header, reason }) => {
+            let status = if is_header { BAD_REQUEST } else { UNAUTHORIZED };
+            return refuse(product, status, reason, Counter::IdentityUnusable);
+        }
+    };
+    let has_prices = product.pricing.earns();
+    if rules.rejects_missing(found.has_no_customer, found.has_no_agent, has_prices) {
+        let reason = "the identity of the caller is not known";
+        return refuse(product, UNAUTHORIZED, reason, Counter::RequestsRejected);
     }
-    if is_credential_mismatch && product.identity.on_credential_mismatch == OnMismatch::Reject {
-        return refuse(product, "the token was not got in the way that this product expects");
+    if found.is_credential_mismatch && rules.on_credential_mismatch == OnMismatch::Reject {
+        let reason = "the token was not got in the way that this product expects";
+        return refuse(product, UNAUTHORIZED, reason, Counter::RequestsRejected);
     }
-    let head = RequestHead::read(product, identity, headers);
+    if is_session_ambiguous(product, headers) {
+        let reason = "a header that names the session comes twice";
+        return refuse(product, BAD_REQUEST, reason, Counter::IdentityUnusable);
+    }
+    if let Some(count) = already_metered(&config.already_metered, headers, properties) {
+        return Admission::Skip { product: Rc::clone(product), count };
+    }
+    let is_credential_mismatch = found.is_credential_mismatch;
+    let head = RequestHead::read(product, found.identity, target, headers, now);
     let is_close = !product.session.close_path.is_empty()
-        && without_query(path) == product.session.close_path.as_bytes()
+        && trim_slash(head.target.path()) == trim_slash(&product.session.close_path)
         && matches!(head.method, b"POST" | b"DELETE");
     if is_close {
         let session = session_ref(product, head.identity, head.session_key);
@@ -78,21 +130,63 @@ pub fn admit<'a>(
             count: Counter::SessionsClosedByRequest,
         };
     }
-    Admission::Follow(Admitted { product: Rc::clone(product), head, is_credential_mismatch })
+    Admission::Follow(Box::new(Admitted {
+        product: Rc::clone(product),
+        head,
+        is_credential_mismatch,
+    }))
 }
 
-/// Answers 401, as JSON-RPC to clients of MCP and A2A: without an id, as no body has been read.
-fn refuse(product: &Product, reason: &str) -> Admission<'static> {
+/// Whose a request is by a header that replaces its path in some servers, if it is any product's.
+fn by_header<'a, 'c>(
+    config: &'c Config,
+    authority: &'a [u8],
+    headers: Headers<'a>,
+) -> Option<(Owner<'c>, Target<'a>)> {
+    REWRITES.iter().flat_map(|name| headers.all(name)).find_map(|value| {
+        let behind = value.windows(3).position(|window| window == b"://");
+        let path = match behind.and_then(|at| value.get(at.saturating_add(3)..)) {
+            Some(rest) => rest.iter().position(|byte| *byte == b'/').and_then(|at| rest.get(at..)),
+            None => Some(value),
+        };
+        let target = Target::read(authority, path.unwrap_or(b"/"));
+        let owner = config.owner(&target, headers);
+        matches!(owner, Owner::Product(_) | Owner::Several).then_some((owner, target))
+    })
+}
+
+/// Answers a request by its address, before it is known whose it is.
+fn refuse_address(status: u16, error: &str, reason: &str, count: Counter) -> Admission<'static> {
+    let body = format!(r#"{{"error":"{error}","error_description":"{reason}"}}"#);
+    let headers = vec![("content-type", "application/json".to_owned())];
+    Admission::Answer { reply: LocalReply { status, headers, body }, fact: None, count }
+}
+
+/// HTTP 400: what the request says is ambiguous.
+const BAD_REQUEST: u16 = 400;
+
+/// HTTP 401: the caller's token or certificate, or the lack of one.
+const UNAUTHORIZED: u16 = 401;
+
+/// JSON-RPC 2.0: Invalid Request.
+const INVALID_REQUEST: i32 = -32_600;
+
+/// Answers with this status, as JSON-RPC to clients of MCP and A2A: without an id, as no body has
+/// been read.
+fn refuse(product: &Product, status: u16, reason: &str, count: Counter) -> Admission<'static> {
+    let is_unauthorized = status == UNAUTHORIZED;
     let body = if product.is_json_rpc() {
-        let code = product.product_type.traits().unauthorized_code;
+        let unauthorized = product.product_type.traits().unauthorized_code;
+        let code = if is_unauthorized { unauthorized } else { INVALID_REQUEST };
         format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"{reason}"}}}}"#)
     } else {
-        format!(r#"{{"error":"unauthorized","error_description":"{reason}"}}"#)
+        let error = if is_unauthorized { "unauthorized" } else { "invalid_request" };
+        format!(r#"{{"error":"{error}","error_description":"{reason}"}}"#)
     };
-    let headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()),
-    ];
-    let reply = LocalReply { status: 401, headers, body };
-    Admission::Answer { reply, fact: None, count: Counter::RequestsRejected }
+    let mut headers = vec![("content-type", "application/json".to_owned())];
+    if is_unauthorized {
+        headers.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()));
+    }
+    let reply = LocalReply { status, headers, body };
+    Admission::Answer { reply, fact: None, count }
 }

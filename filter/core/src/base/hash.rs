@@ -7,17 +7,23 @@ use crate::base::time::len_u64;
 /// The first 16 bytes of SHA-256 over the parts. Each part is preceded by its length, so that two
 /// different lists cannot hash the same bytes.
 pub fn hash(parts: &[&[u8]]) -> [u8; 16] {
+    let [first, _] = hash_halves(parts);
+    first
+}
+
+/// Both halves of that hash. Whoever knows one of them cannot compute the other.
+pub(crate) fn hash_halves(parts: &[&[u8]]) -> [[u8; 16]; 2] {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(len_u64(part.len()).to_be_bytes());
         hasher.update(part);
     }
     let digest = hasher.finalize();
-    let mut first = [0; 16];
-    for (to, from) in first.iter_mut().zip(digest.iter()) {
+    let mut halves = [[0; 16]; 2];
+    for (to, from) in halves.iter_mut().flatten().zip(digest.iter()) {
         *to = *from;
     }
-    first
+    halves
 }
 
 /// Writes bytes as lower-case hexadecimal digits.

@@ -13,6 +13,9 @@ pub(crate) const VALUE_BYTES_MAX: usize = 128;
 /// SPIFFE ids fit.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 256;
 
+/// Bytes of an API key that the filter hashes. Tokens of several KiB fit; events contain the hash.
+pub(crate) const API_KEY_BYTES_MAX: usize = 8192;
+
 /// Nested containers that the JSON scanner follows by name. It skips deeper ones by their brackets.
 pub(crate) const TRACKED_DEPTH_MAX: usize = 8;
 
@@ -45,8 +48,8 @@ pub(crate) const CALLS_PER_EXCHANGE_MAX: usize = 1024;
 /// Bytes that the filter keeps of an `endpoint` event, and of a request's path.
 pub(crate) const ENDPOINT_BYTES_MAX: usize = 1024;
 
-/// Open calls that may get their response on another stream. Beyond this number, the accountant
-/// ends the call that expires first.
+/// Open calls that may get their response on another stream. Beyond this number, the customer with
+/// the most of them gives way: the accountant ends its oldest.
 pub(crate) const JOINS_MAX: usize = 10_000;
 
 /// Running tool calls to which the accountant can attribute generations, at about 300 bytes each.
@@ -62,6 +65,13 @@ pub(crate) const HELD_EVENT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of text for each token where the filter has to estimate usage: about right for English.
 pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
+/// Bytes of encoded data, such as an image in a request, for each token where the filter has to
+/// estimate usage: providers charge a picture of a megabyte with 250 to 2,500 tokens.
+pub(crate) const DATA_BYTES_PER_TOKEN: u64 = 512;
+
+/// Bytes of one block of a request, which the filter takes for text or for encoded data as a whole.
+pub(crate) const TEXT_BLOCK_BYTES: usize = 1024;
+
 /// The time in milliseconds after which the accountant considers a running generation lost.
 pub(crate) const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
 
@@ -76,6 +86,14 @@ pub(crate) const SEEN_PAGES: u32 = 32;
 
 /// Generations in one page.
 pub(crate) const SEEN_PAGE_LINKS: usize = 128;
+
+/// Estimated generations that wait for the provider's own counts, at about 500 bytes each. Beyond
+/// this number, the accountant bills the first of them.
+pub(crate) const ESTIMATES_MAX: usize = 128;
+
+/// Milliseconds that an estimated generation waits for the provider's own counts: clients that lose
+/// a stream resume it, or poll the response, within seconds.
+pub(crate) const ESTIMATE_WAIT_MS: u64 = 30_000;
 
 /// The age in seconds beyond which the accountant takes a generation that it observes again for one
 /// that it has counted: on a busy day, its memory does not reach further back.
@@ -111,8 +129,23 @@ pub(crate) const JOURNAL_PAGES: u64 = 256;
 /// Journals of one plugin: one for each worker, and spare ones for workers that crash in a loop.
 pub(crate) const JOURNALS_MAX: u32 = 256;
 
-/// Facts that a worker holds in memory while its journal is full.
+/// Facts that a worker holds in memory while its journal is full. Beyond this number, the customer
+/// with the most of them gives way: its calls are added up.
 pub(crate) const OVERFLOW_FACTS_MAX: usize = 1024;
+
+/// Facts of one customer in that memory beyond which the worker refuses the requests of the
+/// customer with the most.
+pub(crate) const OVERFLOW_FACTS_PER_CUSTOMER_MAX: usize = 128;
+
+/// How long a worker adds up calls that are alike before it writes them as one fact, in
+/// milliseconds.
+pub(crate) const FOLD_MS: u64 = 1000;
+
+/// Sums of calls that a worker keeps, at about 500 bytes each, and those of one customer. Further
+/// calls of a customer are added up under [`OTHER`] for each product and price.
+pub(crate) const FOLDED_CALLS_MAX: usize = 4096;
+/// See [`FOLDED_CALLS_MAX`].
+pub(crate) const FOLDED_CALLS_PER_CUSTOMER_MAX: usize = 64;
 
 /// Facts that the accountant processes in one tick, at about 20 us each, so that a tick on the main
 /// thread stays short.
@@ -122,12 +155,14 @@ pub(crate) const FACTS_PER_TICK_MAX: usize = 4096;
 /// at once: they would block the main thread for long and make more events than the outbox holds.
 pub(crate) const DUE_PER_TICK_MAX: usize = 4096;
 
-/// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the accountant
-/// forgets the least recently active scope that is within limits.
+/// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the customer with
+/// the most scopes of one guard gives way: its least recently active scope becomes a part of its
+/// rest. Scopes for the rest, and those of customers that have only one, may be as many again.
 pub(crate) const GUARD_SCOPES_MAX: usize = 10_000;
 
-/// How many scopes that are not within limits the accountant skips when it looks for one to forget.
-pub(crate) const GUARD_SCOPES_SPARED: usize = 64;
+/// Scopes that one customer may have with one guard. The accountant adds up further ones in one
+/// scope for the rest, named [`OTHER`].
+pub(crate) const GUARD_SCOPES_PER_CUSTOMER_MAX: usize = 1024;
 
 /// Buckets (keys of shared data) for scope statuses, reservation counters and last costs, by the
 /// hash of the scope. About ten scopes share one when the table is full.

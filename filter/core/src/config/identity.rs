@@ -6,7 +6,9 @@ use core::fmt;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::base::invalid::{ConfigError, error, is_header, not_empty};
+use crate::base::limits::IDENTITY_BYTES_MAX;
 use crate::domain::identity::Credential;
+use crate::domain::names::is_reserved;
 
 /// Where to read each level of the identity; a level without a source is `anonymous`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -25,8 +27,10 @@ pub struct IdentityRules {
     /// The metadata key under which Envoy's `jwt_authn` puts verified claims, its
     /// `payload_in_metadata`.
     pub jwt_payload: String,
-    /// What to do with a request whose configured customer or agent is not known.
-    pub on_missing: OnMissing,
+    /// What to do with a request whose configured customer or agent is not known. Without this, a
+    /// request of a product with prices is rejected if its customer is not known, and any other is
+    /// metered.
+    pub on_missing: Option<OnMissing>,
     /// How the caller must have got its token. The filter checks this where claims are verified.
     pub credential: Option<Credential>,
     /// What to do with a request whose caller got its token in another way.
@@ -71,11 +75,10 @@ pub enum PeerName {
 }
 
 /// What to do with a request whose caller cannot be identified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
     /// Meter it for `anonymous`.
-    #[default]
     MeterAsAnonymous,
     /// Answer it with 401.
     Reject,
@@ -126,6 +129,15 @@ impl<'de> Deserialize<'de> for Sources {
 }
 
 impl IdentityRules {
+    /// Whether a request is rejected that does not contain a configured customer or agent.
+    pub(crate) fn rejects_missing(&self, customer: bool, agent: bool, has_prices: bool) -> bool {
+        match self.on_missing {
+            Some(OnMissing::Reject) => customer || agent,
+            Some(OnMissing::MeterAsAnonymous) => false,
+            None => customer && has_prices,
+        }
+    }
+
     pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
         let levels = [
             ("customer", &self.customer),
@@ -156,7 +168,7 @@ impl IdentityRules {
 
     fn validate_source(&self, source: &IdentitySource, path: &str) -> Result<(), ConfigError> {
         match source {
-            IdentitySource::Value(value) => not_empty(&format!("{path}.value"), value),
+            IdentitySource::Value(value) => is_name(&format!("{path}.value"), value),
             IdentitySource::JwtClaim(claim) => {
                 not_empty(&format!("{path}.jwt_claim"), claim)?;
                 if self.jwt_payload.is_empty() {
@@ -183,6 +195,19 @@ impl IdentityRules {
             IdentitySource::Metadata(_) | IdentitySource::Peer(_) => Ok(()),
         }
     }
+}
+
+/// Refuses a name that the filter would refuse in a request too.
+fn is_name(path: &str, name: &str) -> Result<(), ConfigError> {
+    not_empty(path, name)?;
+    let is_long = name.len() > IDENTITY_BYTES_MAX;
+    if is_long || name.chars().any(char::is_control) || is_reserved(name) {
+        let reason = format!(
+            "expected printable text of at most {IDENTITY_BYTES_MAX} bytes that is neither \"anonymous\" nor of the form \"__x__\", found {name:?}"
+        );
+        return Err(error(path, &reason));
+    }
+    Ok(())
 }
 
 /// In bytes: a secret of this length cannot be guessed.

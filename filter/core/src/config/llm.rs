@@ -41,10 +41,10 @@ impl Default for LlmRules {
 #[serde(rename_all = "snake_case")]
 pub enum IncompleteUsage {
     /// Bill the reported counts.
-    #[default]
     BillObserved,
     /// Bill the reported counts. Estimate missing ones from the bytes transferred, and mark them as
     /// estimated.
+    #[default]
     Estimate,
     /// Bill nothing; the provider cost stands.
     Waive,

@@ -4,8 +4,10 @@ use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error, is_header, is_path};
 use crate::wire::http::Headers;
+use crate::wire::target::{Target, is_folded, trim_slash};
 
-/// The requests that belong to a product: by path without query, and by host and headers if given.
+/// The requests that belong to a product: by path without query, and by host and headers if given. A
+/// slash at the end of a path makes no difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Matcher {
@@ -17,8 +19,30 @@ pub struct Matcher {
     pub path_prefix: Option<String>,
     /// Paths of this form: `/orders/{id}/items`, in which `{...}` stands for one segment.
     pub path_template: Option<String>,
+    /// Whether upper and lower case differ in the path.
+    pub case: PathCase,
     /// Request headers that must be present.
     pub headers: Vec<HeaderMatch>,
+}
+
+/// Whether upper and lower case differ in a path, for ASCII.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathCase {
+    /// They do not, as in many servers: nobody gets past the meter by writing `/MCP`.
+    #[default]
+    Insensitive,
+    /// They do.
+    Sensitive,
+}
+
+impl PathCase {
+    fn is_same(self, one: &str, other: &str) -> bool {
+        match self {
+            Self::Insensitive => one.eq_ignore_ascii_case(other),
+            Self::Sensitive => one == other,
+        }
+    }
 }
 
 /// A request header that must be present.
@@ -33,40 +57,65 @@ pub struct HeaderMatch {
 }
 
 impl Matcher {
-    /// Whether a request with this `:authority`, `:path` and headers belongs to the product.
-    pub fn is_match(&self, authority: &[u8], path_and_query: &[u8], headers: Headers<'_>) -> bool {
-        let path = without_query(path_and_query);
-        let is_path = if let Some(exact) = &self.path {
-            path == exact.as_bytes()
+    /// Whether a request belongs to the product, in any reading of its path.
+    pub fn is_match(&self, target: &Target<'_>, headers: Headers<'_>) -> bool {
+        target.paths().any(|path| self.has_path(path)) && self.has_rest(target, headers)
+    }
+
+    /// Whether the path, in one reading, belongs to the product.
+    pub(super) fn has_path(&self, path: &str) -> bool {
+        if let Some(exact) = &self.path {
+            self.case.is_same(trim_slash(path), trim_slash(exact))
         } else if let Some(prefix) = &self.path_prefix {
-            let prefix = prefix.as_bytes();
-            path.strip_prefix(prefix).is_some_and(|rest| {
-                rest.is_empty() || prefix.ends_with(b"/") || rest.starts_with(b"/")
+            let prefix = trim_slash(prefix);
+            path.split_at_checked(prefix.len()).is_some_and(|(start, rest)| {
+                self.case.is_same(start, prefix) && (rest.is_empty() || rest.starts_with('/'))
             })
         } else if let Some(template) = &self.path_template {
-            is_template(template, path)
+            self.is_template(template, path)
         } else {
             false
-        };
+        }
+    }
+
+    /// Whether host and headers belong to the product.
+    pub(super) fn has_rest(&self, target: &Target<'_>, headers: Headers<'_>) -> bool {
         let has = |header: &HeaderMatch| match (&header.value, headers.get(&header.name)) {
             (_, None) => false,
             (None, Some(_)) => true,
             (Some(value), Some(found)) => found == value.as_bytes(),
         };
-        is_path && self.is_host(authority) && self.headers.iter().all(has)
+        self.is_host(target.host()) && self.headers.iter().all(has)
     }
 
-    fn is_host(&self, authority: &[u8]) -> bool {
-        let host = without_port(authority);
+    fn is_host(&self, host: &[u8]) -> bool {
         match self.host.strip_prefix('*') {
             _ if self.host.is_empty() => true,
-            None => host.eq_ignore_ascii_case(self.host.as_bytes()),
+            None => host.eq_ignore_ascii_case(self.host.trim_end_matches('.').as_bytes()),
             Some(end) => host
                 .len()
                 .checked_sub(end.len())
                 .filter(|at| *at > 0)
                 .and_then(|at| host.get(at..))
                 .is_some_and(|tail| tail.eq_ignore_ascii_case(end.as_bytes())),
+        }
+    }
+
+    /// Whether a path has the form of a template, in which `{...}` stands for one nonempty segment.
+    pub(super) fn is_template(&self, template: &str, path: &str) -> bool {
+        let mut parts = trim_slash(template).split('/');
+        let mut segments = trim_slash(path).split('/');
+        loop {
+            match (parts.next(), segments.next()) {
+                (None, None) => return true,
+                (Some(part), Some(segment)) => {
+                    let is_any = part.starts_with('{') && part.ends_with('}');
+                    if !(self.case.is_same(part, segment) || (is_any && !segment.is_empty())) {
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
         }
     }
 
@@ -84,39 +133,28 @@ impl Matcher {
             is_header(&format!("{path}.headers[{at}].name"), &header.name)?;
         }
         match (&self.path, &self.path_prefix, &self.path_template) {
-            (Some(exact), None, None) => is_path(&format!("{path}.path"), exact),
-            (None, Some(prefix), None) => is_path(&format!("{path}.path_prefix"), prefix),
+            (Some(exact), None, None) => is_decoded_path(&format!("{path}.path"), exact),
+            (None, Some(prefix), None) => is_decoded_path(&format!("{path}.path_prefix"), prefix),
             (None, None, Some(form)) => validate_template(&format!("{path}.path_template"), form),
             _ => Err(error(path, "expected one of `path`, `path_prefix` and `path_template`")),
         }
     }
 }
 
-/// A path without its query.
-pub(crate) fn without_query(path: &[u8]) -> &[u8] {
-    path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
-}
-
-/// Whether a path has the form of a template, in which `{...}` stands for one nonempty segment.
-pub(crate) fn is_template(template: &str, path: &[u8]) -> bool {
-    let mut parts = template.as_bytes().split(|byte| *byte == b'/');
-    let mut segments = path.split(|byte| *byte == b'/');
-    loop {
-        match (parts.next(), segments.next()) {
-            (None, None) => return true,
-            (Some(part), Some(segment)) => {
-                let is_any = part.starts_with(b"{") && part.ends_with(b"}");
-                if !(part == segment || (is_any && !segment.is_empty())) {
-                    return false;
-                }
-            }
-            _ => return false,
-        }
+/// Checks a path that the configuration names, and with which it compares what requests name.
+pub(super) fn is_decoded_path(path: &str, value: &str) -> Result<(), ConfigError> {
+    is_path(path, value)?;
+    if is_folded(value) {
+        return Ok(());
     }
+    let reason = format!(
+        "expected a path in its decoded form, without escapes, `;`, query, empty segments and dots at the end of a segment, found {value:?}"
+    );
+    Err(error(path, &reason))
 }
 
 pub(super) fn validate_template(path: &str, template: &str) -> Result<(), ConfigError> {
-    is_path(path, template)?;
+    is_decoded_path(path, template)?;
     let is_sound = |part: &str| {
         let inner = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
         let rest = inner.unwrap_or(part);
@@ -130,12 +168,4 @@ pub(super) fn validate_template(path: &str, template: &str) -> Result<(), Config
         "expected a path in which whole segments are `{{name}}`, such as \"/orders/{{id}}\", found {template:?}"
     );
     Err(error(path, &reason))
-}
-
-fn without_port(authority: &[u8]) -> &[u8] {
-    if authority.starts_with(b"[") {
-        let end = authority.iter().position(|byte| *byte == b']');
-        return end.and_then(|end| authority.get(..=end)).unwrap_or(authority);
-    }
-    authority.split(|byte| *byte == b':').next().unwrap_or_default()
 }

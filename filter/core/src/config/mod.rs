@@ -4,6 +4,7 @@
 pub mod delivery;
 pub mod product;
 
+mod already_metered;
 mod contracts;
 mod guard;
 mod guard_checks;
@@ -12,17 +13,18 @@ mod llm;
 mod matcher;
 mod protobuf;
 mod session;
+mod trace;
+mod warnings;
 
+pub(crate) use self::already_metered::{AlreadyMetered, SameStream};
 pub use self::contracts::{Contract, Contracts};
 pub use self::guard::{Action, Guard, Mode};
 pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueBasis, Unit};
-pub(crate) use self::identity::{
-    IdentityRules, IdentitySource, OnMismatch, OnMissing, PeerName, Sources,
-};
+pub(crate) use self::identity::{IdentityRules, IdentitySource, OnMismatch, PeerName, Sources};
 pub(crate) use self::llm::{IncompleteUsage, LlmRules};
-pub use self::matcher::Matcher;
-pub(crate) use self::matcher::without_query;
+pub use self::matcher::{Matcher, PathCase};
 pub(crate) use self::session::{SessionRules, SessionSource};
+pub(crate) use self::trace::TraceRule;
 
 use std::rc::Rc;
 
@@ -37,6 +39,7 @@ use crate::domain::level::Level;
 use crate::pricing::rate_card::RateCard;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
 use crate::wire::http::Headers;
+use crate::wire::target::Target;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -61,14 +64,44 @@ pub struct Config {
     /// what the request asks for. Keep it below the limit of Envoy's buffers, or Envoy answers 413.
     #[serde(default = "held_request_bytes_max_default")]
     pub held_request_bytes_max: u32,
+    /// What becomes of requests that match no product.
+    #[serde(default)]
+    pub unmatched: Unmatched,
     /// The customers' plans and contracts.
     #[serde(default)]
     pub contracts: Contracts,
     /// The guards of margins, budgets and loops.
     #[serde(default)]
     pub guards: Vec<Rc<Guard>>,
+    /// Requests that are metered elsewhere.
+    #[serde(default)]
+    pub(crate) already_metered: AlreadyMetered,
     /// What the filter meters; the first product that matches a request takes it.
     pub products: Vec<Rc<Product>>,
+}
+
+/// What becomes of requests that match no product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmatched {
+    /// They pass, unmetered.
+    #[default]
+    Pass,
+    /// The filter answers 403.
+    Reject,
+}
+
+/// Whose a request is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner<'a> {
+    /// A product's.
+    Product(&'a Rc<Product>),
+    /// A product's, which excludes it.
+    Excluded,
+    /// No product's.
+    Nobody,
+    /// It depends on how the server reads the path.
+    Several,
 }
 
 fn sessions_max_default() -> u32 {
@@ -107,17 +140,25 @@ impl Config {
         Ok(config)
     }
 
-    /// The product of a request to this `:authority` and `:path`, unless the product excludes it.
-    pub(crate) fn product_for(
-        &self,
-        authority: &[u8],
-        path: &[u8],
-        headers: Headers<'_>,
-    ) -> Option<&Rc<Product>> {
-        let is_match = |product: &&Rc<Product>| product.matcher.is_match(authority, path, headers);
-        let product = self.products.iter().find(is_match)?;
+    /// Whose a request is: the first product that matches takes it, in each reading of its path.
+    pub(crate) fn owner(&self, target: &Target<'_>, headers: Headers<'_>) -> Owner<'_> {
+        let mut found: Option<&Rc<Product>> = None;
+        for path in target.paths() {
+            let is_match = |product: &&Rc<Product>| {
+                product.matcher.has_path(path) && product.matcher.has_rest(target, headers)
+            };
+            match (found, self.products.iter().find(is_match)) {
+                (_, None) => {}
+                (Some(before), Some(product)) if before.id != product.id => return Owner::Several,
+                (_, Some(product)) => found = Some(product),
+            }
+        }
         let method = headers.get(":method").unwrap_or_default();
-        (!product.exclude.is_match(method, without_query(path))).then_some(product)
+        match found {
+            None => Owner::Nobody,
+            Some(product) if product.exclude.is_match(method, target) => Owner::Excluded,
+            Some(product) => Owner::Product(product),
+        }
     }
 
     /// The guards that cover a customer's calls to a product.
@@ -219,6 +260,7 @@ impl Config {
                 return Err(error(&format!("{path}.id"), &reason));
             }
         }
+        self.already_metered.validate("already_metered")?;
         in_range("held_request_bytes_max", self.held_request_bytes_max, 1024, 16 * 1024 * 1024)?;
         self.contracts.validate()?;
         for (at, guard) in self.guards.iter().enumerate() {

@@ -8,11 +8,14 @@ use crate::base::text::Duration;
 use crate::config::identity::IdentityRules;
 use crate::config::llm::LlmRules;
 use crate::config::matcher;
-use crate::config::matcher::{Matcher, is_template, without_query};
+use crate::config::matcher::Matcher;
 use crate::config::session::SessionRules;
+use crate::config::trace::TraceRule;
+use crate::domain::status::ExecutionStatus;
 use crate::pricing::price_list::Pricing;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
 use crate::wire::accept_encoding::ResponseEncoding;
+use crate::wire::target::Target;
 
 /// Requests of a product that the filter does not meter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -27,10 +30,12 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    pub(super) fn is_match(&self, method: &[u8], path: &[u8]) -> bool {
-        let path = String::from_utf8_lossy(path);
+    /// A path is excluded if it is in each of its readings, and in this case: what is not certain is
+    /// metered.
+    pub(super) fn is_match(&self, method: &[u8], target: &Target<'_>) -> bool {
+        let is_excluded = |path: &str| self.paths.iter().any(|pattern| is_fit(pattern, path));
         self.methods.iter().any(|excluded| excluded.as_bytes() == method)
-            || self.paths.iter().any(|pattern| is_fit(pattern, &path))
+            || (!self.paths.is_empty() && target.paths().all(is_excluded))
     }
 }
 
@@ -134,6 +139,9 @@ pub struct Product {
     /// How calls form sessions.
     #[serde(default)]
     pub session: SessionRules,
+    /// How its calls are joined with the generations that they cause.
+    #[serde(default)]
+    pub trace: TraceRule,
     /// How to meter generations of large language models. Without it an `AI_AGENT` receives A2A.
     #[serde(default)]
     pub llm: Option<LlmRules>,
@@ -169,6 +177,7 @@ impl Product {
             matcher: Matcher::default(),
             exclude: Exclude::default(),
             routes: Vec::new(),
+            trace: TraceRule::default(),
             llm: None,
             reported_usage: ReportedUsage::default(),
             identity: IdentityRules::default(),
@@ -194,11 +203,21 @@ impl Product {
         }
     }
 
-    /// The route template reported for a path. Always one from the configuration or empty, so
-    /// clients cannot inflate the number of routes.
-    pub fn route(&self, path: &[u8]) -> &str {
-        let path = without_query(path);
-        let found = self.routes.iter().find(|route| is_template(route, path));
+    /// The route template reported for a request. Always one from the configuration or empty, so
+    /// clients cannot inflate the number of routes. Of several, which an odd path may mean, the
+    /// dearest.
+    pub(crate) fn route(&self, method: &str, target: &Target<'_>) -> &str {
+        let routes = |path| self.routes.iter().find(|route| self.matcher.is_template(route, path));
+        let price = |route: &str| {
+            self.pricing.charge(&format!("{method} {route}"), ExecutionStatus::Success, true).price
+        };
+        let mut found: Option<&String> = None;
+        for route in target.paths().filter_map(routes) {
+            match found {
+                Some(before) if before == route || price(before) >= price(route) => {}
+                _ => found = Some(route),
+            }
+        }
         let matcher = &self.matcher;
         let of_match = matcher.path.as_ref().or(matcher.path_template.as_ref());
         let of_match = of_match.or(matcher.path_prefix.as_ref());
@@ -211,6 +230,12 @@ impl Product {
             return Err(error(&format!("{path}.id"), "expected at most 64 bytes"));
         }
         self.matcher.validate(&format!("{path}.match"))?;
+        for (at, pattern) in self.exclude.paths.iter().enumerate() {
+            // A pattern may begin with its star.
+            if pattern.starts_with('/') {
+                matcher::is_decoded_path(&format!("{path}.exclude.paths[{at}]"), pattern)?;
+            }
+        }
         for (at, route) in self.routes.iter().enumerate() {
             matcher::validate_template(&format!("{path}.routes[{at}]"), route)?;
         }

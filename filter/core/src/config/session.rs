@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::base::invalid::{ConfigError, error, in_range, is_header, is_path, is_positive};
+use crate::base::invalid::{ConfigError, error, in_range, is_header, is_positive};
 use crate::base::text::Duration;
+use crate::config::matcher::is_decoded_path;
 
 /// How calls form sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -85,7 +86,7 @@ impl SessionRules {
             return Err(error(&format!("{path}.session_timeout"), reason));
         }
         if !self.close_path.is_empty() {
-            is_path(&format!("{path}.close_path"), &self.close_path)?;
+            is_decoded_path(&format!("{path}.close_path"), &self.close_path)?;
         }
         in_range(&format!("{path}.per_identity_max"), self.per_identity_max, 0, 10_000)
     }

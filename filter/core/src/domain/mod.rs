@@ -4,6 +4,7 @@ pub mod call;
 pub mod identity;
 pub mod ids;
 pub mod level;
+pub(crate) mod names;
 pub mod period;
 pub mod scope_totals;
 pub mod session;

@@ -61,8 +61,28 @@ impl ExecutionStatus {
             400 | 422 => Self::ValidationFailed,
             401 | 403 | 429 => Self::Blocked,
             408 | 504 => Self::Timeout,
-            400.. => Self::Error,
+            // A redirection executes nothing: the client calls again elsewhere.
+            300.. => Self::Error,
             _ => Self::Unknown,
+        }
+    }
+
+    /// The outcome of a gRPC call with this `grpc-status` (grpc.io, Status codes). Codes that the
+    /// protocol does not define are errors, as for its clients.
+    pub fn of_grpc(code: u32) -> Self {
+        match code {
+            // OK
+            0 => Self::Success,
+            // CANCELLED: typically by the caller.
+            1 => Self::Cancelled,
+            // INVALID_ARGUMENT: wrong whatever the state of the system. FAILED_PRECONDITION and
+            // OUT_OF_RANGE depend on that state: the request was valid.
+            3 => Self::ValidationFailed,
+            // DEADLINE_EXCEEDED
+            4 => Self::Timeout,
+            // PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED: as HTTP 403, 429, 401.
+            7 | 8 | 16 => Self::Blocked,
+            _ => Self::Error,
         }
     }
 }

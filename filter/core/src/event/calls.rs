@@ -88,7 +88,7 @@ pub(super) fn tool_invocation(
     let data = ToolInvocation {
         common,
         metric_id: "tool_invocations",
-        quantity: 1,
+        quantity: charge.calls,
         call_id: &call.call_id,
         tool_name: &call.tool,
         execution_status: call.status,
@@ -115,7 +115,7 @@ pub(super) fn api_call(
     let data = ApiCallData {
         common: common("api_call", session, &call.session.product_id, product_type),
         metric_id: "api_calls",
-        quantity: 1,
+        quantity: charge.calls,
         call_id: &call.call_id,
         method: &api.method,
         route: call.tool.split_once(' ').map_or("", |(_, route)| route),
@@ -142,7 +142,7 @@ pub(super) fn agent_step(
     let data = AgentStep {
         common: common("agent_step", session, &call.session.product_id, product_type),
         metric_id: "agent_steps",
-        quantity: 1,
+        quantity: charge.calls,
         call_id: &call.call_id,
         operation: &call.tool,
         execution_status: call.status,

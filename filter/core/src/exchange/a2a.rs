@@ -18,8 +18,9 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::task_link;
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted, CallUpdate, Observation};
+use crate::fact::call::{CallEnded, CallKind, CallOpen, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::a2a::outcome::{Step, of_task};
@@ -28,7 +29,7 @@ use crate::protocol::a2a::{
     Answer, Binding, Operation, Request, RequestReader, Route, TaskState, route,
 };
 use crate::protocol::request_body::RequestBody;
-use crate::protocol::trace_context::{add, traceparent};
+use crate::protocol::trace_context::traceparent;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::doubt::Doubt;
@@ -42,9 +43,7 @@ pub(super) struct A2aExchange {
     session: SessionRef,
     /// True if the conversation may name the session. It then takes precedence over the head.
     may_body_name: bool,
-    traces: Vec<TraceId>,
-    tells_starts: bool,
-    may_infer: bool,
+    starts: CallStarts,
     route: Route,
     reader: RequestBody<RequestReader>,
     request: Option<Request>,
@@ -55,6 +54,7 @@ pub(super) struct A2aExchange {
     /// How much of its bodies the worker decodes.
     share: DecodeShare,
     request_ended_at: Timestamp,
+    is_request_complete: bool,
     /// The step, until it has ended.
     step: Option<Step>,
     http_status: u16,
@@ -72,24 +72,27 @@ impl A2aExchange {
         head: RequestHead<'_>,
         id: &str,
     ) -> Option<Self> {
-        let (method, path) = head.target()?;
-        let route = route(method, path)?;
-        let has_generations = config.has_generations();
+        // Any reading that names an operation does; else the body names it.
+        let routes = || {
+            let paths = |method| head.target.paths().filter_map(move |path| route(method, path));
+            head.methods().flat_map(paths)
+        };
+        let route =
+            routes().find(|route| route.binding == Binding::Rest).or_else(|| routes().next())?;
         let share = head.body.share.clone();
         Some(Self {
             call_id: format!("{id}.0"),
             session: session_ref(&product, head.identity, head.session_key),
             may_body_name: head.may_body_name,
-            traces: if has_generations { head.traces } else { Vec::new() },
-            tells_starts: has_generations,
-            may_infer: config.may_infer(),
+            starts: CallStarts::new(config, &product, head.traces),
             reader: RequestBody::new(RequestReader::new(route.clone()), head.body),
             route,
             request: None,
             doubt: None,
             had_step: false,
             share,
-            request_ended_at: Timestamp::default(),
+            request_ended_at: head.arrived_at,
+            is_request_complete: false,
             step: None,
             http_status: 0,
             response: None,
@@ -101,6 +104,14 @@ impl A2aExchange {
 }
 
 impl Exchange for A2aExchange {
+    fn wants_proof(&self) -> bool {
+        self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
     fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
         for request in self.reader.feed(chunk) {
@@ -112,14 +123,14 @@ impl Exchange for A2aExchange {
 
     fn request_end(&mut self, now: Timestamp) {
         self.request_ended_at = now;
-        // Over HTTP+JSON the path says what the request asks for, whatever its body is.
-        if self.request.is_none() && (self.reader.is_empty() || self.route.binding == Binding::Rest)
-        {
+        self.is_request_complete = true;
+        if self.request.is_none() && self.reader.is_empty() {
             self.begin(Request::of_route(&self.route), now);
         }
         self.doubts(true);
         if self.doubt.is_some() {
             self.observed.counts.push(Counter::RequestUnparsed);
+            self.begin_by_head(now);
         }
     }
 
@@ -129,10 +140,12 @@ impl Exchange for A2aExchange {
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
+        self.begin_by_head(self.request_ended_at);
+        // What was not read may be a step: the answer tells.
         let is_about_task = |request: &Request| request.operation.is_about_task();
         let is_of_interest = self.step.is_some()
             || self.doubt.is_some()
-            || self.request.as_ref().is_some_and(is_about_task);
+            || self.request.as_ref().is_none_or(is_about_task);
         if !is_of_interest {
             return BodyInterest::None;
         }
@@ -152,11 +165,15 @@ impl Exchange for A2aExchange {
         let answers = reader.feed(chunk);
         let transport = reader.transport();
         for answer in &answers {
-            if self.doubt.is_some() && !self.had_step && answer.subject.is_of_step() {
+            let is_unread = self.request.is_none() || self.doubt.is_some();
+            if is_unread && !self.had_step && answer.subject.is_of_step() {
                 // Whatever the request looked like, the agent took a turn for it.
-                self.observed.counts.push(Counter::Calls);
-                self.step = Some(Step::default());
-                self.had_step = true;
+                let operation = match transport {
+                    Transport::Sse => Operation::Stream,
+                    Transport::Json | Transport::None => Operation::Send,
+                };
+                self.request = None;
+                self.begin(Request { operation, ..Request::default() }, now);
             }
             match &mut self.step {
                 Some(step) => {
@@ -173,6 +190,10 @@ impl Exchange for A2aExchange {
     }
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
+        self.begin_by_head(now);
+        if self.request.is_none() && !self.is_request_complete {
+            self.observed.counts.push(Counter::ExchangesUnread);
+        }
         let Some(step) = &self.step else { return self.observed };
         let task = step.task_id().map(|task| task_link(&self.product.id, task));
         let status = match (step.end(self.http_status), end) {
@@ -216,6 +237,7 @@ impl Exchange for A2aExchange {
 
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
+        self.is_request_complete = false;
         if self.step.is_some() {
             let call = self.call(ExecutionStatus::Blocked, Transport::None, now);
             self.observed.facts.push(Fact::Call(call));
@@ -256,6 +278,14 @@ impl A2aExchange {
         }
     }
 
+    /// Begins the step that the head of a request over HTTP+JSON asks for, if its body was not read:
+    /// it never came, came after the answer, or cannot be read.
+    fn begin_by_head(&mut self, now: Timestamp) {
+        if self.request.is_none() && self.route.operation.is_step() {
+            self.begin(Request::of_route(&self.route), now);
+        }
+    }
+
     fn begin(&mut self, request: Request, now: Timestamp) {
         if self.request.is_some() {
             // The protocol has no batches.
@@ -265,18 +295,11 @@ impl A2aExchange {
         if request.operation.is_step() {
             self.step = Some(Step::default());
             self.had_step = true;
-            self.observed.counts.push(Counter::Calls);
-            let mut traces = self.traces.clone();
-            add(&mut traces, request.traceparent.as_deref().and_then(traceparent));
-            if self.tells_starts && (!traces.is_empty() || self.may_infer) {
-                self.observed.facts.push(Fact::CallStarted(CallStarted {
-                    call_id: self.call_id.clone(),
-                    session: self.session_of(request.context_id.as_deref()),
-                    tool: operation(request.operation).to_owned(),
-                    traces,
-                    at: now,
-                }));
-            }
+            let named = request.traceparent.as_deref().and_then(traceparent);
+            let session = self.session_of(request.context_id.as_deref());
+            let tool = operation(request.operation);
+            let started = self.starts.started(&self.call_id, &session, tool, named, now);
+            self.observed.facts.extend(started);
         }
         self.request = Some(request);
     }
@@ -318,6 +341,7 @@ impl A2aExchange {
             status,
             http_status: self.http_status,
             transport,
+            is_request_sent: self.is_request_complete,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
         }

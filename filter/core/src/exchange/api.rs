@@ -15,12 +15,13 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::llm::LlmExchange;
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
-use crate::fact::call::{ApiCall, CallEnded, CallKind, CallStarted};
+use crate::fact::call::{ApiCall, CallEnded, CallKind};
 use crate::guard::refusal::Refusal;
-use crate::host::counter::Counter;
+use crate::protocol::grpc::GrpcOutcome;
 use crate::wire::boundary::Unit;
-use crate::wire::http::ResponseHead;
+use crate::wire::http::{Headers, ResponseHead};
 use crate::wire::media_type::MediaType;
 
 /// The state of one such HTTP stream.
@@ -29,16 +30,17 @@ pub(super) struct ApiExchange {
     call_id: String,
     product: Rc<Product>,
     session: SessionRef,
-    traces: Vec<TraceId>,
-    tells_start: bool,
+    starts: CallStarts,
     is_step: bool,
     method: String,
     /// Method and route of an API call, or the name of a step.
     operation: String,
     request_bytes: u64,
     response_bytes: u64,
-    started_at: Option<Timestamp>,
+    started_at: Timestamp,
+    is_request_sent: bool,
     http_status: u16,
+    grpc: Option<GrpcOutcome>,
     transport: Transport,
     generation: Option<Box<LlmExchange>>,
     observed: Observed,
@@ -57,30 +59,35 @@ impl ApiExchange {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
             _ => "OTHER",
         };
-        let operation = format!("{method} {}", product.route(head.path));
+        let operation = format!("{method} {}", product.route(method, &head.target));
         let call_id = format!("{id}.0");
-        let has_generations = config.has_generations();
-        let traces = if has_generations { head.traces.clone() } else { Vec::new() };
+        let traces = head.traces.clone();
         let session = session_ref(&product, head.identity.clone(), head.session_key);
+        let started_at = head.arrived_at;
         let generation = product.llm.clone().and_then(|rules| {
             let caused_by = Some((call_id.clone(), operation.clone()));
             LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)
         });
         Self {
-            tells_start: generation.is_none() && (!traces.is_empty() || config.may_infer()),
+            // A call that is itself a generation causes no other.
+            starts: match &generation {
+                Some(_) => CallStarts::none(),
+                None => CallStarts::new(config, &product, traces),
+            },
             is_step: false,
             call_id,
             session,
-            traces,
             method: method.to_owned(),
             operation,
             request_bytes: 0,
             response_bytes: 0,
-            started_at: None,
+            started_at,
+            is_request_sent: false,
             http_status: 0,
+            grpc: None,
             transport: Transport::None,
             generation: generation.map(Box::new),
-            observed: Observed { facts: Vec::new(), counts: vec![Counter::Calls] },
+            observed: Observed::default(),
             product,
         }
     }
@@ -97,29 +104,44 @@ impl ApiExchange {
         let call_id = format!("{id}.0");
         let caused_by = Some((call_id.clone(), operation.to_owned()));
         let session = session_ref(&product, head.identity.clone(), head.session_key);
+        let started_at = head.arrived_at;
         let generation = LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)?;
         Some(Self {
             // The step causes only its own generation, so the accountant need not know its start.
-            tells_start: false,
+            starts: CallStarts::none(),
             is_step: true,
             call_id,
             session,
-            traces: Vec::new(),
             method: String::new(),
             operation: operation.to_owned(),
             request_bytes: 0,
             response_bytes: 0,
-            started_at: None,
+            started_at,
+            is_request_sent: false,
             http_status: 0,
+            grpc: None,
             transport: Transport::None,
             generation: Some(Box::new(generation)),
-            observed: Observed { facts: Vec::new(), counts: vec![Counter::Calls] },
+            observed: Observed::default(),
             product,
         })
     }
 }
 
 impl Exchange for ApiExchange {
+    fn wants_proof(&self) -> bool {
+        self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
+    fn begin(&mut self) {
+        let (call_id, tool, at) = (&self.call_id, &self.operation, self.started_at);
+        self.observed.facts.extend(self.starts.started(call_id, &self.session, tool, None, at));
+    }
+
     fn request_interest(&self) -> BodyInterest {
         if self.generation.is_some() { BodyInterest::Bytes } else { BodyInterest::Size }
     }
@@ -129,13 +151,12 @@ impl Exchange for ApiExchange {
         self.generation.as_mut()?.request_body(chunk, now)
     }
 
-    fn request_size(&mut self, bytes: usize, now: Timestamp) {
-        self.starts(now);
+    fn request_size(&mut self, bytes: usize, _now: Timestamp) {
         self.request_bytes = self.request_bytes.saturating_add(len_u64(bytes));
     }
 
     fn request_end(&mut self, now: Timestamp) {
-        self.starts(now);
+        self.is_request_sent = true;
         if let Some(generation) = &mut self.generation {
             generation.request_end(now);
         }
@@ -143,6 +164,7 @@ impl Exchange for ApiExchange {
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
+        self.grpc = GrpcOutcome::of_head(head.headers);
         if self.is_step {
             self.transport = match head.media_type {
                 MediaType::Json => Transport::Json,
@@ -163,6 +185,12 @@ impl Exchange for ApiExchange {
 
     fn response_size(&mut self, bytes: usize) {
         self.response_bytes = self.response_bytes.saturating_add(len_u64(bytes));
+    }
+
+    fn response_trailers(&mut self, trailers: Headers<'_>) {
+        if let Some(grpc) = &mut self.grpc {
+            grpc.read_trailers(trailers);
+        }
     }
 
     fn take_observed(&mut self) -> Observed {
@@ -208,7 +236,7 @@ impl Exchange for ApiExchange {
             Some(generation) if self.is_step => generation.session()?,
             _ => &self.session,
         };
-        self.started_at.map(|started_at| (session, started_at))
+        Some((session, self.started_at))
     }
 
     fn policy_request(&self) -> PolicyRequest {
@@ -223,13 +251,20 @@ impl Exchange for ApiExchange {
 
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
-        self.started_at = Some(now);
-        self.generation = None;
+        self.is_request_sent = false;
+        // What starts with the head has not started.
+        self.observed.facts.clear();
+        if let Some(generation) = self.generation.take() {
+            self.observed.add(generation.refuse(http_status, now));
+        }
         self.end(StreamEnd::Complete, now)
     }
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
-        let mut status = ExecutionStatus::of_api(self.http_status, end);
+        let mut status = match self.grpc {
+            Some(grpc) if self.http_status == 200 => grpc.status(),
+            _ => ExecutionStatus::of_api(self.http_status, end),
+        };
         if let Some(mut generation) = self.generation.take() {
             if generation.is_stopped() {
                 status = ExecutionStatus::Cancelled;
@@ -239,7 +274,6 @@ impl Exchange for ApiExchange {
             }
             self.observed.add(generation.end(end, now));
         }
-        let Some(started_at) = self.started_at else { return self.observed };
         if !self.product.exclude.statuses.contains(&self.http_status) {
             let kind = if self.is_step {
                 CallKind::Step
@@ -260,29 +294,12 @@ impl Exchange for ApiExchange {
                 status,
                 http_status: self.http_status,
                 transport: self.transport,
-                started_at: started_at.min(now),
+                is_request_sent: self.is_request_sent,
+                started_at: self.started_at.min(now),
                 ended_at: now,
             }));
         }
         self.observed
-    }
-}
-
-impl ApiExchange {
-    fn starts(&mut self, now: Timestamp) {
-        if self.started_at.is_some() {
-            return;
-        }
-        self.started_at = Some(now);
-        if self.tells_start {
-            self.observed.facts.push(Fact::CallStarted(CallStarted {
-                call_id: self.call_id.clone(),
-                session: self.session.clone(),
-                tool: self.operation.clone(),
-                traces: self.traces.clone(),
-                at: now,
-            }));
-        }
     }
 }
 
@@ -291,6 +308,7 @@ impl ExecutionStatus {
     fn of_api(http_status: u16, end: StreamEnd) -> Self {
         match (http_status, end) {
             (100..400, StreamEnd::Complete) => Self::Success,
+            (100..400, StreamEnd::Aborted) => Self::Unknown,
             (0, StreamEnd::Aborted) => Self::Cancelled,
             _ => Self::of_http(http_status),
         }

@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
+use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::fact::Fact;
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::wire::boundary::Unit;
 use crate::wire::doubt::Doubt;
-use crate::wire::http::ResponseHead;
+use crate::wire::http::{Headers, ResponseHead};
 use crate::wire::json_rpc::Id;
 
 /// How a stream ended.
@@ -79,6 +80,19 @@ pub trait Exchange {
     /// The product of the exchange.
     fn product(&self) -> &Rc<Product>;
 
+    /// Whether the filter must put a call proof into the request, because its calls may cause
+    /// generations.
+    fn wants_proof(&self) -> bool {
+        false
+    }
+
+    /// Takes the call proof that the request carries to the server.
+    fn set_proof(&mut self, _proof: TraceId) {}
+
+    /// Begins what exists with the request's head, whether or not a body follows. The meter calls it
+    /// once the guards have let the head pass and the proof is set.
+    fn begin(&mut self) {}
+
     /// What the meter wants of the request's body.
     fn request_interest(&self) -> BodyInterest {
         BodyInterest::Bytes
@@ -127,6 +141,9 @@ pub trait Exchange {
 
     /// Counts the next bytes of the response's body, if the meter wants only its size.
     fn response_size(&mut self, _bytes: usize) {}
+
+    /// Reads the response's trailers.
+    fn response_trailers(&mut self, _trailers: Headers<'_>) {}
 
     /// The unit behind which the filter can cut the response, if the response is a stream that the
     /// filter can end in the middle.

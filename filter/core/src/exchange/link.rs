@@ -12,10 +12,14 @@ use crate::wire::json_rpc::Id;
 pub(crate) struct IdNamespace([u8; 16]);
 
 impl IdNamespace {
-    /// The namespace of a session with an `Mcp-Session-Id` (2025-03-26 to 2025-11-25) at one
-    /// server, because several servers may share the session.
-    pub(crate) fn session(session: &SessionRef) -> Self {
-        Self(hash(&[b"session", session.product_id.as_bytes(), &session.key]))
+    /// The namespace of a session with this `Mcp-Session-Id` (2025-03-26 to 2025-11-25) at one
+    /// server, because several servers may share the session. The server knows the session by its
+    /// id alone, so all agents and keys of a customer are in one namespace; customers are not,
+    /// because a server may let its clients choose ids.
+    pub(crate) fn session(session: &SessionRef, mcp_session_id: &[u8]) -> Self {
+        let SessionRef { product_id, identity, .. } = session;
+        let customer = identity.customer.as_bytes();
+        Self(hash(&[b"session", product_id.as_bytes(), customer, mcp_session_id]))
     }
 
     /// The namespace of an event stream of the HTTP+SSE transport (2024-11-05): the path and query

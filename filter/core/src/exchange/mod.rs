@@ -12,6 +12,7 @@ pub mod link;
 mod api;
 mod llm;
 mod mcp;
+mod starts;
 
 pub use self::kind::Exchange;
 use crate::admission::Admitted;
@@ -30,7 +31,9 @@ pub fn start(config: &Config, admitted: Admitted<'_>, id: String) -> Option<Box<
     match (product.product_type.traits().speaks, product.llm.clone()) {
         (Speaks::Api, _) => Some(Box::new(ApiExchange::start(config, product, head, id))),
         (_, Some(rules)) => {
-            let run = head.target().and_then(|(method, path)| agent_run(method, path));
+            let run = head
+                .methods()
+                .find_map(|method| head.target.paths().find_map(|path| agent_run(method, path)));
             Some(match run {
                 Some(run) => Box::new(ApiExchange::start_step(product, rules, run, head, id)?),
                 None => Box::new(LlmExchange::start(product, rules, None, head, id)?),

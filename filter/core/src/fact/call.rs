@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::limits::OTHER;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport};
 use crate::domain::ids::{Link, TraceId};
@@ -17,9 +18,12 @@ pub struct CallStarted {
     pub session: SessionRef,
     /// The tool's name as the client wrote it, limited in length.
     pub tool: String,
-    /// The traces that the request names.
+    /// The ids that only the server of this call learns, so that whoever presents one of them is
+    /// caused by this call: see [`crate::protocol::call_proof`]. Calls of one request share them.
+    pub proofs: Vec<TraceId>,
+    /// The traces that the client names. Any client can name them, so they prove nothing.
     pub traces: Vec<TraceId>,
-    /// The end of the request's message.
+    /// The end of the request's message; of an API call, the request's head.
     pub at: Timestamp,
 }
 
@@ -68,10 +72,39 @@ pub struct CallEnded {
     pub http_status: u16,
     /// How the server sent its response.
     pub transport: Transport,
-    /// The end of the request.
+    /// True if the request went on to the server to its end: the server may have executed the call
+    /// even if no response was seen.
+    pub is_request_sent: bool,
+    /// The end of the request; of an API call, and of a step in a model provider's API, its head.
     pub started_at: Timestamp,
     /// The end of the response message, or of the stream.
     pub ended_at: Timestamp,
+}
+
+/// Calls that are alike, as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedCalls {
+    /// What they have in common, with the id of the first, the end of the last and the sums of
+    /// bytes.
+    pub call: CallEnded,
+    /// How many they are.
+    pub quantity: u64,
+    /// The tool whose price is theirs, if they are of several tools.
+    pub priced_as: Option<String>,
+}
+
+impl FoldedCalls {
+    /// The same as calls of any tool that has the same price.
+    pub(crate) fn of_other(mut self) -> Self {
+        let other = match self.call.tool.split_once(' ') {
+            Some((method, _)) if matches!(self.call.kind, CallKind::Api(_)) => {
+                format!("{method} {OTHER}")
+            }
+            _ => OTHER.to_owned(),
+        };
+        self.priced_as = Some(core::mem::replace(&mut self.call.tool, other));
+        self
+    }
 }
 
 /// A call whose stream has ended, or whose time is up, while its response may arrive elsewhere.

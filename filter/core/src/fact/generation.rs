@@ -28,6 +28,10 @@ pub enum Attribution {
 pub struct GenerationStarted {
     /// See [`GenerationEnded::generation_id`].
     pub generation_id: String,
+    /// The customer, if the request itself proves who that is.
+    pub(crate) customer: Option<String>,
+    /// The call proof that the request presents.
+    pub(crate) proof: Option<TraceId>,
     /// The traces that the request names.
     pub traces: Vec<TraceId>,
     /// True if the accountant may infer the cause from a call that is the only one running.
@@ -77,6 +81,18 @@ pub struct GenerationEnded {
 }
 
 impl GenerationEnded {
+    /// What this response, a later one, tells of a generation that was estimated.
+    pub(crate) fn instead_of(&self, estimated: &Self) -> Self {
+        let mut told = estimated.clone();
+        told.usage = self.usage;
+        told.completeness = self.completeness;
+        told.is_estimated = false;
+        told.source = self.source;
+        told.service_tier = self.service_tier;
+        told.model = self.model.clone().or(told.model);
+        told
+    }
+
     /// The model as the response names it, else as the request does.
     pub(crate) fn model_name(&self) -> &str {
         let model = self.model.as_deref().or(self.model_requested.as_deref());

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::time::Timestamp;
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::{SessionEnd, SessionRef};
-use crate::fact::call::{CallEnded, CallOpen, CallStarted, CallUpdate};
+use crate::fact::call::{CallEnded, CallOpen, CallStarted, CallUpdate, FoldedCalls};
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 
 /// The version of the encoding. Raise it when [`Fact`] changes.
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 
 /// Headroom that a call has reserved with guards for its possible cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub enum Fact {
     CallStarted(CallStarted),
     /// A call has ended.
     Call(CallEnded),
+    /// Calls have ended that are alike: see [`FoldedCalls`].
+    Calls(Box<FoldedCalls>),
     /// A call may end on another stream.
     Open(CallOpen),
     /// A worker saw something about a call on another stream.
@@ -87,6 +89,27 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Whether the fact is that of a whole call, of which there is one for each call, whatever
+    /// comes of it: the call has ended, or it is known to end elsewhere.
+    pub(crate) fn is_call(&self) -> bool {
+        matches!(self, Self::Call(_) | Self::Open(_))
+    }
+
+    /// The session that it is about, if it names one.
+    pub(crate) fn session(&self) -> Option<&SessionRef> {
+        match self {
+            Self::CallStarted(CallStarted { session, .. })
+            | Self::Call(CallEnded { session, .. })
+            | Self::Open(CallOpen { call: CallEnded { session, .. }, .. })
+            | Self::Running { session, .. }
+            | Self::SessionEnd { session, .. } => Some(session),
+            Self::Calls(calls) => Some(&calls.call.session),
+            Self::Reserved(reserved) => Some(&reserved.session),
+            Self::Generation(generation) => Some(&generation.session),
+            Self::CallUpdate(_) | Self::Released { .. } | Self::GenerationStarted(_) => None,
+        }
+    }
+
     /// Encodes the fact.
     pub fn encode(&self) -> Vec<u8> {
         // Serialising plain data into memory cannot fail; the accountant would count an empty fact

@@ -228,6 +228,16 @@ impl<H: Host> GuardEvaluator<'_, H> {
         let name = ScopeName::of(guard.scope, session, tool);
         let key = name.key(guard);
         let status = scope_status(self.host, self.prefix, &key);
+        if status.is_none()
+            && let Some(rest) = name.rest()
+        {
+            // A customer whose scopes are more than its share has statuses for the others.
+            let key = rest.key(guard);
+            let status = scope_status(self.host, self.prefix, &key);
+            if status.is_some() {
+                return Evaluation { guard, name: rest, key, status };
+            }
+        }
         Evaluation { guard, name, key, status }
     }
 

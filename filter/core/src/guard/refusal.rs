@@ -28,6 +28,8 @@ pub enum RefusalReason {
     CollectorLost,
     /// The plan does not include the tool, or the filter could not read which tool it is.
     ToolNotInPlan,
+    /// The customer makes more than the filter can write down.
+    OverShare,
     /// It is not certain what the request asks for.
     Unreadable(Doubt),
 }
@@ -41,6 +43,7 @@ impl RefusalReason {
             Self::InsufficientHeadroom => "what is left is reserved by calls that run",
             Self::CollectorLost => "the collector that holds the totals is not known to live",
             Self::ToolNotInPlan => "the tool is not part of the plan",
+            Self::OverShare => "too many requests: they come faster than they can be metered",
             Self::Unreadable(doubt) => doubt.message(),
         }
     }
@@ -54,6 +57,7 @@ impl RefusalReason {
             Self::InsufficientHeadroom => ("no_room", "RATE_LIMITED_MARGIN"),
             Self::CollectorLost => ("collector_lost", "SERVICE_RESTRICTED_MARGIN"),
             Self::ToolNotInPlan => ("tool_not_in_plan", "TOOL_NOT_IN_PLAN"),
+            Self::OverShare => ("over_share", "RATE_LIMITED"),
             Self::Unreadable(_) => ("unreadable", "UNREADABLE_REQUEST"),
         }
     }
@@ -82,6 +86,9 @@ pub const TOO_MANY_REQUESTS: u16 = 429;
 /// HTTP 403: Forbidden.
 pub(crate) const FORBIDDEN: u16 = 403;
 
+/// In seconds: the accountant reads thousands of facts in that time.
+const RETRY_OVER_SHARE_S: u64 = 1;
+
 const LIMITED: i32 = -32_013;
 
 const NOT_ALLOWED: i32 = -32_014;
@@ -98,6 +105,12 @@ impl Refusal {
     /// The refusal of a request that the filter does not understand for certain.
     pub(crate) fn unreadable(doubt: Doubt) -> Self {
         Self::without_guard(RefusalReason::Unreadable(doubt))
+    }
+
+    /// The refusal of a customer who makes more than the filter can write down.
+    pub(crate) fn over_share() -> Self {
+        let retry_after_s = Some(RETRY_OVER_SHARE_S);
+        Self { retry_after_s, ..Self::without_guard(RefusalReason::OverShare) }
     }
 
     fn without_guard(reason: RefusalReason) -> Self {
@@ -120,7 +133,8 @@ impl Refusal {
             | RefusalReason::Budget
             | RefusalReason::Throttled
             | RefusalReason::InsufficientHeadroom
-            | RefusalReason::CollectorLost => TOO_MANY_REQUESTS,
+            | RefusalReason::CollectorLost
+            | RefusalReason::OverShare => TOO_MANY_REQUESTS,
         }
     }
 
@@ -143,7 +157,8 @@ impl Refusal {
             | RefusalReason::Budget
             | RefusalReason::Throttled
             | RefusalReason::InsufficientHeadroom
-            | RefusalReason::CollectorLost => LIMITED,
+            | RefusalReason::CollectorLost
+            | RefusalReason::OverShare => LIMITED,
         };
         let error = json!({ "code": code, "message": self.message(), "data": self.data() });
         json!({ "jsonrpc": "2.0", "id": id.map_or(Value::Null, id_value), "error": error })
@@ -163,7 +178,10 @@ impl Refusal {
 
     /// Whether a guard refuses, at a level.
     fn is_of_guard(&self) -> bool {
-        !matches!(self.reason, RefusalReason::ToolNotInPlan | RefusalReason::Unreadable(_))
+        !matches!(
+            self.reason,
+            RefusalReason::ToolNotInPlan | RefusalReason::Unreadable(_) | RefusalReason::OverShare
+        )
     }
 
     fn data(&self) -> Map<String, Value> {

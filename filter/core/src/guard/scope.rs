@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::hash::hash;
+use crate::base::limits::OTHER;
 use crate::config::Guard;
 use crate::domain::level::ScopeKind;
 use crate::domain::scope_totals::ScopeKey;
@@ -44,12 +45,39 @@ impl ScopeName {
         }
     }
 
+    /// The scope for the rest of this customer's: those beyond the customer's share of the table.
+    /// `None` where a customer has one scope only.
+    pub(crate) fn rest(&self) -> Option<Self> {
+        let other = |part: &Option<String>| part.as_ref().map(|_| OTHER.to_owned());
+        (self.kind != ScopeKind::Customer).then(|| Self {
+            kind: self.kind,
+            customer: self.customer.clone(),
+            agent: other(&self.agent),
+            tool: other(&self.tool),
+            product_id: other(&self.product_id),
+            session: self.session.map(|_| [0; 16]),
+        })
+    }
+
+    /// Whether the scope is the one for the rest.
+    pub(crate) fn is_rest(&self) -> bool {
+        let is_other = |part: &Option<String>| part.as_deref() == Some(OTHER);
+        is_other(&self.agent)
+            || is_other(&self.tool)
+            || is_other(&self.product_id)
+            || self.session == Some([0; 16])
+    }
+
     /// The key of this scope for a guard.
     pub fn key(&self, guard: &Guard) -> ScopeKey {
+        self.key_for(&guard.id)
+    }
+
+    pub(crate) fn key_for(&self, guard_id: &str) -> ScopeKey {
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
         hash(&[
             b"agent-meter guard scope 1",
-            guard.id.as_bytes(),
+            guard_id.as_bytes(),
             self.kind.name().as_bytes(),
             self.customer.as_bytes(),
             text(&self.agent).as_bytes(),

@@ -1,5 +1,6 @@
 //! One scope of a guard: its totals, its position, and the level that follows from them.
 
+use crate::base::hash::hash;
 use crate::base::time::Timestamp;
 use crate::config::{Action, Config, Guard, LoopRule, RevenueBasis};
 use crate::domain::level::Level;
@@ -8,6 +9,7 @@ use crate::guard::level::{Remaining, level};
 use crate::guard::loop_window::LoopWindow;
 use crate::guard::scope::ScopeName;
 use crate::guard::scope_status::{Headroom, ScopeStatus};
+use crate::shared_data::shares::Holder;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +95,31 @@ pub struct Position {
 }
 
 impl ScopeState {
+    /// A scope in which nothing has happened.
+    pub(super) fn new(guard: &Guard, name: ScopeName, currency: &str, now: Timestamp) -> Self {
+        let (period_started_at, period_ends_at) = guard.period.around(now);
+        Self {
+            guard_id: guard.id.clone(),
+            key: name.key(guard),
+            name,
+            currency: currency.to_owned(),
+            period_started_at,
+            period_ends_at,
+            own: ScopeTotals::default(),
+            others: ScopeTotals::default(),
+            contracted: None,
+            level: Level::None,
+            settled: Decimal::ZERO,
+            loop_window: LoopWindow::default(),
+            active_at: now,
+        }
+    }
+
+    /// Names the customer together with the guard.
+    pub(super) fn holder(&self) -> Holder {
+        hash(&[self.guard_id.as_bytes(), self.name.customer.as_bytes()])
+    }
+
     /// The position with these totals.
     pub fn position(&self, config: &Config, guard: &Guard, sums: &ScopeTotals) -> Position {
         let of = |basis: Decimal, spent: Decimal| Position {
@@ -180,7 +207,13 @@ impl ScopeState {
         if of_all > of_own { (of_all, all, true) } else { (of_own, own, false) }
     }
 
-    pub(super) fn scope_status(&self, config: &Config, guard: &Guard) -> Option<ScopeStatus> {
+    /// The status to publish; `None` for a scope that is within limits, unless it is wanted anyway.
+    pub(super) fn scope_status(
+        &self,
+        config: &Config,
+        guard: &Guard,
+        is_wanted: bool,
+    ) -> Option<ScopeStatus> {
         let sums = if guard.fleet { self.with_others() } else { self.own.clone() };
         let position = self.position(config, guard, &sums);
         let headroom = (guard.does(Action::Reserve) && position.basis > Decimal::ZERO)
@@ -188,7 +221,7 @@ impl ScopeState {
             .flatten();
         let headroom =
             headroom.map(|limit| Headroom { limit, spent: position.spent, settled: self.settled });
-        (self.level != Level::None || headroom.is_some()).then_some(ScopeStatus {
+        (is_wanted || self.level != Level::None || headroom.is_some()).then_some(ScopeStatus {
             key: self.key,
             level: self.level,
             resets_at: self.period_ends_at,

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rust_decimal::Decimal;
 
-use crate::base::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_SPARED};
-use crate::base::time::Timestamp;
+use crate::base::limits::{GUARD_SCOPES_MAX, GUARD_SCOPES_PER_CUSTOMER_MAX};
+use crate::base::time::{Millis, Timestamp};
 use crate::config::{Action, Config, Guard, OnCollectorLoss};
-use crate::domain::level::Level;
+use crate::domain::level::{Level, ScopeKind};
 use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
 use crate::guard::level::Remaining;
-use crate::guard::loop_window::LoopWindow;
 use crate::guard::scope::ScopeName;
 use crate::guard::scope_state::{LevelChangeReason, Position, ScopeState};
 use crate::guard::scope_status::{ScopeStatus, bucket, counters};
 use crate::host::Host;
+use crate::shared_data::shares::{Holder, Shares};
 use crate::shared_data::slots::Slots;
 
 /// A change of a scope's level.
@@ -39,9 +39,15 @@ pub(crate) struct ScopeTable {
     by_key: HashMap<ScopeKey, u32>,
     by_bucket: BTreeMap<u32, BTreeSet<u32>>,
     ends: BTreeSet<(Timestamp, u32)>,
-    /// When each was active, or earlier: an entry moves only when `least_recent` reads it.
-    recent: BTreeSet<(Timestamp, u32)>,
+    /// Which scopes each customer has with each guard, and when each was active, or earlier: an
+    /// entry moves only when `least_recent` reads it. Scopes for the rest are apart.
+    shares: Shares,
     recent_entries: BTreeMap<u32, Timestamp>,
+    /// The scopes that stand for the rest of a customer's, with their guards: see
+    /// [`ScopeName::rest`].
+    rests: BTreeMap<Holder, u32>,
+    /// Scopes that a new period has found, with nothing in it yet.
+    at_ease: BTreeSet<(Holder, u32)>,
     /// Loops, and when to evaluate them again, because their calls leave the window.
     loops: BTreeMap<u32, Timestamp>,
     /// The scopes to evaluate, and the reason if it is not a change of totals.
@@ -63,12 +69,20 @@ impl ScopeTable {
         self.by_key.insert(state.key, slot);
         self.by_bucket.entry(bucket(&state.key)).or_default().insert(slot);
         self.ends.extend(state.period_ends_at.map(|end| (end, slot)));
-        self.enter(slot, state.active_at);
+        let holder = state.holder();
+        if state.name.is_rest() {
+            self.rests.insert(holder, slot);
+            self.soil_all(&holder);
+        } else {
+            self.shares.insert(holder, state.active_at, slot);
+            self.recent_entries.insert(slot, state.active_at);
+        }
     }
 
-    fn enter(&mut self, slot: u32, active_at: Timestamp) {
-        self.recent.insert((active_at, slot));
-        self.recent_entries.insert(slot, active_at);
+    /// Marks the statuses of all scopes that a customer has with a guard to be written again.
+    fn soil_all(&mut self, holder: &Holder) {
+        let keys = self.shares.of(holder).filter_map(|slot| self.slots.get(slot));
+        self.dirty_buckets.extend(keys.map(|state| bucket(&state.key)));
     }
 
     /// The slot of the scope with this key.
@@ -81,42 +95,131 @@ impl ScopeTable {
         self.slots.get(slot)
     }
 
-    /// Finds or adds a scope. Returns its slot, and whether the table forgot another scope for it.
+    /// Finds or adds a scope. Returns its slot, and whether the customer has more scopes than its
+    /// share. Then the slot is that of the scope for the rest, whose totals are those of all scopes
+    /// beyond the share, so that none of a running period is forgotten. `None` means that even the
+    /// customers and guards are too many for one scope each.
     pub(crate) fn open(
         &mut self,
         guard: &Guard,
         name: ScopeName,
         currency: &str,
         now: Timestamp,
-    ) -> (u32, bool) {
+    ) -> (Option<u32>, bool) {
         let key = name.key(guard);
         if let Some(slot) = self.find(&key) {
             self.relabel(slot, guard, now);
-            return (slot, false);
+            return (Some(slot), false);
         }
-        let is_full = self.slots.len() >= GUARD_SCOPES_MAX;
-        if is_full && let Some(oldest) = self.least_recent() {
+        let new = ScopeState::new(guard, name, currency, now);
+        let holder = new.holder();
+        let rest = new.name.rest().map(|name| ScopeState::new(guard, name, currency, now));
+        if let Some(slot) = self.rests.get(&holder).copied()
+            && !(self.at_ease.contains(&(holder, slot)) && self.drop_at_ease(holder, slot))
+        {
+            // What was added to it may be of this scope.
+            self.relabel(slot, guard, now);
+            return (Some(slot), true);
+        }
+        let is_over = self.shares.len(&holder) >= GUARD_SCOPES_PER_CUSTOMER_MAX
+            && !self.drop_one_at_ease(Some(holder));
+        if !is_over && self.has_room(&holder, now) {
+            return (Some(self.insert(&new)), false);
+        }
+        if guard.loop_rule.is_some()
+            && let Some(oldest) = self.least_recent(&holder)
+        {
+            // A window of calls is no total.
             self.remove(oldest);
+            return (Some(self.insert(&new)), true);
         }
-        let (period_started_at, period_ends_at) = guard.period.around(now);
-        let state = ScopeState {
-            guard_id: guard.id.clone(),
-            name,
-            key,
-            currency: currency.to_owned(),
-            period_started_at,
-            period_ends_at,
-            own: ScopeTotals::default(),
-            others: ScopeTotals::default(),
-            contracted: None,
-            level: Level::None,
-            settled: Decimal::ZERO,
-            loop_window: LoopWindow::default(),
-            active_at: now,
-        };
+        if self.slots.len() >= GUARD_SCOPES_MAX.saturating_mul(2) {
+            return (None, true);
+        }
+        (Some(self.insert(&rest.unwrap_or(new))), true)
+    }
+
+    fn insert(&mut self, state: &ScopeState) -> u32 {
         let slot = self.slots.insert(state.clone());
-        self.index(slot, &state);
-        (slot, is_full)
+        self.index(slot, state);
+        slot
+    }
+
+    /// Whether there is room for one more scope of this customer, after the one who has the most
+    /// has given way: its least recently active scope becomes a part of the rest.
+    fn has_room(&mut self, newcomer: &Holder, now: Timestamp) -> bool {
+        if self.slots.len() < GUARD_SCOPES_MAX || self.drop_one_at_ease(None) {
+            return true;
+        }
+        let giver = self.shares.who_gives_way(newcomer);
+        let giver = giver.filter(|giver| giver != newcomer && self.shares.len(giver) > 1);
+        let Some(giver) = giver else { return false };
+        // The first that becomes a part of the rest makes no room, as the rest needs a scope too.
+        for _ in 0..2 {
+            if self.slots.len() >= GUARD_SCOPES_MAX
+                && let Some(slot) = self.least_recent(&giver)
+            {
+                self.fold(slot, now);
+            }
+        }
+        self.slots.len() < GUARD_SCOPES_MAX
+    }
+
+    /// Makes a scope a part of its customer's rest.
+    fn fold(&mut self, slot: u32, now: Timestamp) {
+        let Some(state) = self.slots.get(slot).cloned() else { return };
+        self.remove(slot);
+        let none = ScopeTotals::default();
+        let is_present = state.period_ends_at.is_none_or(|end| now < end);
+        if !is_present || (&state.own, &state.others) == (&none, &none) {
+            return;
+        }
+        let holder = state.holder();
+        let rest = self.rests.get(&holder).copied().or_else(|| {
+            let name = state.name.rest()?;
+            let key = name.key_for(&state.guard_id);
+            let (own, others) = (none.clone(), none.clone());
+            let empty = ScopeState { name, key, own, others, level: Level::None, ..state.clone() };
+            Some(self.insert(&ScopeState { settled: Decimal::ZERO, ..empty }))
+        });
+        if let Some(rest) = rest {
+            self.change(rest, |rest| {
+                // A sum that does not fit a decimal stays as it is.
+                let _ = rest.own.add(&state.own);
+                let _ = rest.others.add(&state.others);
+                rest.active_at = rest.active_at.max(state.active_at);
+            });
+        }
+    }
+
+    /// Drops a scope whose period is over and in which nothing has happened since, of this
+    /// customer and guard or of any; `false` if there is none.
+    fn drop_one_at_ease(&mut self, of: Option<Holder>) -> bool {
+        let from = (of.unwrap_or_default(), 0);
+        while let Some((holder, slot)) = self.at_ease.range(from..).next().copied() {
+            if of.is_some_and(|of| of != holder) {
+                return false;
+            }
+            if self.drop_at_ease(holder, slot) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn drop_at_ease(&mut self, holder: Holder, slot: u32) -> bool {
+        self.at_ease.remove(&(holder, slot));
+        let none = ScopeTotals::default();
+        let holds_nothing = |state: &ScopeState| {
+            state.level == Level::None
+                && (&state.own, &state.others) == (&none, &none)
+                && state.settled.is_zero()
+        };
+        let is_dropped = self.slots.get(slot).is_some_and(holds_nothing);
+        if is_dropped {
+            self.remove(slot);
+        }
+        is_dropped
     }
 
     /// Moves a scope whose period begins after `now`, as the clock was wrong before, to the present
@@ -137,6 +240,9 @@ impl ScopeTable {
     pub(crate) fn change(&mut self, slot: u32, change: impl FnOnce(&mut ScopeState)) {
         if let Some(state) = self.slots.get_mut(slot) {
             change(state);
+            if !self.at_ease.is_empty() {
+                self.at_ease.remove(&(state.holder(), slot));
+            }
             self.touched.entry(slot).or_default();
         }
     }
@@ -195,9 +301,28 @@ impl ScopeTable {
             {
                 (state.period_started_at, state.period_ends_at) = (start, next);
                 (state.own, state.others) = (ScopeTotals::default(), ScopeTotals::default());
+                self.at_ease.insert((state.holder(), slot));
                 self.ends.extend(next.map(|next| (next, slot)));
                 self.touched.insert(slot, Some(LevelChangeReason::PeriodStarted));
             }
+        }
+        self.end_rests(config, now);
+    }
+
+    /// Ends the rest of sessions, which has no period, when every session in it must be closed.
+    fn end_rests(&mut self, config: &Config, now: Timestamp) {
+        let longest =
+            config.products.iter().map(|product| product.session.session_timeout.millis());
+        let longest = longest.max().unwrap_or(Millis(0));
+        let is_over = |slot: &u32| {
+            self.slots.get(*slot).is_some_and(|state| {
+                state.name.kind == ScopeKind::Session
+                    && now.saturating_since(state.active_at) > longest
+            })
+        };
+        let over: Vec<u32> = self.rests.values().copied().filter(is_over).collect();
+        for slot in over {
+            self.remove(slot);
         }
     }
 
@@ -213,9 +338,14 @@ impl ScopeTable {
         if let Some(end) = state.period_ends_at {
             self.ends.remove(&(end, slot));
         }
+        let holder = state.holder();
         if let Some(entry) = self.recent_entries.remove(&slot) {
-            self.recent.remove(&(entry, slot));
+            self.shares.remove(&holder, entry, slot);
+        } else {
+            self.rests.remove(&holder);
+            self.soil_all(&holder);
         }
+        self.at_ease.remove(&(holder, slot));
         self.touched.remove(&slot);
         self.loops.remove(&slot);
     }
@@ -282,7 +412,13 @@ impl ScopeTable {
         let statuses_of = |number: &u32| {
             let slots = self.by_bucket.get(number).into_iter().flatten();
             let states = slots.filter_map(|slot| self.slots.get(*slot));
-            states.filter_map(|s| s.scope_status(config, config.guard(&s.guard_id)?)).collect()
+            let statuses = states.filter_map(|state| {
+                let guard = config.guard(&state.guard_id)?;
+                // A worker takes a scope without a status for a part of the rest.
+                let has_rest = !self.rests.is_empty() && self.rests.contains_key(&state.holder());
+                state.scope_status(config, guard, has_rest)
+            });
+            statuses.collect()
         };
         dirty.into_iter().map(|number| (number, statuses_of(&number))).collect()
     }
@@ -315,26 +451,18 @@ impl ScopeTable {
         numbers.into_iter().map(of_bucket).collect()
     }
 
-    /// The least recently active scope that is within limits; the oldest if none is found among the
-    /// first [`GUARD_SCOPES_SPARED`].
-    fn least_recent(&mut self) -> Option<u32> {
-        let mut spared = Vec::new();
-        let mut found = None;
-        while found.is_none()
-            && spared.len() < GUARD_SCOPES_SPARED
-            && let Some((entry, slot)) = self.recent.pop_first()
-        {
-            let Some(state) = self.slots.get(slot) else { continue };
-            if state.active_at > entry {
-                self.enter(slot, state.active_at);
-            } else {
-                found = (state.level == Level::None).then_some(slot);
-                spared.push((entry, slot));
+    /// The least recently active scope that a customer has with a guard.
+    fn least_recent(&mut self, holder: &Holder) -> Option<u32> {
+        while let Some((entry, slot)) = self.shares.first(holder) {
+            let active_at = self.slots.get(slot).map_or(entry, |state| state.active_at);
+            if active_at <= entry {
+                return Some(slot);
             }
+            self.shares.remove(holder, entry, slot);
+            self.shares.insert(*holder, active_at, slot);
+            self.recent_entries.insert(slot, active_at);
         }
-        let oldest = spared.first().map(|(_, slot)| *slot);
-        self.recent.extend(spared);
-        found.or(oldest)
+        None
     }
 }
 

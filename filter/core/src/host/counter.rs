@@ -22,16 +22,32 @@ macro_rules! counters {
 counters! {
     /// Exchanges that matched a product.
     Exchanges = "exchanges",
+    /// Requests that match no product; the filter lets them pass unmetered, or answers 403.
+    RequestsUnmatched = "requests_unmatched",
+    /// Requests whose path two servers may read as those of two products; the filter answered 400.
+    RequestsAmbiguous = "requests_ambiguous",
     /// Requests that the filter answered with 401 because their identity is missing or their
-    /// credential is not the one that the product requires.
+    /// credential is not the one that the product requires, and those of `identity_unusable`.
     RequestsRejected = "requests_rejected",
+    /// Requests that the filter answered with 400 or 401 because what names their caller is
+    /// ambiguous: it comes twice, is empty, too long, not text, or a name that nobody can have.
+    IdentityUnusable = "identity_unusable",
+    /// Requests that the filter did not meter because another filter of this kind has: on the same
+    /// stream in this Envoy or, by a trusted header, in another.
+    RequestsAlreadyMetered = "requests_already_metered",
+    /// Requests that the filter did not meter because Envoy mirrored them.
+    RequestsShadowed = "requests_shadowed",
     /// Requests that the filter metered although their credential is not the one that the product
     /// expects.
     CredentialMismatch = "credential_mismatch",
     /// Requests to a product's `close_path`.
     SessionsClosedByRequest = "sessions_closed_by_request",
-    /// Tool calls seen in requests.
+    /// Calls of every kind (tool calls, API calls, steps of agents), each counted once: there are as
+    /// many events of calls, but for those in flight and in `facts_spilled`.
     Calls = "calls",
+    /// Requests whose stream ended before the filter had read their message: a later filter, or the
+    /// server, answered first, or the client left. Their heads do not say whether they make a call.
+    ExchangesUnread = "exchanges_unread",
     /// Requests of MCP and A2A that the filter did not understand for certain.
     RequestUnparsed = "request_unparsed",
     /// Those of them that it rejected.
@@ -50,7 +66,11 @@ counters! {
     /// Ends of sessions that had no calls or were already closed, and ends beyond
     /// [`SESSION_ENDS_MAX`](crate::base::limits::SESSION_ENDS_MAX).
     SessionEndUnused = "session_end_unused",
-    /// Calls that the accountant ended early because too many waited for another stream's response.
+    /// Event streams that a client resumed (`Last-Event-ID`) without naming a session, or naming
+    /// several: what they answer may be counted as UNKNOWN.
+    ResumesUnnamed = "resumes_unnamed",
+    /// Calls that the accountant ended early because too many waited for another stream's response:
+    /// the oldest of the customer with the most.
     JoinsOverLimit = "joins_over_limit",
     /// Calls beyond the number that the filter follows in one exchange.
     CallsOverLimit = "calls_over_limit",
@@ -75,6 +95,15 @@ counters! {
     AttributionOverLimit = "attribution_over_limit",
     /// Facts that waited in a worker's memory because its journal was full.
     JournalFull = "journal_full",
+    /// Requests that the filter refused with 429 because the journal was full and their customer had
+    /// the most facts that waited.
+    RequestsOverShare = "requests_over_share",
+    /// Calls that a worker added up because they were refused like others in the same second, or
+    /// because the journal was full and their customer had the most facts that waited.
+    CallsFolded = "calls_folded",
+    /// Signs of calls that run that a worker left out for the same reason. What these calls cause is
+    /// not attributed to them.
+    FactsLeftOut = "facts_left_out",
     /// Facts that the accountant never received: the worker wrote them to Envoy's log because
     /// journal and memory were full.
     FactsSpilled = "facts_spilled",
@@ -101,7 +130,8 @@ counters! {
     /// Counter updates that a worker gave up because others kept writing the same bucket; the
     /// request passed.
     GuardContended = "guard_contended",
-    /// Scopes whose totals the accountant forgot because guards kept too many.
+    /// Times that the accountant added to a customer's scope for the rest, because the customer had
+    /// more scopes than its share, or the table was full.
     GuardScopesOverLimit = "guard_scopes_over_limit",
     /// Reservations that the accountant released early because too many were open.
     HoldsOverLimit = "holds_over_limit",

@@ -25,6 +25,11 @@ pub struct RequestEdit {
     pub is_length_unknown: bool,
     /// Headers to remove.
     pub remove: Vec<String>,
+    /// Headers to set, after the others are removed.
+    pub set: Vec<(String, String)>,
+    /// What the stream's filter state says under
+    /// [`MARK`](crate::admission::already_metered::MARK): that this filter meters it.
+    pub metered_as: Option<String>,
     /// What the meter wants of the body.
     pub body_interest: BodyInterest,
     /// The level of the guards' scopes, which headers report: see [`crate::guard::mark`].

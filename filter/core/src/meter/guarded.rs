@@ -147,7 +147,7 @@ impl Meter {
     ) -> HeadAction {
         let reply = refusal.reply(exchange.policy_request().ids.as_deref());
         let observed = exchange.refuse(refusal.status(), now);
-        self.record(host, observed);
+        self.record_refused(host, observed, now);
         HeadAction::Answer(reply)
     }
 

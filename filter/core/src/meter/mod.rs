@@ -4,35 +4,40 @@
 
 pub mod action;
 
+mod facts;
+mod folded;
 mod guarded;
+mod head;
+pub mod recovered;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::accountant::outbox::Dispatch;
 use crate::accountant::{Accountant, Handover};
-use crate::admission::{Admission, admit};
 use crate::base::hash::{hash, hex};
-use crate::base::limits::{EXCHANGES_MAX, OVERFLOW_FACTS_MAX, RUNNING_INTERVAL_MS_MAX};
+use crate::base::limits::RUNNING_INTERVAL_MS_MAX;
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
-use crate::exchange::kind::{BodyInterest, Observed, StreamEnd};
-use crate::exchange::{self, Exchange};
+use crate::exchange::Exchange;
+use crate::exchange::kind::{BodyInterest, StreamEnd};
 use crate::fact::Fact;
 use crate::guard::stop::StreamStop;
 use crate::host::counter::Counter;
 use crate::host::{Expect, Host};
-use crate::meter::action::{BodyAction, HeadAction, RequestEdit, VmInfo};
+use crate::meter::action::{BodyAction, VmInfo};
+use crate::meter::facts::Overflow;
+use crate::meter::folded::Folds;
+use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
 use crate::sink::reply::Reply;
-use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
 use crate::wire::decode_budget::DecodeBudget;
 use crate::wire::http::{Headers, ResponseHead};
 
 /// The version of the layout of everything in shared data. Raise it when the layout changes, so
 /// that two versions of the module in one Envoy do not read each other's data.
-pub const LAYOUT: &str = "agent-meter.6";
+pub const LAYOUT: &str = "agent-meter.7";
 
 #[derive(Debug)]
 enum Role {
@@ -73,7 +78,9 @@ pub struct Meter {
     decode_budget: DecodeBudget,
     journal: Option<Writer>,
     ids_made: u64,
-    overflow: VecDeque<Vec<u8>>,
+    proofs: ProofMaker,
+    overflow: Overflow,
+    folds: Folds,
     role: Role,
 }
 
@@ -87,7 +94,9 @@ impl Meter {
         let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
         // The configuration of the VM that was configured last is in force; see `stop`.
         let _ = host.set(&config_key(&prefix), &config_hash, Expect::Any);
+        let seeds = [vm.seed.to_be_bytes().as_slice(), &config_hash, vm.node.as_bytes()].concat();
         Self {
+            proofs: ProofMaker::new(&[b"agent-meter proofs 1", &seeds]),
             config: Rc::new(config),
             vm,
             prefix,
@@ -103,7 +112,8 @@ impl Meter {
             decode_budget: DecodeBudget::default(),
             journal: None,
             ids_made: 0,
-            overflow: VecDeque::new(),
+            overflow: Overflow::default(),
+            folds: Folds::default(),
             role: Role::Candidate(Candidate::default()),
         }
     }
@@ -116,70 +126,6 @@ impl Meter {
     /// Whether this VM holds the accountant's lease.
     pub fn is_accountant(&self) -> bool {
         matches!(self.role, Role::Accountant(_))
-    }
-
-    /// Handles the beginning of a stream.
-    pub fn request_head(
-        &mut self,
-        host: &mut impl Host,
-        stream: u32,
-        headers: Headers<'_>,
-        now: Timestamp,
-    ) -> HeadAction {
-        self.serves_streams = true;
-        let config = Rc::clone(&self.config);
-        let admission = admit(&config, headers, &mut |path| host.property(path), now);
-        let admitted = match admission {
-            Admission::Pass => return HeadAction::Pass,
-            Admission::Answer { reply, fact, count } => {
-                host.count(count, 1);
-                if let Some(fact) = fact {
-                    self.record_fact(host, &fact);
-                }
-                return HeadAction::Answer(reply);
-            }
-            Admission::Follow(admitted) => admitted,
-        };
-        let mut admitted = admitted;
-        admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
-        let mismatches = u64::from(admitted.is_credential_mismatch);
-        host.count(Counter::CredentialMismatch, mismatches);
-        let product = Rc::clone(&admitted.product);
-        let is_post = admitted.head.method == b"POST";
-        let stripped = &product.identity.strip_headers;
-        let is_sent = |name: &&String| headers.get(name).is_some();
-        let remove = stripped.iter().filter(is_sent).cloned().collect::<Vec<_>>();
-        let edit = RequestEdit { remove, ..RequestEdit::default() };
-        if self.exchanges.len() >= EXCHANGES_MAX {
-            host.count(Counter::ExchangesOverLimit, 1);
-            return HeadAction::Forget(edit);
-        }
-        let id = self.next_id(host);
-        let Some(exchange) = exchange::start(&config, admitted, id) else {
-            return HeadAction::Forget(edit);
-        };
-        let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
-            edit
-        } else {
-            match self.guard_head(host, stream, &*exchange, is_post, now) {
-                Ok((mark, is_held)) => RequestEdit { mark, is_held, ..edit },
-                Err(refusal) => return self.refuse(host, exchange, &refusal, now),
-            }
-        };
-        let is_length_unknown = exchange.may_edit();
-        let is_plain = is_length_unknown || self.may_stop(&*exchange);
-        let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
-        // Only what the exchange reads has to be readable.
-        let body_interest = exchange.request_interest();
-        let rule = if body_interest == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
-        let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
-        self.exchanges.insert(stream, exchange);
-        HeadAction::Follow(RequestEdit {
-            accept_encoding,
-            is_length_unknown,
-            body_interest,
-            ..edit
-        })
     }
 
     /// Handles the next bytes of a request's body. `is_end` is true for the last ones.
@@ -267,6 +213,13 @@ impl Meter {
         self.stop_stream(host, stream, passes, is_end, now).or(edited)
     }
 
+    /// Handles a response's trailers.
+    pub fn response_trailers(&mut self, stream: u32, trailers: Headers<'_>) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream) {
+            exchange.response_trailers(trailers);
+        }
+    }
+
     /// Whether the proxy must pass the record of Envoy's own filter to [`Meter::envoy_usage`]
     /// before the end.
     pub fn wants_envoy_usage(&self, stream: u32) -> bool {
@@ -303,6 +256,7 @@ impl Meter {
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
         self.beat(host);
+        self.write_waiting(host, now);
         if let Role::Candidate(candidate) = &mut self.role
             && let Some(lease) = candidate.tick(host, &self.prefix, self.serves_streams)
         {
@@ -338,10 +292,7 @@ impl Meter {
         for stream in streams {
             self.stream_end(host, stream, StreamEnd::Aborted, now);
         }
-        self.retry_overflow(host);
-        while let Some(fact) = self.overflow.pop_front() {
-            spill_fact(host, &fact);
-        }
+        self.write_last(host, now);
         let in_force = host.get(&config_key(&self.prefix)).map(|(bytes, _)| bytes);
         let leave = if in_force.is_some_and(|hash| hash != self.config_hash) {
             Handover::ToSuccessor
@@ -366,30 +317,6 @@ impl Meter {
         Accountant::resume(host, config, self.prefix.clone(), lease, &source, self.vm.seed)
     }
 
-    fn record(&mut self, host: &mut impl Host, observed: Observed) {
-        for counter in observed.counts {
-            host.count(counter, 1);
-        }
-        for fact in observed.facts {
-            self.record_fact(host, &fact);
-        }
-    }
-
-    fn record_fact(&mut self, host: &mut impl Host, fact: &Fact) {
-        let bytes = fact.encode();
-        // Facts that wait go first, so that the end of a session does not overtake its calls.
-        if self.overflow.is_empty() && self.append(host, &bytes) {
-            return;
-        }
-        host.count(Counter::JournalFull, 1);
-        if self.overflow.len() >= OVERFLOW_FACTS_MAX
-            && let Some(oldest) = self.overflow.pop_front()
-        {
-            spill_fact(host, &oldest);
-        }
-        self.overflow.push_back(bytes);
-    }
-
     /// Returns a name that no other exchange of this Envoy process has. A journal has one owner at
     /// a time.
     fn next_id(&mut self, host: &mut impl Host) -> String {
@@ -402,35 +329,12 @@ impl Meter {
         }
     }
 
-    fn claim_journal(&mut self, host: &mut impl Host) {
-        if self.journal.is_none() {
-            self.journal = Writer::claim(host, &self.prefix).ok();
-        }
-    }
-
-    fn append(&mut self, host: &mut impl Host, fact: &[u8]) -> bool {
-        self.claim_journal(host);
-        self.journal
-            .as_mut()
-            .is_some_and(|journal| journal.append(host, &self.prefix, fact).is_ok())
-    }
-
-    fn retry_overflow(&mut self, host: &mut impl Host) {
-        while let Some(fact) = self.overflow.pop_front() {
-            if !self.append(host, &fact) {
-                self.overflow.push_front(fact);
-                return;
-            }
-        }
-    }
-
     fn beat(&mut self, host: &mut impl Host) {
         if let Some(journal) = &mut self.journal
             && journal.beat(host, &self.prefix).is_err()
         {
             self.journal = None;
         }
-        self.retry_overflow(host);
     }
 
     fn show_running(&mut self, host: &mut impl Host, now: Timestamp) {
@@ -477,14 +381,4 @@ impl Meter {
 
 fn config_key(prefix: &str) -> String {
     format!("{prefix}g")
-}
-
-/// Writes to the log a fact that the accountant will never see.
-fn spill_fact(host: &mut impl Host, fact: &[u8]) {
-    host.count(Counter::FactsSpilled, 1);
-    let text = match Fact::decode(fact) {
-        Some(fact) => serde_json::to_string(&fact).unwrap_or_default(),
-        None => "null".to_owned(),
-    };
-    host.spill("journal_full", "fact", &text);
 }

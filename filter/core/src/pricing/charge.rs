@@ -9,6 +9,8 @@ use crate::pricing::{Line, Unpriced};
 pub struct CallCharge<'a> {
     /// True if the customer pays for its outcome.
     pub is_billable: bool,
+    /// How many calls it is for.
+    pub calls: u64,
     /// The amount: zero if the call is not billable.
     pub price: Decimal,
     /// The label of the price.

@@ -19,6 +19,9 @@ pub struct Pricing {
     pub currency: String,
     /// The outcomes that the customer pays for.
     pub billable_statuses: Vec<ExecutionStatus>,
+    /// The outcomes without an answer that the customer pays for too, if the whole request had gone
+    /// on to the server, which may have executed the call.
+    pub billable_after_request_sent: Vec<ExecutionStatus>,
     /// The price of a tool that no rule matches.
     pub default: ToolPrice,
     /// Rules by tool.
@@ -52,6 +55,7 @@ impl Default for Pricing {
         Self {
             currency: "USD".to_owned(),
             billable_statuses: vec![ExecutionStatus::Success],
+            billable_after_request_sent: Vec::new(),
             default: ToolPrice::default(),
             tools: Vec::new(),
             tokens: TokenPricing::default(),
@@ -93,9 +97,20 @@ fn standard() -> String {
 }
 
 impl Pricing {
-    /// The charge for a call of `tool` with this outcome.
-    pub fn charge(&self, tool: &str, status: ExecutionStatus) -> CallCharge<'_> {
-        let is_billable = self.billable_statuses.contains(&status);
+    fn is_billable(&self, status: ExecutionStatus, is_request_sent: bool) -> bool {
+        self.billable_statuses.contains(&status)
+            || (is_request_sent && self.billable_after_request_sent.contains(&status))
+    }
+
+    /// The charge for a call of `tool` with this outcome. `is_request_sent` is true if the whole
+    /// request went on to the server.
+    pub fn charge(
+        &self,
+        tool: &str,
+        status: ExecutionStatus,
+        is_request_sent: bool,
+    ) -> CallCharge<'_> {
+        let is_billable = self.is_billable(status, is_request_sent);
         if tool == UNNAMED_TOOL {
             return self.dearest(is_billable);
         }
@@ -106,7 +121,7 @@ impl Pricing {
             None => (self.default.price, self.default.cost_tier.as_str()),
         };
         let price = if is_billable { price.amount() } else { Decimal::ZERO };
-        CallCharge { is_billable, price, cost_tier }
+        CallCharge { is_billable, calls: 1, price, cost_tier }
     }
 
     /// The charge for a call whose tool is not certain: that of the dearest tool.
@@ -116,7 +131,7 @@ impl Pricing {
         let (price, cost_tier) =
             rules.fold(of_default, |dearest, rule| if rule.0 > dearest.0 { rule } else { dearest });
         let price = if is_billable { price } else { Decimal::ZERO };
-        CallCharge { is_billable, price, cost_tier }
+        CallCharge { is_billable, calls: 1, price, cost_tier }
     }
 
     /// Whether any call has a price, or the customer pays for tokens.
@@ -131,6 +146,18 @@ impl Pricing {
             let reason =
                 format!("expected an ISO 4217 code such as \"USD\", found {:?}", self.currency);
             return Err(error(&format!("{path}.currency"), &reason));
+        }
+        for (at, status) in self.billable_after_request_sent.iter().enumerate() {
+            let place = format!("{path}.billable_after_request_sent[{at}]");
+            if !matches!(status, ExecutionStatus::Cancelled | ExecutionStatus::Unknown) {
+                let reason = format!("expected CANCELLED or UNKNOWN, found {}", status.name());
+                return Err(error(&place, &reason));
+            }
+            if self.billable_statuses.contains(status) {
+                let name = status.name();
+                let reason = format!("expected {name} here or in billable_statuses, found both");
+                return Err(error(&place, &reason));
+            }
         }
         for (at, rule) in self.tools.iter().enumerate() {
             if rule.tool.is_empty() {

@@ -1,5 +1,7 @@
 //! Reads the bodies of each protocol, as far as metering needs them.
 
+pub(crate) mod call_proof;
+pub(crate) mod grpc;
 pub mod request_body;
 pub(crate) mod trace_context;
 

@@ -1,7 +1,7 @@
 //! Sessions: CREATED, ACTIVE, IDLE, CLOSED, and the totals in the final billing event. Only the
 //! accountant writes the table.
 //!
-//! To the next maintainer: a session has one entry in `due` and one in `recent`. Calls do *not*
+//! To the next maintainer: a session has one entry in `due` and one in `shares`. Calls do *not*
 //! move them: when the table reads an entry that is too early, it puts the entry back at its true
 //! place. So a call costs no tree operation, and a tick costs what is due. An entry may be early,
 //! never late: a session that wakes up is due sooner than while it was idle, so the accountant
@@ -60,7 +60,8 @@ pub enum CloseReason {
     SessionTimeout,
     /// The client or the server ended it.
     Ended(SessionEnd),
-    /// The table was full, and this session was the least recently active.
+    /// The table was full, and this session was the least recently active one of the customer with
+    /// the most.
     TableFull,
     /// The identity had as many sessions as it may have, and this one was the least recently
     /// active.
@@ -102,8 +103,9 @@ pub struct Totals {
 impl Totals {
     /// Adds one call; `false` if the revenue no longer fits a decimal, and stays as it was.
     fn add(&mut self, charge: &CallCharge<'_>) -> bool {
-        self.calls = self.calls.saturating_add(1);
-        self.billable_calls = self.billable_calls.saturating_add(u64::from(charge.is_billable));
+        self.calls = self.calls.saturating_add(charge.calls);
+        let billable = if charge.is_billable { charge.calls } else { 0 };
+        self.billable_calls = self.billable_calls.saturating_add(billable);
         add_money(&mut self.revenue, charge.price)
     }
 }
@@ -177,7 +179,7 @@ impl Session {
         self.active_at = self.active_at.max(call.ended_at);
         self.active.add(call.started_at, call.ended_at);
         let of_status = self.by_status.entry(call.status).or_default();
-        *of_status = of_status.saturating_add(1);
+        *of_status = of_status.saturating_add(charge.calls);
         let (of_tool, is_tool_over_limit) = self.of_tool(&call.tool);
         let fits_tool = of_tool.add(charge);
         let fits = self.totals.add(charge);

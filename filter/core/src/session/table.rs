@@ -2,16 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::base::hash::hash;
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::SessionRules;
 use crate::domain::identity::identity_key;
 use crate::domain::session::SessionRef;
 use crate::session::{Session, SessionState};
 use crate::shared_data::free_slots::FreeSlots;
+use crate::shared_data::shares::{Holder, Shares};
 
 /// The key by which sessions count together, by these rules of the session's product.
 fn limited(session: &SessionRef, rules: &SessionRules) -> [u8; 16] {
     identity_key(rules.group_of(&session.product_id), &session.identity)
+}
+
+/// Names the customer of a session.
+fn holder(session: &SessionRef) -> Holder {
+    hash(&[session.identity.customer.as_bytes()])
 }
 
 /// A session that is due.
@@ -39,7 +46,8 @@ pub(crate) struct SessionTable {
     free: FreeSlots,
     by_key: HashMap<([u8; 16], String), u32>,
     due: BTreeSet<(Timestamp, u32)>,
-    recent: BTreeSet<(Timestamp, u32)>,
+    /// The sessions of each customer, by the time at which each was active, or earlier.
+    shares: Shares,
     /// The sessions of each identity, for products that limit their number.
     by_identity: HashMap<[u8; 16], BTreeSet<u32>>,
     dirty: BTreeSet<u32>,
@@ -106,7 +114,7 @@ impl SessionTable {
         }
         self.by_key.insert((session.reference.key, session.currency.clone()), slot);
         self.due.insert((due_entry, slot));
-        self.recent.insert((recent_entry, slot));
+        self.shares.insert(holder(&session.reference), recent_entry, slot);
         self.slots.insert(slot, Slot { session, due_entry, recent_entry, identity });
     }
 
@@ -115,7 +123,7 @@ impl SessionTable {
         let Slot { session, due_entry, recent_entry, identity } = self.slots.remove(&slot)?;
         self.by_key.remove(&(session.reference.key, session.currency.clone()));
         self.due.remove(&(due_entry, slot));
-        self.recent.remove(&(recent_entry, slot));
+        self.shares.remove(&holder(&session.reference), recent_entry, slot);
         if let Some(identity) = identity
             && let Some(slots) = self.by_identity.get_mut(&identity)
         {
@@ -144,14 +152,19 @@ impl SessionTable {
         is_full.then(|| slots.iter().min_by_key(active_at).copied()).flatten()
     }
 
-    /// The slot of the least recently active session.
-    pub(crate) fn least_recent(&mut self) -> Option<u32> {
-        while let Some((entry, slot)) = self.recent.pop_first() {
-            let Some(found) = self.slots.get_mut(&slot) else { continue };
-            found.recent_entry = found.session.active_at;
-            self.recent.insert((found.recent_entry, slot));
-            if found.recent_entry <= entry {
+    /// The slot of the session that gives way to this one in a full table: the least recently active
+    /// one of the customer with the most.
+    pub(crate) fn gives_way(&mut self, newcomer: &SessionRef) -> Option<u32> {
+        let giver = self.shares.who_gives_way(&holder(newcomer))?;
+        while let Some((entry, slot)) = self.shares.first(&giver) {
+            let active_at = self.slots.get(&slot).map_or(entry, |found| found.session.active_at);
+            if active_at <= entry {
                 return Some(slot);
+            }
+            self.shares.remove(&giver, entry, slot);
+            self.shares.insert(giver, active_at, slot);
+            if let Some(found) = self.slots.get_mut(&slot) {
+                found.recent_entry = active_at;
             }
         }
         None

@@ -210,22 +210,42 @@ impl Reader {
         facts_max: usize,
     ) -> (Vec<Entry>, bool) {
         let mut entries = Vec::new();
+        // A worker with many facts must not keep those of the others waiting, so first each has
+        // the same share.
+        let share = facts_max.checked_div(self.journals.len()).unwrap_or(facts_max).max(1);
+        let is_all_read = self.poll_each(host, prefix, Some(share), facts_max, &mut entries);
+        if is_all_read || entries.len() >= facts_max {
+            return (entries, is_all_read);
+        }
+        let is_all_read = self.poll_each(host, prefix, None, facts_max, &mut entries);
+        (entries, is_all_read)
+    }
+
+    /// Reads from each journal until there are `facts_max` facts, or at most a share of each.
+    fn poll_each(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        share: Option<usize>,
+        facts_max: usize,
+        entries: &mut Vec<Entry>,
+    ) -> bool {
         let mut index: u32 = 0;
+        let mut is_all_read = true;
         for at in 0.. {
             let Some((owner, version)) = read::<Owner>(host, &owner_key(prefix, index)) else {
-                return (entries, true);
+                return is_all_read;
             };
             if self.journals.len() == at {
                 self.journals.push(Journal::default());
             }
-            if let (Some(owner), Some(journal)) = (owner, self.journals.get_mut(at))
-                && !journal.poll(host, prefix, index, owner, version, facts_max, &mut entries)
-            {
-                return (entries, false);
+            let most = share.map_or(facts_max, |share| entries.len().saturating_add(share));
+            if let (Some(owner), Some(journal)) = (owner, self.journals.get_mut(at)) {
+                is_all_read &= journal.poll(host, prefix, index, owner, version, most, entries);
             }
             index = index.saturating_add(1);
         }
-        (entries, true)
+        is_all_read
     }
 
     /// The cursors that moved since the last call, with the numbers of their journals.

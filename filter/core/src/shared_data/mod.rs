@@ -3,4 +3,5 @@
 pub mod commit;
 pub(crate) mod free_slots;
 pub mod journal;
+pub(crate) mod shares;
 pub mod slots;

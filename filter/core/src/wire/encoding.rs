@@ -25,6 +25,9 @@ pub enum ContentCoding {
     Gzip,
     /// deflate.
     Deflate,
+    /// br (RFC 7932).
+    #[cfg(feature = "br")]
+    Br,
     /// A coding that the filter cannot read, or several codings.
     Other,
 }
@@ -51,6 +54,10 @@ impl ContentCoding {
         } else if is("deflate") {
             Self::Deflate
         } else {
+            #[cfg(feature = "br")]
+            if is("br") {
+                return Self::Br;
+            }
             Self::Other
         }
     }
@@ -96,6 +103,10 @@ impl Write for Bounded {
     }
 }
 
+/// Decoded bytes that the decoder of br passes on at once.
+#[cfg(feature = "br")]
+const BR_BUFFER_BYTES: usize = 4096;
+
 #[derive(Debug)]
 enum State {
     Identity,
@@ -104,6 +115,19 @@ enum State {
     DeflateUnseen(Option<Bounded>),
     Zlib(Box<ZlibDecoder<Bounded>>),
     Deflate(Box<DeflateDecoder<Bounded>>),
+    #[cfg(feature = "br")]
+    Br(Box<BrDecoder>),
+}
+
+/// Decodes br. The decoder itself has no `Debug`.
+#[cfg(feature = "br")]
+struct BrDecoder(brotli_decompressor::DecompressorWriter<Bounded>);
+
+#[cfg(feature = "br")]
+impl fmt::Debug for BrDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrDecoder").finish_non_exhaustive()
+    }
 }
 
 /// Decodes one body, chunk by chunk, into a sink. An encoded body takes about 45 KiB of memory.
@@ -128,6 +152,10 @@ impl<S: DecodedBytes + 'static> Decoder<S> {
             ContentCoding::Identity | ContentCoding::Other => State::Identity,
             ContentCoding::Gzip => State::Gzip(Box::new(MultiGzDecoder::new(bounded))),
             ContentCoding::Deflate => State::DeflateUnseen(Some(bounded)),
+            #[cfg(feature = "br")]
+            ContentCoding::Br => State::Br(Box::new(BrDecoder(
+                brotli_decompressor::DecompressorWriter::new(bounded, BR_BUFFER_BYTES),
+            ))),
         };
         Ok(Self { sink, state, failure: None })
     }
@@ -193,6 +221,8 @@ impl State {
             Self::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
             Self::Zlib(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
             Self::Deflate(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            #[cfg(feature = "br")]
+            Self::Br(decoder) => decoder.0.write_all(chunk).and_then(|()| decoder.0.flush()),
             Self::Identity | Self::DeflateUnseen(_) => Ok(()),
         }
     }
@@ -204,6 +234,8 @@ impl State {
             Self::DeflateUnseen(sink) => sink.as_mut(),
             Self::Zlib(decoder) => Some(decoder.get_mut()),
             Self::Deflate(decoder) => Some(decoder.get_mut()),
+            #[cfg(feature = "br")]
+            Self::Br(decoder) => Some(decoder.0.get_mut()),
         }
     }
 }

@@ -297,6 +297,11 @@ fn send(config: &str, row: &Row, pieces: usize) -> Result<Vec<Value>, (u16, Valu
             }
             other => panic!("{other:?}"),
         }
+        if row.body.is_empty()
+            && let BodyAction::Answer(reply) = worker.request_body(host, 7, &[], true, *now)
+        {
+            return Err((reply.status, serde_json::from_str(&reply.body).unwrap()));
+        }
         let size = row.body.len().div_ceil(pieces).max(1);
         let mut chunks = row.body.chunks(size).peekable();
         while let Some(chunk) = chunks.next() {

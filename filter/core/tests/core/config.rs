@@ -5,6 +5,7 @@ use agent_meter_core::domain::status::ExecutionStatus;
 use agent_meter_core::pricing::price_list::Pricing;
 use agent_meter_core::protocol::llm::provider::Provider;
 use agent_meter_core::wire::http::Headers;
+use agent_meter_core::wire::target::Target;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -46,12 +47,19 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "sessions_max",
         "rate_cards",
         "held_request_bytes_max",
+        "already_metered.same_stream",
+        "already_metered.mark_header",
+        "already_metered.trusted_header",
+        "already_metered.skip_shadow_hosts",
+        "already_metered.trusted_peers",
+        "unmatched",
         "contracts.default_plan",
         "guards",
         "products[0].id",
         "products[0].type",
         "products[0].match.host",
         "products[0].match.path",
+        "products[0].match.case",
         "products[0].match.headers",
         "products[0].exclude.paths",
         "products[0].exclude.methods",
@@ -75,6 +83,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].session.idle_timeout",
         "products[0].session.session_timeout",
         "products[0].pricing.currency",
+        "products[0].pricing.billable_after_request_sent",
         "products[0].pricing.billable_statuses",
         "products[0].pricing.default.price",
         "products[0].pricing.default.cost_tier",
@@ -97,6 +106,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].call_timeout",
         "products[0].on_unreadable",
         "products[0].response_encoding",
+        "products[0].trace",
         "products[1].id",
         "products[1].type",
         "products[1].match.path_prefix",
@@ -150,12 +160,12 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `contracts`, `guards`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `unmatched`, `contracts`, `guards`, `already_metered`, `products`",
         ),
         (
             "/products/0/prise",
             json!("1"),
-            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `exclude`, `routes`, `identity`, `session`, `llm`, `reported_usage`, `on_unreadable`, `pricing`, `call_timeout`, `response_encoding`",
+            "products[0].prise: unknown field `prise`, expected one of `id`, `type`, `match`, `exclude`, `routes`, `identity`, `session`, `trace`, `llm`, `reported_usage`, `on_unreadable`, `pricing`, `call_timeout`, `response_encoding`",
         ),
         (
             "/products/0/type",
@@ -165,7 +175,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/products/0/match",
             json!({"glob": "*"}),
-            "products[0].match.glob: unknown field `glob`, expected one of `host`, `path`, `path_prefix`, `path_template`, `headers`",
+            "products[0].match.glob: unknown field `glob`, expected one of `host`, `path`, `path_prefix`, `path_template`, `case`, `headers`",
         ),
         (
             "/products/0/match/path",
@@ -323,6 +333,16 @@ fn what_does_not_fit_is_refused_with_its_place() {
             json!({"billable_statuses": ["OK"]}),
             "products[0].pricing.billable_statuses[0]: unknown variant `OK`, expected one of `SUCCESS`, `ERROR`, `VALIDATION_FAILED`, `BLOCKED`, `TIMEOUT`, `CANCELLED`, `HITL_REQUIRED`, `PENDING`, `UNKNOWN`",
         ),
+        (
+            "/products/0/pricing",
+            json!({"billable_after_request_sent": ["UNKNOWN", "ERROR"]}),
+            "products[0].pricing.billable_after_request_sent[1]: expected CANCELLED or UNKNOWN, found ERROR",
+        ),
+        (
+            "/products/0/pricing",
+            json!({"billable_statuses": ["CANCELLED"], "billable_after_request_sent": ["CANCELLED"]}),
+            "products[0].pricing.billable_after_request_sent[0]: expected CANCELLED here or in billable_statuses, found both",
+        ),
         ("/products", json!([]), "products: expected at least one product, found none"),
         (
             "/products/1",
@@ -445,19 +465,16 @@ fn paths_match_whole_segments() {
         ("/mcp", true, true),
         ("/mcp?a=/b", true, true),
         ("/mcp#x", true, true),
-        ("/mcp/", true, false),
+        ("/mcp/", true, true),
         ("/mcp/a/b", true, false),
         ("/mcpx", false, false),
-        ("/MCP", false, false),
+        ("/MCP", true, true),
         ("/", false, false),
     ] {
-        assert_eq!(
-            prefix.is_match(b"", path.as_bytes(), Headers(&[])),
-            by_prefix,
-            "prefix on {path}"
-        );
-        assert_eq!(exact.is_match(b"", path.as_bytes(), Headers(&[])), by_exact, "exact on {path}");
-        assert!(root.is_match(b"", path.as_bytes(), Headers(&[])), "root on {path}");
+        let target = Target::read(b"", path.as_bytes());
+        assert_eq!(prefix.is_match(&target, Headers(&[])), by_prefix, "prefix on {path}");
+        assert_eq!(exact.is_match(&target, Headers(&[])), by_exact, "exact on {path}");
+        assert!(root.is_match(&target, Headers(&[])), "root on {path}");
     }
 }
 
@@ -467,6 +484,9 @@ fn hosts_match_without_port_and_case() {
         ("", "anything:80", true),
         ("api.openai.com", "api.openai.com", true),
         ("api.openai.com", "API.OpenAI.com:443", true),
+        ("api.openai.com", "api.openai.com.:443", true),
+        ("api.openai.com", "user:pass@api.openai.com", true),
+        ("api.openai.com.", "api.openai.com", true),
         ("api.openai.com", "api.openai.com.evil.test", false),
         ("*.openai.azure.com", "east.openai.azure.com", true),
         ("*.openai.azure.com", "openai.azure.com", false),
@@ -476,11 +496,8 @@ fn hosts_match_without_port_and_case() {
     ] {
         let path = Some("/".to_owned());
         let matcher = Matcher { host: host.to_owned(), path, ..Matcher::default() };
-        assert_eq!(
-            matcher.is_match(authority.as_bytes(), b"/", Headers(&[])),
-            is_match,
-            "{host} on {authority}"
-        );
+        let target = Target::read(authority.as_bytes(), b"/");
+        assert_eq!(matcher.is_match(&target, Headers(&[])), is_match, "{host} on {authority}");
     }
 }
 
@@ -502,7 +519,7 @@ fn the_documented_prices_add_up_to_the_last_digit() {
         {"tool": "write_record", "price": "0.05", "cost_tier": "database-write"},
         {"tool": "analyze_report", "price": "0.10", "cost_tier": "analysis"},
     ]}));
-    let charge = |tool, status| pricing.charge(tool, status).price;
+    let charge = |tool, status| pricing.charge(tool, status, true).price;
     let success = ExecutionStatus::Success;
     assert_eq!(charge("lookup_customer", success), amount("0.001"));
     assert_eq!(charge("write_record", success), amount("0.05"));
@@ -512,9 +529,9 @@ fn the_documented_prices_add_up_to_the_last_digit() {
         .map(|&(tool, calls)| charge(tool, success) * Decimal::from(calls))
         .sum();
     assert_eq!(month.normalize().to_string(), "7.2");
-    assert_eq!(pricing.charge("analyze_report", success).cost_tier, "analysis");
+    assert_eq!(pricing.charge("analyze_report", success, true).cost_tier, "analysis");
     for status in ExecutionStatus::ALL.into_iter().filter(|&status| status != success) {
-        let charge = pricing.charge("analyze_report", status);
+        let charge = pricing.charge("analyze_report", status, true);
         assert_eq!((charge.is_billable, charge.price), (false, Decimal::ZERO), "{status:?}");
         assert_eq!(charge.cost_tier, "analysis");
     }
@@ -538,9 +555,9 @@ fn an_exact_name_comes_before_the_first_pattern_that_fits() {
         ("db_x_write", "1", "standard"),
         ("other", "9", "default"),
     ] {
-        let charge = pricing.charge(tool, ExecutionStatus::Error);
+        let charge = pricing.charge(tool, ExecutionStatus::Error, true);
         assert_eq!((charge.price, charge.cost_tier), (amount(price), tier), "{tool}");
-        assert!(!pricing.charge(tool, ExecutionStatus::Timeout).is_billable);
+        assert!(!pricing.charge(tool, ExecutionStatus::Timeout, true).is_billable);
     }
 }
 

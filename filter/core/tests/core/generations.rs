@@ -1,5 +1,7 @@
 //! Generations: from the bytes of two streams on two workers to one event, on the call that caused it.
 
+use std::collections::BTreeMap;
+
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
@@ -11,10 +13,10 @@ use crate::accountant::kinds;
 use crate::host::{Envoy, meter};
 use crate::support::test;
 
-const TRACE_A: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-const TRACE_B: &str = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-00f067aa0ba902b7-01";
+pub(crate) const TRACE_A: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+pub(crate) const TRACE_B: &str = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-00f067aa0ba902b7-01";
 
-fn config(llm: &Value) -> String {
+pub(crate) fn config(llm: &Value) -> String {
     json!({
         "emitter": "edge-1",
         "rate_cards": [{"version": "2025-11-01", "currency": "USD", "rates": [
@@ -37,32 +39,34 @@ fn config(llm: &Value) -> String {
 }
 
 /// Two workers and what passes them.
-struct Mesh {
-    envoy: Envoy,
+pub(crate) struct Mesh {
+    pub(crate) envoy: Envoy,
     second: Meter,
     next_stream: u32,
+    /// The trace context with which each request went up.
+    pub(crate) carried: BTreeMap<u32, Vec<(String, String)>>,
 }
 
 #[derive(Clone, Copy)]
-enum Worker {
+pub(crate) enum Worker {
     First,
     Second,
 }
 
 /// The headers of a row.
-type Head<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Head<'a> = &'a [(&'a str, &'a str)];
 
-const CHAT: &str = r#"{"id":"c","object":"chat.completion","model":"gpt-4o-2024-08-06","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
-const JSON: &str = "application/json";
+pub(crate) const CHAT: &str = r#"{"id":"c","object":"chat.completion","model":"gpt-4o-2024-08-06","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,"prompt_tokens_details":{"cached_tokens":400}}}"#;
+pub(crate) const JSON: &str = "application/json";
 
 impl Mesh {
-    fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         let mut envoy = Envoy::new(config);
         let second = meter(&mut envoy.host, config);
-        Self { envoy, second, next_stream: 100 }
+        Self { envoy, second, next_stream: 100, carried: BTreeMap::new() }
     }
 
-    fn send(&mut self, worker: Worker, head: &[(&str, &str)], body: &str) -> u32 {
+    pub(crate) fn send(&mut self, worker: Worker, head: &[(&str, &str)], body: &str) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 1;
         let headers: Vec<_> =
@@ -72,13 +76,20 @@ impl Mesh {
             Worker::First => first,
             Worker::Second => &mut self.second,
         };
-        let head = meter.request_head(host, stream, Headers(&headers), *now);
-        assert!(matches!(head, HeadAction::Follow(_)));
+        let HeadAction::Follow(edit) = meter.request_head(host, stream, Headers(&headers), *now)
+        else {
+            panic!("not followed")
+        };
+        let sent = head.iter().filter(|(name, _)| name.starts_with("trace"));
+        let mut carried: BTreeMap<&str, &str> = sent.copied().collect();
+        carried.extend(edit.set.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let carried = carried.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.carried.insert(stream, carried.collect());
         meter.request_body(host, stream, body.as_bytes(), true, *now);
         stream
     }
 
-    fn answer(
+    pub(crate) fn answer(
         &mut self,
         worker: Worker,
         stream: u32,
@@ -102,7 +113,7 @@ impl Mesh {
     }
 
     /// A tool call of `session` on the first worker, whose request has gone up.
-    fn call(&mut self, session: &str, trace: &str) -> u32 {
+    pub(crate) fn call(&mut self, session: &str, trace: &str) -> u32 {
         let head = [
             (":method", "POST"),
             (":path", "/mcp"),
@@ -114,13 +125,13 @@ impl Mesh {
         self.send(Worker::First, &head, body)
     }
 
-    fn answer_call(&mut self, stream: u32) {
+    pub(crate) fn answer_call(&mut self, stream: u32) {
         let head = [(":status", "200"), ("content-type", JSON)];
         self.answer(Worker::First, stream, &head, r#"{"id":1,"result":{}}"#, StreamEnd::Complete);
     }
 
     /// A chat completion on the second worker, whose request has gone up.
-    fn ask(&mut self, trace: &str) -> u32 {
+    pub(crate) fn ask(&mut self, trace: &str) -> u32 {
         let head = [
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
@@ -130,13 +141,26 @@ impl Mesh {
         self.send(Worker::Second, &head, r#"{"model":"gpt-4o"}"#)
     }
 
-    fn answer_chat(&mut self, stream: u32) {
+    /// A chat completion by a tool that carries on these headers of the call that runs it.
+    pub(crate) fn ask_in(&mut self, call: u32, names: &[&str]) -> u32 {
+        let carried = self.carried[&call].clone();
+        let mut head = vec![
+            (":method", "POST"),
+            (":path", "/v1/chat/completions"),
+            (":authority", "api.openai.com"),
+        ];
+        let carried = carried.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        head.extend(carried.map(|(name, value)| (name.as_str(), value.as_str())));
+        self.send(Worker::Second, &head, r#"{"model":"gpt-4o"}"#)
+    }
+
+    pub(crate) fn answer_chat(&mut self, stream: u32) {
         let head = [(":status", "200"), ("content-type", JSON)];
         self.answer(Worker::Second, stream, &head, CHAT, StreamEnd::Complete);
     }
 
     /// The token events, and the tool event, of what has happened.
-    fn events(&mut self) -> (Vec<Value>, Vec<Value>) {
+    pub(crate) fn events(&mut self) -> (Vec<Value>, Vec<Value>) {
         let made = self.envoy.deliver(2000);
         (kinds(&made, "token_consumption"), kinds(&made, "tool_invocation"))
     }
@@ -176,7 +200,7 @@ fn a_generation_belongs_to_the_call_that_was_running_however_the_two_end() {
         for step in order {
             match step {
                 Call => call = mesh.call("s", TRACE_A),
-                Ask => asked = mesh.ask(TRACE_A),
+                Ask => asked = mesh.ask_in(call, &["traceparent", "tracestate"]),
                 Answer => mesh.answer_chat(asked),
                 AnswerCall => mesh.answer_call(call),
                 Tick => {
@@ -239,26 +263,46 @@ fn a_generation_belongs_to_the_call_that_was_running_however_the_two_end() {
     }
 }
 
+/// The configuration, with a rule for the traces of calls.
+pub(crate) fn traced(rule: &str, llm: &Value) -> String {
+    let mut config: Value = serde_json::from_str(&config(llm)).unwrap();
+    config["products"][0]["trace"] = json!(rule);
+    config.to_string()
+}
+
+/// Who bears the cost of a generation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Owner {
+    Call,
+    Session,
+    Customer,
+    Nobody,
+}
+
 #[test]
 fn a_cause_that_is_not_certain_is_not_claimed() {
+    use Owner::{Call, Customer, Nobody, Session};
     // The options, the traces and sessions of calls that run, the generation's trace: what is claimed.
     let off = json!({});
     let infer = json!({"infer_when_unambiguous": true});
-    let rows: [(&Value, Head<'_>, &str, &str, bool); 11] = [
-        (&off, &[("s", TRACE_A)], TRACE_A, "trace", true),
-        (&off, &[("s", TRACE_A), ("t", TRACE_B)], TRACE_B, "trace", true),
-        (&off, &[("s", TRACE_A)], TRACE_B, "none", false),
-        (&off, &[("s", TRACE_A)], "", "none", false),
-        (&off, &[("s", "")], "", "none", false),
-        (&off, &[("s", TRACE_A), ("s", TRACE_A)], TRACE_A, "none", true),
-        (&off, &[("s", TRACE_A), ("t", TRACE_A)], TRACE_A, "none", false),
-        (&infer, &[("s", "")], "", "inferred", true),
-        (&infer, &[("s", TRACE_A)], "", "inferred", true),
-        (&infer, &[("s", ""), ("s", "")], "", "none", false),
-        (&infer, &[], "", "none", false),
+    let rows: [(&str, &Value, Head<'_>, &str, &str, Owner); 13] = [
+        ("trust", &off, &[("s", TRACE_A)], TRACE_A, "trace", Call),
+        ("trust", &off, &[("s", TRACE_A), ("t", TRACE_B)], TRACE_B, "trace", Call),
+        ("trust", &off, &[("s", TRACE_A)], TRACE_B, "none", Nobody),
+        ("trust", &off, &[("s", TRACE_A)], "", "none", Nobody),
+        ("trust", &off, &[("s", "")], "", "none", Nobody),
+        ("trust", &off, &[("s", TRACE_A), ("s", TRACE_A)], TRACE_A, "none", Session),
+        // Row 100: two sessions with one trace cannot make the cost vanish.
+        ("trust", &off, &[("s", TRACE_A), ("t", TRACE_A)], TRACE_A, "none", Customer),
+        ("state", &off, &[("s", TRACE_A)], TRACE_A, "none", Nobody),
+        ("own", &off, &[("s", TRACE_A)], TRACE_A, "none", Nobody),
+        ("state", &infer, &[("s", "")], "", "inferred", Call),
+        ("state", &infer, &[("s", TRACE_A)], "", "inferred", Call),
+        ("state", &infer, &[("s", ""), ("s", "")], "", "none", Nobody),
+        ("state", &infer, &[], "", "none", Nobody),
     ];
-    for (llm, calls, trace, attribution, is_on_a_calls_session) in rows {
-        let mut mesh = Mesh::new(&config(llm));
+    for (rule, llm, calls, trace, attribution, owner) in rows {
+        let mut mesh = Mesh::new(&traced(rule, llm));
         let open: Vec<u32> =
             calls.iter().map(|(session, trace)| mesh.call(session, trace)).collect();
         let asked = mesh.ask(trace);
@@ -267,13 +311,19 @@ fn a_cause_that_is_not_certain_is_not_claimed() {
             mesh.answer_call(stream);
         }
         let (tokens, ended) = mesh.events();
-        let shown = format!("{llm} {calls:?} {trace}");
+        let shown = format!("{rule} {llm} {calls:?} {trace}");
         assert_eq!(tokens.len(), 1, "{shown}");
         assert_eq!(tokens[0]["attribution"], attribution, "{shown}");
-        assert_eq!(tokens[0].get("call_id").is_some(), attribution != "none", "{shown}");
         let is_theirs = ended.iter().any(|call| call["session_id"] == tokens[0]["session_id"]);
-        assert_eq!(is_theirs, is_on_a_calls_session, "{shown}");
-        let product = if is_on_a_calls_session { "crm" } else { "llm" };
+        let found = match (tokens[0].get("call_id"), is_theirs, tokens[0]["customer_id"].as_str()) {
+            (Some(_), true, Some("acme")) => Call,
+            (None, true, Some("acme")) => Session,
+            (None, false, Some("acme")) => Customer,
+            (None, false, Some("anonymous")) => Nobody,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, owner, "{shown}");
+        let product = if owner == Nobody { "llm" } else { "crm" };
         assert_eq!(tokens[0]["product_id"], product, "{shown}");
     }
 }
@@ -292,32 +342,42 @@ fn a_call_that_ended_before_the_generation_was_asked_for_is_not_its_cause() {
 
 #[test]
 fn a_copied_trace_spends_nobody_elses_money() {
-    for (customer, attribution) in [("acme", "trace"), ("mallory", "none"), ("", "trace")] {
-        let mut config: Value = serde_json::from_str(&config(&json!({}))).unwrap();
-        config["products"][1]["identity"] = json!({"customer": {"trusted_header": "x-caller"}});
+    for (rule, customer, attribution, payer) in [
+        ("trust", "acme", "trace", "acme"),
+        ("trust", "mallory", "none", "mallory"),
+        ("trust", "", "trace", "acme"),
+        ("state", "acme", "trace", "acme"),
+        ("state", "mallory", "none", "mallory"),
+        ("state", "", "none", "anonymous"),
+    ] {
+        let mut config: Value = serde_json::from_str(&traced(rule, &json!({}))).unwrap();
+        config["products"][1]["identity"] = json!({
+            "customer": {"trusted_header": "x-caller"}, "on_missing": "meter_as_anonymous",
+        });
         let mut mesh = Mesh::new(&config.to_string());
         let call = mesh.call("s", TRACE_A);
-        let head = [
+        let mut head = vec![
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
             (":authority", "api.openai.com"),
             ("traceparent", TRACE_A),
-            ("x-caller", customer),
         ];
+        if !customer.is_empty() {
+            head.push(("x-caller", customer));
+        }
         let asked = mesh.send(Worker::Second, &head, "{}");
         mesh.answer_chat(asked);
         mesh.answer_call(call);
         let (tokens, _) = mesh.events();
-        assert_eq!(tokens[0]["attribution"], attribution, "{customer}");
-        let payer = if customer == "mallory" { "mallory" } else { "acme" };
-        assert_eq!(tokens[0]["customer_id"], payer);
+        assert_eq!(tokens[0]["attribution"], attribution, "{rule} {customer}");
+        assert_eq!(tokens[0]["customer_id"], payer, "{rule} {customer}");
     }
 }
 
 #[test]
 fn a_trace_in_the_message_counts_like_one_in_the_head() {
-    let mut mesh = Mesh::new(&config(&json!({})));
-    let head = [(":method", "POST"), (":path", "/mcp")];
+    let mut mesh = Mesh::new(&traced("trust", &json!({})));
+    let head = [(":method", "POST"), (":path", "/mcp"), ("x-customer-id", "acme")];
     let body = json!({"id": 1, "method": "tools/call", "params": {
         "name": "summarise", "_meta": {"traceparent": TRACE_B},
     }});
@@ -366,6 +426,7 @@ fn a_stored_response_is_counted_once_however_often_it_is_told() {
     assert_eq!(mesh.envoy.host.counters[&Counter::GenerationsToldAgain], 3);
 }
 
+const NOTHING: &str = r#"{"object":"chat.completion","model":"gpt-4o","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#;
 const FIRST: &str = r#"data: {"object":"chat.completion.chunk","model":"gpt-4o","choices":[{"index":0,"delta":{"content":"twelve bytes"}}]}
 
 "#;
@@ -382,7 +443,7 @@ fn what_is_not_known_is_named_and_never_zero() {
     let brotli = [(":status", "200"), ("content-type", JSON), ("content-encoding", "br")];
     let error = [(":status", "429"), ("content-type", JSON)];
     let (complete, aborted) = (StreamEnd::Complete, StreamEnd::Aborted);
-    let rows: [(&str, &str, Head<'_>, &str, StreamEnd, Value); 11] = [
+    let rows: [(&str, &str, Head<'_>, &str, StreamEnd, Value); 15] = [
         (
             "bill_observed",
             "openai",
@@ -439,6 +500,42 @@ fn what_is_not_known_is_named_and_never_zero() {
             FIRST,
             aborted,
             json!(["MISSING", {"input": 5, "output": 3}, true, "0.0000425", "0.000051", null]),
+        ),
+        // 104: a stream that comes to its end without usage.
+        (
+            "estimate",
+            "openai",
+            &events,
+            FIRST,
+            complete,
+            json!(["MISSING", {"input": 5, "output": 3}, true, "0.0000425", "0.000051", null]),
+        ),
+        // Left before the response began.
+        (
+            "estimate",
+            "openai",
+            &[],
+            "",
+            aborted,
+            json!(["MISSING", {"input": 5}, true, "0.0000125", "0.000015", null]),
+        ),
+        // What cannot be read may all be text.
+        (
+            "estimate",
+            "openai",
+            &brotli,
+            "12 bytes long",
+            complete,
+            json!(["FAILED", {"input": 5, "output": 4}, true, "0.0000525", "0.000063", null]),
+        ),
+        // A zero that the provider says stays zero.
+        (
+            "estimate",
+            "openai",
+            &plain,
+            NOTHING,
+            complete,
+            json!(["COMPLETE", {"input": 0, "output": 0, "provider_total": 0}, false, "0", "0", null]),
         ),
         (
             "estimate",

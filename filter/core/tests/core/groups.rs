@@ -24,7 +24,10 @@ fn config(session: &Value) -> String {
     let product = |id: &str, kind: &str, price: &str| {
         json!({
             "id": id, "type": kind, "match": {"path_prefix": format!("/{id}")},
-            "identity": {"customer": {"trusted_header": "x-customer"}, "agent": {"value": "bot"}},
+            "identity": {
+                "customer": {"trusted_header": "x-customer"}, "agent": {"value": "bot"},
+                "on_missing": "meter_as_anonymous",
+            },
             "session": session,
             "pricing": {"default": {"price": price}},
         })

@@ -18,6 +18,8 @@ pub(crate) struct Guarded {
     pub(crate) next_stream: u32,
     /// In the order in which they were made.
     pub(crate) told: Vec<Value>,
+    /// The `tracestate` with which the last request went up.
+    pub(crate) carried: String,
 }
 
 /// What became of a call.
@@ -103,7 +105,7 @@ impl Guarded {
         let config = config(guards, more);
         let mut envoy = Envoy::new(&config);
         let second = meter(&mut envoy.host, &config);
-        Self { envoy, second, next_stream: 100, told: Vec::new() }
+        Self { envoy, second, next_stream: 100, told: Vec::new(), carried: String::new() }
     }
 
     /// A request of this customer, on one of two workers by turns; the body comes in two pieces.
@@ -122,6 +124,9 @@ impl Guarded {
             }
             other => panic!("{other:?}"),
         };
+        if let Some((_, state)) = edit.set.last() {
+            self.carried.clone_from(state);
+        }
         let (first, rest) = body.split_at(body.len() / 2);
         match meter.request_body(host, stream, first.as_bytes(), false, *now) {
             BodyAction::Hold => assert!(edit.is_held, "held without notice"),

@@ -395,11 +395,13 @@ fn with_reservation_calls_at_once_cannot_all_pass_on_the_last_cent() {
         let became = guarded.call_with("acme", "dear", &[("traceparent", &trace)]);
         let Became::Passed(stream, ..) = became else { continue };
         passed += 1;
+        let state = guarded.carried.clone();
         let head = [
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
             (":authority", "api.openai.com"),
             ("traceparent", trace.as_str()),
+            ("tracestate", state.as_str()),
         ];
         let asked = guarded.send(&head, r#"{"model":"gpt-4o"}"#).stream();
         guarded.answer(asked, r#"{"id":"c","object":"chat.completion","model":"gpt-4o","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":2500,"completion_tokens":0,"total_tokens":2500}}"#);

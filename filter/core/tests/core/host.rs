@@ -1,6 +1,6 @@
 //! A host without faults, for tests of one VM at a time. The simulator has one with faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::base::time::Timestamp;
@@ -19,11 +19,55 @@ use serde_json::Value;
 pub(crate) struct Memory {
     /// What the host knows of the stream that is looked at, by the parts of its path joined with a blank.
     pub(crate) properties: BTreeMap<String, String>,
+    /// Those of them in dynamic metadata that are numbers: their text is the bytes of a double.
+    pub(crate) numbers: BTreeSet<String>,
     pub(crate) data: BTreeMap<String, (Vec<u8>, u32)>,
     pub(crate) calls: u64,
     pub(crate) spilled: Vec<(String, Value)>,
     pub(crate) counters: BTreeMap<Counter, u64>,
     pub(crate) gauges: BTreeMap<Gauge, u64>,
+}
+
+impl Memory {
+    /// The dynamic metadata below `prefix` as Envoy serialises it: a `Metadata`, whose entries are
+    /// `Struct`s, or with `wrap` a `Struct`, whose entries are `Value`s.
+    fn metadata(&self, prefix: &str, wrap: Option<u8>) -> Vec<u8> {
+        let below: BTreeSet<&str> = self
+            .properties
+            .keys()
+            .filter_map(|key| key.strip_prefix(prefix)?.split(' ').next())
+            .collect();
+        let mut message = Vec::new();
+        for name in below {
+            let path = format!("{prefix}{name}");
+            let value = match self.properties.get(&path) {
+                Some(number) if self.numbers.contains(&path) => {
+                    [&[2 << 3 | 1], number.as_bytes()].concat()
+                }
+                Some(text) => bytes_field(3, text.as_bytes()),
+                None => {
+                    let inner = self.metadata(&format!("{path} "), Some(5));
+                    wrap.map_or(inner.clone(), |field| bytes_field(field, &inner))
+                }
+            };
+            let entry = [bytes_field(1, name.as_bytes()), bytes_field(2, &value)].concat();
+            message.extend(bytes_field(1, &entry));
+        }
+        message
+    }
+}
+
+/// A protobuf field of text, bytes or a message.
+fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length > 127 {
+        field.push(u8::try_from(length & 127).unwrap() | 128);
+        length >>= 7;
+    }
+    field.push(u8::try_from(length).unwrap());
+    field.extend(bytes);
+    field
 }
 
 impl Host for Memory {
@@ -48,6 +92,9 @@ impl Host for Memory {
     }
 
     fn property(&mut self, path: &[&str]) -> Option<Vec<u8>> {
+        if path == ["metadata"] {
+            return Some(self.metadata("metadata filter_metadata ", None));
+        }
         self.properties.get(&path.join(" ")).map(|value| value.as_bytes().to_vec())
     }
 
@@ -74,6 +121,8 @@ pub(crate) struct Envoy {
     pub(crate) worker: Meter,
     pub(crate) now: Timestamp,
     next_stream: u32,
+    /// The trace context with which the last call went up.
+    carried: Vec<(String, String)>,
 }
 
 pub(crate) fn meter(host: &mut Memory, config: &str) -> Meter {
@@ -87,13 +136,12 @@ impl Envoy {
         let main = meter(&mut host, config);
         let worker = meter(&mut host, config);
         let now = Timestamp(1_763_890_200_000);
-        let mut envoy = Self { host, main, worker, now, next_stream: 1 };
+        let carried = Vec::new();
+        let mut envoy = Self { host, main, worker, now, next_stream: 1, carried };
         // A VM that has served a stream leaves the lease to the one on the main thread.
         let headers = [(":path".to_owned(), b"/elsewhere".to_vec())];
-        assert_eq!(
-            envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers), now),
-            HeadAction::Pass
-        );
+        let action = envoy.worker.request_head(&mut envoy.host, 0, Headers(&headers), now);
+        assert!(!matches!(action, HeadAction::Follow(_)));
         assert!(envoy.tick(0).is_empty());
         assert!(envoy.main.is_accountant());
         envoy
@@ -101,7 +149,13 @@ impl Envoy {
 
     fn is_followed(&mut self, stream: u32, headers: &[(String, Vec<u8>)]) -> bool {
         let Self { host, worker, now, .. } = self;
-        matches!(worker.request_head(host, stream, Headers(headers), *now), HeadAction::Follow(_))
+        match worker.request_head(host, stream, Headers(headers), *now) {
+            HeadAction::Follow(edit) => {
+                self.carried.extend(edit.set);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Lets milliseconds pass, then ticks the worker and the accountant.
@@ -139,13 +193,16 @@ impl Envoy {
     pub(crate) fn generate(&mut self, answer: &str) {
         let stream = self.next_stream;
         self.next_stream += 1;
-        let headers = [
+        let mut headers: Vec<(String, Vec<u8>)> = [
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
             (":authority", "api.openai.com"),
             ("traceparent", TRACE),
         ]
-        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+        .into();
+        let carried = self.carried.drain(..);
+        headers.extend(carried.map(|(name, value)| (name.to_owned(), value.into_bytes())));
         assert!(self.is_followed(stream, &headers));
         let body = br#"{"model":"gpt-4o"}"#;
         self.worker.request_body(&mut self.host, stream, body, true, self.now);

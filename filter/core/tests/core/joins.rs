@@ -2,6 +2,7 @@
 //! Each row is a list of streams; the numbers are those of the wire cases in `tests/README.md`.
 
 use agent_meter_core::exchange::kind::StreamEnd;
+use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::action::HeadAction;
 use agent_meter_core::wire::http::Headers;
 use serde_json::Value;
@@ -11,7 +12,10 @@ use crate::support::test;
 
 pub(crate) const CONFIG: &str = r#"{"products": [{
     "id": "mcp", "type": "MCP_SERVER", "match": {"path_prefix": "/mcp"},
-    "identity": {"customer": {"trusted_header": "x-customer-id"}},
+    "identity": {
+        "customer": {"trusted_header": "x-customer-id"},
+        "agent": {"trusted_header": "x-agent-id"}
+    },
     "session": {"session_timeout": "5m"}, "call_timeout": "110s"
 }]}"#;
 
@@ -113,6 +117,69 @@ pub(crate) fn check(name: &str, steps: &[Step], want: &[(&str, &str)]) {
     let want: Vec<(String, String)> =
         want.iter().map(|(tool, outcome)| ((*tool).to_owned(), (*outcome).to_owned())).collect();
     assert_eq!(play(steps), want, "{name}");
+}
+
+#[test]
+fn no_version_and_no_other_agent_takes_a_resumed_answer_from_its_call() {
+    type Sent = &'static [(&'static str, &'static str)];
+    const AGENT: (&str, &str) = ("x-agent-id", "one");
+    const OTHER_AGENT: (&str, &str) = ("x-agent-id", "other");
+    const VERSION: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
+    const UNKNOWN: (&str, &str) = ("mcp-protocol-version", "zzz");
+    const NEWER: (&str, &str) = ("mcp-protocol-version", "2027-01-01");
+    const LAST: (&str, &str) = ("last-event-id", "1");
+    const PUT: (&str, &str) = (":method", "POST");
+    const ASK: (&str, &str) = (":method", "GET");
+    let rows: &[(&str, Sent, Sent, &str)] = &[
+        ("row 57: no version", &[PUT, S], &[ASK, S, LAST], "SUCCESS"),
+        ("row 58: 2026-07-28 with a session", &[PUT, S, VERSION], &[ASK, S, LAST], "SUCCESS"),
+        ("row 58: both", &[PUT, S, VERSION], &[ASK, S, LAST, VERSION], "SUCCESS"),
+        ("row 58: an unknown version", &[PUT, S, UNKNOWN], &[ASK, S, LAST, UNKNOWN], "SUCCESS"),
+        ("row 58: a newer version", &[PUT, S, NEWER], &[ASK, S, LAST], "SUCCESS"),
+        ("row 58: then an unknown one", &[PUT, S], &[ASK, S, LAST, UNKNOWN], "SUCCESS"),
+        ("an unknown version, no session", &[PUT, UNKNOWN], &[ASK, LAST, UNKNOWN], "SUCCESS"),
+        ("no version, no session", &[PUT], &[ASK, LAST], "SUCCESS"),
+        ("another agent", &[PUT, S, AGENT], &[ASK, S, LAST, OTHER_AGENT], "SUCCESS"),
+        // A revision without sessions, and no session: leaving cancels.
+        ("2026-07-28", &[PUT, VERSION], &[ASK, LAST], "CANCELLED"),
+        ("another session", &[PUT, S], &[ASK, ("mcp-session-id", "t"), LAST], "UNKNOWN"),
+        ("then no session", &[PUT, S], &[ASK, LAST], "UNKNOWN"),
+        (
+            "another customer",
+            &[PUT, S, ("x-customer-id", "a")],
+            &[ASK, S, LAST, ("x-customer-id", "b")],
+            "UNKNOWN",
+        ),
+    ];
+    for (name, post, get, outcome) in rows {
+        let steps = [
+            Request(1, "/mcp", post, CALL),
+            Head(1, "200", SSE),
+            Cut(1),
+            Request(2, "/mcp", get, ""),
+            Head(2, "200", SSE),
+            Body(2, OK),
+            Cut(2),
+        ];
+        check(name, &steps, &[("a", outcome)]);
+    }
+}
+
+#[test]
+fn a_stream_that_is_resumed_without_one_session_leaves_a_trace() {
+    // Two names are refused.
+    for (sessions, want) in [(&[][..], 1), (&[S][..], 0), (&[S, S][..], 1)] {
+        let mut envoy = Envoy::new(CONFIG);
+        let head = [(":method", "GET"), (":path", "/mcp"), ("last-event-id", "1")];
+        let head: Vec<(String, Vec<u8>)> = [&head[..], sessions]
+            .concat()
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        let _ = envoy.worker.request_head(&mut envoy.host, 9, Headers(&head), envoy.now);
+        let found = envoy.host.counters.get(&Counter::ResumesUnnamed).copied().unwrap_or(0);
+        assert_eq!(found, want, "{sessions:?}");
+    }
 }
 
 #[test]
@@ -278,6 +345,24 @@ fn http_with_sse_is_joined_by_the_endpoint() {
             ]
             .concat_steps(),
             &[("a", "SUCCESS"), ("b", "SUCCESS")],
+        );
+    }
+    // 59 of the table of attacks: the call is found under every spelling of its address.
+    for spelling in [
+        "//mcp/message?sessionId=x",
+        "/MCP/message/?sessionId=x",
+        "/mcp/%6dessage?sessionId=x",
+        "/mcp/a/../message;b?sessionId=x",
+        "/mcp/message?a=b&sessionId=x",
+        "/mcp/message?session%49d=%78#c",
+        "/mcp/message?session_id=X",
+    ] {
+        let endpoint = "event: endpoint\ndata: /mcp/message?sessionId=x\n\n";
+        check(
+            spelling,
+            &[&stream(endpoint)[..], &accepted(2, spelling, CALL), &[Body(1, OK), Cut(1)]]
+                .concat_steps(),
+            &[("a", "SUCCESS")],
         );
     }
     let endpoint = "event: endpoint\ndata: /mcp/message?sessionId=x\n\n";

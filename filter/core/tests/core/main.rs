@@ -3,6 +3,7 @@
 mod a2a;
 #[expect(clippy::disallowed_methods, reason = "it writes the golden events anew when asked to")]
 mod accountant;
+mod already_metered;
 mod amazon_event_stream;
 mod ask_for_usage;
 mod bedrock;
@@ -16,7 +17,9 @@ mod generations;
 mod groups;
 mod guarded;
 mod guards;
+mod heads;
 mod host;
+mod identity;
 mod joins;
 // The golden bodies are files.
 #[cfg(not(target_arch = "wasm32"))]
@@ -24,9 +27,12 @@ mod joins;
 mod llm;
 mod llm_formats;
 mod loops;
+mod matching;
+mod owners;
 mod products;
 mod rates;
 mod scanner;
+mod shares;
 mod sse;
 mod steps;
 mod stops;

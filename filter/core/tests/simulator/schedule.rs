@@ -1,6 +1,7 @@
 //! One schedule: streams, ticks, replies, deaths, reloads and stops in an order that the seed decides.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
@@ -106,6 +107,8 @@ pub(crate) struct Envoy {
     pub(crate) elsewhere: RefCell<Vec<(u64, String)>>,
     /// The traces of calls, in the order in which they were made.
     pub(crate) traces: RefCell<Vec<(u32, Vec<String>)>>,
+    /// The `tracestate` of calls, by the number that stands for their trace.
+    states: RefCell<HashMap<u32, Vec<u8>>>,
     guards: Option<Guards>,
 }
 
@@ -299,7 +302,13 @@ impl Envoy {
         match step {
             Step::Head { method, path, session, trace } => {
                 let traceparent = format!("00-{trace:032x}-00f067aa0ba902b7-01");
+                // Every second application carries on what the filter has added.
+                let states = self.states.borrow();
+                let state = states.get(&trace).filter(|_| trace.is_multiple_of(2));
+                let state = state.cloned().unwrap_or_default();
+                drop(states);
                 let headers = [
+                    ("tracestate".to_owned(), state),
                     (":method".to_owned(), method.as_bytes().to_vec()),
                     (":path".to_owned(), path.as_bytes().to_vec()),
                     ("traceparent".to_owned(), traceparent.into_bytes()),
@@ -309,7 +318,13 @@ impl Envoy {
                 vm.streams[at].level = Guards::level(&self.world, vm.meter.config());
                 let head = vm.meter.request_head(host, id, Headers(&headers), now);
                 match head {
-                    HeadAction::Follow(_) => {}
+                    HeadAction::Follow(edit) => {
+                        for (name, value) in edit.set {
+                            if name == "tracestate" {
+                                self.states.borrow_mut().insert(trace, value.into_bytes());
+                            }
+                        }
+                    }
                     // A generation that is refused never was.
                     HeadAction::Answer(_) => self.refused(vm, at, false),
                     other => panic!("{other:?}"),
@@ -472,6 +487,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         config_number: Cell::new(0),
         elsewhere: RefCell::default(),
         traces: RefCell::default(),
+        states: RefCell::default(),
         guards: Guards::of(seed),
     });
     let workers = 1 + envoy.roll(3);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use agent_meter_core::host::counter::Gauge;
+use agent_meter_core::host::counter::{Counter, Gauge};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -123,7 +123,8 @@ pub(crate) fn check(
                 session.token_revenue += money(&data["price"]);
                 if let Some(tool) = data["tool_name"].as_str() {
                     attributed += 1;
-                    if !truth.causes[&name].iter().any(|call| call == tool) {
+                    let causes = truth.causes.get(&name);
+                    if causes.is_some_and(|causes| !causes.iter().any(|call| call == tool)) {
                         return Err(format!("{name} was attributed to {tool}"));
                     }
                 }
@@ -132,6 +133,13 @@ pub(crate) fn check(
                     let tool = data["tool_name"].as_str().unwrap_or_default().to_owned();
                     session.cost += cost;
                     *session.cost_by_tool.entry(tool).or_default() += cost;
+                }
+                // The body that names the model never came, so nothing was generated.
+                if name == "__unknown__" {
+                    if data["quantity"] != 0 || data["http_status"] != 0 {
+                        return Err(format!("a generation without a request has used: {data}"));
+                    }
+                    continue;
                 }
                 *calls.entry(name).or_default() += 1;
             }
@@ -149,6 +157,7 @@ pub(crate) fn check(
         }
     }
     check_calls(&calls, truth)?;
+    check_counter(world, truth, events)?;
     for (id, session) in &sessions {
         check_session(id, session)?;
     }
@@ -193,6 +202,20 @@ fn check_calls(calls: &HashMap<String, u64>, truth: &Truth) -> Result<(), String
         Some(lost) => Err(format!("{lost} was lost")),
         None => Ok(()),
     }
+}
+
+/// The stats count as many calls as there are events of calls, but for those that a VM which died
+/// had in its hands.
+fn check_counter(world: &World, truth: &Truth, events: &Events) -> Result<(), String> {
+    let is_call = |event: &&Value| event["data"]["event_type"] == "tool_invocation";
+    let is_spilled = |fact: &&Value| fact["Call"].is_object() || fact["Open"].is_object();
+    let told = events.values().filter(is_call).count()
+        + world.spilled_facts.iter().filter(is_spilled).count();
+    let counted = world.counters.get(&Counter::Calls).copied().unwrap_or(0);
+    if counted.abs_diff(told as u64) > truth.maybe_len() as u64 {
+        return Err(format!("the stats count {counted} calls, the events {told}"));
+    }
+    Ok(())
 }
 
 fn check_session(id: &str, session: &SessionSeen) -> Result<(), String> {

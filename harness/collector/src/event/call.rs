@@ -18,6 +18,10 @@ pub(crate) const STATUSES: [&str; 9] = [
     "UNKNOWN",
 ];
 
+/// Calls in one event: far more than pass an Envoy in the second that one event stands for, and few
+/// enough that no sum of a ledger overflows.
+const QUANTITY_MAX: i64 = 1_000_000_000;
+
 /// What a call is a call of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallKind {
@@ -55,6 +59,8 @@ pub struct Call {
     pub identity: Identity,
     /// What it is a call of.
     pub kind: CallKind,
+    /// How many calls it stands for: alike, and more than one only where a customer overflows.
+    pub quantity: i64,
     /// Unique with the event's source.
     pub call_id: String,
     /// The tool; of an API its method and route; of an agent the operation.
@@ -73,7 +79,7 @@ pub struct Call {
     pub tier: String,
     /// True if its price is charged.
     pub billable: bool,
-    /// What the customer is charged, in `currency`; 0 if it is not billable.
+    /// What the customer is charged for all of them, in `currency`; 0 if it is not billable.
     pub price: Decimal,
     /// ISO 4217.
     pub currency: String,
@@ -83,8 +89,9 @@ pub struct Call {
 pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
     let identity = identity(data)?;
     data.exactly("metric_id", kind.metric())?;
-    if data.count("quantity")? != 1 {
-        return Err(data.wrong("quantity", "1"));
+    let quantity = data.count("quantity")?;
+    if !(1..=QUANTITY_MAX).contains(&quantity) {
+        return Err(data.wrong("quantity", "an integer of at least 1, and at most 1000000000"));
     }
     let billable = data.flag("billable")?;
     let price = data.money("price")?;
@@ -107,6 +114,7 @@ pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
     Ok(Call {
         identity,
         kind,
+        quantity,
         call_id,
         tool,
         status: data.one_of("execution_status", &STATUSES)?,

@@ -18,7 +18,7 @@ macro_rules! token_kinds {
             reasoning of ["reasoning"],
             /// Of `input`: read from a cache.
             cache_read of ["cache_read"],
-            /// Of `input`: written to a cache, for whatever time.
+            /// Of `input`: written to a cache, for any time.
             cache_write of ["cache_write_5m", "cache_write_1h"],
         }
     };

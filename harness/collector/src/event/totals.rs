@@ -55,7 +55,7 @@ pub struct Totals {
     pub calls_by_tool: Vec<ToolTotals>,
     /// Generations, whether priced or not.
     pub generations: u64,
-    /// Generations whose cost is not known, for whatever reason.
+    /// Generations whose cost is not known, for any reason.
     pub unpriced_generations: u64,
     /// Generations whose input and output are both unknown.
     pub unknown_usage_generations: u64,

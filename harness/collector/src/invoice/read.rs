@@ -34,9 +34,9 @@ fn read_calls(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, tier, billable, price, status,
-         count(*), decimal_sum(price), kind FROM calls{}
+         sum(quantity), decimal_sum(price), kind, quantity FROM calls{}
          GROUP BY customer, product, product_type, currency, kind, tool, tier, billable, price,
-          status",
+          status, quantity",
         conditions.sql()
     ))?;
     let mut rows = statement.query(params_from_iter(&conditions.values))?;
@@ -49,7 +49,7 @@ fn read_calls(
             kind: row.get(11)?,
             tool: row.get(4)?,
             tier: row.get(5)?,
-            unit_price: if billable { Some(money::column(row, 7)?) } else { None },
+            unit_price: if billable { Some(unit_price(row)?) } else { None },
             calls,
             billable_calls: if billable { calls } else { 0 },
             amount,
@@ -70,6 +70,13 @@ fn read_calls(
         }
     }
     Ok(())
+}
+
+/// The price of one of the calls that an event stands for.
+fn unit_price(row: &rusqlite::Row<'_>) -> anyhow::Result<Decimal> {
+    let price = money::column(row, 7)?;
+    let quantity = Decimal::from(count(row, 12)?);
+    Ok(price.checked_div(quantity).unwrap_or(price).normalize())
 }
 
 fn read_generations(

@@ -1,5 +1,5 @@
-//! The invoice as text: tables with the points below one another, and names that cannot move a
-//! terminal's cursor.
+//! The invoice as text: tables with aligned decimal points, and names that cannot move a terminal's
+//! cursor.
 
 use std::fmt;
 
@@ -157,8 +157,8 @@ impl Sums {
     }
 }
 
-/// Writes a table: the first columns are names and stand to the left, the others are numbers and
-/// stand to the right.
+/// Writes a table. The first columns are names, aligned to the left; the others are numbers,
+/// aligned to the right.
 fn write_table<const COLUMNS: usize>(
     f: &mut fmt::Formatter<'_>,
     indent: &str,
@@ -187,7 +187,7 @@ fn scale(amounts: impl Iterator<Item = Decimal>) -> u32 {
     amounts.map(|amount| amount.scale()).max().unwrap_or(0)
 }
 
-/// The same amount with zeros added, so that the points of a column are below one another.
+/// The same amount with zeros added, so that the decimal points of a column align.
 fn aligned(amount: Decimal, scale: u32) -> String {
     let mut text = amount.to_string();
     if scale > amount.scale() {
@@ -199,7 +199,7 @@ fn aligned(amount: Decimal, scale: u32) -> String {
     text
 }
 
-/// A name that came from outside, without what could move a terminal's cursor.
+/// A name from outside, without characters that could move a terminal's cursor.
 fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {

@@ -82,7 +82,7 @@ pub(crate) enum OnConflict {
     Fail,
     /// It keeps the old row.
     Keep,
-    /// It takes all new values but those of the `key`, where the `condition` holds.
+    /// It takes all new values but those of the `key`, if the `condition` is true.
     Replace { key: &'static [&'static str], condition: &'static str },
 }
 

@@ -1,4 +1,4 @@
-//! Makes the derived rows of one event, in whatever order events come.
+//! Makes the derived rows of one event. The events may come in any order.
 
 use rusqlite::Transaction;
 
@@ -7,7 +7,7 @@ use crate::ledger::column::Row;
 use crate::ledger::fleet;
 use crate::ledger::tables::{CALLS, GENERATIONS, OfSession, SESSIONS};
 
-/// Takes an event that is stored at `position` into calls, generations, sessions and guard totals.
+/// Adds an event that is stored at `position` to calls, generations, sessions and guard totals.
 pub(crate) fn derive(
     ledger: &Transaction<'_>,
     event: &Event<'_>,
@@ -30,7 +30,7 @@ pub(crate) fn derive(
     }
 }
 
-/// Keeps for a session what the event with the highest order says.
+/// Keeps what the event with the highest order says about a session.
 fn fold(ledger: &Transaction<'_>, event: &Event<'_>, body: &dyn OfSession) -> rusqlite::Result<()> {
     SESSIONS.insert(ledger, &Row { position: None, event, body })?;
     Ok(())

@@ -21,7 +21,7 @@ use crate::money::{self, Overflow};
 /// month, so that an event of the period before still finds the totals of the others.
 const PERIODS_KEPT_MS: i64 = 35 * 24 * 3600 * 1000;
 
-/// The totals of all other sources of one scope in one period; a verdict on the wire.
+/// The totals of all other sources of one scope in one period. On the wire it is a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FleetTotals {
     /// The guard.
@@ -150,7 +150,7 @@ impl FleetTotals {
     }
 }
 
-/// Takes in the running totals of a source, unless it sent later ones before.
+/// Stores the running totals of a source, unless the source sent later ones before.
 pub(crate) fn fold_totals(
     ledger: &Transaction<'_>,
     event: &Event<'_>,
@@ -183,7 +183,7 @@ pub(crate) fn fold_totals(
     set_level(ledger, event, scope, totals.level)
 }
 
-/// Takes in the level of a scope at a source, unless the source sent a later one before.
+/// Stores the level of a scope at a source, unless the source sent a later one before.
 pub(crate) fn fold_level(
     ledger: &Transaction<'_>,
     event: &Event<'_>,

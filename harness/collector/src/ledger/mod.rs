@@ -73,7 +73,7 @@ impl Ledger {
         Ok(Ledger(Arc::new(Shared { url, writer, reader, tally })))
     }
 
-    /// Opens a ledger only if its file is there, so that a misspelt name is an error and not an empty
+    /// Opens a ledger only if its file exists, so that a misspelt name is an error and not an empty
     /// ledger.
     ///
     /// # Errors

@@ -14,8 +14,9 @@ use crate::ledger::tables::{CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS};
 use crate::money;
 
 /// Kept in the file as `PRAGMA user_version`.
-/// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards.
-const SCHEMA_VERSION: i64 = 4;
+/// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
+/// version 4 one call in each event.
+const SCHEMA_VERSION: i64 = 5;
 
 /// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
 /// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
@@ -33,6 +34,8 @@ CREATE TABLE webhook_deliveries (
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook, due_ms)
     WHERE state = 'waiting';
 ";
+
+const ADD_QUANTITY: &str = "ALTER TABLE calls ADD COLUMN quantity INTEGER NOT NULL DEFAULT 1;";
 
 /// The tables that are made again from the events.
 fn derived() -> String {
@@ -60,6 +63,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.execute_batch(&GUARD_TOTALS.schema())?;
             transaction.execute_batch(WEBHOOKS)?;
             if version == 3 {
+                transaction.execute_batch(ADD_QUANTITY)?;
                 // Kept as events of unknown types, if a filter sent them before this version.
                 let guards =
                     "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
@@ -71,6 +75,10 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
                 transaction.execute_batch(&derived())?;
                 derive_stored(&transaction, "")?;
             }
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        4 => {
+            transaction.execute_batch(ADD_QUANTITY)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(

@@ -63,6 +63,7 @@ pub(crate) static CALLS: Table<Call> = Table {
             "billable" "INTEGER NOT NULL" = row.body.billable,
             "price" "TEXT NOT NULL" = row.body.price,
             "currency" "TEXT NOT NULL" = &row.body.currency,
+            "quantity" "INTEGER NOT NULL DEFAULT 1" = row.body.quantity,
         },
     ],
     constraint: "",

@@ -30,7 +30,7 @@ impl Tally {
         *self.events.entry((outcome, event_type)).or_default() += 1;
     }
 
-    /// Takes in an event that the ledger just stored.
+    /// Counts an event that the ledger just stored.
     pub(crate) fn accept(&mut self, body: &Body) {
         match body {
             Body::Call(call) => add(&mut self.revenue, (&call.currency, "calls"), call.price),

@@ -22,7 +22,7 @@ struct Provider {
     models: Vec<Object>,
 }
 
-/// Prices that hold from a day on, or for a part of the day.
+/// Prices that apply from a day on, or for a part of the day.
 #[derive(Deserialize)]
 struct Conditional {
     prices: Object,
@@ -46,7 +46,7 @@ impl Conditional {
         self.constraint.as_ref().and_then(|constraint| constraint.start_date.as_deref())
     }
 
-    /// True if it holds from this day on; `None` is before all days.
+    /// True if it applies from this day on; `None` is before all days.
     fn is_active(&self, day: Option<&str>) -> bool {
         self.start() <= day
     }
@@ -190,7 +190,7 @@ fn service_tiers<'a>(
             "processing=batch" => "batch",
             "service_tier=flex" => "flex",
             "service_tier=priority" => "priority",
-            // The standard prices, said again.
+            // The variant repeats the standard prices.
             _ if variant.prices.iter().next().is_none() => continue,
             _ => {
                 builder.leave_out_price(&when, "no service tier of a card", listed);

@@ -335,13 +335,13 @@ fn is_zero(value: &RawValue) -> bool {
     matches!(price(value, 6), Ok(Some(Price::PerMillion(rate))) if rate.is_zero())
 }
 
-/// True if another member says the same.
+/// True if another member has the same price.
 fn is_old_name(name: &str, model: &Object) -> bool {
     let text = |name: &str| model.get(name).map(RawValue::get);
     name == "input_cost_per_token_cache_hit" && text(name) == text("cache_read_input_token_cost")
 }
 
-/// What a price that a card cannot hold is for.
+/// What a price is for that a card cannot express.
 fn unit(name: &str) -> &'static str {
     let units = [
         ("off_peak_pricing", "by the time of day; the standard price is taken"),

@@ -66,7 +66,7 @@ impl Source {
 pub struct Wanted {
     /// Names of ours, or of the list.
     pub providers: Vec<String>,
-    /// Names of models, or patterns in which `*` stands for any text.
+    /// Names of models, or patterns in which `*` matches any text.
     pub models: Vec<String>,
 }
 
@@ -117,7 +117,7 @@ struct ContextTier {
 pub struct Imported {
     /// The rate card; the filter's own reader takes it.
     pub card: Card,
-    /// The parts of the list that it does not hold.
+    /// The parts of the list that the card leaves out.
     pub report: Report,
 }
 

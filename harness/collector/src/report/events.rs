@@ -39,7 +39,7 @@ impl Ledger {
         Ok(EventsPage { events, next })
     }
 
-    /// Runs a query for `position` and `raw` that reads one row more than the page holds.
+    /// Runs a query for `position` and `raw` that reads one row more than fits the page.
     pub(crate) fn page_of_events(
         &self,
         sql: &str,
@@ -58,13 +58,14 @@ impl Ledger {
         })
     }
 
-    /// Reads the stored events of all pages from the query's on, and hands them to `each`. It holds
-    /// no lock meanwhile, so `each` may ask the ledger too, and sees events that come in.
+    /// Reads the stored events of all pages from the query's on, and passes each to `each`. It has
+    /// no lock while `each` runs, so `each` may query the ledger too, and later pages include new
+    /// events.
     ///
     /// # Errors
     ///
     /// If the ledger fails, if `each` does, or if a stored event of a known type is not valid,
-    /// which a ledger of an older version may hold.
+    /// which is possible in a ledger of an older version.
     pub fn each_event(
         &self,
         mut query: EventsQuery,

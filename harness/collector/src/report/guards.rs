@@ -169,7 +169,8 @@ impl Ledger {
     /// The events of scopes that crossed a level, byte for byte as they came, the newest first;
     /// `after` of the page is the `next` of the one before it.
     pub fn alerts(&self, page: Page) -> anyhow::Result<Alerts> {
-        // `events_alerts` is used only where the types stand here as they stand there.
+        // SQLite uses the index `events_alerts` only if these types are the same, in the same
+        // order, as in the index.
         let sql = format!(
             "SELECT position, raw FROM events WHERE type IN
               ('agent-meter.margin_level_changed', 'agent-meter.budget_level_changed',

@@ -239,7 +239,8 @@ impl Sums {
 
     fn add_calls(&mut self, ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<()> {
         let mut statement = ledger.prepare_cached(
-            "SELECT tool, status, currency, count(*), sum(billable), decimal_sum(price)
+            "SELECT tool, status, currency, sum(quantity), sum(billable * quantity),
+             decimal_sum(price)
              FROM calls WHERE session_id = ? AND source = ? GROUP BY tool, status, currency",
         )?;
         let mut rows = statement.query([&session.session_id, &session.source])?;

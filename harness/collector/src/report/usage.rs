@@ -1,6 +1,6 @@
 //! Usage: calls, tokens and money, grouped and filtered by the dimensions of calls and generations.
-//! It never adds amounts of different currencies, and puts what belongs nowhere in a row of its
-//! own, so that the rows have the same sums whatever the grouping.
+//! It never adds amounts of different currencies. What belongs to no group has a row of its own, so
+//! that the rows have the same sums for every grouping.
 
 use std::sync::LazyLock;
 
@@ -27,8 +27,8 @@ macro_rules! of_its_call {
 }
 
 /// Calls and generations in one shape, a column a line: its name, its SQL for a call, and its SQL
-/// for a generation; each kind of token is one more, which calls have none of. A generation that belongs to no call has no tool, status and tier, and a call
-/// has no provider and model.
+/// for a generation. Each kind of token is one more column, which calls do not have. A generation
+/// that belongs to no call has no tool, status and tier, and a call has no provider and model.
 const ENTRY: [(&str, &str, &str); 26] = [
     ("time_ms", "time_ms", "time_ms"),
     ("customer", "customer", "customer"),
@@ -49,8 +49,8 @@ const ENTRY: [(&str, &str, &str); 26] = [
     ("response_bytes", "response_bytes", "NULL"),
     ("provider", "'__none__'", "provider"),
     ("model", "'__none__'", "model"),
-    ("calls", "1", "0"),
-    ("billable", "billable", "0"),
+    ("calls", "quantity", "0"),
+    ("billable", "billable * quantity", "0"),
     ("price", "price", "price"),
     ("cost", "NULL", "provider_cost"),
     ("generations", "0", "1"),
@@ -229,7 +229,7 @@ pub struct UsageRow {
     pub margin: Decimal,
     /// Generations, whether priced or not.
     pub generations: u64,
-    /// Generations whose cost is not known, for whatever reason.
+    /// Generations whose cost is not known, for any reason.
     pub unpriced_generations: u64,
     /// Generations whose input and output are both unknown.
     pub unknown_usage_generations: u64,

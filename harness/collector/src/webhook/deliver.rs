@@ -1,4 +1,5 @@
-//! Posts queued events, with one task for each webhook, so that one that hangs holds up no other.
+//! Posts queued events. Each webhook has a task of its own, so that a receiver that hangs delays no
+//! other.
 //!
 //! A task sends an event until it has written down an answer of 2xx. If the collector ends between
 //! the two, the next one sends the event again, under the same `webhook-id`.
@@ -30,7 +31,7 @@ use crate::webhook::{Retry, Secret, Webhook, Webhooks};
 const IN_FLIGHT_MAX: u32 = 4;
 /// The longest sleep, so that a clock that is set back delays no event for long.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
-/// How much later than its last try is due the collector gives an event up without a try.
+/// How long after its last try is due the collector gives up an event without trying.
 const GIVE_UP_SLACK: Duration = Duration::from_secs(3600);
 /// How long to wait when the ledger fails.
 const LEDGER_RETRY: Duration = Duration::from_secs(5);
@@ -109,7 +110,8 @@ impl Worker {
     async fn work(self, queued: Arc<Notify>, mut stopped: watch::Receiver<bool>) {
         let worker = Arc::new(self);
         loop {
-            // Before the look at the queue, so that an event queued meanwhile wakes the task up.
+            // Subscribes before it reads the queue, so that an event queued in between wakes the
+            // task up.
             let woken = queued.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
@@ -125,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// Sends the events that are due, and returns how long none is.
+    /// Sends the events that are due, and returns how long it is until the next one is due.
     async fn round(self: Arc<Self>) -> anyhow::Result<Duration> {
         let reader = self.clone();
         let due = tokio::task::spawn_blocking(move || {
@@ -175,7 +177,7 @@ impl Worker {
             .body(Full::new(Bytes::from(waiting.body.clone())))?;
         let answer = tokio::time::timeout(self.retry.timeout, self.client.request(request)).await;
         let answer = answer.map_err(|_| anyhow!("no answer within {:?}", self.retry.timeout))??;
-        // The status decides, whatever the body says, so nothing reads the body.
+        // Only the status decides, so nothing reads the body.
         let (head, _) = answer.into_parts();
         Ok((head.status, head.headers))
     }

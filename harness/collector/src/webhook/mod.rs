@@ -53,7 +53,7 @@ impl FromStr for Webhook {
             ["http", "https"].contains(&scheme),
             "the URL of {name}: must begin with http:// or https://, found {url:?}"
         );
-        // The error does not show it: it holds a password.
+        // The error does not show the URL, which contains a password.
         ensure!(
             parsed.username().is_empty() && parsed.password().is_none(),
             "the URL of {name}: must hold no user and no password; the receiver knows us by the \
@@ -105,7 +105,7 @@ pub struct Retry {
     pub first: Duration,
     /// The longest wait, unless the receiver asks for a longer one.
     pub most: Duration,
-    /// After this time the collector gives the event up.
+    /// After this time the collector gives up the event.
     pub horizon: Duration,
     /// How long a receiver may take to answer.
     pub timeout: Duration,
@@ -123,7 +123,7 @@ impl Default for Retry {
 }
 
 impl fmt::Display for Webhook {
-    /// Without the URL, which may hold a token.
+    /// Leaves out the URL, which may contain a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }

@@ -94,8 +94,8 @@ pub(super) fn settle(
     })
 }
 
-/// Gives up the events that came in before `queued_ms`, for all webhooks: no task looks after those
-/// that are no longer configured.
+/// Gives up the events that came in before `queued_ms`, for all webhooks: no task handles the
+/// events of webhooks that are no longer configured.
 pub(super) fn give_up(ledger: &Ledger, queued_ms: i64) -> rusqlite::Result<usize> {
     ledger.write(|ledger| {
         ledger

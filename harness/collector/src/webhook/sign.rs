@@ -43,7 +43,8 @@ impl Secret {
 }
 
 /// The value of `webhook-id`: the same each time the event is sent, so that a receiver can skip
-/// what it has already. A hash, because a source may hold what a header or the signed text cannot.
+/// events that it has already. A hash, because a source may contain bytes that a header or the
+/// signed text cannot.
 pub(super) fn message_id(source: &str, id: &str) -> String {
     let hash = Sha256::digest(format!("{source}\n{id}").as_bytes());
     let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,5 @@
-//! Generations from outside: what the collector takes, refuses, reports, reconciles and bills of tokens and their cost.
+//! Tests generations from outside: how the collector accepts, refuses, reports, reconciles and
+//! bills tokens and their cost.
 
 use agent_meter_collector::invoice::{Invoice, invoices};
 use agent_meter_collector::{Ledger, Period, UsageQuery};
@@ -9,7 +10,8 @@ use super::{
     pairs, permutations, reconcile, sessions, start, state,
 };
 
-/// A priced generation for no tool call: 1000 tokens in, half of them from the cache, 800 out.
+/// A priced generation that belongs to no tool call: 1000 tokens in, half of them from the cache,
+/// 800 out.
 pub(super) fn generation(sequence: u64, data: Value) -> Value {
     let members = json!({
         "metric_id": "ai_tokens",
@@ -44,7 +46,7 @@ pub(super) fn generation(sequence: u64, data: Value) -> Value {
     event
 }
 
-/// The members that tie a generation to the call of an event made with [`call`].
+/// The members that link a generation to the call of an event made with [`call`].
 fn of_call(sequence: u64, tool: &str) -> Value {
     json!({"call_id": format!("call-{sequence}"), "tool_name": tool, "attribution": "trace"})
 }
@@ -64,7 +66,7 @@ fn with(mut event: Value, data: Value) -> Value {
     event
 }
 
-/// [`merge`] takes `null` for a removal; the contract wants the member with `null` in it.
+/// [`merge`] removes a member that is `null`; the format requires the member with `null` in it.
 fn set_null(mut event: Value, member: &str) -> Value {
     event["data"][member] = Value::Null;
     event
@@ -74,8 +76,9 @@ fn unpriced_generation(sequence: u64, reason: &str) -> Value {
     set_null(generation(sequence, unpriced(reason)), "total_provider_cost")
 }
 
-/// A session of two calls and five generations: two for `search`, one for a failed `fetch`, one for
-/// none, one without a rate and one whose tokens nobody told. Sequences 1 to 9.
+/// A session of two calls and six generations: two for `search`, one for a failed `fetch`, and
+/// three that belong to no call: one with a cost, one without a rate, one of unknown usage.
+/// Sequences 1 to 9.
 fn session() -> Vec<Value> {
     let unknown = json!({"tokens": {}, "quantity": 0, "completeness": "MISSING",
         "model": "__unknown__", "model_requested": null});
@@ -148,7 +151,7 @@ pub(super) fn usage(ledger: &Ledger, query: &str) -> Value {
     serde_json::to_value(ledger.usage(&query).expect("usage")).expect("json")["rows"].take()
 }
 
-/// Of each row the members that are asked for.
+/// Keeps the given members of each row.
 pub(super) fn only(rows: &Value, members: &[&str]) -> Value {
     let rows = rows.as_array().expect("rows").iter();
     rows.map(|row| members.iter().map(|member| row[member].clone()).collect::<Value>()).collect()
@@ -323,7 +326,7 @@ fn a_generation_delivered_again_is_counted_once() {
 }
 
 #[test]
-fn tokens_and_cost_are_told_by_tool_model_provider_and_outcome() {
+fn usage_has_tokens_and_cost_by_tool_model_provider_and_outcome() {
     let ledger = ledger_of(&session());
     for (query, members, expected) in [
         (
@@ -462,7 +465,7 @@ fn a_closed_session_agrees_with_its_generations_in_every_order() {
     };
     let expected = reports(&ledger_of(&events));
     assert_eq!(expected[3], json!({"sessions": 1, "mismatches": []}));
-    // Five of the events in each order, the others first or last.
+    // Five of the events in each order, before or after the others.
     for order in permutations(5) {
         for rest_first in [true, false] {
             let ledger = memory();
@@ -481,9 +484,9 @@ fn a_closed_session_agrees_with_its_generations_in_every_order() {
 #[test]
 fn an_open_session_shows_what_its_generations_come_to_so_far() {
     let so_far = &sessions(&ledger_of(&session()), "")["sessions"][0];
-    let mut told = session();
-    told.push(end(10, json!({})));
-    let told = &sessions(&ledger_of(&told), "")["sessions"][0];
+    let mut events = session();
+    events.push(end(10, json!({})));
+    let ended = &sessions(&ledger_of(&events), "")["sessions"][0];
     for member in [
         "calls_by_tool",
         "generations",
@@ -497,10 +500,10 @@ fn an_open_session_shows_what_its_generations_come_to_so_far() {
         "currency",
         "margin",
     ] {
-        assert_eq!(so_far[member], told[member], "{member}");
+        assert_eq!(so_far[member], ended[member], "{member}");
     }
-    assert_eq!(told["margin"], "-0.75735");
-    // A generation alone is a session, too, and may be all that came of a tool.
+    assert_eq!(ended["margin"], "-0.75735");
+    // A generation alone makes a session too, and may be the only event that names a tool.
     let alone =
         sessions(&ledger_of(&[generation(1, of_call(9, "late"))]), "")["sessions"][0].take();
     assert_eq!(alone["state"], "ACTIVE");
@@ -555,14 +558,14 @@ fn reconciliation_names_each_total_that_the_generations_do_not_bear_out() {
         lost(9),
         ["generations", "unpriced_generations", "unknown_usage_generations", "usage_by_model"]
     );
-    let told = |data: Value| {
+    let differing = |data: Value| {
         let mut events = session();
         events.push(end(10, data));
         fields(&events)
     };
-    assert_eq!(told(json!({"total_provider_cost": "0.7"})), ["total_provider_cost"]);
-    assert_eq!(told(json!({"unpriced_generations": 1})), ["unpriced_generations"]);
-    // A tool that was named for a generation without cost is not worth a difference.
+    assert_eq!(differing(json!({"total_provider_cost": "0.7"})), ["total_provider_cost"]);
+    assert_eq!(differing(json!({"unpriced_generations": 1})), ["unpriced_generations"]);
+    // A final event may name a tool for a generation without cost; that is not a difference.
     let events = [
         with(unpriced_generation(1, "no_rate"), of_call(9, "late")),
         closed(
@@ -668,7 +671,7 @@ Total  0.0124 USD
     );
     assert_eq!(json["totals"][0]["unpriced_generations"], 2);
 
-    // A product without calls has no table of calls.
+    // A product without calls has no table of calls on its invoice.
     let ledger = ledger_of(&[generation(1, json!({"price": "2"}))]);
     let text = invoices(&ledger).expect("invoices")[0].to_string();
     assert!(!text.contains("Tier") && text.ends_with("Total  2 USD\n"), "{text}");
@@ -694,7 +697,7 @@ fn a_margin_is_rounded_to_one_decimal_and_absent_without_revenue() {
     }
 }
 
-/// The tables of version 1, which knew no generations, and in which a call told its cost.
+/// The tables of version 1: it has no generations, and the event of a call has its cost.
 const VERSION_1: &str = "
 CREATE TABLE events (position INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL,
  sequence INTEGER NOT NULL, type TEXT NOT NULL, time TEXT NOT NULL, subject TEXT NOT NULL,
@@ -711,7 +714,7 @@ fn a_ledger_of_version_1_is_brought_up_to_date() {
     let path = directory.path().join("ledger.db").to_str().expect("path").to_owned();
     let mut events = session();
     events.push(end(10, json!({})));
-    // Kept as of an unknown type, and not valid now that the type is known.
+    // Version 1 kept it as an event of unknown type; now that the type is known, it is not valid.
     events.push(generation(11, json!({"priced": 1})));
     let old = rusqlite::Connection::open(&path).expect("open");
     old.execute_batch(VERSION_1).expect("sql");
@@ -747,7 +750,7 @@ fn a_ledger_of_version_1_is_brought_up_to_date() {
 }
 
 #[tokio::test]
-async fn metrics_tell_tokens_cost_and_revenue() {
+async fn metrics_have_tokens_cost_and_revenue() {
     let collector = start().await;
     let http = Http::new(&collector);
     let body = serde_json::to_vec(&session()).expect("json");

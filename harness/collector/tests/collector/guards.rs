@@ -1,4 +1,4 @@
-//! What guards tell: totals of several sources, levels, contracts, and what the reports make of
+//! Tests the events of guards: totals of several sources, levels, contracts, and the reports on
 //! them.
 
 use agent_meter_collector::{Contracts, Extras, GuardsQuery, Page};
@@ -11,7 +11,7 @@ const EDGE_3: &str = "urn:agent-meter:envoy-3:0001";
 const HOUR: &str = "2026-07-01T10:00:00.000Z";
 const NEXT_HOUR: &str = "2026-07-01T11:00:00.000Z";
 
-/// An event of a guard: without what calls and sessions have.
+/// An event of a guard: without the members that only calls and sessions have.
 fn guard_event(source: &str, sequence: u64, event_type: &str, data: Value) -> Value {
     let mut event = event(sequence, event_type, json!({}));
     event["source"] = source.into();
@@ -42,7 +42,7 @@ fn totals(source: &str, sequence: u64, data: Value) -> Value {
     event
 }
 
-/// A margin guard's customer that went to L1_ALERT.
+/// The change of a margin guard's customer to L1_ALERT.
 pub(super) fn crossed(source: &str, sequence: u64, data: Value) -> Value {
     let members = json!({
         "level": "L1_ALERT",
@@ -59,7 +59,7 @@ pub(super) fn crossed(source: &str, sequence: u64, data: Value) -> Value {
     event
 }
 
-/// A guard of a product, which is about no customer.
+/// Makes it an event of a product's guard, which has no customer.
 fn of_product(mut event: Value) -> Value {
     let scope = json!({"scope": "product", "product_id": "tools", "customer_id": "",
         "scope_key": "ffeeddccbbaa99887766554433221100"});
@@ -68,7 +68,7 @@ fn of_product(mut event: Value) -> Value {
     event
 }
 
-/// Calls of one tool that repeat themselves in a session.
+/// The change of a session to L2_THROTTLE, in which a tool's calls repeat.
 fn looping(sequence: u64) -> Value {
     let mut event = crossed(SOURCE, sequence, json!({}));
     let members = json!({
@@ -96,7 +96,7 @@ fn guards(ledger: &Ledger, query: &str) -> Value {
 }
 
 #[test]
-fn totals_of_two_sources_add_up_and_each_is_told_of_the_other() {
+fn totals_of_two_sources_add_up_and_each_gets_those_of_the_other() {
     let ledger = memory();
     let alone = insert(&ledger, &[totals(SOURCE, 1, json!({}))]);
     let expected = |cost: &str, revenue: &str, calls: u64, tokens: u64, emitters: u64| {
@@ -111,48 +111,49 @@ fn totals_of_two_sources_add_up_and_each_is_told_of_the_other() {
     let third = insert(&ledger, &[totals(EDGE_3, 1, json!({}))]);
     assert_eq!(verdicts(&third), expected("1.75", "4", 8, 200, 2));
 
-    // The later total of a source is all of it; the others are told so, with a level as well.
+    // The later totals of a source replace its earlier ones. The reply to a source has the totals
+    // of the others, also when it sends a level.
     let later = [totals(SOURCE, 2, json!({"total_provider_cost": "0.75", "calls": 4}))];
     assert_eq!(verdicts(&insert(&ledger, &later)), expected("1.75", "4", 8, 200, 2));
     let change = insert(&ledger, &[crossed(EDGE_3, 2, json!({"level": "NONE"}))]);
     assert_eq!(verdicts(&change), expected("2", "4", 9, 200, 2));
 
     let found = guards(&ledger, "");
-    let told = json!({"guards": [{"guard_id": "floor", "guard_kind": "margin", "mode": "enforce",
+    let listed = json!({"guards": [{"guard_id": "floor", "guard_kind": "margin", "mode": "enforce",
         "scope": "customer", "scope_key": SCOPE, "customer_id": "acme", "product_id": null,
         "agent_id": null, "session_key": null, "tool_name": null, "metric": null, "period": "hour",
         "period_started_at": HOUR, "level": "L2_THROTTLE", "emitters": 3, "calls": 12,
         "tokens": 300, "total_provider_cost": "2.5", "total_revenue": "6", "margin": "0.5833",
         "contracted_revenue": null, "plan": null, "currency": "USD",
         "told_at": "2026-07-01T10:00:02Z"}], "more": false});
-    assert_eq!(found, told);
+    assert_eq!(found, listed);
 }
 
 #[test]
-fn the_order_and_the_repetition_of_what_guards_tell_changes_nothing() {
+fn the_order_and_the_repetition_of_guard_events_change_nothing() {
     let events = [
         totals(SOURCE, 1, json!({"total_provider_cost": "0.1"})),
         totals(SOURCE, 2, json!({"total_provider_cost": "0.2", "level": "L1_ALERT"})),
         crossed(SOURCE, 3, json!({"level": "L3_BLOCK", "previous_level": "L1_ALERT"})),
         totals(EDGE_2, 1, json!({"total_provider_cost": "0.4"})),
     ];
-    let told = guards(&ledger_of(&events), "");
-    assert_eq!(told["guards"][0]["total_provider_cost"], "0.6");
-    assert_eq!(told["guards"][0]["level"], "L3_BLOCK");
+    let report = guards(&ledger_of(&events), "");
+    assert_eq!(report["guards"][0]["total_provider_cost"], "0.6");
+    assert_eq!(report["guards"][0]["level"], "L3_BLOCK");
     for order in permutations(events.len()) {
         let ledger = memory();
         for &index in &order {
             insert(&ledger, &events[index..=index]);
         }
-        assert_eq!(guards(&ledger, ""), told, "{order:?}");
+        assert_eq!(guards(&ledger, ""), report, "{order:?}");
         for &index in &order {
-            // A batch that is sent again is answered as it would be now.
+            // The reply to a repeated batch has the totals of now.
             let again = insert(&ledger, &events[index..=index]);
             assert_eq!((again.accepted, again.duplicates), (0, 1), "{order:?}");
             let other = if index == 3 { "0.2" } else { "0.4" };
             assert_eq!(verdicts(&again)[0]["total_provider_cost"], other, "{order:?}");
         }
-        assert_eq!(guards(&ledger, ""), told, "{order:?}");
+        assert_eq!(guards(&ledger, ""), report, "{order:?}");
     }
 }
 
@@ -173,12 +174,12 @@ fn a_period_that_begins_starts_from_nothing() {
     let found = guards(&ledger, "");
     assert_eq!(found["guards"][0]["emitters"], 1);
     assert_eq!(found["guards"][0]["level"], "NONE");
-    // What comes late of the period before goes where it belongs.
+    // A late event of the period before counts in that period.
     let late = insert(&ledger, &[totals(EDGE_2, 2, json!({"total_provider_cost": "9"}))]);
     assert_eq!(verdicts(&late)[0]["total_provider_cost"], "0.5");
     assert_eq!(guards(&ledger, "")["guards"][0]["total_provider_cost"], "0");
 
-    // A level may be the first that is told of a period.
+    // A level may be the first event of a period.
     let started = json!({"period_started_at": "2026-07-01T12:00:00.000Z", "level": "NONE",
         "previous_level": "L3_BLOCK", "reason": "period_started", "currency": null});
     insert(&ledger, &[crossed(SOURCE, 3, started)]);
@@ -188,7 +189,7 @@ fn a_period_that_begins_starts_from_nothing() {
         (&row["calls"], &row["currency"], &row["level"]),
         (&json!(0), &Value::Null, &json!("NONE"))
     );
-    // Then the next month: what nobody can ask for any more is forgotten.
+    // The next month: the ledger deletes totals of periods that nobody can ask for any more.
     let month = json!({"period_started_at": "2026-09-01T00:00:00.000Z"});
     insert(&ledger, &[totals(SOURCE, 4, month)]);
     let old = insert(&ledger, &[totals(EDGE_2, 3, json!({}))]);
@@ -202,8 +203,8 @@ fn a_clock_that_is_years_ahead_hides_nothing() {
     let ledger = ledger_of(&[totals(SOURCE, 1, now.clone())]);
     let ahead = json!({"period": "day", "period_started_at": "2126-07-01T00:00:00.000Z"});
     insert(&ledger, &[totals(EDGE_2, 1, ahead)]);
-    let told = insert(&ledger, &[totals(EDGE_3, 1, now)]);
-    assert_eq!(verdicts(&told)[0]["emitters"], 1);
+    let receipt = insert(&ledger, &[totals(EDGE_3, 1, now)]);
+    assert_eq!(verdicts(&receipt)[0]["emitters"], 1);
     let found = &guards(&ledger, "")["guards"][0];
     assert_eq!((&found["period_started_at"], &found["emitters"]), (&json!(today), &json!(2)));
 }
@@ -222,19 +223,19 @@ fn sessions_products_and_loops_have_scopes_of_their_own() {
         of_product(totals(EDGE_2, 2, json!({}))),
     ];
     let ledger = memory();
-    let told = verdicts(&insert(&ledger, &events[..4]));
-    assert_eq!(told.as_array().map(Vec::len), Some(4), "{told}");
-    let told = verdicts(&insert(&ledger, &events[4..]));
-    assert_eq!(told[0]["scope_key"], "abababababababababababababababab");
-    assert!(told[0].get("period_started_at").is_none(), "{told}");
-    assert_eq!((&told[0]["emitters"], &told[1]["emitters"]), (&json!(1), &json!(1)));
+    let others = verdicts(&insert(&ledger, &events[..4]));
+    assert_eq!(others.as_array().map(Vec::len), Some(4), "{others}");
+    let others = verdicts(&insert(&ledger, &events[4..]));
+    assert_eq!(others[0]["scope_key"], "abababababababababababababababab");
+    assert!(others[0].get("period_started_at").is_none(), "{others}");
+    assert_eq!((&others[0]["emitters"], &others[1]["emitters"]), (&json!(1), &json!(1)));
 
     let listed = |query: &str| -> Vec<String> {
         let found = guards(&ledger, query);
         let rows = found["guards"].as_array().expect("guards");
         rows.iter().map(|row| row["scope"].as_str().expect("scope").to_owned()).collect()
     };
-    // The strictest first, then the last told of.
+    // The strictest level first, and within a level the latest event first.
     assert_eq!(listed(""), ["session", "product", "session", "customer"]);
     assert_eq!(listed("level=L1_ALERT"), ["session"]);
     assert_eq!(listed("level=L3_BLOCK"), [""; 0]);
@@ -290,10 +291,10 @@ fn totals_that_do_not_fit_harm_no_other_event() {
 #[test]
 fn currencies_of_a_scope_are_never_added_up() {
     let ledger = ledger_of(&[totals(SOURCE, 1, json!({"currency": "EUR"}))]);
-    // A change of level that does not tell its currency is of that of the totals beside it.
+    // A change of level without a currency takes the currency of the totals in the same batch.
     let batch = [totals(EDGE_2, 1, json!({})), crossed(EDGE_2, 2, json!({"currency": null}))];
-    let told = verdicts(&insert(&ledger, &batch));
-    assert_eq!((told.as_array().map(Vec::len), &told[0]["emitters"]), (Some(1), &json!(0)));
+    let others = verdicts(&insert(&ledger, &batch));
+    assert_eq!((others.as_array().map(Vec::len), &others[0]["emitters"]), (Some(1), &json!(0)));
     assert_eq!(guards(&ledger, "")["guards"].as_array().map(Vec::len), Some(2));
 }
 
@@ -317,7 +318,7 @@ fn totals_count_for_gaps_and_in_nothing_else() {
         gaps(&ledger)["sources"][0]["missing"],
         json!([{"from": 3, "to": 3}, {"from": 5, "to": 5}])
     );
-    // Their text is not kept; a page of events passes over them.
+    // The ledger does not keep their text; a page of events leaves them out.
     let query = EventsQuery::from_pairs(pairs("limit=2")).expect("query");
     let events = ledger.events(&query).expect("events");
     let types: Vec<Value> = events
@@ -326,14 +327,14 @@ fn totals_count_for_gaps_and_in_nothing_else() {
         .map(|raw| serde_json::from_str::<Value>(raw.get()).expect("json")["type"].clone())
         .collect();
     assert_eq!(types, ["agent-meter.tool_invocation", "agent-meter.margin_level_changed"]);
-    // An id is taken all the same.
+    // The ledger keeps their ids all the same.
     let receipt = insert(&ledger, &[call(2, json!({})), totals(SOURCE, 1, json!({}))]);
     assert_eq!(receipt.rejected.len(), 2);
     assert!(receipt.verdicts.is_empty(), "what is refused is not answered");
 }
 
 #[test]
-fn each_rule_of_what_guards_tell_has_its_own_reason() {
+fn each_rule_of_guard_events_has_its_own_reason() {
     let levels = "NONE, L1_ALERT, L2_THROTTLE, L3_BLOCK";
     let total = |data| totals(SOURCE, 1, data);
     let change = |data| crossed(SOURCE, 1, data);
@@ -438,7 +439,7 @@ fn each_rule_of_what_guards_tell_has_its_own_reason() {
         assert_eq!(reasons, [reason], "{event}");
         assert_eq!((receipt.accepted, receipt.verdicts.len()), (1, 0), "the others are stored");
     }
-    // A subject that is empty need not be told.
+    // An event without a customer may leave out `subject`.
     let mut product = of_product(total(json!({})));
     merge(&mut product, json!({"subject": null}));
     assert_eq!(verdicts(&insert(&memory(), &[product])).as_array().map(Vec::len), Some(1));
@@ -463,7 +464,7 @@ fn alerts_are_listed_byte_for_byte_the_newest_first() {
     assert_eq!(page(Some(3)), json!({"alerts": [events[0]], "next": null}));
 }
 
-/// The tables of a ledger of version 3, as far as this version looks at them.
+/// The tables of a ledger of version 3, as far as the migration reads them.
 const VERSION_3: &str = "
 CREATE TABLE events (
     position INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL,
@@ -479,7 +480,7 @@ PRAGMA user_version = 3;
 fn a_ledger_of_version_3_is_brought_up_to_date() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("ledger.db").to_str().expect("path").to_owned();
-    // A filter that knew guards may have sent to a collector that did not.
+    // A filter with guards may have sent these to a collector without.
     let events = [totals(SOURCE, 1, json!({})), crossed(SOURCE, 2, json!({}))];
     let old = rusqlite::Connection::open(&path).expect("open");
     old.execute_batch(VERSION_3).expect("sql");
@@ -618,7 +619,7 @@ async fn the_routes_of_guards_answer_over_a_socket() {
     let (_, page) = http.get("/").await;
     assert!(page.contains("/v1/guards") && page.contains("/v1/alerts"), "{page}");
 
-    // The file is looked at while the collector runs.
+    // The collector checks the file while it runs.
     std::fs::write(&path, text_of_contract("17.5")).expect("write");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {

@@ -1,4 +1,4 @@
-//! Calls of APIs and steps of agents, and who made them: apps, keys and credentials.
+//! Tests calls of APIs and steps of agents, and their identity: apps, keys and credentials.
 
 use agent_meter_collector::invoice::Invoice;
 use agent_meter_collector::{Ledger, Period};
@@ -13,7 +13,7 @@ use super::{
 const KEY: &str = "00112233445566778899aabbccddeeff";
 const STEP_SESSION: &str = "11111111111111111111111111111111";
 
-/// What events of the API product have in place of those of the tools.
+/// Replaces the members of a tool's event by those of the API product.
 fn of_api(mut event: Value) -> Value {
     let members = json!({"product_id": "orders", "product_type": "STANDARD_API", "agent_id": null,
         "app_id": "app-1", "api_key_hash": KEY, "credential_type": "CLIENT_CREDENTIALS"});
@@ -92,7 +92,7 @@ fn mixed() -> Vec<Value> {
 }
 
 #[test]
-fn usage_tells_calls_of_each_kind_and_who_made_them() {
+fn usage_counts_calls_by_kind_and_by_who_made_them() {
     let ledger = ledger_of(&mixed());
     for (query, members, expected) in [
         (
@@ -155,7 +155,7 @@ fn sessions_of_apis_and_agents_reconcile_in_every_order() {
             .map(|member| listed[session][member].clone());
         assert_eq!(json!(found), members, "{session}");
     }
-    // Half of the events in each order, the other half after them.
+    // Half of the events in each order, then the other half.
     for (chosen, rest) in [(0..4, 4..9), (4..8, 0..4)] {
         for order in permutations(chosen.len()) {
             let ledger = memory();
@@ -171,7 +171,7 @@ fn sessions_of_apis_and_agents_reconcile_in_every_order() {
             assert_eq!(reconcile(&ledger), agreed, "{order:?}");
         }
     }
-    // A call and a step that are lost are told of.
+    // The reconciliation finds a lost call and a lost step.
     for (lost, session) in [(1, SESSION), (5, STEP_SESSION)] {
         let mut events = events.clone();
         events.remove(lost);
@@ -183,7 +183,7 @@ fn sessions_of_apis_and_agents_reconcile_in_every_order() {
 }
 
 #[test]
-fn a_session_without_its_own_events_is_told_by_its_calls() {
+fn a_session_without_its_own_events_has_its_calls() {
     let ledger = ledger_of(&[api_call(1, json!({}))]);
     let session = &sessions(&ledger, "agent=app-1")["sessions"][0];
     assert_eq!(session["state"], "ACTIVE");
@@ -233,7 +233,10 @@ fn each_rule_of_these_events_has_its_own_reason() {
             api(json!({"metric_id": "tool_invocations"})),
             r#"metric_id: must be "api_calls", found "tool_invocations""#.into(),
         ),
-        (api(json!({"quantity": 2})), "quantity: must be 1, found 2".into()),
+        (
+            api(json!({"quantity": 0})),
+            "quantity: must be an integer of at least 1, and at most 1000000000, found 0".into(),
+        ),
         (api(json!({"method": ""})), r#"method: must be a string, not empty, found """#.into()),
         (api(json!({"route": null})), "route: missing".into()),
         (
@@ -257,7 +260,7 @@ fn each_rule_of_these_events_has_its_own_reason() {
         let reasons: Vec<_> = receipt.rejected.iter().map(|event| event.reason.clone()).collect();
         assert_eq!(reasons, [format!("data.{reason}")], "{event}");
     }
-    // As filters wrote it that knew no apps.
+    // As filters wrote it that did not know apps.
     let old = json!({"product_type": "AGENTIC_API", "product_id": "llm"});
     let ledger = ledger_of(&[generation(1, old)]);
     let rows = usage(&ledger, "group_by=product_type,agent");
@@ -310,7 +313,7 @@ Total  0.053 USD
     assert_eq!(invoice.to_string(), text);
     assert_eq!(invoice.to_json()["products"][1]["lines"][0]["kind"], "api_call");
 
-    // An agent's step and a tool of the same name and price stay two lines.
+    // An agent's step and a tool with the same name and price have two lines.
     let of_tool = of_agent(call(2, json!({"tool_name": "message/send", "price": "0.05"})));
     let ledger =
         ledger_of(&[agent_step(1, json!({})), of_tool, of_agent(generation(3, json!({})))]);
@@ -322,7 +325,7 @@ Total  0.053 USD
     }
 }
 
-/// The tables of version 2, as far as their making again needs them.
+/// The tables of version 2, as far as the migration reads them.
 const VERSION_2: &str = "
 CREATE TABLE events (position INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL,
  sequence INTEGER NOT NULL, type TEXT NOT NULL, time TEXT NOT NULL, subject TEXT NOT NULL,
@@ -339,7 +342,7 @@ fn a_ledger_of_version_2_is_brought_up_to_date() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("ledger.db").to_str().expect("path").to_owned();
     let mut events = mixed();
-    // As filters wrote it that knew no apps.
+    // As filters wrote it that did not know apps.
     let members = json!({"product_type": "AGENTIC_API", "product_id": "llm",
         "session_id": "33333333333333333333333333333333"});
     events.push(generation(10, members));

@@ -1,5 +1,5 @@
-//! The collector from outside: what it stores, what it refuses, what it answers, what it bills.
-//! Events are written here as `filter/EVENTS.md` describes them, by no code of the filter.
+//! Tests the collector from outside: what it stores, refuses, answers and bills. The tests write
+//! events as `filter/EVENTS.md` describes them, without any code of the filter.
 
 mod generations;
 mod guards;
@@ -148,7 +148,7 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     query.split('&').filter(|pair| !pair.is_empty()).filter_map(split).collect()
 }
 
-/// The rows of a query, without what only generations have.
+/// The rows of a query, without the members that only generations have.
 fn usage(ledger: &Ledger, query: &str) -> Value {
     let query = UsageQuery::from_pairs(pairs(query)).expect(query);
     let mut rows = serde_json::to_value(ledger.usage(&query).expect("usage")).expect("json");
@@ -200,7 +200,7 @@ fn a_batch_delivered_again_is_counted_once() {
     assert_eq!((usage(&ledger, "group_by=tool,status"), sessions(&ledger, "")), before);
     assert_eq!(ledger.count_events().expect("count"), 7);
 
-    // The same content with other spaces is the same event; and so within one batch.
+    // The same content with other white space is the same event, also within one batch.
     let pretty = serde_json::to_string_pretty(&events[1]).expect("json");
     let compact = serde_json::to_string(&events[1]).expect("json");
     let both = format!("[{pretty},{compact}]");
@@ -313,7 +313,11 @@ fn each_rule_of_an_event_has_its_own_reason() {
             call(1, json!({"metric_id": "x"})),
             r#"data.metric_id: must be "tool_invocations", found "x""#.into(),
         ),
-        (call(1, json!({"quantity": 2})), "data.quantity: must be 1, found 2".into()),
+        (
+            call(1, json!({"quantity": 0})),
+            "data.quantity: must be an integer of at least 1, and at most 1000000000, found 0"
+                .into(),
+        ),
         (
             call(1, json!({"execution_status": "OK"})),
             format!("data.execution_status: must be one of {statuses}, found \"OK\""),
@@ -442,11 +446,11 @@ fn a_body_that_is_no_batch_is_refused_whole() {
 }
 
 #[test]
-fn a_cost_told_with_a_call_counts_in_nothing() {
+fn the_cost_in_a_call_counts_in_nothing() {
     let costs = [json!("5"), json!(5), json!("much")];
     let calls =
         (1..).zip(costs).map(|(sequence, cost)| call(sequence, json!({"provider_cost": cost})));
-    // Asserts a provider cost of 0.
+    // `usage` asserts a provider cost of 0.
     assert_eq!(usage(&ledger_of(&calls.collect::<Vec<_>>()), "")[0]["calls"], 3);
 }
 
@@ -489,7 +493,7 @@ fn the_order_of_arrival_changes_nothing() {
         assert_eq!(reports(&ledger), expected, "{order:?}");
     }
 
-    // Without its session events, a session is told by its calls, whichever came first.
+    // Without its session events a session has its calls, whichever of them came first.
     let other = json!({"agent_id": "agent-2"});
     let calls = [call(2, json!({})), call(5, other), error_call(4)];
     let expected = reports(&ledger_of(&calls));
@@ -633,7 +637,7 @@ fn usage_filters_by_each_dimension_and_by_time() {
         ("customer=acme&status=ERROR", 1),
         ("customer=bolt&status=ERROR", 0),
         ("customer=acme' OR '1'='1", 0),
-        // Half-open: a call at the border is in the later span only.
+        // Half-open: a call at the boundary is only in the later span.
         ("to=2026-07-02T00:00:00Z", 5),
         ("from=2026-07-02T00:00:00Z", 1),
         ("from=2026-07-02T02:00:00+02:00", 1),
@@ -825,12 +829,12 @@ fn a_session_seen_by_two_sources_is_two_rows_with_their_own_calls() {
     });
     insert(&ledger, &elsewhere);
     let rows = sessions(&ledger, &format!("session_id={SESSION}"))["sessions"].take();
-    let told = |row: &Value| json!([row["source"], row["state"], row["total_revenue"]]);
+    let listed = |row: &Value| json!([row["source"], row["state"], row["total_revenue"]]);
     let expected = [
         json!([SOURCE, "CLOSED", "0.002"]),
         json!(["urn:agent-meter:envoy-2:0001", "CREATED", "5"]),
     ];
-    assert_eq!(rows.as_array().expect("array").iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(rows.as_array().expect("array").iter().map(listed).collect::<Vec<_>>(), expected);
     assert_eq!(reconcile(&ledger), json!({"sessions": 1, "mismatches": []}));
     let one = sessions(&ledger, "source=urn:agent-meter:envoy-2:0001");
     assert_eq!(one["sessions"].as_array().map(Vec::len), Some(1));
@@ -893,7 +897,7 @@ fn reconciliation_names_each_total_that_its_calls_do_not_bear_out() {
     ]});
     assert_eq!(reconcile(&ledger), expected);
 
-    // A call that never came shows up in each total it would be in.
+    // A lost call makes each total differ in which it would be.
     let lossy: Vec<Value> = events.iter().filter(|event| **event != events[3]).cloned().collect();
     let lost = reconcile(&ledger_of(&lossy));
     let fields: Vec<_> =
@@ -959,7 +963,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 5; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 6; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -980,7 +984,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 5 is newer than 4, the newest this program \
+                "ledger {newer:?}: schema version 6 is newer than 5, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),
@@ -1228,7 +1232,7 @@ async fn overlapping_batches_from_eight_tasks_store_each_event_once() {
         let http = http.clone();
         tasks.push(tokio::spawn(async move {
             let mut sums = (0, 0);
-            // Each task sends 150 events, of which the next task sends 100 too.
+            // Each task sends 150 events; the next task sends 100 of them too.
             for batch in 0..15 {
                 let first = task * 50 + batch * 10 + 1;
                 let events: Vec<_> =

@@ -1,4 +1,4 @@
-//! The reader of all events: typed, over all pages, with the text as it came.
+//! Tests the reader of all events: it parses them, reads all pages, and keeps the text as it came.
 
 use agent_meter_collector::{Body, EventsQuery, Page, SessionState};
 use serde_json::json;
@@ -25,7 +25,7 @@ fn each_event_is_read_over_all_pages() {
                 Body::Unknown => format!("{} {}", event.sequence, event.event_type),
                 other => panic!("{other:?}"),
             });
-            // The ledger may be asked meanwhile.
+            // `each` may query the ledger while the reader runs.
             ledger.count_events().map(|count| assert_eq!(count, 4))
         });
         read.expect("readable");

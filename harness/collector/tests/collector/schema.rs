@@ -1,4 +1,4 @@
-//! The tables of a ledger, which older files have too.
+//! Tests that the tables of a new ledger are those of older files.
 
 use agent_meter_collector::Ledger;
 use rusqlite::Connection;
@@ -6,19 +6,20 @@ use serde_json::json;
 
 use super::{call, gaps, insert, memory, reconcile, sessions, usage};
 
-/// The tables of version 4, as they were when they were written out by hand.
+/// The tables of version 4, as version 4 itself wrote them, by hand.
 const VERSION_4: &str = include_str!("schema_4.sql");
 
-/// The statements that made a database, without the space between words.
+/// The statements that made a database, with white space removed.
 fn statements(connection: &Connection) -> Vec<String> {
     let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name";
     let mut statement = connection.prepare(sql).expect("a query");
     let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("rows");
-    rows.map(|sql| sql.expect("text").split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    let words = |sql: String| sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    rows.map(|sql| words(sql.expect("text")).replace(" ,", ",").replace(" )", ")")).collect()
 }
 
 #[test]
-fn the_tables_are_those_of_version_4_to_the_letter() {
+fn the_tables_are_those_of_version_4_to_the_letter_and_the_quantity() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ledger.db");
     Ledger::open(path.to_str().expect("UTF-8")).expect("a ledger");
@@ -27,7 +28,9 @@ fn the_tables_are_those_of_version_4_to_the_letter() {
         made.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
     let written = Connection::open_in_memory().expect("a database");
     written.execute_batch(VERSION_4).expect("tables");
-    assert_eq!((version, statements(&made)), (4, statements(&written)));
+    let quantity = "ALTER TABLE calls ADD COLUMN quantity INTEGER NOT NULL DEFAULT 1";
+    written.execute_batch(quantity).expect("a column");
+    assert_eq!((version, statements(&made)), (5, statements(&written)));
 }
 
 #[test]
@@ -47,4 +50,18 @@ fn a_file_whose_tables_were_written_by_hand_takes_events_and_answers_the_same() 
         assert_eq!(report(&old), report(&new));
     }
     assert_eq!(sessions(&old, ""), sessions(&new, ""));
+}
+
+#[test]
+fn an_event_of_several_calls_counts_as_many_everywhere() {
+    let ledger = memory();
+    let events =
+        [call(1, json!({"price": "0.5"})), call(2, json!({"quantity": 1000, "price": "500"}))];
+    assert_eq!(insert(&ledger, &events).accepted, 2);
+    let row = &usage(&ledger, "group_by=tool")[0];
+    assert_eq!((&row["calls"], &row["billable_calls"]), (&json!(1001), &json!(1001)));
+    assert_eq!(row["revenue"], "500.5");
+    let session = sessions(&ledger, "").to_string();
+    assert!(session.contains("\"total_tool_calls\":1001"), "{session}");
+    assert!(session.contains("\"billable_tool_calls\":1001"), "{session}");
 }

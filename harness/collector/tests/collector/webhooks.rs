@@ -1,4 +1,4 @@
-//! Webhooks, with a receiver that reads what comes over its socket and answers as it is told.
+//! Tests webhooks, with a receiver that reads from its socket and answers as the test says.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ use super::*;
 
 const KEY: &[u8] = b"a key that both sides know";
 
-/// What came, and what to answer: a status, `Retry-After`, and how long to think.
+/// The posts that came, and the responses to send: a status, `Retry-After`, and how long to wait.
 struct Receiver {
     url: String,
     state: Arc<Mutex<Inbox>>,
@@ -49,7 +49,7 @@ impl Receiver {
         Receiver { url, state }
     }
 
-    /// The answers to come; after them it takes everything.
+    /// The next responses; after them the receiver accepts everything.
     fn answers(&self, answers: &[(u16, Option<&str>)]) {
         let answers = answers
             .iter()
@@ -114,8 +114,8 @@ async fn until<T, F: Future<Output = Option<T>>>(found: impl Fn() -> F) -> T {
     }
 }
 
-/// Tries again after 50 ms.
-fn quickly() -> Retry {
+/// A retry after 50 ms.
+fn quick_retry() -> Retry {
     Retry { first: Duration::from_millis(50), ..Retry::default() }
 }
 
@@ -139,7 +139,7 @@ async fn send(collector: &Collector, events: &[Value]) {
 }
 
 /// Waits for a line of the metrics.
-async fn until_told(collector: &Collector, line: &str) {
+async fn until_metric(collector: &Collector, line: &str) {
     let http = Http::new(collector);
     let line = format!("agent_meter_collector_webhook_{line}");
     until(|| async {
@@ -156,10 +156,10 @@ fn ids(came: &[Came]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn each_webhook_is_told_once_of_what_is_meant_for_it() {
+async fn each_webhook_gets_each_event_for_it_once() {
     let (finance, all) = (Receiver::start().await, Receiver::start().await);
     let hooks = [("finance", &finance), ("*", &all)];
-    let collector = collector("sqlite::memory:", &hooks, quickly()).await;
+    let collector = collector("sqlite::memory:", &hooks, quick_retry()).await;
     let events = [
         crossed(SOURCE, 1, json!({})),
         crossed(SOURCE, 2, json!({"notify": []})),
@@ -168,12 +168,12 @@ async fn each_webhook_is_told_once_of_what_is_meant_for_it() {
         crossed(EDGE_2, 1, json!({"notify": ["ops"]})),
     ];
     send(&collector, &events).await;
-    // A batch that is sent again tells nobody again.
+    // A repeated batch posts nothing.
     send(&collector, &events).await;
-    until_told(&collector, "delivered_total{webhook=\"*\"} 4").await;
-    until_told(&collector, "delivered_total{webhook=\"finance\"} 2").await;
+    until_metric(&collector, "delivered_total{webhook=\"*\"} 4").await;
+    until_metric(&collector, "delivered_total{webhook=\"finance\"} 2").await;
     for line in ["failed_total", "given_up_total", "waiting"] {
-        until_told(&collector, &format!("{line}{{webhook=\"finance\"}} 0")).await;
+        until_metric(&collector, &format!("{line}{{webhook=\"finance\"}} 0")).await;
     }
     assert_eq!(ids(&finance.came()), [events[0]["id"].clone(), events[3]["id"].clone()]);
     let came = all.came();
@@ -187,13 +187,13 @@ async fn each_webhook_is_told_once_of_what_is_meant_for_it() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_twice_is_told_until_it_takes_it() {
+async fn a_receiver_that_fails_twice_gets_the_event_until_it_takes_it() {
     let receiver = Receiver::start().await;
     receiver.answers(&[(500, None), (302, None)]);
-    let collector = collector("sqlite::memory:", &[("finance", &receiver)], quickly()).await;
+    let collector = collector("sqlite::memory:", &[("finance", &receiver)], quick_retry()).await;
     send(&collector, &[crossed(SOURCE, 1, json!({}))]).await;
-    until_told(&collector, "delivered_total{webhook=\"finance\"} 1").await;
-    until_told(&collector, "failed_total{webhook=\"finance\"} 2").await;
+    until_metric(&collector, "delivered_total{webhook=\"finance\"} 1").await;
+    until_metric(&collector, "failed_total{webhook=\"finance\"} 2").await;
     let came = receiver.came();
     assert_eq!(came.len(), 3);
     assert!(came.iter().all(|one| one.id == came[0].id), "the receiver can tell it is the same");
@@ -209,10 +209,10 @@ async fn a_restart_of_the_collector_forgets_nothing() {
     let url = format!("sqlite:{}", directory.path().join("ledger.db").display());
     let receiver = Receiver::start().await;
     receiver.answers(&[(503, None), (503, None)]);
-    // Without a quick retry, so that the stop comes between the tries.
-    let slowly = Retry { first: Duration::from_millis(600), ..Retry::default() };
+    // A slow retry, so that the stop comes between the tries.
+    let slow_retry = Retry { first: Duration::from_millis(600), ..Retry::default() };
     for (starts, tries) in [(1, 1), (2, 2), (3, 3)] {
-        let collector = collector(&url, &[("finance", &receiver)], slowly).await;
+        let collector = collector(&url, &[("finance", &receiver)], slow_retry).await;
         if starts == 1 {
             send(&collector, &[crossed(SOURCE, 1, json!({}))]).await;
         }
@@ -220,10 +220,10 @@ async fn a_restart_of_the_collector_forgets_nothing() {
         collector.stop().await;
         assert_eq!(receiver.came().len(), tries, "a stopped collector posts nothing");
     }
-    let collector = collector(&url, &[("finance", &receiver)], slowly).await;
-    until_told(&collector, "delivered_total{webhook=\"finance\"} 1").await;
-    until_told(&collector, "failed_total{webhook=\"finance\"} 2").await;
-    until_told(&collector, "waiting{webhook=\"finance\"} 0").await;
+    let collector = collector(&url, &[("finance", &receiver)], slow_retry).await;
+    until_metric(&collector, "delivered_total{webhook=\"finance\"} 1").await;
+    until_metric(&collector, "failed_total{webhook=\"finance\"} 2").await;
+    until_metric(&collector, "waiting{webhook=\"finance\"} 0").await;
     assert_eq!(receiver.came().len(), 3);
     collector.stop().await;
 }
@@ -232,20 +232,20 @@ async fn a_restart_of_the_collector_forgets_nothing() {
 async fn what_is_gone_or_too_old_is_given_up() {
     let receiver = Receiver::start().await;
     receiver.answers(&[(410, None)]);
-    let short = Retry { horizon: Duration::from_millis(300), ..quickly() };
+    let short = Retry { horizon: Duration::from_millis(300), ..quick_retry() };
     let collector = collector("sqlite::memory:", &[("finance", &receiver)], short).await;
     send(&collector, &[crossed(SOURCE, 1, json!({}))]).await;
-    until_told(&collector, "given_up_total{webhook=\"finance\"} 1").await;
+    until_metric(&collector, "given_up_total{webhook=\"finance\"} 1").await;
     assert_eq!(receiver.came().len(), 1, "410 is final");
 
     receiver.answers(&[(500, None); 20]);
     let begun = Instant::now();
     send(&collector, &[crossed(SOURCE, 2, json!({}))]).await;
-    until_told(&collector, "given_up_total{webhook=\"finance\"} 2").await;
+    until_metric(&collector, "given_up_total{webhook=\"finance\"} 2").await;
     assert!(begun.elapsed() >= Duration::from_millis(300));
     let tries = receiver.came().len();
     assert!(tries >= 4, "first, after 50, 100, and at the end: {tries}");
-    until_told(&collector, &format!("failed_total{{webhook=\"finance\"}} {tries}")).await;
+    until_metric(&collector, &format!("failed_total{{webhook=\"finance\"}} {tries}")).await;
     collector.stop().await;
 }
 
@@ -253,18 +253,18 @@ async fn what_is_gone_or_too_old_is_given_up() {
 async fn a_receiver_that_asks_to_wait_is_left_alone() {
     let receiver = Receiver::start().await;
     receiver.answers(&[(429, Some("1"))]);
-    let collector = collector("sqlite::memory:", &[("finance", &receiver)], quickly()).await;
+    let collector = collector("sqlite::memory:", &[("finance", &receiver)], quick_retry()).await;
     send(&collector, &[crossed(SOURCE, 1, json!({}))]).await;
     let came = receiver.until_came(2).await;
     assert!(came[1].at - came[0].at >= Duration::from_millis(990), "{came:?}");
-    until_told(&collector, "delivered_total{webhook=\"finance\"} 1").await;
-    // As a date, in whole seconds, so between one and two from now.
+    until_metric(&collector, "delivered_total{webhook=\"finance\"} 1").await;
+    // As a date in whole seconds, so between one and two seconds from now.
     let date = (chrono::Utc::now() + Duration::from_secs(2)).format("%a, %d %b %Y %H:%M:%S GMT");
     receiver.answers(&[(503, Some(&date.to_string()))]);
     send(&collector, &[crossed(SOURCE, 2, json!({}))]).await;
     let came = receiver.until_came(4).await;
     assert!(came[3].at - came[2].at >= Duration::from_millis(900), "{came:?}");
-    until_told(&collector, "delivered_total{webhook=\"finance\"} 2").await;
+    until_metric(&collector, "delivered_total{webhook=\"finance\"} 2").await;
     collector.stop().await;
 }
 
@@ -278,16 +278,16 @@ async fn a_receiver_that_hangs_or_is_not_there_holds_up_no_other() {
     drop(nobody);
     let gone = Receiver { url, ..gone };
     let hooks = [("slow", &slow), ("good", &good), ("gone", &gone)];
-    let retry = Retry { timeout: Duration::from_secs(1), ..quickly() };
+    let retry = Retry { timeout: Duration::from_secs(1), ..quick_retry() };
     let collector = collector("sqlite::memory:", &hooks, retry).await;
     let notify = json!({"notify": ["slow", "good", "gone"]});
     let begun = Instant::now();
     send(&collector, &[crossed(SOURCE, 1, notify)]).await;
-    until_told(&collector, "delivered_total{webhook=\"good\"} 1").await;
+    until_metric(&collector, "delivered_total{webhook=\"good\"} 1").await;
     assert!(begun.elapsed() < Duration::from_secs(1), "before the slow one's time is over");
-    until_told(&collector, "delivered_total{webhook=\"slow\"} 1").await;
-    until_told(&collector, "failed_total{webhook=\"slow\"} 1").await;
-    until_told(&collector, "waiting{webhook=\"gone\"} 1").await;
+    until_metric(&collector, "delivered_total{webhook=\"slow\"} 1").await;
+    until_metric(&collector, "failed_total{webhook=\"slow\"} 1").await;
+    until_metric(&collector, "waiting{webhook=\"gone\"} 1").await;
     collector.stop().await;
 }
 

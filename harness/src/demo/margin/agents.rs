@@ -1,4 +1,4 @@
-//! The agents of the margin scenario: what they ask, and how they are answered.
+//! The agents of the margin scenario: what they call, and what responses they get.
 
 use std::time::Duration;
 
@@ -11,35 +11,36 @@ use tokio::task::JoinSet;
 use super::{AGENTS, NEIGHBOUR, PATIENCE, TENANT};
 use crate::trace::{self, TRACEPARENT};
 
-/// How long a refused agent waits before it asks again: less than it is told to, for agents are impatient.
+/// How long a refused agent waits before it calls again: less than the refusal asks for, since
+/// agents are impatient.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
-/// How long the neighbour waits between two calls.
+/// How long the neighbour's agent waits between two calls.
 const NEIGHBOUR_PAUSE: Duration = Duration::from_millis(200);
-/// How often an agent is blocked before it gives up.
+/// How many refusals by a block an agent takes before it gives up.
 const BLOCKS: u64 = 3;
 
-/// How calls were answered.
+/// The responses to calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Executed.
+    /// Calls that the server executed.
     pub(super) passed: u64,
-    /// Of these, those whose answer says that the customer is being slowed down.
+    /// Of these, calls whose response says that the customer is throttled.
     pub(super) marked: u64,
-    /// Refused because too many came in this second.
+    /// Calls refused because too many came in this second.
     pub(super) throttled: u64,
-    /// Refused because the calls under way have taken the room that is left.
+    /// Calls refused because running calls have reserved what remains.
     pub(super) no_room: u64,
-    /// Refused because the margin is used up.
+    /// Calls refused because the margin is used up.
     pub(super) blocked: u64,
 }
 
 impl Seen {
-    /// All calls.
+    /// The number of all calls.
     pub(super) fn asked(&self) -> u64 {
         self.passed + self.refused()
     }
 
-    /// Those that were not executed.
+    /// The number of calls that were not executed.
     pub(super) fn refused(&self) -> u64 {
         self.throttled + self.no_room + self.blocked
     }
@@ -54,7 +55,8 @@ impl Seen {
     }
 }
 
-/// Lets all agents call until those of the tenant are blocked for good: what the tenant's saw, and the neighbour's.
+/// Runs all agents until the guard has blocked the tenant's for good. Returns what the tenant's
+/// agents saw, and the neighbour's.
 pub(super) async fn play(url: &str) -> anyhow::Result<[Seen; 2]> {
     let (over, is_over) = watch::channel(false);
     let neighbour = tokio::spawn(call_now_and_then(Agent::new(url, NEIGHBOUR, 0)?, is_over));
@@ -86,7 +88,7 @@ async fn call_until_blocked(mut agent: Agent) -> anyhow::Result<Seen> {
     Ok(agent.seen)
 }
 
-/// Its last call comes when the tenant is blocked.
+/// Calls until the tenant is blocked, and once more after that.
 async fn call_now_and_then(
     mut agent: Agent,
     is_over: watch::Receiver<bool>,
@@ -101,8 +103,8 @@ async fn call_now_and_then(
     }
 }
 
-/// One agent with a connection of its own. It is no [`crate::mcp_client::Agent`], which does not show what the HTTP
-/// response of a refusal says.
+/// One agent with a connection of its own. [`crate::mcp_client::Agent`] will not do: it does not
+/// show the HTTP response of a refusal.
 struct Agent {
     http: Client,
     url: String,
@@ -118,7 +120,7 @@ impl Agent {
         Ok(Self { http, url, customer, name, seen: Seen::default() })
     }
 
-    /// Calls the dear tool once, in a trace of its own.
+    /// Calls the expensive tool once, in a trace of its own.
     async fn call(&mut self) -> anyhow::Result<()> {
         let id = format!("{}-{}", self.name, self.seen.asked());
         let params = json!({ "name": "summarise", "arguments": { "text": "a costly text" } });

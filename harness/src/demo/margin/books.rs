@@ -1,4 +1,4 @@
-//! What the ledger says of the margin scenario: levels, calls and what each of them cost.
+//! Reads the levels, the calls and the cost of each call of the margin scenario from the ledger.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use rust_decimal::Decimal;
 pub(super) struct Level {
     pub(super) level: String,
     pub(super) customer: String,
-    /// When it was decided, in milliseconds since 1970.
+    /// When the filter decided it, in milliseconds since 1970.
     pub(super) at_ms: i64,
-    /// A share of one.
+    /// As a share of one.
     pub(super) margin: Decimal,
-    /// USD.
+    /// In USD.
     pub(super) cost: Decimal,
-    /// USD.
+    /// In USD.
     pub(super) revenue: Decimal,
 }
 
@@ -34,7 +34,7 @@ impl Level {
     }
 }
 
-/// All levels so far, the first one first.
+/// All levels so far, the earliest first.
 pub(super) fn levels(ledger: &Ledger) -> anyhow::Result<Vec<Level>> {
     let event_type = Some("agent-meter.margin_level_changed".to_owned());
     let mut levels = Vec::new();
@@ -54,25 +54,25 @@ pub(super) struct Call {
     pub(super) status: String,
     /// Milliseconds since 1970.
     pub(super) started_ms: i64,
-    /// What the generations that it caused cost, in USD.
+    /// The cost of the generations that it caused, in USD.
     pub(super) cost: Decimal,
 }
 
-/// The ledger, as far as money goes.
+/// The calls and the money in the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Books {
     pub(super) levels: Vec<Level>,
     pub(super) calls: Vec<Call>,
     pub(super) generations: u64,
-    /// What all generations cost, in USD.
+    /// The cost of all generations, in USD.
     pub(super) cost: Decimal,
 }
 
-/// By source and `call_id`: the event of a call may come after those of its generations.
+/// Calls by source and `call_id`: the event of a call may arrive after those of its generations.
 type Calls = BTreeMap<(String, String), Call>;
 
 impl Books {
-    /// Reads all events.
+    /// Reads all events of the ledger.
     pub(super) fn read(ledger: &Ledger) -> anyhow::Result<Self> {
         let (mut books, mut calls) = (Self::default(), Calls::new());
         ledger.each_event(EventsQuery::default(), |event| {

@@ -1,4 +1,5 @@
-//! The figures of a run of the margin scenario: as text, as JSON, and what of them breaks a promise.
+//! The figures of one run of the margin scenario, as text and as JSON, and the promises that they
+//! break.
 
 use std::fmt;
 
@@ -10,14 +11,15 @@ use super::agents::Seen;
 use super::books::{Books, Call, Level};
 use super::{CONTRACT, LEVELS, NEIGHBOUR, TENANT, limit};
 
-/// How long after its time a decision may reach the workers: a commit, and a clock that counts milliseconds.
+/// How much later than its own time a decision may reach the workers: the time of a commit, and of
+/// a clock that counts milliseconds.
 const DECISION_MS: i64 = 50;
 
-/// The head of [`Level::row`].
+/// The header of the table of levels; see [`Level::row`].
 pub(super) const LEVELS_HEAD: &str = "   after  level         margin  cost, USD  revenue, USD";
 
 impl Level {
-    /// A line of the table of levels.
+    /// This level as a line of the table of levels.
     pub(super) fn row(&self, began_ms: i64) -> String {
         let after = Decimal::new(self.at_ms - began_ms, 3).round_dp(1);
         let margin = (self.margin * Decimal::ONE_HUNDRED).round_dp(2);
@@ -29,25 +31,25 @@ impl Level {
     }
 }
 
-/// What one run came to; money in USD.
+/// The results of one run; money in USD.
 #[derive(Debug, Clone)]
 pub(super) struct Figures {
     began_ms: i64,
     levels: Vec<Level>,
     tenant: Seen,
     neighbour: Seen,
-    /// In the ledger, of the tenant and of the neighbour.
+    /// The cost in the ledger, of the tenant and of the neighbour.
     cost: Decimal,
     neighbour_cost: Decimal,
-    /// In the ledger, of all.
+    /// The cost in the ledger, of everybody.
     total_cost: Decimal,
-    /// By the LLM endpoint's own account.
+    /// The cost by the LLM endpoint's own account.
     llm_cost: Decimal,
-    /// What the guard knew of when it blocked.
+    /// The cost that the guard had counted when it blocked.
     cost_at_block: Decimal,
-    /// Calls that began after it had blocked, and were executed or cost something.
+    /// Calls that began after the block, and that ran or cost something nevertheless.
     late_calls: u64,
-    /// Calls by the ledger, executed and refused, of the tenant and of the neighbour.
+    /// Calls in the ledger, executed and refused, of the tenant and of the neighbour.
     booked: [[u64; 2]; 2],
     dearest_call: Decimal,
 }
@@ -90,17 +92,17 @@ impl Figures {
         })
     }
 
-    /// What was spent after the guard had blocked: by calls that were under way.
+    /// What the tenant spent after the guard had blocked, by calls that were already running.
     fn cost_after_block(&self) -> Decimal {
         self.cost - self.cost_at_block
     }
 
-    /// How much more was spent than the guard allows.
+    /// How far the cost exceeds what the guard allows.
     fn overshoot(&self) -> Decimal {
         (self.cost - limit()).max(Decimal::ZERO)
     }
 
-    /// Each promise of the guard that is not kept, one text for each.
+    /// The promises that the guard broke, one text each.
     pub(super) fn broken(&self, reserves: bool) -> Vec<String> {
         let mut broken = Vec::new();
         let mut check = |is_kept: bool, text: String| {
@@ -109,9 +111,9 @@ impl Figures {
             }
         };
         let expected = LEVELS.map(|(level, _)| (TENANT, level));
-        let told: Vec<_> =
+        let reached: Vec<_> =
             self.levels.iter().map(|level| (&level.customer[..], &level.level[..])).collect();
-        check(told == expected, format!("expected the levels {expected:?}, found {told:?}"));
+        check(reached == expected, format!("expected the levels {expected:?}, found {reached:?}"));
         for (level, (_, threshold)) in self.levels.iter().zip(LEVELS) {
             let is_reached = level.margin * Decimal::ONE_HUNDRED <= Decimal::from(threshold);
             let Level { level, margin, .. } = level;
@@ -156,7 +158,7 @@ impl Figures {
         broken
     }
 
-    /// The figures; money as decimal text in USD, times in milliseconds.
+    /// The figures as JSON; money as decimal text in USD, times in milliseconds.
     pub(super) fn to_json(&self) -> Value {
         let usd = |amount: Decimal| amount.normalize().to_string();
         let levels = self.levels.iter().map(|level| {
@@ -291,10 +293,10 @@ mod tests {
             let broken = figures.broken(true).join("; ");
             assert!(broken.contains(text), "{text}: {broken}");
         }
-        let mut dear = figures();
-        dear.dearest_call = Decimal::ZERO;
+        let mut expensive = figures();
+        expensive.dearest_call = Decimal::ZERO;
         assert_eq!(
-            dear.broken(false),
+            expensive.broken(false),
             [""; 0],
             "without reservation nothing bounds what is under way"
         );

@@ -13,10 +13,11 @@ use std::rc::Rc;
 use crate::admission::head::RequestHead;
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules};
-use crate::domain::ids::TraceId;
+use crate::domain::identity::ANONYMOUS;
+use crate::domain::names::told;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
@@ -48,14 +49,13 @@ pub(super) struct LlmExchange {
     /// True if the body may name a conversation, and with it the session. It then takes precedence
     /// over the head.
     may_body_name: bool,
-    traces: Vec<TraceId>,
     is_poll: bool,
-    /// When the first bytes of the request's body arrived, or its end.
-    started_at: Option<Timestamp>,
+    started_at: Timestamp,
     request: LlmRequestBody,
     asker: Option<Box<UsageAsker>>,
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
+    response_bytes: u64,
     envoy: Option<Usage>,
     /// True if the filter has ended the response.
     /// How much of its bodies the worker decodes.
@@ -74,13 +74,16 @@ impl LlmExchange {
         head: RequestHead<'_>,
         id: String,
     ) -> Option<Self> {
-        let (method, path) = head.target()?;
         let host = core::str::from_utf8(head.authority).unwrap_or_default();
-        let route = route(rules.provider, method, host, path)?;
+        let (method, path, route) = head.methods().find_map(|method| {
+            head.target.paths().find_map(|path| {
+                route(rules.provider, method, host, path).map(|route| (method, path, route))
+            })
+        })?;
         let is_agent = product.product_type.traits().speaks == Speaks::Agent;
         let may_name = head.may_body_name && is_agent;
         let conversation = conversation_in(path).filter(|_| may_name);
-        let session_key = match conversation {
+        let session_key = match &conversation {
             Some(conversation) => SessionKey::Meta(conversation.as_bytes()),
             None => head.session_key,
         };
@@ -89,33 +92,49 @@ impl LlmExchange {
         let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
         let mut request = LlmRequestBody::new(head.body.coding);
         request.limit(&head.body.share);
+        let started_at = head.arrived_at;
+        // The generation exists with its head: whether a body follows is up to others.
+        let may_infer = rules.infer_when_unambiguous;
+        let session = session_ref(&product, head.identity, session_key);
+        let has_trace = head.proof.is_some() || !head.traces.is_empty();
+        let started = (caused_by.is_none() && (has_trace || may_infer)).then(|| {
+            let customer = &session.identity.customer;
+            Fact::GenerationStarted(GenerationStarted {
+                generation_id: id.clone(),
+                customer: (customer != ANONYMOUS).then(|| customer.clone()),
+                proof: head.proof,
+                traces: head.traces,
+                may_infer,
+                at: started_at,
+            })
+        });
+        let facts = started.into_iter().collect();
         Some(Self {
             id,
             caused_by,
             rules,
             route,
-            session: session_ref(&product, head.identity, session_key),
+            session,
             product,
             may_body_name,
-            traces: head.traces,
             is_poll: method == "GET",
-            started_at: None,
+            started_at,
             request,
             share: head.body.share,
             asker,
             remover: None,
             response: None,
+            response_bytes: 0,
             envoy: None,
             is_stopped: false,
             http_status: 0,
-            observed: Observed { facts: Vec::new(), counts: vec![Counter::Generations] },
+            observed: Observed { facts, counts: vec![Counter::Generations] },
         })
     }
 }
 
 impl Exchange for LlmExchange {
-    fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
-        self.starts(now);
+    fn request_body(&mut self, chunk: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
         self.request.feed(chunk);
         self.asker.as_mut()?.edit(chunk)
     }
@@ -124,8 +143,7 @@ impl Exchange for LlmExchange {
         self.asker.is_some()
     }
 
-    fn request_end(&mut self, now: Timestamp) {
-        self.starts(now);
+    fn request_end(&mut self, _now: Timestamp) {
         self.name_session();
     }
 
@@ -146,6 +164,7 @@ impl Exchange for LlmExchange {
     }
 
     fn response_body(&mut self, chunk: &[u8], is_end: bool, _now: Timestamp) -> Option<Vec<u8>> {
+        self.response_bytes = self.response_bytes.saturating_add(len_u64(chunk.len()));
         if let Some(response) = &mut self.response {
             response.feed(chunk);
         }
@@ -195,6 +214,8 @@ impl Exchange for LlmExchange {
     }
 
     fn refuse(mut self: Box<Self>, _http_status: u16, _now: Timestamp) -> Observed {
+        // What starts with the head has not started.
+        self.observed.facts.clear();
         self.observed.counts.push(Counter::GenerationsRefused);
         self.observed
     }
@@ -237,8 +258,6 @@ impl LlmExchange {
 
     fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {
         self.name_session();
-        // The request never got to its body, so it made no generation.
-        let started_at = self.started_at?;
         let requested = self.request.requested();
         let is_streamed = self.response.as_ref().is_some_and(ResponseReader::is_streamed);
         let (generation, is_readable) =
@@ -260,7 +279,7 @@ impl LlmExchange {
         let estimates = self.is_stopped || self.rules.incomplete_usage == IncompleteUsage::Estimate;
         let is_estimated = completeness != Completeness::Complete
             && estimates
-            && self.estimate(&mut usage, &generation);
+            && self.estimate(&mut usage, generation.text_bytes, is_readable);
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         let seen_as =
             seen_as.map(|id| (generation_link(self.route.provider, id), generation.created_at));
@@ -271,8 +290,8 @@ impl LlmExchange {
             product_id: self.product.id.clone(),
             caused_by: self.caused_by.take(),
             provider: self.route.provider,
-            model: generation.model,
-            model_requested: model.or_else(|| self.route.model.clone()).map(bounded),
+            model: generation.model.map(told),
+            model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(told),
             service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
             usage,
             completeness,
@@ -281,7 +300,7 @@ impl LlmExchange {
             seen_as,
             http_status: self.http_status,
             is_streamed,
-            started_at: started_at.min(now),
+            started_at: self.started_at.min(now),
             ended_at: now,
         })
     }
@@ -312,33 +331,17 @@ impl LlmExchange {
     }
 
     /// Estimates what is unknown from the bytes transferred. Returns whether it changed anything.
-    fn estimate(&self, usage: &mut Usage, generation: &Generation) -> bool {
-        let tokens = |bytes: u64| Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(|count| *count > 0);
+    fn estimate(&mut self, usage: &mut Usage, text_bytes: u64, is_readable: bool) -> bool {
+        let is_some = |count: &u64| *count > 0;
         let before = *usage;
         if usage.input.is_none() {
-            usage.input = tokens(self.request.bytes());
+            usage.input = Some(self.request.tokens()).filter(is_some);
         }
+        // Of a response that the filter cannot read, all may be text.
+        let bytes = if is_readable { text_bytes } else { text_bytes.max(self.response_bytes) };
         // A cut stream may contain a first count, and more text after it.
-        let output = tokens(generation.text_bytes);
-        usage.output = usage.output.max(output);
+        usage.output = usage.output.max(Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(is_some));
         *usage != before
-    }
-
-    fn starts(&mut self, now: Timestamp) {
-        if self.started_at.is_some() {
-            return;
-        }
-        self.started_at = Some(now);
-        let may_infer = self.rules.infer_when_unambiguous;
-        if self.caused_by.is_none() && (!self.traces.is_empty() || may_infer) {
-            let (generation_id, traces) = (self.id.clone(), self.traces.clone());
-            self.observed.facts.push(Fact::GenerationStarted(GenerationStarted {
-                generation_id,
-                traces,
-                may_infer,
-                at: now,
-            }));
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
+use crate::domain::names::told;
 use crate::domain::status::ExecutionStatus;
 use crate::domain::usage::{Completeness, ServiceTier};
 use crate::exchange::link::task_link;
@@ -117,7 +118,6 @@ impl McpExchange {
             return;
         }
         self.inferred.push(id);
-        self.observed.counts.push(Counter::Calls);
         let status = ExecutionStatus::of_answer(answer, self.http_status);
         let tool = UNNAMED_TOOL.to_owned();
         let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };
@@ -181,7 +181,7 @@ impl McpExchange {
             product_id: self.product.id.clone(),
             caused_by: Some((call.call_id.clone(), call.tool.clone())),
             provider,
-            model,
+            model: model.map(told),
             model_requested: None,
             service_tier: ServiceTier::Standard,
             usage,

@@ -7,29 +7,40 @@ use crate::domain::ids::Link;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::link::IdNamespace;
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
-use crate::exchange::mcp::{ACCEPTED, McpExchange};
+use crate::exchange::mcp::{ACCEPTED, McpExchange, Request};
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen, CallStarted};
+use crate::fact::call::{CallEnded, CallKind, CallOpen};
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::Message;
-use crate::protocol::trace_context::{add, traceparent};
+use crate::protocol::trace_context::traceparent;
 
 impl McpExchange {
     /// Reports that a call has started. Returns the intent of its request.
     pub(super) fn started(&mut self, message: &Message, now: Timestamp) -> Intent {
-        self.observed.counts.push(Counter::Calls);
         let (call_id, tool) = (self.next_call_id(), tool_name(message.tool.as_deref()));
-        if self.tells_starts {
-            let mut traces = self.traces.clone();
-            add(&mut traces, message.traceparent.as_deref().and_then(traceparent));
-            if !traces.is_empty() || self.may_infer {
-                let (call_id, tool) = (call_id.clone(), tool.clone());
-                let session = self.session.clone();
-                let started = CallStarted { call_id, session, tool, traces, at: now };
-                self.observed.facts.push(Fact::CallStarted(started));
-            }
-        }
+        let named = message.traceparent.as_deref().and_then(traceparent);
+        let started = self.starts.started(&call_id, &self.session, &tool, named, now);
+        self.observed.facts.extend(started);
         Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
+    }
+
+    /// Ends an exchange whose message was not read: a local reply of Envoy, a reset, or a server
+    /// that answered early came before it. If the head says that the message is a call, there is
+    /// one. The head is no evidence of its price, so the call has no tool's name.
+    pub(super) fn end_unread(&mut self, status: ExecutionStatus, now: Timestamp) {
+        let is_unread = !self.is_request_complete || self.doubt.is_some();
+        if !matches!(self.request, Request::Messages) || !is_unread || self.calls_seen > 0 {
+            return;
+        }
+        if self.says_tool_call {
+            let (call_id, tool) = (self.next_call_id(), UNNAMED_TOOL.to_owned());
+            let call = ToolCall { call_id, tool, arguments: None };
+            let call = self.call(call, status, Transport::None, now);
+            let call = CallEnded { certainty: Certainty::Inferred, ..call };
+            self.observed.facts.push(Fact::Call(call));
+        } else if !self.is_request_complete {
+            self.observed.counts.push(Counter::ExchangesUnread);
+        }
     }
 
     pub(super) fn next_call_id(&mut self) -> String {
@@ -76,6 +87,7 @@ impl McpExchange {
             status,
             http_status: self.http_status,
             transport,
+            is_request_sent: self.is_request_complete,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
         }
@@ -86,7 +98,7 @@ impl McpExchange {
         // the address to which the client sent it.
         let session = if self.http_status == ACCEPTED && self.is_window {
             let identity = self.session.identity.clone();
-            session_ref(&self.product, identity, SessionKey::Endpoint(&self.path))
+            session_ref(&self.product, identity, SessionKey::Endpoint(&self.endpoint))
         } else {
             call.session.clone()
         };

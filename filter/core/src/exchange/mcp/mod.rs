@@ -11,7 +11,7 @@ pub(super) mod requests;
 
 use std::rc::Rc;
 
-use crate::admission::head::RequestHead;
+use crate::admission::head::{RequestHead, Resumed};
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::base::time::Timestamp;
@@ -24,6 +24,7 @@ use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::{IdNamespace, resolve_endpoint, task_link};
 use crate::exchange::mcp::requests::{Intent, OpenRequest};
+use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
 use crate::fact::call::{CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
@@ -38,6 +39,7 @@ use crate::wire::doubt::Doubt;
 use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
+use crate::wire::target::Target;
 
 /// How the exchange reads the request.
 #[derive(Debug)]
@@ -58,12 +60,7 @@ pub(super) struct McpExchange {
     /// Names the exchange. The ids of its calls begin with it.
     id: String,
     calls_seen: u32,
-    /// The traces that the request's headers name.
-    traces: Vec<TraceId>,
-    /// True if the filter meters generations, which calls may cause.
-    tells_starts: bool,
-    /// True if a generation may be attributed without a trace.
-    may_infer: bool,
+    starts: CallStarts,
     product: Rc<Product>,
     session: SessionRef,
     has_session_id: bool,
@@ -72,7 +69,10 @@ pub(super) struct McpExchange {
     /// True if the message may name the session. It then takes precedence over the head.
     may_body_name: bool,
     is_stateless: bool,
+    /// Its path, to which an endpoint may be relative.
     path: Vec<u8>,
+    /// Names the address of the request: see [`Target::endpoint_key`].
+    endpoint: Vec<u8>,
     request: Request,
     /// Reads the body until it ends.
     body: Option<Box<RequestBody<MessageReader>>>,
@@ -85,6 +85,8 @@ pub(super) struct McpExchange {
     is_tool_doubtful: bool,
     /// How much of its bodies the worker decodes.
     share: DecodeShare,
+    /// See [`RequestHead::says_tool_call`].
+    says_tool_call: bool,
     /// The ids of the calls that the exchange counted by their responses alone.
     inferred: Vec<Option<Id>>,
     requests: Vec<OpenRequest>,
@@ -126,23 +128,37 @@ impl McpExchange {
         let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
-        let has_generations = config.has_generations();
+        // Only without a session id does an address name a call.
+        let has_no_address = head.mcp_session_id.is_some();
+        let address = |read: &dyn Fn() -> Vec<u8>| {
+            let mut address = if has_no_address { Vec::new() } else { read() };
+            address.truncate(ENDPOINT_BYTES_MAX);
+            address
+        };
+        let endpoint = address(&|| head.target.endpoint_key());
+        let resumes = head.resumes.filter(|_| matches!(request, Request::Stream));
+        // Without a session, an answer belongs to the address to which the client sent the request.
+        let scope = match head.mcp_session_id {
+            Some(id) => Some(IdNamespace::session(&session, id)),
+            None => resumes.map(|_| IdNamespace::endpoint(&session, &endpoint)),
+        };
+        let mut counts = vec![Counter::Exchanges];
+        counts.extend((resumes == Some(Resumed::Unnamed)).then_some(Counter::ResumesUnnamed));
         Self {
             id,
             calls_seen: 0,
-            traces: if has_generations { head.traces } else { Vec::new() },
-            tells_starts: has_generations,
-            may_infer: config.may_infer(),
+            starts: CallStarts::new(config, &product, head.traces),
             has_session_id,
             is_window,
             may_body_name: head.may_body_name,
             is_stateless: head.is_stateless,
-            path: head.path.get(..ENDPOINT_BYTES_MAX).unwrap_or(head.path).to_vec(),
+            path: address(&|| head.target.path().as_bytes().to_vec()),
+            endpoint,
             request,
-            // A call can start only with the body's first chunk, which sets this.
-            request_ended_at: Timestamp::default(),
+            request_ended_at: head.arrived_at,
             body: Some(Box::new(body)),
             is_request_complete: false,
+            says_tool_call: head.says_tool_call,
             doubt: None,
             is_tool_doubtful: false,
             share,
@@ -155,8 +171,8 @@ impl McpExchange {
             is_outcome_inferred: false,
             is_stream: false,
             reported: None,
-            scope: has_session_id.then(|| IdNamespace::session(&session)),
-            observed: Observed { facts: Vec::new(), counts: vec![Counter::Exchanges] },
+            scope,
+            observed: Observed { facts: Vec::new(), counts },
             session,
             product,
         }
@@ -164,13 +180,21 @@ impl McpExchange {
 }
 
 impl Exchange for McpExchange {
+    fn wants_proof(&self) -> bool {
+        matches!(self.request, Request::Messages) && self.starts.wants_proof()
+    }
+
+    fn set_proof(&mut self, proof: TraceId) {
+        self.starts.set_proof(proof);
+    }
+
     fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         self.request_ended_at = now;
         let mut body = self.body.take()?;
         for message in body.feed(chunk) {
             self.sent(message, now);
         }
-        self.doubts(body.doubt(false));
+        self.doubts(body.doubt(false), !body.is_empty());
         self.body = Some(body);
         None
     }
@@ -179,7 +203,7 @@ impl Exchange for McpExchange {
         self.request_ended_at = now;
         self.is_request_complete = true;
         if let Some(mut body) = self.body.take() {
-            self.doubts(body.doubt(true));
+            self.doubts(body.doubt(true), !body.is_empty());
         }
         if self.doubt.is_some() {
             self.observed.counts.push(Counter::RequestUnparsed);
@@ -229,6 +253,8 @@ impl Exchange for McpExchange {
             && !self.has_session_id
         {
             let endpoint = resolve_endpoint(&self.path, &endpoint);
+            let mut endpoint = Target::read(b"", &endpoint).endpoint_key();
+            endpoint.truncate(ENDPOINT_BYTES_MAX);
             self.scope = Some(IdNamespace::endpoint(&self.session, &endpoint));
         }
         for message in &items.messages {
@@ -262,12 +288,14 @@ impl Exchange for McpExchange {
         let transport = self.response.as_mut().map_or(Transport::None, McpResponseBody::transport);
         // If a JSON body ended without the response message, that message does not come elsewhere
         // either.
-        let may_come_elsewhere = status == ExecutionStatus::Unknown
+        let has_no_answer = matches!(status, ExecutionStatus::Unknown | ExecutionStatus::Cancelled);
+        let may_come_elsewhere = has_no_answer
             && (end == StreamEnd::Aborted
                 || self.http_status == ACCEPTED
                 || (transport == Transport::Sse && !is_unreadable));
         let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
         self.leave_calls(status, scope, expires_at, now);
+        self.end_unread(status, now);
         self.session_end(now);
         self.observed
     }
@@ -312,7 +340,9 @@ impl Exchange for McpExchange {
 
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
+        self.is_request_complete = false;
         self.leave_calls(ExecutionStatus::Blocked, None, now, now);
+        self.end_unread(ExecutionStatus::Blocked, now);
         self.observed
     }
 
@@ -346,9 +376,9 @@ impl McpExchange {
 
     /// Handles a message from the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
-        self.doubts(message.doubt);
+        self.doubts(message.doubt, true);
         if message.method == Method::None && !message.is_answer() {
-            self.doubts(Some(Doubt::NotAMessage));
+            self.doubts(Some(Doubt::NotAMessage), true);
         }
         if let (true, Some(name)) = (self.may_body_name, &message.session_id) {
             let identity = self.session.identity.clone();
@@ -381,15 +411,14 @@ impl McpExchange {
         if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
             let is_call = matches!(intent, Intent::ToolCall(_));
             self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
-            self.doubts(Some(Doubt::TooManyRequests));
+            self.doubts(Some(Doubt::TooManyRequests), true);
         } else {
             self.requests.push(OpenRequest { id, intent });
         }
     }
 
     /// Notes the first reason for doubt. Only a `POST` carries messages.
-    fn doubts(&mut self, doubt: Option<Doubt>) {
-        let has_body = self.body.as_ref().is_none_or(|body| !body.is_empty());
+    fn doubts(&mut self, doubt: Option<Doubt>, has_body: bool) {
         let is_odd = has_body && !matches!(self.request, Request::Messages);
         let doubt = if is_odd { Some(Doubt::HttpMethod) } else { doubt };
         self.is_tool_doubtful |= doubt.is_some_and(|doubt| !doubt.leaves_tool_certain());
@@ -398,12 +427,13 @@ impl McpExchange {
 
     /// The namespace of the ids of this client's requests: its session or, without one, the address
     /// that the client sends them to (2024-11-05). In MCP 2026-07-28 a server answers a request on
-    /// the request's own stream or not at all.
+    /// the request's own stream or not at all; a server that knows the client's session may not
+    /// know that revision.
     fn scope_of_calls(&self) -> Option<IdNamespace> {
         if self.is_stateless {
-            return None;
+            return self.scope;
         }
-        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.path)))
+        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.endpoint)))
     }
 
     fn ended(&self, status: ExecutionStatus, transport: Transport) -> Observation {

@@ -2,6 +2,7 @@
 
 use crate::domain::call::{Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
+use crate::domain::names::told;
 use crate::protocol::mcp::message::Message;
 use crate::wire::json_rpc::Id;
 
@@ -59,10 +60,10 @@ pub(super) fn position_of(
     by_id.or_else(|| is_only.then_some(0))
 }
 
-/// Returns the name of a tool, also if the client did not name it.
+/// Returns the name of a tool as events tell it, also if the client did not name it.
 pub(super) fn tool_name(name: Option<&[u8]>) -> String {
     match name {
-        Some(name) if !name.is_empty() => String::from_utf8_lossy(name).into_owned(),
+        Some(name) if !name.is_empty() => told(String::from_utf8_lossy(name).into_owned()),
         _ => UNNAMED_TOOL.to_owned(),
     }
 }

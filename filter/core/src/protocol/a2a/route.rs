@@ -21,11 +21,38 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
     let segments: Vec<String> =
         path.split('/').filter(|segment| !segment.is_empty()).map(percent_decoded).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    route_to(method, &segments)
+        .or_else(|| {
+            let words: Vec<String> = segments.iter().map(|word| in_usual_case(word)).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            route_to(method, &words)
+        })
+        .or_else(|| {
+            let route =
+                Route { binding: Binding::JsonRpc, operation: Operation::Other, task_id: None };
+            (method == "POST").then_some(route)
+        })
+}
+
+/// A segment with its words as the protocol writes them: many servers do not distinguish the case.
+fn in_usual_case(segment: &str) -> String {
+    const WORDS: [&str; 4] = ["message:send", "message:stream", "tasks", "pushNotificationConfigs"];
+    if let Some(word) = WORDS.iter().find(|word| word.eq_ignore_ascii_case(segment)) {
+        return (*word).to_owned();
+    }
+    match segment.rsplit_once(':') {
+        Some((task, verb)) => format!("{task}:{}", verb.to_ascii_lowercase()),
+        None => segment.to_owned(),
+    }
+}
+
+/// The route over HTTP+JSON.
+fn route_to(method: &str, segments: &[&str]) -> Option<Route> {
     let rest = |operation, task: Option<&str>| {
         let task_id = task.map(|task| task.as_bytes().to_vec());
         Some(Route { binding: Binding::Rest, operation, task_id })
     };
-    match (method, segments.as_slice()) {
+    match (method, segments) {
         ("POST", [.., "message:send"]) => rest(Operation::Send, None),
         ("POST", [.., "message:stream"]) => rest(Operation::Stream, None),
         ("GET", [.., "tasks"]) => rest(Operation::ListTasks, None),
@@ -39,10 +66,6 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
         (_, [.., "tasks", task, "pushNotificationConfigs"])
         | (_, [.., "tasks", task, "pushNotificationConfigs", _]) => {
             rest(Operation::PushConfig, Some(task))
-        }
-        ("POST", _) => {
-            let operation = Operation::Other;
-            Some(Route { binding: Binding::JsonRpc, operation, task_id: None })
         }
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! Reads a request for a generation: the model, and how the client wants the response.
 
+use crate::base::limits::{BYTES_PER_TOKEN, DATA_BYTES_PER_TOKEN, TEXT_BLOCK_BYTES};
 use crate::base::time::len_u64;
 use crate::domain::usage::ServiceTier;
 use crate::protocol::document::{Document, DocumentReader, Field, PathTree, Paths};
@@ -40,15 +41,54 @@ pub struct Requested {
 pub struct LlmRequestBody {
     /// `None` if the filter cannot decode the body's coding.
     decoder: Option<Decoder<Body>>,
+    /// Bytes that the reader could not decode.
     bytes: u64,
 }
 
 #[derive(Debug)]
-struct Body(DocumentReader);
+struct Body {
+    reader: DocumentReader,
+    size: TextSize,
+}
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        self.0.feed(piece, &mut |_| {});
+        self.reader.feed(piece, &mut |_| {});
+        self.size.add(piece);
+    }
+}
+
+/// How many bytes of a body are text, and how many are encoded data. A block is text if it holds a
+/// byte that base64 does not have and that no long text lacks.
+#[derive(Debug, Default)]
+struct TextSize {
+    text: u64,
+    data: u64,
+    block: usize,
+    is_text: bool,
+}
+
+impl TextSize {
+    fn add(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            let room = TEXT_BLOCK_BYTES.saturating_sub(self.block);
+            let (part, rest) = piece.split_at(room.min(piece.len()));
+            self.is_text = self.is_text
+                || memchr::memchr3(b' ', b',', b'\\', part).is_some()
+                || !part.is_ascii();
+            self.block = self.block.saturating_add(part.len());
+            if self.block == TEXT_BLOCK_BYTES {
+                let size = if self.is_text { &mut self.text } else { &mut self.data };
+                *size = size.saturating_add(len_u64(self.block));
+                (self.block, self.is_text) = (0, false);
+            }
+            piece = rest;
+        }
+    }
+
+    fn tokens(&self) -> u64 {
+        let text = self.text.saturating_add(len_u64(self.block));
+        text.div_ceil(BYTES_PER_TOKEN).saturating_add(self.data / DATA_BYTES_PER_TOKEN)
     }
 }
 
@@ -56,7 +96,8 @@ impl LlmRequestBody {
     /// Creates a reader for a body in this coding.
     pub fn new(coding: ContentCoding) -> Self {
         let reader = DocumentReader::new(PathTree::new(&[PATHS]));
-        Self { decoder: Decoder::new(coding, Body(reader)).ok(), bytes: 0 }
+        let body = Body { reader, size: TextSize::default() };
+        Self { decoder: Decoder::new(coding, body).ok(), bytes: 0 }
     }
 
     /// Lets the reader decode no more than this share allows.
@@ -68,9 +109,9 @@ impl LlmRequestBody {
 
     /// Reads the next bytes.
     pub fn feed(&mut self, chunk: &[u8]) {
-        self.bytes = self.bytes.saturating_add(len_u64(chunk.len()));
-        if let Some(decoder) = &mut self.decoder {
-            decoder.feed(chunk);
+        match &mut self.decoder {
+            Some(decoder) => decoder.feed(chunk),
+            None => self.bytes = self.bytes.saturating_add(len_u64(chunk.len())),
         }
     }
 
@@ -84,11 +125,12 @@ impl LlmRequestBody {
             service_tier: document.text(Field::Tier).map(|tier| service_tier(&tier)),
         };
         let decoder = self.decoder.as_mut();
-        decoder.map(|decoder| read(decoder.sink().0.document())).unwrap_or_default()
+        decoder.map(|decoder| read(decoder.sink().reader.document())).unwrap_or_default()
     }
 
-    /// The size of the body so far, in bytes before decoding.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// An estimate of the tokens in the body so far.
+    pub(crate) fn tokens(&mut self) -> u64 {
+        let of_text = self.decoder.as_mut().map_or(0, |decoder| decoder.sink().size.tokens());
+        of_text.saturating_add(self.bytes.div_ceil(BYTES_PER_TOKEN))
     }
 }

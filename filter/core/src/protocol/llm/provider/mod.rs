@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, segments};
 use crate::protocol::llm::generation::Format;
+use crate::wire::target::host_and_port;
 
 macro_rules! providers {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $file:ident;)+) => {
@@ -95,43 +96,52 @@ pub struct Route {
 }
 
 /// The route of a request; `None` if it does not concern a generation. `provider` is the configured
-/// one; without one the host decides, and then the path.
+/// one; without one the host decides, and then the path. The words of a path are those of a provider
+/// in any case, as many servers do not distinguish it.
 pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -> Option<Route> {
-    let segments = segments(path);
-    let segments = segments.as_slice();
-    let provider = provider.or_else(|| by_host(host)).or_else(|| by_path(segments));
-    let provider = provider.unwrap_or(Provider::OpenAiCompatible);
-    let Endpoint { format, model, reports_again } = (provider.spec().endpoint)(method, segments)?;
-    Some(Route { provider, format, model, reports_again })
+    let route_to = |path: &str| {
+        let segments = segments(path);
+        let segments = segments.as_slice();
+        let provider = provider.or_else(|| by_host(host)).or_else(|| by_path(segments));
+        let provider = provider.unwrap_or(Provider::OpenAiCompatible);
+        let endpoint = (provider.spec().endpoint)(method, segments)?;
+        let Endpoint { format, model, reports_again } = endpoint;
+        Some(Route { provider, format, model, reports_again })
+    };
+    route_to(path).or_else(|| in_lower_case(path).and_then(|path| route_to(&path)))
 }
 
 /// The name in events of a request that runs an agent (Responses and Assistants runs); `None` if
 /// the request runs none.
 pub(crate) fn agent_run(method: &str, path: &str) -> Option<&'static str> {
-    openai::agent_run(method, segments(path).as_slice())
+    let run_of = |path: &str| openai::agent_run(method, segments(path).as_slice());
+    run_of(path).or_else(|| run_of(&in_lower_case(path)?))
 }
 
 /// The conversation that a path names.
-pub(crate) fn conversation_in(path: &str) -> Option<&str> {
-    openai::thread(segments(path).as_slice())
+pub(crate) fn conversation_in(path: &str) -> Option<String> {
+    let thread_of = |path: &str| openai::thread(segments(path).as_slice()).map(str::to_owned);
+    thread_of(path).or_else(|| thread_of(&in_lower_case(path)?))
 }
 
 /// Whether a request to this path may set `stream_options.include_usage`, and needs it to get usage
 /// in its stream.
 pub(crate) fn takes_stream_options(provider: Provider, path: &str) -> bool {
-    let is_completion = matches!(segments(path).as_slice(), [.., "completions"]);
+    let is_word = |word: &str| word.eq_ignore_ascii_case("completions");
+    let is_completion = segments(path).last().is_some_and(|word| is_word(word));
     is_completion && !provider.spec().tells_usage_unasked
 }
 
+/// A path in lower case, if that makes a difference.
+fn in_lower_case(path: &str) -> Option<String> {
+    path.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| path.to_ascii_lowercase())
+}
+
 fn by_host(host: &str) -> Option<Provider> {
-    let host = host.to_ascii_lowercase();
-    let (name, port) = match host.rsplit_once(':') {
-        // The colons of an IPv6 address are in brackets.
-        Some((name, port)) if !port.contains(']') => (name, port),
-        _ => (host.as_str(), ""),
-    };
-    let name = name.trim_end_matches('.');
-    Provider::ALL.iter().copied().find(|provider| provider.spec().has_host(name, port))
+    let (name, port) = host_and_port(host.as_bytes());
+    let name = core::str::from_utf8(name).ok()?.to_ascii_lowercase();
+    let port = core::str::from_utf8(port).ok()?;
+    Provider::ALL.iter().copied().find(|provider| provider.spec().has_host(&name, port))
 }
 
 /// The provider whose paths look like this one.

@@ -1,0 +1,221 @@
+//! How a worker writes facts to its journal, and what it does while the journal is full: facts wait
+//! in memory. The customer with the most of them gives way: the worker adds up that customer's
+//! calls, and refuses its new requests.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use crate::base::hash::hash;
+use crate::base::limits::{OVERFLOW_FACTS_MAX, OVERFLOW_FACTS_PER_CUSTOMER_MAX};
+use crate::base::time::Timestamp;
+use crate::domain::status::ExecutionStatus;
+use crate::exchange::kind::Observed;
+use crate::fact::Fact;
+use crate::fact::call::CallOpen;
+use crate::host::Host;
+use crate::host::counter::Counter;
+use crate::meter::Meter;
+use crate::shared_data::journal::Writer;
+use crate::shared_data::shares::Holder;
+
+/// Facts that wait because the journal is full.
+#[derive(Debug, Default)]
+pub(super) struct Overflow {
+    facts: VecDeque<(Holder, Vec<u8>)>,
+    by_customer: HashMap<Holder, usize>,
+}
+
+impl Overflow {
+    fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
+    fn of(&self, holder: &Holder) -> usize {
+        self.by_customer.get(holder).copied().unwrap_or_default()
+    }
+
+    /// Who has the most facts that wait.
+    fn most(&self) -> Option<(usize, Holder)> {
+        self.by_customer.iter().map(|(holder, facts)| (*facts, *holder)).max()
+    }
+
+    fn push(&mut self, holder: Holder, fact: Vec<u8>) {
+        self.facts.push_back((holder, fact));
+        let facts = self.by_customer.entry(holder).or_default();
+        *facts = facts.saturating_add(1);
+    }
+
+    /// Takes out one fact: the first, or the last of this customer.
+    fn pop(&mut self, last_of: Option<&Holder>) -> Option<Vec<u8>> {
+        let at = match last_of {
+            None => 0,
+            Some(holder) => self.facts.iter().rposition(|(of, _)| of == holder)?,
+        };
+        let (holder, fact) = self.facts.remove(at)?;
+        let left = self.of(&holder).saturating_sub(1);
+        if left == 0 {
+            self.by_customer.remove(&holder);
+        } else {
+            self.by_customer.insert(holder, left);
+        }
+        Some(fact)
+    }
+}
+
+fn holder_of(customer: &str) -> Holder {
+    hash(&[customer.as_bytes()])
+}
+
+impl Meter {
+    pub(super) fn record(&mut self, host: &mut impl Host, observed: Observed) {
+        for counter in observed.counts {
+            host.count(counter, 1);
+        }
+        for fact in observed.facts {
+            host.count(Counter::Calls, u64::from(fact.is_call()));
+            self.record_fact(host, &fact);
+        }
+    }
+
+    /// Records what a refused request was: its first calls at once, and those that are like them
+    /// within a second as one.
+    pub(super) fn record_refused(
+        &mut self,
+        host: &mut impl Host,
+        observed: Observed,
+        now: Timestamp,
+    ) {
+        for counter in observed.counts {
+            host.count(counter, 1);
+        }
+        for fact in observed.facts {
+            // Before they are added up, so that the stats count as many calls as the events do.
+            host.count(Counter::Calls, u64::from(fact.is_call()));
+            let fact = match fact {
+                Fact::Call(call) => match self.folds.add_further(&self.config, call, now) {
+                    Some(first) => Fact::Call(first),
+                    None => {
+                        host.count(Counter::CallsFolded, 1);
+                        continue;
+                    }
+                },
+                other => other,
+            };
+            self.record_fact(host, &fact);
+        }
+    }
+
+    pub(super) fn record_fact(&mut self, host: &mut impl Host, fact: &Fact) {
+        let bytes = fact.encode();
+        // Facts that wait go first, so that the end of a session does not overtake its calls.
+        if self.overflow.is_empty() && self.append(host, &bytes) {
+            return;
+        }
+        host.count(Counter::JournalFull, 1);
+        let customer = fact.session().map_or("", |session| &session.identity.customer);
+        let holder = holder_of(customer);
+        if self.overflow.facts.len() < OVERFLOW_FACTS_MAX {
+            self.overflow.push(holder, bytes);
+            return;
+        }
+        let most = self.overflow.most().filter(|(most, _)| self.overflow.of(&holder) < *most);
+        let Some((_, giver)) = most else { return self.give_up(host, &bytes) };
+        let given = self.overflow.pop(Some(&giver));
+        self.overflow.push(holder, bytes);
+        if let Some(given) = given {
+            self.give_up(host, &given);
+        }
+    }
+
+    /// Takes a fact for which there is no room: adds up calls, leaves out signs of life, and writes
+    /// all others to the log, where they can be recovered.
+    fn give_up(&mut self, host: &mut impl Host, fact: &[u8]) {
+        let config = Rc::clone(&self.config);
+        let call = match Fact::decode(fact) {
+            Some(Fact::Call(call)) => call,
+            Some(Fact::Open(CallOpen { mut call, .. })) => {
+                if call.status == ExecutionStatus::Pending {
+                    call.status = ExecutionStatus::Unknown;
+                }
+                call
+            }
+            Some(Fact::CallStarted(_) | Fact::Running { .. }) => {
+                return host.count(Counter::FactsLeftOut, 1);
+            }
+            _ => return spill_fact(host, fact),
+        };
+        let ended_at = call.ended_at;
+        match self.folds.add(&config, call, ended_at) {
+            None => host.count(Counter::CallsFolded, 1),
+            Some(call) => spill_fact(host, &Fact::Call(call).encode()),
+        }
+    }
+
+    /// Whether new requests of this customer must be refused, because the journal is full and this
+    /// customer has the most facts that wait.
+    pub(super) fn is_over_share(&self, customer: &str) -> bool {
+        if self.overflow.is_empty() {
+            return false;
+        }
+        let own = self.overflow.of(&holder_of(customer));
+        let most = self.overflow.most().map_or(0, |(most, _)| most);
+        own >= OVERFLOW_FACTS_PER_CUSTOMER_MAX && own >= most
+    }
+
+    pub(super) fn claim_journal(&mut self, host: &mut impl Host) {
+        if self.journal.is_none() {
+            self.journal = Writer::claim(host, &self.prefix).ok();
+        }
+    }
+
+    fn append(&mut self, host: &mut impl Host, fact: &[u8]) -> bool {
+        self.claim_journal(host);
+        self.journal
+            .as_mut()
+            .is_some_and(|journal| journal.append(host, &self.prefix, fact).is_ok())
+    }
+
+    fn retry_overflow(&mut self, host: &mut impl Host) {
+        while let Some((_, fact)) = self.overflow.facts.front().cloned() {
+            if !self.append(host, &fact) {
+                return;
+            }
+            self.overflow.pop(None);
+        }
+    }
+
+    /// Writes what waits, and the sums of the seconds that are over.
+    pub(super) fn write_waiting(&mut self, host: &mut impl Host, now: Timestamp) {
+        self.retry_overflow(host);
+        if self.overflow.is_empty() {
+            for calls in self.folds.take_due(now, false) {
+                self.record_fact(host, &Fact::Calls(Box::new(calls)));
+            }
+        }
+    }
+
+    /// Writes everything that waits, to the log if the journal takes no more.
+    pub(super) fn write_last(&mut self, host: &mut impl Host, now: Timestamp) {
+        self.retry_overflow(host);
+        for calls in self.folds.take_due(now, true) {
+            self.record_fact(host, &Fact::Calls(Box::new(calls)));
+        }
+        while let Some(fact) = self.overflow.pop(None) {
+            spill_fact(host, &fact);
+        }
+        // Facts that were given up in between.
+        for calls in self.folds.take_due(now, true) {
+            spill_fact(host, &Fact::Calls(Box::new(calls)).encode());
+        }
+    }
+}
+
+/// Writes to the log a fact that the accountant will never see, for `agent-meter recover`.
+fn spill_fact(host: &mut impl Host, fact: &[u8]) {
+    host.count(Counter::FactsSpilled, 1);
+    let text = match Fact::decode(fact) {
+        Some(fact) => serde_json::to_string(&fact).unwrap_or_default(),
+        None => "null".to_owned(),
+    };
+    host.spill("journal_full", "fact", &text);
+}

@@ -1,0 +1,154 @@
+//! Where a stream begins: what its head decides.
+
+use std::rc::Rc;
+
+use crate::admission::already_metered::{mark, told_headers};
+use crate::admission::{Admission, Admitted, admit};
+use crate::base::limits::EXCHANGES_MAX;
+use crate::base::time::Timestamp;
+use crate::config::TraceRule;
+use crate::config::product::Product;
+use crate::exchange::kind::BodyInterest;
+use crate::exchange::{self, Exchange};
+use crate::guard::refusal::Refusal;
+use crate::host::Host;
+use crate::host::counter::Counter;
+use crate::meter::Meter;
+use crate::meter::action::{HeadAction, RequestEdit};
+use crate::protocol::call_proof::carried;
+use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
+use crate::wire::http::Headers;
+
+impl Meter {
+    /// Handles the beginning of a stream.
+    pub fn request_head(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> HeadAction {
+        self.serves_streams = true;
+        let (admitted, edit) = match self.admitted(host, headers, now) {
+            Ok(admitted) => admitted,
+            Err(action) => return action,
+        };
+        let config = Rc::clone(&self.config);
+        let product = Rc::clone(&admitted.product);
+        let is_post = admitted.head.method == b"POST";
+        if self.exchanges.len() >= EXCHANGES_MAX {
+            host.count(Counter::ExchangesOverLimit, 1);
+            return HeadAction::Forget(edit);
+        }
+        let id = self.next_id(host);
+        let Some(mut exchange) = exchange::start(&config, admitted, id.clone()) else {
+            return HeadAction::Forget(edit);
+        };
+        let mut set = self.prove(&mut *exchange, &id, headers);
+        let mark_header = &config.already_metered.mark_header;
+        set.extend((!mark_header.is_empty()).then(|| (mark_header.clone(), id.clone())));
+        let metered_as = Some(mark(&id, &mut |path| host.property(path)));
+        let edit = RequestEdit { set, metered_as, ..edit };
+        let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
+            edit
+        } else {
+            match self.guard_head(host, stream, &*exchange, is_post, now) {
+                Ok((mark, is_held)) => RequestEdit { mark, is_held, ..edit },
+                Err(refusal) => return self.refuse(host, exchange, &refusal, now),
+            }
+        };
+        // What the head starts is told before the head goes on: the call may cause a generation.
+        exchange.begin();
+        let observed = exchange.take_observed();
+        self.record(host, observed);
+        let is_length_unknown = exchange.may_edit();
+        let is_plain = is_length_unknown || self.may_stop(&*exchange);
+        let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
+        // Only what the exchange reads has to be readable.
+        let body_interest = exchange.request_interest();
+        let rule = if body_interest == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
+        let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
+        self.exchanges.insert(stream, exchange);
+        HeadAction::Follow(RequestEdit {
+            accept_encoding,
+            is_length_unknown,
+            body_interest,
+            ..edit
+        })
+    }
+
+    /// Admits a request by its head. Returns it with the headers to take out, or what becomes of a
+    /// request that the filter does not follow.
+    fn admitted<'h>(
+        &mut self,
+        host: &mut impl Host,
+        headers: Headers<'h>,
+        now: Timestamp,
+    ) -> Result<(Admitted<'h>, RequestEdit), HeadAction> {
+        let config = Rc::clone(&self.config);
+        let already_metered = &config.already_metered;
+        let admission = admit(&config, headers, &mut |path| host.property(path), now);
+        let is_skipped = matches!(admission, Admission::Skip { .. });
+        // What only proxies may say goes no further if a client said it.
+        let mut remove =
+            if is_skipped { Vec::new() } else { told_headers(already_metered, headers) };
+        let mut admitted = match admission {
+            Admission::Pass | Admission::Unmatched => {
+                let is_unmatched = matches!(admission, Admission::Unmatched);
+                host.count(Counter::RequestsUnmatched, u64::from(is_unmatched));
+                if remove.is_empty() {
+                    return Err(HeadAction::Pass);
+                }
+                return Err(HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() }));
+            }
+            Admission::Skip { product, count } => {
+                host.count(count, 1);
+                remove.extend(stripped(&product, headers));
+                return Err(HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() }));
+            }
+            Admission::Answer { reply, fact, count } => {
+                host.count(count, 1);
+                if count == Counter::IdentityUnusable {
+                    host.count(Counter::RequestsRejected, 1);
+                }
+                if let Some(fact) = fact {
+                    self.record_fact(host, &fact);
+                }
+                return Err(HeadAction::Answer(reply));
+            }
+            Admission::Follow(admitted) => *admitted,
+        };
+        if self.is_over_share(&admitted.head.identity.customer) {
+            host.count(Counter::RequestsOverShare, 1);
+            let ids = admitted.product.is_json_rpc().then_some(&[][..]);
+            return Err(HeadAction::Answer(Refusal::over_share().reply(ids)));
+        }
+        admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
+        let mismatches = u64::from(admitted.is_credential_mismatch);
+        host.count(Counter::CredentialMismatch, mismatches);
+        remove.extend(stripped(&admitted.product, headers));
+        Ok((admitted, RequestEdit { remove, ..RequestEdit::default() }))
+    }
+
+    /// Returns the headers with which a request carries the proof of its calls.
+    fn prove(
+        &mut self,
+        exchange: &mut dyn Exchange,
+        id: &str,
+        headers: Headers<'_>,
+    ) -> Vec<(String, String)> {
+        if !exchange.wants_proof() {
+            return Vec::new();
+        }
+        let proof = self.proofs.next(id, headers.get("x-request-id").unwrap_or_default());
+        exchange.set_proof(proof);
+        let carried = carried(headers, proof, exchange.product().trace == TraceRule::Own);
+        carried.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// The headers of a request that the product wants to be taken out.
+fn stripped(product: &Product, headers: Headers<'_>) -> impl Iterator<Item = String> {
+    let stripped = product.identity.strip_headers.iter();
+    stripped.filter(move |name| headers.get(name).is_some()).cloned()
+}
