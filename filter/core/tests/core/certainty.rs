@@ -479,6 +479,14 @@ fn a_call_is_counted_whatever_its_answer_looks_like() {
             )
         },
         Row {
+            answer: r#"[{"id":0,"error":{"code":-32600}},{"id":1,"result":{"content":[]}}]"#,
+            counted: &[("analyze_x", "0.1")],
+            ..row(
+                "an error about a response of the client before it",
+                format!(r#"[{{"id":0,"result":{{}}}},{}]"#, call("1", "analyze_x")),
+            )
+        },
+        Row {
             answer: r#"[{"id":1e30,"result":{"content":[]}},{"id":1e31,"result":{"content":[]}}]"#,
             counted: &[("lookup_x", "0.002"), ("lookup_x", "0.002")],
             ..row("ids that the server changed", calls(["lookup_x", "lookup_x"]))

@@ -41,9 +41,9 @@ impl McpExchange {
             } else {
                 self.answered(request, message, transport, now);
             }
-        } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
-            // An error without an id refuses all requests of the exchange, or only one that the
-            // server could not read: a call ends so if no result follows.
+        } else if self.refuses_something(message, transport) {
+            // It refuses all requests of the exchange, or only a message that the server could not
+            // read: a call ends so if no result follows.
             self.refused_as = Some(ExecutionStatus::of_answer(message, self.http_status));
             let requests = core::mem::take(&mut self.requests);
             let (calls, others) = requests.into_iter().partition(OpenRequest::is_call);
@@ -77,6 +77,14 @@ impl McpExchange {
         } else {
             self.observed.counts.push(Counter::AnswerUnmatched);
         }
+    }
+
+    /// Whether a message is an error that names none of the open requests, and may be about all: it
+    /// has no id, or the server changed the id of the only one.
+    fn refuses_something(&self, message: &Message, transport: Transport) -> bool {
+        let may_be_changed = transport == Transport::Json && self.requests.len() == 1;
+        let is_possible = message.id.is_none() || may_be_changed;
+        message.has_error && is_possible && !self.requests.is_empty()
     }
 
     /// Whether the result of a tool that no request explains is the response to a call in this

@@ -44,8 +44,8 @@ pub(super) enum Intent {
 }
 
 /// Returns the position of the open request that a response belongs to: by its id or, because some
-/// servers change or drop ids, because it is the only one of a plain JSON exchange. An error without
-/// an id may be about a message that is no request.
+/// servers change or drop ids, because it is the only one of a plain JSON exchange. An error
+/// under another id, or without one, may be about a message that is no request.
 pub(super) fn position_of(
     requests: &[OpenRequest],
     answer: &Message,
@@ -55,8 +55,7 @@ pub(super) fn position_of(
         let exact = requests.iter().position(|request| request.id.is_same(id));
         exact.or_else(|| requests.iter().position(|request| request.id.is_alike(id)))
     });
-    let is_of_none = answer.has_error && answer.id.is_none();
-    let is_only = requests.len() == 1 && transport == Transport::Json && !is_of_none;
+    let is_only = requests.len() == 1 && transport == Transport::Json && !answer.has_error;
     by_id.or_else(|| is_only.then_some(0))
 }
 
