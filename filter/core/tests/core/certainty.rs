@@ -153,6 +153,14 @@ fn rows() -> Vec<Row> {
             )
         },
         Row {
+            answer: r#"[{"id":null,"error":{"code":-32602}},{"id":null,"result":{"content":[]}}]"#,
+            counted: &[("__unnamed__", "0.1"), ("lookup_x", "0")],
+            ..row(
+                "a dear call without a plain id behind a cheap one that fails",
+                r#"[{"id":NaN,"method":"tools/call","params":{"name":"lookup_x"}},{"id":{},"method":"tools/call","params":{"name":"analyze_x"}}]"#,
+            )
+        },
+        Row {
             headers: &[JSON, ("content-encoding", "deflate")],
             ..row("a text that may be deflate too", format!("\n{CALL}"))
         },

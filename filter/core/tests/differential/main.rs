@@ -38,7 +38,7 @@ use crate::models::{Reading, readings};
 use crate::mutate::{Request, TOOLS, request};
 
 /// Seeds that once found a gap.
-const SEEDS_THAT_FAILED: &[u64] = &[1_031_844, 1_410_683];
+const SEEDS_THAT_FAILED: &[u64] = &[1_031_844, 1_410_683, 1_544_422];
 /// The seeds that share an Envoy, whose events are read together.
 const SEEDS_TOGETHER: u64 = 64;
 

@@ -33,7 +33,10 @@ impl McpExchange {
         for task in &message.listed_tasks {
             self.on_task_report(task, None, transport, now);
         }
-        if let Some(at) = position_of(&self.requests, message, transport) {
+        // What was not understood of several messages may have been another call.
+        let may_be_only =
+            transport == Transport::Json && (self.doubt.is_none() || self.messages_seen <= 1);
+        if let Some(at) = position_of(&self.requests, message, may_be_only) {
             let request = self.requests.remove(at);
             if request.intent == Intent::Other && message.has_tool_result {
                 // Whatever the request looked like, the server ran a tool for it.

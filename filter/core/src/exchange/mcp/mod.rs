@@ -60,6 +60,7 @@ pub(super) struct McpExchange {
     /// Names the exchange. The ids of its calls begin with it.
     id: String,
     calls_seen: u32,
+    messages_seen: u64,
     starts: CallStarts,
     product: Rc<Product>,
     session: SessionRef,
@@ -147,6 +148,7 @@ impl McpExchange {
         Self {
             id,
             calls_seen: 0,
+            messages_seen: 0,
             starts: CallStarts::new(config, &product, head.traces),
             has_session_id,
             is_window,
@@ -376,6 +378,7 @@ impl McpExchange {
 
     /// Handles a message from the client.
     fn sent(&mut self, message: Message, now: Timestamp) {
+        self.messages_seen = self.messages_seen.saturating_add(1);
         self.doubts(message.doubt, true);
         if message.method == Method::None && !message.is_answer() {
             self.doubts(Some(Doubt::NotAMessage), true);

@@ -1,6 +1,6 @@
 //! The requests of one MCP exchange that wait for their responses.
 
-use crate::domain::call::{Transport, UNNAMED_TOOL};
+use crate::domain::call::UNNAMED_TOOL;
 use crate::domain::ids::Link;
 use crate::domain::names::told;
 use crate::protocol::mcp::message::Message;
@@ -44,18 +44,18 @@ pub(super) enum Intent {
 }
 
 /// Returns the position of the open request that a response belongs to: by its id or, because some
-/// servers change or drop ids, because it is the only one of a plain JSON exchange. An error
-/// under another id, or without one, may be about a message that is no request.
+/// servers change or drop ids, because it is the only one of a plain JSON exchange, if it `may_be_only`.
+/// An error under another id, or without one, may be about a message that is no request.
 pub(super) fn position_of(
     requests: &[OpenRequest],
     answer: &Message,
-    transport: Transport,
+    may_be_only: bool,
 ) -> Option<usize> {
     let by_id = answer.id.as_ref().and_then(|id| {
         let exact = requests.iter().position(|request| request.id.is_same(id));
         exact.or_else(|| requests.iter().position(|request| request.id.is_alike(id)))
     });
-    let is_only = requests.len() == 1 && transport == Transport::Json && !answer.has_error;
+    let is_only = requests.len() == 1 && may_be_only && !answer.has_error;
     by_id.or_else(|| is_only.then_some(0))
 }
 
