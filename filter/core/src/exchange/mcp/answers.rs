@@ -44,7 +44,8 @@ impl McpExchange {
         } else if message.has_error && message.id.is_none() && !self.requests.is_empty() {
             // An error without an id refuses all requests of the exchange, or only one that the
             // server could not read: a call ends so if no result follows.
-            self.refused_as = Some(ExecutionStatus::of_answer(message, self.http_status));
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            self.refused_as = Some((status, transport));
             let requests = core::mem::take(&mut self.requests);
             let (calls, others) = requests.into_iter().partition(OpenRequest::is_call);
             self.requests = calls;
