@@ -68,7 +68,7 @@ fuzz: cargo-fuzz ## Coverage-guided inputs for the core, for SECONDS
 
 .PHONY: differential
 differential: ## A million requests that servers read in their own ways
-	cargo test --release -p agent-meter-core --test differential -- --include-ignored --nocapture
+	cargo test -p agent-meter-core --test differential -- --ignored --nocapture
 
 .PHONY: bench
 bench: build ## Measure Envoy's CPU for each request, against the alternatives

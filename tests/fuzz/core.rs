@@ -120,6 +120,8 @@ impl Envoy {
         let Self { host, worker, now, .. } = self;
         match what {
             b'H' => {
+                // Envoy gives a stream's number to no other while it is open.
+                worker.stream_end(host, stream, StreamEnd::Aborted, *now);
                 let action = worker.request_head(host, stream, Headers(&headers(rest)), *now);
                 if let HeadAction::Answer(reply) = action {
                     assert!((200..600).contains(&reply.status));

@@ -88,8 +88,8 @@ impl Metered {
         Self::start(at(port), Plugin::default()).await
     }
 
-    /// In front of a server of another process whose tools have prices of their own, with further
-    /// options of the plugin.
+    /// In front of a server of another process, metered at `/mcp` only, whose tools have prices of
+    /// their own, with further options of the plugin.
     pub(crate) async fn priced(port: u16, more: &Value) -> anyhow::Result<Self> {
         let pricing = json!({
             "default": { "price": "0.001" },
@@ -98,7 +98,9 @@ impl Metered {
                 { "tool": "analyze_*", "price": "0.10" },
             ],
         });
-        Self::start(at(port), Plugin { pricing, more: more.clone(), ..Plugin::default() }).await
+        let matcher = json!({ "path": "/mcp" });
+        Self::start(at(port), Plugin { matcher, pricing, more: more.clone(), ..Plugin::default() })
+            .await
     }
 
     /// The same, metered at `/mcp` only, by an Envoy that passes paths on as they came.

@@ -19,7 +19,7 @@ use crate::process::{Server, say};
 use crate::{LIMIT, Metered, tools};
 
 /// Random requests to each server and configuration, beside the rows.
-const REQUESTS: u64 = 200;
+const REQUESTS: u64 = 400;
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"analyze_x","arguments":{}}}"#;
 
 /// The attempts that made an official SDK run a tool for nothing, by their numbers.

@@ -28,13 +28,25 @@ impl MemberCheck {
 /// Whether a lenient program may take `text` for `name`: in another case, after white space, or
 /// before a NUL, where strings end in C.
 pub(crate) fn is_alike(text: &[u8], name: &str) -> bool {
-    let text = text.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
-    // No character is longer in UTF-8 than three times its ASCII counterpart.
-    if text.len() < name.len() || text.len() > name.len().saturating_mul(3) {
-        return false;
-    }
-    let Ok(text) = core::str::from_utf8(text) else { return false };
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = trimmed(valid_part(text));
     text.chars().map(folded).eq(name.chars().map(folded))
+}
+
+/// The text up to the first byte that is no UTF-8. What the scanner keeps may end in a character.
+fn valid_part(text: &[u8]) -> &str {
+    match core::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = text.get(..error.valid_up_to()).unwrap_or_default();
+            core::str::from_utf8(valid).unwrap_or_default()
+        }
+    }
+}
+
+/// Without what programs take for white space: Unicode's, and the byte order mark in JavaScript.
+pub(crate) fn trimmed(text: &str) -> &str {
+    text.trim_matches(|character: char| character.is_whitespace() || character == '\u{FEFF}')
 }
 
 /// Folds a character as case-insensitive parsers do, simple case folding and Java's both ways.
@@ -79,6 +91,9 @@ mod tests {
         assert!(is_alike("TOOLS/CALL".as_bytes(), "tools/call"));
         assert!(is_alike("tools/call ".as_bytes(), "tools/call"));
         assert!(is_alike("\u{130}d".as_bytes(), "id"));
+        assert!(is_alike("tools/call\u{2028} ".as_bytes(), "tools/call"));
+        assert!(is_alike(&[b"id", "\u{2028}".repeat(30).as_bytes(), &[0xE2]].concat(), "id"));
+        assert!(is_alike("\u{FEFF}id".as_bytes(), "id"));
         assert!(!is_alike("tools/list".as_bytes(), "tools/call"));
         assert!(!is_alike(&[0xFF, b'd'], "id"));
     }

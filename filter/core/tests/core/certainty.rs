@@ -161,6 +161,10 @@ fn rows() -> Vec<Row> {
             r#"{"id":1,"method":"Tools/Call","params":{"name":"analyze_x"}}"#,
         ),
         row(
+            "the method before a line separator",
+            r#"{"id":1,"method":"tools/call\u2028","params":{"name":"analyze_x"}}"#,
+        ),
+        row(
             "the method in a list",
             r#"{"id":1,"method":["tools/call"],"params":{"name":"analyze_x"}}"#,
         ),

@@ -38,7 +38,7 @@ use crate::models::{Reading, readings};
 use crate::mutate::{Request, TOOLS, request};
 
 /// Seeds that once found a gap.
-const SEEDS_THAT_FAILED: &[u64] = &[];
+const SEEDS_THAT_FAILED: &[u64] = &[1_031_844];
 /// The seeds that share an Envoy, whose events are read together.
 const SEEDS_TOGETHER: u64 = 64;
 
@@ -194,7 +194,7 @@ fn run(first: u64, count: u64, rule: Rule) -> Result<Report, (u64, String)> {
         let calls = by_customer.get(sent.customer.as_str()).map_or(&[][..], Vec::as_slice);
         if let Err(why) = check(sent, calls, rule) {
             let Sent { request, reading, .. } = sent;
-            let body = String::from_utf8_lossy(&request.body);
+            let body = request.body.escape_ascii();
             let Request { method, headers, pieces, .. } = request;
             let told: Vec<String> = calls
                 .iter()
@@ -206,9 +206,13 @@ fn run(first: u64, count: u64, rule: Rule) -> Result<Report, (u64, String)> {
             return Err((sent.seed, told));
         }
     }
-    if counted != u64::try_from(calls.len()).unwrap() {
-        let told = format!("{rule:?}: the counter has {counted} calls, the events {}", calls.len());
-        return Err((first, told));
+    // Refused calls of one customer may be one event with their number.
+    let told: u64 = calls.iter().map(|call| call["data"]["quantity"].as_u64().unwrap()).sum();
+    if counted != told {
+        return Err((
+            first,
+            format!("{rule:?}: the counter has {counted} calls, the events {told}"),
+        ));
     }
     Ok(report)
 }
@@ -315,7 +319,7 @@ fn what_any_server_runs_is_counted_or_refused() {
 }
 
 #[test]
-#[ignore = "takes minutes: run it by its name, in the release profile"]
+#[ignore = "takes minutes: make differential"]
 fn a_million_requests() {
     run_many(1_000_000, 1_000_000);
 }

@@ -5,7 +5,7 @@
 use crate::protocol::mcp::method::Method;
 use crate::wire::doubt::Doubt;
 use crate::wire::json::Scalar;
-use crate::wire::member_check::{MemberCheck, is_alike};
+use crate::wire::member_check::{MemberCheck, is_alike, trimmed};
 
 /// The members of a message, of `params` and of `params._meta` that decide, with their places.
 const MESSAGE: &[(&str, u32)] =
@@ -100,6 +100,6 @@ impl MessageDoubts {
 /// C it ends before a NUL.
 fn is_plain_name(text: &[u8]) -> bool {
     core::str::from_utf8(text).is_ok_and(|name| {
-        !name.is_empty() && name.trim() == name && !name.chars().any(char::is_control)
+        !name.is_empty() && trimmed(name) == name && !name.chars().any(char::is_control)
     })
 }
