@@ -15,7 +15,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::books::{Books, text};
+use crate::books::{Books, quantity, text};
 use crate::client::{Agent, Client};
 use crate::http1::Message;
 use crate::llm::{plugin, product};
@@ -155,7 +155,7 @@ async fn books(rig: &Rig, seen: &Seen) -> anyhow::Result<Books> {
     rig.settled("every call that passed has its generation", |books| {
         let count = books.generations().count();
         ensure!(u64::try_from(count)? == seen.passed, "{count} of {}", seen.passed);
-        let calls = u64::try_from(books.tool_invocations().count())?;
+        let calls: u64 = books.tool_invocations().map(quantity).sum();
         let expected = seen.passed + seen.throttled + seen.blocked;
         ensure!(calls == expected, "{calls} of {expected} calls");
         Ok(())
