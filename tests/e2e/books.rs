@@ -76,7 +76,7 @@ impl Books {
         let mut calls = Calls::new();
         for call in self.tool_invocations() {
             let key = ["/agent_id", "/tool_name", "/execution_status"].map(|at| text(call, at));
-            *calls.entry(key.into()).or_default() += 1;
+            *calls.entry(key.into()).or_default() += quantity(call);
         }
         calls
     }
@@ -146,4 +146,9 @@ pub(crate) fn differences(done: &Calls, booked: &Calls) -> Vec<String> {
         format!("{key:?}: {} done, {} in the ledger", count(done, key), count(booked, key))
     });
     lines.take(20).collect()
+}
+
+/// How many calls an event stands for: refused ones that are alike are added up.
+pub(crate) fn quantity(call: &Value) -> u64 {
+    call["quantity"].as_u64().unwrap_or_default()
 }

@@ -162,7 +162,10 @@ async fn each_golden_body_is_metered_as_it_reports_with_envoys_reading_or_withou
             })
         })
         .collect();
-    let settings = with_ai_protocol_manager();
+    let mut settings = with_ai_protocol_manager();
+    // Paths of Bedrock name models by ARNs, with encoded slashes.
+    let slashes = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/path_with_escaped_slashes_action";
+    settings.push((slashes.to_owned(), json!("KEEP_UNCHANGED")));
     let options = Options { settings, ..Options::new(plugin(&products), Some(release_module()?)) };
     let rig = Rig::with(upstream.await?, options).await?;
     let listen = rig.listen()?;

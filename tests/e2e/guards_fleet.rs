@@ -11,7 +11,7 @@ use agent_meter_collector::{Collector, Ledger};
 use anyhow::ensure;
 use serde_json::{Value, json};
 
-use crate::books::Books;
+use crate::books::{Books, quantity};
 use crate::http1::Message;
 use crate::load::check_workers;
 use crate::spending::{
@@ -63,7 +63,7 @@ fn counts(books: &Books, customer: &str) -> (u64, u64, u64) {
     let of_customer = |event: &&Value| event["customer_id"] == customer;
     let calls = |status: &str| {
         let calls = books.tool_invocations().filter(of_customer);
-        calls.filter(|event| event["execution_status"] == *status).count() as u64
+        calls.filter(|event| event["execution_status"] == *status).map(quantity).sum()
     };
     let generations = books.generations().filter(of_customer).count() as u64;
     (calls("SUCCESS"), calls("BLOCKED"), generations)

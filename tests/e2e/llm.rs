@@ -24,6 +24,7 @@ pub(crate) fn product(host: &str, llm: &Value) -> Value {
         "identity": {
             "customer": { "trusted_header": "x-customer-id" },
             "agent": { "trusted_header": "x-agent-id" },
+            "on_missing": "meter_as_anonymous",
         },
         "llm": llm,
         "pricing": { "currency": "USD", "tokens": { "pass_through": true, "markup": "0.2" } },

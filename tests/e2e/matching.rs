@@ -2,12 +2,13 @@
 //! normalisation and without it.
 
 use agent_meter::stack::Options;
+use agent_meter::wait;
 use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::client::{Client, request};
 use crate::upstream::{Upstream, obliging};
-use crate::{Rig, plain_plugin, release_module};
+use crate::{LIMIT, Rig, plain_plugin, release_module};
 
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 /// Rows 42 to 47 of the table of attacks.
@@ -89,7 +90,12 @@ async fn what_no_product_matches_is_counted_and_refused_where_that_is_asked_for(
         let bytes = request("POST", "/other", &[], br#"{"id":1,"method":"ping"}"#);
         let answer = Client::connect(rig.listen()?).await?.exchange(&bytes).await?;
         assert_eq!(answer.status(), status, "{answer:?}");
-        assert_eq!(rig.metric("requests_unmatched").await?, 1);
+        wait::until(LIMIT, "the request is counted", async || {
+            let unmatched = rig.metric("requests_unmatched").await?;
+            ensure!(unmatched == 1, "requests_unmatched is {unmatched}");
+            Ok(())
+        })
+        .await?;
         rig.finish().await?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::release_module;
 ///
 /// 1 MiB paid for products of all types and provider cost; the rest paid for guards, with their
 /// options and events.
-const MODULE_BYTES_MAX: u64 = 1344 * 1024;
+const MODULE_BYTES_MAX: u64 = 1472 * 1024;
 
 #[test]
 fn the_module_imports_only_what_every_host_has_and_stays_small() -> anyhow::Result<()> {

@@ -47,7 +47,8 @@ impl McpExchange {
         } else if self.refuses_something(message, transport) {
             // It refuses all requests of the exchange, or only a message that the server could not
             // read: a call ends so if no result follows.
-            self.refused_as = Some(ExecutionStatus::of_answer(message, self.http_status));
+            let status = ExecutionStatus::of_answer(message, self.http_status);
+            self.refused_as = Some((status, transport));
             let requests = core::mem::take(&mut self.requests);
             let (calls, others) = requests.into_iter().partition(OpenRequest::is_call);
             self.requests = calls;

@@ -58,9 +58,10 @@ impl McpExchange {
         expires_at: Timestamp,
         now: Timestamp,
     ) {
+        let transport = self.refused_as.map_or(Transport::None, |(_, transport)| transport);
         for OpenRequest { id, intent } in core::mem::take(&mut self.requests) {
             let Intent::ToolCall(call) = intent else { continue };
-            let call = self.call(call, status, Transport::None, now);
+            let call = self.call(call, status, transport, now);
             match scope {
                 Some(scope) => self.open(call, scope.link(&id), expires_at),
                 None => self.observed.facts.push(Fact::Call(call)),

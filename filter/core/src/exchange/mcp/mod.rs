@@ -93,7 +93,7 @@ pub(super) struct McpExchange {
     requests: Vec<OpenRequest>,
     /// How calls end to which no response comes, because the server refused something of the
     /// request without naming it.
-    refused_as: Option<ExecutionStatus>,
+    refused_as: Option<(ExecutionStatus, Transport)>,
     http_status: u16,
     /// `None` if the exchange does not read the response's body, or has not seen its head.
     response: Option<McpResponseBody>,
@@ -274,7 +274,7 @@ impl Exchange for McpExchange {
             || self.response.as_ref().is_some_and(McpResponseBody::is_undecodable);
         let by_http = ExecutionStatus::of_http(self.http_status);
         let is_cancelled = self.is_stateless && end == StreamEnd::Aborted;
-        let status = match self.refused_as.unwrap_or(by_http) {
+        let status = match self.refused_as.map_or(by_http, |(status, _)| status) {
             ExecutionStatus::Unknown if is_cancelled => ExecutionStatus::Cancelled,
             // The client chooses codings, and often the text. What the filter cannot decode of a
             // whole response with a 2xx status counts as a result.
@@ -308,7 +308,8 @@ impl Exchange for McpExchange {
         }
         // The accountant knows whether the client has cancelled a call.
         let scope = if self.refused_as.is_none() { self.scope_of_calls() } else { None };
-        self.leave_calls(self.refused_as.unwrap_or(ExecutionStatus::Timeout), scope, now, now);
+        let status = self.refused_as.map_or(ExecutionStatus::Timeout, |(status, _)| status);
+        self.leave_calls(status, scope, now, now);
     }
 
     fn take_observed(&mut self) -> Observed {
