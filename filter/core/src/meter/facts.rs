@@ -2,10 +2,8 @@
 //! in memory. The customer with the most of them gives way: the worker adds up that customer's
 //! calls, and refuses its new requests.
 
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use crate::base::hash::hash;
 use crate::base::limits::{OVERFLOW_FACTS_MAX, OVERFLOW_FACTS_PER_CUSTOMER_MAX};
 use crate::base::time::Timestamp;
 use crate::domain::status::ExecutionStatus;
@@ -15,56 +13,8 @@ use crate::fact::call::CallOpen;
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::meter::Meter;
+use crate::meter::overflow::holder_of;
 use crate::shared_data::journal::Writer;
-use crate::shared_data::shares::Holder;
-
-/// Facts that wait because the journal is full.
-#[derive(Debug, Default)]
-pub(super) struct Overflow {
-    facts: VecDeque<(Holder, Vec<u8>)>,
-    by_customer: HashMap<Holder, usize>,
-}
-
-impl Overflow {
-    fn is_empty(&self) -> bool {
-        self.facts.is_empty()
-    }
-
-    fn of(&self, holder: &Holder) -> usize {
-        self.by_customer.get(holder).copied().unwrap_or_default()
-    }
-
-    /// Who has the most facts that wait.
-    fn most(&self) -> Option<(usize, Holder)> {
-        self.by_customer.iter().map(|(holder, facts)| (*facts, *holder)).max()
-    }
-
-    fn push(&mut self, holder: Holder, fact: Vec<u8>) {
-        self.facts.push_back((holder, fact));
-        let facts = self.by_customer.entry(holder).or_default();
-        *facts = facts.saturating_add(1);
-    }
-
-    /// Takes out one fact: the first, or the last of this customer.
-    fn pop(&mut self, last_of: Option<&Holder>) -> Option<Vec<u8>> {
-        let at = match last_of {
-            None => 0,
-            Some(holder) => self.facts.iter().rposition(|(of, _)| of == holder)?,
-        };
-        let (holder, fact) = self.facts.remove(at)?;
-        let left = self.of(&holder).saturating_sub(1);
-        if left == 0 {
-            self.by_customer.remove(&holder);
-        } else {
-            self.by_customer.insert(holder, left);
-        }
-        Some(fact)
-    }
-}
-
-fn holder_of(customer: &str) -> Holder {
-    hash(&[customer.as_bytes()])
-}
 
 impl Meter {
     pub(super) fn record(&mut self, host: &mut impl Host, observed: Observed) {
@@ -114,7 +64,7 @@ impl Meter {
         host.count(Counter::JournalFull, 1);
         let customer = fact.session().map_or("", |session| &session.identity.customer);
         let holder = holder_of(customer);
-        if self.overflow.facts.len() < OVERFLOW_FACTS_MAX {
+        if self.overflow.len() < OVERFLOW_FACTS_MAX {
             self.overflow.push(holder, bytes);
             return;
         }
@@ -176,7 +126,7 @@ impl Meter {
     }
 
     fn retry_overflow(&mut self, host: &mut impl Host) {
-        while let Some((_, fact)) = self.overflow.facts.front().cloned() {
+        while let Some(fact) = self.overflow.first() {
             if !self.append(host, &fact) {
                 return;
             }

@@ -8,6 +8,7 @@ mod facts;
 mod folded;
 mod guarded;
 mod head;
+mod overflow;
 pub mod recovered;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -26,8 +27,8 @@ use crate::guard::stop::StreamStop;
 use crate::host::counter::Counter;
 use crate::host::{Expect, Host};
 use crate::meter::action::{BodyAction, VmInfo};
-use crate::meter::facts::Overflow;
 use crate::meter::folded::Folds;
+use crate::meter::overflow::Overflow;
 use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
