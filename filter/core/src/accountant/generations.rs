@@ -48,8 +48,8 @@ impl Accountant {
         }
         if let Some(estimate) = estimate {
             self.seen_generations.remember(link);
-            let told = generation.instead_of(&estimate.generation);
-            return self.bill(host, &told, &estimate.cause, now);
+            let replaced = generation.instead_of(&estimate.generation);
+            return self.bill(host, &replaced, &estimate.cause, now);
         }
         self.touch_cause(host, &generation, &cause, now);
         if generation.is_estimated {

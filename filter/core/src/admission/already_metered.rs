@@ -45,7 +45,7 @@ pub(super) fn matched_host<'a>(rules: &AlreadyMetered, authority: &'a [u8]) -> &
 }
 
 /// The headers that tell other proxies that a request is metered, as far as this request has them.
-pub(crate) fn told_headers(rules: &AlreadyMetered, headers: Headers<'_>) -> Vec<String> {
+pub(crate) fn believed_headers(rules: &AlreadyMetered, headers: Headers<'_>) -> Vec<String> {
     let names = [&rules.mark_header, &rules.trusted_header];
     let is_sent = |name: &&&String| !name.is_empty() && headers.get(name).is_some();
     let mut sent: Vec<String> = names.iter().filter(is_sent).map(|name| (*name).clone()).collect();

@@ -1,6 +1,6 @@
 //! Names that the filter and the collector give themselves, such as `anonymous` and `__other__`. No
 //! client can take one: an identity with such a name is refused, and a tool or a model that a
-//! client names so is told with a backslash before it.
+//! client names so has a backslash before it in events.
 
 use crate::domain::identity::ANONYMOUS;
 
@@ -18,13 +18,13 @@ fn is_placeholder(name: &str) -> bool {
 
 /// The name of a tool or a model as events tell it. A name of the form `__x__` gets a backslash,
 /// and so does one that has backslashes before that form, so that two names never become one.
-pub(crate) fn told(name: String) -> String {
+pub(crate) fn escaped(name: String) -> String {
     if is_placeholder(name.trim_start_matches('\\')) { format!("\\{name}") } else { name }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_reserved, told};
+    use super::{escaped, is_reserved};
 
     #[test]
     fn the_filters_own_names_are_reserved() {
@@ -54,7 +54,7 @@ mod tests {
             ("search", "search"),
             ("anonymous", "anonymous"),
         ] {
-            assert_eq!(told(name.to_owned()), expected);
+            assert_eq!(escaped(name.to_owned()), expected);
         }
     }
 }

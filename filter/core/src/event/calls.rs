@@ -12,6 +12,49 @@ use crate::pricing::charge::CallCharge;
 use crate::session::Session;
 use crate::sink::stored_event::StoredEvent;
 
+/// What became of a call that a message answers.
+#[derive(Serialize)]
+struct Outcome {
+    execution_status: ExecutionStatus,
+    execution_duration_ms: u64,
+    http_status: u16,
+    transport: Transport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certainty: Option<Certainty>,
+}
+
+impl Outcome {
+    fn of(call: &CallEnded) -> Self {
+        Self {
+            execution_status: call.status,
+            execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
+            http_status: call.http_status,
+            transport: call.transport,
+            certainty: Some(call.certainty).filter(|found| *found != Certainty::Certain),
+        }
+    }
+}
+
+/// What the customer is charged for a call.
+#[derive(Serialize)]
+struct Charged<'a> {
+    cost_tier: &'a str,
+    billable: bool,
+    price: String,
+    currency: &'a str,
+}
+
+impl<'a> Charged<'a> {
+    fn of(charge: &CallCharge<'a>, session: &'a Session) -> Self {
+        Self {
+            cost_tier: charge.cost_tier,
+            billable: charge.is_billable,
+            price: money(charge.price),
+            currency: &session.currency,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ToolInvocation<'a> {
     #[serde(flatten)]
@@ -20,16 +63,10 @@ struct ToolInvocation<'a> {
     quantity: u64,
     call_id: &'a str,
     tool_name: &'a str,
-    execution_status: ExecutionStatus,
-    execution_duration_ms: u64,
-    http_status: u16,
-    transport: Transport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certainty: Option<Certainty>,
-    cost_tier: &'a str,
-    billable: bool,
-    price: String,
-    currency: &'a str,
+    #[serde(flatten)]
+    outcome: Outcome,
+    #[serde(flatten)]
+    charged: Charged<'a>,
 }
 
 #[derive(Serialize)]
@@ -46,10 +83,8 @@ struct ApiCallData<'a> {
     execution_duration_ms: u64,
     request_bytes: u64,
     response_bytes: u64,
-    cost_tier: &'a str,
-    billable: bool,
-    price: String,
-    currency: &'a str,
+    #[serde(flatten)]
+    charged: Charged<'a>,
 }
 
 #[derive(Serialize)]
@@ -60,21 +95,10 @@ struct AgentStep<'a> {
     quantity: u64,
     call_id: &'a str,
     operation: &'a str,
-    execution_status: ExecutionStatus,
-    execution_duration_ms: u64,
-    http_status: u16,
-    transport: Transport,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certainty: Option<Certainty>,
-    cost_tier: &'a str,
-    billable: bool,
-    price: String,
-    currency: &'a str,
-}
-
-/// The certainty, if the call is not certain.
-fn doubted(call: &CallEnded) -> Option<Certainty> {
-    Some(call.certainty).filter(|certainty| *certainty != Certainty::Certain)
+    #[serde(flatten)]
+    outcome: Outcome,
+    #[serde(flatten)]
+    charged: Charged<'a>,
 }
 
 pub(super) fn tool_invocation(
@@ -91,15 +115,8 @@ pub(super) fn tool_invocation(
         quantity: charge.calls,
         call_id: &call.call_id,
         tool_name: &call.tool,
-        execution_status: call.status,
-        execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
-        http_status: call.http_status,
-        transport: call.transport,
-        certainty: doubted(call),
-        cost_tier: charge.cost_tier,
-        billable: charge.is_billable,
-        price: money(charge.price),
-        currency: &session.currency,
+        outcome: Outcome::of(call),
+        charged: Charged::of(charge, session),
     };
     stored(stamp, "tool_invocation", session, data)
 }
@@ -124,10 +141,7 @@ pub(super) fn api_call(
         execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
         request_bytes: api.request_bytes,
         response_bytes: api.response_bytes,
-        cost_tier: charge.cost_tier,
-        billable: charge.is_billable,
-        price: money(charge.price),
-        currency: &session.currency,
+        charged: Charged::of(charge, session),
     };
     stored(stamp, "api_call", session, data)
 }
@@ -145,15 +159,8 @@ pub(super) fn agent_step(
         quantity: charge.calls,
         call_id: &call.call_id,
         operation: &call.tool,
-        execution_status: call.status,
-        execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
-        http_status: call.http_status,
-        transport: call.transport,
-        certainty: doubted(call),
-        cost_tier: charge.cost_tier,
-        billable: charge.is_billable,
-        price: money(charge.price),
-        currency: &session.currency,
+        outcome: Outcome::of(call),
+        charged: Charged::of(charge, session),
     };
     stored(stamp, "agent_step", session, data)
 }

@@ -221,6 +221,10 @@ impl Exchange for A2aExchange {
         &self.product
     }
 
+    fn customer(&self) -> &str {
+        &self.session.identity.customer
+    }
+
     fn policy_request(&self) -> PolicyRequest {
         let context_id = self.request.as_ref().and_then(|request| request.context_id.as_deref());
         let asks = self.request.as_ref().map(|request| request.operation).unwrap_or_default();

@@ -205,6 +205,10 @@ impl Exchange for ApiExchange {
         &self.product
     }
 
+    fn customer(&self) -> &str {
+        &self.session.identity.customer
+    }
+
     fn may_edit(&self) -> bool {
         self.generation.as_ref().is_some_and(|generation| generation.may_edit())
     }

@@ -80,6 +80,9 @@ pub trait Exchange {
     /// The product of the exchange.
     fn product(&self) -> &Rc<Product>;
 
+    /// Who pays, by the request's head.
+    fn customer(&self) -> &str;
+
     /// Whether the filter must put a call proof into the request, because its calls may cause
     /// generations.
     fn wants_proof(&self) -> bool {

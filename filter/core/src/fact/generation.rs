@@ -83,14 +83,14 @@ pub struct GenerationEnded {
 impl GenerationEnded {
     /// What this response, a later one, tells of a generation that was estimated.
     pub(crate) fn instead_of(&self, estimated: &Self) -> Self {
-        let mut told = estimated.clone();
-        told.usage = self.usage;
-        told.completeness = self.completeness;
-        told.is_estimated = false;
-        told.source = self.source;
-        told.service_tier = self.service_tier;
-        told.model = self.model.clone().or(told.model);
-        told
+        let mut replaced = estimated.clone();
+        replaced.usage = self.usage;
+        replaced.completeness = self.completeness;
+        replaced.is_estimated = false;
+        replaced.source = self.source;
+        replaced.service_tier = self.service_tier;
+        replaced.model = self.model.clone().or(replaced.model);
+        replaced
     }
 
     /// The model as the response names it, else as the request does.

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::base::limits::{OVERFLOW_FACTS_MAX, OVERFLOW_FACTS_PER_CUSTOMER_MAX};
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, len_u64};
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::Observed;
 use crate::fact::Fact;
@@ -18,11 +18,8 @@ use crate::shared_data::journal::Writer;
 
 impl Meter {
     pub(super) fn record(&mut self, host: &mut impl Host, observed: Observed) {
-        for counter in observed.counts {
-            host.count(counter, 1);
-        }
+        count(host, &observed);
         for fact in observed.facts {
-            host.count(Counter::Calls, u64::from(fact.is_call()));
             self.record_fact(host, &fact);
         }
     }
@@ -35,12 +32,8 @@ impl Meter {
         observed: Observed,
         now: Timestamp,
     ) {
-        for counter in observed.counts {
-            host.count(counter, 1);
-        }
+        count(host, &observed);
         for fact in observed.facts {
-            // Before they are added up, so that the stats count as many calls as the events do.
-            host.count(Counter::Calls, u64::from(fact.is_call()));
             let fact = match fact {
                 Fact::Call(call) => match self.folds.add_further(&self.config, call, now) {
                     Some(first) => Fact::Call(first),
@@ -158,6 +151,16 @@ impl Meter {
             spill_fact(host, &Fact::Calls(Box::new(calls)).encode());
         }
     }
+}
+
+/// Adds what an exchange has observed to the stats. Calls count here, before any are added up, so
+/// that the stats count as many as the events do.
+fn count(host: &mut impl Host, observed: &Observed) {
+    for counter in &observed.counts {
+        host.count(*counter, 1);
+    }
+    let calls = observed.facts.iter().filter(|fact| fact.is_call()).count();
+    host.count(Counter::Calls, len_u64(calls));
 }
 
 /// Writes to the log a fact that the accountant will never see, for `agent-meter recover`.

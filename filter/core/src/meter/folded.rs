@@ -17,11 +17,13 @@ struct Fold {
     since: Timestamp,
 }
 
+/// The customer, and a hash of what makes calls alike.
+type FoldKey = (String, [u8; 16]);
+
 /// Calls that wait to be written as a few facts.
 #[derive(Debug, Default)]
 pub(super) struct Folds {
-    /// By the customer, and by what makes calls alike.
-    folds: BTreeMap<(String, [u8; 16]), Fold>,
+    folds: BTreeMap<FoldKey, Fold>,
 }
 
 impl Folds {
@@ -34,8 +36,7 @@ impl Folds {
         now: Timestamp,
     ) -> Option<CallEnded> {
         let key = self.key(config, &call);
-        if let Some(fold) = self.folds.get_mut(&key) {
-            fold.add(&call);
+        if self.is_added(&key, &call) {
             return None;
         }
         if self.folds.len() < FOLDED_CALLS_MAX {
@@ -52,8 +53,7 @@ impl Folds {
         now: Timestamp,
     ) -> Option<CallEnded> {
         let key = self.key(config, &call);
-        if let Some(fold) = self.folds.get_mut(&key) {
-            fold.add(&call);
+        if self.is_added(&key, &call) {
             return None;
         }
         if self.folds.len() >= FOLDED_CALLS_MAX {
@@ -63,7 +63,12 @@ impl Folds {
         None
     }
 
-    fn insert(&mut self, key: (String, [u8; 16]), call: CallEnded, quantity: u64, now: Timestamp) {
+    /// Adds a call to those that are like it, if there are any. Returns whether it did.
+    fn is_added(&mut self, key: &FoldKey, call: &CallEnded) -> bool {
+        self.folds.get_mut(key).map(|fold| fold.add(call)).is_some()
+    }
+
+    fn insert(&mut self, key: FoldKey, call: CallEnded, quantity: u64, now: Timestamp) {
         let is_other = self.count(&call) >= FOLDED_CALLS_PER_CUSTOMER_MAX;
         let calls = FoldedCalls { call, quantity, priced_as: None };
         let calls = if is_other { calls.of_other() } else { calls };
@@ -99,7 +104,7 @@ impl Folds {
 
     /// What makes calls alike: the session and the tool; beyond the customer's share only the
     /// product and the price.
-    fn key(&self, config: &Config, call: &CallEnded) -> (String, [u8; 16]) {
+    fn key(&self, config: &Config, call: &CallEnded) -> FoldKey {
         let customer = call.session.identity.customer.clone();
         let status = call.http_status.to_be_bytes();
         let kind: &[u8] = match &call.kind {

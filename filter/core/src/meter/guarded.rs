@@ -82,9 +82,8 @@ impl Meter {
     ) -> Option<BodyAction> {
         let exchange = self.exchanges.get(&stream)?;
         let doubt = exchange.doubt()?;
-        let customer = exchange.policy_request().session.identity.customer;
         let is_refused = doubt == Doubt::TooManyRequests
-            || self.config.rejects_unreadable(exchange.product(), &customer);
+            || self.config.rejects_unreadable(exchange.product(), exchange.customer());
         if !is_refused {
             return None;
         }
@@ -154,12 +153,10 @@ impl Meter {
     /// Whether a guard may end the response to this request in the middle.
     pub(super) fn may_stop(&self, exchange: &dyn Exchange) -> bool {
         let config = &self.config;
-        config.guards.iter().any(|guard| guard.does(Action::StopStreams)) && {
-            let session = exchange.policy_request().session;
-            config
-                .guards_for(&session.product_id, &session.identity.customer)
+        config.guards.iter().any(|guard| guard.does(Action::StopStreams))
+            && config
+                .guards_for(&exchange.product().id, exchange.customer())
                 .any(|guard| guard.does(Action::StopStreams))
-        }
     }
 
     /// Watches a response that has begun, if it streams and a guard may end it.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::admission::already_metered::{mark, told_headers};
+use crate::admission::already_metered::{believed_headers, mark};
 use crate::admission::{Admission, Admitted, admit};
 use crate::base::limits::EXCHANGES_MAX;
 use crate::base::time::Timestamp;
@@ -91,7 +91,7 @@ impl Meter {
         let is_skipped = matches!(admission, Admission::Skip { .. });
         // What only proxies may say goes no further if a client said it.
         let mut remove =
-            if is_skipped { Vec::new() } else { told_headers(already_metered, headers) };
+            if is_skipped { Vec::new() } else { believed_headers(already_metered, headers) };
         let mut admitted = match admission {
             Admission::Pass | Admission::Unmatched => {
                 let is_unmatched = matches!(admission, Admission::Unmatched);

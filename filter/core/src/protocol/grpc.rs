@@ -8,13 +8,13 @@
 use crate::domain::status::ExecutionStatus;
 use crate::wire::http::Headers;
 
-/// What a response of gRPC has told about its outcome.
+/// What a response of gRPC has said about its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrpcOutcome {
     /// Nothing yet: the trailers tell it.
     Awaited,
     /// The outcome.
-    Told(ExecutionStatus),
+    Known(ExecutionStatus),
 }
 
 impl GrpcOutcome {
@@ -27,29 +27,29 @@ impl GrpcOutcome {
         if !is_of(b"application/grpc") {
             return None;
         }
-        match told(headers) {
-            Some(status) => Some(Self::Told(status)),
+        match status_of(headers) {
+            Some(status) => Some(Self::Known(status)),
             None => (!is_of(b"application/grpc-web")).then_some(Self::Awaited),
         }
     }
 
     /// Reads the trailers of the response.
     pub(crate) fn read_trailers(&mut self, trailers: Headers<'_>) {
-        if let (Self::Awaited, Some(status)) = (*self, told(trailers)) {
-            *self = Self::Told(status);
+        if let (Self::Awaited, Some(status)) = (*self, status_of(trailers)) {
+            *self = Self::Known(status);
         }
     }
 
-    /// The outcome when the response has ended. UNKNOWN if the server never told it.
+    /// The outcome when the response has ended. UNKNOWN if the server never said it.
     pub(crate) fn status(self) -> ExecutionStatus {
         match self {
             Self::Awaited => ExecutionStatus::Unknown,
-            Self::Told(status) => status,
+            Self::Known(status) => status,
         }
     }
 }
 
-fn told(headers: Headers<'_>) -> Option<ExecutionStatus> {
+fn status_of(headers: Headers<'_>) -> Option<ExecutionStatus> {
     let code = headers.get("grpc-status")?;
     let code = core::str::from_utf8(code).ok().and_then(|text| text.trim().parse().ok());
     // Clients take a code that is not one for UNKNOWN, which is an error.

@@ -45,20 +45,3 @@ impl<'a> ResponseHead<'a> {
         self.media_type == MediaType::EventStream && self.coding == ContentCoding::Identity
     }
 }
-
-/// Decodes percent-encoding, and keeps what is not a valid escape.
-pub(crate) fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        let coded = (*byte == b'%').then(|| tail.split_at_checked(2)).flatten();
-        let number = coded
-            .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|(digits, behind)| Some((core::str::from_utf8(digits).ok()?, behind)))
-            .and_then(|(digits, behind)| Some((u8::from_str_radix(digits, 16).ok()?, behind)));
-        let (byte, behind) = number.unwrap_or((*byte, tail));
-        bytes.push(byte);
-        rest = behind;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}

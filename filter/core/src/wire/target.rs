@@ -136,6 +136,11 @@ pub(crate) fn host_and_port(authority: &[u8]) -> (&[u8], &[u8]) {
     (host.get(..end).unwrap_or(host), port)
 }
 
+/// Decodes percent-encoding once, and keeps what is not a valid escape.
+pub(crate) fn percent_decoded(escaped: &str) -> String {
+    text(&decoded(escaped.as_bytes(), |_| true))
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

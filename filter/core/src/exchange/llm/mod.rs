@@ -17,7 +17,7 @@ use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules};
 use crate::domain::identity::ANONYMOUS;
-use crate::domain::names::told;
+use crate::domain::names::escaped;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
@@ -57,9 +57,9 @@ pub(super) struct LlmExchange {
     response: Option<ResponseReader>,
     response_bytes: u64,
     envoy: Option<Usage>,
-    /// True if the filter has ended the response.
     /// How much of its bodies the worker decodes.
     share: DecodeShare,
+    /// True if the filter has ended the response.
     is_stopped: bool,
     http_status: u16,
     observed: Observed,
@@ -194,6 +194,10 @@ impl Exchange for LlmExchange {
         &self.product
     }
 
+    fn customer(&self) -> &str {
+        &self.session.identity.customer
+    }
+
     fn wants_envoy_usage(&self) -> bool {
         self.rules.envoy_metadata && self.response.is_some()
     }
@@ -290,8 +294,8 @@ impl LlmExchange {
             product_id: self.product.id.clone(),
             caused_by: self.caused_by.take(),
             provider: self.route.provider,
-            model: generation.model.map(told),
-            model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(told),
+            model: generation.model.map(escaped),
+            model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(escaped),
             service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
             usage,
             completeness,

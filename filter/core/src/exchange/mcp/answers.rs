@@ -5,7 +5,7 @@ use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
-use crate::domain::names::told;
+use crate::domain::names::escaped;
 use crate::domain::status::ExecutionStatus;
 use crate::domain::usage::{Completeness, ServiceTier};
 use crate::exchange::link::task_link;
@@ -193,7 +193,7 @@ impl McpExchange {
             product_id: self.product.id.clone(),
             caused_by: Some((call.call_id.clone(), call.tool.clone())),
             provider,
-            model: model.map(told),
+            model: model.map(escaped),
             model_requested: None,
             service_tier: ServiceTier::Standard,
             usage,

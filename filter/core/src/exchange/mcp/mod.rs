@@ -324,6 +324,10 @@ impl Exchange for McpExchange {
         &self.product
     }
 
+    fn customer(&self) -> &str {
+        &self.session.identity.customer
+    }
+
     fn policy_request(&self) -> PolicyRequest {
         let call = |request: &OpenRequest| match &request.intent {
             Intent::ToolCall(call) => {

@@ -2,7 +2,7 @@
 
 use crate::domain::call::UNNAMED_TOOL;
 use crate::domain::ids::Link;
-use crate::domain::names::told;
+use crate::domain::names::escaped;
 use crate::protocol::mcp::message::Message;
 use crate::wire::json_rpc::Id;
 
@@ -62,7 +62,7 @@ pub(super) fn position_of(
 /// Returns the name of a tool as events tell it, also if the client did not name it.
 pub(super) fn tool_name(name: Option<&[u8]>) -> String {
     match name {
-        Some(name) if !name.is_empty() => told(String::from_utf8_lossy(name).into_owned()),
+        Some(name) if !name.is_empty() => escaped(String::from_utf8_lossy(name).into_owned()),
         _ => UNNAMED_TOOL.to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! Classifies an A2A request by the method and path of the HTTP request.
 
 use crate::protocol::a2a::{Binding, Operation};
-use crate::wire::http::percent_decoded;
+use crate::wire::target::percent_decoded;
 
 /// What the head says about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! usage.
 
 use crate::protocol::llm::generation::Format;
-use crate::wire::http::percent_decoded;
+use crate::wire::target::percent_decoded;
 
 /// One provider: its hosts, its paths and its endpoints.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::provider::{openai, openai_compatible};
-use crate::wire::http::percent_decoded;
+use crate::wire::target::percent_decoded;
 
 pub(super) const SPEC: Spec = Spec {
     domains: &[

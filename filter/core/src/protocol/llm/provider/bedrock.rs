@@ -24,7 +24,8 @@ use crate::protocol::llm::generation::{
 };
 use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
-use crate::wire::http::{Headers, percent_decoded};
+use crate::wire::http::Headers;
+use crate::wire::target::percent_decoded;
 
 pub(super) const SPEC: Spec = Spec { is_host, is_path, ..Spec::new(endpoint) };
 
