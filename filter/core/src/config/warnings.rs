@@ -2,8 +2,8 @@
 //! meter and guards.
 
 use crate::base::invalid::{ConfigError, error};
-use crate::config::product::Product;
-use crate::config::{Config, Guard};
+use crate::config::product::{Product, Speaks};
+use crate::config::{Config, Guard, PathCase, Unmatched};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::level::ScopeKind;
 
@@ -35,7 +35,45 @@ impl Config {
             let reason = "everybody who can connect is believed, so a client that sends the header or the host is metered nowhere; name the proxies, or let nobody else connect";
             warnings.push(error("already_metered.trusted_peers", reason));
         }
+        warnings.extend(self.ways_around());
         warnings
+    }
+
+    /// How requests that reach a product's server may match no product, and pass unmetered.
+    fn ways_around(&self) -> Vec<ConfigError> {
+        let takes_all = self.products.iter().any(|product| {
+            let matcher = &product.matcher;
+            let is_any = matcher.host.is_empty() && matcher.headers.is_empty();
+            is_any && matcher.path_prefix.as_deref() == Some("/")
+        });
+        if takes_all || self.unmatched == Unmatched::Reject {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (at, product) in self.products.iter().enumerate() {
+            let matcher = &product.matcher;
+            let mut note = |place: &str, what: &str| {
+                let reason = format!("{what} passes {:?} by, unmetered", product.id);
+                found.push(error(&format!("products[{at}].match.{place}"), &reason));
+            };
+            if !matcher.host.is_empty() {
+                note("host", "a request with another host");
+            }
+            if !matcher.headers.is_empty() {
+                note("headers", "a request without these headers");
+            }
+            if matcher.path.is_some() && product.product_type.traits().speaks == Speaks::Api {
+                note("path", "a request to a path below this one");
+            }
+            if matcher.case == PathCase::Sensitive {
+                note("case", "a path in another case, if the server does not distinguish it,");
+            }
+        }
+        if !found.is_empty() {
+            let reason = "`reject` refuses all that matches no product; `pass` is right only if routes keep it from the servers";
+            found.push(error("unmatched", reason));
+        }
+        found
     }
 
     /// The guards that cover a product, but not its callers who are not known.
@@ -59,4 +97,42 @@ fn lets_anonymous_in(product: &Product) -> bool {
     let identity = &product.identity;
     let is_named = !identity.customer.0.is_empty();
     !is_named || !identity.rejects_missing(true, false, product.pricing.earns())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::config::Config;
+
+    fn places(matcher: &Value, unmatched: &str, more: &[Value]) -> Vec<String> {
+        let product = json!({ "id": "p", "type": "STANDARD_API", "match": matcher });
+        let products = [&[product], more].concat();
+        let config = json!({ "unmatched": unmatched, "products": products }).to_string();
+        let config = Config::from_bytes(config.as_bytes()).unwrap();
+        config.ways_around().into_iter().map(|warning| warning.path).collect()
+    }
+
+    #[test]
+    fn what_passes_a_product_by_is_named_once_for_each_reason() {
+        let host = json!({ "host": "a.example", "path_prefix": "/" });
+        let headers = json!({ "headers": [{ "name": "x-plan" }], "path_prefix": "/p" });
+        let all = json!({ "id": "all", "type": "MCP_SERVER", "match": { "path_prefix": "/" } });
+        for (matcher, unmatched, more, expected) in [
+            (&json!({ "path_prefix": "/p" }), "pass", &[][..], &[][..]),
+            (&host, "pass", &[], &["products[0].match.host", "unmatched"]),
+            (&headers, "pass", &[], &["products[0].match.headers", "unmatched"]),
+            (&json!({ "path": "/p" }), "pass", &[], &["products[0].match.path", "unmatched"]),
+            (
+                &json!({ "path_prefix": "/p", "case": "sensitive" }),
+                "pass",
+                &[],
+                &["products[0].match.case", "unmatched"],
+            ),
+            (&host, "reject", &[], &[]),
+            (&host, "pass", &[all], &[]),
+        ] {
+            assert_eq!(places(matcher, unmatched, more), expected, "{matcher}");
+        }
+    }
 }
