@@ -5,12 +5,11 @@ that ran, in their order, by the `x-customer-id` of the request.
 """
 
 import asyncio
-import json
-import sys
 from collections import defaultdict
 
-import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+
+from serving import serve
 
 executed: defaultdict[str, list[str]] = defaultdict(list)
 tools = MCPServer("priced", log_level="CRITICAL")
@@ -39,20 +38,5 @@ def echo(context: Context) -> str:
     return record("echo", context)
 
 
-async def serve() -> None:
-    app = tools.streamable_http_app(json_response=True, stateless_http=True)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical")
-    server = uvicorn.Server(config)
-    listening = config.bind_socket()
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    print("ready", json.dumps({"port": listening.getsockname()[1]}), flush=True)
-    reading = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait([serving, reading], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = server.force_exit = True
-    await serving
-    print("executed", json.dumps(executed), flush=True)
-
-
-asyncio.run(serve())
+app = tools.streamable_http_app(json_response=True, stateless_http=True)
+asyncio.run(serve(app, executed))

@@ -6,12 +6,11 @@ executions by tool, whatever became of them.
 
 import argparse
 import asyncio
-import json
-import sys
 from collections import Counter
 
-import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+
+from serving import serve
 
 executed: Counter[str] = Counter()
 tools = MCPServer("peer", log_level="CRITICAL")
@@ -48,24 +47,8 @@ def count() -> dict[str, int]:
     return dict(executed)
 
 
-async def serve(transport: str) -> None:
-    app = tools.sse_app() if transport == "sse" else tools.streamable_http_app()
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical")
-    server = uvicorn.Server(config)
-    listening = config.bind_socket()
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    print("ready", json.dumps({"port": listening.getsockname()[1]}), flush=True)
-    reading = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait([serving, reading], return_when=asyncio.FIRST_COMPLETED)
-    # Open streams are not waited for.
-    server.should_exit = server.force_exit = True
-    await serving
-    print("executed", json.dumps(executed), flush=True)
-
-
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--transport", choices=["streamable-http", "sse"], default="streamable-http")
-    asyncio.run(serve(arguments.parse_args().transport))
+    is_sse = arguments.parse_args().transport == "sse"
+    asyncio.run(serve(tools.sse_app() if is_sse else tools.streamable_http_app(), executed))
