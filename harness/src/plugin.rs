@@ -74,12 +74,15 @@ pub fn meter_llm(plugin: &mut Value) {
               "input": "0.15", "cache_read": "0.075", "output": "0.6" },
         ],
     }]);
+    // The tools' own requests name nobody: their cost goes to the calls that they belong to.
+    let mut caller = identity();
+    caller["on_missing"] = json!("meter_as_anonymous");
     let tokens = json!({ "pass_through": true, "markup": TOKEN_MARKUP.to_string() });
     let product = json!({
         "id": "llm",
         "type": "AI_AGENT",
         "match": { "path_prefix": "/llm" },
-        "identity": identity(),
+        "identity": caller,
         "llm": { "provider": "openai" },
         "pricing": { "currency": "USD", "tokens": tokens },
     });

@@ -184,6 +184,11 @@ fn compare(
         "the ledger differs from what the agents did: {}",
         differences.join("; ")
     );
+    let asks_llm = expected.calls.keys().any(|(_, tool, _)| tool == "summarise");
+    ensure!(
+        !(priced && asks_llm) || expected.generations > 0,
+        "agents called `summarise`, but nobody asked the LLM endpoint"
+    );
     if expected.generations > 0 {
         let differences = account.differences_from(llm);
         ensure!(
