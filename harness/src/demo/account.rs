@@ -137,8 +137,9 @@ impl Account {
             Body::Call(call) => {
                 let customer = call.identity.customer.clone();
                 let key = (customer, call.tool.clone(), call.status.to_owned());
-                *self.calls.entry(key).or_default() += 1;
-                self.billable_calls += u64::from(call.billable);
+                let quantity = call.quantity.unsigned_abs();
+                *self.calls.entry(key).or_default() += quantity;
+                self.billable_calls += if call.billable { quantity } else { 0 };
                 self.revenue += call.price;
             }
             Body::Generation(generation) => {

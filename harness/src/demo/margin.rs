@@ -231,7 +231,7 @@ async fn settle(stack: &Stack, ledger: &Ledger, seen: [&Seen; 2]) -> anyhow::Res
             "{made} events made, {acked} acknowledged, {stored} stored"
         );
         let books = in_background(ledger, |ledger| Books::read(&ledger)).await?;
-        let calls = u64::try_from(books.calls.len())?;
+        let calls: u64 = books.calls.iter().map(|call| call.quantity).sum();
         ensure!(
             calls >= asked && books.generations >= passed,
             "{calls} of {asked} calls and {} of {passed} generations in the ledger",

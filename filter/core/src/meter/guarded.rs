@@ -62,8 +62,9 @@ impl Meter {
         }
         let mut asked = exchange.policy_request();
         let product = Rc::clone(exchange.product());
-        if !is_end && asked.calls.is_empty() {
-            // A message this long can only be a call.
+        if asked.calls.is_empty() && (!is_end || exchange.doubt().is_some()) {
+            // A message this long can only be a call, and one that is metered although it is not
+            // certain may be one.
             asked.calls.push((String::new(), UNNAMED_TOOL.to_owned()));
         }
         match self.decide(host, stream, &asked, &product, now) {

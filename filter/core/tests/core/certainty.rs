@@ -398,6 +398,10 @@ fn a_product_says_what_is_done_with_what_is_not_understood() {
     let br = || Row { headers: &[("content-encoding", "br")], ..row("br", [1]) };
     assert_eq!(send(&rejecting.to_string(), &br(), 1).unwrap_err().0, 415);
     assert_eq!(send(&metering.to_string(), &br(), 1).unwrap().len(), 1);
+    // What is metered is still no way past a plan.
+    metering["contracts"] =
+        json!({ "plans": { "free": { "tools": ["lookup_*"] } }, "default_plan": "free" });
+    assert_eq!(send(&metering.to_string(), &br(), 1).unwrap_err().0, 403);
 }
 
 #[test]

@@ -47,11 +47,13 @@ pub(super) fn levels(ledger: &Ledger) -> anyhow::Result<Vec<Level>> {
     Ok(levels)
 }
 
-/// A tool call.
+/// A tool call, or refused ones that are alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) customer: String,
     pub(super) status: String,
+    /// How many calls; 0 if only generations are known of it.
+    pub(super) quantity: u64,
     /// Milliseconds since 1970.
     pub(super) started_ms: i64,
     /// The cost of the generations that it caused, in USD.
@@ -94,6 +96,7 @@ impl Books {
                 let call = calls.entry((source.to_owned(), done.call_id.clone())).or_default();
                 call.customer.clone_from(&done.identity.customer);
                 call.status = done.status.to_owned();
+                call.quantity = done.quantity.unsigned_abs();
                 call.started_ms = time_ms - done.duration_ms;
             }
             Body::Generation(generation) => {
@@ -143,6 +146,7 @@ mod tests {
         let expected = Call {
             customer: "acme".to_owned(),
             status: "SUCCESS".to_owned(),
+            quantity: 1,
             started_ms: 1250,
             cost: Decimal::new(3, 1),
         };

@@ -72,9 +72,12 @@ impl Figures {
                 && (is_executed(call) || !call.cost.is_zero())
         });
         let booked = [TENANT, NEIGHBOUR].map(|customer| {
-            let executed = books.of_customer(customer).filter(is_executed).count();
-            let all = books.of_customer(customer).count();
-            [executed, all - executed].map(|count| u64::try_from(count).unwrap_or(u64::MAX))
+            let calls = |is_executed_one| {
+                let calls = books.of_customer(customer);
+                let counted = calls.filter(|call| is_executed(call) == is_executed_one);
+                counted.map(|call| call.quantity).sum()
+            };
+            [calls(true), calls(false)]
         });
         Ok(Self {
             began_ms,
