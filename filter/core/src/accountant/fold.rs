@@ -5,21 +5,18 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
-use crate::accountant::joins::Join;
 use crate::accountant::meta::PendingEnd;
 use crate::base::hash::hash;
 use crate::base::limits::{
-    DUE_PER_TICK_MAX, EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX,
-    SESSION_ENDS_MAX,
+    DUE_PER_TICK_MAX, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, SESSION_ENDS_MAX, SESSION_GONE_MS,
 };
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::product::Product;
 use crate::domain::call::Certainty;
-use crate::domain::session::SessionRef;
-use crate::domain::status::ExecutionStatus;
+use crate::domain::session::{SessionEnd, SessionRef};
 use crate::event::Event;
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallOpen, CallUpdate, FoldedCalls, Observation};
+use crate::fact::call::{Answer, CallEnded, FoldedCalls};
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::session::table::Due;
@@ -40,17 +37,17 @@ impl Accountant {
     /// all of them.
     pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
         let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
-        let ends = if is_all_read { core::mem::take(&mut self.ends) } else { Vec::new() };
-        self.are_ends_dirty |= !ends.is_empty();
+        let ends = if is_all_read { self.take_due_ends(now) } else { Vec::new() };
         for entry in entries {
             self.fold(host, &entry, now);
         }
         if is_all_read {
+            self.match_updates(host, now);
             for (generation, cause) in self.attributions.all_read() {
                 self.fold_generation(host, generation, cause, now);
             }
         }
-        for PendingEnd { session, reason } in ends {
+        for PendingEnd { session, reason, .. } in ends {
             let product = self.product(host, &session);
             match self.sessions.find(&session, &product.pricing.currency) {
                 Some(slot) => self.close(host, slot, CloseReason::Ended(reason), now, now),
@@ -79,32 +76,70 @@ impl Accountant {
                     self.fold_generation(host, generation, cause, now);
                 }
             }
-            Some(Fact::Call(call)) => self.fold_call(host, &call, now),
-            Some(Fact::Calls(calls)) => self.fold_calls(host, &calls, now),
-            Some(Fact::Open(open)) => {
-                let CallOpen { call, link, expires_at } = open;
-                let join = Join { call, link, expires_at };
-                self.fold_open(host, join, now);
+            Some(Fact::Call(call)) => {
+                if let Some(Answer { link, look }) = call.answer {
+                    self.evidence.used(link, look, call.ended_at);
+                }
+                self.fold_call(host, &call, now);
             }
+            Some(Fact::Calls(calls)) => self.fold_calls(host, &calls, now),
+            Some(Fact::Open(open)) => self.fold_open(host, open, now),
             Some(Fact::CallUpdate(update)) => self.fold_update(host, update, now),
+            Some(Fact::Redirected { call_id, at }) => {
+                self.attributions.call_ended(&call_id, at);
+                self.guards.reservations.end(&call_id);
+            }
+            Some(Fact::OtherOpen(other)) => self.evidence.other_open(other),
+            Some(Fact::OtherAnswered { answer: Answer { link, look }, at }) => {
+                self.evidence.used(link, look, at);
+            }
             Some(Fact::Reserved(reserved)) => self.guard_reserved(host, &reserved, now),
             Some(Fact::Released { call_id }) => self.guards.reservations.end(&call_id),
             Some(Fact::Running { session, started_at, at }) => {
                 let slot = self.open(host, &session, started_at, now);
                 self.touch(host, slot, Activity::Call, at, now);
             }
-            Some(Fact::SessionEnd { session, reason, .. }) => {
-                if self.ends.len() >= SESSION_ENDS_MAX {
-                    host.count(Counter::SessionEndUnused, 1);
-                    return;
-                }
-                self.ends.push(PendingEnd { session, reason });
-                self.are_ends_dirty = true;
+            Some(Fact::SessionEnd { session, reason, at }) => {
+                self.fold_session_end(host, session, reason, at);
             }
         }
     }
 
-    fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, now: Timestamp) {
+    fn fold_session_end(
+        &mut self,
+        host: &mut impl Host,
+        session: SessionRef,
+        reason: SessionEnd,
+        at: Timestamp,
+    ) {
+        let due_at = match reason {
+            SessionEnd::SessionGone => {
+                let idle = self.product(host, &session).session.idle_timeout.millis();
+                at.plus(idle.min(Millis(SESSION_GONE_MS)))
+            }
+            SessionEnd::ClientDelete | SessionEnd::Closed => at,
+        };
+        let end = PendingEnd { session, reason, at, due_at };
+        // What was told to be gone may be told so again.
+        self.ends.retain(|known| known.session.key != end.session.key || known.reason != reason);
+        if self.ends.len() >= SESSION_ENDS_MAX {
+            return host.count(Counter::SessionEndUnused, 1);
+        }
+        self.ends.push(end);
+        self.are_ends_dirty = true;
+    }
+
+    /// Takes out the ends of sessions that are due.
+    fn take_due_ends(&mut self, now: Timestamp) -> Vec<PendingEnd> {
+        let (due, waiting) =
+            core::mem::take(&mut self.ends).into_iter().partition(|end| end.due_at <= now);
+        self.ends = waiting;
+        let due: Vec<PendingEnd> = due;
+        self.are_ends_dirty |= !due.is_empty();
+        due
+    }
+
+    pub(super) fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, now: Timestamp) {
         self.fold_charged(host, call, 1, &call.tool, now);
     }
 
@@ -124,6 +159,7 @@ impl Accountant {
         now: Timestamp,
     ) {
         self.attributions.call_ended(&call.call_id, call.ended_at);
+        self.lives(call);
         let slot = self.open(host, &call.session, call.started_at, now);
         self.touch(host, slot, Activity::Call, call.ended_at, now);
         let product = self.product(host, &call.session);
@@ -145,94 +181,17 @@ impl Accountant {
         self.guard_call(host, call, &charge, &product.pricing.currency, now);
     }
 
-    /// Applies the updates about a call that have already arrived, and lets the call wait for more
-    /// if none of them ends it.
-    fn fold_open(&mut self, host: &mut impl Host, mut join: Join, now: Timestamp) {
-        let slot = self.open(host, &join.call.session, join.call.started_at, now);
-        self.touch(host, slot, Activity::Call, join.call.ended_at, now);
-        self.attributions.call_belongs_to(&join.call.call_id, &join.call.session);
-        while let Some(update) = self.held_updates.claim(&join.link, join.call.started_at) {
-            match self.apply(host, join, &update, now) {
-                Some(waiting) => join = waiting,
-                None => return,
-            }
-        }
-        if self.joins.len() >= JOINS_MAX
-            && let Some(mut oldest) = self.joins.take_for(&join.call)
-        {
-            host.count(Counter::JoinsOverLimit, 1);
-            if oldest.call.status == ExecutionStatus::Pending {
-                oldest.call.status = ExecutionStatus::Unknown;
-            }
-            self.fold_call(host, &oldest.call, now);
-        }
-        self.joins.insert(join);
-    }
-
-    fn fold_update(&mut self, host: &mut impl Host, update: CallUpdate, now: Timestamp) {
-        let found = update.links.iter().find_map(|link| self.joins.take(link, update.at));
-        match found {
-            Some(join) => {
-                if let Some(waiting) = self.apply(host, join, &update, now) {
-                    // Updates about the task may have arrived before this one.
-                    self.fold_open(host, waiting, now);
-                }
-            }
-            // If a call has ended, it does not matter that its task is still alive.
-            None if matches!(update.observation, Observation::Alive { .. }) => {}
-            None => {
-                // The call's own stream may stay open this long before a worker reports how the
-                // call ended.
-                let waits = self.config.products.iter().map(|p| p.call_timeout.millis().0);
-                let wait = waits.max().unwrap_or_default().saturating_add(EVIDENCE_SLACK_MS);
-                let dropped = self.held_updates.keep(update, Millis(wait), now);
-                host.count(Counter::EvidenceUnused, dropped);
-            }
-        }
-    }
-
-    /// Applies an update to a call. Returns the call if it still waits.
-    fn apply(
-        &mut self,
-        host: &mut impl Host,
-        mut join: Join,
-        update: &CallUpdate,
-        now: Timestamp,
-    ) -> Option<Join> {
-        match update.observation {
-            Observation::Ended { status, http_status, transport } => {
-                let ended_at = update.at.max(join.call.started_at);
-                let call =
-                    CallEnded { status, http_status, transport, ended_at, ..join.call.clone() };
-                self.fold_call(host, &call, now);
-                None
-            }
-            Observation::BecameTask(link) => {
-                join.link = link;
-                join.call.status = ExecutionStatus::Pending;
-                Some(join)
-            }
-            Observation::Alive { expires_at } => {
-                join.expires_at = join.expires_at.max(expires_at);
-                Some(join)
-            }
-            Observation::Cancelled => {
-                // A response may still arrive, and then decides the outcome.
-                join.call.status = ExecutionStatus::Cancelled;
-                Some(join)
-            }
-        }
-    }
-
-    /// Ends the calls that have waited too long.
-    pub(super) fn expire_joins(&mut self, host: &mut impl Host, now: Timestamp) {
-        while let Some(mut join) = self.joins.take_expired(now) {
-            if join.call.status == ExecutionStatus::Pending {
-                join.call.status = ExecutionStatus::Unknown;
-            }
-            self.fold_call(host, &join.call, now);
-        }
-        host.count(Counter::EvidenceUnused, self.held_updates.drop_expired(now));
+    /// The session of a call that was answered: a 404 before did not mean that it is gone.
+    pub(super) fn lives(&mut self, call: &CallEnded) {
+        let is_alive = (200..300).contains(&call.http_status);
+        let before = self.ends.len();
+        self.ends.retain(|end| {
+            let is_disproved = end.reason == SessionEnd::SessionGone
+                && end.session.key == call.session.key
+                && end.at <= call.started_at;
+            !(is_alive && is_disproved)
+        });
+        self.are_ends_dirty |= self.ends.len() != before;
     }
 
     /// Returns the slot of a session. Creates the session if it is new.
@@ -345,6 +304,7 @@ impl Accountant {
         let Some(session_key) = self.sessions.get(slot).map(|session| session.reference.key) else {
             return;
         };
+        self.match_updates(host, now);
         while let Some(join) = self.joins.take_of_session(&session_key) {
             self.fold_call(host, &join.call, now);
         }

@@ -1,15 +1,13 @@
-//! Calls whose response may come on another stream, and updates that arrived before their call. The
-//! accountant reads the facts of different workers in any order, so either may come first.
+//! Calls whose response may come on another stream.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::hash::hash;
-use crate::base::limits::EVIDENCE_MAX;
-use crate::base::time::{Millis, Timestamp, len_u64};
+use crate::base::time::Timestamp;
 use crate::domain::ids::Link;
-use crate::fact::call::{CallEnded, CallUpdate};
+use crate::fact::call::CallEnded;
 use crate::shared_data::free_slots::FreeSlots;
 use crate::shared_data::shares::{Holder, Shares};
 
@@ -18,8 +16,8 @@ use crate::shared_data::shares::{Holder, Shares};
 pub(crate) struct Join {
     /// The call. Its status and end apply if nothing more arrives.
     pub call: CallEnded,
-    /// The link that a response will carry.
-    pub link: Link,
+    /// The links that a response may carry.
+    pub links: Vec<Link>,
     /// When the call is over without a response.
     pub(crate) expires_at: Timestamp,
 }
@@ -73,7 +71,9 @@ impl JoinTable {
     }
 
     fn put(&mut self, slot: u32, join: Join) {
-        self.by_link.entry(join.link).or_default().push_back(slot);
+        for link in &join.links {
+            self.by_link.entry(*link).or_default().push_back(slot);
+        }
         self.by_session.entry(join.call.session.key).or_default().insert(slot);
         self.due.insert((join.expires_at, slot));
         self.shares.insert(holder(&join.call), join.call.started_at, slot);
@@ -81,11 +81,18 @@ impl JoinTable {
     }
 
     /// Takes out the first call with this link that had started by `at`, because a client may use
-    /// an id again later.
-    pub(crate) fn take(&mut self, link: &Link, at: Timestamp) -> Option<Join> {
-        let has_started =
-            |slot: &&u32| self.slots.get(slot).is_some_and(|join| join.call.started_at <= at);
-        let slot = *self.by_link.get(link)?.iter().find(has_started)?;
+    /// an id again later, and for which `is_own` holds.
+    pub(crate) fn take(
+        &mut self,
+        link: &Link,
+        at: Timestamp,
+        is_own: impl Fn(&CallEnded) -> bool,
+    ) -> Option<Join> {
+        let fits = |slot: &&u32| {
+            let join = self.slots.get(slot);
+            join.is_some_and(|join| join.call.started_at <= at && is_own(&join.call))
+        };
+        let slot = *self.by_link.get(link)?.iter().find(fits)?;
         self.remove(slot)
     }
 
@@ -115,10 +122,12 @@ impl JoinTable {
 
     fn remove(&mut self, slot: u32) -> Option<Join> {
         let join = self.slots.remove(&slot)?;
-        if let Some(slots) = self.by_link.get_mut(&join.link) {
-            slots.retain(|&other| other != slot);
-            if slots.is_empty() {
-                self.by_link.remove(&join.link);
+        for link in &join.links {
+            if let Some(slots) = self.by_link.get_mut(link) {
+                slots.retain(|&other| other != slot);
+                if slots.is_empty() {
+                    self.by_link.remove(link);
+                }
             }
         }
         if let Some(slots) = self.by_session.get_mut(&join.call.session.key) {
@@ -132,57 +141,5 @@ impl JoinTable {
         self.free.give_back(slot);
         self.dirty.insert(slot);
         Some(join)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Held {
-    update: CallUpdate,
-    until: Timestamp,
-}
-
-/// Updates that no call has claimed yet, the oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct HeldUpdates {
-    held: VecDeque<Held>,
-    #[serde(skip)]
-    is_dirty: bool,
-}
-
-impl HeldUpdates {
-    /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
-    /// for that.
-    pub(crate) fn keep(&mut self, update: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
-        let is_full = self.held.len() >= EVIDENCE_MAX;
-        if is_full {
-            self.held.pop_front();
-        }
-        self.held.push_back(Held { update, until: now.plus(wait) });
-        self.is_dirty = true;
-        u64::from(is_full)
-    }
-
-    /// Takes out the update that arrived first about a call with this link that started at
-    /// `started_at`.
-    pub(crate) fn claim(&mut self, link: &Link, started_at: Timestamp) -> Option<CallUpdate> {
-        let is_about =
-            |held: &Held| held.update.links.contains(link) && held.update.at >= started_at;
-        let at = self.held.iter().position(is_about)?;
-        self.is_dirty = true;
-        self.held.remove(at).map(|held| held.update)
-    }
-
-    /// Drops the updates that no call has claimed in time. Returns how many.
-    pub(crate) fn drop_expired(&mut self, now: Timestamp) -> u64 {
-        let before = self.held.len();
-        self.held.retain(|held| held.until > now);
-        let dropped = before.saturating_sub(self.held.len());
-        self.is_dirty |= dropped > 0;
-        len_u64(dropped)
-    }
-
-    /// Whether the updates have changed since this was last called.
-    pub(crate) fn take_dirty(&mut self) -> bool {
-        core::mem::take(&mut self.is_dirty)
     }
 }

@@ -57,4 +57,8 @@ impl Meta {
 pub(super) struct PendingEnd {
     pub(super) session: SessionRef,
     pub(super) reason: SessionEnd,
+    /// When a worker saw it.
+    pub(super) at: Timestamp,
+    /// When the session ends, unless something shows until then that it goes on.
+    pub(super) due_at: Timestamp,
 }

@@ -6,8 +6,10 @@
 //! facts again and makes the same events. Only a spill line is written before the commit that drops
 //! its event: a duplicate line can be recognised by its id, but a missing line is a loss.
 
-pub mod attribution;
+pub mod answers;
+mod attribution;
 pub(crate) mod estimates;
+mod evidence;
 pub mod joins;
 pub mod outbox;
 pub(crate) mod seen_generations;
@@ -23,8 +25,9 @@ use std::rc::Rc;
 
 use crate::accountant::attribution::Attributions;
 use crate::accountant::estimates::Estimates;
+use crate::accountant::evidence::Evidence;
 use crate::accountant::guard_state::Guards;
-use crate::accountant::joins::{HeldUpdates, JoinTable};
+use crate::accountant::joins::JoinTable;
 use crate::accountant::meta::{Meta, PendingEnd};
 use crate::accountant::outbox::{Dispatch, Outbox};
 use crate::accountant::seen_generations::SeenGenerations;
@@ -65,7 +68,7 @@ pub(crate) struct Accountant {
     ends: Vec<PendingEnd>,
     are_ends_dirty: bool,
     joins: JoinTable,
-    held_updates: HeldUpdates,
+    evidence: Evidence,
     attributions: Attributions,
     seen_generations: SeenGenerations,
     estimates: Estimates,

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
 use crate::accountant::estimates::Estimates;
+use crate::accountant::evidence::Evidence;
 use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
-use crate::accountant::joins::{HeldUpdates, JoinTable};
+use crate::accountant::joins::JoinTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::seen_generations::SeenGenerations;
@@ -48,7 +49,7 @@ impl Accountant {
             ends: Vec::new(),
             are_ends_dirty: false,
             joins: JoinTable::default(),
-            held_updates: HeldUpdates::default(),
+            evidence: Evidence::default(),
             attributions: Attributions::default(),
             seen_generations: SeenGenerations::default(),
             estimates: Estimates::default(),
@@ -91,8 +92,9 @@ impl Accountant {
             accountant.guards.reservations.restore(slot, hold);
         }
         accountant.guards.resumed(&accountant.config);
-        let held_updates = read_value(host, &held_updates_key(&accountant.prefix));
-        accountant.held_updates = held_updates.unwrap_or_default();
+        let evidence = read_value(host, &evidence_key(&accountant.prefix));
+        accountant.evidence = evidence.unwrap_or_default();
+        accountant.evidence.look_again();
         accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
@@ -135,8 +137,8 @@ impl Accountant {
         if core::mem::take(&mut self.are_ends_dirty) {
             writes.push((ends_key(&self.prefix), encoded(&self.ends)));
         }
-        if self.held_updates.take_dirty() {
-            writes.push((held_updates_key(&self.prefix), encoded(&self.held_updates)));
+        if self.evidence.take_dirty() {
+            writes.push((evidence_key(&self.prefix), encoded(&self.evidence)));
         }
         for (number, batch) in self.outbox.take_dirty() {
             let value = batch.map(encoded).unwrap_or_default();
@@ -201,7 +203,7 @@ fn ends_key(prefix: &str) -> String {
     format!("{prefix}d")
 }
 
-fn held_updates_key(prefix: &str) -> String {
+fn evidence_key(prefix: &str) -> String {
     format!("{prefix}e")
 }
 

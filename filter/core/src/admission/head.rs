@@ -47,23 +47,16 @@ pub struct RequestHead<'a> {
     /// `Mcp-Session-Id`, whatever revision the request claims: the server decides whether it is of
     /// any meaning.
     pub(crate) mcp_session_id: Option<&'a [u8]>,
-    /// How a request that resumes an event stream names its session; `None` if it resumes none.
-    pub(crate) resumes: Option<Resumed>,
+    /// `Last-Event-ID`: the event after which a request resumes an event stream.
+    pub(crate) last_event_id: Option<&'a [u8]>,
+    /// True if a `GET` with it names no session, or several times one.
+    pub(crate) resumes_unnamed: bool,
     /// True if `Mcp-Method` is `tools/call` (2026-07-28). It proves that there is a call where the
     /// message is not read, and nothing else.
     pub(crate) says_tool_call: bool,
     /// When it arrived.
     pub arrived_at: Timestamp,
     is_post_by_header: bool,
-}
-
-/// How a request with `Last-Event-ID` names the session whose event stream it resumes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resumed {
-    /// By one `Mcp-Session-Id`.
-    Named,
-    /// By none, or by several.
-    Unnamed,
 }
 
 impl<'a> RequestHead<'a> {
@@ -106,12 +99,10 @@ impl<'a> RequestHead<'a> {
             body: BodyHead::read(headers),
             is_stateless,
             mcp_session_id: present("mcp-session-id"),
-            resumes: headers.get("last-event-id").map(|_| {
-                match headers.0.iter().filter(|(name, _)| name == "mcp-session-id").count() {
-                    1 => Resumed::Named,
-                    _ => Resumed::Unnamed,
-                }
-            }),
+            last_event_id: headers.get("last-event-id"),
+            resumes_unnamed: headers.get(":method") == Some(b"GET")
+                && headers.get("last-event-id").is_some()
+                && headers.all("mcp-session-id").count() != 1,
             says_tool_call: headers.get("mcp-method") == Some(b"tools/call"),
             arrived_at,
             proof: if product.llm.is_some() { presented(headers) } else { None },

@@ -6,8 +6,9 @@
 pub(crate) const KEY_BYTES_MAX: usize = 64;
 
 /// Bytes that the filter keeps of a captured value: a tool name, a JSON-RPC id or an error code.
-/// The MCP specification allows at most 128 for a tool name.
-pub(crate) const VALUE_BYTES_MAX: usize = 128;
+/// The MCP specification allows at most 128 characters for a tool name. A hash stands for the rest
+/// of a longer id.
+pub(crate) const VALUE_BYTES_MAX: usize = 256;
 
 /// Bytes that the filter keeps of an identity (customer, team, agent). UUIDs, e-mail addresses and
 /// SPIFFE ids fit.
@@ -108,6 +109,14 @@ pub(crate) const SESSION_ENDS_MAX: usize = 4096;
 
 /// Updates that the accountant keeps for calls that it has not yet read from a journal.
 pub(crate) const EVIDENCE_MAX: usize = 4096;
+
+/// Answers that were used, which the accountant remembers because servers may send them again on
+/// other streams; about 400 KiB.
+pub(crate) const ANSWERS_USED_MAX: usize = 4096;
+
+/// How long, at most, the accountant waits for a sign of life of a session of which a server says
+/// that it does not know it, in milliseconds.
+pub(crate) const SESSION_GONE_MS: u64 = 30_000;
 
 /// How many milliseconds longer than a call may stay open the accountant keeps updates about it:
 /// workers check open calls every [`RUNNING_INTERVAL_MS_MAX`] at the latest, and the accountant

@@ -1,5 +1,6 @@
 //! The base of all other modules: time, text, money, hashes, limits and configuration errors.
 
+pub(crate) mod fingerprint;
 pub mod hash;
 pub mod invalid;
 pub mod limits;

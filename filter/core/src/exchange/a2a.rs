@@ -195,6 +195,13 @@ impl Exchange for A2aExchange {
             self.observed.counts.push(Counter::ExchangesUnread);
         }
         let Some(step) = &self.step else { return self.observed };
+        // The server sent the client elsewhere: the step is that of the client's next request.
+        if (300..400).contains(&self.http_status) {
+            let redirected = Fact::Redirected { call_id: self.call_id, at: now };
+            self.observed.counts.push(Counter::CallsRedirected);
+            self.observed.facts.push(redirected);
+            return self.observed;
+        }
         let task = step.task_id().map(|task| task_link(&self.product.id, task));
         let status = match (step.end(self.http_status), end) {
             (ExecutionStatus::Unknown, StreamEnd::Aborted) => ExecutionStatus::Cancelled,
@@ -205,7 +212,7 @@ impl Exchange for A2aExchange {
         let fact = match (status, task) {
             (ExecutionStatus::Pending, Some(link)) => {
                 let expires_at = now.plus(self.product.call_timeout.millis());
-                Fact::Open(CallOpen { call, link, expires_at })
+                Fact::Open(CallOpen { call, links: vec![link], expires_at })
             }
             _ => Fact::Call(call),
         };
@@ -323,7 +330,8 @@ impl A2aExchange {
                 }
             };
             let links = vec![task_link(&self.product.id, &task)];
-            self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at: now, observation }));
+            let update = CallUpdate { links, at: now, observation, answer: None };
+            self.observed.facts.push(Fact::CallUpdate(update));
         }
     }
 
@@ -348,6 +356,7 @@ impl A2aExchange {
             is_request_sent: self.is_request_complete,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
+            answer: None,
         }
     }
 

@@ -301,6 +301,7 @@ impl Exchange for ApiExchange {
                 is_request_sent: self.is_request_sent,
                 started_at: self.started_at.min(now),
                 ended_at: now,
+                answer: None,
             }));
         }
         self.observed

@@ -2,10 +2,12 @@
 //! that shared data contains no session id, endpoint or task id.
 
 use crate::base::hash::hash;
+use crate::config::product::Product;
+use crate::domain::identity::Identity;
 use crate::domain::ids::Link;
-use crate::domain::session::SessionRef;
 use crate::protocol::llm::provider::Provider;
 use crate::wire::json_rpc::Id;
+use crate::wire::target::Endpoint;
 
 /// The namespace in which a JSON-RPC id names a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,24 +18,31 @@ impl IdNamespace {
     /// server, because several servers may share the session. The server knows the session by its
     /// id alone, so all agents and keys of a customer are in one namespace; customers are not,
     /// because a server may let its clients choose ids.
-    pub(crate) fn session(session: &SessionRef, mcp_session_id: &[u8]) -> Self {
-        let SessionRef { product_id, identity, .. } = session;
+    pub(crate) fn session(product: &Product, identity: &Identity, mcp_session_id: &[u8]) -> Self {
         let customer = identity.customer.as_bytes();
-        Self(hash(&[b"session", product_id.as_bytes(), customer, mcp_session_id]))
+        Self(hash(&[b"session", product.id.as_bytes(), customer, mcp_session_id]))
     }
 
-    /// The namespace of an event stream of the HTTP+SSE transport (2024-11-05): the path and query
-    /// of the endpoint that the server announced, within product and identity.
-    pub(crate) fn endpoint(session: &SessionRef, path_and_query: &[u8]) -> Self {
-        let identity = &session.identity;
-        Self(hash(&[
-            b"endpoint",
-            session.product_id.as_bytes(),
-            identity.customer.as_bytes(),
-            identity.team.as_bytes(),
-            identity.agent.as_bytes(),
-            path_and_query,
-        ]))
+    /// The namespace of an address without a session: that which an event stream of the HTTP+SSE
+    /// transport (2024-11-05) announced, or the request's own. Streams and messages may be
+    /// two products of a group. Clients share an address that names no session, so there team and
+    /// agent tell them apart.
+    pub(crate) fn endpoint(product: &Product, identity: &Identity, endpoint: &Endpoint) -> Self {
+        let Identity { customer, team, agent, .. } = identity;
+        let mut parts =
+            vec![b"endpoint".as_slice(), product.group().as_bytes(), customer.as_bytes()];
+        if !endpoint.names_session {
+            parts.extend([team.as_bytes(), agent.as_bytes()]);
+        }
+        parts.push(&endpoint.key);
+        Self(hash(&parts))
+    }
+
+    /// The namespace of an event stream without a session, by the id of one of its events, as a
+    /// hash: who resumes the stream names the last one that arrived.
+    pub(crate) fn event(product: &Product, identity: &Identity, event: u64) -> Self {
+        let customer = identity.customer.as_bytes();
+        Self(hash(&[b"event", product.id.as_bytes(), customer, &event.to_be_bytes()]))
     }
 
     /// Returns the link of the request with this id.
@@ -56,21 +65,4 @@ pub(crate) fn task_link(product_id: &str, task_id: &[u8]) -> Link {
 /// Returns the link of a generation that several responses may report.
 pub(crate) fn generation_link(provider: Provider, id: &str) -> Link {
     hash(&[b"generation", provider.name().as_bytes(), id.as_bytes()])
-}
-
-/// Returns the path and query of the endpoint that the event stream at `path` announced. `endpoint`
-/// is absolute, or relative to `path`.
-pub(crate) fn resolve_endpoint(path: &[u8], endpoint: &[u8]) -> Vec<u8> {
-    let endpoint = endpoint.trim_ascii();
-    if let Some(at) = endpoint.windows(3).position(|window| window == b"://") {
-        let behind = endpoint.get(at.saturating_add(3)..).unwrap_or_default();
-        let slash = behind.iter().position(|&byte| byte == b'/');
-        return slash.and_then(|slash| behind.get(slash..)).unwrap_or(b"/").to_vec();
-    }
-    if endpoint.starts_with(b"/") {
-        return endpoint.to_vec();
-    }
-    let path = path.split(|&byte| byte == b'?').next().unwrap_or_default();
-    let folder = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at.saturating_add(1));
-    [path.get(..folder).unwrap_or_default(), endpoint].concat()
 }

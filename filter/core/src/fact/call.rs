@@ -79,6 +79,58 @@ pub struct CallEnded {
     pub started_at: Timestamp,
     /// The end of the response message, or of the stream.
     pub ended_at: Timestamp,
+    /// What answered it on its own stream, if the server may send that again elsewhere.
+    #[serde(default)]
+    pub answer: Option<Answer>,
+}
+
+/// An answer to a request, as it is told from others that carry the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The link of the request.
+    pub(crate) link: Link,
+    /// What it looks like.
+    pub(crate) look: AnswerLook,
+}
+
+/// What an answer looks like: a server that sends it twice sends the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerLook {
+    /// A hash of its text; 0 if that is not known.
+    pub(crate) text: u64,
+    /// A hash of the id of its server-sent event; 0 if it has none.
+    pub(crate) event: u64,
+}
+
+/// What an answer may be the answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnswerKind {
+    /// The result of a tool, or what only calls are answered with.
+    OfCall,
+    /// An error, or an empty result: any request may be answered so.
+    OfAny,
+    /// The result of another method.
+    OfOther,
+}
+
+/// An answer that was seen on another stream than its request's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerSeen {
+    /// What it may answer.
+    pub(crate) kind: AnswerKind,
+    /// What it looks like.
+    pub(crate) look: AnswerLook,
+}
+
+/// A request that is no call, and whose answer may come on another stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherOpen {
+    /// The links that its answer may carry.
+    pub(crate) links: Vec<Link>,
+    /// The end of the request.
+    pub(crate) started_at: Timestamp,
+    /// When nobody waits for it any more.
+    pub(crate) expires_at: Timestamp,
 }
 
 /// Calls that are alike, as one.
@@ -112,8 +164,9 @@ impl FoldedCalls {
 pub struct CallOpen {
     /// The call, with the status and the end that it has if nothing more arrives.
     pub call: CallEnded,
-    /// The link that a response will carry.
-    pub link: Link,
+    /// The links that a response may carry: one, or one for each event that may be named when the
+    /// call's stream is resumed.
+    pub links: Vec<Link>,
     /// When the call ends without a response.
     pub(crate) expires_at: Timestamp,
 }
@@ -127,6 +180,8 @@ pub struct CallUpdate {
     pub at: Timestamp,
     /// What the worker saw.
     pub observation: Observation,
+    /// The answer that it saw, if it is one to a JSON-RPC id.
+    pub(crate) answer: Option<AnswerSeen>,
 }
 
 /// What another stream shows about a call.

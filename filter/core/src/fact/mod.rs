@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::base::time::Timestamp;
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::{SessionEnd, SessionRef};
-use crate::fact::call::{CallEnded, CallOpen, CallStarted, CallUpdate, FoldedCalls};
+use crate::fact::call::{
+    Answer, CallEnded, CallOpen, CallStarted, CallUpdate, FoldedCalls, OtherOpen,
+};
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 
 /// The version of the encoding. Raise it when [`Fact`] changes.
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
 
 /// Headroom that a call has reserved with guards for its possible cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,23 @@ pub enum Fact {
     Open(CallOpen),
     /// A worker saw something about a call on another stream.
     CallUpdate(CallUpdate),
+    /// The server has sent the request elsewhere: the call is that of another request.
+    Redirected {
+        /// The call, of which nothing more is reported.
+        call_id: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// The answer to a request that is no call may come on another stream.
+    OtherOpen(OtherOpen),
+    /// A request that is no call was answered on its own stream, with what may be the answer to a
+    /// call too.
+    OtherAnswered {
+        /// The answer.
+        answer: Answer,
+        /// When.
+        at: Timestamp,
+    },
     /// A call of the session has been running for a while: the session is not idle.
     Running {
         /// The session.
@@ -106,7 +125,12 @@ impl Fact {
             Self::Calls(calls) => Some(&calls.call.session),
             Self::Reserved(reserved) => Some(&reserved.session),
             Self::Generation(generation) => Some(&generation.session),
-            Self::CallUpdate(_) | Self::Released { .. } | Self::GenerationStarted(_) => None,
+            Self::CallUpdate(_)
+            | Self::Redirected { .. }
+            | Self::OtherOpen(_)
+            | Self::OtherAnswered { .. }
+            | Self::Released { .. }
+            | Self::GenerationStarted(_) => None,
         }
     }
 

@@ -69,6 +69,8 @@ counters! {
     /// Event streams that a client resumed (`Last-Event-ID`) without naming a session, or naming
     /// several: what they answer may be counted as UNKNOWN.
     ResumesUnnamed = "resumes_unnamed",
+    /// Calls that a server redirected: they count with the request that the client sends then.
+    CallsRedirected = "calls_redirected",
     /// Calls that the accountant ended early because too many waited for another stream's response:
     /// the oldest of the customer with the most.
     JoinsOverLimit = "joins_over_limit",

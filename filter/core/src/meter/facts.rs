@@ -82,7 +82,13 @@ impl Meter {
                 }
                 call
             }
-            Some(Fact::CallStarted(_) | Fact::Running { .. }) => {
+            Some(
+                Fact::CallStarted(_)
+                | Fact::Running { .. }
+                | Fact::Redirected { .. }
+                | Fact::OtherOpen(_)
+                | Fact::OtherAnswered { .. },
+            ) => {
                 return host.count(Counter::FactsLeftOut, 1);
             }
             _ => return spill_fact(host, fact),

@@ -92,6 +92,9 @@ fn ended_at(fact: &Fact) -> Option<Timestamp> {
         Fact::Generation(generation) => Some(generation.ended_at),
         Fact::CallStarted(_)
         | Fact::CallUpdate(_)
+        | Fact::Redirected { .. }
+        | Fact::OtherOpen(_)
+        | Fact::OtherAnswered { .. }
         | Fact::Running { .. }
         | Fact::Reserved(_)
         | Fact::Released { .. }

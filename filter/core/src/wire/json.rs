@@ -10,6 +10,7 @@
 //! not advancing. A new state must work when the chunk ends in the middle of it: the tests split
 //! every input at every byte.
 
+use crate::base::fingerprint::Fingerprint;
 use crate::base::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
 use crate::base::time::len_u64;
 use crate::wire::BYTE_ORDER_MARK;
@@ -78,6 +79,8 @@ pub(crate) struct Scanner {
     reads_key: bool,
     text: Vec<u8>,
     is_truncated: bool,
+    /// A hash of what is not kept of the text.
+    rest: Fingerprint,
     text_bytes: u64,
     /// The first half of a surrogate pair.
     high_surrogate: Option<u16>,
@@ -96,6 +99,7 @@ impl Default for Scanner {
             reads_key: false,
             text: Vec::new(),
             is_truncated: false,
+            rest: Fingerprint::default(),
             text_bytes: 0,
             high_surrogate: None,
             has_started: false,
@@ -421,7 +425,8 @@ impl Scanner {
     fn finish_scalar(&mut self, is_string: bool, visitor: &mut impl Visitor) {
         if let Some(field) = self.want.scalar {
             let (text, is_truncated, bytes) = (&self.text, self.is_truncated, self.text_bytes);
-            let value = Scalar { is_string, text, is_truncated, bytes };
+            let rest = self.rest;
+            let value = Scalar { is_string, text, is_truncated, rest, bytes };
             visitor.scalar(field, value);
         }
         self.value_ended();
@@ -439,6 +444,7 @@ impl Scanner {
         self.text.clear();
         self.text_bytes = 0;
         self.is_truncated = false;
+        self.rest = Fingerprint::default();
         self.high_surrogate = None;
     }
 
@@ -454,10 +460,12 @@ impl Scanner {
         let bytes_max = if self.reads_key { KEY_BYTES_MAX } else { VALUE_BYTES_MAX };
         let room = bytes_max.saturating_sub(self.text.len());
         self.text_bytes = self.text_bytes.saturating_add(len_u64(bytes.len()));
-        if bytes.len() > room {
+        let (kept, rest) = bytes.split_at_checked(room).unwrap_or((bytes, b""));
+        self.text.extend_from_slice(kept);
+        if !rest.is_empty() {
             self.is_truncated = true;
+            self.rest.feed(rest);
         }
-        self.text.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 }
 

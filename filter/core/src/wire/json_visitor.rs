@@ -1,5 +1,7 @@
 //! What the JSON scanner reports to a visitor, and what the visitor asks for.
 
+use crate::base::fingerprint::Fingerprint;
+
 /// What the visitor wants of the next value, depending on the type that it turns out to have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
@@ -39,8 +41,27 @@ pub struct Scalar<'a> {
     pub text: &'a [u8],
     /// True if the text was longer than what the scanner kept.
     pub(crate) is_truncated: bool,
+    /// A hash of what the scanner did not keep.
+    pub(crate) rest: Fingerprint,
     /// The length of the whole text in bytes, including what the scanner did not keep.
     pub bytes: u64,
+}
+
+impl Scalar<'_> {
+    /// Whether the value is the literal `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        !self.is_string && self.text == b"null"
+    }
+
+    /// What stands for the whole text: two texts that differ anywhere differ here. Of a long one it
+    /// is the beginning with a hash of the rest.
+    pub(crate) fn identity(&self) -> Vec<u8> {
+        let mut text = self.text.to_vec();
+        if self.is_truncated {
+            text.extend(format!("#{:016x}", self.rest.value()).into_bytes());
+        }
+        text
+    }
 }
 
 /// Chooses what the scanner reports.

@@ -18,6 +18,7 @@ pub(crate) mod member_check;
 pub mod protobuf;
 pub mod sse;
 pub mod target;
+pub(crate) mod uri;
 pub(crate) mod utf8;
 
 /// U+FEFF in UTF-8, which may precede a text.

@@ -4,12 +4,15 @@
 //! To the next maintainer: lines end in LF, CRLF or CR. A CR ends the line at once, and the framer
 //! skips one LF that follows, even if it arrives in the next chunk.
 
+use crate::base::fingerprint::Fingerprint;
 use crate::wire::BYTE_ORDER_MARK;
 
 /// Receives what the framer reads.
 pub trait SseHandler {
     /// The next bytes of the event's data; an LF joins its lines.
     fn data(&mut self, piece: &[u8]);
+    /// The stream's last event id is now this one, as a hash; 0 for an empty one.
+    fn id(&mut self, _hash: u64) {}
     /// The event is complete.
     fn dispatch(&mut self, event_type: EventType);
 }
@@ -35,6 +38,7 @@ const TYPE_BYTES_MAX: usize = 16;
 enum Field {
     Data,
     Event,
+    Id,
     Other,
 }
 
@@ -46,12 +50,38 @@ enum State {
     Value(Field),
 }
 
+/// Names an event by its id: a hash of it, which is never 0, or 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct EventId {
+    hash: Fingerprint,
+    is_some: bool,
+}
+
+impl EventId {
+    fn feed(&mut self, piece: &[u8]) {
+        self.hash.feed(piece);
+        self.is_some |= !piece.is_empty();
+    }
+
+    fn value(self) -> u64 {
+        if self.is_some { self.hash.value().max(1) } else { 0 }
+    }
+}
+
+/// The hash that [`SseHandler::id`] tells of an event with this id.
+pub(crate) fn event_id(id: &[u8]) -> u64 {
+    let mut event = EventId::default();
+    event.feed(id);
+    event.value()
+}
+
 /// Reads one event stream, chunk by chunk.
 #[derive(Clone, Debug)]
 pub struct Framer {
     state: State,
     name: Vec<u8>,
     event_type: Vec<u8>,
+    id: EventId,
     has_data: bool,
     after_carriage_return: bool,
     mark_bytes_seen: u8,
@@ -64,6 +94,7 @@ impl Default for Framer {
             state: State::Name,
             name: Vec::new(),
             event_type: Vec::new(),
+            id: EventId::default(),
             has_data: false,
             after_carriage_return: false,
             mark_bytes_seen: 0,
@@ -133,6 +164,7 @@ impl Framer {
         match self.name.as_slice() {
             b"data" => Field::Data,
             b"event" => Field::Event,
+            b"id" => Field::Id,
             _ => Field::Other,
         }
     }
@@ -146,6 +178,7 @@ impl Framer {
                 self.has_data = true;
             }
             Field::Event => self.event_type.clear(),
+            Field::Id => self.id = EventId::default(),
             Field::Other => {}
         }
     }
@@ -157,6 +190,7 @@ impl Framer {
                 let room = TYPE_BYTES_MAX.saturating_sub(self.event_type.len());
                 self.event_type.extend_from_slice(piece.get(..room).unwrap_or(piece));
             }
+            Field::Id => self.id.feed(piece),
             Field::Other => {}
         }
     }
@@ -176,6 +210,11 @@ impl Framer {
             // A line without a colon is a field with an empty value.
             let field = self.field();
             self.start_field(field, sink);
+            if field == Field::Id {
+                sink.id(self.id.value());
+            }
+        } else if matches!(self.state, State::Colon(Field::Id) | State::Value(Field::Id)) {
+            sink.id(self.id.value());
         }
         self.name.clear();
         self.state = State::Name;

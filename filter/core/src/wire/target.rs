@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::base::limits::ENDPOINT_BYTES_MAX;
+
 /// Rounds of percent-decoding: a server behind another proxy decodes once more.
 const DECODINGS_MAX: usize = 3;
 
@@ -16,6 +18,15 @@ pub struct Target<'a> {
     /// What else servers may take for the path; empty unless the path is odd.
     others: Vec<String>,
     query: &'a [u8],
+}
+
+/// An address to which clients send their messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// The same for each spelling of it.
+    pub(crate) key: Vec<u8>,
+    /// Whether its query names a session, as those that only one client knows do.
+    pub(crate) names_session: bool,
 }
 
 impl<'a> Target<'a> {
@@ -67,10 +78,15 @@ impl<'a> Target<'a> {
         core::iter::once(self.path()).chain(self.others.iter().map(String::as_str))
     }
 
+    /// The path with the query.
+    pub(crate) fn path_and_query(&self) -> Vec<u8> {
+        [self.path().as_bytes(), self.query].concat()
+    }
+
     /// Names the address to which clients of HTTP+SSE (2024-11-05) send their messages, the same
     /// for each spelling of it: the path without case, and the session in the query if one is
     /// there, else the query.
-    pub(crate) fn endpoint_key(&self) -> Vec<u8> {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         let is_plain = self.others.is_empty();
         let path = if is_plain { self.path().to_owned() } else { folded(self.path().as_bytes()) };
         let mut key = trim_slash(&path).to_ascii_lowercase().into_bytes();
@@ -88,11 +104,11 @@ impl<'a> Target<'a> {
             (only_words(name) == b"sessionid").then(|| only_words(value))
         });
         key.push(b'?');
-        match sessions.next() {
-            Some(session) => key.extend(session),
-            None => key.extend(query),
-        }
-        key
+        let session = sessions.next();
+        let names_session = session.is_some();
+        key.extend(session.unwrap_or(query));
+        key.truncate(ENDPOINT_BYTES_MAX);
+        Endpoint { key, names_session }
     }
 }
 

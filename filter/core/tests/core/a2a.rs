@@ -213,7 +213,7 @@ fn describe(request: &Request) -> String {
 
 #[test]
 fn requests_are_read_as_tolerantly_as_servers_read_them() {
-    let long = "x".repeat(200);
+    let long = "x".repeat(300);
     let cut_id = format!(
         r#"{{"method":"SendMessage","params":{{"message":{{"contextId":"{long}","messageId":"m"}}}}}}"#
     );

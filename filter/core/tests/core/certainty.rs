@@ -153,7 +153,7 @@ fn rows() -> Vec<Row> {
             )
         },
         Row {
-            answer: r#"[{"id":null,"error":{"code":-32602}},{"id":null,"result":{"content":[]}}]"#,
+            answer: r#"[{"jsonrpc":"2.0","id":null,"error":{"code":-32602}},{"id":null,"result":{"content":[]}}]"#,
             counted: &[("__unnamed__", "0.1"), ("lookup_x", "0")],
             ..row(
                 "a dear call without a plain id behind a cheap one that fails",
@@ -405,10 +405,11 @@ fn a_product_says_what_is_done_with_what_is_not_understood() {
 }
 
 #[test]
-fn more_requests_than_are_followed_are_refused_whatever_they_are() {
+fn more_calls_than_are_followed_are_refused_and_what_is_no_call_takes_no_place() {
     for (name, body, passes) in [
         ("as many as fit", batch(1000, 24), true),
-        ("22: pings, and calls behind them", batch(1024, 20), false),
+        ("22: pings, and calls behind them", batch(1024, 20), true),
+        ("F3: more pings than are followed", batch(3000, 1024), true),
         ("23: more calls than fit", batch(0, 1100), false),
     ] {
         let row = Row { answer: "[]", ..row(name, body) };

@@ -89,6 +89,9 @@ pub(crate) fn calls(observed: &Observed) -> Vec<(&str, String)> {
                 Some((open.call.tool.as_str(), format!("open {}", open.call.status.name())))
             }
             Fact::CallUpdate(_)
+            | Fact::Redirected { .. }
+            | Fact::OtherOpen(_)
+            | Fact::OtherAnswered { .. }
             | Fact::CallStarted(_)
             | Fact::Reserved(_)
             | Fact::Released { .. }
@@ -186,7 +189,7 @@ fn calls_end_as_the_wire_says() {
             name: "12: HTTP 400 with an error without id",
             response_headers: &[(":status", "400"), ("content-type", "application/json")],
             response: r#"{"jsonrpc":"2.0","error":{"code":-32000},"id":null}"#,
-            calls: &[("echo", "ERROR")],
+            calls: &[("echo", "VALIDATION_FAILED")],
             ..PLAIN
         },
         Row {
@@ -323,7 +326,7 @@ fn calls_end_as_the_wire_says() {
         Row {
             name: "32: neither result nor error",
             response: r#"{"jsonrpc":"2.0","id":1}"#,
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row {
@@ -367,7 +370,7 @@ fn calls_end_as_the_wire_says() {
             name: "43: a batch refused as a whole",
             request: r#"[{"id":1,"method":"tools/call","params":{"name":"a"}},{"id":2,"method":"tools/call","params":{"name":"b"}}]"#,
             response_headers: &[(":status", "400"), ("content-type", "application/json")],
-            response: r#"{"error":{"code":-32600},"id":null}"#,
+            response: r#"{"jsonrpc":"2.0","error":{"code":-32600},"id":null}"#,
             calls: &[("a", "ERROR"), ("b", "ERROR")],
             ..PLAIN
         },
@@ -470,7 +473,7 @@ fn calls_end_as_the_wire_says() {
                 ("content-encoding", "gzip"),
             ],
             response: "\u{1f}\u{8b}",
-            calls: &[("echo", "UNKNOWN")],
+            calls: &[("echo", "open UNKNOWN")],
             ..PLAIN
         },
         Row { name: "JSON that does not say so", response_headers: &[(":status", "200")], ..PLAIN },
@@ -556,6 +559,9 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
         let found = seen.facts.iter().find_map(|fact| match fact {
             Fact::SessionEnd { reason, .. } => Some(*reason),
             Fact::Call(_)
+            | Fact::Redirected { .. }
+            | Fact::OtherOpen(_)
+            | Fact::OtherAnswered { .. }
             | Fact::Open(_)
             | Fact::CallStarted(_)
             | Fact::Reserved(_)

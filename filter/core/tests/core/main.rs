@@ -28,6 +28,7 @@ mod llm;
 mod llm_formats;
 mod loops;
 mod matching;
+mod origins;
 mod owners;
 mod products;
 mod rates;

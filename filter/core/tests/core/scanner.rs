@@ -116,8 +116,9 @@ fn answers_are_read_with_their_outcome() {
             br#"{"error":{"message":"no","code":-32602},"id":"1"}"#,
             &[r#"answer "1" error Some(-32602)"#],
         ),
-        (br#"{"error":{"code":-32000.5},"id":null}"#, &["answer - error None"]),
-        (br#"{"error":"text"}"#, &["answer - error None"]),
+        (br#"{"error":{"code":-32000.5},"id":null}"#, &["other"]),
+        (br#"{"error":{"code":-32000.5},"id":1}"#, &["answer 1 error None"]),
+        (br#"{"error":"text"}"#, &["other"]),
         (br#"{"id":1}"#, &["other"]),
         // A request of the server with the id of a call is not its answer.
         (br#"{"id":1,"method":"sampling/createMessage","params":{}}"#, &["other"]),
@@ -175,7 +176,7 @@ fn depth_and_size_cost_no_memory() {
         b"\"}}",
     ]
     .concat();
-    assert_eq!(read(&[&long_name]).0, [format!("call 1 {}", "n".repeat(128))]);
+    assert_eq!(read(&[&long_name]).0, [format!("call 1 {}", "n".repeat(256))]);
 }
 
 #[test]

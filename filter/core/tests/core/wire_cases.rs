@@ -70,7 +70,7 @@ fn streamable_http() {
             name: "14: HTTP 400 for an unknown session",
             response_headers: JSON_400,
             response: r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}"#,
-            calls: &[("echo", "ERROR")],
+            calls: &[("echo", "VALIDATION_FAILED")],
             ..PLAIN
         },
         refused("15: HTTP 401", TEXT_401, &[("echo", "BLOCKED")]),
@@ -236,7 +236,7 @@ fn request_bodies() {
             name: "85: two texts in one body, refused",
             request: r#"{"id":1,"method":"tools/call","params":{"name":"echo"}}{"id":2,"method":"tools/call","params":{"name":"b"}}"#,
             response_headers: JSON_400,
-            response: r#"{"error":{"code":-32700},"id":null}"#,
+            response: r#"{"jsonrpc":"2.0","error":{"code":-32700},"id":null}"#,
             calls: &[("__unnamed__", "ERROR")],
             ..PLAIN
         },
@@ -555,7 +555,7 @@ fn calls_that_are_sent_again() {
             &whole(4, LEGACY, CALL_A, "200", SSE, OK_A),
         ]
         .concat_steps(),
-        &[("a", "ERROR"), ("a", "SUCCESS")],
+        &[("a", "SUCCESS"), ("a", "VALIDATION_FAILED")],
     );
     joins::check(
         "117: after an address was visited",

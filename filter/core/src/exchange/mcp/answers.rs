@@ -12,20 +12,23 @@ use crate::exchange::link::task_link;
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, position_of};
 use crate::exchange::mcp::{McpExchange, Request};
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, Observation};
+use crate::fact::call::{AnswerKind, AnswerLook, AnswerSeen, CallEnded, Observation};
 use crate::fact::generation::GenerationEnded;
 use crate::host::counter::Counter;
-use crate::protocol::mcp::message::{Message, Method, TaskReport};
+use crate::protocol::mcp::message::{Message, Method, ResultType, TaskReport};
 use crate::protocol::mcp::reported::Reported;
+use crate::protocol::mcp::response_body::ServerMessage;
 
 impl McpExchange {
     /// Handles a message from the server.
     pub(super) fn on_server_message(
         &mut self,
-        message: &Message,
+        answer: &ServerMessage,
         transport: Transport,
         now: Timestamp,
     ) {
+        let ServerMessage { message, text, event } = answer;
+        let look = AnswerLook { text: *text, event: *event };
         if message.method == Method::TaskNotification {
             self.on_task_report(&message.params_task, None, transport, now);
             return;
@@ -38,11 +41,12 @@ impl McpExchange {
             transport == Transport::Json && (self.doubt.is_none() || self.messages_seen <= 1);
         if let Some(at) = position_of(&self.requests, message, may_be_only) {
             let request = self.requests.remove(at);
+            self.is_request_wrong |= matches!(message.rpc_error(), Some(-32601 | -32602));
             if request.intent == Intent::Other && message.has_tool_result {
                 // Whatever the request looked like, the server ran a tool for it.
                 self.infer(message, transport, now);
             } else {
-                self.answered(request, message, transport, now);
+                self.answered(request, message, look, transport, now);
             }
         } else if self.refuses_something(message, transport) {
             // It refuses all requests of the exchange, or only a message that the server could not
@@ -53,34 +57,50 @@ impl McpExchange {
             let (calls, others) = requests.into_iter().partition(OpenRequest::is_call);
             self.requests = calls;
             for request in others {
-                self.answered(request, message, transport, now);
+                self.answered(request, message, look, transport, now);
             }
         } else if let Some(task) = &message.related_task {
             let links = vec![task_link(&self.product.id, task)];
             let status = ExecutionStatus::of_answer(message, self.http_status);
             let observation = self.ended(status, transport);
-            self.update_call(links, observation, now);
+            self.update_call(links, observation, None, now);
         } else if message.has_tool_result && self.may_be_a_call(transport) {
             match self.only_tool() {
                 Some(at) if self.doubt.is_none() => {
                     let request = self.requests.remove(at);
-                    self.answered(request, message, transport, now);
+                    self.answered(request, message, look, transport, now);
                 }
                 _ => self.infer(message, transport, now),
             }
-        } else if let (Some(id), Some(scope)) = (&message.id, self.scope) {
-            let status = ExecutionStatus::of_answer(message, self.http_status);
-            let task = message.result_task.id.as_ref();
-            let observation = match (status, task) {
-                (ExecutionStatus::Pending, Some(task)) => {
-                    Observation::BecameTask(task_link(&self.product.id, task))
-                }
-                _ => self.ended(status, transport),
-            };
-            self.update_call(scope.links(id).to_vec(), observation, now);
         } else {
-            self.observed.counts.push(Counter::AnswerUnmatched);
+            self.answered_elsewhere(message, look, transport, now);
         }
+    }
+
+    /// Handles a message that may answer the request of another stream.
+    fn answered_elsewhere(
+        &mut self,
+        message: &Message,
+        look: AnswerLook,
+        transport: Transport,
+        now: Timestamp,
+    ) {
+        let identity = &self.session.identity;
+        let links =
+            message.id.as_ref().map(|id| self.scope.links_of_answer(&self.product, identity, id));
+        let Some(links) = links.filter(|links| !links.is_empty()) else {
+            self.observed.counts.push(Counter::AnswerUnmatched);
+            return;
+        };
+        let status = ExecutionStatus::of_answer(message, self.http_status);
+        let observation = match (status, &message.result_task.id) {
+            (ExecutionStatus::Pending, Some(task)) => {
+                Observation::BecameTask(task_link(&self.product.id, task))
+            }
+            _ => self.ended(status, transport),
+        };
+        let answer = AnswerSeen { kind: kind_of(message), look };
+        self.update_call(links, observation, Some(answer), now);
     }
 
     /// Whether a message is an error that names none of the open requests, and may be about all: it
@@ -98,7 +118,7 @@ impl McpExchange {
         // repeat the responses to other calls.
         let is_early = !self.is_request_complete
             && matches!(self.request, Request::Messages)
-            && (transport == Transport::Json || self.scope.is_none());
+            && (transport == Transport::Json || !self.scope.has_session());
         // Servers may change an id, as JavaScript does with numbers of many digits.
         let is_of_open_call = transport == Transport::Json && self.has_open_call();
         self.doubt.is_some() || is_early || is_of_open_call
@@ -142,19 +162,22 @@ impl McpExchange {
         &mut self,
         request: OpenRequest,
         answer: &Message,
+        look: AnswerLook,
         transport: Transport,
         now: Timestamp,
     ) {
+        let OpenRequest { id, intent } = request;
         let status = ExecutionStatus::of_answer(answer, self.http_status);
-        match request.intent {
+        match intent {
             Intent::ToolCall(call) => {
                 let call = self.call(call, status, transport, now);
+                let call = CallEnded { answer: self.answer_in_session(&id, look), ..call };
                 let task = answer.result_task.id.as_ref();
                 match (status, task) {
                     (ExecutionStatus::Pending, Some(task)) => {
-                        let link = task_link(&self.product.id, task);
+                        let links = vec![task_link(&self.product.id, task)];
                         let expires_at = now.plus(self.product.call_timeout.millis());
-                        self.open(call, link, expires_at);
+                        self.open(call, links, expires_at);
                     }
                     _ => {
                         let in_result = answer.reported.as_deref().cloned();
@@ -169,7 +192,7 @@ impl McpExchange {
             Intent::TaskResult(link) => {
                 if status != ExecutionStatus::ValidationFailed && self.is_success() {
                     let observation = self.ended(status, transport);
-                    self.update_call(vec![link], observation, now);
+                    self.update_call(vec![link], observation, None, now);
                 }
             }
             Intent::TaskStatus(link) => {
@@ -178,7 +201,13 @@ impl McpExchange {
                 }
             }
             // `on_server_message` has already handled every task in the list.
-            Intent::TaskList | Intent::Other => {}
+            Intent::TaskList | Intent::Other => {
+                // The same again, on another stream, must not pass for the answer to a call.
+                let is_of_any = kind_of(answer) == AnswerKind::OfAny;
+                if let Some(answer) = self.answer_in_session(&id, look).filter(|_| is_of_any) {
+                    self.observed.facts.push(Fact::OtherAnswered { answer, at: now });
+                }
+            }
         }
     }
 
@@ -223,6 +252,19 @@ impl McpExchange {
             Some(status) => self.ended(status, transport),
             None => Observation::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
         };
-        self.update_call(vec![link], observation, now);
+        self.update_call(vec![link], observation, None, now);
+    }
+}
+
+/// What a message may be the answer to.
+fn kind_of(message: &Message) -> AnswerKind {
+    let is_of_call = message.has_tool_result
+        || message.has_task
+        || matches!(message.result_type, ResultType::Task | ResultType::InputRequired);
+    match message {
+        _ if message.has_error => AnswerKind::OfAny,
+        _ if is_of_call => AnswerKind::OfCall,
+        _ if message.has_other_result => AnswerKind::OfOther,
+        _ => AnswerKind::OfAny,
     }
 }

@@ -5,14 +5,17 @@ use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
 use crate::domain::status::ExecutionStatus;
-use crate::exchange::link::IdNamespace;
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
-use crate::exchange::mcp::{ACCEPTED, McpExchange, Request};
+use crate::exchange::mcp::{McpExchange, Request};
 use crate::fact::Fact;
-use crate::fact::call::{CallEnded, CallKind, CallOpen};
+use crate::fact::call::{
+    Answer, AnswerLook, AnswerSeen, CallEnded, CallKind, CallOpen, CallUpdate, Observation,
+    OtherOpen,
+};
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::Message;
 use crate::protocol::trace_context::traceparent;
+use crate::wire::json_rpc::Id;
 
 impl McpExchange {
     /// Reports that a call has started. Returns the intent of its request.
@@ -49,24 +52,81 @@ impl McpExchange {
         format!("{}.{number}", self.id)
     }
 
-    /// Lets go of the calls without a response. With a scope, they wait for a response on another
-    /// stream; without one, they end here.
-    pub(super) fn leave_calls(
+    /// Lets go of the requests without a response. If that may come on another stream, they wait for
+    /// it there; else the calls among them end here.
+    pub(super) fn leave_requests(
         &mut self,
         status: ExecutionStatus,
-        scope: Option<IdNamespace>,
+        may_come_elsewhere: bool,
         expires_at: Timestamp,
         now: Timestamp,
     ) {
         let transport = self.refused_as.map_or(Transport::None, |(_, transport)| transport);
         for OpenRequest { id, intent } in core::mem::take(&mut self.requests) {
-            let Intent::ToolCall(call) = intent else { continue };
-            let call = self.call(call, status, transport, now);
-            match scope {
-                Some(scope) => self.open(call, scope.link(&id), expires_at),
-                None => self.observed.facts.push(Fact::Call(call)),
+            let links = if may_come_elsewhere { self.links_of_request(&id) } else { Vec::new() };
+            match intent {
+                Intent::ToolCall(call) => {
+                    let call = self.call(call, status, transport, now);
+                    if links.is_empty() {
+                        self.observed.facts.push(Fact::Call(call));
+                    } else {
+                        self.open(call, links, expires_at);
+                    }
+                }
+                _ if links.is_empty() => {}
+                _ => {
+                    let started_at = self.request_ended_at.min(now);
+                    let other = OtherOpen { links, started_at, expires_at };
+                    self.observed.facts.push(Fact::OtherOpen(other));
+                }
             }
         }
+    }
+
+    /// Lets go of the calls of a request that the server sent elsewhere: the client repeats them in
+    /// another request.
+    pub(super) fn redirect_calls(&mut self, now: Timestamp) {
+        for request in core::mem::take(&mut self.requests) {
+            if let Intent::ToolCall(ToolCall { call_id, .. }) = request.intent {
+                self.observed.counts.push(Counter::CallsRedirected);
+                self.observed.facts.push(Fact::Redirected { call_id, at: now });
+            }
+        }
+    }
+
+    /// The client no longer waits for its request with this id.
+    pub(super) fn cancelled(&mut self, id: &Id, now: Timestamp) {
+        let other = Id { is_string: !id.is_string, text: id.text.clone() };
+        let mut links = self.links_of_request(id);
+        // Some servers change the type of an id.
+        links.extend(self.links_of_request(&other));
+        if !links.is_empty() {
+            self.update_call(links, Observation::Cancelled, None, now);
+        }
+    }
+
+    fn links_of_request(&self, id: &Id) -> Vec<Link> {
+        self.scope.links_of_request(&self.product, &self.session.identity, id)
+    }
+
+    pub(super) fn update_call(
+        &mut self,
+        links: Vec<Link>,
+        observation: Observation,
+        answer: Option<AnswerSeen>,
+        at: Timestamp,
+    ) {
+        let update = CallUpdate { links, at, observation, answer };
+        self.observed.facts.push(Fact::CallUpdate(update));
+    }
+
+    /// The answer to the request with this id, as it may be sent again in the session.
+    pub(super) fn answer_in_session(&self, id: &Id, look: AnswerLook) -> Option<Answer> {
+        if !self.scope.has_session() {
+            return None;
+        }
+        let link = self.links_of_request(id).into_iter().next()?;
+        Some(Answer { link, look })
     }
 
     pub(super) fn call(
@@ -91,19 +151,22 @@ impl McpExchange {
             is_request_sent: self.is_request_complete,
             started_at: self.request_ended_at.min(now),
             ended_at: now,
+            answer: None,
         }
     }
 
-    pub(super) fn open(&mut self, call: CallEnded, link: Link, expires_at: Timestamp) {
+    pub(super) fn open(&mut self, call: CallEnded, links: Vec<Link>, expires_at: Timestamp) {
         // If the server only accepted a call, the call belongs to the event stream that announced
         // the address to which the client sent it.
-        let session = if self.http_status == ACCEPTED && self.is_window {
+        let is_accepted = self.is_success() && !self.is_event_stream;
+        let session = if is_accepted && self.is_window && call.status != ExecutionStatus::Pending {
             let identity = self.session.identity.clone();
-            session_ref(&self.product, identity, SessionKey::Endpoint(&self.endpoint))
+            let endpoint = SessionKey::Endpoint(&self.scope.endpoint().key);
+            session_ref(&self.product, identity, endpoint)
         } else {
             call.session.clone()
         };
         let call = CallEnded { session, ..call };
-        self.observed.facts.push(Fact::Open(CallOpen { call, link, expires_at }));
+        self.observed.facts.push(Fact::Open(CallOpen { call, links, expires_at }));
     }
 }

@@ -8,25 +8,27 @@
 mod answers;
 mod calls;
 pub(super) mod requests;
+mod scope;
 
 use std::rc::Rc;
 
-use crate::admission::head::{RequestHead, Resumed};
+use crate::admission::head::RequestHead;
 use crate::admission::session::{SessionKey, session_ref};
-use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
+use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::base::time::Timestamp;
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::domain::call::Transport;
-use crate::domain::ids::{Link, TraceId};
+use crate::domain::ids::TraceId;
 use crate::domain::session::{SessionEnd, SessionRef};
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
-use crate::exchange::link::{IdNamespace, resolve_endpoint, task_link};
+use crate::exchange::link::task_link;
 use crate::exchange::mcp::requests::{Intent, OpenRequest};
+use crate::exchange::mcp::scope::Scope;
 use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
-use crate::fact::call::{CallUpdate, Observation};
+use crate::fact::call::Observation;
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::{Message, MessageReader, Method};
@@ -39,7 +41,6 @@ use crate::wire::doubt::Doubt;
 use crate::wire::http::ResponseHead;
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
-use crate::wire::target::Target;
 
 /// How the exchange reads the request.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ pub(super) struct McpExchange {
     /// Names the exchange. The ids of its calls begin with it.
     id: String,
     calls_seen: u32,
+    others_seen: usize,
     messages_seen: u64,
     starts: CallStarts,
     product: Rc<Product>,
@@ -70,10 +72,8 @@ pub(super) struct McpExchange {
     /// True if the message may name the session. It then takes precedence over the head.
     may_body_name: bool,
     is_stateless: bool,
-    /// Its path, to which an endpoint may be relative.
-    path: Vec<u8>,
-    /// Names the address of the request: see [`Target::endpoint_key`].
-    endpoint: Vec<u8>,
+    /// Which other streams its requests and answers may belong to.
+    scope: Scope,
     request: Request,
     /// Reads the body until it ends.
     body: Option<Box<RequestBody<MessageReader>>>,
@@ -104,8 +104,11 @@ pub(super) struct McpExchange {
     /// True if the response answers the request, and is a stream that the filter can end in the
     /// middle.
     is_stream: bool,
-    /// The namespace of the ids of responses on this stream, if it is known.
-    scope: Option<IdNamespace>,
+    /// True if the response is an event stream.
+    is_event_stream: bool,
+    /// True if the server says of a request that it is wrong, or its method unknown: it knows the
+    /// session, whatever the HTTP status.
+    is_request_wrong: bool,
     /// What the response's headers report about the generations of its call.
     reported: Option<Reported>,
     observed: Observed,
@@ -124,38 +127,24 @@ impl McpExchange {
             b"DELETE" => Request::Delete,
             _ => Request::Other,
         };
+        let scope = Scope::of(&product, &head);
         let share = head.body.share.clone();
         let body = RequestBody::new(MessageReader::new(config.has_loops()), head.body);
         let has_session_id = matches!(head.session_key, SessionKey::McpSessionId(_));
         let is_window = head.session_key == SessionKey::Window;
         let session = session_ref(&product, head.identity, head.session_key);
-        // Only without a session id does an address name a call.
-        let has_no_address = head.mcp_session_id.is_some();
-        let address = |read: &dyn Fn() -> Vec<u8>| {
-            let mut address = if has_no_address { Vec::new() } else { read() };
-            address.truncate(ENDPOINT_BYTES_MAX);
-            address
-        };
-        let endpoint = address(&|| head.target.endpoint_key());
-        let resumes = head.resumes.filter(|_| matches!(request, Request::Stream));
-        // Without a session, an answer belongs to the address to which the client sent the request.
-        let scope = match head.mcp_session_id {
-            Some(id) => Some(IdNamespace::session(&session, id)),
-            None => resumes.map(|_| IdNamespace::endpoint(&session, &endpoint)),
-        };
         let mut counts = vec![Counter::Exchanges];
-        counts.extend((resumes == Some(Resumed::Unnamed)).then_some(Counter::ResumesUnnamed));
+        counts.extend(head.resumes_unnamed.then_some(Counter::ResumesUnnamed));
         Self {
             id,
             calls_seen: 0,
+            others_seen: 0,
             messages_seen: 0,
             starts: CallStarts::new(config, &product, head.traces),
             has_session_id,
             is_window,
             may_body_name: head.may_body_name,
             is_stateless: head.is_stateless,
-            path: address(&|| head.target.path().as_bytes().to_vec()),
-            endpoint,
             request,
             request_ended_at: head.arrived_at,
             body: Some(Box::new(body)),
@@ -172,6 +161,8 @@ impl McpExchange {
             is_response_undecodable: false,
             is_outcome_inferred: false,
             is_stream: false,
+            is_event_stream: false,
+            is_request_wrong: false,
             reported: None,
             scope,
             observed: Observed { facts: Vec::new(), counts },
@@ -218,6 +209,9 @@ impl Exchange for McpExchange {
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
+        if self.is_redirected() {
+            return BodyInterest::None;
+        }
         let is_of_interest = match self.request {
             // A server may respond before the request has ended, may answer something else with
             // the result of a tool, and may report on other calls in an event stream.
@@ -239,6 +233,7 @@ impl Exchange for McpExchange {
             Some(response) => response.limit(&self.share),
             None => self.is_response_undecodable = true,
         }
+        self.is_event_stream = head.media_type == MediaType::EventStream;
         self.is_stream = head.is_plain_event_stream() && matches!(self.request, Request::Messages);
         self.reported = reported_in_headers(&reported_usage.trusted_headers, head.headers);
         if self.response.is_none() && self.is_success() && self.has_open_call() {
@@ -251,14 +246,10 @@ impl Exchange for McpExchange {
         let reader = self.response.as_mut()?;
         let items = reader.feed(chunk);
         let transport = reader.transport();
-        if let Some(endpoint) = items.endpoint
-            && !self.has_session_id
-        {
-            let endpoint = resolve_endpoint(&self.path, &endpoint);
-            let mut endpoint = Target::read(b"", &endpoint).endpoint_key();
-            endpoint.truncate(ENDPOINT_BYTES_MAX);
-            self.scope = Some(IdNamespace::endpoint(&self.session, &endpoint));
+        if let Some(endpoint) = &items.endpoint {
+            self.scope.announced(endpoint);
         }
+        self.scope.saw(&items.events);
         for message in &items.messages {
             self.on_server_message(message, transport, now);
         }
@@ -266,6 +257,10 @@ impl Exchange for McpExchange {
     }
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
+        if self.is_redirected() {
+            self.redirect_calls(now);
+            return self.observed;
+        }
         let is_unreadable = self.response.as_mut().is_some_and(McpResponseBody::is_unreadable);
         if self.is_success() && is_unreadable && self.has_open_call() {
             self.observed.counts.push(Counter::ResponseUnparsed);
@@ -287,16 +282,11 @@ impl Exchange for McpExchange {
             status => status,
         };
         let expires_at = now.plus(self.product.call_timeout.millis());
-        let transport = self.response.as_mut().map_or(Transport::None, McpResponseBody::transport);
-        // If a JSON body ended without the response message, that message does not come elsewhere
-        // either.
-        let has_no_answer = matches!(status, ExecutionStatus::Unknown | ExecutionStatus::Cancelled);
-        let may_come_elsewhere = has_no_answer
-            && (end == StreamEnd::Aborted
-                || self.http_status == ACCEPTED
-                || (transport == Transport::Sse && !is_unreadable));
-        let scope = if may_come_elsewhere { self.scope_of_calls() } else { None };
-        self.leave_calls(status, scope, expires_at, now);
+        // A server that accepts a message says so with any 2xx status, and any text that answers
+        // nothing.
+        let may_come_elsewhere =
+            matches!(status, ExecutionStatus::Unknown | ExecutionStatus::Cancelled);
+        self.leave_requests(status, may_come_elsewhere, expires_at, now);
         self.end_unread(status, now);
         self.session_end(now);
         self.observed
@@ -307,9 +297,9 @@ impl Exchange for McpExchange {
             return;
         }
         // The accountant knows whether the client has cancelled a call.
-        let scope = if self.refused_as.is_none() { self.scope_of_calls() } else { None };
+        let may_come_elsewhere = self.refused_as.is_none();
         let status = self.refused_as.map_or(ExecutionStatus::Timeout, |(status, _)| status);
-        self.leave_calls(status, scope, now, now);
+        self.leave_requests(status, may_come_elsewhere, now, now);
     }
 
     fn take_observed(&mut self) -> Observed {
@@ -348,7 +338,7 @@ impl Exchange for McpExchange {
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
         self.is_request_complete = false;
-        self.leave_calls(ExecutionStatus::Blocked, None, now, now);
+        self.leave_requests(ExecutionStatus::Blocked, false, now, now);
         self.end_unread(ExecutionStatus::Blocked, now);
         self.observed
     }
@@ -367,7 +357,7 @@ impl Exchange for McpExchange {
             return None;
         }
         self.response = None;
-        self.leave_calls(ExecutionStatus::Cancelled, None, now, now);
+        self.leave_requests(ExecutionStatus::Cancelled, false, now, now);
         Some(last.into_bytes())
     }
 }
@@ -375,6 +365,12 @@ impl Exchange for McpExchange {
 impl McpExchange {
     fn is_success(&self) -> bool {
         (200..300).contains(&self.http_status)
+    }
+
+    /// Whether the server sent the client elsewhere: nothing was executed, and the call is that of
+    /// the client's next request.
+    fn is_redirected(&self) -> bool {
+        (300..400).contains(&self.http_status)
     }
 
     fn has_open_call(&self) -> bool {
@@ -404,9 +400,8 @@ impl McpExchange {
             (Method::TaskStatus, Some(task)) => Intent::TaskStatus(task),
             (Method::TasksList, _) => Intent::TaskList,
             (Method::Cancelled, _) => {
-                if let (Some(id), Some(scope)) = (&message.request_id, self.scope_of_calls()) {
-                    let links = scope.links(id).to_vec();
-                    self.update_call(links, Observation::Cancelled, now);
+                if let Some(id) = &message.request_id {
+                    self.cancelled(id, now);
                 }
                 return;
             }
@@ -416,12 +411,14 @@ impl McpExchange {
             }
         };
         let Some(id) = message.id else { return };
-        if self.requests.len() >= CALLS_PER_EXCHANGE_MAX {
-            let is_call = matches!(intent, Intent::ToolCall(_));
-            self.observed.counts.extend(is_call.then_some(Counter::CallsOverLimit));
+        // What is no call takes no call's place, and is not followed beyond the bound.
+        let request = OpenRequest { id, intent };
+        if request.is_call() && self.calls_followed() > CALLS_PER_EXCHANGE_MAX {
+            self.observed.counts.push(Counter::CallsOverLimit);
             self.doubts(Some(Doubt::TooManyRequests), true);
-        } else {
-            self.requests.push(OpenRequest { id, intent });
+        } else if request.is_call() || self.others_seen < CALLS_PER_EXCHANGE_MAX {
+            self.others_seen = self.others_seen.saturating_add(usize::from(!request.is_call()));
+            self.requests.push(request);
         }
     }
 
@@ -433,29 +430,23 @@ impl McpExchange {
         self.doubt = self.doubt.or(doubt);
     }
 
-    /// The namespace of the ids of this client's requests: its session or, without one, the address
-    /// that the client sends them to (2024-11-05). In MCP 2026-07-28 a server answers a request on
-    /// the request's own stream or not at all; a server that knows the client's session may not
-    /// know that revision.
-    fn scope_of_calls(&self) -> Option<IdNamespace> {
-        if self.is_stateless {
-            return self.scope;
-        }
-        Some(self.scope.unwrap_or_else(|| IdNamespace::endpoint(&self.session, &self.endpoint)))
+    fn calls_followed(&self) -> usize {
+        usize::try_from(self.calls_seen).unwrap_or(usize::MAX)
     }
 
     fn ended(&self, status: ExecutionStatus, transport: Transport) -> Observation {
         Observation::Ended { status, http_status: self.http_status, transport }
     }
 
-    fn update_call(&mut self, links: Vec<Link>, observation: Observation, at: Timestamp) {
-        self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at, observation }));
-    }
-
     fn session_end(&mut self, now: Timestamp) {
         let reason = match self.request {
             Request::Delete if self.is_success() => SessionEnd::ClientDelete,
-            _ if self.http_status == 404 => SessionEnd::SessionGone,
+            // To a `GET` it says that there is no event stream.
+            Request::Messages | Request::Delete
+                if self.http_status == 404 && !self.is_request_wrong =>
+            {
+                SessionEnd::SessionGone
+            }
             _ => return,
         };
         if self.has_session_id {
@@ -464,6 +455,3 @@ impl McpExchange {
         }
     }
 }
-
-/// HTTP 202: the server took the message and responds on another stream.
-const ACCEPTED: u16 = 202;

@@ -64,21 +64,25 @@ pub struct Message {
     pub tool: Option<Vec<u8>>,
     /// A hash of `params.arguments`, even if they are absent, if the reader hashes arguments.
     pub arguments: Option<u64>,
-    /// True if there is a `result`.
+    /// True if there is a `result`, even if it is null.
     pub(crate) has_result: bool,
-    /// True if `result` has a member that only tool results have: `content`, `structuredContent` or
-    /// `isError`.
+    /// True if `result` has a member that only tool results have: `content`, `structuredContent`,
+    /// `toolResult` (2024-10-07) or `isError`.
     pub(crate) has_tool_result: bool,
+    /// True if `result` has a member that tool results do not have.
+    pub(crate) has_other_result: bool,
     /// True if `result.isError` is true.
     pub is_error: bool,
     /// `result.resultType`.
     pub result_type: ResultType,
     /// True if `result.task` is an object (2025-11-25).
     pub has_task: bool,
-    /// True if there is an `error`.
+    /// True if there is an `error` that is not null.
     pub has_error: bool,
     /// `error.code`, if it is a whole number.
     pub error_code: Option<i64>,
+    /// True if `jsonrpc` is a text.
+    pub(crate) is_json_rpc: bool,
     /// `params.requestId`.
     pub(crate) request_id: Option<Id>,
     /// `params._meta.traceparent`.
@@ -108,9 +112,18 @@ impl Message {
         self.method == Method::ToolsCall && self.id.is_some()
     }
 
-    /// Whether it is a response to a request.
+    /// Whether it is a response to a request. An `error` without an id answers only in the form of
+    /// JSON-RPC: gateways and authorization servers use the word in other ways.
     pub fn is_answer(&self) -> bool {
-        self.method == Method::None && (self.has_result || self.has_error)
+        let is_error = self.has_error && (self.id.is_some() || self.rpc_error().is_some());
+        self.method == Method::None && (self.has_result || is_error)
+    }
+
+    /// The code of an error in the form of JSON-RPC 2.0: an object with a whole number as `code`, in
+    /// a message with `jsonrpc` or an id.
+    pub(crate) fn rpc_error(&self) -> Option<i64> {
+        let code = self.error_code.filter(|_| self.has_error)?;
+        (self.is_json_rpc || self.id.is_some()).then_some(code)
     }
 }
 
@@ -155,6 +168,13 @@ mod field {
     pub(super) const RELATED_TASK_ID: u8 = 15;
     pub(super) const TRACEPARENT: u8 = 16;
     pub(super) const SESSION_ID: u8 = 17;
+    pub(super) const JSON_RPC: u8 = 18;
+    /// `error`, if it is no object.
+    pub(super) const ERROR: u8 = 19;
+    /// A member that only tool results have, if it is no object and no list.
+    pub(super) const OF_TOOL: u8 = 20;
+    /// A member of `result` that tool results do not have, if it is no object and no list.
+    pub(super) const OF_OTHER: u8 = 21;
 }
 
 /// Reads the messages of one body, or of one server-sent event.
@@ -166,6 +186,15 @@ pub struct MessageReader {
     /// Values of the body that are not known to be messages.
     other_values: u64,
     arguments: Option<ArgumentsHash>,
+    before_null: Presence,
+}
+
+/// What was known of a result before the member that is being read: a member that is null is
+/// absent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Presence {
+    has_tool_result: bool,
+    has_other_result: bool,
 }
 
 impl MessageReader {
@@ -174,10 +203,12 @@ impl MessageReader {
         Self { arguments: hashes_arguments.then(ArgumentsHash::default), ..Self::default() }
     }
 
-    /// Reads the next bytes and calls `found` with each message as it ends.
-    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) {
-        let Self { scanner, message, doubts, other_values, arguments } = self;
-        scanner.feed(chunk, &mut Builder { message, doubts, other_values, arguments, found });
+    /// Reads the next bytes and calls `found` with each message as it ends. Returns how many of the
+    /// bytes belong to the text.
+    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) -> usize {
+        let Self { scanner, message, doubts, other_values, arguments, before_null } = self;
+        let mut builder = Builder { message, doubts, other_values, arguments, before_null, found };
+        scanner.feed(chunk, &mut builder)
     }
 
     /// How far the body has been read.
@@ -190,7 +221,7 @@ impl ReadMessages for MessageReader {
     type Message = Message;
 
     fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Message)) {
-        Self::feed(self, piece, show);
+        let _ = Self::feed(self, piece, show);
     }
 
     fn progress(&self) -> Progress {
@@ -211,6 +242,7 @@ struct Builder<'a> {
     doubts: &'a mut MessageDoubts,
     other_values: &'a mut u64,
     arguments: &'a mut Option<ArgumentsHash>,
+    before_null: &'a mut Presence,
     found: &'a mut dyn FnMut(&Message),
 }
 
@@ -247,7 +279,15 @@ impl Visitor for Builder<'_> {
             _ => {}
         }
         let message = &mut *self.message;
+        if node == node::RESULT {
+            let Message { has_tool_result, has_other_result, .. } = *message;
+            *self.before_null = Presence { has_tool_result, has_other_result };
+        }
         match (node, key) {
+            (node::MESSAGE, b"jsonrpc") => {
+                message.is_json_rpc = false;
+                Want::scalar(field::JSON_RPC)
+            }
             (node::MESSAGE, b"method") => {
                 message.method = Method::Other;
                 Want::scalar(field::METHOD)
@@ -269,6 +309,7 @@ impl Visitor for Builder<'_> {
             (node::MESSAGE, b"result") => {
                 message.has_result = true;
                 message.has_tool_result = false;
+                message.has_other_result = false;
                 message.is_error = false;
                 message.result_type = ResultType::Complete;
                 message.has_task = false;
@@ -280,7 +321,7 @@ impl Visitor for Builder<'_> {
             (node::MESSAGE, b"error") => {
                 message.has_error = true;
                 message.error_code = None;
-                Want::object(node::ERROR)
+                Want { scalar: Some(field::ERROR), ..Want::object(node::ERROR) }
             }
             (node::PARAMS, b"name") => {
                 message.tool = None;
@@ -314,9 +355,9 @@ impl Visitor for Builder<'_> {
                 Want::object(node::PUSHED_RESULT)
             }
             (node::PUSHED_RESULT, b"isError") => Want::scalar(field::PUSHED_IS_ERROR),
-            (node::RESULT, b"content" | b"structuredContent") => {
+            (node::RESULT, b"content" | b"structuredContent" | b"toolResult") => {
                 message.has_tool_result = true;
-                Want::NOTHING
+                Want::scalar(field::OF_TOOL)
             }
             (node::RESULT, b"isError") => {
                 message.has_tool_result = true;
@@ -363,19 +404,27 @@ impl Visitor for Builder<'_> {
                 message.error_code = None;
                 Want::scalar(field::CODE)
             }
+            (node::RESULT, _) => {
+                message.has_other_result = true;
+                Want::scalar(field::OF_OTHER)
+            }
             _ => Want::NOTHING,
         }
     }
 
     fn scalar(&mut self, field: u8, value: Scalar<'_>) {
         let message = &mut *self.message;
-        let is_null = !value.is_string && value.text == b"null";
+        let is_null = value.is_null();
         let is_true = !value.is_string && value.text == b"true";
         let text = || value.is_string.then(|| value.text.to_vec());
+        let name = || value.is_string.then(|| value.identity());
         match field {
             field::METHOD => {
-                message.method =
-                    if value.is_string { Method::of_text(value.text) } else { Method::Other };
+                message.method = match value.is_string {
+                    true => Method::of_text(value.text),
+                    false if is_null => Method::None,
+                    false => Method::Other,
+                };
                 self.doubts.method(value, message.method);
             }
             field::ID if !is_null => {
@@ -388,18 +437,25 @@ impl Visitor for Builder<'_> {
                 self.doubts.name(value);
             }
             field::TRACEPARENT => message.traceparent = text(),
-            field::SESSION_ID => message.session_id = text().filter(|id| !id.is_empty()),
+            field::SESSION_ID => message.session_id = name().filter(|id| !id.is_empty()),
+            field::JSON_RPC => message.is_json_rpc = value.is_string,
+            field::ERROR if is_null => message.has_error = false,
+            field::OF_TOOL | field::IS_ERROR | field::OF_OTHER if is_null => {
+                let Presence { has_tool_result, has_other_result } = *self.before_null;
+                message.has_tool_result = has_tool_result;
+                message.has_other_result = has_other_result;
+            }
             field::IS_ERROR => message.is_error = is_true,
             field::PUSHED_IS_ERROR => message.params_task.is_error = is_true,
             field::POLLED_IS_ERROR => message.result_task.is_error = is_true,
-            field::RELATED_TASK_ID => message.related_task = text(),
-            field::PARAMS_TASK_ID => message.params_task.id = text(),
-            field::RESULT_TASK_ID => message.result_task.id = text(),
+            field::RELATED_TASK_ID => message.related_task = name(),
+            field::PARAMS_TASK_ID => message.params_task.id = name(),
+            field::RESULT_TASK_ID => message.result_task.id = name(),
             field::PARAMS_STATUS => message.params_task.state = task_state(value),
             field::RESULT_STATUS => message.result_task.state = task_state(value),
             field::LISTED_TASK_ID => {
                 if let Some(task) = message.listed_tasks.last_mut() {
-                    task.id = text();
+                    task.id = name();
                 }
             }
             field::LISTED_STATUS => {
@@ -417,8 +473,8 @@ impl Visitor for Builder<'_> {
                 };
             }
             field::CODE => {
-                message.error_code =
-                    core::str::from_utf8(value.text).ok().and_then(|text| text.parse().ok());
+                let code = core::str::from_utf8(value.text).ok().filter(|_| !value.is_string);
+                message.error_code = code.and_then(|code| code.parse().ok());
             }
             _ => {}
         }
@@ -469,7 +525,7 @@ impl Builder<'_> {
 }
 
 fn id(value: Scalar<'_>) -> Id {
-    Id { is_string: value.is_string, text: value.text.to_vec() }
+    Id { is_string: value.is_string, text: value.identity() }
 }
 
 fn task_state(value: Scalar<'_>) -> Option<TaskState> {

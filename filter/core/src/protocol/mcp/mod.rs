@@ -1,5 +1,6 @@
 //! The Model Context Protocol: JSON-RPC messages, over Streamable HTTP or HTTP+SSE.
 
+mod answer_text;
 pub mod arguments;
 mod doubts;
 pub mod message;

@@ -5,20 +5,26 @@ use crate::domain::status::ExecutionStatus;
 use crate::protocol::mcp::message::{Message, ResultType, TaskState};
 
 impl ExecutionStatus {
-    /// The outcome that a response reports. A JSON-RPC error takes precedence over the HTTP status;
-    /// a result counts only with a 2xx status, because clients discard it with any other.
+    /// The outcome that a response reports. A JSON-RPC error whose code says something takes
+    /// precedence over the HTTP status; a result counts only with a 2xx status, because clients
+    /// discard it with any other.
     pub(crate) fn of_answer(answer: &Message, http_status: u16) -> Self {
+        let is_success = (200..300).contains(&http_status);
         if answer.has_error {
-            return match answer.error_code {
+            return match answer.rpc_error() {
                 Some(-32602) => Self::ValidationFailed,
-                Some(-32001) => Self::Timeout,
                 Some(-32042) => Self::HitlRequired,
                 // As in the Language Server Protocol; the official Python server sends it.
                 Some(-32800) => Self::Cancelled,
-                _ => Self::Error,
+                // The TypeScript SDK's name of a timeout. Under 404 its servers say so that the
+                // session is gone; drafts of 2026-07-28 said so that headers do not match.
+                Some(-32001) if is_success => Self::Timeout,
+                Some(code) if is_success || says_something(code) => Self::Error,
+                None if is_success => Self::Error,
+                Some(_) | None => Self::of_http(http_status),
             };
         }
-        if !(200..300).contains(&http_status) {
+        if !is_success {
             return Self::of_http(http_status);
         }
         match answer.result_type {
@@ -42,4 +48,11 @@ impl ExecutionStatus {
             TaskState::Cancelled => Some(Self::Cancelled),
         }
     }
+}
+
+/// Whether an error code says more than an HTTP status beside it: the codes that JSON-RPC 2.0
+/// defines, and those that MCP 2026-07-28 does. Else -32000 to -32099 are left to servers, and all
+/// outside of that range to applications, among them gateways that repeat the HTTP status.
+fn says_something(code: i64) -> bool {
+    matches!(code, -32700 | -32603..=-32600 | -32022..=-32020)
 }

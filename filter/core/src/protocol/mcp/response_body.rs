@@ -3,6 +3,7 @@
 
 use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::domain::call::Transport;
+use crate::protocol::mcp::answer_text::AnswerText;
 use crate::protocol::mcp::message::{Message, MessageReader, Method};
 use crate::protocol::mcp::reported::ReportReader;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
@@ -24,6 +25,10 @@ pub struct McpResponseBody {
 struct Body {
     format: Format,
     reports: Option<Box<ReportReader>>,
+    /// The text of a body that is JSON.
+    text: AnswerText,
+    /// Names the last event; 0 without one.
+    event: u64,
     items: ResponseItems,
 }
 
@@ -31,10 +36,26 @@ struct Body {
 #[derive(Debug, Default)]
 pub struct ResponseItems {
     /// Responses, and notifications about tasks.
-    pub messages: Vec<Message>,
+    pub messages: Vec<ServerMessage>,
+    /// The ids of events, as hashes, the latest last.
+    pub(crate) events: Vec<u64>,
     /// The endpoint in an `endpoint` event (2024-11-05).
     pub endpoint: Option<Vec<u8>>,
 }
+
+/// A message of the server, and what tells it from others that carry the same id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerMessage {
+    /// The message.
+    pub message: Message,
+    /// A hash of its text; 0 if it is one of several in a list.
+    pub(crate) text: u64,
+    /// A hash of the id of its event; 0 without one.
+    pub(crate) event: u64,
+}
+
+/// Event ids of one piece of a body that are kept, the latest.
+const EVENTS_MAX: usize = 8;
 
 #[derive(Debug)]
 enum Format {
@@ -65,6 +86,8 @@ impl McpResponseBody {
             Body {
                 format,
                 reports: ReportReader::new(rules).map(Box::new),
+                text: AnswerText::default(),
+                event: 0,
                 items: ResponseItems::default(),
             },
         )
@@ -106,15 +129,25 @@ impl McpResponseBody {
     }
 }
 
+impl ResponseItems {
+    fn add(&mut self, messages: Vec<Message>, text: u64, event: u64) {
+        let messages = messages.into_iter();
+        self.messages.extend(messages.map(|message| ServerMessage { message, text, event }));
+    }
+}
+
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        let Self { format, reports, items } = self;
+        let Self { format, reports, text, event: last, items } = self;
         match format {
             Format::Json(reader) => {
-                feed(reader, reports, piece, &mut items.messages);
+                let mut messages = Vec::new();
+                let read = feed(reader, reports, piece, &mut messages);
+                text.feed(piece.get(..read).unwrap_or(piece));
+                items.add(messages, text.value(), 0);
             }
             Format::Events { framer, event } => {
-                framer.feed(piece, &mut EventSink { event, reports, items });
+                framer.feed(piece, &mut EventSink { event, reports, last, items });
             }
         }
     }
@@ -128,20 +161,33 @@ struct EventReader {
     messages: Vec<Message>,
     /// The first bytes of the data: enough to hold an endpoint.
     text: Vec<u8>,
+    hash: AnswerText,
 }
 
 struct EventSink<'a> {
     event: &'a mut EventReader,
     reports: &'a mut Option<Box<ReportReader>>,
+    /// Names the last event.
+    last: &'a mut u64,
     items: &'a mut ResponseItems,
 }
 
 impl sse::SseHandler for EventSink<'_> {
     fn data(&mut self, piece: &[u8]) {
-        let EventReader { reader, messages, text } = &mut *self.event;
+        let EventReader { reader, messages, text, hash } = &mut *self.event;
         let room = ENDPOINT_BYTES_MAX.saturating_sub(text.len());
         text.extend_from_slice(piece.get(..room).unwrap_or(piece));
-        feed(reader, self.reports, piece, messages);
+        let read = feed(reader, self.reports, piece, messages);
+        hash.feed(piece.get(..read).unwrap_or(piece));
+    }
+
+    fn id(&mut self, hash: u64) {
+        *self.last = hash;
+        let events = &mut self.items.events;
+        if events.len() >= EVENTS_MAX {
+            events.remove(0);
+        }
+        events.push(hash);
     }
 
     fn dispatch(&mut self, event_type: EventType) {
@@ -151,7 +197,7 @@ impl sse::SseHandler for EventSink<'_> {
         }
         match event_type {
             EventType::Message if event.reader.progress() == Progress::Complete => {
-                self.items.messages.extend(event.messages);
+                self.items.add(event.messages, event.hash.value(), *self.last);
             }
             EventType::Endpoint => self.items.endpoint = Some(event.text),
             EventType::Message | EventType::Other => {}
@@ -159,12 +205,13 @@ impl sse::SseHandler for EventSink<'_> {
     }
 }
 
+/// Reads the next bytes; returns how many of them belong to the text.
 fn feed(
     reader: &mut MessageReader,
     reports: &mut Option<Box<ReportReader>>,
     piece: &[u8],
     messages: &mut Vec<Message>,
-) {
+) -> usize {
     // A message and its report end with the same byte, so the report is read first.
     if let Some(reports) = reports {
         reports.feed(piece);
@@ -178,5 +225,5 @@ fn feed(
             }
             messages.push(message);
         }
-    });
+    })
 }

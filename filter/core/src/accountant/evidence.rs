@@ -1,0 +1,170 @@
+//! What workers saw of requests on other streams than the requests' own: updates that no call has
+//! claimed yet, requests that are no calls and may be answered there, and answers that were used.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::{ANSWERS_USED_MAX, EVIDENCE_MAX};
+use crate::base::time::{Millis, Timestamp, len_u64};
+use crate::domain::ids::Link;
+use crate::fact::call::{AnswerLook, CallUpdate, OtherOpen};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    pub(super) update: CallUpdate,
+    until: Timestamp,
+}
+
+/// The evidence, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Evidence {
+    held: VecDeque<Held>,
+    others: VecDeque<OtherOpen>,
+    #[serde(skip)]
+    used: UsedAnswers,
+    #[serde(skip)]
+    is_dirty: bool,
+    /// True if something has come that may fit to something else.
+    #[serde(skip)]
+    is_new: bool,
+}
+
+impl Evidence {
+    /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
+    /// for that.
+    pub(crate) fn keep(&mut self, update: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
+        let is_full = self.held.len() >= EVIDENCE_MAX;
+        if is_full {
+            self.held.pop_front();
+        }
+        self.held.push_back(Held { update, until: now.plus(wait) });
+        self.is_dirty = true;
+        self.is_new = true;
+        u64::from(is_full)
+    }
+
+    /// Keeps a request that is no call and may be answered on another stream.
+    pub(crate) fn other_open(&mut self, other: OtherOpen) {
+        if self.others.len() >= EVIDENCE_MAX {
+            self.others.pop_front();
+        }
+        self.others.push_back(other);
+        self.is_dirty = true;
+    }
+
+    /// Something has come that an update may fit to.
+    pub(crate) fn look_again(&mut self) {
+        self.is_new = true;
+    }
+
+    /// Takes out all updates in the order in which workers saw them, if anything is new.
+    pub(crate) fn take_new(&mut self) -> Vec<Held> {
+        if !core::mem::take(&mut self.is_new) {
+            return Vec::new();
+        }
+        let mut held: Vec<Held> = core::mem::take(&mut self.held).into();
+        held.sort_by_key(|held| held.update.at);
+        held
+    }
+
+    /// Puts back the updates that fit to nothing, out of this many.
+    pub(crate) fn put_back(&mut self, held: Vec<Held>, of: usize) {
+        self.is_dirty |= held.len() != of;
+        self.held = held.into();
+    }
+
+    /// Takes out the first request that is no call and which an answer seen at `at` with one of these
+    /// links may answer. Returns its link.
+    pub(crate) fn take_other(&mut self, links: &[Link], at: Timestamp) -> Option<Link> {
+        let link_of = |other: &OtherOpen| {
+            links.iter().find(|link| other.started_at <= at && other.links.contains(link)).copied()
+        };
+        let place = self.others.iter().position(|other| link_of(other).is_some())?;
+        let link = self.others.get(place).and_then(link_of);
+        self.others.remove(place);
+        self.is_dirty = true;
+        link
+    }
+
+    /// Remembers that an answer that looks like this was used at `at` for the request with this
+    /// link.
+    pub(crate) fn used(&mut self, link: Link, look: AnswerLook, at: Timestamp) {
+        self.used.remember(link, look, at);
+    }
+
+    /// Whether an answer is one that was used before, sent again. For a request that had started
+    /// before that, the same text says so; a later one may have the same text for its own answer,
+    /// but not the same event.
+    pub(crate) fn is_repeat(
+        &self,
+        links: &[Link],
+        look: AnswerLook,
+        started_at: Timestamp,
+    ) -> bool {
+        self.used.any(links, |used| {
+            let is_same_text = look.text != 0 && look.text == used.look.text;
+            used.is_same_event(look) || (is_same_text && started_at <= used.at)
+        })
+    }
+
+    /// Whether the event of an answer was used before.
+    pub(crate) fn is_same_event(&self, links: &[Link], look: AnswerLook) -> bool {
+        self.used.any(links, |used| used.is_same_event(look))
+    }
+
+    /// Drops what nobody has claimed in time. Returns how many updates it dropped.
+    pub(crate) fn drop_expired(&mut self, now: Timestamp) -> u64 {
+        let before = (self.held.len(), self.others.len());
+        self.held.retain(|held| held.until > now);
+        self.others.retain(|other| other.expires_at > now);
+        self.is_dirty |= before != (self.held.len(), self.others.len());
+        len_u64(before.0.saturating_sub(self.held.len()))
+    }
+
+    /// Whether the evidence has changed since this was last called.
+    pub(crate) fn take_dirty(&mut self) -> bool {
+        core::mem::take(&mut self.is_dirty)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Used {
+    look: AnswerLook,
+    at: Timestamp,
+}
+
+impl Used {
+    fn is_same_event(&self, look: AnswerLook) -> bool {
+        let is_other_text = look.text != 0 && self.look.text != 0 && look.text != self.look.text;
+        look.event != 0 && look.event == self.look.event && !is_other_text
+    }
+}
+
+/// The answers that were used, the latest. A successor of the accountant does not know them: only a
+/// client that uses one id for several calls at once could tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct UsedAnswers {
+    by_link: HashMap<Link, Vec<Used>>,
+    order: VecDeque<Link>,
+}
+
+impl UsedAnswers {
+    fn remember(&mut self, link: Link, look: AnswerLook, at: Timestamp) {
+        if self.order.len() >= ANSWERS_USED_MAX
+            && let Some(oldest) = self.order.pop_front()
+            && let Some(used) = self.by_link.get_mut(&oldest)
+        {
+            used.remove(0);
+            if used.is_empty() {
+                self.by_link.remove(&oldest);
+            }
+        }
+        self.by_link.entry(link).or_default().push(Used { look, at });
+        self.order.push_back(link);
+    }
+
+    fn any(&self, links: &[Link], is_it: impl Fn(&Used) -> bool) -> bool {
+        links.iter().filter_map(|link| self.by_link.get(link)).flatten().any(is_it)
+    }
+}

@@ -1,0 +1,37 @@
+//! Recognises an answer that a server sends twice, on two streams, by its text.
+
+use crate::base::fingerprint::Fingerprint;
+
+/// Bytes of a text that are looked at, without white space. Answers that differ do so here, in the
+/// result or in its length.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// A hash in progress of the first bytes of a JSON text, without white space.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AnswerText {
+    hash: Fingerprint,
+    bytes: usize,
+    is_list: bool,
+}
+
+impl AnswerText {
+    /// Hashes the next bytes of the text.
+    pub(super) fn feed(&mut self, piece: &[u8]) {
+        for byte in piece {
+            if self.bytes >= TEXT_BYTES_MAX {
+                return;
+            }
+            if byte.is_ascii_whitespace() {
+                continue;
+            }
+            self.is_list |= self.bytes == 0 && *byte == b'[';
+            self.bytes = self.bytes.saturating_add(1);
+            self.hash.feed(&[*byte]);
+        }
+    }
+
+    /// The hash, which is never 0; 0 for a list, whose messages have no text of their own.
+    pub(super) fn value(self) -> u64 {
+        if self.is_list { 0 } else { self.hash.value().max(1) }
+    }
+}
