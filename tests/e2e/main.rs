@@ -28,6 +28,7 @@ mod loops;
 mod matching;
 mod metadata;
 mod module;
+mod origins;
 mod owners;
 mod products;
 mod reload;

@@ -74,7 +74,7 @@ impl Accountant {
             let is_for_call = answer.kind == AnswerKind::OfCall;
             let other = if is_for_call { None } else { self.evidence.take_other(links, *at) };
             if let Some(link) = other {
-                self.evidence.used(link, answer.look, *at);
+                self.evidence.used_elsewhere(link, answer.look, *at);
                 return true;
             }
             if answer.kind == AnswerKind::OfOther || self.evidence.is_same_event(links, answer.look)
@@ -95,7 +95,7 @@ impl Accountant {
             return matches!(update.observation, Observation::Alive { .. });
         };
         if let Some(answer) = answer {
-            self.evidence.used(link, answer.look, *at);
+            self.evidence.used_elsewhere(link, answer.look, *at);
         }
         if let Some(waiting) = self.apply(host, join, update, now) {
             self.joins.insert(waiting);

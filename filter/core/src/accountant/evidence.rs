@@ -88,14 +88,19 @@ impl Evidence {
     }
 
     /// Remembers that an answer that looks like this was used at `at` for the request with this
-    /// link.
-    pub(crate) fn used(&mut self, link: Link, look: AnswerLook, at: Timestamp) {
-        self.used.remember(link, look, at);
+    /// link, on the request's own stream.
+    pub(crate) fn used_on_own_stream(&mut self, link: Link, look: AnswerLook, at: Timestamp) {
+        self.used.remember(link, Used { look, at, is_own: true });
+    }
+
+    /// The same of an answer that came on another stream.
+    pub(crate) fn used_elsewhere(&mut self, link: Link, look: AnswerLook, at: Timestamp) {
+        self.used.remember(link, Used { look, at, is_own: false });
     }
 
     /// Whether an answer is one that was used before, sent again. For a request that had started
-    /// before that, the same text says so; a later one may have the same text for its own answer,
-    /// but not the same event.
+    /// before that, the same text says so. The own answer of a later one may have the same text, but
+    /// not the same event; and a server that answers all requests elsewhere may give no events.
     pub(crate) fn is_repeat(
         &self,
         links: &[Link],
@@ -104,7 +109,9 @@ impl Evidence {
     ) -> bool {
         self.used.any(links, |used| {
             let is_same_text = look.text != 0 && look.text == used.look.text;
-            used.is_same_event(look) || (is_same_text && started_at <= used.at)
+            let has_no_events = look.event == 0 || used.look.event == 0;
+            let is_again = started_at <= used.at || (used.is_own && has_no_events);
+            used.is_same_event(look) || (is_same_text && is_again)
         })
     }
 
@@ -132,6 +139,7 @@ impl Evidence {
 struct Used {
     look: AnswerLook,
     at: Timestamp,
+    is_own: bool,
 }
 
 impl Used {
@@ -150,17 +158,17 @@ struct UsedAnswers {
 }
 
 impl UsedAnswers {
-    fn remember(&mut self, link: Link, look: AnswerLook, at: Timestamp) {
+    fn remember(&mut self, link: Link, used: Used) {
         if self.order.len() >= ANSWERS_USED_MAX
             && let Some(oldest) = self.order.pop_front()
-            && let Some(used) = self.by_link.get_mut(&oldest)
+            && let Some(of_link) = self.by_link.get_mut(&oldest)
         {
-            used.remove(0);
-            if used.is_empty() {
+            of_link.remove(0);
+            if of_link.is_empty() {
                 self.by_link.remove(&oldest);
             }
         }
-        self.by_link.entry(link).or_default().push(Used { look, at });
+        self.by_link.entry(link).or_default().push(used);
         self.order.push_back(link);
     }
 

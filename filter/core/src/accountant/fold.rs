@@ -78,7 +78,7 @@ impl Accountant {
             }
             Some(Fact::Call(call)) => {
                 if let Some(Answer { link, look }) = call.answer {
-                    self.evidence.used(link, look, call.ended_at);
+                    self.evidence.used_on_own_stream(link, look, call.ended_at);
                 }
                 self.fold_call(host, &call, now);
             }
@@ -91,7 +91,7 @@ impl Accountant {
             }
             Some(Fact::OtherOpen(other)) => self.evidence.other_open(other),
             Some(Fact::OtherAnswered { answer: Answer { link, look }, at }) => {
-                self.evidence.used(link, look, at);
+                self.evidence.used_on_own_stream(link, look, at);
             }
             Some(Fact::Reserved(reserved)) => self.guard_reserved(host, &reserved, now),
             Some(Fact::Released { call_id }) => self.guards.reservations.end(&call_id),

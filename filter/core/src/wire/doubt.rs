@@ -30,7 +30,7 @@ pub enum Doubt {
     HttpMethod,
     /// The name of a call's tool is missing, is no string, or is longer than the filter keeps.
     Name,
-    /// The body contains more requests than the filter keeps.
+    /// The body contains more calls than the filter keeps.
     TooManyRequests,
 }
 
@@ -66,9 +66,9 @@ impl Doubt {
             Self::Member => "the message repeats a member, or names it in another case",
             Self::Method => "the method of the message is not a plain name",
             Self::Id => "the call has no id that is a string or a number",
-            Self::Name => "the call names no tool, or the name is longer than 128 bytes",
+            Self::Name => "the call names no tool, or the name is longer than 256 bytes",
             Self::HttpMethod => "this HTTP method carries no message",
-            Self::TooManyRequests => "the body contains more requests than are metered",
+            Self::TooManyRequests => "the body contains more calls than are metered",
         }
     }
 

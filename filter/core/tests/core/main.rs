@@ -30,6 +30,7 @@ mod loops;
 mod matching;
 mod origins;
 mod owners;
+mod plays;
 mod products;
 mod rates;
 mod scanner;

@@ -55,7 +55,7 @@ fn config(rule: Rule) -> String {
     let mut config = json!({
         "emitter": "edge-1",
         "products": [{
-            "id": "crm", "type": "MCP_SERVER", "match": { "path": "/mcp" },
+            "id": "crm", "type": "MCP_SERVER", "call_timeout": "1s", "match": { "path": "/mcp" },
             "identity": { "customer": { "trusted_header": "x-customer-id" } },
             "pricing": {
                 "default": { "price": "0.001" },

@@ -28,7 +28,7 @@ pub(super) struct Scope {
     /// The event after which a `GET` resumes a stream.
     resumed: Option<u64>,
     /// Path and query of the request, to which an endpoint may be relative.
-    path: Vec<u8>,
+    path: Box<[u8]>,
     /// Where clients send their messages: the address of the request or, on an event stream of
     /// HTTP+SSE, the one that the server announced.
     endpoint: Endpoint,
@@ -47,7 +47,11 @@ impl Scope {
             is_stateless: head.is_stateless && has_address,
             is_stream,
             resumed: head.last_event_id.map(event_id).filter(|_| is_stream),
-            path: if is_stream && has_address { head.target.path_and_query() } else { Vec::new() },
+            path: if is_stream && has_address {
+                head.target.path_and_query().into()
+            } else {
+                Box::default()
+            },
             endpoint: if has_address { head.target.endpoint() } else { Endpoint::default() },
             events: Vec::new(),
             session,

@@ -4,13 +4,13 @@ use crate::base::fingerprint::Fingerprint;
 
 /// Bytes of a text that are looked at, without white space. Answers that differ do so here, in the
 /// result or in its length.
-const TEXT_BYTES_MAX: usize = 4096;
+const TEXT_BYTES_MAX: u16 = 4096;
 
 /// A hash in progress of the first bytes of a JSON text, without white space.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AnswerText {
     hash: Fingerprint,
-    bytes: usize,
+    bytes: u16,
     is_list: bool,
 }
 

@@ -25,8 +25,6 @@ pub struct McpResponseBody {
 struct Body {
     format: Format,
     reports: Option<Box<ReportReader>>,
-    /// The text of a body that is JSON.
-    text: AnswerText,
     /// Names the last event; 0 without one.
     event: u64,
     items: ResponseItems,
@@ -59,7 +57,7 @@ const EVENTS_MAX: usize = 8;
 
 #[derive(Debug)]
 enum Format {
-    Json(Box<MessageReader>),
+    Json { reader: Box<MessageReader>, text: AnswerText },
     Events { framer: Box<sse::Framer>, event: Box<EventReader> },
 }
 
@@ -79,14 +77,15 @@ impl McpResponseBody {
             MediaType::Json
             | MediaType::Other
             | MediaType::JsonLines
-            | MediaType::AmazonEventStream => Format::Json(Box::default()),
+            | MediaType::AmazonEventStream => {
+                Format::Json { reader: Box::default(), text: AnswerText::default() }
+            }
         };
         let decoder = Decoder::new(
             coding,
             Body {
                 format,
                 reports: ReportReader::new(rules).map(Box::new),
-                text: AnswerText::default(),
                 event: 0,
                 items: ResponseItems::default(),
             },
@@ -109,7 +108,7 @@ impl McpResponseBody {
     /// How the server sends its responses.
     pub fn transport(&mut self) -> Transport {
         match self.decoder.sink().format {
-            Format::Json(_) => Transport::Json,
+            Format::Json { .. } => Transport::Json,
             Format::Events { .. } => Transport::Sse,
         }
     }
@@ -122,7 +121,7 @@ impl McpResponseBody {
     /// Whether the body could not be parsed.
     pub fn is_unreadable(&mut self) -> bool {
         let is_no_json = match &self.decoder.sink().format {
-            Format::Json(reader) => reader.progress() == Progress::Failed,
+            Format::Json { reader, .. } => reader.progress() == Progress::Failed,
             Format::Events { .. } => false,
         };
         is_no_json || self.decoder.is_broken()
@@ -138,9 +137,9 @@ impl ResponseItems {
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        let Self { format, reports, text, event: last, items } = self;
+        let Self { format, reports, event: last, items } = self;
         match format {
-            Format::Json(reader) => {
+            Format::Json { reader, text } => {
                 let mut messages = Vec::new();
                 let read = feed(reader, reports, piece, &mut messages);
                 text.feed(piece.get(..read).unwrap_or(piece));
