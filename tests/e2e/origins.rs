@@ -97,7 +97,7 @@ async fn resumed_by_event(wire: &Wire) -> anyhow::Result<Vec<(&'static str, Call
 
 /// 404s that end no session, and redirects that are no calls.
 async fn not_found_and_moved(wire: &Wire) -> anyhow::Result<Vec<(&'static str, Calls)>> {
-    let gone = "176 to 179: 404";
+    let gone = "176, 179: 404";
     let one = agent(gone);
     wire.ask(ANY, &one, &call(1, "a"), json_ok(1)).await?;
     let nothing = response("404 Not Found", &[("content-type", "text/plain")], b"Cannot GET /mcp");
@@ -163,7 +163,7 @@ async fn every_answer_finds_its_call_and_no_other() -> anyhow::Result<()> {
         let calls = books.tool_invocations().filter(|data| text(data, "/agent_id") == name);
         calls.map(|data| text(data, "/session_id")).collect::<std::collections::BTreeSet<_>>().len()
     };
-    assert_eq!(sessions("176 to 179: 404"), 1, "a 404 ended the session");
+    assert_eq!(sessions("176, 179: 404"), 1, "a 404 ended the session");
     assert_eq!(wire.rig.metric("calls_redirected").await?, 2);
     // Nothing comes later.
     tokio::time::sleep(Duration::from_secs(5)).await;

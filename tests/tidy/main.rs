@@ -12,7 +12,7 @@ use floors::Crate;
 /// The most lines of a source file; tables of tests may be longer.
 const SOURCE_LINES_MAX: usize = 500;
 /// The number of wire cases in the table of `tests/README.md`.
-const WIRE_CASES: u32 = 136;
+const WIRE_CASES: u32 = 198;
 
 /// The crates in which each folder imports only from those before it, from the ground up.
 const CRATES: &[Crate] = &[

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Instant;
 
-use agent_meter_core::protocol::mcp::message::MessageReader;
+use agent_meter_core::protocol::mcp::message_reader::MessageReader;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

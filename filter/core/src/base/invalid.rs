@@ -1,5 +1,6 @@
 //! The error for an invalid configuration, and the checks that several parts of it share.
 
+use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::text::Duration;
 
 /// Why the filter refuses a configuration, in one line: `path: what was expected`.
@@ -33,6 +34,16 @@ pub(crate) fn not_empty(path: &str, value: &str) -> Result<(), ConfigError> {
         return Err(error(path, "expected a name, found an empty string"));
     }
     Ok(())
+}
+
+/// Checks the name or the pattern of a tool that a JSON-RPC message calls: of a longer name the
+/// filter knows only the beginning, so nothing would match it.
+pub(crate) fn is_tool(path: &str, value: &str) -> Result<(), ConfigError> {
+    if value.len() <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let found = value.len();
+    Err(error(path, &format!("expected at most {VALUE_BYTES_MAX} bytes, found {found}")))
 }
 
 pub(crate) fn is_path(path: &str, value: &str) -> Result<(), ConfigError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use crate::base::invalid::{ConfigError, error};
+use crate::base::invalid::{ConfigError, error, is_tool};
 use crate::base::pattern::is_fit;
 use crate::base::text::Price;
 
@@ -79,6 +79,11 @@ impl Contracts {
         known("contracts.default_plan", &self.default_plan)?;
         for (customer, contract) in &self.customers {
             known(&format!("contracts.customers.{customer}.plan"), &contract.plan)?;
+        }
+        for (name, plan) in &self.plans {
+            for (at, tool) in plan.tools.iter().flatten().enumerate() {
+                is_tool(&format!("contracts.plans.{name}.tools[{at}]"), tool)?;
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::base::invalid::{ConfigError, error, is_positive, not_empty};
+use crate::base::invalid::{ConfigError, error, is_positive, is_tool, not_empty};
 use crate::base::pattern::is_fit;
 use crate::base::text::Duration;
 use crate::config::identity::IdentityRules;
@@ -254,6 +254,11 @@ impl Product {
         self.identity.validate(&format!("{path}.identity"))?;
         self.session.validate(&format!("{path}.session"))?;
         is_positive(&format!("{path}.call_timeout"), self.call_timeout)?;
+        if self.is_json_rpc() {
+            for (at, rule) in self.pricing.tools.iter().enumerate() {
+                is_tool(&format!("{path}.pricing.tools[{at}].tool"), &rule.tool)?;
+            }
+        }
         self.pricing.validate(&format!("{path}.pricing"))
     }
 }

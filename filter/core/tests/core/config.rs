@@ -264,6 +264,11 @@ fn what_does_not_fit_is_refused_with_its_place() {
         ),
         ("/products/0/id", json!(""), "products[0].id: expected a name, found an empty string"),
         (
+            "/products/0/pricing",
+            json!({"tools": [{"tool": "n".repeat(257), "price": "1"}]}),
+            "products[0].pricing.tools[0].tool: expected at most 256 bytes, found 257",
+        ),
+        (
             "/products/0/id",
             json!(7),
             "products[0].id: invalid type: integer `7`, expected a string",

@@ -2,7 +2,7 @@
 
 use agent_meter_core::domain::level::Level;
 use agent_meter_core::host::counter::Counter;
-use agent_meter_core::protocol::mcp::message::MessageReader;
+use agent_meter_core::protocol::mcp::message_reader::MessageReader;
 use serde_json::{Value, json};
 
 use crate::guarded::{Guarded, levels};

@@ -405,7 +405,7 @@ fn f11_what_gateways_answer_is_read_by_its_status() {
     let check = |status: &'static str, response: &'static str, outcome: &'static str| {
         let head = [(":status", status), ("content-type", "application/json")];
         exchange::check(&Row {
-            name: "187 to 196: what gateways answer",
+            name: "187, 188, 189, 190, 191, 192, 193, 194, 195, 196: what gateways answer",
             response_headers: Box::leak(Box::new(head)),
             response,
             calls: Box::leak(Box::new([("echo", outcome)])),

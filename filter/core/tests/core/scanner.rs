@@ -2,7 +2,8 @@
 
 use crate::dice::Dice;
 use crate::support::{cuts, test};
-use agent_meter_core::protocol::mcp::message::{Message, MessageReader, ResultType};
+use agent_meter_core::protocol::mcp::message::{Message, ResultType};
+use agent_meter_core::protocol::mcp::message_reader::MessageReader;
 use agent_meter_core::wire::json::Progress;
 
 /// What a message says, in words: `call ID TOOL`, `answer ID OUTCOME`, `other`.

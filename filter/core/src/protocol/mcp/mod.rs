@@ -4,6 +4,7 @@ mod answer_text;
 pub mod arguments;
 mod doubts;
 pub mod message;
+pub mod message_reader;
 mod method;
 pub mod outcome;
 pub mod reported;

@@ -4,7 +4,8 @@
 use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
 use crate::domain::call::Transport;
 use crate::protocol::mcp::answer_text::AnswerText;
-use crate::protocol::mcp::message::{Message, MessageReader, Method};
+use crate::protocol::mcp::message::{Message, Method};
+use crate::protocol::mcp::message_reader::MessageReader;
 use crate::protocol::mcp::reported::ReportReader;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
 use crate::wire::decode_budget::DecodeShare;
