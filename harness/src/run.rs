@@ -47,7 +47,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let upstream = Upstream::At(upstream);
     let wasm = Some(wasm);
     let external = match &events {
-        Events::At(endpoint) => endpoint.authority.clone(),
+        Events::At(endpoint) => Some(endpoint.authority()),
         Events::Own { .. } => None,
     };
     let settings = Vec::new();

@@ -262,8 +262,7 @@ impl Stack {
     }
 
     fn events_url(&self) -> anyhow::Result<Url> {
-        let Endpoint { host, port, authority, .. } = &self.bootstrap.collector;
-        let authority = authority.clone().unwrap_or_else(|| format!("{host}:{port}"));
+        let authority = self.bootstrap.collector.authority();
         let path = plugin::collector_path(&self.bootstrap.plugin);
         Ok(Url::parse(&format!("http://{authority}{path}"))?)
     }
@@ -310,6 +309,14 @@ impl Drop for WorkDir {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use axum::http::header::{HOST, LOCATION};
+    use axum::response::Redirect;
+    use axum::routing::post;
+    use reqwest::redirect::Policy;
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::mcp_client::{Agent, Call, Protocol};
     use crate::mcp_server::{Calls, Outcome};
@@ -338,6 +345,49 @@ mod tests {
         let dir = stack.dir().to_owned();
         assert_eq!(stack.stop().await.expect("stops"), Recovered::default());
         assert!(!dir.exists(), "{} is left", dir.display());
+    }
+
+    /// A server that redirects `/mcp` to `/mcp/` with an absolute URL, made of the request's host,
+    /// as FastMCP does.
+    async fn redirecting_server() -> SocketAddr {
+        let redirect = async |headers: HeaderMap| {
+            let host = headers[HOST].to_str().expect("text").to_owned();
+            Redirect::temporary(&format!("http://{host}/mcp/"))
+        };
+        let served = async |headers: HeaderMap| headers[HOST].to_str().expect("text").to_owned();
+        let routes = Router::new().route("/mcp", post(redirect)).route("/mcp/", post(served));
+        let listener = TcpListener::bind(ANY_PORT).await.expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        addr
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_redirect_leads_back_to_envoy_unless_the_host_is_rewritten() {
+        let server = redirecting_server().await;
+        for header in [None, Some("tools.internal")] {
+            let endpoint: Endpoint = format!("http://{server}").parse().expect("a URL");
+            let endpoint = match header {
+                Some(header) => endpoint.with_host_header(header).expect(header),
+                None => endpoint,
+            };
+            let upstream = Upstream::At(endpoint);
+            let options = Options { upstream, ..Options::new(plugin::demo(), None) };
+            let stack = Stack::start(options).await.expect("the stack starts");
+            let url = stack.mcp_url().expect("Envoy runs");
+            let client = reqwest::Client::builder().redirect(Policy::none()).build();
+            let client = client.expect("a client");
+            let found = client.post(&url).send().await.expect("an answer");
+            let envoy = stack.envoy().expect("Envoy runs").listen().to_string();
+            let host = header.unwrap_or(&envoy);
+            assert_eq!(found.status(), 307);
+            assert_eq!(found.headers()[LOCATION], format!("http://{host}/mcp/"));
+            if header.is_none() {
+                let served = reqwest::Client::new().post(&url).send().await.expect("an answer");
+                assert_eq!(served.text().await.expect("text"), envoy);
+            }
+            assert_eq!(stack.stop().await.expect("stops"), Recovered::default());
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

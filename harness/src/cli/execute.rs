@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::{
     BenchArgs, BootstrapArgs, CheckCommand, Cli, CollectArgs, Command, DemoArgs, EnvoyArgs,
-    ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RecoverArgs, RunArgs,
+    ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RecoverArgs, RunArgs, UpstreamArgs,
 };
 
 impl Cli {
@@ -63,6 +63,23 @@ impl EnvoyArgs {
 
     fn wasm(&self) -> anyhow::Result<PathBuf> {
         wasm::find(self.wasm.as_deref())
+    }
+}
+
+impl UpstreamArgs {
+    /// The server with the `host` header that it gets. Warns of a public server that would get the
+    /// client's.
+    fn endpoint(self) -> anyhow::Result<Endpoint> {
+        if let Some(header) = &self.upstream_host {
+            return self.upstream.with_host_header(header).context("--upstream-host");
+        }
+        if self.upstream.tls {
+            eprintln!(
+                "warning: --upstream: the server gets the client's Host; if it is served by its own name only, add --upstream-host {}",
+                self.upstream.authority()
+            );
+        }
+        Ok(self.upstream)
     }
 }
 
@@ -114,6 +131,7 @@ impl RunArgs {
         };
         let concurrency = self.envoy.concurrency;
         let Self { upstream, listen, admin, .. } = self;
+        let upstream = upstream.endpoint()?;
         run::run(Run { upstream, listen, admin, events, plugin, concurrency, wasm }).await
     }
 }
@@ -163,11 +181,12 @@ impl BootstrapArgs {
         let mut plugin = plugin.unwrap_or_else(plugin::everything_free);
         plugin::deliver_to_harness(&mut plugin)?;
         if let Some(authority) = plugin.pointer_mut("/collector/authority") {
-            *authority = json!(self.collector.authority);
+            *authority = json!(self.collector.authority());
         }
         // A path that the user gives need not exist on this machine.
         let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
         let Self { node_id, listen, admin, upstream, collector, .. } = self;
+        let upstream = upstream.endpoint()?;
         let settings = Vec::new();
         let bootstrap =
             Bootstrap { node_id, listen, admin, upstream, collector, wasm, plugin, settings };

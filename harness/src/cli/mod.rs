@@ -90,13 +90,24 @@ struct DemoArgs {
     envoy: EnvoyArgs,
 }
 
+#[derive(Debug, Args)]
+struct UpstreamArgs {
+    /// The server to meter: http:// or https://, host and port, no path
+    #[arg(long, value_name = "URL")]
+    upstream: Endpoint,
+    /// The Host that the server gets, such as mcp.example.com; with https also the name in its
+    /// certificate. For servers that are served by their own name only, or that refuse any other
+    /// Host with 421 or 403; their redirects then lead past Envoy [default: the client's Host]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    upstream_host: Option<String>,
+}
+
 /// Without --config, the filter meters every path and tool at price 0, for the customer and the
 /// agent in the request headers x-customer-id and x-agent-id.
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The server to meter: http:// or https://, host and port, no path
-    #[arg(long, value_name = "URL")]
-    upstream: Endpoint,
+    #[command(flatten)]
+    upstream: UpstreamArgs,
     /// Where clients connect; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10000")]
     listen: SocketAddr,
@@ -139,9 +150,8 @@ struct CollectArgs {
 
 #[derive(Debug, Args)]
 struct BootstrapArgs {
-    /// The server to meter: http:// or https://, host and port, no path
-    #[arg(long, value_name = "URL")]
-    upstream: Endpoint,
+    #[command(flatten)]
+    upstream: UpstreamArgs,
     /// Where Envoy sends the events: http:// or https://, host and port, no path
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     collector: Endpoint,

@@ -45,13 +45,62 @@ pub struct Endpoint {
     pub port: u16,
     /// True if Envoy connects with TLS and verifies the certificate.
     pub tls: bool,
-    /// What Envoy sets the `host` header to; `None` passes on the client's.
-    pub authority: Option<String>,
+    /// The `host` header that the server gets, such as `mcp.example.com`. `None` passes on the
+    /// client's, so that each URL that the server makes of it names Envoy.
+    pub host_header: Option<String>,
+}
+
+impl Endpoint {
+    /// The same server, which gets this `host` header. With TLS, Envoy also asks for the
+    /// certificate of this host.
+    pub fn with_host_header(self, header: &str) -> anyhow::Result<Self> {
+        url_of_host(header)?;
+        Ok(Self { host_header: Some(header.to_owned()), ..self })
+    }
+
+    /// Host and port as in a URL, without the port that its scheme implies.
+    pub fn authority(&self) -> String {
+        // URLs write IPv6 addresses in brackets, Envoy does not.
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        let implied = if self.tls { 443 } else { 80 };
+        if self.port == implied { host } else { format!("{host}:{}", self.port) }
+    }
+
+    /// The name that the server's certificate has to have.
+    fn certificate_name(&self) -> anyhow::Result<String> {
+        let Some(header) = &self.host_header else { return Ok(self.host.clone()) };
+        let url = url_of_host(header)?;
+        Ok(without_brackets(url.host_str().unwrap_or_default()).to_owned())
+    }
+}
+
+/// Reads a `host` header: a host, and a port if it is not the scheme's.
+fn url_of_host(header: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(&format!("http://{header}/"));
+    let url = url.with_context(|| {
+        format!("expected a host such as example.com or a:81, found {header:?}")
+    })?;
+    let is_host_alone = url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && !header.contains(['/', '\\', '@'])
+        && header.trim() == header;
+    ensure!(is_host_alone, "expected a host, and a port or none, found {header:?}");
+    Ok(url)
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 impl From<SocketAddr> for Endpoint {
     fn from(addr: SocketAddr) -> Self {
-        Self { host: addr.ip().to_string(), port: addr.port(), tls: false, authority: None }
+        Self { host: addr.ip().to_string(), port: addr.port(), tls: false, host_header: None }
     }
 }
 
@@ -72,10 +121,7 @@ impl FromStr for Endpoint {
         );
         let host = url.host_str().with_context(|| format!("no host in {text:?}"))?;
         let port = url.port_or_known_default().with_context(|| format!("no port in {text:?}"))?;
-        let authority = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
-        // URLs write IPv6 addresses in brackets, Envoy does not.
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port, tls, authority: Some(authority) })
+        Ok(Self { host: without_brackets(host).to_owned(), port, tls, host_header: None })
     }
 }
 
@@ -88,9 +134,9 @@ impl Bootstrap {
         *at(&mut root, "/admin/address")? = socket(&self.admin.ip().to_string(), self.admin.port());
         *at(&mut root, &format!("{LISTENER}/address"))? =
             socket(&self.listen.ip().to_string(), self.listen.port());
-        if let Some(authority) = &self.upstream.authority {
+        if let Some(header) = &self.upstream.host_header {
             let route = "/route_config/virtual_hosts/0/routes/0/route";
-            at(&mut root, &format!("{MANAGER}{route}"))?["host_rewrite_literal"] = json!(authority);
+            at(&mut root, &format!("{MANAGER}{route}"))?["host_rewrite_literal"] = json!(header);
         }
         self.set_filter(at(&mut root, &format!("{MANAGER}/http_filters"))?)?;
         let clusters = at(&mut root, CLUSTERS)?;
@@ -103,14 +149,14 @@ impl Bootstrap {
     }
 
     /// Adds a route for `/llm/` to an LLM endpoint behind the same listener and filter as the
-    /// metered server. The endpoint sees the path without `/llm`.
+    /// metered server. The endpoint sees the path without `/llm`, and its own name as the host:
+    /// providers are served by name, and make no URLs that a client follows.
     pub fn route_llm(&mut self, llm: &Endpoint) -> anyhow::Result<()> {
         let mut root = self.render()?;
         let routes = format!("{MANAGER}/route_config/virtual_hosts/0/routes");
-        let mut route = json!({ "cluster": "llm", "prefix_rewrite": "/", "timeout": "0s" });
-        if let Some(authority) = &llm.authority {
-            route["host_rewrite_literal"] = json!(authority);
-        }
+        let host = llm.host_header.clone().unwrap_or_else(|| llm.authority());
+        let route = json!({ "cluster": "llm", "prefix_rewrite": "/", "timeout": "0s",
+            "host_rewrite_literal": host });
         let list = at(&mut root, &routes)?;
         // Envoy takes the first route that matches.
         list.as_array_mut()
@@ -152,16 +198,17 @@ fn set_endpoint(cluster: &mut Value, endpoint: &Endpoint) -> anyhow::Result<()> 
     let address = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
     *at(cluster, address)? = socket(&endpoint.host, endpoint.port);
     if endpoint.tls {
+        let name = endpoint.certificate_name()?;
         cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": endpoint.host,
+                "sni": name,
                 "common_tls_context": { "validation_context": {
                     "trusted_ca": { "filename": trusted_authorities()? },
                     "match_typed_subject_alt_names": [
-                        { "san_type": "DNS", "matcher": { "exact": endpoint.host } },
-                        { "san_type": "IP_ADDRESS", "matcher": { "exact": endpoint.host } },
+                        { "san_type": "DNS", "matcher": { "exact": name } },
+                        { "san_type": "IP_ADDRESS", "matcher": { "exact": name } },
                     ],
                 } },
             },
@@ -255,11 +302,50 @@ mod tests {
             r#""address":"127.0.0.1","port_value":2"#,
             r#""address":"tools.internal","port_value":3"#,
             r#""address":"127.0.0.1","port_value":4"#,
-            r#""host_rewrite_literal":"tools.internal:3""#,
             r#""filename":"m.wasm""#,
             r#""value":"{\"products\":[]}""#,
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    /// The bootstrap for this upstream, which gets this `host` header.
+    fn rendered(upstream: &str, header: Option<&str>) -> String {
+        let mut bootstrap = bootstrap(upstream);
+        if let Some(header) = header {
+            bootstrap.upstream = bootstrap.upstream.with_host_header(header).expect(header);
+        }
+        bootstrap.render().expect("renders").to_string()
+    }
+
+    #[test]
+    fn the_server_gets_the_clients_host_unless_it_is_given_one() {
+        for upstream in ["http://tools.internal:3", "https://mcp.example.com"] {
+            assert!(!rendered(upstream, None).contains("host_rewrite"), "{upstream}");
+        }
+        let text = rendered("http://tools.internal:3", Some("tools.example:81"));
+        assert!(text.contains(r#""host_rewrite_literal":"tools.example:81""#), "{text}");
+    }
+
+    #[test]
+    fn a_certificate_is_asked_for_by_the_host_that_the_server_gets() {
+        for (upstream, header, name) in [
+            ("https://mcp.example.com", None, "mcp.example.com"),
+            ("https://10.0.0.5:8443", Some("mcp.example.com"), "mcp.example.com"),
+            ("https://10.0.0.5:8443", Some("mcp.example.com:8443"), "mcp.example.com"),
+            ("https://10.0.0.5", Some("[::1]:8443"), "::1"),
+        ] {
+            let text = rendered(upstream, header);
+            assert!(text.contains(&format!(r#""sni":"{name}""#)), "{upstream}: {text}");
+            assert!(text.contains(&format!(r#""exact":"{name}""#)), "{upstream}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_no_host_header() {
+        let endpoint: Endpoint = "http://a:1".parse().expect("a URL");
+        for header in ["", "http://a", "a/b", "a?b", "a#b", "u@a", "a b", " a", "a:b", "a\\b"] {
+            assert!(endpoint.clone().with_host_header(header).is_err(), "{header:?} was taken");
         }
     }
 
@@ -292,15 +378,14 @@ mod tests {
         for (text, host, port, tls, authority) in [
             ("http://localhost:3000", "localhost", 3000, false, "localhost:3000"),
             ("http://[::1]:3000/", "::1", 3000, false, "[::1]:3000"),
+            ("http://a:80", "a", 80, false, "a"),
+            ("http://a:443", "a", 443, false, "a:443"),
             ("https://mcp.example.com", "mcp.example.com", 443, true, "mcp.example.com"),
         ] {
-            let expected = Endpoint {
-                host: host.to_owned(),
-                port,
-                tls,
-                authority: Some(authority.to_owned()),
-            };
-            assert_eq!(text.parse::<Endpoint>().expect(text), expected, "{text}");
+            let found: Endpoint = text.parse().expect(text);
+            let host = host.to_owned();
+            assert_eq!(found, Endpoint { host, port, tls, host_header: None }, "{text}");
+            assert_eq!(found.authority(), authority, "{text}");
         }
         for text in
             ["localhost:3000", "ftp://a:1", "http://a:1/mcp", "http://a:1?x", "http://u@a:1"]
