@@ -8,6 +8,7 @@ mod already_metered;
 mod ask_for_usage;
 mod attribution;
 mod books;
+mod browsers;
 mod certainty;
 mod client;
 mod config;

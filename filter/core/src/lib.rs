@@ -27,7 +27,7 @@
 //!
 //! let head =
 //!     [header(":method", "POST"), header(":path", "/mcp"), header("x-customer-id", "acme")];
-//! let admission = admit(&config, Headers(&head), &mut |_| None, now);
+//! let admission = admit(&config, Headers(&head), false, &mut |_| None, now);
 //! let Admission::Follow(admitted) = admission else { panic!("it belongs to a product") };
 //! let mut exchange = exchange::start(&config, *admitted, "0".to_owned()).unwrap();
 //!

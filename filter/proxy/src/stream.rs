@@ -119,7 +119,12 @@ impl HttpContext for Stream {
         crate::crash::request(Headers(&headers));
         let head = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
-            meter.request_head(envoy, self.id, Headers(&headers), host::now())
+            let (headers, now) = (Headers(&headers), host::now());
+            if end_of_stream {
+                meter.request_without_body(envoy, self.id, headers, now)
+            } else {
+                meter.request_head(envoy, self.id, headers, now)
+            }
         };
         let edit = match head {
             HeadAction::Follow(edit) => edit,

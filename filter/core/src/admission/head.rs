@@ -10,15 +10,12 @@ use crate::protocol::call_proof::presented;
 use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::http::Headers;
-use crate::wire::target::Target;
+use crate::wire::target::{OVERRIDES, Target};
 
 /// The one known revision of MCP without sessions. Its clients cancel a call by leaving. A revision
 /// that is not known may have sessions and resumed streams, so it is compared for equality: its
 /// calls wait for their answers like those of the revisions that have sessions.
 const STATELESS_REVISION: &[u8] = b"2026-07-28";
-
-/// Headers by which some servers replace the method.
-const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// What a request's head contains, read once for everything that follows.
 #[derive(Clone, Debug)]

@@ -6,12 +6,16 @@ pub mod identity;
 pub mod session;
 
 mod claims;
+mod exempt;
+mod refusal;
 
 use std::rc::Rc;
 
 use crate::admission::already_metered::{already_metered, matched_host};
+use crate::admission::exempt::{is_exempt, is_for_metadata};
 use crate::admission::head::{RequestHead, is_session_ambiguous};
-use crate::admission::identity::{Properties, Unusable, find};
+use crate::admission::identity::{IdentityResult, Properties, Unusable, find};
+use crate::admission::refusal::{refuse_address, refuse_ambiguous, refuse_caller};
 use crate::admission::session::session_ref;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
@@ -20,10 +24,7 @@ use crate::domain::session::SessionEnd;
 use crate::fact::Fact;
 use crate::host::counter::Counter;
 use crate::wire::http::{Headers, LocalReply};
-use crate::wire::target::{Target, trim_slash};
-
-/// Headers by which some servers replace the path.
-const REWRITES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-override-url"];
+use crate::wire::target::{REWRITES, Target, trim_slash};
 
 /// What the filter does with a request.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub enum Admission<'a> {
     },
     /// It ignores the request, which belongs to no product.
     Unmatched,
+    /// It ignores a request of this product that carries no identity by design.
+    Exempt(Rc<Product>),
     /// It follows the request.
     Follow(Box<Admitted<'a>>),
     /// It answers the request itself.
@@ -52,6 +55,12 @@ pub enum Admission<'a> {
     },
 }
 
+impl Admission<'_> {
+    fn refuse(reply: LocalReply, count: Counter) -> Self {
+        Self::Answer { reply, fact: None, count }
+    }
+}
+
 /// A request that the filter follows.
 #[derive(Clone, Debug)]
 pub struct Admitted<'a> {
@@ -63,10 +72,12 @@ pub struct Admitted<'a> {
     pub(crate) is_credential_mismatch: bool,
 }
 
-/// Decides by the request's head and what Envoy knows about the stream.
+/// Decides by the request's head and what Envoy knows about the stream. `is_whole` is true if the
+/// request ends with its head.
 pub fn admit<'a>(
     config: &Config,
     headers: Headers<'a>,
+    is_whole: bool,
     properties: Properties<'_>,
     now: Timestamp,
 ) -> Admission<'a> {
@@ -85,35 +96,28 @@ pub fn admit<'a>(
         Owner::Excluded => return Admission::Pass,
         Owner::Nobody if config.unmatched == Unmatched::Pass => return Admission::Unmatched,
         Owner::Nobody => {
+            let is_for =
+                |product: &&Rc<Product>| is_for_metadata(product, &target, headers, is_whole);
+            if let Some(product) = config.products.iter().find(is_for) {
+                return Admission::Exempt(Rc::clone(product));
+            }
             let reason = "this address is not served here";
-            return refuse_address(403, "forbidden", reason, Counter::RequestsUnmatched);
+            let reply = refuse_address(403, "forbidden", reason);
+            return Admission::refuse(reply, Counter::RequestsUnmatched);
         }
         Owner::Several => {
             let reason = "the path can be read in several ways";
-            return refuse_address(400, "bad_request", reason, Counter::RequestsAmbiguous);
+            let reply = refuse_address(400, "bad_request", reason);
+            return Admission::refuse(reply, Counter::RequestsAmbiguous);
         }
     };
-    let rules = &product.identity;
-    let found = match find(rules, headers, &mut *properties) {
+    if is_exempt(product, &target, headers, is_whole) {
+        return Admission::Exempt(Rc::clone(product));
+    }
+    let found = match identified(product, headers, &mut *properties) {
         Ok(found) => found,
-        Err(Unusable { is_header, reason }) => {
-            let status = if is_header { BAD_REQUEST } else { UNAUTHORIZED };
-            return refuse(product, status, reason, Counter::IdentityUnusable);
-        }
+        Err(refused) => return refused,
     };
-    let has_prices = product.pricing.earns();
-    if rules.rejects_missing(found.has_no_customer, found.has_no_agent, has_prices) {
-        let reason = "the identity of the caller is not known";
-        return refuse(product, UNAUTHORIZED, reason, Counter::RequestsRejected);
-    }
-    if found.is_credential_mismatch && rules.on_credential_mismatch == OnMismatch::Reject {
-        let reason = "the token was not got in the way that this product expects";
-        return refuse(product, UNAUTHORIZED, reason, Counter::RequestsRejected);
-    }
-    if is_session_ambiguous(product, headers) {
-        let reason = "a header that names the session comes twice";
-        return refuse(product, BAD_REQUEST, reason, Counter::IdentityUnusable);
-    }
     if let Some(count) = already_metered(&config.already_metered, headers, properties) {
         return Admission::Skip { product: Rc::clone(product), count };
     }
@@ -137,6 +141,39 @@ pub fn admit<'a>(
     }))
 }
 
+/// Finds who a request is for, or refuses it.
+fn identified(
+    product: &Product,
+    headers: Headers<'_>,
+    properties: Properties<'_>,
+) -> Result<IdentityResult, Admission<'static>> {
+    let rules = &product.identity;
+    let found = find(rules, headers, properties).map_err(|Unusable { is_header, reason }| {
+        let reply = if is_header {
+            refuse_ambiguous(product, reason)
+        } else {
+            refuse_caller(product, headers, reason)
+        };
+        Admission::refuse(reply, Counter::IdentityUnusable)
+    })?;
+    let has_prices = product.pricing.earns();
+    let refuse_caller = |reason| {
+        let reply = refuse_caller(product, headers, reason);
+        Err(Admission::refuse(reply, Counter::RequestsRejected))
+    };
+    if rules.rejects_missing(found.has_no_customer, found.has_no_agent, has_prices) {
+        return refuse_caller("the identity of the caller is not known");
+    }
+    if found.is_credential_mismatch && rules.on_credential_mismatch == OnMismatch::Reject {
+        return refuse_caller("the token was not got in the way that this product expects");
+    }
+    if is_session_ambiguous(product, headers) {
+        let reply = refuse_ambiguous(product, "a header that names the session comes twice");
+        return Err(Admission::refuse(reply, Counter::IdentityUnusable));
+    }
+    Ok(found)
+}
+
 /// Whose a request is by a header that replaces its path in some servers, if it is any product's.
 fn by_header<'a, 'c>(
     config: &'c Config,
@@ -153,40 +190,4 @@ fn by_header<'a, 'c>(
         let owner = config.owner(&target, headers);
         matches!(owner, Owner::Product(_) | Owner::Several).then_some((owner, target))
     })
-}
-
-/// Answers a request by its address, before it is known whose it is.
-fn refuse_address(status: u16, error: &str, reason: &str, count: Counter) -> Admission<'static> {
-    let body = format!(r#"{{"error":"{error}","error_description":"{reason}"}}"#);
-    let headers = vec![("content-type", "application/json".to_owned())];
-    Admission::Answer { reply: LocalReply { status, headers, body }, fact: None, count }
-}
-
-/// HTTP 400: what the request says is ambiguous.
-const BAD_REQUEST: u16 = 400;
-
-/// HTTP 401: the caller's token or certificate, or the lack of one.
-const UNAUTHORIZED: u16 = 401;
-
-/// JSON-RPC 2.0: Invalid Request.
-const INVALID_REQUEST: i32 = -32_600;
-
-/// Answers with this status, as JSON-RPC to clients of MCP and A2A: without an id, as no body has
-/// been read.
-fn refuse(product: &Product, status: u16, reason: &str, count: Counter) -> Admission<'static> {
-    let is_unauthorized = status == UNAUTHORIZED;
-    let body = if product.is_json_rpc() {
-        let unauthorized = product.product_type.traits().unauthorized_code;
-        let code = if is_unauthorized { unauthorized } else { INVALID_REQUEST };
-        format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"{reason}"}}}}"#)
-    } else {
-        let error = if is_unauthorized { "unauthorized" } else { "invalid_request" };
-        format!(r#"{{"error":"{error}","error_description":"{reason}"}}"#)
-    };
-    let mut headers = vec![("content-type", "application/json".to_owned())];
-    if is_unauthorized {
-        headers.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()));
-    }
-    let reply = LocalReply { status, headers, body };
-    Admission::Answer { reply, fact: None, count }
 }

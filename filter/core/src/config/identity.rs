@@ -7,11 +7,12 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::base::invalid::{ConfigError, error, is_header, not_empty};
 use crate::base::limits::IDENTITY_BYTES_MAX;
+use crate::config::challenge::Challenge;
 use crate::domain::identity::Credential;
 use crate::domain::names::is_reserved;
 
 /// Where to read each level of the identity; a level without a source is `anonymous`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityRules {
     /// The billed customer.
@@ -35,8 +36,41 @@ pub struct IdentityRules {
     pub credential: Option<Credential>,
     /// What to do with a request whose caller got its token in another way.
     pub on_credential_mismatch: OnMismatch,
+    /// Requests that carry no identity by design: they pass without one, unmetered.
+    pub exempt: Vec<Exempt>,
+    /// What a 401 tells the client.
+    pub challenge: Challenge,
     /// Request headers that clients must not set: the filter takes them out of the request.
     pub strip_headers: Vec<String>,
+}
+
+/// Requests that carry no identity by design.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exempt {
+    /// `OPTIONS` without a body, such as the preflight requests of browsers.
+    Options,
+    /// `GET` and `HEAD` of metadata below `/.well-known/`.
+    WellKnown,
+}
+
+impl Default for IdentityRules {
+    fn default() -> Self {
+        Self {
+            customer: Sources::default(),
+            team: Sources::default(),
+            agent: Sources::default(),
+            api_key: Sources::default(),
+            api_key_salt: String::new(),
+            jwt_payload: String::new(),
+            on_missing: None,
+            credential: None,
+            on_credential_mismatch: OnMismatch::default(),
+            exempt: vec![Exempt::Options, Exempt::WellKnown],
+            challenge: Challenge::default(),
+            strip_headers: Vec::new(),
+        }
+    }
 }
 
 /// Places to look; the first that contains a value wins.
@@ -152,6 +186,7 @@ impl IdentityRules {
                 self.validate_source(source, &format!("{path}.{place}"))?;
             }
         }
+        self.challenge.validate(&format!("{path}.challenge"))?;
         for (at, header) in self.strip_headers.iter().enumerate() {
             is_header(&format!("{path}.strip_headers[{at}]"), header)?;
         }

@@ -78,6 +78,15 @@ impl Matcher {
         }
     }
 
+    /// Whether the configuration names a path below this one, which ends in a slash.
+    pub(crate) fn names_below(&self, folder: &str) -> bool {
+        let named = [&self.path, &self.path_prefix, &self.path_template];
+        named.into_iter().flatten().any(|path| {
+            let start = format!("{path}/").get(..folder.len()).map(str::to_ascii_lowercase);
+            start.as_deref() == Some(folder)
+        })
+    }
+
     /// Whether host and headers belong to the product.
     pub(super) fn has_rest(&self, target: &Target<'_>, headers: Headers<'_>) -> bool {
         let has = |header: &HeaderMatch| match (&header.value, headers.get(&header.name)) {
@@ -88,7 +97,8 @@ impl Matcher {
         self.is_host(target.host()) && self.headers.iter().all(has)
     }
 
-    fn is_host(&self, host: &[u8]) -> bool {
+    /// Whether this is the product's host.
+    pub(crate) fn is_host(&self, host: &[u8]) -> bool {
         match self.host.strip_prefix('*') {
             _ if self.host.is_empty() => true,
             None => host.eq_ignore_ascii_case(self.host.trim_end_matches('.').as_bytes()),

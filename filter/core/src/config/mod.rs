@@ -5,7 +5,9 @@ pub mod delivery;
 pub mod product;
 
 mod already_metered;
+mod challenge;
 mod contracts;
+mod cors;
 mod guard;
 mod guard_checks;
 mod identity;
@@ -18,9 +20,12 @@ mod warnings;
 
 pub(crate) use self::already_metered::{AlreadyMetered, SameStream};
 pub use self::contracts::{Contract, Contracts};
+pub(crate) use self::cors::Cors;
 pub use self::guard::{Action, Guard, Mode};
 pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueBasis, Unit};
-pub(crate) use self::identity::{IdentityRules, IdentitySource, OnMismatch, PeerName, Sources};
+pub(crate) use self::identity::{
+    Exempt, IdentityRules, IdentitySource, OnMismatch, PeerName, Sources,
+};
 pub(crate) use self::llm::{IncompleteUsage, LlmRules};
 pub use self::matcher::{Matcher, PathCase};
 pub(crate) use self::session::{SessionRules, SessionSource};
@@ -67,6 +72,9 @@ pub struct Config {
     /// What becomes of requests that match no product.
     #[serde(default)]
     pub unmatched: Unmatched,
+    /// The pages in browsers that may read the filter's own answers.
+    #[serde(default)]
+    pub(crate) cors: Cors,
     /// The customers' plans and contracts.
     #[serde(default)]
     pub contracts: Contracts,
@@ -261,6 +269,7 @@ impl Config {
             }
         }
         self.already_metered.validate("already_metered")?;
+        self.cors.validate("cors")?;
         in_range("held_request_bytes_max", self.held_request_bytes_max, 1024, 16 * 1024 * 1024)?;
         self.contracts.validate()?;
         for (at, guard) in self.guards.iter().enumerate() {

@@ -3,7 +3,7 @@
 
 use crate::base::invalid::{ConfigError, error};
 use crate::config::product::{Product, Speaks};
-use crate::config::{Config, Guard, PathCase, Unmatched};
+use crate::config::{Config, Guard, OnMismatch, PathCase, Unmatched};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::level::ScopeKind;
 
@@ -26,6 +26,7 @@ impl Config {
                     error(&format!("{path}.on_missing"), reason)
                 });
             }
+            warnings.extend(challenge_warning(product, &path));
             if lets_in {
                 warnings.extend(self.open_guards(product));
             }
@@ -92,6 +93,25 @@ impl Config {
     }
 }
 
+/// Why the challenge of a product is of no use to its clients.
+fn challenge_warning(product: &Product, path: &str) -> Option<ConfigError> {
+    let rules = &product.identity;
+    if rules.challenge.is_empty() {
+        return None;
+    }
+    let (customer, agent) = (!rules.customer.0.is_empty(), !rules.agent.0.is_empty());
+    let rejects = rules.rejects_missing(customer, agent, product.pricing.earns())
+        || (rules.credential.is_some() && rules.on_credential_mismatch == OnMismatch::Reject);
+    if !rejects {
+        let reason = "no client without identity gets it: `on_missing: reject` answers 401";
+        return Some(error(&format!("{path}.challenge"), reason));
+    }
+    rules.challenge.is_insecure().then(|| {
+        let reason = "clients refuse metadata over http, except of their own machine; use https";
+        error(&format!("{path}.challenge.resource_metadata"), reason)
+    })
+}
+
 /// Whether a product serves a request of which no customer is known.
 fn lets_anonymous_in(product: &Product) -> bool {
     let identity = &product.identity;
@@ -133,6 +153,35 @@ mod tests {
             (&host, "pass", &[all], &[]),
         ] {
             assert_eq!(places(matcher, unmatched, more), expected, "{matcher}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_that_is_of_no_use_is_named() {
+        let customer = json!({ "trusted_header": "x-customer-id" });
+        let challenge = |url: &str| json!({ "resource_metadata": url });
+        let of_no_use = "products[0].identity.challenge";
+        let insecure = "products[0].identity.challenge.resource_metadata";
+        for (customer, on_missing, challenge, expected) in [
+            (&customer, "reject", challenge("https://a.example/x"), None),
+            (&customer, "reject", challenge("http://127.0.0.1:10000/x"), None),
+            (&customer, "reject", challenge("http://localhost/x"), None),
+            (&customer, "reject", challenge("http://localhost.example/x"), Some(insecure)),
+            (&customer, "meter_as_anonymous", challenge("https://a.example/x"), Some(of_no_use)),
+            (&Value::Null, "reject", json!({ "realm": "tools" }), Some(of_no_use)),
+            (&customer, "meter_as_anonymous", json!({}), None),
+        ] {
+            let identity = json!({
+                "customer": customer, "on_missing": on_missing, "challenge": challenge,
+            });
+            let product = json!({
+                "id": "p", "type": "MCP_SERVER", "match": { "path_prefix": "/" },
+                "identity": identity,
+            });
+            let config = json!({ "products": [product] }).to_string();
+            let warnings = Config::from_bytes(config.as_bytes()).unwrap().warnings();
+            let found: Vec<&str> = warnings.iter().map(|warning| &warning.path[..]).collect();
+            assert_eq!(found, Vec::from_iter(expected), "{identity}");
         }
     }
 }

@@ -24,6 +24,9 @@ counters! {
     Exchanges = "exchanges",
     /// Requests that match no product; the filter lets them pass unmetered, or answers 403.
     RequestsUnmatched = "requests_unmatched",
+    /// Requests of a product that carry no identity by design, `OPTIONS` and what looks for metadata
+    /// below `/.well-known/`; the filter let them pass unmetered.
+    RequestsExempt = "requests_exempt",
     /// Requests whose path two servers may read as those of two products; the filter answered 400.
     RequestsAmbiguous = "requests_ambiguous",
     /// Requests that the filter answered with 401 because their identity is missing or their

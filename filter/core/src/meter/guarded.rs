@@ -101,9 +101,13 @@ impl Meter {
         refusal: &Refusal,
         now: Timestamp,
     ) -> BodyAction {
+        let origin = self.origins.remove(&stream);
         let Some(exchange) = self.exchanges.remove(&stream) else { return BodyAction::Go(None) };
         match self.refuse(host, exchange, refusal, now) {
-            HeadAction::Answer(reply) => BodyAction::Answer(reply),
+            HeadAction::Answer(mut reply) => {
+                self.config.cors.let_read(&mut reply, origin.as_deref());
+                BodyAction::Answer(reply)
+            }
             HeadAction::Pass | HeadAction::Follow(_) | HeadAction::Forget(_) => {
                 BodyAction::Go(None)
             }

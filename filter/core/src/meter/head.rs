@@ -20,7 +20,7 @@ use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
 use crate::wire::http::Headers;
 
 impl Meter {
-    /// Handles the beginning of a stream.
+    /// Handles the beginning of a stream whose request may have a body.
     pub fn request_head(
         &mut self,
         host: &mut impl Host,
@@ -28,11 +28,61 @@ impl Meter {
         headers: Headers<'_>,
         now: Timestamp,
     ) -> HeadAction {
+        let admitted = self.admitted(host, headers, false, now);
+        self.begin(host, stream, headers, admitted, now)
+    }
+
+    /// Handles the beginning of a stream whose request ends with its head.
+    pub fn request_without_body(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        headers: Headers<'_>,
+        now: Timestamp,
+    ) -> HeadAction {
+        let admitted = self.admitted(host, headers, true, now);
+        self.begin(host, stream, headers, admitted, now)
+    }
+
+    /// Begins a stream, and lets the page that made the request read what the filter answers, now
+    /// or once it knows the body.
+    fn begin(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        headers: Headers<'_>,
+        admitted: Result<(Admitted<'_>, RequestEdit), HeadAction>,
+        now: Timestamp,
+    ) -> HeadAction {
         self.serves_streams = true;
-        let (admitted, edit) = match self.admitted(host, headers, now) {
-            Ok(admitted) => admitted,
-            Err(action) => return action,
+        let action = match admitted {
+            Ok((admitted, edit)) => self.follow(host, stream, headers, admitted, edit, now),
+            Err(action) => action,
         };
+        let origin = self.config.cors.allowed_origin(headers);
+        match action {
+            HeadAction::Answer(mut reply) => {
+                self.config.cors.let_read(&mut reply, origin.as_deref());
+                HeadAction::Answer(reply)
+            }
+            HeadAction::Follow(edit) => {
+                self.origins.extend(origin.map(|origin| (stream, origin)));
+                HeadAction::Follow(edit)
+            }
+            HeadAction::Pass | HeadAction::Forget(_) => action,
+        }
+    }
+
+    /// Follows a request that was admitted, unless a guard refuses it.
+    fn follow(
+        &mut self,
+        host: &mut impl Host,
+        stream: u32,
+        headers: Headers<'_>,
+        admitted: Admitted<'_>,
+        edit: RequestEdit,
+        now: Timestamp,
+    ) -> HeadAction {
         let config = Rc::clone(&self.config);
         let product = Rc::clone(&admitted.product);
         let is_post = admitted.head.method == b"POST";
@@ -83,11 +133,12 @@ impl Meter {
         &mut self,
         host: &mut impl Host,
         headers: Headers<'h>,
+        is_whole: bool,
         now: Timestamp,
     ) -> Result<(Admitted<'h>, RequestEdit), HeadAction> {
         let config = Rc::clone(&self.config);
         let already_metered = &config.already_metered;
-        let admission = admit(&config, headers, &mut |path| host.property(path), now);
+        let admission = admit(&config, headers, is_whole, &mut |path| host.property(path), now);
         let is_skipped = matches!(admission, Admission::Skip { .. });
         // What only proxies may say goes no further if a client said it.
         let mut remove =
@@ -103,6 +154,11 @@ impl Meter {
             }
             Admission::Skip { product, count } => {
                 host.count(count, 1);
+                remove.extend(stripped(&product, headers));
+                return Err(HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() }));
+            }
+            Admission::Exempt(product) => {
+                host.count(Counter::RequestsExempt, 1);
                 remove.extend(stripped(&product, headers));
                 return Err(HeadAction::Forget(RequestEdit { remove, ..RequestEdit::default() }));
             }

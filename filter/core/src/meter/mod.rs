@@ -64,6 +64,9 @@ pub struct Meter {
     config_hash: Vec<u8>,
     serves_streams: bool,
     exchanges: HashMap<u32, Box<dyn Exchange>>,
+    /// The origins of exchanges that a page in a browser began, if it may read what the filter
+    /// answers.
+    origins: HashMap<u32, String>,
     /// Exchanges whose request waits for its message.
     held: HashMap<u32, Held>,
     /// Exchanges that hold a reservation for a generation, with its id. Possibly no fact ever
@@ -104,6 +107,7 @@ impl Meter {
             config_hash,
             serves_streams: false,
             exchanges: HashMap::new(),
+            origins: HashMap::new(),
             held: HashMap::new(),
             reserved: HashMap::new(),
             stops: HashMap::new(),
@@ -242,6 +246,7 @@ impl Meter {
         end: StreamEnd,
         now: Timestamp,
     ) {
+        self.origins.remove(&stream);
         self.held.remove(&stream);
         self.stops.remove(&stream);
         if let Some(exchange) = self.exchanges.remove(&stream) {

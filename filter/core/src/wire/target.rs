@@ -10,6 +10,13 @@ use crate::base::limits::ENDPOINT_BYTES_MAX;
 /// Rounds of percent-decoding: a server behind another proxy decodes once more.
 const DECODINGS_MAX: usize = 3;
 
+/// Headers by which some servers replace the path.
+pub(crate) const REWRITES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-override-url"];
+
+/// Headers by which some servers replace the method.
+pub(crate) const OVERRIDES: [&str; 3] =
+    ["x-http-method-override", "x-http-method", "x-method-override"];
+
 /// The host and the path of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {

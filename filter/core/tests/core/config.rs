@@ -53,6 +53,8 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "already_metered.skip_shadow_hosts",
         "already_metered.trusted_peers",
         "unmatched",
+        "cors.allow_origins",
+        "cors.allow_credentials",
         "contracts.default_plan",
         "guards",
         "products[0].id",
@@ -74,6 +76,10 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].identity.on_missing",
         "products[0].identity.credential",
         "products[0].identity.on_credential_mismatch",
+        "products[0].identity.exempt",
+        "products[0].identity.challenge.realm",
+        "products[0].identity.challenge.resource_metadata",
+        "products[0].identity.challenge.scope",
         "products[0].identity.strip_headers",
         "products[0].session.group",
         "products[0].session.ladder",
@@ -160,7 +166,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `unmatched`, `contracts`, `guards`, `already_metered`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `unmatched`, `cors`, `contracts`, `guards`, `already_metered`, `products`",
         ),
         (
             "/products/0/prise",
