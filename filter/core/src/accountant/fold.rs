@@ -6,11 +6,10 @@ use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
 use crate::accountant::joins::Join;
-use crate::accountant::meta::PendingEnd;
+use crate::accountant::pending_ends::PendingEnd;
 use crate::base::hash::hash;
 use crate::base::limits::{
     DUE_PER_TICK_MAX, EVIDENCE_SLACK_MS, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, JOINS_MAX,
-    SESSION_ENDS_MAX,
 };
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::product::Product;
@@ -40,8 +39,7 @@ impl Accountant {
     /// all of them.
     pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
         let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
-        let ends = if is_all_read { core::mem::take(&mut self.ends) } else { Vec::new() };
-        self.are_ends_dirty |= !ends.is_empty();
+        let ends = if is_all_read { self.ends.take() } else { Vec::new() };
         for entry in entries {
             self.fold(host, &entry, now);
         }
@@ -50,7 +48,7 @@ impl Accountant {
                 self.fold_generation(host, generation, cause, now);
             }
         }
-        for PendingEnd { session, reason } in ends {
+        for PendingEnd { session, reason, .. } in ends {
             let product = self.product(host, &session);
             match self.sessions.find(&session, &product.pricing.currency) {
                 Some(slot) => self.close(host, slot, CloseReason::Ended(reason), now, now),
@@ -88,18 +86,14 @@ impl Accountant {
             }
             Some(Fact::CallUpdate(update)) => self.fold_update(host, update, now),
             Some(Fact::Reserved(reserved)) => self.guard_reserved(host, &reserved, now),
-            Some(Fact::Released { call_id }) => self.guards.reservations.end(&call_id),
+            Some(Fact::Released { call_id, .. }) => self.guards.reservations.end(&call_id),
             Some(Fact::Running { session, started_at, at }) => {
                 let slot = self.open(host, &session, started_at, now);
                 self.touch(host, slot, Activity::Call, at, now);
             }
             Some(Fact::SessionEnd { session, reason, .. }) => {
-                if self.ends.len() >= SESSION_ENDS_MAX {
-                    host.count(Counter::SessionEndUnused, 1);
-                    return;
-                }
-                self.ends.push(PendingEnd { session, reason });
-                self.are_ends_dirty = true;
+                let dropped = self.ends.push(session, reason);
+                host.count(Counter::SessionEndUnused, dropped);
             }
         }
     }

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::hash::hash;
 use crate::base::limits::EVIDENCE_MAX;
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::ids::Link;
 use crate::fact::call::{CallEnded, CallUpdate};
 use crate::shared_data::free_slots::FreeSlots;
-use crate::shared_data::shares::{Holder, Shares};
+use crate::shared_data::shares::{Counts, Holder, Shares, holder_of};
 
 /// A call that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +37,7 @@ pub(crate) struct JoinTable {
 
 /// Names the customer of a call.
 fn holder(call: &CallEnded) -> Holder {
-    hash(&[call.session.identity.customer.as_bytes()])
+    holder_of(&call.session.identity.customer)
 }
 
 impl JoinTable {
@@ -146,17 +145,27 @@ struct Held {
 pub(crate) struct HeldUpdates {
     held: VecDeque<Held>,
     #[serde(skip)]
+    counts: Counts,
+    #[serde(skip)]
     is_dirty: bool,
 }
 
 impl HeldUpdates {
+    /// The same as read from shared data, which holds no counts.
+    pub(crate) fn counted(self) -> Self {
+        Self { counts: self.held.iter().map(|held| held.update.holder).collect(), ..self }
+    }
+
     /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
-    /// for that.
+    /// for that: where there is no room, the oldest of the customer with the most.
     pub(crate) fn keep(&mut self, update: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
         let is_full = self.held.len() >= EVIDENCE_MAX;
         if is_full {
-            self.held.pop_front();
+            let giver = self.counts.who_gives_way(&update.holder);
+            let oldest = self.held.iter().position(|held| held.update.holder == giver);
+            oldest.map(|at| self.remove(at));
         }
+        self.counts.add(update.holder);
         self.held.push_back(Held { update, until: now.plus(wait) });
         self.is_dirty = true;
         u64::from(is_full)
@@ -168,14 +177,27 @@ impl HeldUpdates {
         let is_about =
             |held: &Held| held.update.links.contains(link) && held.update.at >= started_at;
         let at = self.held.iter().position(is_about)?;
+        self.remove(at)
+    }
+
+    fn remove(&mut self, at: usize) -> Option<CallUpdate> {
+        let held = self.held.remove(at)?;
+        self.counts.take(&held.update.holder);
         self.is_dirty = true;
-        self.held.remove(at).map(|held| held.update)
+        Some(held.update)
     }
 
     /// Drops the updates that no call has claimed in time. Returns how many.
     pub(crate) fn drop_expired(&mut self, now: Timestamp) -> u64 {
         let before = self.held.len();
-        self.held.retain(|held| held.until > now);
+        let Self { held, counts, .. } = self;
+        held.retain(|held| {
+            let is_kept = held.until > now;
+            if !is_kept {
+                counts.take(&held.update.holder);
+            }
+            is_kept
+        });
         let dropped = before.saturating_sub(self.held.len());
         self.is_dirty |= dropped > 0;
         len_u64(dropped)

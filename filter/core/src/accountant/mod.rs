@@ -17,6 +17,7 @@ mod generations;
 mod guard_state;
 mod guards;
 mod meta;
+mod pending_ends;
 mod state;
 
 use std::rc::Rc;
@@ -25,8 +26,9 @@ use crate::accountant::attribution::Attributions;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::guard_state::Guards;
 use crate::accountant::joins::{HeldUpdates, JoinTable};
-use crate::accountant::meta::{Meta, PendingEnd};
+use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Dispatch, Outbox};
+use crate::accountant::pending_ends::PendingEnds;
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::CAUSE_READINGS;
 use crate::base::time::{Timestamp, len_u64};
@@ -62,8 +64,7 @@ pub(crate) struct Accountant {
     sessions: SessionTable,
     /// Sessions that end when all journals have been read once more: another worker's journal may
     /// still contain a call that ended before its session did, even the session's first call.
-    ends: Vec<PendingEnd>,
-    are_ends_dirty: bool,
+    ends: PendingEnds,
     joins: JoinTable,
     held_updates: HeldUpdates,
     attributions: Attributions,

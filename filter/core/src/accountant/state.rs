@@ -12,6 +12,7 @@ use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
 use crate::accountant::joins::{HeldUpdates, JoinTable};
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
+use crate::accountant::pending_ends::{PendingEnd, PendingEnds};
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::{OUTBOX_BATCHES_MAX, SEEN_PAGES};
 use crate::base::time::len_u64;
@@ -45,8 +46,7 @@ impl Accountant {
             prefix,
             lease,
             sessions: SessionTable::default(),
-            ends: Vec::new(),
-            are_ends_dirty: false,
+            ends: PendingEnds::default(),
             joins: JoinTable::default(),
             held_updates: HeldUpdates::default(),
             attributions: Attributions::default(),
@@ -92,8 +92,10 @@ impl Accountant {
         }
         accountant.guards.resumed(&accountant.config);
         let held_updates = read_value(host, &held_updates_key(&accountant.prefix));
-        accountant.held_updates = held_updates.unwrap_or_default();
-        accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
+        accountant.held_updates =
+            held_updates.map_or_else(HeldUpdates::default, HeldUpdates::counted);
+        let ends: Option<Vec<PendingEnd>> = read_value(host, &ends_key(&accountant.prefix));
+        accountant.ends = PendingEnds::new(ends.unwrap_or_default());
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
             let product_id = session.as_ref().map_or("", |s| s.reference.product_id.as_str());
@@ -132,8 +134,8 @@ impl Accountant {
         if self.estimates.take_dirty() {
             writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
         }
-        if core::mem::take(&mut self.are_ends_dirty) {
-            writes.push((ends_key(&self.prefix), encoded(&self.ends)));
+        if let Some(ends) = self.ends.take_dirty() {
+            writes.push((ends_key(&self.prefix), encoded(&ends)));
         }
         if self.held_updates.take_dirty() {
             writes.push((held_updates_key(&self.prefix), encoded(&self.held_updates)));

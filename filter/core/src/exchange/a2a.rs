@@ -30,6 +30,7 @@ use crate::protocol::a2a::{
 };
 use crate::protocol::request_body::RequestBody;
 use crate::protocol::trace_context::traceparent;
+use crate::shared_data::shares::holder_of;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::doubt::Doubt;
@@ -323,7 +324,9 @@ impl A2aExchange {
                 }
             };
             let links = vec![task_link(&self.product.id, &task)];
-            self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at: now, observation }));
+            let holder = holder_of(&self.session.identity.customer);
+            let update = CallUpdate { holder, links, at: now, observation };
+            self.observed.facts.push(Fact::CallUpdate(update));
         }
     }
 

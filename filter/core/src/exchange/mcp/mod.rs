@@ -33,6 +33,7 @@ use crate::protocol::mcp::message::{Message, MessageReader, Method};
 use crate::protocol::mcp::reported::{Reported, reported_in_headers};
 use crate::protocol::mcp::response_body::McpResponseBody;
 use crate::protocol::request_body::RequestBody;
+use crate::shared_data::shares::holder_of;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::doubt::Doubt;
@@ -449,7 +450,9 @@ impl McpExchange {
     }
 
     fn update_call(&mut self, links: Vec<Link>, observation: Observation, at: Timestamp) {
-        self.observed.facts.push(Fact::CallUpdate(CallUpdate { links, at, observation }));
+        let holder = holder_of(&self.session.identity.customer);
+        let update = CallUpdate { holder, links, at, observation };
+        self.observed.facts.push(Fact::CallUpdate(update));
     }
 
     fn session_end(&mut self, now: Timestamp) {

@@ -1,0 +1,64 @@
+//! Sessions that end when all journals have been read once more.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::SESSION_ENDS_MAX;
+use crate::domain::session::{SessionEnd, SessionRef};
+use crate::shared_data::shares::{Counts, Holder, holder_of};
+
+/// A session that the client or the server has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PendingEnd {
+    holder: Holder,
+    pub(super) session: SessionRef,
+    pub(super) reason: SessionEnd,
+}
+
+/// All ends that wait, in the order in which they were read.
+#[derive(Debug, Default)]
+pub(super) struct PendingEnds {
+    ends: Vec<PendingEnd>,
+    counts: Counts,
+    is_dirty: bool,
+}
+
+impl PendingEnds {
+    /// The ends that were read from shared data.
+    pub(super) fn new(ends: Vec<PendingEnd>) -> Self {
+        let counts = ends.iter().map(|end| end.holder).collect();
+        Self { ends, counts, is_dirty: false }
+    }
+
+    /// Adds an end. Returns how many it dropped for that: where there is no room, the last of the
+    /// customer with the most.
+    pub(super) fn push(&mut self, session: SessionRef, reason: SessionEnd) -> u64 {
+        let holder = holder_of(&session.identity.customer);
+        let is_full = self.ends.len() >= SESSION_ENDS_MAX;
+        if is_full {
+            let giver = self.counts.who_gives_way(&holder);
+            if giver == holder {
+                return 1;
+            }
+            if let Some(at) = self.ends.iter().rposition(|end| end.holder == giver) {
+                self.ends.remove(at);
+                self.counts.take(&giver);
+            }
+        }
+        self.counts.add(holder);
+        self.ends.push(PendingEnd { holder, session, reason });
+        self.is_dirty = true;
+        u64::from(is_full)
+    }
+
+    /// Takes out all ends.
+    pub(super) fn take(&mut self) -> Vec<PendingEnd> {
+        self.is_dirty |= !self.ends.is_empty();
+        self.counts = Counts::default();
+        core::mem::take(&mut self.ends)
+    }
+
+    /// The ends, if they have changed since this was last called.
+    pub(super) fn take_dirty(&mut self) -> Option<&[PendingEnd]> {
+        core::mem::take(&mut self.is_dirty).then_some(&self.ends)
+    }
+}
