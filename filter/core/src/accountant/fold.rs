@@ -34,16 +34,29 @@ pub(super) enum Activity {
     Part,
 }
 
+/// How far the accountant has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// If a reading of all journals is complete: when it began. Everything that workers had written
+    /// by then has been read.
+    pub(super) read_until: Option<Timestamp>,
+    /// True if nothing is left.
+    pub(super) is_drained: bool,
+}
+
 impl Accountant {
-    /// Folds the facts that workers have written since the last time. Returns whether it has read
-    /// all of them.
-    pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
-        let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
-        let ends = if is_all_read { self.ends.take() } else { Vec::new() };
-        for entry in entries {
+    /// Folds the facts that workers have written since the last time.
+    pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> Progress {
+        let poll = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
+        if poll.is_first {
+            self.reading_since = now;
+            self.ends.reading_begins();
+        }
+        let ends = if poll.is_complete { self.ends.take_due() } else { Vec::new() };
+        for entry in poll.entries {
             self.fold(host, &entry, now);
         }
-        if is_all_read {
+        if poll.is_complete {
             for (generation, cause) in self.attributions.all_read() {
                 self.fold_generation(host, generation, cause, now);
             }
@@ -56,7 +69,8 @@ impl Accountant {
                 None => host.count(Counter::SessionEndUnused, 1),
             }
         }
-        is_all_read
+        let read_until = poll.is_complete.then_some(self.reading_since);
+        Progress { read_until, is_drained: poll.is_drained }
     }
 
     fn fold(&mut self, host: &mut impl Host, entry: &Entry, now: Timestamp) {

@@ -73,6 +73,8 @@ pub(crate) struct Accountant {
     guards: Guards,
     outbox: Outbox,
     journals: Reader,
+    /// When the present reading of all journals began.
+    reading_since: Timestamp,
     /// Stands for a product that the configuration no longer contains.
     unknown_product: Rc<Product>,
 }
@@ -93,12 +95,12 @@ impl Accountant {
             // anything new.
             self.guard_tick(host, now);
         }
-        let is_all_read = self.fold_new(host, now);
-        if is_all_read {
-            self.expire_joins(host, now);
-            self.attributions.expire(now);
-            self.bill_estimates(host, now);
-            self.close_due(host, now);
+        if let Some(until) = self.fold_new(host, now).read_until {
+            // What happened later may not have been read.
+            self.expire_joins(host, until);
+            self.attributions.expire(until);
+            self.bill_estimates(host, until);
+            self.close_due(host, until);
             self.guard_all_read(host, now);
         }
         self.guard_tick(host, now);
@@ -136,7 +138,7 @@ impl Accountant {
     pub(crate) fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
             let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
-            while !self.fold_new(host, now) {
+            while !self.fold_new(host, now).is_drained {
                 let writes = self.take_writes();
                 if self.lease.commit(host, &self.prefix, held, writes).is_err() {
                     return;

@@ -1,4 +1,4 @@
-//! Sessions that end when all journals have been read once more.
+//! Sessions that end when all journals have been read once more, by a reading that began later.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ pub(super) struct PendingEnd {
     holder: Holder,
     pub(super) session: SessionRef,
     pub(super) reason: SessionEnd,
+    /// True if the present reading of all journals began after the end was read.
+    #[serde(skip)]
+    is_due: bool,
 }
 
 /// All ends that wait, in the order in which they were read.
@@ -45,16 +48,24 @@ impl PendingEnds {
             }
         }
         self.counts.add(holder);
-        self.ends.push(PendingEnd { holder, session, reason });
+        self.ends.push(PendingEnd { holder, session, reason, is_due: false });
         self.is_dirty = true;
         u64::from(is_full)
     }
 
-    /// Takes out all ends.
-    pub(super) fn take(&mut self) -> Vec<PendingEnd> {
-        self.is_dirty |= !self.ends.is_empty();
-        self.counts = Counts::default();
-        core::mem::take(&mut self.ends)
+    /// Notes that a reading of all journals begins.
+    pub(super) fn reading_begins(&mut self) {
+        self.ends.iter_mut().for_each(|end| end.is_due = true);
+    }
+
+    /// Takes out the ends for which the reading that is now complete was the next.
+    pub(super) fn take_due(&mut self) -> Vec<PendingEnd> {
+        let ends = core::mem::take(&mut self.ends);
+        let (due, rest): (Vec<_>, Vec<_>) = ends.into_iter().partition(|end| end.is_due);
+        due.iter().for_each(|end| self.counts.take(&end.holder));
+        self.is_dirty |= !due.is_empty();
+        self.ends = rest;
+        due
     }
 
     /// The ends, if they have changed since this was last called.

@@ -15,7 +15,7 @@ use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::pending_ends::{PendingEnd, PendingEnds};
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::{OUTBOX_BATCHES_MAX, SEEN_PAGES};
-use crate::base::time::len_u64;
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::host::Host;
@@ -55,6 +55,7 @@ impl Accountant {
             guards: Guards::default(),
             outbox,
             journals,
+            reading_since: Timestamp::default(),
             unknown_product: Rc::new(Product::unknown()),
             meta,
         };

@@ -446,3 +446,44 @@ fn ends_of_sessions_that_never_were_push_out_no_end_of_others() {
     assert!(closed.iter().all(|session| session["close_reason"] == "client_delete"));
     assert_eq!(envoy.host.counters[&Counter::SessionEndUnused], 6000);
 }
+
+#[test]
+fn a_flood_that_never_ends_keeps_no_session_of_others_open() {
+    let mut envoy = Envoy::new(&PLAIN.replace(r#""5m""#, r#""3s", "idle_timeout": "1s""#));
+    for (stream, customer) in [(1, "victim"), (2, "late")] {
+        request(&mut envoy, stream, &head(customer, "v"), &batch(["a".to_owned()].into_iter()));
+        respond(&mut envoy, stream, "application/json", &results(1), StreamEnd::Complete);
+    }
+    let mut told = Vec::new();
+    let mut closed_after = Vec::new();
+    for round in 0..40 {
+        // More than the accountant reads in a tick.
+        for stream in 0..5 {
+            let stream = 100 + round * 5 + stream;
+            request(&mut envoy, stream, &head("flood", "f"), &batch((0..1000).map(|_| "a".into())));
+            respond(&mut envoy, stream, "application/json", &results(1000), StreamEnd::Complete);
+        }
+        if round == 5 {
+            let mut delete = head("victim", "v");
+            delete[0].1 = "DELETE";
+            request(&mut envoy, 3, &delete, "");
+            respond(&mut envoy, 3, "application/json", "", StreamEnd::Complete);
+        }
+        let waiting = envoy.tick(250);
+        let events = envoy.take(waiting);
+        let closed = kinds(&events, "session_closed");
+        closed_after.extend(
+            closed.iter().map(|closed| {
+                (closed["customer_id"].clone(), closed["close_reason"].clone(), round)
+            }),
+        );
+        told.extend(events);
+    }
+    assert!(envoy.host.counters[&Counter::RequestsOverShare] > 10, "the reader is never at an end");
+    let [(victim, reason, at), (late, timeout, end)] = &closed_after[..] else {
+        panic!("{closed_after:?}");
+    };
+    assert_eq!((victim, reason), (&json!("victim"), &json!("client_delete")));
+    assert_eq!((late, timeout), (&json!("late"), &json!("session_timeout")));
+    assert!(*at < 20 && *end < 20, "{closed_after:?}");
+}
