@@ -27,7 +27,7 @@ impl Books {
                 events.push(serde_json::from_str(event.raw)?);
                 Ok(())
             })?;
-            events.sort_by_key(|event| (text(event, "/source"), text(event, "/sequence")));
+            events.sort_by_cached_key(|event| (text(event, "/source"), text(event, "/sequence")));
             Ok(Self { events })
         })
         .await?

@@ -22,9 +22,9 @@ const CALLS_PER_SESSION: u64 = 50;
 const SESSIONS_AT_ONCE: u64 = 16;
 
 /// The outcome of a call: the first part of its tool's name, its status, its price in USD.
-type KindOfCall = (&'static str, &'static str, &'static str);
+pub(crate) type KindOfCall = (&'static str, &'static str, &'static str);
 
-const KINDS: [KindOfCall; 8] = [
+pub(crate) const KINDS: [KindOfCall; 8] = [
     ("lookup", "SUCCESS", "0.001"),
     ("write", "SUCCESS", "0.05"),
     ("analyze", "SUCCESS", "0.1"),
@@ -36,7 +36,7 @@ const KINDS: [KindOfCall; 8] = [
 ];
 
 /// Answers by the kind in the tool's name.
-fn answer(message: &Message) -> Vec<Step> {
+pub(crate) fn answer(message: &Message) -> Vec<Step> {
     if message.method() != "POST" {
         return vec![Step::Send(response("200 OK", &[], b""))];
     }

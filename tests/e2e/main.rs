@@ -20,6 +20,8 @@ mod golden;
 mod guards;
 mod guards_fleet;
 mod heads;
+mod honest;
+mod hostile;
 mod http1;
 mod identity;
 mod issuer;

@@ -1,5 +1,5 @@
 //! Finds the call that an answer on another stream is for. It does so once all journals have been
-//! read: by then it is known which answers were used on their own streams before.
+//! read up to the time of the answer: by then it is known which answers were used on their own streams before.
 
 use crate::accountant::Accountant;
 use crate::accountant::fold::Activity;
@@ -20,7 +20,7 @@ impl Accountant {
         self.lives(&call);
         self.attributions.call_belongs_to(&call.call_id, &call.session);
         if self.joins.len() >= JOINS_MAX {
-            self.match_updates(host, now);
+            self.match_updates(host, now, now);
         }
         if self.joins.len() >= JOINS_MAX
             && let Some(mut oldest) = self.joins.take_for(&call)
@@ -44,13 +44,13 @@ impl Accountant {
         host.count(Counter::EvidenceUnused, dropped);
     }
 
-    /// Applies the updates whose calls are known.
-    pub(super) fn match_updates(&mut self, host: &mut impl Host, now: Timestamp) {
-        let mut held = self.evidence.take_new();
-        let all = held.len();
-        if all == 0 {
-            return;
+    /// Applies the updates of workers up to `until` whose calls are known.
+    pub(super) fn match_updates(&mut self, host: &mut impl Host, until: Timestamp, now: Timestamp) {
+        let (mut held, later) = self.evidence.take_new(until);
+        if held.is_empty() {
+            return self.evidence.put_back(later, 0);
         }
+        let all = held.len();
         // An update may make a task of a call, which earlier ones are about.
         loop {
             let before = held.len();
@@ -59,7 +59,9 @@ impl Accountant {
                 break;
             }
         }
-        self.evidence.put_back(held, all);
+        let used = all.saturating_sub(held.len());
+        held.extend(later);
+        self.evidence.put_back(held, used);
     }
 
     /// Applies an update, if it can be. Returns whether nothing is left of it.

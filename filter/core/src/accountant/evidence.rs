@@ -9,6 +9,7 @@ use crate::base::limits::{ANSWERS_USED_MAX, EVIDENCE_MAX};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::ids::Link;
 use crate::fact::call::{AnswerLook, CallUpdate, OtherOpen};
+use crate::shared_data::shares::Counts;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Held {
@@ -22,6 +23,8 @@ pub(crate) struct Evidence {
     held: VecDeque<Held>,
     others: VecDeque<OtherOpen>,
     #[serde(skip)]
+    counts: Counts,
+    #[serde(skip)]
     used: UsedAnswers,
     #[serde(skip)]
     is_dirty: bool,
@@ -31,13 +34,23 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
+    /// The same as read from shared data, which holds no counts.
+    pub(crate) fn resumed(self) -> Self {
+        let counts = self.held.iter().map(|held| held.update.holder).collect();
+        Self { counts, is_new: true, ..self }
+    }
+
     /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
-    /// for that.
+    /// for that: where there is no room, the oldest of the customer with the most.
     pub(crate) fn keep(&mut self, update: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
         let is_full = self.held.len() >= EVIDENCE_MAX;
         if is_full {
-            self.held.pop_front();
+            let giver = self.counts.who_gives_way(&update.holder);
+            let oldest = self.held.iter().position(|held| held.update.holder == giver);
+            oldest.map(|at| self.held.remove(at));
+            self.counts.take(&giver);
         }
+        self.counts.add(update.holder);
         self.held.push_back(Held { update, until: now.plus(wait) });
         self.is_dirty = true;
         self.is_new = true;
@@ -47,7 +60,10 @@ impl Evidence {
     /// Keeps a request that is no call and may be answered on another stream.
     pub(crate) fn other_open(&mut self, other: OtherOpen) {
         if self.others.len() >= EVIDENCE_MAX {
-            self.others.pop_front();
+            let counts: Counts = self.others.iter().map(|other| other.holder).collect();
+            let giver = counts.who_gives_way(&other.holder);
+            let oldest = self.others.iter().position(|other| other.holder == giver);
+            oldest.map(|at| self.others.remove(at));
         }
         self.others.push_back(other);
         self.is_dirty = true;
@@ -58,19 +74,23 @@ impl Evidence {
         self.is_new = true;
     }
 
-    /// Takes out all updates in the order in which workers saw them, if anything is new.
-    pub(crate) fn take_new(&mut self) -> Vec<Held> {
-        if !core::mem::take(&mut self.is_new) {
-            return Vec::new();
+    /// Takes out all updates in the order in which workers saw them, if anything is new: those up to
+    /// `until`, and the later ones.
+    pub(crate) fn take_new(&mut self, until: Timestamp) -> (Vec<Held>, Vec<Held>) {
+        if !self.is_new {
+            return (Vec::new(), core::mem::take(&mut self.held).into());
         }
         let mut held: Vec<Held> = core::mem::take(&mut self.held).into();
         held.sort_by_key(|held| held.update.at);
-        held
+        let later = held.split_off(held.partition_point(|held| held.update.at <= until));
+        self.is_new = !later.is_empty();
+        (held, later)
     }
 
-    /// Puts back the updates that fit to nothing, out of this many.
-    pub(crate) fn put_back(&mut self, held: Vec<Held>, of: usize) {
-        self.is_dirty |= held.len() != of;
+    /// Puts back the updates that fit to nothing, after so many were used.
+    pub(crate) fn put_back(&mut self, held: Vec<Held>, used: usize) {
+        self.is_dirty |= used > 0;
+        self.counts = held.iter().map(|held| held.update.holder).collect();
         self.held = held.into();
     }
 
@@ -123,7 +143,14 @@ impl Evidence {
     /// Drops what nobody has claimed in time. Returns how many updates it dropped.
     pub(crate) fn drop_expired(&mut self, now: Timestamp) -> u64 {
         let before = (self.held.len(), self.others.len());
-        self.held.retain(|held| held.until > now);
+        let Self { held, counts, .. } = self;
+        held.retain(|held| {
+            let is_kept = held.until > now;
+            if !is_kept {
+                counts.take(&held.update.holder);
+            }
+            is_kept
+        });
         self.others.retain(|other| other.expires_at > now);
         self.is_dirty |= before != (self.held.len(), self.others.len());
         len_u64(before.0.saturating_sub(self.held.len()))

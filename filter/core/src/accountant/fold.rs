@@ -5,10 +5,10 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
-use crate::accountant::meta::PendingEnd;
+use crate::accountant::pending_ends::PendingEnd;
 use crate::base::hash::hash;
 use crate::base::limits::{
-    DUE_PER_TICK_MAX, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, SESSION_ENDS_MAX, SESSION_GONE_MS,
+    DUE_PER_TICK_MAX, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, SESSION_GONE_MS,
 };
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::product::Product;
@@ -32,17 +32,30 @@ pub(super) enum Activity {
     Part,
 }
 
+/// How far the accountant has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// If a reading of all journals is complete: when it began. Everything that workers had written
+    /// by then has been read.
+    pub(super) read_until: Option<Timestamp>,
+    /// True if nothing is left.
+    pub(super) is_drained: bool,
+}
+
 impl Accountant {
-    /// Folds the facts that workers have written since the last time. Returns whether it has read
-    /// all of them.
-    pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> bool {
-        let (entries, is_all_read) = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
-        let ends = if is_all_read { self.take_due_ends(now) } else { Vec::new() };
-        for entry in entries {
+    /// Folds the facts that workers have written since the last time.
+    pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> Progress {
+        let poll = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
+        if poll.is_first {
+            self.reading_since = now;
+            self.ends.reading_begins();
+        }
+        let ends = if poll.is_complete { self.ends.take_due(now) } else { Vec::new() };
+        for entry in poll.entries {
             self.fold(host, &entry, now);
         }
-        if is_all_read {
-            self.match_updates(host, now);
+        if poll.is_complete {
+            self.match_updates(host, self.reading_since, now);
             for (generation, cause) in self.attributions.all_read() {
                 self.fold_generation(host, generation, cause, now);
             }
@@ -55,7 +68,8 @@ impl Accountant {
                 None => host.count(Counter::SessionEndUnused, 1),
             }
         }
-        is_all_read
+        let read_until = poll.is_complete.then_some(self.reading_since);
+        Progress { read_until, is_drained: poll.is_drained }
     }
 
     fn fold(&mut self, host: &mut impl Host, entry: &Entry, now: Timestamp) {
@@ -85,16 +99,16 @@ impl Accountant {
             Some(Fact::Calls(calls)) => self.fold_calls(host, &calls, now),
             Some(Fact::Open(open)) => self.fold_open(host, open, now),
             Some(Fact::CallUpdate(update)) => self.fold_update(host, update, now),
-            Some(Fact::Redirected { call_id, at }) => {
+            Some(Fact::Redirected { call_id, at, .. }) => {
                 self.attributions.call_ended(&call_id, at);
                 self.guards.reservations.end(&call_id);
             }
             Some(Fact::OtherOpen(other)) => self.evidence.other_open(other),
-            Some(Fact::OtherAnswered { answer: Answer { link, look }, at }) => {
+            Some(Fact::OtherAnswered { answer: Answer { link, look }, at, .. }) => {
                 self.evidence.used_on_own_stream(link, look, at);
             }
             Some(Fact::Reserved(reserved)) => self.guard_reserved(host, &reserved, now),
-            Some(Fact::Released { call_id }) => self.guards.reservations.end(&call_id),
+            Some(Fact::Released { call_id, .. }) => self.guards.reservations.end(&call_id),
             Some(Fact::Running { session, started_at, at }) => {
                 let slot = self.open(host, &session, started_at, now);
                 self.touch(host, slot, Activity::Call, at, now);
@@ -119,24 +133,8 @@ impl Accountant {
             }
             SessionEnd::ClientDelete | SessionEnd::Closed => at,
         };
-        let end = PendingEnd { session, reason, at, due_at };
-        // What was told to be gone may be told so again.
-        self.ends.retain(|known| known.session.key != end.session.key || known.reason != reason);
-        if self.ends.len() >= SESSION_ENDS_MAX {
-            return host.count(Counter::SessionEndUnused, 1);
-        }
-        self.ends.push(end);
-        self.are_ends_dirty = true;
-    }
-
-    /// Takes out the ends of sessions that are due.
-    fn take_due_ends(&mut self, now: Timestamp) -> Vec<PendingEnd> {
-        let (due, waiting) =
-            core::mem::take(&mut self.ends).into_iter().partition(|end| end.due_at <= now);
-        self.ends = waiting;
-        let due: Vec<PendingEnd> = due;
-        self.are_ends_dirty |= !due.is_empty();
-        due
+        let dropped = self.ends.push(session, reason, at, due_at);
+        host.count(Counter::SessionEndUnused, dropped);
     }
 
     pub(super) fn fold_call(&mut self, host: &mut impl Host, call: &CallEnded, now: Timestamp) {
@@ -183,15 +181,9 @@ impl Accountant {
 
     /// The session of a call that was answered: a 404 before did not mean that it is gone.
     pub(super) fn lives(&mut self, call: &CallEnded) {
-        let is_alive = (200..300).contains(&call.http_status);
-        let before = self.ends.len();
-        self.ends.retain(|end| {
-            let is_disproved = end.reason == SessionEnd::SessionGone
-                && end.session.key == call.session.key
-                && end.at <= call.started_at;
-            !(is_alive && is_disproved)
-        });
-        self.are_ends_dirty |= self.ends.len() != before;
+        if (200..300).contains(&call.http_status) {
+            self.ends.disproved(&call.session.key, call.started_at);
+        }
     }
 
     /// Returns the slot of a session. Creates the session if it is new.
@@ -304,7 +296,7 @@ impl Accountant {
         let Some(session_key) = self.sessions.get(slot).map(|session| session.reference.key) else {
             return;
         };
-        self.match_updates(host, now);
+        self.match_updates(host, now, now);
         while let Some(join) = self.joins.take_of_session(&session_key) {
             self.fold_call(host, &join.call, now);
         }

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::hash::hash;
 use crate::base::time::Timestamp;
 use crate::domain::ids::Link;
 use crate::fact::call::CallEnded;
 use crate::shared_data::free_slots::FreeSlots;
-use crate::shared_data::shares::{Holder, Shares};
+use crate::shared_data::shares::{Holder, Shares, holder_of};
 
 /// A call that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +35,7 @@ pub(crate) struct JoinTable {
 
 /// Names the customer of a call.
 fn holder(call: &CallEnded) -> Holder {
-    hash(&[call.session.identity.customer.as_bytes()])
+    holder_of(&call.session.identity.customer)
 }
 
 impl JoinTable {

@@ -4,7 +4,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
-use crate::domain::session::{SessionEnd, SessionRef};
 use crate::event::{Event, EventStamp, write};
 use crate::sink::stored_event::StoredEvent;
 
@@ -50,15 +49,4 @@ impl Meta {
         self.next_sequence = sequence.saturating_add(1);
         write(EventStamp { sequence, time }, event)
     }
-}
-
-/// A session that the client or the server has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PendingEnd {
-    pub(super) session: SessionRef,
-    pub(super) reason: SessionEnd,
-    /// When a worker saw it.
-    pub(super) at: Timestamp,
-    /// When the session ends, unless something shows until then that it goes on.
-    pub(super) due_at: Timestamp,
 }

@@ -19,6 +19,7 @@ mod generations;
 mod guard_state;
 mod guards;
 mod meta;
+mod pending_ends;
 mod state;
 
 use std::rc::Rc;
@@ -28,8 +29,9 @@ use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::Evidence;
 use crate::accountant::guard_state::Guards;
 use crate::accountant::joins::JoinTable;
-use crate::accountant::meta::{Meta, PendingEnd};
+use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Dispatch, Outbox};
+use crate::accountant::pending_ends::PendingEnds;
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::CAUSE_READINGS;
 use crate::base::time::{Timestamp, len_u64};
@@ -65,8 +67,7 @@ pub(crate) struct Accountant {
     sessions: SessionTable,
     /// Sessions that end when all journals have been read once more: another worker's journal may
     /// still contain a call that ended before its session did, even the session's first call.
-    ends: Vec<PendingEnd>,
-    are_ends_dirty: bool,
+    ends: PendingEnds,
     joins: JoinTable,
     evidence: Evidence,
     attributions: Attributions,
@@ -75,6 +76,8 @@ pub(crate) struct Accountant {
     guards: Guards,
     outbox: Outbox,
     journals: Reader,
+    /// When the present reading of all journals began.
+    reading_since: Timestamp,
     /// Stands for a product that the configuration no longer contains.
     unknown_product: Rc<Product>,
 }
@@ -95,12 +98,12 @@ impl Accountant {
             // anything new.
             self.guard_tick(host, now);
         }
-        let is_all_read = self.fold_new(host, now);
-        if is_all_read {
-            self.expire_joins(host, now);
-            self.attributions.expire(now);
-            self.bill_estimates(host, now);
-            self.close_due(host, now);
+        if let Some(until) = self.fold_new(host, now).read_until {
+            // What happened later may not have been read.
+            self.expire_joins(host, until);
+            self.attributions.expire(until);
+            self.bill_estimates(host, until);
+            self.close_due(host, until);
             self.guard_all_read(host, now);
         }
         self.guard_tick(host, now);
@@ -138,7 +141,7 @@ impl Accountant {
     pub(crate) fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
             let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
-            while !self.fold_new(host, now) {
+            while !self.fold_new(host, now).is_drained {
                 let writes = self.take_writes();
                 if self.lease.commit(host, &self.prefix, held, writes).is_err() {
                     return;

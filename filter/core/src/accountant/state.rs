@@ -13,9 +13,10 @@ use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
 use crate::accountant::joins::JoinTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
+use crate::accountant::pending_ends::{PendingEnd, PendingEnds};
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::{OUTBOX_BATCHES_MAX, SEEN_PAGES};
-use crate::base::time::len_u64;
+use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::host::Host;
@@ -46,8 +47,7 @@ impl Accountant {
             prefix,
             lease,
             sessions: SessionTable::default(),
-            ends: Vec::new(),
-            are_ends_dirty: false,
+            ends: PendingEnds::default(),
             joins: JoinTable::default(),
             evidence: Evidence::default(),
             attributions: Attributions::default(),
@@ -56,6 +56,7 @@ impl Accountant {
             guards: Guards::default(),
             outbox,
             journals,
+            reading_since: Timestamp::default(),
             unknown_product: Rc::new(Product::unknown()),
             meta,
         };
@@ -93,9 +94,9 @@ impl Accountant {
         }
         accountant.guards.resumed(&accountant.config);
         let evidence = read_value(host, &evidence_key(&accountant.prefix));
-        accountant.evidence = evidence.unwrap_or_default();
-        accountant.evidence.look_again();
-        accountant.ends = read_value(host, &ends_key(&accountant.prefix)).unwrap_or_default();
+        accountant.evidence = evidence.map_or_else(Evidence::default, Evidence::resumed);
+        let ends: Option<Vec<PendingEnd>> = read_value(host, &ends_key(&accountant.prefix));
+        accountant.ends = PendingEnds::new(ends.unwrap_or_default());
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
             let product_id = session.as_ref().map_or("", |s| s.reference.product_id.as_str());
@@ -134,8 +135,8 @@ impl Accountant {
         if self.estimates.take_dirty() {
             writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
         }
-        if core::mem::take(&mut self.are_ends_dirty) {
-            writes.push((ends_key(&self.prefix), encoded(&self.ends)));
+        if let Some(ends) = self.ends.take_dirty() {
+            writes.push((ends_key(&self.prefix), encoded(&ends)));
         }
         if self.evidence.take_dirty() {
             writes.push((evidence_key(&self.prefix), encoded(&self.evidence)));

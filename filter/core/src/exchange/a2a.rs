@@ -30,6 +30,7 @@ use crate::protocol::a2a::{
 };
 use crate::protocol::request_body::RequestBody;
 use crate::protocol::trace_context::traceparent;
+use crate::shared_data::shares::holder_of;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::doubt::Doubt;
@@ -197,7 +198,8 @@ impl Exchange for A2aExchange {
         let Some(step) = &self.step else { return self.observed };
         // The server sent the client elsewhere: the step is that of the client's next request.
         if (300..400).contains(&self.http_status) {
-            let redirected = Fact::Redirected { call_id: self.call_id, at: now };
+            let holder = holder_of(&self.session.identity.customer);
+            let redirected = Fact::Redirected { call_id: self.call_id, holder, at: now };
             self.observed.counts.push(Counter::CallsRedirected);
             self.observed.facts.push(redirected);
             return self.observed;
@@ -330,7 +332,8 @@ impl A2aExchange {
                 }
             };
             let links = vec![task_link(&self.product.id, &task)];
-            let update = CallUpdate { links, at: now, observation, answer: None };
+            let holder = holder_of(&self.session.identity.customer);
+            let update = CallUpdate { holder, links, at: now, observation, answer: None };
             self.observed.facts.push(Fact::CallUpdate(update));
         }
     }

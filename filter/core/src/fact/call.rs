@@ -8,6 +8,7 @@ use crate::domain::call::{Certainty, Transport};
 use crate::domain::ids::{Link, TraceId};
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
+use crate::shared_data::shares::Holder;
 
 /// A call that runs. A worker reports it only if generations may have to be attributed to the call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +126,8 @@ pub struct AnswerSeen {
 /// A request that is no call, and whose answer may come on another stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherOpen {
+    /// The customer.
+    pub(crate) holder: Holder,
     /// The links that its answer may carry.
     pub(crate) links: Vec<Link>,
     /// The end of the request.
@@ -174,6 +177,9 @@ pub struct CallOpen {
 /// What a worker saw about a call on a stream other than the call's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallUpdate {
+    /// The customer on whose stream the worker saw it. Lines of earlier logs name none.
+    #[serde(default)]
+    pub(crate) holder: Holder,
     /// The calls that it may be about, the likeliest first.
     pub(crate) links: Vec<Link>,
     /// When the worker saw it.

@@ -8,12 +8,14 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
+use crate::domain::identity::ANONYMOUS;
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::{SessionEnd, SessionRef};
 use crate::fact::call::{
     Answer, CallEnded, CallOpen, CallStarted, CallUpdate, FoldedCalls, OtherOpen,
 };
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
+use crate::shared_data::shares::{Holder, holder_of};
 
 /// The version of the encoding. Raise it when [`Fact`] changes.
 const VERSION: u8 = 10;
@@ -62,6 +64,8 @@ pub enum Fact {
     Redirected {
         /// The call, of which nothing more is reported.
         call_id: String,
+        /// Its customer.
+        holder: Holder,
         /// When.
         at: Timestamp,
     },
@@ -72,6 +76,8 @@ pub enum Fact {
     OtherAnswered {
         /// The answer.
         answer: Answer,
+        /// The customer.
+        holder: Holder,
         /// When.
         at: Timestamp,
     },
@@ -91,6 +97,9 @@ pub enum Fact {
     Released {
         /// The call.
         call_id: String,
+        /// Its customer. Lines of earlier logs name none.
+        #[serde(default)]
+        holder: Holder,
     },
     /// A client has requested a generation.
     GenerationStarted(GenerationStarted),
@@ -114,24 +123,26 @@ impl Fact {
         matches!(self, Self::Call(_) | Self::Open(_))
     }
 
-    /// The session that it is about, if it names one.
-    pub(crate) fn session(&self) -> Option<&SessionRef> {
-        match self {
+    /// The customer whose traffic made the worker report it.
+    pub(crate) fn holder(&self) -> Holder {
+        let session = match self {
             Self::CallStarted(CallStarted { session, .. })
             | Self::Call(CallEnded { session, .. })
             | Self::Open(CallOpen { call: CallEnded { session, .. }, .. })
             | Self::Running { session, .. }
-            | Self::SessionEnd { session, .. } => Some(session),
-            Self::Calls(calls) => Some(&calls.call.session),
-            Self::Reserved(reserved) => Some(&reserved.session),
-            Self::Generation(generation) => Some(&generation.session),
-            Self::CallUpdate(_)
-            | Self::Redirected { .. }
-            | Self::OtherOpen(_)
-            | Self::OtherAnswered { .. }
-            | Self::Released { .. }
-            | Self::GenerationStarted(_) => None,
-        }
+            | Self::SessionEnd { session, .. } => session,
+            Self::Calls(calls) => &calls.call.session,
+            Self::Reserved(reserved) => &reserved.session,
+            Self::Generation(generation) => &generation.session,
+            Self::CallUpdate(update) => return update.holder,
+            Self::OtherOpen(other) => return other.holder,
+            Self::Redirected { holder, .. } | Self::OtherAnswered { holder, .. } => return *holder,
+            Self::Released { holder, .. } => return *holder,
+            Self::GenerationStarted(started) => {
+                return holder_of(started.customer.as_deref().unwrap_or(ANONYMOUS));
+            }
+        };
+        holder_of(&session.identity.customer)
     }
 
     /// Encodes the fact.

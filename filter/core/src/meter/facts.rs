@@ -13,8 +13,8 @@ use crate::fact::call::CallOpen;
 use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::meter::Meter;
-use crate::meter::overflow::holder_of;
 use crate::shared_data::journal::Writer;
+use crate::shared_data::shares::holder_of;
 
 impl Meter {
     pub(super) fn record(&mut self, host: &mut impl Host, observed: Observed) {
@@ -55,8 +55,7 @@ impl Meter {
             return;
         }
         host.count(Counter::JournalFull, 1);
-        let customer = fact.session().map_or("", |session| &session.identity.customer);
-        let holder = holder_of(customer);
+        let holder = fact.holder();
         if self.overflow.len() < OVERFLOW_FACTS_MAX {
             self.overflow.push(holder, bytes);
             return;

@@ -17,6 +17,7 @@ use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::meter::action::{BodyAction, HeadAction};
 use crate::meter::{Held, Meter};
+use crate::shared_data::shares::holder_of;
 use crate::wire::doubt::Doubt;
 
 impl Meter {
@@ -133,7 +134,9 @@ impl Meter {
                     // If the provider refuses a generation, only the end of the stream releases the
                     // reservation.
                     if product.llm.is_some() {
-                        self.reserved.insert(stream, taken.call_id.clone());
+                        let holder = holder_of(&taken.session.identity.customer);
+                        let call_id = taken.call_id.clone();
+                        self.reserved.insert(stream, Fact::Released { call_id, holder });
                     }
                     self.record_fact(host, &Fact::Reserved(Box::new(taken)));
                 }

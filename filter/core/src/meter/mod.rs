@@ -71,7 +71,7 @@ pub struct Meter {
     held: HashMap<u32, Held>,
     /// Exchanges that hold a reservation for a generation, with its id. Possibly no fact ever
     /// reports the generation.
-    reserved: HashMap<u32, String>,
+    reserved: HashMap<u32, Fact>,
     /// Exchanges whose response streams, and which a guard may end in the middle.
     stops: HashMap<u32, StreamStop>,
     /// Exchanges whose calls started since the last tick. Most calls have ended by the next.
@@ -253,8 +253,8 @@ impl Meter {
             let observed = exchange.end(end, now);
             self.record(host, observed);
         }
-        if let Some(call_id) = self.reserved.remove(&stream) {
-            self.record_fact(host, &Fact::Released { call_id });
+        if let Some(released) = self.reserved.remove(&stream) {
+            self.record_fact(host, &released);
         }
     }
 

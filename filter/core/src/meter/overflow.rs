@@ -1,15 +1,14 @@
 //! Facts that wait in a worker's memory while its journal is full, by customer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::base::hash::hash;
-use crate::shared_data::shares::Holder;
+use crate::shared_data::shares::{Counts, Holder};
 
 /// Facts that wait because the journal is full.
 #[derive(Debug, Default)]
 pub(super) struct Overflow {
     facts: VecDeque<(Holder, Vec<u8>)>,
-    by_customer: HashMap<Holder, usize>,
+    counts: Counts,
 }
 
 impl Overflow {
@@ -26,18 +25,17 @@ impl Overflow {
     }
 
     pub(super) fn of(&self, holder: &Holder) -> usize {
-        self.by_customer.get(holder).copied().unwrap_or_default()
+        self.counts.of(holder)
     }
 
     /// Who has the most facts that wait.
     pub(super) fn most(&self) -> Option<(usize, Holder)> {
-        self.by_customer.iter().map(|(holder, facts)| (*facts, *holder)).max()
+        self.counts.most()
     }
 
     pub(super) fn push(&mut self, holder: Holder, fact: Vec<u8>) {
         self.facts.push_back((holder, fact));
-        let facts = self.by_customer.entry(holder).or_default();
-        *facts = facts.saturating_add(1);
+        self.counts.add(holder);
     }
 
     /// Takes out one fact: the first, or the last of this customer.
@@ -47,16 +45,7 @@ impl Overflow {
             Some(holder) => self.facts.iter().rposition(|(of, _)| of == holder)?,
         };
         let (holder, fact) = self.facts.remove(at)?;
-        let left = self.of(&holder).saturating_sub(1);
-        if left == 0 {
-            self.by_customer.remove(&holder);
-        } else {
-            self.by_customer.insert(holder, left);
-        }
+        self.counts.take(&holder);
         Some(fact)
     }
-}
-
-pub(super) fn holder_of(customer: &str) -> Holder {
-    hash(&[customer.as_bytes()])
 }

@@ -9,7 +9,8 @@
 //! that dies leaves its journal as it is. When the owner's beat has not moved for long and the
 //! reader has read everything, the reader marks the journal as free. The next VM takes it with the
 //! next epoch, in the other half of the keys, so that the reader still finds a late fact of the old
-//! owner. The beat counts ticks, because clocks may step.
+//! owner. The beat counts ticks, because clocks may step. Writers may be as fast as the reader for
+//! long, so the reader is not always at the end of a journal: see [`Poll::is_complete`].
 
 use serde::{Deserialize, Serialize};
 
@@ -171,10 +172,26 @@ pub struct Entry {
     pub bytes: Vec<u8>,
 }
 
+/// What one call of [`Reader::poll`] read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Poll {
+    /// The new facts.
+    pub entries: Vec<Entry>,
+    /// True if this call began a reading of all journals.
+    pub is_first: bool,
+    /// True if this call completed a reading: the reader has read everything that the writers had
+    /// written when the reading began.
+    pub is_complete: bool,
+    /// True if this call read everything that the writers had written when the call began.
+    pub is_drained: bool,
+}
+
 /// The accountant's end of all journals.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     journals: Vec<Journal>,
+    /// True from the first call of a reading to the one that completes it.
+    is_reading: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -183,6 +200,10 @@ struct Journal {
     is_moved: bool,
     last_beat: u32,
     silent_ticks: u32,
+    /// Pages of the present epoch that the reader has left behind in this reading.
+    pages_read: u64,
+    /// True if the reader was at the end during this reading.
+    was_drained: bool,
 }
 
 impl Reader {
@@ -198,27 +219,39 @@ impl Reader {
                 .unwrap_or_default();
             journals.push(Journal { cursor, ..Journal::default() });
         }
-        Self { journals }
+        Self { journals, is_reading: false }
     }
 
-    /// Reads up to about `facts_max` new facts. The second value is true if this call read
-    /// everything that the writers had written when it began.
-    pub fn poll(
+    /// Reads up to about `facts_max` new facts.
+    pub fn poll(&mut self, host: &mut impl Host, prefix: &str, facts_max: usize) -> Poll {
+        let is_first = !core::mem::replace(&mut self.is_reading, true);
+        if is_first {
+            for journal in &mut self.journals {
+                (journal.pages_read, journal.was_drained) = (0, false);
+            }
+        }
+        let mut entries = Vec::new();
+        let is_drained = self.poll_all(host, prefix, facts_max, &mut entries);
+        let is_complete = is_drained || self.journals.iter().all(Journal::is_read);
+        self.is_reading = !is_complete;
+        Poll { entries, is_first, is_complete, is_drained }
+    }
+
+    fn poll_all(
         &mut self,
         host: &mut impl Host,
         prefix: &str,
         facts_max: usize,
-    ) -> (Vec<Entry>, bool) {
-        let mut entries = Vec::new();
+        entries: &mut Vec<Entry>,
+    ) -> bool {
         // A worker with many facts must not keep those of the others waiting, so first each has
         // the same share.
         let share = facts_max.checked_div(self.journals.len()).unwrap_or(facts_max).max(1);
-        let is_all_read = self.poll_each(host, prefix, Some(share), facts_max, &mut entries);
-        if is_all_read || entries.len() >= facts_max {
-            return (entries, is_all_read);
+        let is_drained = self.poll_each(host, prefix, Some(share), facts_max, entries);
+        if is_drained || entries.len() >= facts_max {
+            return is_drained;
         }
-        let is_all_read = self.poll_each(host, prefix, None, facts_max, &mut entries);
-        (entries, is_all_read)
+        self.poll_each(host, prefix, None, facts_max, entries)
     }
 
     /// Reads from each journal until there are `facts_max` facts, or at most a share of each.
@@ -231,21 +264,23 @@ impl Reader {
         entries: &mut Vec<Entry>,
     ) -> bool {
         let mut index: u32 = 0;
-        let mut is_all_read = true;
+        let mut is_drained = true;
         for at in 0.. {
             let Some((owner, version)) = read::<Owner>(host, &owner_key(prefix, index)) else {
-                return is_all_read;
+                return is_drained;
             };
             if self.journals.len() == at {
                 self.journals.push(Journal::default());
             }
             let most = share.map_or(facts_max, |share| entries.len().saturating_add(share));
             if let (Some(owner), Some(journal)) = (owner, self.journals.get_mut(at)) {
-                is_all_read &= journal.poll(host, prefix, index, owner, version, most, entries);
+                let was_drained = journal.poll(host, prefix, index, owner, version, most, entries);
+                journal.was_drained |= was_drained;
+                is_drained &= was_drained;
             }
             index = index.saturating_add(1);
         }
-        is_all_read
+        is_drained
     }
 
     /// The cursors that moved since the last call, with the numbers of their journals.
@@ -261,6 +296,12 @@ impl Reader {
 }
 
 impl Journal {
+    /// True if the reader has read everything that was there when the reading began: a journal
+    /// never has more pages than [`JOURNAL_PAGES`].
+    fn is_read(&self) -> bool {
+        self.was_drained || self.pages_read >= JOURNAL_PAGES
+    }
+
     /// True if the reader has read everything.
     #[expect(clippy::too_many_arguments, reason = "one caller, which has them all at hand")]
     fn poll(
@@ -279,6 +320,7 @@ impl Journal {
         }
         if self.cursor.epoch != owner.epoch {
             self.cursor = Cursor { epoch: owner.epoch, page: 0, facts: 0 };
+            self.pages_read = 0;
             self.is_moved = true;
             if !self.drain(host, prefix, index, facts_max, entries) {
                 return false;
@@ -339,6 +381,7 @@ impl Journal {
                 return true;
             }
             self.cursor = Cursor { epoch, page: next, facts: 0 };
+            self.pages_read = self.pages_read.saturating_add(1);
             self.is_moved = true;
         }
     }

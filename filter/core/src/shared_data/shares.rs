@@ -6,10 +6,67 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::base::hash::hash;
 use crate::base::time::Timestamp;
 
 /// Names a holder, such as a customer: a hash.
 pub(crate) type Holder = [u8; 16];
+
+/// Names a customer.
+pub(crate) fn holder_of(customer: &str) -> Holder {
+    hash(&[customer.as_bytes()])
+}
+
+/// How many things each holder has in a short queue that keeps their order itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    by_holder: HashMap<Holder, usize>,
+}
+
+impl Counts {
+    /// Counts one more.
+    pub(crate) fn add(&mut self, holder: Holder) {
+        let count = self.by_holder.entry(holder).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts one less.
+    pub(crate) fn take(&mut self, holder: &Holder) {
+        let left = self.of(holder).saturating_sub(1);
+        if left == 0 {
+            self.by_holder.remove(holder);
+        } else {
+            self.by_holder.insert(*holder, left);
+        }
+    }
+
+    /// How many the holder has.
+    pub(crate) fn of(&self, holder: &Holder) -> usize {
+        self.by_holder.get(holder).copied().unwrap_or_default()
+    }
+
+    /// Who has the most, and how many.
+    pub(crate) fn most(&self) -> Option<(usize, Holder)> {
+        self.by_holder.iter().map(|(holder, count)| (*count, *holder)).max()
+    }
+
+    /// Who gives way to something new of `newcomer` in a full queue: see
+    /// [`Shares::who_gives_way`].
+    pub(crate) fn who_gives_way(&self, newcomer: &Holder) -> Holder {
+        match self.most() {
+            Some((most, holder)) if self.of(newcomer) < most => holder,
+            _ => *newcomer,
+        }
+    }
+}
+
+impl FromIterator<Holder> for Counts {
+    fn from_iter<I: IntoIterator<Item = Holder>>(holders: I) -> Self {
+        let mut counts = Self::default();
+        holders.into_iter().for_each(|holder| counts.add(holder));
+        counts
+    }
+}
 
 /// What each holder has in a table, with the times by which the oldest goes first.
 #[derive(Clone, Debug, Default)]

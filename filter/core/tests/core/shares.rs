@@ -351,3 +351,139 @@ fn row_89_calls_that_wait_push_out_the_oldest_of_their_own_customer() {
     assert_eq!((mine.len(), &mine[0]["execution_status"]), (1, &json!("SUCCESS")));
     assert_eq!(mine[0]["tool_name"], "mine");
 }
+
+/// Notices that these many calls, which nobody made, are given up.
+fn cancellations(count: usize) -> String {
+    let cancel = |id: usize| json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": format!("c{id}")}});
+    Value::Array((0..count).map(cancel).collect()).to_string()
+}
+
+const RESUMED: [(&str, &str); 5] = [
+    (":method", "GET"),
+    (":path", "/mcp"),
+    ("x-customer-id", "victim"),
+    ("mcp-session-id", "v"),
+    ("last-event-id", "1"),
+];
+const ANSWER: &str = "data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n";
+
+fn status_of_victim(told: &[Value]) -> Vec<Value> {
+    let calls = kinds(told, "tool_invocation");
+    let of_victim = calls.iter().filter(|call| call["customer_id"] == "victim");
+    of_victim.map(|call| call["execution_status"].clone()).collect()
+}
+
+#[test]
+fn what_is_seen_of_strangers_calls_pushes_out_no_answer_that_came_before_its_call() {
+    let mut envoy = Envoy::new(PLAIN);
+    let one = batch(["a".to_owned()].into_iter());
+    // The call's own stream is still open.
+    request(&mut envoy, 1, &head("victim", "v"), &one);
+    request(&mut envoy, 2, &RESUMED, "");
+    respond(&mut envoy, 2, "text/event-stream", ANSWER, StreamEnd::Complete);
+    let mut told = envoy.deliver(250);
+    for stream in 0..5 {
+        request(&mut envoy, 10 + stream, &head("flood", "f"), &cancellations(1000));
+        told.extend(envoy.deliver(250));
+    }
+    assert_eq!(envoy.host.counters[&Counter::EvidenceUnused], 5001 - 4096);
+    respond(&mut envoy, 1, "text/event-stream", "id: 1\ndata:\n\n", StreamEnd::Aborted);
+    told.extend(envoy.deliver(1000));
+    assert_eq!(status_of_victim(&told), ["SUCCESS"]);
+}
+
+#[test]
+fn answers_on_other_streams_do_not_give_way_to_strangers_in_a_full_journal() {
+    let mut envoy = Envoy::new(PLAIN);
+    request(&mut envoy, 1, &head("victim", "v"), &batch(["a".to_owned()].into_iter()));
+    respond(&mut envoy, 1, "text/event-stream", "id: 1\ndata:\n\n", StreamEnd::Aborted);
+    let mut told = envoy.deliver(250);
+    let headers: Vec<_> = head("flood", "f")
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+        .collect();
+    // They all run already when the journal gets full.
+    for stream in 10..80 {
+        let Envoy { worker, host, now, .. } = &mut envoy;
+        let _ = worker.request_head(host, stream, Headers(&headers), *now);
+    }
+    for stream in 10..80 {
+        if stream == 75 {
+            request(&mut envoy, 2, &RESUMED, "");
+            respond(&mut envoy, 2, "text/event-stream", ANSWER, StreamEnd::Complete);
+        }
+        let Envoy { worker, host, now, .. } = &mut envoy;
+        worker.request_body(host, stream, cancellations(1000).as_bytes(), true, *now);
+    }
+    assert!(envoy.host.counters[&Counter::FactsSpilled] > 10_000, "the journal is full");
+    told.extend(envoy.deliver(30_000));
+    assert_eq!(status_of_victim(&told), ["SUCCESS"]);
+}
+
+#[test]
+fn ends_of_sessions_that_never_were_push_out_no_end_of_others() {
+    let mut envoy = Envoy::new(PLAIN);
+    let delete = |envoy: &mut Envoy, stream: u32, customer: &str, session: &str| {
+        let mut head = head(customer, session);
+        head[0].1 = "DELETE";
+        request(envoy, stream, &head, "");
+        respond(envoy, stream, "application/json", "", StreamEnd::Complete);
+    };
+    for (stream, customer) in [(1, "early"), (2, "victim")] {
+        request(&mut envoy, stream, &head(customer, "v"), &batch(["a".to_owned()].into_iter()));
+        respond(&mut envoy, stream, "application/json", &results(1), StreamEnd::Complete);
+    }
+    let mut told = envoy.deliver(250);
+    delete(&mut envoy, 3, "early", "v");
+    for stream in 0..6000 {
+        delete(&mut envoy, 10 + stream, "flood", &format!("s{stream}"));
+    }
+    delete(&mut envoy, 4, "victim", "v");
+    told.extend(envoy.deliver(3000));
+    let closed = kinds(&told, "session_closed");
+    let customers: Vec<&Value> = closed.iter().map(|session| &session["customer_id"]).collect();
+    assert_eq!(customers, ["early", "victim"]);
+    assert!(closed.iter().all(|session| session["close_reason"] == "client_delete"));
+    assert_eq!(envoy.host.counters[&Counter::SessionEndUnused], 6000);
+}
+
+#[test]
+fn a_flood_that_never_ends_keeps_no_session_of_others_open() {
+    let mut envoy = Envoy::new(&PLAIN.replace(r#""5m""#, r#""3s", "idle_timeout": "1s""#));
+    for (stream, customer) in [(1, "victim"), (2, "late")] {
+        request(&mut envoy, stream, &head(customer, "v"), &batch(["a".to_owned()].into_iter()));
+        respond(&mut envoy, stream, "application/json", &results(1), StreamEnd::Complete);
+    }
+    let mut told = Vec::new();
+    let mut closed_after = Vec::new();
+    for round in 0..40 {
+        // More than the accountant reads in a tick.
+        for stream in 0..5 {
+            let stream = 100 + round * 5 + stream;
+            request(&mut envoy, stream, &head("flood", "f"), &batch((0..1000).map(|_| "a".into())));
+            respond(&mut envoy, stream, "application/json", &results(1000), StreamEnd::Complete);
+        }
+        if round == 5 {
+            let mut delete = head("victim", "v");
+            delete[0].1 = "DELETE";
+            request(&mut envoy, 3, &delete, "");
+            respond(&mut envoy, 3, "application/json", "", StreamEnd::Complete);
+        }
+        let waiting = envoy.tick(250);
+        let events = envoy.take(waiting);
+        let closed = kinds(&events, "session_closed");
+        closed_after.extend(
+            closed.iter().map(|closed| {
+                (closed["customer_id"].clone(), closed["close_reason"].clone(), round)
+            }),
+        );
+        told.extend(events);
+    }
+    assert!(envoy.host.counters[&Counter::RequestsOverShare] > 10, "the reader is never at an end");
+    let [(victim, reason, at), (late, timeout, end)] = &closed_after[..] else {
+        panic!("{closed_after:?}");
+    };
+    assert_eq!((victim, reason), (&json!("victim"), &json!("client_delete")));
+    assert_eq!((late, timeout), (&json!("late"), &json!("session_timeout")));
+    assert!(*at < 20 && *end < 20, "{closed_after:?}");
+}

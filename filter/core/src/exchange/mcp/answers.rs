@@ -205,7 +205,11 @@ impl McpExchange {
                 // The same again, on another stream, must not pass for the answer to a call.
                 let is_of_any = kind_of(answer) == AnswerKind::OfAny;
                 if let Some(answer) = self.answer_in_session(&id, look).filter(|_| is_of_any) {
-                    self.observed.facts.push(Fact::OtherAnswered { answer, at: now });
+                    self.observed.facts.push(Fact::OtherAnswered {
+                        answer,
+                        holder: self.holder(),
+                        at: now,
+                    });
                 }
             }
         }

@@ -15,6 +15,7 @@ use crate::fact::call::{
 use crate::host::counter::Counter;
 use crate::protocol::mcp::message::Message;
 use crate::protocol::trace_context::traceparent;
+use crate::shared_data::shares::{Holder, holder_of};
 use crate::wire::json_rpc::Id;
 
 impl McpExchange {
@@ -76,7 +77,7 @@ impl McpExchange {
                 _ if links.is_empty() => {}
                 _ => {
                     let started_at = self.request_ended_at.min(now);
-                    let other = OtherOpen { links, started_at, expires_at };
+                    let other = OtherOpen { holder: self.holder(), links, started_at, expires_at };
                     self.observed.facts.push(Fact::OtherOpen(other));
                 }
             }
@@ -89,7 +90,11 @@ impl McpExchange {
         for request in core::mem::take(&mut self.requests) {
             if let Intent::ToolCall(ToolCall { call_id, .. }) = request.intent {
                 self.observed.counts.push(Counter::CallsRedirected);
-                self.observed.facts.push(Fact::Redirected { call_id, at: now });
+                self.observed.facts.push(Fact::Redirected {
+                    call_id,
+                    holder: self.holder(),
+                    at: now,
+                });
             }
         }
     }
@@ -105,6 +110,10 @@ impl McpExchange {
         }
     }
 
+    pub(super) fn holder(&self) -> Holder {
+        holder_of(&self.session.identity.customer)
+    }
+
     fn links_of_request(&self, id: &Id) -> Vec<Link> {
         self.scope.links_of_request(&self.product, &self.session.identity, id)
     }
@@ -116,7 +125,7 @@ impl McpExchange {
         answer: Option<AnswerSeen>,
         at: Timestamp,
     ) {
-        let update = CallUpdate { links, at, observation, answer };
+        let update = CallUpdate { holder: self.holder(), links, at, observation, answer };
         self.observed.facts.push(Fact::CallUpdate(update));
     }
 
