@@ -7,9 +7,10 @@ use crate::release_module;
 /// The largest size of the module, in bytes. Every Envoy VM compiles it and Istio pulls it into
 /// each sidecar, so growth is a decision: whoever raises this limit says what it pays for.
 ///
-/// 1 MiB paid for products of all types and provider cost; the rest paid for guards, with their
-/// options and events.
-const MODULE_BYTES_MAX: u64 = 1472 * 1024;
+/// 1 MiB paid for products of all types and provider cost; 448 KiB for guards, with their options
+/// and events, and for the defences against hostile clients; 32 KiB for answers that are told apart
+/// by their origin, and for refusals that browsers understand.
+const MODULE_BYTES_MAX: u64 = 1504 * 1024;
 
 #[test]
 fn the_module_imports_only_what_every_host_has_and_stays_small() -> anyhow::Result<()> {
