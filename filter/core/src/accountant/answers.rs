@@ -39,7 +39,10 @@ impl Accountant {
     pub(super) fn fold_update(&mut self, host: &mut impl Host, update: CallUpdate, now: Timestamp) {
         // The call's own stream may stay open this long before a worker reports how the call ended.
         let waits = self.config.products.iter().map(|p| p.call_timeout.millis().0);
-        let wait = waits.max().unwrap_or_default().saturating_add(EVIDENCE_SLACK_MS);
+        // What can end no call is not kept for so long.
+        let is_of_other = update.answer.is_some_and(|answer| answer.kind == AnswerKind::OfOther);
+        let wait = waits.max().filter(|_| !is_of_other).unwrap_or_default();
+        let wait = wait.saturating_add(EVIDENCE_SLACK_MS);
         let dropped = self.evidence.keep(update, Millis(wait), now);
         host.count(Counter::EvidenceUnused, dropped);
     }
@@ -79,10 +82,13 @@ impl Accountant {
                 self.evidence.used_elsewhere(link, answer.look, *at);
                 return true;
             }
-            if answer.kind == AnswerKind::OfOther || self.evidence.is_same_event(links, answer.look)
-            {
+            if self.evidence.is_same_event(links, answer.look) {
                 host.count(Counter::EvidenceUnused, 1);
                 return true;
+            }
+            if answer.kind == AnswerKind::OfOther {
+                // Its request's own stream may not have ended yet.
+                return false;
             }
         }
         let evidence = &self.evidence;

@@ -67,6 +67,7 @@ impl Evidence {
         }
         self.others.push_back(other);
         self.is_dirty = true;
+        self.is_new = true;
     }
 
     /// Something has come that an update may fit to.

@@ -463,3 +463,34 @@ fn f12_ids_are_told_apart_to_their_end() {
         });
     }
 }
+
+#[test]
+fn the_answer_to_another_method_waits_for_the_end_of_its_request_s_own_stream() {
+    const LIST: &str = r#"{"id":1,"method":"tools/list"}"#;
+    const LISTED: &str = "data: {\"id\":1,\"result\":{\"tools\":[]}}\n\n";
+    let mut envoy = Envoy::new(crate::joins::CONFIG);
+    let head = |method: &str| {
+        let method = (":method".to_owned(), method.as_bytes().to_vec());
+        vec![method, (":path".to_owned(), b"/mcp".to_vec())]
+    };
+    let reply = |status: &str| {
+        let media = ("content-type".to_owned(), b"text/event-stream".to_vec());
+        vec![(":status".to_owned(), status.as_bytes().to_vec()), media]
+    };
+    let now = envoy.now;
+    let Envoy { worker, host, .. } = &mut envoy;
+    for (stream, method, body) in [(1, "GET", ""), (2, "POST", LIST)] {
+        let _ = worker.request_head(host, stream, Headers(&head(method)), now);
+        worker.request_body(host, stream, body.as_bytes(), true, now);
+    }
+    let _ = worker.response_head(1, Headers(&reply("200")));
+    worker.response_body(host, 1, LISTED.as_bytes(), false, now);
+    envoy.deliver(1000);
+    let now = envoy.now;
+    let Envoy { worker, host, .. } = &mut envoy;
+    let _ = worker.response_head(2, Headers(&reply("202")));
+    let end = agent_meter_core::exchange::kind::StreamEnd::Complete;
+    worker.stream_end(host, 2, end, now);
+    envoy.deliver(200_000);
+    assert_eq!(envoy.host.counters.get(&Counter::EvidenceUnused).copied().unwrap_or(0), 0);
+}
