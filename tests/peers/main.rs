@@ -9,6 +9,7 @@ mod books;
 mod client;
 #[path = "../../filter/core/tests/dice.rs"]
 mod dice;
+mod fastmcp;
 #[path = "../e2e/http1.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod http1;
@@ -17,6 +18,7 @@ mod http1;
 mod mutate;
 mod mutations;
 mod npm;
+mod posts;
 mod prices;
 mod process;
 mod python;
@@ -32,9 +34,10 @@ use agent_meter::mcp_server::Mode;
 use agent_meter::stack::{Options, Stack, Upstream};
 use agent_meter::wait;
 use anyhow::{Context, ensure};
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use crate::books::{Books, differences, text};
+use crate::books::{Books, differences, quantity, text};
 
 /// How long a test waits for anything; only a failure takes that long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -178,6 +181,7 @@ impl Metered {
         })
         .await?;
         billed.books.check(&ledger).await?;
+        check_prices(&billed.books)?;
         println!("calls: {seen:?}, evidence_unused: {}", billed.metric("evidence_unused"));
         for counter in ["request_unparsed", "response_unparsed", "exchanges_over_limit"] {
             ensure!(billed.metric(counter) == 0, "{counter} is {}", billed.metric(counter));
@@ -245,6 +249,18 @@ impl Billed {
     }
 }
 
+/// Fails unless each success costs the default price of [`Plugin`], and nothing else anything.
+fn check_prices(books: &Books) -> anyhow::Result<()> {
+    for call in books.tool_invocations() {
+        let is_success = text(call, "/execution_status") == "SUCCESS";
+        let price: Decimal = text(call, "/price").parse()?;
+        let expected = if is_success { Decimal::new(1, 3) } else { Decimal::ZERO };
+        ensure!(price == expected, "expected the price {expected}: {call}");
+        ensure!(!is_success || quantity(call) == 1, "more than one success: {call}");
+    }
+    Ok(())
+}
+
 /// All agents together, under an empty name.
 fn by_tool(books: &Books) -> books::Calls {
     let mut calls = books::Calls::new();
@@ -259,6 +275,13 @@ fn expected(seen: &Seen) -> books::Calls {
     calls
         .map(|((tool, status), count)| ((String::new(), tool.clone(), status.clone()), *count))
         .collect()
+}
+
+/// Adds calls to those of other clients.
+pub(crate) fn add(together: &mut Seen, seen: Seen) {
+    for (key, count) in seen {
+        *together.entry(key).or_default() += count;
+    }
 }
 
 /// A call for a client in another process.
