@@ -1,4 +1,5 @@
-"""MCP clients of the official SDK, or of FastMCP: each plays one session at the same time and tells how each call ended.
+"""MCP clients of the official SDK, or of FastMCP: each plays one session, all at the same time, and tells how its calls
+ended.
 
 Prints a line for each: `{"protocol": ..., "outcomes": [...]}`. An outcome is SUCCESS, ERROR (a result with `isError`),
 GAVE_UP (the client's own time limit), or the code of a JSON-RPC error.
