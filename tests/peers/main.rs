@@ -54,6 +54,13 @@ pub(crate) fn target() -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
+/// Puts these members into an object, in place of those with the same names.
+fn put(object: &mut Value, members: &Value) {
+    for (name, value) in members.as_object().into_iter().flatten() {
+        object[name] = value.clone();
+    }
+}
+
 fn at(port: u16) -> Upstream {
     Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
@@ -62,6 +69,8 @@ fn at(port: u16) -> Upstream {
 struct Plugin {
     matcher: Value,
     pricing: Value,
+    /// Further options of the product.
+    product: Value,
     /// Further options of the plugin.
     more: Value,
     /// Changes of Envoy's bootstrap, by their pointers.
@@ -75,6 +84,7 @@ impl Default for Plugin {
             pricing: json!({
                 "currency": "USD", "default": { "price": "0.001", "cost_tier": "standard" },
             }),
+            product: json!({}),
             more: json!({}),
             settings: Vec::new(),
         }
@@ -90,6 +100,12 @@ impl Metered {
     /// In front of a server of another process.
     pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
         Self::start(at(port), Plugin::default()).await
+    }
+
+    /// The same, for clients that cannot say who they are.
+    pub(crate) async fn around_for_anyone(port: u16) -> anyhow::Result<Self> {
+        let product = json!({ "identity": { "on_missing": "meter_as_anonymous" } });
+        Self::start(at(port), Plugin { product, ..Plugin::default() }).await
     }
 
     /// In front of a server of another process, metered at `/mcp` only, whose tools have prices of
@@ -123,7 +139,7 @@ impl Metered {
     }
 
     async fn start(upstream: Upstream, plugin: Plugin) -> anyhow::Result<Self> {
-        let Plugin { matcher, pricing, more, settings } = plugin;
+        let Plugin { matcher, pricing, product, more, settings } = plugin;
         let module = target()?.join("wasm32-unknown-unknown/release/agent_meter_filter.wasm");
         ensure!(module.is_file(), "there is no {}: run `make build`", module.display());
         let mut plugin = json!({
@@ -139,9 +155,8 @@ impl Metered {
                 "pricing": pricing,
             }],
         });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            plugin[name] = value.clone();
-        }
+        put(&mut plugin["products"][0], &product);
+        put(&mut plugin, &more);
         let stack =
             Stack::start(Options { upstream, settings, ..Options::new(plugin, Some(module)) })
                 .await?;

@@ -136,7 +136,7 @@ async fn typescript_client_on_everything_over_the_old_transport() -> anyhow::Res
 async fn inspector_on_everything() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
     let server = everything(&npm, "streamableHttp").await?;
-    let metered = Metered::around(server.port).await?;
+    let metered = Metered::around_for_anyone(server.port).await?;
     let mut command = npm.node("@modelcontextprotocol/inspector/clients/launcher/build/index.js");
     command.args(["--cli", &metered.url("/mcp")?, "--transport", "http"]);
     command.args(["--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi"]);
@@ -164,7 +164,7 @@ async fn conformance(npm: &Npm, url: &str) -> anyhow::Result<Vec<String>> {
 async fn the_conformance_suite_sees_no_difference() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
     let server = everything(&npm, "streamableHttp").await?;
-    let metered = Metered::around(server.port).await?;
+    let metered = Metered::around_for_anyone(server.port).await?;
     let direct = conformance(&npm, &format!("http://127.0.0.1:{}/mcp", server.port)).await?;
     let through = conformance(&npm, &metered.url("/mcp")?).await?;
     assert!(direct.len() > 30, "{direct:?}");
