@@ -47,11 +47,11 @@ test-e2e: module crash-build ## Test the module in real Envoy, and the repositor
 	cargo test -p agent-meter-tests --lib --test tidy --test deploy --test e2e
 
 .PHONY: test-peers
-test-peers: module ## Test with real MCP clients and servers: the official Python SDK and rmcp
+test-peers: module ## Test with real MCP clients and servers: the official Python SDK, FastMCP and rmcp
 	cargo test -p agent-meter-tests --test peers
 
 .PHONY: peers
-peers: module ## Test with the peers from npm too, which are many megabytes
+peers: module ## Test with gateways and the peers from npm too, which are many megabytes
 	cargo test -p agent-meter-tests --test peers -- --include-ignored
 
 # How long `make fuzz` runs, and where it keeps what it found.

@@ -9,6 +9,8 @@ mod books;
 mod client;
 #[path = "../../filter/core/tests/dice.rs"]
 mod dice;
+mod fastmcp;
+mod gateways;
 #[path = "../e2e/http1.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod http1;
@@ -17,6 +19,7 @@ mod http1;
 mod mutate;
 mod mutations;
 mod npm;
+mod posts;
 mod prices;
 mod process;
 mod python;
@@ -32,9 +35,10 @@ use agent_meter::mcp_server::Mode;
 use agent_meter::stack::{Options, Stack, Upstream};
 use agent_meter::wait;
 use anyhow::{Context, ensure};
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use crate::books::{Books, differences, text};
+use crate::books::{Books, differences, quantity, text};
 
 /// How long a test waits for anything; only a failure takes that long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -50,6 +54,13 @@ pub(crate) fn target() -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
+/// Puts these members into an object, in place of those with the same names.
+fn put(object: &mut Value, members: &Value) {
+    for (name, value) in members.as_object().into_iter().flatten() {
+        object[name] = value.clone();
+    }
+}
+
 fn at(port: u16) -> Upstream {
     Upstream::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
@@ -58,6 +69,8 @@ fn at(port: u16) -> Upstream {
 struct Plugin {
     matcher: Value,
     pricing: Value,
+    /// Further options of the product.
+    product: Value,
     /// Further options of the plugin.
     more: Value,
     /// Changes of Envoy's bootstrap, by their pointers.
@@ -71,6 +84,7 @@ impl Default for Plugin {
             pricing: json!({
                 "currency": "USD", "default": { "price": "0.001", "cost_tier": "standard" },
             }),
+            product: json!({}),
             more: json!({}),
             settings: Vec::new(),
         }
@@ -86,6 +100,12 @@ impl Metered {
     /// In front of a server of another process.
     pub(crate) async fn around(port: u16) -> anyhow::Result<Self> {
         Self::start(at(port), Plugin::default()).await
+    }
+
+    /// The same, for clients that cannot say who they are.
+    pub(crate) async fn around_for_anyone(port: u16) -> anyhow::Result<Self> {
+        let product = json!({ "identity": { "on_missing": "meter_as_anonymous" } });
+        Self::start(at(port), Plugin { product, ..Plugin::default() }).await
     }
 
     /// In front of a server of another process, metered at `/mcp` only, whose tools have prices of
@@ -119,7 +139,7 @@ impl Metered {
     }
 
     async fn start(upstream: Upstream, plugin: Plugin) -> anyhow::Result<Self> {
-        let Plugin { matcher, pricing, more, settings } = plugin;
+        let Plugin { matcher, pricing, product, more, settings } = plugin;
         let module = target()?.join("wasm32-unknown-unknown/release/agent_meter_filter.wasm");
         ensure!(module.is_file(), "there is no {}: run `make build`", module.display());
         let mut plugin = json!({
@@ -135,9 +155,8 @@ impl Metered {
                 "pricing": pricing,
             }],
         });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            plugin[name] = value.clone();
-        }
+        put(&mut plugin["products"][0], &product);
+        put(&mut plugin, &more);
         let stack =
             Stack::start(Options { upstream, settings, ..Options::new(plugin, Some(module)) })
                 .await?;
@@ -178,6 +197,7 @@ impl Metered {
         })
         .await?;
         billed.books.check(&ledger).await?;
+        check_prices(&billed.books)?;
         println!("calls: {seen:?}, evidence_unused: {}", billed.metric("evidence_unused"));
         for counter in ["request_unparsed", "response_unparsed", "exchanges_over_limit"] {
             ensure!(billed.metric(counter) == 0, "{counter} is {}", billed.metric(counter));
@@ -245,6 +265,18 @@ impl Billed {
     }
 }
 
+/// Fails unless each success costs the default price of [`Plugin`], and nothing else anything.
+fn check_prices(books: &Books) -> anyhow::Result<()> {
+    for call in books.tool_invocations() {
+        let is_success = text(call, "/execution_status") == "SUCCESS";
+        let price: Decimal = text(call, "/price").parse()?;
+        let expected = if is_success { Decimal::new(1, 3) } else { Decimal::ZERO };
+        ensure!(price == expected, "expected the price {expected}: {call}");
+        ensure!(!is_success || quantity(call) == 1, "more than one success: {call}");
+    }
+    Ok(())
+}
+
 /// All agents together, under an empty name.
 fn by_tool(books: &Books) -> books::Calls {
     let mut calls = books::Calls::new();
@@ -259,6 +291,13 @@ fn expected(seen: &Seen) -> books::Calls {
     calls
         .map(|((tool, status), count)| ((String::new(), tool.clone(), status.clone()), *count))
         .collect()
+}
+
+/// Adds calls to those of other clients.
+pub(crate) fn add(together: &mut Seen, seen: Seen) {
+    for (key, count) in seen {
+        *together.entry(key).or_default() += count;
+    }
 }
 
 /// A call for a client in another process.

@@ -150,18 +150,12 @@ fn configurations() -> [Value; 2] {
     [json!({}), plan]
 }
 
-async fn start(mut command: Command, file: &str) -> anyhow::Result<(Server, u16)> {
-    if !file.is_empty() {
-        command.arg(tools::here(file));
-    }
-    let (server, ready) = Server::start(command).await?;
-    Ok((server, u16::try_from(ready["port"].as_u64().context("the server says its port")?)?))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_python_sdk_runs_is_counted_or_refused() -> anyhow::Result<()> {
     for more in configurations() {
-        let (server, port) = start(Command::new(tools::python().await?), "priced.py").await?;
+        let mut command = Command::new(tools::python().await?);
+        command.arg(tools::here("priced.py"));
+        let (server, port) = Server::with_port(command).await?;
         check(server, port, &more).await?;
     }
     Ok(())
@@ -172,7 +166,7 @@ async fn what_the_python_sdk_runs_is_counted_or_refused() -> anyhow::Result<()> 
 async fn what_the_typescript_sdk_behind_express_runs_is_counted_or_refused() -> anyhow::Result<()> {
     for more in configurations() {
         let command = tools::npm().await?.script(&tools::here("priced.mjs"));
-        let (server, port) = start(command, "").await?;
+        let (server, port) = Server::with_port(command).await?;
         check(server, port, &more).await?;
     }
     Ok(())

@@ -1,46 +1,26 @@
 //! Peers from npm: server-everything, the TypeScript client, the Inspector and the conformance
 //! suite. They are many megabytes, so these tests run only on request, as with `make peers`.
 
-use std::net::TcpListener;
-use std::process::Stdio;
-
-use agent_meter::wait;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio::process::Child;
 
-use crate::process::{output, run_client};
+use crate::process::{ToldPort, output, run_client};
 use crate::python;
 use crate::tools::{self, Npm};
-use crate::{LIMIT, Metered, Seen, call, seen};
+use crate::{Metered, Seen, call, seen};
 
-/// A running server-everything; it is killed when it is dropped.
-struct Everything {
-    port: u16,
-    _child: Child,
-}
-
-impl Everything {
-    async fn start(npm: &Npm, transport: &str) -> anyhow::Result<Self> {
-        // It cannot choose a free port by itself.
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+/// A running server-everything.
+async fn everything(npm: &Npm, transport: &str) -> anyhow::Result<ToldPort> {
+    ToldPort::start(|port| {
         let mut command = npm.node("@modelcontextprotocol/server-everything/dist/index.js");
-        command.arg(transport).env("PORT", port.to_string()).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        wait::until(LIMIT, "server-everything listens", async || {
-            ensure!(child.try_wait()?.is_none(), "it ended");
-            TcpStream::connect(("127.0.0.1", port)).await?;
-            Ok(())
-        })
-        .await?;
-        Ok(Self { port, _child: child })
-    }
+        command.arg(transport).env("PORT", port.to_string());
+        command
+    })
+    .await
 }
 
 /// Plays one session of the TypeScript client; returns what the client saw.
-async fn typescript(
+pub(crate) async fn typescript(
     npm: &Npm,
     url: &str,
     transport: &str,
@@ -76,7 +56,7 @@ fn succeeded(tool: &str, count: u64) -> ((String, String), u64) {
 #[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn typescript_client_on_everything() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
-    let server = Everything::start(&npm, "streamableHttp").await?;
+    let server = everything(&npm, "streamableHttp").await?;
     for mode in ["legacy", "auto"] {
         let metered = Metered::around(server.port).await?;
         let url = metered.url("/mcp")?;
@@ -94,15 +74,14 @@ async fn typescript_client_on_everything() -> anyhow::Result<()> {
 async fn typescript_client_on_python_server() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
     for (mode, protocol) in [("legacy", "2025-11-25"), ("auto", "2026-07-28")] {
-        let (server, port) = python::server("streamable-http").await?;
+        let (server, port) = python::server(&[]).await?;
         let metered = Metered::around(port).await?;
         let url = metered.url("/mcp")?;
         let calls = python::plan();
         let seen = typescript(&npm, &url, "streamable-http", mode, protocol, &calls).await?;
         metered.billed(&seen).await.context(mode)?.without_strays().context(mode)?;
         metered.finish(&seen).await?;
-        let executed = server.stop().await?;
-        assert_eq!(executed, json!({ "echo": 10, "slow": 2, "fail": 1, "count": 1 }), "{mode}");
+        assert_eq!(server.stop().await?, python::executed(1), "{mode}");
     }
     Ok(())
 }
@@ -111,7 +90,7 @@ async fn typescript_client_on_python_server() -> anyhow::Result<()> {
 #[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn answers_that_everything_replays_are_billed_once() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
-    let server = Everything::start(&npm, "streamableHttp").await?;
+    let server = everything(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let mut command = npm.script(&tools::here("raw.mjs"));
     let printed = run_client(command.args([&metered.url("/mcp")?, "replay"])).await?;
@@ -127,7 +106,7 @@ async fn answers_that_everything_replays_are_billed_once() -> anyhow::Result<()>
 #[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn a_task_of_everything_is_billed_once() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
-    let server = Everything::start(&npm, "streamableHttp").await?;
+    let server = everything(&npm, "streamableHttp").await?;
     let metered = Metered::around(server.port).await?;
     let mut command = npm.script(&tools::here("raw.mjs"));
     let printed = run_client(command.args([&metered.url("/mcp")?, "task"])).await?;
@@ -143,7 +122,7 @@ async fn a_task_of_everything_is_billed_once() -> anyhow::Result<()> {
 #[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn typescript_client_on_everything_over_the_old_transport() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
-    let server = Everything::start(&npm, "sse").await?;
+    let server = everything(&npm, "sse").await?;
     let metered = Metered::around(server.port).await?;
     let url = metered.url("/sse")?;
     let seen = typescript(&npm, &url, "sse", "legacy", "2025-11-25", &plan()).await?;
@@ -156,8 +135,8 @@ async fn typescript_client_on_everything_over_the_old_transport() -> anyhow::Res
 #[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn inspector_on_everything() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
-    let server = Everything::start(&npm, "streamableHttp").await?;
-    let metered = Metered::around(server.port).await?;
+    let server = everything(&npm, "streamableHttp").await?;
+    let metered = Metered::around_for_anyone(server.port).await?;
     let mut command = npm.node("@modelcontextprotocol/inspector/clients/launcher/build/index.js");
     command.args(["--cli", &metered.url("/mcp")?, "--transport", "http"]);
     command.args(["--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi"]);
@@ -184,8 +163,8 @@ async fn conformance(npm: &Npm, url: &str) -> anyhow::Result<Vec<String>> {
 #[ignore = "its packages are many megabytes: `make peers` runs it"]
 async fn the_conformance_suite_sees_no_difference() -> anyhow::Result<()> {
     let npm = tools::npm().await?;
-    let server = Everything::start(&npm, "streamableHttp").await?;
-    let metered = Metered::around(server.port).await?;
+    let server = everything(&npm, "streamableHttp").await?;
+    let metered = Metered::around_for_anyone(server.port).await?;
     let direct = conformance(&npm, &format!("http://127.0.0.1:{}/mcp", server.port)).await?;
     let through = conformance(&npm, &metered.url("/mcp")?).await?;
     assert!(direct.len() > 30, "{direct:?}");

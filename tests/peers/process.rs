@@ -1,11 +1,14 @@
 //! Servers and clients in processes of their own.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::Stdio;
 
+use agent_meter::wait;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
@@ -25,13 +28,20 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it and returns what it printed after `ready`.
-    pub(crate) async fn start(mut command: Command) -> anyhow::Result<(Self, Value)> {
+    async fn start(mut command: Command) -> anyhow::Result<(Self, Value)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let stdout = child.stdout.take().context("its output is piped")?;
         let mut server = Self { child, lines: BufReader::new(stdout).lines() };
         let ready = server.line("ready").await.with_context(|| format!("{command:?}"))?;
         Ok((server, ready))
+    }
+
+    /// Starts it and returns the port that it says.
+    pub(crate) async fn with_port(command: Command) -> anyhow::Result<(Self, u16)> {
+        let (server, ready) = Self::start(command).await?;
+        let port = ready["port"].as_u64().context("the server says its port")?;
+        Ok((server, u16::try_from(port)?))
     }
 
     /// Ends its input and returns what it printed after `executed`.
@@ -50,6 +60,30 @@ impl Server {
             anyhow::bail!("the server ended without a line `{word} ...`")
         };
         timeout(LIMIT, read).await.with_context(|| format!("no line `{word} ...`"))?
+    }
+}
+
+/// A server that is told its port and does not say when it serves; it is killed when it is dropped.
+pub(crate) struct ToldPort {
+    pub(crate) port: u16,
+    _child: Child,
+}
+
+impl ToldPort {
+    /// Starts it with a free port, and returns once it listens.
+    pub(crate) async fn start(command: impl FnOnce(u16) -> Command) -> anyhow::Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let mut command = command(port);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        wait::until(LIMIT, "the server listens", async || {
+            ensure!(child.try_wait()?.is_none(), "it ended");
+            TcpStream::connect(("127.0.0.1", port)).await?;
+            Ok(())
+        })
+        .await
+        .with_context(|| format!("{command:?}"))?;
+        Ok(Self { port, _child: child })
     }
 }
 

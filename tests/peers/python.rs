@@ -7,23 +7,21 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::process::{Server, run_client};
-use crate::{Metered, Seen, call, seen, tools};
+use crate::{Metered, Seen, add, call, seen, tools};
 
 /// Sessions that are played at the same time.
-const CLIENTS: usize = 3;
+pub(crate) const CLIENTS: usize = 3;
 
-/// A running Python server and its port.
-pub(crate) async fn server(transport: &str) -> anyhow::Result<(Server, u16)> {
+/// A running Python server, with these options, and its port.
+pub(crate) async fn server(arguments: &[&str]) -> anyhow::Result<(Server, u16)> {
     let mut command = Command::new(tools::python().await?);
-    command.arg(tools::here("server.py")).args(["--transport", transport]);
-    let (server, ready) = Server::start(command).await?;
-    let port = ready["port"].as_u64().context("the server says its port")?;
-    Ok((server, u16::try_from(port)?))
+    command.arg(tools::here("server.py")).args(arguments);
+    Server::with_port(command).await
 }
 
 /// Plays [`CLIENTS`] sessions of the Python client at the same time; returns what they saw
 /// together.
-async fn clients(
+pub(crate) async fn clients(
     url: &str,
     arguments: &[&str],
     protocol: &str,
@@ -42,9 +40,7 @@ async fn clients(
     let mut together = Seen::new();
     for printed in printed {
         ensure!(printed["protocol"] == protocol, "expected {protocol}, found {printed}");
-        for (key, count) in seen(calls, &printed["outcomes"])? {
-            *together.entry(key).or_default() += count;
-        }
+        add(&mut together, seen(calls, &printed["outcomes"])?);
     }
     Ok(together)
 }
@@ -63,47 +59,49 @@ pub(crate) fn plan() -> Vec<Value> {
     calls
 }
 
-/// What three clients with the [`plan`] make the Python server execute; the unknown and the
+/// What so many clients with the [`plan`] make the Python server execute; the unknown and the
 /// misspelt call reach no tool.
-fn executed() -> Value {
-    json!({ "echo": 10 * CLIENTS, "slow": 2 * CLIENTS, "fail": CLIENTS, "count": CLIENTS })
+pub(crate) fn executed(clients: usize) -> Value {
+    json!({ "echo": 10 * clients, "slow": 2 * clients, "fail": clients, "count": clients })
 }
 
-fn check_plan(seen: &Seen) -> anyhow::Result<()> {
+/// Fails unless so many clients with the [`plan`] saw what the server executed.
+pub(crate) fn check_plan(seen: &Seen, clients: usize) -> anyhow::Result<()> {
     let count = |tool: &str, status: &str| seen.get(&(tool.to_owned(), status.to_owned()));
-    let clients = u64::try_from(CLIENTS)?;
+    let clients = u64::try_from(clients)?;
     ensure!(count("echo", "SUCCESS") == Some(&(10 * clients)), "{seen:?}");
     ensure!(count("slow", "SUCCESS") == Some(&(2 * clients)), "{seen:?}");
+    ensure!(count("count", "SUCCESS") == Some(&clients), "{seen:?}");
     ensure!(count("fail", "ERROR") == Some(&clients), "{seen:?}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_client_with_sessions_on_python_server() -> anyhow::Result<()> {
-    let (server, port) = server("streamable-http").await?;
+    let (server, port) = server(&[]).await?;
     let metered = Metered::around(port).await?;
     let seen = clients(&metered.url("/mcp")?, &["--mode", "legacy"], "2025-11-25", &plan()).await?;
-    check_plan(&seen)?;
+    check_plan(&seen, CLIENTS)?;
     let billed = metered.billed(&seen).await?;
     billed.without_strays()?;
     metered.closed_by_client(CLIENTS).await?;
     metered.finish(&seen).await?;
-    assert_eq!(server.stop().await?, executed());
+    assert_eq!(server.stop().await?, executed(CLIENTS));
     Ok(())
 }
 
 // Row 43 of the table of attacks: Starlette decodes `%6d`.
 #[tokio::test(flavor = "multi_thread")]
 async fn python_server_is_metered_at_another_spelling_of_its_path() -> anyhow::Result<()> {
-    let (server, port) = server("streamable-http").await?;
+    let (server, port) = server(&[]).await?;
     let metered = Metered::around_raw_paths(port).await?;
     let url = metered.url("/%6dcp")?;
     let seen = clients(&url, &["--mode", "legacy"], "2025-11-25", &plan()).await?;
-    check_plan(&seen)?;
+    check_plan(&seen, CLIENTS)?;
     let billed = metered.billed(&seen).await?;
     assert_eq!(billed.metric("requests_unmatched"), 0);
     metered.finish(&seen).await?;
-    assert_eq!(server.stop().await?, executed());
+    assert_eq!(server.stop().await?, executed(CLIENTS));
     Ok(())
 }
 
@@ -111,32 +109,32 @@ async fn python_server_is_metered_at_another_spelling_of_its_path() -> anyhow::R
 async fn python_client_of_2026_on_python_server() -> anyhow::Result<()> {
     // Once set explicitly, once found by `server/discover`.
     for mode in ["2026-07-28", "auto"] {
-        let (server, port) = server("streamable-http").await?;
+        let (server, port) = server(&[]).await?;
         let metered = Metered::around(port).await?;
         let url = metered.url("/mcp")?;
         let seen = clients(&url, &["--mode", mode], "2026-07-28", &plan()).await?;
-        check_plan(&seen)?;
+        check_plan(&seen, CLIENTS)?;
         let billed = metered.billed(&seen).await?;
         billed.without_strays()?;
         let created = billed.books.of_type("session_created").count();
         assert_eq!(created, CLIENTS, "one window of activity for each agent");
         metered.finish(&seen).await?;
-        assert_eq!(server.stop().await?, executed(), "{mode}");
+        assert_eq!(server.stop().await?, executed(CLIENTS), "{mode}");
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_client_on_python_server_over_the_old_transport() -> anyhow::Result<()> {
-    let (server, port) = server("sse").await?;
+    let (server, port) = server(&["--transport", "sse"]).await?;
     let metered = Metered::around(port).await?;
     let arguments = ["--transport", "sse", "--mode", "legacy"];
     let seen = clients(&metered.url("/sse")?, &arguments, "2025-11-25", &plan()).await?;
-    check_plan(&seen)?;
+    check_plan(&seen, CLIENTS)?;
     let billed = metered.billed(&seen).await?;
     billed.without_strays()?;
     metered.finish(&seen).await?;
-    assert_eq!(server.stop().await?, executed());
+    assert_eq!(server.stop().await?, executed(CLIENTS));
     Ok(())
 }
 
@@ -189,7 +187,7 @@ async fn rmcp_client_on_python_server() -> anyhow::Result<()> {
     ];
     let calls: Vec<Call> = plan.iter().map(|(call, _)| call.clone()).collect();
     for protocol in [Protocol::Sessions, Protocol::Stateless] {
-        let (server, port) = server("streamable-http").await?;
+        let (server, port) = server(&[]).await?;
         let metered = Metered::around(port).await?;
         let url = metered.url("/mcp")?;
         let mut seen = Seen::new();
@@ -228,7 +226,7 @@ async fn python_client_that_gives_up() -> anyhow::Result<()> {
         ("streamable-http", "/mcp", "auto", "2026-07-28", "CANCELLED"),
         ("sse", "/sse", "legacy", "2025-11-25", "CANCELLED"),
     ] {
-        let (server, port) = server(transport).await?;
+        let (server, port) = server(&["--transport", transport]).await?;
         let metered = Metered::around(port).await?;
         let arguments = ["--transport", transport, "--mode", mode, "--parallel", "1"];
         let mut seen = clients(&metered.url(path)?, &arguments, protocol, &calls).await?;

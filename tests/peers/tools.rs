@@ -21,6 +21,11 @@ pub(crate) async fn python() -> anyhow::Result<PathBuf> {
     python_with("peers-venv", &here("requirements.txt")).await
 }
 
+/// The Python interpreter with the peers that need the first major version of the official SDK.
+pub(crate) async fn python_1() -> anyhow::Result<PathBuf> {
+    python_with("peers-1-venv", &here("requirements-1.txt")).await
+}
+
 /// A Python interpreter with these packages, in a directory with this name.
 pub(crate) async fn python_with(name: &str, pins: &Path) -> anyhow::Result<PathBuf> {
     let home = installed(name, pins, async |home| {
