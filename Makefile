@@ -45,6 +45,11 @@ test-harness: module ## Test the command, the rig and the collector
 .PHONY: test-e2e
 test-e2e: module crash-build ## Test the module in real Envoy, and the repository's rules
 	cargo test -p agent-meter-tests --lib --test tidy --test deploy --test e2e
+	cargo test -p agent-meter-tests --test e2e -- --ignored from_ten_honest_ones
+
+.PHONY: hostile
+hostile: module ## Let one hostile tenant flood ten honest ones for a minute
+	cargo test -p agent-meter-tests --test e2e -- --ignored in_a_minute --nocapture
 
 .PHONY: test-peers
 test-peers: module ## Test with real MCP clients and servers: the official Python SDK, FastMCP and rmcp

@@ -65,12 +65,36 @@ impl Account {
         *self.calls.entry((tool.to_owned(), status.to_owned())).or_default() += calls;
         self.revenue += price;
     }
+
+    /// Checks that a final event says what the calls of the session add up to.
+    pub(crate) fn check_closed(&self, closed: &Value) -> anyhow::Result<()> {
+        let mut by_status = BTreeMap::<&str, u64>::new();
+        let mut by_tool = BTreeMap::<String, u64>::new();
+        for ((tool, status), calls) in &self.calls {
+            *by_status.entry(status).or_default() += calls;
+            *by_tool.entry(tool.clone()).or_default() += calls;
+        }
+        let tools = closed["calls_by_tool"].as_array().cloned().unwrap_or_default();
+        let tools: BTreeMap<String, u64> = tools
+            .iter()
+            .map(|tool| (text(tool, "/tool_name"), tool["calls"].as_u64().unwrap_or_default()))
+            .collect();
+        let revenue = Decimal::from_str_exact(&text(closed, "/total_revenue"))?;
+        let calls: u64 = self.calls.values().sum();
+        ensure!(closed["total_tool_calls"] == calls, "{closed}: {calls}");
+        ensure!(revenue == self.revenue, "{closed}: {}", self.revenue);
+        ensure!(closed["calls_by_status"] == json!(by_status), "{closed}: {by_status:?}");
+        ensure!(tools == by_tool, "{closed}: {by_tool:?}");
+        Ok(())
+    }
 }
 
 /// An honest agent with one session.
 pub(crate) struct Agent {
     listen: SocketAddr,
     client: Client,
+    /// Calls go over both connections by turns.
+    other: Client,
     pub(crate) customer: String,
     pub(crate) name: String,
     /// What it did; it ends with Envoy, unless the agent ends it before.
@@ -85,8 +109,9 @@ impl Agent {
     async fn new(listen: SocketAddr, customer: &str, name: &str) -> anyhow::Result<Self> {
         let account = Account { close_reason: "shutdown".to_owned(), ..Account::default() };
         let client = Client::connect(listen).await?;
+        let other = Client::connect(listen).await?;
         let (customer, name) = (customer.to_owned(), name.to_owned());
-        Ok(Self { listen, client, customer, name, account, ids: 0 })
+        Ok(Self { listen, client, other, customer, name, account, ids: 0 })
     }
 
     fn request(&self, method: &str, more: &[(&str, &str)], body: &str) -> Vec<u8> {
@@ -112,6 +137,7 @@ impl Agent {
         let tool = format!("{kind}_{}", self.ids % 3);
         let (_, request) = self.next_call(&tool);
         let answer = self.client.exchange(&request).await?;
+        std::mem::swap(&mut self.client, &mut self.other);
         let expected = if status == "BLOCKED" { 429 } else { 200 };
         let body = String::from_utf8_lossy(&answer.body);
         ensure!(answer.status() == expected, "{} {tool}: {answer:?} {body}", self.name);

@@ -29,8 +29,12 @@ const BRIEF: Duration = Duration::from_secs(15);
 const LONG: Duration = Duration::from_secs(60);
 const HOSTILE: &str = "hostile";
 const BATCH: u64 = 1000;
-/// Messages of one body that the filter follows.
-const MESSAGES_MAX: u64 = 1024;
+/// Calls that the filter lets wait for an answer elsewhere.
+const WAITING_MAX: u64 = 10_000;
+/// The most sessions at once.
+const SESSIONS: u64 = 200;
+/// Calls of one body that the filter follows.
+const CALLS_MAX: u64 = 1024;
 fn configuration() -> Value {
     let mut plugin = plain_plugin();
     let tools: Vec<Value> = KINDS
@@ -64,8 +68,7 @@ fn configuration() -> Value {
         guard("stepping", "customer", BUDGET, "stepping"),
         reserving,
     ]);
-    // So that the hostile tenant fills the table in a quarter of a minute.
-    plugin["sessions_max"] = json!(100);
+    plugin["sessions_max"] = json!(SESSIONS);
     plugin
 }
 
@@ -187,16 +190,31 @@ impl Flood {
 
     /// Leaves before the answer, again and again.
     async fn leave(self) -> anyhow::Result<()> {
-        let body = batch(BATCH, |_| "dear".to_owned());
-        for number in 0.. {
-            if is_over(&self.over) {
-                break;
-            }
-            let session = format!("left-{}", number % 50);
-            let request = attack("leave", "/open", &session, BATCH, 0, &body);
-            leave_early(self.listen, &request).await.ok();
-            self.seen.requests.fetch_add(1, Ordering::Relaxed);
-            self.seen.left.fetch_add(1, Ordering::Relaxed);
+        let request = to_leave();
+        while !is_over(&self.over) {
+            self.leave_once(&request).await;
+        }
+        Ok(())
+    }
+
+    async fn leave_once(&self, request: &[u8]) {
+        leave_early(self.listen, request).await.ok();
+        self.seen.requests.fetch_add(1, Ordering::Relaxed);
+        self.seen.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Fills the tables of sessions and of calls that wait, and more, before the other floods slow
+    /// this down.
+    async fn fill(&self) -> anyhow::Result<()> {
+        let mut client = Client::connect(self.listen).await?;
+        for number in 0..2 * SESSIONS {
+            let answer = client.exchange(&of_new_session(9, number)).await?;
+            self.note(1, Some(answer))?;
+        }
+        let request = to_leave();
+        for _ in 0..WAITING_MAX / BATCH + 2 {
+            self.leave_once(&request).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
@@ -220,6 +238,18 @@ impl Flood {
     }
 }
 
+/// Calls whose client leaves.
+fn to_leave() -> Vec<u8> {
+    let body = batch(BATCH, |_| "analyze_x".to_owned());
+    attack("leave", "/open", "leave", BATCH, 0, &body)
+}
+
+/// A call in a session of its own.
+fn of_new_session(connection: u64, number: u64) -> Vec<u8> {
+    let body = batch(1, |_| "lookup_x".to_owned());
+    attack("sessions", "/open", &format!("session-{connection}-{number}"), 1, 1, &body)
+}
+
 /// Starts all floods of the hostile tenant: of facts, scopes, sessions, calls that wait, messages in
 /// one body, refused calls, ends of sessions, and what is told of calls that nobody made.
 fn start_floods(flood: &Flood, floods: &mut JoinSet<anyhow::Result<()>>) {
@@ -237,18 +267,16 @@ fn start_floods(flood: &Flood, floods: &mut JoinSet<anyhow::Result<()>>) {
         attack("scopes", "/mcp", "scopes", BATCH, BATCH, &body)
     }));
     for connection in 0..2 {
-        floods.spawn(flood.clone().run(1, move |number| {
-            let session = format!("session-{connection}-{number}");
-            attack("sessions", "/open", &session, 1, 1, &batch(1, |_| "lookup_x".to_owned()))
-        }));
+        floods.spawn(flood.clone().run(1, move |number| of_new_session(connection, number)));
     }
     floods.spawn(flood.clone().leave());
-    let calls = batch(20, |_| "analyze_x".to_owned());
+    // What is no call takes no call's place; there is one call too many.
+    let calls = batch(CALLS_MAX + 1, |_| "analyze_x".to_owned());
     let ping = |id| format!(r#"{{"jsonrpc":"2.0","id":"p{id}","method":"ping"}}"#);
-    let pings = (0..MESSAGES_MAX).map(ping).collect::<Vec<_>>().join(",");
+    let pings = (0..CALLS_MAX).map(ping).collect::<Vec<_>>().join(",");
     let body = format!("[{pings},{}", &calls[1..]);
-    let smuggle = attack("smuggle", "/mcp", "smuggle", 20, 0, &body);
-    floods.spawn(flood.clone().run(20, move |_| smuggle.clone()));
+    let smuggle = attack("smuggle", "/mcp", "smuggle", CALLS_MAX + 1, 0, &body);
+    floods.spawn(flood.clone().run(CALLS_MAX + 1, move |_| smuggle.clone()));
     // Its budget of this tool is used up at once.
     let hammer =
         attack("hammer", "/mcp", "hammer", BATCH, BATCH, &batch(BATCH, |_| "x".to_owned()));
@@ -305,6 +333,7 @@ async fn play(duration: Duration) -> anyhow::Result<()> {
     let listen = rig.listen()?;
     let over = IsOver::default();
     let flood = Flood { listen, over: Arc::clone(&over), seen: Arc::default() };
+    flood.fill().await?;
     let mut floods = JoinSet::new();
     start_floods(&flood, &mut floods);
     let mut honest = start_honest(listen, &over);
@@ -339,6 +368,7 @@ async fn play(duration: Duration) -> anyhow::Result<()> {
 async fn check_bounds(rig: &Rig) -> anyhow::Result<()> {
     for name in [
         "calls_folded",
+        "calls_over_limit",
         "evidence_unused",
         "guard_scopes_over_limit",
         "joins_over_limit",
@@ -376,7 +406,7 @@ fn check_honest(books: &Books, accounts: &Accounts) -> anyhow::Result<()> {
         let account = of_calls.get_mut(&agent).with_context(|| agent.clone())?;
         ensure!(account.close_reason.is_empty(), "closed twice: {closed}");
         account.close_reason = text(closed, "/close_reason");
-        check_closed(closed, account)?;
+        account.check_closed(closed)?;
     }
     let expected: BTreeMap<&String, &Account> = accounts.iter().map(|(a, b)| (a, b)).collect();
     let found: BTreeMap<&String, &Account> = of_calls.iter().collect();
@@ -392,28 +422,6 @@ fn check_honest(books: &Books, accounts: &Accounts) -> anyhow::Result<()> {
         accounts.len(),
         accounts.iter().flat_map(|(_, account)| account.calls.values()).sum::<u64>()
     );
-    Ok(())
-}
-
-/// Checks that a final event says what the calls of its session add up to.
-fn check_closed(closed: &Value, account: &Account) -> anyhow::Result<()> {
-    let mut by_status = BTreeMap::<&str, u64>::new();
-    let mut by_tool = BTreeMap::<String, u64>::new();
-    for ((tool, status), calls) in &account.calls {
-        *by_status.entry(status).or_default() += calls;
-        *by_tool.entry(tool.clone()).or_default() += calls;
-    }
-    let tools = closed["calls_by_tool"].as_array().cloned().unwrap_or_default();
-    let tools: BTreeMap<String, u64> = tools
-        .iter()
-        .map(|tool| (text(tool, "/tool_name"), tool["calls"].as_u64().unwrap_or_default()))
-        .collect();
-    let revenue = Decimal::from_str_exact(&text(closed, "/total_revenue"))?;
-    let calls: u64 = account.calls.values().sum();
-    ensure!(closed["total_tool_calls"] == calls, "{closed}: {calls}");
-    ensure!(revenue == account.revenue, "{closed}: {}", account.revenue);
-    ensure!(closed["calls_by_status"] == json!(by_status), "{closed}: {by_status:?}");
-    ensure!(tools == by_tool, "{closed}: {by_tool:?}");
     Ok(())
 }
 
@@ -454,26 +462,26 @@ fn check_hostile(books: &Books, executed: &Executed, seen: &Seen) -> anyhow::Res
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let worth = Decimal::new(load(&executed.worth).try_into()?, 3);
     let wanted = [
-        ("BLOCKED".to_owned(), load(&seen.blocked)),
+        ("BLOCKED".to_owned(), load(&seen.blocked) + CALLS_MAX * load(&seen.too_many)),
         ("SUCCESS".to_owned(), load(&executed.answered)),
         ("UNKNOWN".to_owned(), load(&executed.left)),
     ];
     assert_eq!(by_status, BTreeMap::from(wanted));
     assert_eq!(revenue, worth);
-    assert_eq!(load(&executed.smuggled), 0, "bodies with too many messages were executed");
+    assert_eq!(load(&executed.smuggled), 0, "bodies with too many calls were executed");
     let full = books.closed().filter(|closed| closed["close_reason"] == "table_full");
     assert!(full.count() > 0, "its sessions did not fill the table");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "its floods have to be tuned to calls that take no place of others, and to joins"]
+#[ignore = "the flood needs the machine for itself: `make test-e2e` runs it"]
 async fn a_hostile_tenant_takes_nothing_from_ten_honest_ones() -> anyhow::Result<()> {
     play(BRIEF).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes a minute: cargo test -p agent-meter-tests --test e2e -- --ignored hostile"]
+#[ignore = "takes two minutes: `make hostile` runs it"]
 async fn a_hostile_tenant_takes_nothing_in_a_minute_either() -> anyhow::Result<()> {
     play(LONG).await
 }

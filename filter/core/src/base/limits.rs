@@ -103,11 +103,12 @@ pub(crate) const SEEN_AGE_MAX_S: u64 = 24 * 3600;
 /// Models that one session lists separately; it adds up further ones under [`OTHER`].
 pub(crate) const MODELS_PER_SESSION_MAX: usize = 32;
 
-/// Session ends that wait for the next reading of all journals. Beyond this number, a session ends
-/// by its timeout.
+/// Session ends that wait for the next reading of all journals. Beyond this number, the customer
+/// with the most of them gives way: its last session ends by its timeout.
 pub(crate) const SESSION_ENDS_MAX: usize = 4096;
 
-/// Updates that the accountant keeps for calls that it has not yet read from a journal.
+/// Updates that the accountant keeps for calls that it has not yet read from a journal. Beyond this
+/// number, the customer with the most of them gives way: the accountant forgets its oldest.
 pub(crate) const EVIDENCE_MAX: usize = 4096;
 
 /// Answers that were used, which the accountant remembers because servers may send them again on

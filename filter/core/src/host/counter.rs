@@ -64,7 +64,8 @@ counters! {
     /// JSON-RPC responses that match no call: without an id, or on a stream that belongs to no
     /// session.
     AnswerUnmatched = "answer_unmatched",
-    /// Responses and task reports that the filter observed twice, or for a call that it never saw.
+    /// Responses and task reports that the filter observed twice, or for a call that it never saw,
+    /// and those beyond [`EVIDENCE_MAX`](crate::base::limits::EVIDENCE_MAX).
     EvidenceUnused = "evidence_unused",
     /// Ends of sessions that had no calls or were already closed, and ends beyond
     /// [`SESSION_ENDS_MAX`](crate::base::limits::SESSION_ENDS_MAX).
