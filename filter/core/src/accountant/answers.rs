@@ -1,5 +1,6 @@
 //! Finds the call that an answer on another stream is for. It does so once all journals have been
-//! read up to the time of the answer: by then it is known which answers were used on their own streams before.
+//! read up to the time of the answer: by then it is known which answers were used on their own
+//! streams before.
 
 use crate::accountant::Accountant;
 use crate::accountant::fold::Activity;
@@ -23,13 +24,10 @@ impl Accountant {
             self.match_updates(host, now, now);
         }
         if self.joins.len() >= JOINS_MAX
-            && let Some(mut oldest) = self.joins.take_for(&call)
+            && let Some(oldest) = self.joins.take_for(&call)
         {
             host.count(Counter::JoinsOverLimit, 1);
-            if oldest.call.status == ExecutionStatus::Pending {
-                oldest.call.status = ExecutionStatus::Unknown;
-            }
-            self.fold_call(host, &oldest.call, now);
+            self.fold_call(host, &oldest.call.unanswered(), now);
         }
         self.joins.insert(Join { call, links, expires_at });
         self.evidence.look_again();
@@ -49,22 +47,15 @@ impl Accountant {
 
     /// Applies the updates of workers up to `until` whose calls are known.
     pub(super) fn match_updates(&mut self, host: &mut impl Host, until: Timestamp, now: Timestamp) {
-        let (mut held, later) = self.evidence.take_new(until);
-        if held.is_empty() {
-            return self.evidence.put_back(later, 0);
-        }
+        let Some(mut held) = self.evidence.take_new(until) else { return };
         let all = held.len();
         // An update may make a task of a call, which earlier ones are about.
-        loop {
-            let before = held.len();
-            held.retain(|held| !self.is_update_used(host, &held.update, now));
-            if held.len() == before {
-                break;
-            }
-        }
-        let used = all.saturating_sub(held.len());
-        held.extend(later);
-        self.evidence.put_back(held, used);
+        while held
+            .retain(|held| held.update.at > until || !self.is_update_used(host, &held.update, now))
+            > 0
+        {}
+        let are_some_used = held.len() != all;
+        self.evidence.put_back(held, are_some_used);
     }
 
     /// Applies an update, if it can be. Returns whether nothing is left of it.
@@ -145,11 +136,8 @@ impl Accountant {
 
     /// Ends the calls that have waited too long.
     pub(super) fn expire_joins(&mut self, host: &mut impl Host, now: Timestamp) {
-        while let Some(mut join) = self.joins.take_expired(now) {
-            if join.call.status == ExecutionStatus::Pending {
-                join.call.status = ExecutionStatus::Unknown;
-            }
-            self.fold_call(host, &join.call, now);
+        while let Some(join) = self.joins.take_expired(now) {
+            self.fold_call(host, &join.call.unanswered(), now);
         }
         host.count(Counter::EvidenceUnused, self.evidence.drop_expired(now));
     }

@@ -9,21 +9,33 @@ use crate::base::limits::{ANSWERS_USED_MAX, EVIDENCE_MAX};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::ids::Link;
 use crate::fact::call::{AnswerLook, CallUpdate, OtherOpen};
-use crate::shared_data::shares::Counts;
+use crate::shared_data::fair_queue::{FairQueue, GivesUp, Held};
+use crate::shared_data::shares::Holder;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Held {
+/// An update that waits for its call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct HeldUpdate {
     pub(super) update: CallUpdate,
     until: Timestamp,
 }
 
+impl Held for HeldUpdate {
+    fn holder(&self) -> Holder {
+        self.update.holder
+    }
+}
+
+impl Held for OtherOpen {
+    fn holder(&self) -> Holder {
+        self.holder
+    }
+}
+
 /// The evidence, the oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Evidence {
-    held: VecDeque<Held>,
-    others: VecDeque<OtherOpen>,
-    #[serde(skip)]
-    counts: Counts,
+    held: FairQueue<HeldUpdate>,
+    others: FairQueue<OtherOpen>,
     #[serde(skip)]
     used: UsedAnswers,
     #[serde(skip)]
@@ -34,38 +46,19 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    /// The same as read from shared data, which holds no counts.
-    pub(crate) fn resumed(self) -> Self {
-        let counts = self.held.iter().map(|held| held.update.holder).collect();
-        Self { counts, is_new: true, ..self }
-    }
-
     /// Keeps an update for as long as its call may stay open. Returns how many updates it dropped
     /// for that: where there is no room, the oldest of the customer with the most.
     pub(crate) fn keep(&mut self, update: CallUpdate, wait: Millis, now: Timestamp) -> u64 {
-        let is_full = self.held.len() >= EVIDENCE_MAX;
-        if is_full {
-            let giver = self.counts.who_gives_way(&update.holder);
-            let oldest = self.held.iter().position(|held| held.update.holder == giver);
-            oldest.map(|at| self.held.remove(at));
-            self.counts.take(&giver);
-        }
-        self.counts.add(update.holder);
-        self.held.push_back(Held { update, until: now.plus(wait) });
+        let held = HeldUpdate { update, until: now.plus(wait) };
+        let dropped = self.held.push(held, EVIDENCE_MAX, GivesUp::First);
         self.is_dirty = true;
         self.is_new = true;
-        u64::from(is_full)
+        u64::from(dropped.is_some())
     }
 
     /// Keeps a request that is no call and may be answered on another stream.
     pub(crate) fn other_open(&mut self, other: OtherOpen) {
-        if self.others.len() >= EVIDENCE_MAX {
-            let counts: Counts = self.others.iter().map(|other| other.holder).collect();
-            let giver = counts.who_gives_way(&other.holder);
-            let oldest = self.others.iter().position(|other| other.holder == giver);
-            oldest.map(|at| self.others.remove(at));
-        }
-        self.others.push_back(other);
+        self.others.push(other, EVIDENCE_MAX, GivesUp::First);
         self.is_dirty = true;
         self.is_new = true;
     }
@@ -75,24 +68,22 @@ impl Evidence {
         self.is_new = true;
     }
 
-    /// Takes out all updates in the order in which workers saw them, if anything is new: those up to
-    /// `until`, and the later ones.
-    pub(crate) fn take_new(&mut self, until: Timestamp) -> (Vec<Held>, Vec<Held>) {
+    /// Takes out all updates in the order in which workers saw them, if something is new that may
+    /// fit to those up to `until`.
+    pub(super) fn take_new(&mut self, until: Timestamp) -> Option<FairQueue<HeldUpdate>> {
         if !self.is_new {
-            return (Vec::new(), core::mem::take(&mut self.held).into());
+            return None;
         }
-        let mut held: Vec<Held> = core::mem::take(&mut self.held).into();
+        let mut held = core::mem::take(&mut self.held);
         held.sort_by_key(|held| held.update.at);
-        let later = held.split_off(held.partition_point(|held| held.update.at <= until));
-        self.is_new = !later.is_empty();
-        (held, later)
+        self.is_new = held.iter().next_back().is_some_and(|last| last.update.at > until);
+        Some(held)
     }
 
-    /// Puts back the updates that fit to nothing, after so many were used.
-    pub(crate) fn put_back(&mut self, held: Vec<Held>, used: usize) {
-        self.is_dirty |= used > 0;
-        self.counts = held.iter().map(|held| held.update.holder).collect();
-        self.held = held.into();
+    /// Puts back the updates that fit to nothing.
+    pub(super) fn put_back(&mut self, held: FairQueue<HeldUpdate>, are_some_used: bool) {
+        self.is_dirty |= are_some_used;
+        self.held = held;
     }
 
     /// Takes out the first request that is no call and which an answer seen at `at` with one of these
@@ -101,11 +92,9 @@ impl Evidence {
         let link_of = |other: &OtherOpen| {
             links.iter().find(|link| other.started_at <= at && other.links.contains(link)).copied()
         };
-        let place = self.others.iter().position(|other| link_of(other).is_some())?;
-        let link = self.others.get(place).and_then(link_of);
-        self.others.remove(place);
+        let other = self.others.take_first(|other| link_of(other).is_some())?;
         self.is_dirty = true;
-        link
+        link_of(&other)
     }
 
     /// Remembers that an answer that looks like this was used at `at` for the request with this
@@ -143,18 +132,10 @@ impl Evidence {
 
     /// Drops what nobody has claimed in time. Returns how many updates it dropped.
     pub(crate) fn drop_expired(&mut self, now: Timestamp) -> u64 {
-        let before = (self.held.len(), self.others.len());
-        let Self { held, counts, .. } = self;
-        held.retain(|held| {
-            let is_kept = held.until > now;
-            if !is_kept {
-                counts.take(&held.update.holder);
-            }
-            is_kept
-        });
-        self.others.retain(|other| other.expires_at > now);
-        self.is_dirty |= before != (self.held.len(), self.others.len());
-        len_u64(before.0.saturating_sub(self.held.len()))
+        let updates = self.held.retain(|held| held.until > now);
+        let others = self.others.retain(|other| other.expires_at > now);
+        self.is_dirty |= updates > 0 || others > 0;
+        len_u64(updates)
     }
 
     /// Whether the evidence has changed since this was last called.
@@ -163,7 +144,7 @@ impl Evidence {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Used {
     look: AnswerLook,
     at: Timestamp,
@@ -179,7 +160,7 @@ impl Used {
 
 /// The answers that were used, the latest. A successor of the accountant does not know them: only a
 /// client that uses one id for several calls at once could tell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct UsedAnswers {
     by_link: HashMap<Link, Vec<Used>>,
     order: VecDeque<Link>,

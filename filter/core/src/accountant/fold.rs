@@ -22,6 +22,7 @@ use crate::host::counter::Counter;
 use crate::session::table::Due;
 use crate::session::{CloseReason, Session, SessionState};
 use crate::shared_data::journal::Entry;
+use crate::wire::http::is_success;
 
 /// What shows that a session is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +182,7 @@ impl Accountant {
 
     /// The session of a call that was answered: a 404 before did not mean that it is gone.
     pub(super) fn lives(&mut self, call: &CallEnded) {
-        if (200..300).contains(&call.http_status) {
+        if is_success(call.http_status) {
             self.ends.disproved(&call.session.key, call.started_at);
         }
     }

@@ -6,14 +6,14 @@
 //! facts again and makes the same events. Only a spill line is written before the commit that drops
 //! its event: a duplicate line can be recognised by its id, but a missing line is a loss.
 
-pub mod answers;
-mod attribution;
 pub(crate) mod estimates;
-mod evidence;
 pub mod joins;
 pub mod outbox;
 pub(crate) mod seen_generations;
 
+mod answers;
+mod attribution;
+mod evidence;
 mod fold;
 mod generations;
 mod guard_state;

@@ -1,11 +1,14 @@
 //! Sessions that end when all journals have been read once more, by a reading that began later.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::SESSION_ENDS_MAX;
 use crate::base::time::Timestamp;
 use crate::domain::session::{SessionEnd, SessionRef};
-use crate::shared_data::shares::{Counts, Holder, holder_of};
+use crate::shared_data::fair_queue::{FairQueue, GivesUp, Held};
+use crate::shared_data::shares::{Holder, holder_of};
 
 /// A session that the client or the server has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,19 +25,34 @@ pub(super) struct PendingEnd {
     is_due: bool,
 }
 
-/// All ends that wait, in the order in which they were read.
+impl PendingEnd {
+    fn key(&self) -> Key {
+        (self.session.key, self.reason)
+    }
+}
+
+impl Held for PendingEnd {
+    fn holder(&self) -> Holder {
+        self.holder
+    }
+}
+
+/// A session, and why it ends.
+type Key = ([u8; 16], SessionEnd);
+
+/// All ends that wait, in the order in which they were read: one for each session and reason.
 #[derive(Debug, Default)]
 pub(super) struct PendingEnds {
-    ends: Vec<PendingEnd>,
-    counts: Counts,
+    ends: FairQueue<PendingEnd>,
+    keys: HashSet<Key>,
     is_dirty: bool,
 }
 
 impl PendingEnds {
     /// The ends that were read from shared data.
-    pub(super) fn new(ends: Vec<PendingEnd>) -> Self {
-        let counts = ends.iter().map(|end| end.holder).collect();
-        Self { ends, counts, is_dirty: false }
+    pub(super) fn new(ends: FairQueue<PendingEnd>) -> Self {
+        let keys = ends.iter().map(PendingEnd::key).collect();
+        Self { ends, keys, is_dirty: false }
     }
 
     /// Adds an end. Returns how many it dropped for that: where there is no room, the last of the
@@ -46,24 +64,19 @@ impl PendingEnds {
         at: Timestamp,
         due_at: Timestamp,
     ) -> u64 {
-        // What was told to be gone may be told so again.
-        self.retain(|known| known.session.key != session.key || known.reason != reason);
         let holder = holder_of(&session.identity.customer);
-        let is_full = self.ends.len() >= SESSION_ENDS_MAX;
-        if is_full {
-            let giver = self.counts.who_gives_way(&holder);
-            if giver == holder {
-                return 1;
-            }
-            if let Some(at) = self.ends.iter().rposition(|end| end.holder == giver) {
-                self.ends.remove(at);
-                self.counts.take(&giver);
-            }
+        let end = PendingEnd { holder, session, reason, at, due_at, is_due: false };
+        let key = end.key();
+        if !self.keys.insert(key) {
+            // What was told to be gone may be told so again.
+            self.ends.retain(|known| known.key() != key);
         }
-        self.counts.add(holder);
-        self.ends.push(PendingEnd { holder, session, reason, at, due_at, is_due: false });
         self.is_dirty = true;
-        u64::from(is_full)
+        let dropped = self.ends.push(end, SESSION_ENDS_MAX, GivesUp::Last);
+        if let Some(dropped) = &dropped {
+            self.keys.remove(&dropped.key());
+        }
+        u64::from(dropped.is_some())
     }
 
     /// Notes that a reading of all journals begins.
@@ -74,37 +87,28 @@ impl PendingEnds {
     /// Forgets that the session is gone, if that was seen by `at`: a call that started then was
     /// answered.
     pub(super) fn disproved(&mut self, session_key: &[u8; 16], at: Timestamp) {
-        self.retain(|end| {
-            let is_gone = end.reason == SessionEnd::SessionGone && end.at <= at;
-            !is_gone || end.session.key != *session_key
-        });
-    }
-
-    fn retain(&mut self, is_kept: impl Fn(&PendingEnd) -> bool) {
-        let Self { ends, counts, is_dirty } = self;
-        ends.retain(|end| {
-            let is_kept = is_kept(end);
-            if !is_kept {
-                counts.take(&end.holder);
-                *is_dirty = true;
-            }
-            is_kept
-        });
+        let key = (*session_key, SessionEnd::SessionGone);
+        if !self.keys.contains(&key) {
+            return;
+        }
+        if self.ends.retain(|end| end.at > at || end.key() != key) > 0 {
+            self.keys.remove(&key);
+            self.is_dirty = true;
+        }
     }
 
     /// Takes out the ends that are due, and for which the reading that is now complete was the next.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<PendingEnd> {
-        let ends = core::mem::take(&mut self.ends);
-        let (due, rest): (Vec<_>, Vec<_>) =
-            ends.into_iter().partition(|end| end.is_due && end.due_at <= now);
-        due.iter().for_each(|end| self.counts.take(&end.holder));
+        let due = self.ends.take_all(|end| end.is_due && end.due_at <= now);
+        for end in &due {
+            self.keys.remove(&end.key());
+        }
         self.is_dirty |= !due.is_empty();
-        self.ends = rest;
         due
     }
 
     /// The ends, if they have changed since this was last called.
-    pub(super) fn take_dirty(&mut self) -> Option<&[PendingEnd]> {
+    pub(super) fn take_dirty(&mut self) -> Option<&FairQueue<PendingEnd>> {
         core::mem::take(&mut self.is_dirty).then_some(&self.ends)
     }
 }

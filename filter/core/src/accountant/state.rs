@@ -13,7 +13,7 @@ use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
 use crate::accountant::joins::JoinTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
-use crate::accountant::pending_ends::{PendingEnd, PendingEnds};
+use crate::accountant::pending_ends::PendingEnds;
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::{OUTBOX_BATCHES_MAX, SEEN_PAGES};
 use crate::base::time::{Timestamp, len_u64};
@@ -94,8 +94,9 @@ impl Accountant {
         }
         accountant.guards.resumed(&accountant.config);
         let evidence = read_value(host, &evidence_key(&accountant.prefix));
-        accountant.evidence = evidence.map_or_else(Evidence::default, Evidence::resumed);
-        let ends: Option<Vec<PendingEnd>> = read_value(host, &ends_key(&accountant.prefix));
+        accountant.evidence = evidence.unwrap_or_default();
+        accountant.evidence.look_again();
+        let ends = read_value(host, &ends_key(&accountant.prefix));
         accountant.ends = PendingEnds::new(ends.unwrap_or_default());
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));

@@ -111,6 +111,10 @@ pub(crate) const SESSION_ENDS_MAX: usize = 4096;
 /// number, the customer with the most of them gives way: the accountant forgets its oldest.
 pub(crate) const EVIDENCE_MAX: usize = 4096;
 
+/// Events of a stream without a session by which its client may resume it: it may not have received
+/// the last ones.
+pub(crate) const STREAM_EVENTS_MAX: usize = 4;
+
 /// Answers that were used, which the accountant remembers because servers may send them again on
 /// other streams; about 400 KiB.
 pub(crate) const ANSWERS_USED_MAX: usize = 4096;

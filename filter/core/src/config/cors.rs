@@ -27,6 +27,9 @@ pub(crate) struct Cors {
 impl Cors {
     /// The origin of a request, if it is allowed to read the filter's answers.
     pub(crate) fn allowed_origin(&self, headers: Headers<'_>) -> Option<String> {
+        if self.allow_origins.is_empty() {
+            return None;
+        }
         let mut origins = headers.all("origin");
         let (Some(origin), None) = (origins.next(), origins.next()) else { return None };
         let origin = core::str::from_utf8(origin).ok()?;
@@ -38,10 +41,10 @@ impl Cors {
     /// Lets the page of this origin read an answer with its headers. `None` is a request of another
     /// page, or of none.
     pub(crate) fn let_read(&self, reply: &mut LocalReply, origin: Option<&str>) {
-        let is_any = self.allows_any();
         if self.allow_origins.is_empty() {
             return;
         }
+        let is_any = self.allows_any();
         let names = reply.headers.iter().map(|(name, _)| *name);
         let exposed: Vec<&str> = names.filter(|name| *name != SAFELISTED).collect();
         if !is_any {

@@ -16,7 +16,7 @@ pub struct SessionRef {
 }
 
 /// Why a session ends before its timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum SessionEnd {
     /// The client sent a `DELETE`, and the server answered it with 2xx.
     ClientDelete,

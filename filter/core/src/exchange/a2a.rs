@@ -34,7 +34,7 @@ use crate::shared_data::shares::holder_of;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::doubt::Doubt;
-use crate::wire::http::ResponseHead;
+use crate::wire::http::{ResponseHead, is_redirect};
 
 /// The state of one such HTTP stream.
 #[derive(Debug)]
@@ -196,12 +196,8 @@ impl Exchange for A2aExchange {
             self.observed.counts.push(Counter::ExchangesUnread);
         }
         let Some(step) = &self.step else { return self.observed };
-        // The server sent the client elsewhere: the step is that of the client's next request.
-        if (300..400).contains(&self.http_status) {
-            let holder = holder_of(&self.session.identity.customer);
-            let redirected = Fact::Redirected { call_id: self.call_id, holder, at: now };
-            self.observed.counts.push(Counter::CallsRedirected);
-            self.observed.facts.push(redirected);
+        if is_redirect(self.http_status) {
+            self.observed.redirected(self.call_id, &self.session, now);
             return self.observed;
         }
         let task = step.task_id().map(|task| task_link(&self.product.id, task));

@@ -11,6 +11,7 @@ use crate::domain::session::SessionRef;
 use crate::fact::Fact;
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
+use crate::shared_data::shares::holder_of;
 use crate::wire::boundary::Unit;
 use crate::wire::doubt::Doubt;
 use crate::wire::http::{Headers, ResponseHead};
@@ -35,6 +36,14 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// The server sent the client elsewhere: nothing was executed, and the call is that of the
+    /// client's next request.
+    pub(super) fn redirected(&mut self, call_id: String, session: &SessionRef, at: Timestamp) {
+        let holder = holder_of(&session.identity.customer);
+        self.counts.push(Counter::CallsRedirected);
+        self.facts.push(Fact::Redirected { call_id, holder, at });
+    }
+
     pub(super) fn add(&mut self, further: Self) {
         self.facts.extend(further.facts);
         self.counts.extend(further.counts);

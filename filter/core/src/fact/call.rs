@@ -85,6 +85,18 @@ pub struct CallEnded {
     pub answer: Option<Answer>,
 }
 
+impl CallEnded {
+    /// The same once nothing more will be known of it: of a task that nobody asked for again, the
+    /// outcome is not known.
+    pub(crate) fn unanswered(self) -> Self {
+        let status = match self.status {
+            ExecutionStatus::Pending => ExecutionStatus::Unknown,
+            status => status,
+        };
+        Self { status, ..self }
+    }
+}
+
 /// An answer to a request, as it is told from others that carry the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {

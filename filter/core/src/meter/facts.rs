@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use crate::base::limits::{OVERFLOW_FACTS_MAX, OVERFLOW_FACTS_PER_CUSTOMER_MAX};
 use crate::base::time::{Timestamp, len_u64};
-use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::Observed;
 use crate::fact::Fact;
 use crate::fact::call::CallOpen;
@@ -75,12 +74,7 @@ impl Meter {
         let config = Rc::clone(&self.config);
         let call = match Fact::decode(fact) {
             Some(Fact::Call(call)) => call,
-            Some(Fact::Open(CallOpen { mut call, .. })) => {
-                if call.status == ExecutionStatus::Pending {
-                    call.status = ExecutionStatus::Unknown;
-                }
-                call
-            }
+            Some(Fact::Open(CallOpen { call, .. })) => call.unanswered(),
             Some(
                 Fact::CallStarted(_)
                 | Fact::Running { .. }

@@ -28,8 +28,7 @@ impl Meter {
         headers: Headers<'_>,
         now: Timestamp,
     ) -> HeadAction {
-        let admitted = self.admitted(host, headers, false, now);
-        self.begin(host, stream, headers, admitted, now)
+        self.begin(host, stream, headers, false, now)
     }
 
     /// Handles the beginning of a stream whose request ends with its head.
@@ -40,8 +39,7 @@ impl Meter {
         headers: Headers<'_>,
         now: Timestamp,
     ) -> HeadAction {
-        let admitted = self.admitted(host, headers, true, now);
-        self.begin(host, stream, headers, admitted, now)
+        self.begin(host, stream, headers, true, now)
     }
 
     /// Begins a stream, and lets the page that made the request read what the filter answers, now
@@ -51,11 +49,11 @@ impl Meter {
         host: &mut impl Host,
         stream: u32,
         headers: Headers<'_>,
-        admitted: Result<(Admitted<'_>, RequestEdit), HeadAction>,
+        is_whole: bool,
         now: Timestamp,
     ) -> HeadAction {
         self.serves_streams = true;
-        let action = match admitted {
+        let action = match self.admitted(host, headers, is_whole, now) {
             Ok((admitted, edit)) => self.follow(host, stream, headers, admitted, edit, now),
             Err(action) => action,
         };

@@ -69,8 +69,8 @@ pub struct Meter {
     origins: HashMap<u32, String>,
     /// Exchanges whose request waits for its message.
     held: HashMap<u32, Held>,
-    /// Exchanges that hold a reservation for a generation, with its id. Possibly no fact ever
-    /// reports the generation.
+    /// Exchanges that hold a reservation for a generation, with the fact that releases it. Possibly
+    /// no other fact ever reports the generation.
     reserved: HashMap<u32, Fact>,
     /// Exchanges whose response streams, and which a guard may end in the middle.
     stops: HashMap<u32, StreamStop>,

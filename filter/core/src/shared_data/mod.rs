@@ -1,6 +1,7 @@
 //! The state in the shared data of the Envoy process: journals, slots, and commits under a lease.
 
 pub mod commit;
+pub(crate) mod fair_queue;
 pub(crate) mod free_slots;
 pub mod journal;
 pub(crate) mod shares;

@@ -45,3 +45,13 @@ impl<'a> ResponseHead<'a> {
         self.media_type == MediaType::EventStream && self.coding == ContentCoding::Identity
     }
 }
+
+/// Whether a response with this status is a success.
+pub(crate) const fn is_success(http_status: u16) -> bool {
+    matches!(http_status, 200..300)
+}
+
+/// Whether a response with this status sends the client elsewhere.
+pub(crate) const fn is_redirect(http_status: u16) -> bool {
+    matches!(http_status, 300..400)
+}

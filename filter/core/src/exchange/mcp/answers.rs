@@ -203,13 +203,11 @@ impl McpExchange {
             // `on_server_message` has already handled every task in the list.
             Intent::TaskList | Intent::Other => {
                 // The same again, on another stream, must not pass for the answer to a call.
-                let is_of_any = kind_of(answer) == AnswerKind::OfAny;
-                if let Some(answer) = self.answer_in_session(&id, look).filter(|_| is_of_any) {
-                    self.observed.facts.push(Fact::OtherAnswered {
-                        answer,
-                        holder: self.holder(),
-                        at: now,
-                    });
+                if kind_of(answer) == AnswerKind::OfAny
+                    && let Some(answer) = self.answer_in_session(&id, look)
+                {
+                    let answered = Fact::OtherAnswered { answer, holder: self.holder(), at: now };
+                    self.observed.facts.push(answered);
                 }
             }
         }

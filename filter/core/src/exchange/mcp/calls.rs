@@ -84,17 +84,11 @@ impl McpExchange {
         }
     }
 
-    /// Lets go of the calls of a request that the server sent elsewhere: the client repeats them in
-    /// another request.
+    /// Lets go of the calls of a request that the server sent elsewhere.
     pub(super) fn redirect_calls(&mut self, now: Timestamp) {
         for request in core::mem::take(&mut self.requests) {
             if let Intent::ToolCall(ToolCall { call_id, .. }) = request.intent {
-                self.observed.counts.push(Counter::CallsRedirected);
-                self.observed.facts.push(Fact::Redirected {
-                    call_id,
-                    holder: self.holder(),
-                    at: now,
-                });
+                self.observed.redirected(call_id, &self.session, now);
             }
         }
     }

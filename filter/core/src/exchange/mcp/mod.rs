@@ -39,7 +39,7 @@ use crate::protocol::request_body::RequestBody;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::doubt::Doubt;
-use crate::wire::http::ResponseHead;
+use crate::wire::http::{ResponseHead, is_redirect, is_success};
 use crate::wire::json_rpc::Id;
 use crate::wire::media_type::MediaType;
 
@@ -210,7 +210,7 @@ impl Exchange for McpExchange {
 
     fn response_head(&mut self, head: &ResponseHead<'_>) -> BodyInterest {
         self.http_status = head.status;
-        if self.is_redirected() {
+        if is_redirect(head.status) {
             return BodyInterest::None;
         }
         let is_of_interest = match self.request {
@@ -258,7 +258,7 @@ impl Exchange for McpExchange {
     }
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
-        if self.is_redirected() {
+        if is_redirect(self.http_status) {
             self.redirect_calls(now);
             return self.observed;
         }
@@ -365,13 +365,7 @@ impl Exchange for McpExchange {
 
 impl McpExchange {
     fn is_success(&self) -> bool {
-        (200..300).contains(&self.http_status)
-    }
-
-    /// Whether the server sent the client elsewhere: nothing was executed, and the call is that of
-    /// the client's next request.
-    fn is_redirected(&self) -> bool {
-        (300..400).contains(&self.http_status)
+        is_success(self.http_status)
     }
 
     fn has_open_call(&self) -> bool {

@@ -3,6 +3,7 @@
 //! decides (the session's id, the address, an event's id), and never the session that is billed.
 
 use crate::admission::head::RequestHead;
+use crate::base::limits::STREAM_EVENTS_MAX;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::Link;
@@ -11,10 +12,6 @@ use crate::wire::json_rpc::Id;
 use crate::wire::sse::event_id;
 use crate::wire::target::{Endpoint, Target};
 use crate::wire::uri::resolved;
-
-/// Events of a stream without a session by which its client may resume it: it may not have received
-/// the last ones.
-const EVENTS_MAX: usize = 4;
 
 /// What the transport presents.
 #[derive(Debug)]
@@ -80,10 +77,8 @@ impl Scope {
         if self.session.is_some() {
             return;
         }
-        for event in events.iter().filter(|event| **event != 0) {
-            self.events.insert(0, *event);
-        }
-        self.events.truncate(EVENTS_MAX);
+        self.events.splice(0..0, events.iter().rev().copied());
+        self.events.truncate(STREAM_EVENTS_MAX);
     }
 
     /// The links under which the answer to the request with this id may come on another stream; none

@@ -2,6 +2,7 @@
 
 use crate::domain::status::ExecutionStatus;
 use crate::protocol::a2a::{Answer, Subject, TaskState};
+use crate::wire::http::is_success;
 
 /// One step, from its request to the end of the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,8 +124,4 @@ pub fn of_error(answer: &Answer, http_status: u16) -> ExecutionStatus {
         // -32001 is not a timeout here: it means that the task does not exist.
         _ => ExecutionStatus::Error,
     }
-}
-
-fn is_success(http_status: u16) -> bool {
-    (200..300).contains(&http_status)
 }

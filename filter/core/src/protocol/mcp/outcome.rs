@@ -3,13 +3,14 @@
 
 use crate::domain::status::ExecutionStatus;
 use crate::protocol::mcp::message::{Message, ResultType, TaskState};
+use crate::wire::http::is_success;
 
 impl ExecutionStatus {
     /// The outcome that a response reports. A JSON-RPC error whose code says something takes
     /// precedence over the HTTP status; a result counts only with a 2xx status, because clients
     /// discard it with any other.
     pub(crate) fn of_answer(answer: &Message, http_status: u16) -> Self {
-        let is_success = (200..300).contains(&http_status);
+        let is_success = is_success(http_status);
         if answer.has_error {
             return match answer.rpc_error() {
                 Some(-32602) => Self::ValidationFailed,

@@ -1,7 +1,7 @@
 //! Reads what a response body says about calls: JSON or server-sent events, plain or with a content
 //! coding.
 
-use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX};
+use crate::base::limits::{CALLS_PER_EXCHANGE_MAX, ENDPOINT_BYTES_MAX, STREAM_EVENTS_MAX};
 use crate::domain::call::Transport;
 use crate::protocol::mcp::answer_text::AnswerText;
 use crate::protocol::mcp::message::{Message, Method};
@@ -36,7 +36,7 @@ struct Body {
 pub struct ResponseItems {
     /// Responses, and notifications about tasks.
     pub messages: Vec<ServerMessage>,
-    /// The ids of events, as hashes, the latest last.
+    /// The ids of the last events, as hashes, the latest last.
     pub(crate) events: Vec<u64>,
     /// The endpoint in an `endpoint` event (2024-11-05).
     pub endpoint: Option<Vec<u8>>,
@@ -52,9 +52,6 @@ pub struct ServerMessage {
     /// A hash of the id of its event; 0 without one.
     pub(crate) event: u64,
 }
-
-/// Event ids of one piece of a body that are kept, the latest.
-const EVENTS_MAX: usize = 8;
 
 #[derive(Debug)]
 enum Format {
@@ -184,10 +181,12 @@ impl sse::SseHandler for EventSink<'_> {
     fn id(&mut self, hash: u64) {
         *self.last = hash;
         let events = &mut self.items.events;
-        if events.len() >= EVENTS_MAX {
-            events.remove(0);
+        if hash != 0 {
+            if events.len() >= STREAM_EVENTS_MAX {
+                events.remove(0);
+            }
+            events.push(hash);
         }
-        events.push(hash);
     }
 
     fn dispatch(&mut self, event_type: EventType) {
