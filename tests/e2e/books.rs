@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use agent_meter_collector::{EventsQuery, Ledger};
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Calls by agent, tool and status.
 pub(crate) type Calls = BTreeMap<(String, String, String), u64>;
@@ -125,6 +125,44 @@ impl Books {
             Ok(())
         })
         .await?
+    }
+}
+
+/// What the ledger must say of one agent, who has one session.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Calls by tool and status.
+    pub(crate) calls: BTreeMap<(String, String), u64>,
+    pub(crate) revenue: Decimal,
+    pub(crate) close_reason: String,
+}
+
+impl Account {
+    pub(crate) fn add(&mut self, tool: &str, status: &str, calls: u64, price: Decimal) {
+        *self.calls.entry((tool.to_owned(), status.to_owned())).or_default() += calls;
+        self.revenue += price;
+    }
+
+    /// Checks that a final event says what the calls of the session add up to.
+    pub(crate) fn check_closed(&self, closed: &Value) -> anyhow::Result<()> {
+        let mut by_status = BTreeMap::<&str, u64>::new();
+        let mut by_tool = BTreeMap::<String, u64>::new();
+        for ((tool, status), calls) in &self.calls {
+            *by_status.entry(status).or_default() += calls;
+            *by_tool.entry(tool.clone()).or_default() += calls;
+        }
+        let tools = closed["calls_by_tool"].as_array().cloned().unwrap_or_default();
+        let tools: BTreeMap<String, u64> = tools
+            .iter()
+            .map(|tool| (text(tool, "/tool_name"), tool["calls"].as_u64().unwrap_or_default()))
+            .collect();
+        let revenue = Decimal::from_str_exact(&text(closed, "/total_revenue"))?;
+        let calls: u64 = self.calls.values().sum();
+        ensure!(closed["total_tool_calls"] == calls, "{closed}: {calls}");
+        ensure!(revenue == self.revenue, "{closed}: {}", self.revenue);
+        ensure!(closed["calls_by_status"] == json!(by_status), "{closed}: {by_status:?}");
+        ensure!(tools == by_tool, "{closed}: {by_tool:?}");
+        Ok(())
     }
 }
 

@@ -14,11 +14,11 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::books::{Books, quantity, text};
+use crate::books::{Account, Books, quantity, text};
 use crate::client::{Client, request};
 use crate::honest::{
-    Account, Accounts, BUDGET, IsOver, LEVELS, WAITING, begun, ending, honest_answer, is_over,
-    leave_early, reserving, resuming, steady, stepping,
+    Accounts, BUDGET, IsOver, LEVELS, WAITING, begun, ending, honest_answer, is_over, leave_early,
+    reserving, resuming, steady, stepping,
 };
 use crate::http1::Message;
 use crate::load::{KINDS, check_workers};

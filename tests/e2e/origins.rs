@@ -1,7 +1,7 @@
 //! Answers that find their calls, and no others, on the streams of real servers: cases from 137 on
 //! of `tests/README.md`, over two workers. `filter/core/tests/core/origins.rs` has them all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use agent_meter::stack::Options;
@@ -161,7 +161,7 @@ async fn every_answer_finds_its_call_and_no_other() -> anyhow::Result<()> {
     let books = tokio::time::timeout(LIMIT, settled).await??;
     let sessions = |name: &str| {
         let calls = books.tool_invocations().filter(|data| text(data, "/agent_id") == name);
-        calls.map(|data| text(data, "/session_id")).collect::<std::collections::BTreeSet<_>>().len()
+        calls.map(|data| text(data, "/session_id")).collect::<BTreeSet<_>>().len()
     };
     assert_eq!(sessions("176, 179: 404"), 1, "a 404 ended the session");
     assert_eq!(wire.rig.metric("calls_redirected").await?, 2);

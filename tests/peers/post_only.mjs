@@ -9,6 +9,7 @@
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 import { setTimeout } from "node:timers/promises";
+import { serve } from "./serving.mjs";
 
 const require = createRequire(`${process.cwd()}/`);
 const express = require("express");
@@ -51,11 +52,4 @@ app.use(async (request, response) => {
     executed[request.method] = (executed[request.method] ?? 0) + 1;
     response.sendStatus(404);
 });
-const listening = app.listen(0, "127.0.0.1", () => {
-    console.log(`ready ${JSON.stringify({ port: listening.address().port })}`);
-});
-process.stdin.resume();
-process.stdin.on("end", () => {
-    console.log(`executed ${JSON.stringify(executed)}`);
-    process.exit(0);
-});
+serve(app, executed);

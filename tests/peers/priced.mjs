@@ -5,6 +5,7 @@
 // Runs in the directory that has the packages. The lines that it prints are those of priced.py.
 
 import { createRequire } from "node:module";
+import { serve } from "./serving.mjs";
 
 const require = createRequire(`${process.cwd()}/`);
 const express = require("express");
@@ -32,11 +33,4 @@ app.post("/mcp", async (request, response) => {
     await transport.handleRequest(request, response, request.body);
 });
 app.use((error, _request, response, _next) => response.status(error.status ?? 500).json({ error: error.message }));
-const listening = app.listen(0, "127.0.0.1", () => {
-    console.log(`ready ${JSON.stringify({ port: listening.address().port })}`);
-});
-process.stdin.resume();
-process.stdin.on("end", () => {
-    console.log(`executed ${JSON.stringify(executed)}`);
-    process.exit(0);
-});
+serve(app, executed);

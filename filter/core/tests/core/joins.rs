@@ -113,6 +113,23 @@ fn play(steps: &[Step]) -> Vec<(String, String)> {
     outcomes
 }
 
+/// A whole exchange over one stream.
+pub(crate) fn whole(
+    stream: u32,
+    headers: &'static [(&'static str, &'static str)],
+    request: &'static str,
+    status: &'static str,
+    media_type: &'static str,
+    response: &'static str,
+) -> [Step; 4] {
+    [
+        Request(stream, "/mcp", headers, request),
+        Head(stream, status, media_type),
+        Body(stream, response),
+        Done(stream),
+    ]
+}
+
 pub(crate) fn check(name: &str, steps: &[Step], want: &[(&str, &str)]) {
     let want: Vec<(String, String)> =
         want.iter().map(|(tool, outcome)| ((*tool).to_owned(), (*outcome).to_owned())).collect();

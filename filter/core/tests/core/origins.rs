@@ -1,6 +1,7 @@
 //! Answers that find their calls, and no others: the wire cases from 137 on, which people who put
 //! proxies between MCP clients and servers reported. `tests/README.md` lists them.
 
+use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::wire::http::Headers;
 use serde_json::Value;
@@ -8,8 +9,8 @@ use serde_json::Value;
 use crate::exchange::{self, CALL as ONE_CALL, EVENTS, PLAIN, Row};
 use crate::host::Envoy;
 use crate::joins::{
-    Body, CALL, ConcatSteps, Cut, Done, GET, Head, JSON, OK, OLD_GET, OLD_POST, POST, Request, S,
-    SSE, Step, Wait, check,
+    Body, CALL, CONFIG, ConcatSteps, Cut, Done, GET, Head, JSON, OK, OLD_GET, OLD_POST, POST,
+    Request, S, SSE, Step, Wait, check, whole,
 };
 use crate::support::test;
 
@@ -21,22 +22,6 @@ const GOOD: &str =
 const LATE: &str =
     "data: {\"id\":1,\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"late\"}]}}\n\n";
 const SECOND: &str = r#"{"id":1,"method":"tools/call","params":{"name":"good"}}"#;
-
-fn post(
-    stream: u32,
-    headers: Pairs,
-    body: &'static str,
-    status: &'static str,
-    media: &'static str,
-    answer: &'static str,
-) -> [Step; 4] {
-    [
-        Request(stream, "/mcp", headers, body),
-        Head(stream, status, media),
-        Body(stream, answer),
-        Done(stream),
-    ]
-}
 
 /// A call whose stream is cut before its answer.
 fn lost() -> [Step; 3] {
@@ -89,7 +74,7 @@ fn f1_whatever_2xx_answers_nothing_accepts_the_call() {
         check(name, &elsewhere, &[("a", "SUCCESS")]);
     }
     for status in ["400", "401", "500"] {
-        let steps = [&post(1, POST, CALL, status, "text/plain", "no")[..], &get(2, GET, GOOD)];
+        let steps = [&whole(1, POST, CALL, status, "text/plain", "no")[..], &get(2, GET, GOOD)];
         let want = match status {
             "400" => "VALIDATION_FAILED",
             "401" => "BLOCKED",
@@ -135,7 +120,7 @@ fn f2_what_is_null_is_absent() {
 
 #[test]
 fn f4_only_an_answer_that_nothing_has_used_ends_a_waiting_call() {
-    let good = || post(3, POST, SECOND, "200", SSE, GOOD);
+    let good = || whole(3, POST, SECOND, "200", SSE, GOOD);
     check(
         "154: what was answered on its own stream and is repeated",
         &[&lost()[..], &good(), &get(2, GET, GOOD)].concat_steps(),
@@ -172,7 +157,7 @@ fn f4_only_an_answer_that_nothing_has_used_ends_a_waiting_call() {
         "160: a ping that was answered on its own stream, repeated",
         &[
             &lost()[..],
-            &post(3, POST, r#"{"id":1,"method":"ping"}"#, "200", SSE, OK),
+            &whole(3, POST, r#"{"id":1,"method":"ping"}"#, "200", SSE, OK),
             &get(2, GET, OK),
         ]
         .concat_steps(),
@@ -253,7 +238,7 @@ fn f5_streams_without_a_session_are_resumed_by_their_events() {
     );
     check(
         "167: accepted, then a stream without a session",
-        &[&post(1, OLD_POST, CALL, "202", "", "")[..], &get(3, OLD_GET, GOOD)].concat_steps(),
+        &[&whole(1, OLD_POST, CALL, "202", "", "")[..], &get(3, OLD_GET, GOOD)].concat_steps(),
         &[("a", "SUCCESS")],
     );
 }
@@ -287,7 +272,7 @@ fn f6_endpoints_are_resolved_as_clients_resolve_them() {
 
 /// The reasons for which sessions closed, and how many calls each had.
 fn closed(steps: &[(u32, Pairs, &str, &str, &str)]) -> Vec<(String, u64)> {
-    let mut envoy = Envoy::new(crate::joins::CONFIG);
+    let mut envoy = Envoy::new(CONFIG);
     let mut seen = Vec::new();
     for (stream, head, body, status, answer) in steps {
         let head: Vec<(String, Vec<u8>)> = [&[(":path", "/mcp")], *head]
@@ -302,8 +287,7 @@ fn closed(steps: &[(u32, Pairs, &str, &str, &str)]) -> Vec<(String, u64)> {
             .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let _ = worker.response_head(*stream, Headers(&head));
         worker.response_body(host, *stream, answer.as_bytes(), true, *now);
-        let end = agent_meter_core::exchange::kind::StreamEnd::Complete;
-        worker.stream_end(host, *stream, end, *now);
+        worker.stream_end(host, *stream, StreamEnd::Complete, *now);
         seen.extend(envoy.deliver(2000));
     }
     seen.extend(envoy.deliver(600_000));
@@ -364,8 +348,8 @@ fn f8_a_redirected_call_counts_with_the_request_that_follows() {
         ("185: 303", "303"),
     ] {
         let steps = [
-            &post(1, POST, CALL, status, "text/html", "moved")[..],
-            &post(2, POST, CALL, "200", SSE, GOOD),
+            &whole(1, POST, CALL, status, "text/html", "moved")[..],
+            &whole(2, POST, CALL, "200", SSE, GOOD),
         ];
         check(name, &steps.concat_steps(), &[("a", "SUCCESS")]);
     }
@@ -468,7 +452,7 @@ fn f12_ids_are_told_apart_to_their_end() {
 fn the_answer_to_another_method_waits_for_the_end_of_its_request_s_own_stream() {
     const LIST: &str = r#"{"id":1,"method":"tools/list"}"#;
     const LISTED: &str = "data: {\"id\":1,\"result\":{\"tools\":[]}}\n\n";
-    let mut envoy = Envoy::new(crate::joins::CONFIG);
+    let mut envoy = Envoy::new(CONFIG);
     let head = |method: &str| {
         let method = (":method".to_owned(), method.as_bytes().to_vec());
         vec![method, (":path".to_owned(), b"/mcp".to_vec())]
@@ -489,8 +473,7 @@ fn the_answer_to_another_method_waits_for_the_end_of_its_request_s_own_stream() 
     let now = envoy.now;
     let Envoy { worker, host, .. } = &mut envoy;
     let _ = worker.response_head(2, Headers(&reply("202")));
-    let end = agent_meter_core::exchange::kind::StreamEnd::Complete;
-    worker.stream_end(host, 2, end, now);
+    worker.stream_end(host, 2, StreamEnd::Complete, now);
     envoy.deliver(200_000);
     assert_eq!(envoy.host.counters.get(&Counter::EvidenceUnused).copied().unwrap_or(0), 0);
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::wire::http::Headers;
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use crate::accountant::kinds;
 use crate::dice::Dice;
-use crate::host::{Envoy, meter};
+use crate::host::{Envoy, Memory, meter};
 use crate::joins::CONFIG;
 use crate::support::test;
 
@@ -86,10 +87,7 @@ impl Stage {
         stream
     }
 
-    fn parts(
-        &mut self,
-        stream: u32,
-    ) -> (&mut Meter, &mut crate::host::Memory, agent_meter_core::base::time::Timestamp) {
+    fn parts(&mut self, stream: u32) -> (&mut Meter, &mut Memory, Timestamp) {
         let Envoy { host, worker, now, .. } = &mut self.envoy;
         (if stream.is_multiple_of(2) { &mut self.other } else { worker }, host, *now)
     }

@@ -17,7 +17,7 @@ use flate2::write::GzEncoder;
 
 use crate::exchange::{self, CALL, CONFIG, EVENTS, JSON, PLAIN, POST, Row, calls, headers, play};
 use crate::host::Envoy;
-use crate::joins::{self, Body, ConcatSteps, Cut, Done, GET, Head, MODERN, Request, Step, Wait};
+use crate::joins::{self, Body, ConcatSteps, Cut, Done, GET, Head, MODERN, Request, Wait, whole};
 use crate::support::{cuts, start_exchange, test};
 
 type Pairs = &'static [(&'static str, &'static str)];
@@ -447,23 +447,6 @@ fn sessions_that_are_gone() {
         });
         assert_eq!(found, want, "HTTP {status}");
     }
-}
-
-/// A whole exchange over one stream.
-fn whole(
-    stream: u32,
-    headers: Pairs,
-    request: &'static str,
-    status: &'static str,
-    media_type: &'static str,
-    response: &'static str,
-) -> [Step; 4] {
-    [
-        Request(stream, "/mcp", headers, request),
-        Head(stream, status, media_type),
-        Body(stream, response),
-        Done(stream),
-    ]
 }
 
 const SSE: &str = joins::SSE;
