@@ -40,22 +40,26 @@ async fn spend(rig: &Rig, customer: &str, generations: u32) -> anyhow::Result<()
     Ok(())
 }
 
-/// Waits until the ledger has everything that these Envoys made, once.
+/// Waits until the ledger has everything that these Envoys made, once, and every call that they
+/// counted: a worker adds up refused calls for a second before they are an event.
 async fn delivered(rigs: [&Rig; 2], ledger: &Ledger) -> anyhow::Result<Books> {
     wait::until(LIMIT, "everything has arrived", async || {
-        let mut all = 0;
+        let (mut all, mut calls) = (0, 0);
         for rig in rigs {
+            calls += rig.metric("calls").await?;
             let (made, acked) =
                 (rig.metric("events_made").await?, rig.metric("events_acked").await?);
             ensure!(made == acked, "{made} events made, {acked} acknowledged");
             all += made;
         }
-        let stored = ledger.count_events()?;
+        let books = Books::read(ledger).await?;
+        let stored = books.events.len() as u64;
         ensure!(stored == all, "{all} events made, {stored} stored");
-        Ok(())
+        let told: u64 = books.tool_invocations().map(quantity).sum();
+        ensure!(told == calls, "{calls} calls counted, the events say {told}");
+        Ok(books)
     })
-    .await?;
-    Books::read(ledger).await
+    .await
 }
 
 /// How often clients of a customer got 200 and 429, by the books, and the customer's generations.

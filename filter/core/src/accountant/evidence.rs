@@ -1,15 +1,16 @@
 //! What workers saw of requests on other streams than the requests' own: updates that no call has
 //! claimed yet, requests that are no calls and may be answered there, and answers that were used.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{ANSWERS_USED_MAX, EVIDENCE_MAX};
+use crate::base::limits::EVIDENCE_MAX;
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::ids::Link;
 use crate::fact::call::{AnswerLook, CallUpdate, OtherOpen};
 use crate::shared_data::fair_queue::{FairQueue, GivesUp, Held};
+use crate::shared_data::recent::Recent;
 use crate::shared_data::shares::Holder;
 
 /// An update that waits for its call.
@@ -37,7 +38,7 @@ pub(crate) struct Evidence {
     held: FairQueue<HeldUpdate>,
     others: FairQueue<OtherOpen>,
     #[serde(skip)]
-    used: UsedAnswers,
+    pub(super) used: UsedAnswers,
     #[serde(skip)]
     is_dirty: bool,
     /// True if something has come that may fit to something else.
@@ -144,8 +145,9 @@ impl Evidence {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Used {
+/// An answer that was used.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Used {
     look: AnswerLook,
     at: Timestamp,
     is_own: bool,
@@ -158,27 +160,35 @@ impl Used {
     }
 }
 
-/// The answers that were used, the latest. A successor of the accountant does not know them: only a
-/// client that uses one id for several calls at once could tell.
+/// The answers that were used, the latest, by the links of their requests. They have pages of their
+/// own in shared data.
 #[derive(Clone, Debug, Default)]
-struct UsedAnswers {
+pub(super) struct UsedAnswers {
+    pub(super) recent: Recent<(Link, Used)>,
     by_link: HashMap<Link, Vec<Used>>,
-    order: VecDeque<Link>,
 }
 
 impl UsedAnswers {
+    /// Puts back what was read from shared data.
+    pub(super) fn restore(recent: Recent<(Link, Used)>) -> Self {
+        let mut by_link = HashMap::<Link, Vec<Used>>::new();
+        for (link, used) in recent.iter() {
+            by_link.entry(*link).or_default().push(*used);
+        }
+        Self { recent, by_link }
+    }
+
     fn remember(&mut self, link: Link, used: Used) {
-        if self.order.len() >= ANSWERS_USED_MAX
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(of_link) = self.by_link.get_mut(&oldest)
-        {
-            of_link.remove(0);
-            if of_link.is_empty() {
-                self.by_link.remove(&oldest);
+        self.by_link.entry(link).or_default().push(used);
+        for (forgotten, _) in self.recent.push((link, used)) {
+            if let Some(of_link) = self.by_link.get_mut(&forgotten) {
+                // The oldest of a link come first.
+                of_link.remove(0);
+                if of_link.is_empty() {
+                    self.by_link.remove(&forgotten);
+                }
             }
         }
-        self.by_link.entry(link).or_default().push(used);
-        self.order.push_back(link);
     }
 
     fn any(&self, links: &[Link], is_it: impl Fn(&Used) -> bool) -> bool {

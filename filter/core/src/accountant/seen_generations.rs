@@ -1,33 +1,25 @@
 //! Remembers counted generations, so that a polled response or a resumed stream is not billed
-//! twice. A ring of pages in shared data contains the latest ones.
+//! twice.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use crate::base::limits::{SEEN_AGE_MAX_S, SEEN_PAGE_LINKS, SEEN_PAGES};
+use crate::base::limits::SEEN_AGE_MAX_S;
 use crate::base::time::Timestamp;
 use crate::domain::ids::Link;
+use crate::shared_data::recent::Recent;
 
 /// The counted generations. The oldest are forgotten first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SeenGenerations {
-    pages: BTreeMap<u32, Vec<Link>>,
+    pub(super) recent: Recent<Link>,
     links: HashSet<Link>,
-    /// The number of the page that is being filled.
-    at: u32,
-    dirty: BTreeSet<u32>,
 }
 
 impl SeenGenerations {
-    /// Puts back what was read from shared data: the pages, and the number of the page that was
-    /// being filled.
-    pub(crate) fn restore(pages: BTreeMap<u32, Vec<Link>>, at: u32) -> Self {
-        let links = pages.values().flatten().copied().collect();
-        Self { pages, links, at, dirty: BTreeSet::new() }
-    }
-
-    /// The number of the page that is being filled.
-    pub(crate) fn at(&self) -> u32 {
-        self.at
+    /// Puts back what was read from shared data.
+    pub(crate) fn restore(recent: Recent<Link>) -> Self {
+        let links = recent.iter().copied().collect();
+        Self { recent, links }
     }
 
     /// Whether a generation has not been counted yet, as far as this remembers. `created_at` is
@@ -40,22 +32,10 @@ impl SeenGenerations {
 
     /// Remembers a generation.
     pub(crate) fn remember(&mut self, link: Link) {
-        if !self.links.insert(link) {
-            return;
-        }
-        if self.pages.entry(self.at).or_default().len() >= SEEN_PAGE_LINKS {
-            self.at = self.at.saturating_add(1) % SEEN_PAGES;
-            for forgotten in self.pages.remove(&self.at).unwrap_or_default() {
+        if self.links.insert(link) {
+            for forgotten in self.recent.push(link) {
                 self.links.remove(&forgotten);
             }
         }
-        self.pages.entry(self.at).or_default().push(link);
-        self.dirty.insert(self.at);
-    }
-
-    /// Returns the pages that have changed since this was last called.
-    pub(crate) fn take_dirty(&mut self) -> Vec<(u32, &Vec<Link>)> {
-        let dirty = core::mem::take(&mut self.dirty);
-        dirty.into_iter().filter_map(|at| self.pages.get(&at).map(|page| (at, page))).collect()
     }
 }

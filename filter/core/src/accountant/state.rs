@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
 use crate::accountant::estimates::Estimates;
-use crate::accountant::evidence::Evidence;
+use crate::accountant::evidence::{Evidence, UsedAnswers};
 use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
 use crate::accountant::joins::JoinTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::pending_ends::PendingEnds;
 use crate::accountant::seen_generations::SeenGenerations;
-use crate::base::limits::{OUTBOX_BATCHES_MAX, SEEN_PAGES};
+use crate::base::limits::OUTBOX_BATCHES_MAX;
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
@@ -25,6 +25,7 @@ use crate::session::Session;
 use crate::session::table::SessionTable;
 use crate::shared_data::commit::{Lease, encoded, read_slot};
 use crate::shared_data::journal::{Reader, cursor_key};
+use crate::shared_data::recent::Recent;
 
 impl Accountant {
     /// Takes over with a new lease and reads the state that the last accountant left. If there is
@@ -77,11 +78,10 @@ impl Accountant {
             let generation = read_value(host, &generation_key(&accountant.prefix, slot));
             accountant.attributions.restore_generation(slot, generation);
         }
-        let pages = (0..SEEN_PAGES).filter_map(|at| {
-            read_value(host, &told_key(&accountant.prefix, at)).map(|page| (at, page))
-        });
-        accountant.seen_generations =
-            SeenGenerations::restore(pages.collect(), accountant.meta.seen_at);
+        let seen_at = accountant.meta.seen_at;
+        let seen =
+            Recent::restore(seen_at, |at| read_value(host, &seen_key(&accountant.prefix, at)));
+        accountant.seen_generations = SeenGenerations::restore(seen);
         let estimates = read_value(host, &estimates_key(&accountant.prefix));
         accountant.estimates = estimates.unwrap_or_default();
         for slot in 0..accountant.meta.scopes_high {
@@ -93,9 +93,7 @@ impl Accountant {
             accountant.guards.reservations.restore(slot, hold);
         }
         accountant.guards.resumed(&accountant.config);
-        let evidence = read_value(host, &evidence_key(&accountant.prefix));
-        accountant.evidence = evidence.unwrap_or_default();
-        accountant.evidence.look_again();
+        accountant.evidence = read_evidence(host, &accountant.prefix, accountant.meta.used_at);
         let ends = read_value(host, &ends_key(&accountant.prefix));
         accountant.ends = PendingEnds::new(ends.unwrap_or_default());
         for slot in 0..accountant.meta.sessions_high {
@@ -130,8 +128,8 @@ impl Accountant {
             let value = attributions.generations.get(slot).map(encoded).unwrap_or_default();
             writes.push((generation_key(&self.prefix, slot), value));
         }
-        for (at, page) in self.seen_generations.take_dirty() {
-            writes.push((told_key(&self.prefix, at), encoded(page)));
+        for (at, page) in self.seen_generations.recent.take_dirty() {
+            writes.push((seen_key(&self.prefix, at), encoded(page)));
         }
         if self.estimates.take_dirty() {
             writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
@@ -141,6 +139,9 @@ impl Accountant {
         }
         if self.evidence.take_dirty() {
             writes.push((evidence_key(&self.prefix), encoded(&self.evidence)));
+        }
+        for (at, page) in self.evidence.used.recent.take_dirty() {
+            writes.push((used_key(&self.prefix, at), encoded(page)));
         }
         for (number, batch) in self.outbox.take_dirty() {
             let value = batch.map(encoded).unwrap_or_default();
@@ -156,7 +157,8 @@ impl Accountant {
             self.meta.joins_high = joins_high;
             self.meta.calls_high = self.attributions.calls.high();
             self.meta.generations_high = self.attributions.generations.high();
-            self.meta.seen_at = self.seen_generations.at();
+            self.meta.seen_at = self.seen_generations.recent.at();
+            self.meta.used_at = self.evidence.used.recent.at();
             self.meta.scopes_high = self.guards.scopes.slots.high();
             self.meta.reservations_high = self.guards.reservations.slots.high();
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
@@ -171,6 +173,15 @@ impl Accountant {
         host.gauge(Gauge::OutboxEvents, self.outbox.len());
         host.gauge(Gauge::SessionsLive, len_u64(self.sessions.len()));
     }
+}
+
+fn read_evidence(host: &mut impl Host, prefix: &str, used_at: u32) -> Evidence {
+    let evidence: Option<Evidence> = read_value(host, &evidence_key(prefix));
+    let mut evidence = evidence.unwrap_or_default();
+    let used = Recent::restore(used_at, |at| read_value(host, &used_key(prefix, at)));
+    evidence.used = UsedAnswers::restore(used);
+    evidence.look_again();
+    evidence
 }
 
 fn meta_key(prefix: &str) -> String {
@@ -193,7 +204,7 @@ fn generation_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}u{slot}")
 }
 
-fn told_key(prefix: &str, page: u32) -> String {
+fn seen_key(prefix: &str, page: u32) -> String {
     format!("{prefix}w{page}")
 }
 
@@ -207,6 +218,10 @@ fn ends_key(prefix: &str) -> String {
 
 fn evidence_key(prefix: &str) -> String {
     format!("{prefix}e")
+}
+
+fn used_key(prefix: &str, page: u32) -> String {
+    format!("{prefix}a{page}")
 }
 
 fn batch_key(prefix: &str, number: u64) -> String {

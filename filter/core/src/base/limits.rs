@@ -81,12 +81,12 @@ pub(crate) const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
 /// everything that the workers wrote before that start.
 pub(crate) const CAUSE_READINGS: u64 = 2;
 
-/// Pages of counted generations that the accountant remembers because it may observe them again;
-/// all pages together hold about 4,000.
-pub(crate) const SEEN_PAGES: u32 = 32;
+/// Pages of what the accountant remembers of late: of generations that it has counted, and of
+/// answers that were used, because it may observe either again.
+pub(crate) const RECENT_PAGES: u32 = 32;
 
-/// Generations in one page.
-pub(crate) const SEEN_PAGE_LINKS: usize = 128;
+/// Items in one of these pages; all pages together hold about 4,000.
+pub(crate) const RECENT_PAGE_ITEMS: usize = 128;
 
 /// Estimated generations that wait for the provider's own counts, at about 500 bytes each. Beyond
 /// this number, the accountant bills the first of them.
@@ -114,10 +114,6 @@ pub(crate) const EVIDENCE_MAX: usize = 4096;
 /// Events of a stream without a session by which its client may resume it: it may not have received
 /// the last ones.
 pub(crate) const STREAM_EVENTS_MAX: usize = 4;
-
-/// Answers that were used, which the accountant remembers because servers may send them again on
-/// other streams; about 400 KiB.
-pub(crate) const ANSWERS_USED_MAX: usize = 4096;
 
 /// How long, at most, the accountant waits for a sign of life of a session of which a server says
 /// that it does not know it, in milliseconds.

@@ -4,5 +4,6 @@ pub mod commit;
 pub(crate) mod fair_queue;
 pub(crate) mod free_slots;
 pub mod journal;
+pub(crate) mod recent;
 pub(crate) mod shares;
 pub mod slots;

@@ -31,6 +31,10 @@ mod loops;
 mod matching;
 mod origins;
 mod owners;
+#[path = "../plan.rs"]
+mod plan;
+#[path = "../play.rs"]
+mod play;
 mod plays;
 mod products;
 mod rates;

@@ -84,40 +84,37 @@ impl Guards {
 
     /// The level at which the customer is, as every VM can read it.
     pub(crate) fn level(world: &Rc<RefCell<World>>, config: &Config) -> Level {
-        let Some(margin) = config.guard("margin") else { return Level::None };
-        let customer = CUSTOMER.to_owned();
-        let kind = ScopeKind::Customer;
-        let none = || None;
-        let name = ScopeName {
-            kind,
-            customer,
-            agent: none(),
-            tool: none(),
-            product_id: none(),
-            session: None,
-        };
-        let found = scope_status(&mut SimHost::quiet(world), &prefix(), &name.key(margin));
-        found.map(|verdict| verdict.level).unwrap_or_default()
+        let Some(scope) = customer(config) else { return Level::None };
+        let found = scope_status(&mut SimHost::quiet(world), &prefix(), &scope);
+        found.map(|status| status.level).unwrap_or_default()
     }
 
-    /// A request was let pass or refused: `before` its head came the customer was at this level. Meanwhile it may have
-    /// risen, and fallen by a new configuration.
+    /// A request was let pass or refused: `before` its head came the customer was at this level, and
+    /// `since` then the statuses from this number on were written.
     pub(crate) fn check_ruling(
         self,
         world: &Rc<RefCell<World>>,
         config: &Config,
-        before: Level,
+        (before, since): (Level, usize),
         is_refused: bool,
     ) {
-        let now = Self::level(world, config);
+        let mut levels = vec![before, Self::level(world, config)];
+        let Some(scope) = customer(config) else { return };
+        let key = format!("{}v{}", prefix(), bucket(&scope));
+        let meanwhile = world.borrow().statuses[since..].to_vec();
+        for (_, value) in meanwhile.iter().filter(|(written, _)| *written == key) {
+            let past = Rc::new(RefCell::new(World::with_value(&key, value)));
+            levels.push(Self::level(&past, config));
+        }
+        let (least, most) = (levels.iter().min().unwrap(), levels.iter().max().unwrap());
         let violation = match is_refused {
-            false if before.min(now) == Level::Block => "a request passed at level 3",
-            true if before.max(now) < Level::Throttle && !self.takes_room() => {
+            false if *least == Level::Block => "a request passed at level 3",
+            true if *most < Level::Throttle && !self.takes_room() => {
                 "a request was refused below level 2"
             }
             _ => return,
         };
-        world.borrow_mut().violations.push(format!("{violation}: {before:?}, then {now:?}"));
+        world.borrow_mut().violations.push(format!("{violation}: {levels:?}"));
     }
 
     /// While the dust settles: room is taken by calls that wait for their answer, and by at most so many `lost` ones, of
@@ -219,6 +216,23 @@ impl Guards {
         }
         Err(format!("{taken} of room was taken, {} given back: {scope:?}", scope.settled))
     }
+}
+
+/// The scope of the only customer's margin, if there is one.
+fn customer(config: &Config) -> Option<ScopeKey> {
+    let margin = config.guard("margin")?;
+    let customer = CUSTOMER.to_owned();
+    let kind = ScopeKind::Customer;
+    let none = || None;
+    let name = ScopeName {
+        kind,
+        customer,
+        agent: none(),
+        tool: none(),
+        product_id: none(),
+        session: None,
+    };
+    Some(name.key(margin))
 }
 
 fn slots(world: &Rc<RefCell<World>>, kind: char) -> Vec<String> {

@@ -12,9 +12,12 @@
     reason = "it is told which schedules to run, runs them on all cores, and prints what they did"
 )]
 
+mod answers;
 #[path = "../dice.rs"]
 mod dice;
 mod guards;
+#[path = "../play.rs"]
+mod play;
 mod schedule;
 mod streams;
 mod verdict;
@@ -100,6 +103,7 @@ fn every_call_is_counted_once_whatever_happens() {
     // A simulator whose faults do not happen proves nothing.
     let happened = [
         report.calls,
+        report.answers,
         report.deaths,
         report.takeovers,
         report.reloads,
@@ -125,6 +129,7 @@ fn a_bug_that_is_put_in_on_purpose_is_found() {
         Sabotage::PagesSkipped,
         Sabotage::ScopesSkipped,
         Sabotage::VerdictsSkipped,
+        Sabotage::AnswersSkipped,
     ] {
         let (_, failure) = run_many(0, 2_000, sabotage);
         let (seed, why) = failure.unwrap_or_else(|| panic!("{sabotage:?} was not found"));

@@ -15,7 +15,7 @@ use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 
 use crate::guards::{CUSTOMER, Guards};
-use crate::streams::{Step, Stream};
+use crate::streams::{Late, Step, Stream};
 use crate::verdict::{self, Truth};
 use crate::world::{Between, Died, Sabotage, SimHost, World};
 
@@ -57,6 +57,8 @@ pub(crate) struct Report {
     pub(crate) host_calls: u64,
     pub(crate) generations: u64,
     pub(crate) attributed: u64,
+    /// Calls of steady schedules with an id that others have too, which were answered elsewhere.
+    pub(crate) answers: u64,
     pub(crate) refused: u64,
     pub(crate) levels: u64,
     pub(crate) holds_leaked: u64,
@@ -78,6 +80,7 @@ impl Report {
         self.host_calls += other.host_calls;
         self.generations += other.generations;
         self.attributed += other.attributed;
+        self.answers += other.answers;
         self.refused += other.refused;
         self.levels += other.levels;
         self.holds_leaked += other.holds_leaked;
@@ -94,7 +97,7 @@ struct Vm {
 
 /// One Envoy process.
 pub(crate) struct Envoy {
-    world: Rc<RefCell<World>>,
+    pub(crate) world: Rc<RefCell<World>>,
     /// The first is on the main thread. `None`: dead, or running at this moment.
     vms: RefCell<Vec<Option<Vm>>>,
     pub(crate) truth: RefCell<Truth>,
@@ -103,13 +106,16 @@ pub(crate) struct Envoy {
     pub(crate) next_call: Cell<u64>,
     report: RefCell<Report>,
     config_number: Cell<u32>,
-    /// Sessions, and events that answer calls whose own streams are cut.
-    pub(crate) elsewhere: RefCell<Vec<(u64, String)>>,
+    /// Answers that come on other streams than their calls' own.
+    pub(crate) elsewhere: RefCell<Vec<Late>>,
     /// The traces of calls, in the order in which they were made.
     pub(crate) traces: RefCell<Vec<(u32, Vec<String>)>>,
     /// The `tracestate` of calls, by the number that stands for their trace.
     states: RefCell<HashMap<u32, Vec<u8>>>,
     guards: Option<Guards>,
+    /// Whether the clock never steps and no session ends early: every answer comes before its call's
+    /// end.
+    pub(crate) is_steady: bool,
 }
 
 impl Envoy {
@@ -188,6 +194,9 @@ impl Envoy {
             r#""session": {"group": "g","#
         };
         let config = CONFIG.replace(r#""session": {"#, group);
+        // A session that has to make room ends its calls, so in steady schedules there is enough.
+        let room = if self.is_steady { r#""sessions_max": 60"# } else { r#""sessions_max": 6"# };
+        let config = config.replace(r#""sessions_max": 6"#, room);
         let config = match self.guards {
             Some(guards) => {
                 let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
@@ -222,7 +231,7 @@ impl Envoy {
             0..45 => self.stream_step(vm),
             45..80 => self.tick(vm),
             80..96 => self.reply(vm),
-            96..98 => self.step_clock(),
+            96..98 if !self.is_steady => self.step_clock(),
             _ => {}
         }
     }
@@ -235,6 +244,8 @@ impl Envoy {
             _ => {
                 let back = world.dice.below(100_000);
                 world.clock_ms -= back;
+                drop(world);
+                self.truth.borrow_mut().answers.is_clock_back = true;
                 return;
             }
         };
@@ -315,7 +326,8 @@ impl Envoy {
                     ("x-customer".to_owned(), CUSTOMER.as_bytes().to_vec()),
                     ("mcp-session-id".to_owned(), format!("session-{session}").into_bytes()),
                 ];
-                vm.streams[at].level = Guards::level(&self.world, vm.meter.config());
+                let level = Guards::level(&self.world, vm.meter.config());
+                vm.streams[at].level = (level, self.world.borrow().statuses.len());
                 let head = vm.meter.request_head(host, id, Headers(&headers), now);
                 match head {
                     HeadAction::Follow(edit) => {
@@ -337,8 +349,7 @@ impl Envoy {
                     _ => self.check_ruling(vm, at, false),
                 }
             }
-            Step::ResponseHead { is_events, http_status } => {
-                let media_type = if is_events { "text/event-stream" } else { "application/json" };
+            Step::ResponseHead { media_type, http_status } => {
                 let headers = [
                     (":status".to_owned(), http_status.to_string().into_bytes()),
                     ("content-type".to_owned(), media_type.as_bytes().to_vec()),
@@ -346,8 +357,17 @@ impl Envoy {
                 vm.meter.response_head(id, Headers(&headers));
             }
             Step::Response(chunk, completed) => {
+                self.truth.borrow_mut().answers.comes(&completed);
                 vm.meter.response_body(host, id, &chunk, false, now);
+                self.truth.borrow_mut().answers.has_come(&completed);
                 self.done(vm, at, &completed);
+            }
+            Step::Elsewhere(late) => self.elsewhere.borrow_mut().push(late),
+            Step::Answer(late) => {
+                let tool = [late.tool];
+                self.truth.borrow_mut().answers.comes(&tool);
+                vm.meter.response_body(host, id, late.event.as_bytes(), false, now);
+                self.truth.borrow_mut().answers.has_come(&tool);
             }
             Step::End(end) => {
                 vm.meter.stream_end(host, id, end, now);
@@ -430,6 +450,8 @@ impl Envoy {
         let mut host = SimHost::quiet(&self.world);
         vm.meter.stop(&mut host, self.now());
         for stream in &vm.streams {
+            // No answer on another stream finds a call that has ended with its configuration.
+            self.truth.borrow_mut().answers.cut_short(&stream.calls);
             // A call whose request was on its way yet never came to be.
             let has_begun = !stream.steps.iter().any(|step| matches!(step, Step::Request(..)));
             if has_begun {
@@ -489,6 +511,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         traces: RefCell::default(),
         states: RefCell::default(),
         guards: Guards::of(seed),
+        is_steady: seed % 4 == 1,
     });
     let workers = 1 + envoy.roll(3);
     for _ in 0..=workers {
@@ -512,6 +535,8 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
     let has_settled = report.shutdowns == 0;
     let events = verdict::events(&world.borrow())?;
     let verdict = verdict::check(&world.borrow(), &envoy.truth.borrow(), &events, has_settled)?;
+    let is_exact = has_settled && envoy.is_steady;
+    report.answers = envoy.truth.borrow().check_answers(&world.borrow(), &events, is_exact)?;
     if let Some(guards) = envoy.guards {
         let config = Config::from_bytes(envoy.config_json().as_bytes()).unwrap();
         let number = envoy.config_number.get();

@@ -6,6 +6,7 @@ use agent_meter_core::host::counter::{Counter, Gauge};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
+use crate::answers::Answers;
 use crate::world::World;
 
 /// What the clients know.
@@ -17,6 +18,7 @@ pub(crate) struct Truth {
     maybe: BTreeSet<String>,
     /// The calls whose trace a generation carries.
     causes: HashMap<String, Vec<String>>,
+    pub(crate) answers: Answers,
 }
 
 impl Truth {
@@ -35,6 +37,16 @@ impl Truth {
 
     pub(crate) fn maybe(&mut self, calls: &[String]) {
         self.maybe.extend(calls.iter().cloned());
+    }
+
+    /// Checks that each answer counted once.
+    pub(crate) fn check_answers(
+        &self,
+        world: &World,
+        events: &Events,
+        is_exact: bool,
+    ) -> Result<u64, String> {
+        self.answers.check(world, events, &self.maybe, is_exact)
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Sabotage {
     ScopesSkipped,
     /// Workers see the first verdict for ever.
     VerdictsSkipped,
+    /// The next accountant does not know which answers were used.
+    AnswersSkipped,
 }
 
 /// What a VM that dies unwinds with.
@@ -45,6 +47,8 @@ pub(crate) struct World {
     /// Whether faults happen; off while the dust settles.
     pub(crate) has_faults: bool,
     data: HashMap<String, (Vec<u8>, u32)>,
+    /// Every value of the statuses of scopes, by the keys under which they were written.
+    pub(crate) statuses: Vec<(String, Vec<u8>)>,
     last_version: u32,
     /// Host calls until the running VM dies.
     pub(crate) fuse: Option<u64>,
@@ -73,6 +77,7 @@ impl World {
             sabotage,
             has_faults: true,
             data: HashMap::new(),
+            statuses: Vec::new(),
             last_version: 0,
             fuse: None,
             host_calls: 0,
@@ -110,6 +115,13 @@ impl World {
             violations.push(format!("{key:?} was sent with other bytes: {stored} and {text}"));
         }
         store.insert(key, text.to_owned());
+    }
+
+    /// A world that holds nothing but this value.
+    pub(crate) fn with_value(key: &str, value: &[u8]) -> Self {
+        let mut world = Self::new(0, Sabotage::Nothing);
+        world.data.insert(key.to_owned(), (value.to_vec(), 1));
+        world
     }
 
     /// The keys of shared data.
@@ -251,6 +263,7 @@ impl Host for SimHost {
             Sabotage::RedoSkipped if is('r') => return Ok(()),
             Sabotage::CursorsSkipped if is('c') => return Ok(()),
             Sabotage::ScopesSkipped if is('k') => return Ok(()),
+            Sabotage::AnswersSkipped if is('a') => return Ok(()),
             Sabotage::VerdictsSkipped if is('v') && world.data.contains_key(key) => return Ok(()),
             Sabotage::PagesSkipped
                 if key.contains(".j") && name.parse::<u64>().is_ok_and(|slot| slot % 2 == 1) =>
@@ -268,6 +281,9 @@ impl Host for SimHost {
         };
         if !is_met {
             return Err(Conflict);
+        }
+        if is('v') {
+            world.statuses.push((key.to_owned(), value.to_vec()));
         }
         world.last_version += 1;
         let version = world.last_version;
