@@ -15,6 +15,8 @@ mod config;
 mod crash;
 mod crash_generations;
 mod delivery;
+#[path = "../../filter/core/tests/dice.rs"]
+mod dice;
 mod generations;
 mod golden;
 mod guards;
@@ -33,6 +35,11 @@ mod metadata;
 mod module;
 mod origins;
 mod owners;
+#[path = "../../filter/core/tests/plan.rs"]
+mod plan;
+#[path = "../../filter/core/tests/play.rs"]
+mod play;
+mod plays;
 mod products;
 mod reload;
 mod rollup;

@@ -175,7 +175,7 @@ impl Accountant {
     }
 }
 
-fn read_evidence(host: &mut impl Host, prefix: &str, used_at: u32) -> Evidence {
+fn read_evidence(host: &mut impl Host, prefix: &str, used_at: usize) -> Evidence {
     let evidence: Option<Evidence> = read_value(host, &evidence_key(prefix));
     let mut evidence = evidence.unwrap_or_default();
     let used = Recent::restore(used_at, |at| read_value(host, &used_key(prefix, at)));
@@ -204,7 +204,7 @@ fn generation_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}u{slot}")
 }
 
-fn seen_key(prefix: &str, page: u32) -> String {
+fn seen_key(prefix: &str, page: usize) -> String {
     format!("{prefix}w{page}")
 }
 
@@ -220,7 +220,7 @@ fn evidence_key(prefix: &str) -> String {
     format!("{prefix}e")
 }
 
-fn used_key(prefix: &str, page: u32) -> String {
+fn used_key(prefix: &str, page: usize) -> String {
     format!("{prefix}a{page}")
 }
 

@@ -83,7 +83,7 @@ pub(crate) const CAUSE_READINGS: u64 = 2;
 
 /// Pages of what the accountant remembers of late: of generations that it has counted, and of
 /// answers that were used, because it may observe either again.
-pub(crate) const RECENT_PAGES: u32 = 32;
+pub(crate) const RECENT_PAGES: usize = 32;
 
 /// Items in one of these pages; all pages together hold about 4,000.
 pub(crate) const RECENT_PAGE_ITEMS: usize = 128;

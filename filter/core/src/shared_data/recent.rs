@@ -1,71 +1,82 @@
 //! The latest of what the accountant remembers, in a ring of pages: a commit writes only the pages
 //! that have changed.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::base::limits::{RECENT_PAGE_ITEMS, RECENT_PAGES};
 
 /// The latest items, about [`RECENT_PAGES`] times [`RECENT_PAGE_ITEMS`] of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Recent<T> {
-    pages: BTreeMap<u32, Vec<T>>,
+    pages: Vec<Page<T>>,
     /// The number of the page that is being filled.
-    at: u32,
-    dirty: BTreeSet<u32>,
+    at: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Page<T> {
+    items: Vec<T>,
+    is_dirty: bool,
 }
 
 impl<T> Default for Recent<T> {
     fn default() -> Self {
-        Self { pages: BTreeMap::new(), at: 0, dirty: BTreeSet::new() }
+        Self::restore(0, |_| None)
     }
 }
 
 impl<T> Recent<T> {
     /// Puts back what was read from shared data: the number of the page that was being filled, and
     /// what each page contains, if it is there.
-    pub(crate) fn restore(at: u32, mut page: impl FnMut(u32) -> Option<Vec<T>>) -> Self {
-        let pages = (0..RECENT_PAGES).filter_map(|number| Some((number, page(number)?))).collect();
-        Self { pages, at, dirty: BTreeSet::new() }
+    pub(crate) fn restore(at: usize, mut items: impl FnMut(usize) -> Option<Vec<T>>) -> Self {
+        let page = |number| Page { items: items(number).unwrap_or_default(), is_dirty: false };
+        Self { pages: (0..RECENT_PAGES).map(page).collect(), at: at % RECENT_PAGES }
     }
 
     /// The number of the page that is being filled.
-    pub(crate) fn at(&self) -> u32 {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// The items, the oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        let newer = self.pages.range(..=self.at);
-        let older = self.pages.range(self.at.saturating_add(1)..);
-        older.chain(newer).flat_map(|(_, page)| page)
+        let older = self.pages.iter().skip(self.at.saturating_add(1));
+        older.chain(&self.pages).take(RECENT_PAGES).flat_map(|page| &page.items)
     }
 
     /// Adds an item. Returns those that are forgotten for it, the oldest first.
     pub(crate) fn push(&mut self, item: T) -> Vec<T> {
-        let mut forgotten = None;
-        if self.pages.entry(self.at).or_default().len() >= RECENT_PAGE_ITEMS {
+        let mut forgotten = Vec::new();
+        if self.pages.get(self.at).is_some_and(|page| page.items.len() >= RECENT_PAGE_ITEMS) {
             self.at = self.at.saturating_add(1) % RECENT_PAGES;
-            forgotten = self.pages.remove(&self.at);
+            if let Some(page) = self.pages.get_mut(self.at) {
+                forgotten = core::mem::take(&mut page.items);
+            }
         }
-        self.pages.entry(self.at).or_default().push(item);
-        self.dirty.insert(self.at);
-        forgotten.unwrap_or_default()
+        if let Some(page) = self.pages.get_mut(self.at) {
+            page.items.push(item);
+            page.is_dirty = true;
+        }
+        forgotten
     }
 
     /// Returns the pages that have changed since this was last called.
-    pub(crate) fn take_dirty(&mut self) -> Vec<(u32, &Vec<T>)> {
-        let dirty = core::mem::take(&mut self.dirty);
-        dirty.into_iter().filter_map(|at| self.pages.get(&at).map(|page| (at, page))).collect()
+    pub(crate) fn take_dirty(&mut self) -> impl Iterator<Item = (usize, &Vec<T>)> {
+        let pages = self.pages.iter_mut().enumerate();
+        pages.filter(|(_, page)| page.is_dirty).map(|(at, page)| {
+            page.is_dirty = false;
+            (at, &page.items)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn it_forgets_the_oldest_page_and_its_successor_knows_the_same() {
-        let all = RECENT_PAGE_ITEMS * usize::try_from(RECENT_PAGES).unwrap();
+        let all = RECENT_PAGE_ITEMS * RECENT_PAGES;
         let mut recent = Recent::default();
         for item in 0..all {
             assert!(recent.push(item).is_empty());
@@ -73,10 +84,9 @@ mod tests {
         assert_eq!(recent.push(all), (0..RECENT_PAGE_ITEMS).collect::<Vec<_>>());
         let kept: Vec<usize> = recent.iter().copied().collect();
         assert_eq!(kept, (RECENT_PAGE_ITEMS..=all).collect::<Vec<_>>());
-        let dirty = recent.take_dirty();
-        let stored: BTreeMap<u32, Vec<usize>> =
-            dirty.into_iter().map(|(at, page)| (at, page.clone())).collect();
-        assert!(recent.take_dirty().is_empty());
+        let stored: BTreeMap<usize, Vec<usize>> =
+            recent.take_dirty().map(|(at, page)| (at, page.clone())).collect();
+        assert_eq!(recent.take_dirty().count(), 0);
         let next = Recent::restore(recent.at(), |at| stored.get(&at).cloned());
         assert_eq!(next.iter().copied().collect::<Vec<_>>(), kept);
     }
