@@ -52,9 +52,9 @@ async fn delivered(rigs: [&Rig; 2], ledger: &Ledger) -> anyhow::Result<Books> {
             ensure!(made == acked, "{made} events made, {acked} acknowledged");
             all += made;
         }
-        let books = Books::read(ledger).await?;
-        let stored = books.events.len() as u64;
+        let stored = ledger.count_events()?;
         ensure!(stored == all, "{all} events made, {stored} stored");
+        let books = Books::read(ledger).await?;
         let told: u64 = books.tool_invocations().map(quantity).sum();
         ensure!(told == calls, "{calls} calls counted, the events say {told}");
         Ok(books)
