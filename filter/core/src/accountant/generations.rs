@@ -110,11 +110,27 @@ impl Accountant {
         self.touch(host, slot, life, generation.ended_at, now);
     }
 
-    /// Prices a generation, and adds it to the session that bears its cost.
+    /// Bills a generation, and each further run that its response reports.
     fn bill(
         &mut self,
         host: &mut impl Host,
         generation: &GenerationEnded,
+        cause: &Cause,
+        now: Timestamp,
+    ) {
+        self.bill_run(host, generation, None, cause, now);
+        for (purpose, further) in generation.further_generations() {
+            self.bill_run(host, &further, Some(purpose), cause, now);
+        }
+    }
+
+    /// Prices a run of a model, and adds it to the session that bears its cost. `purpose` is what a
+    /// further run was for.
+    fn bill_run(
+        &mut self,
+        host: &mut impl Host,
+        generation: &GenerationEnded,
+        purpose: Option<&str>,
         cause: &Cause,
         now: Timestamp,
     ) {
@@ -123,6 +139,7 @@ impl Accountant {
         let unknown = Rc::clone(&self.unknown_product);
         let rules = config.product(&generation.product_id).unwrap_or(&unknown);
         let (charge, is_inconsistent) = charge_generation(&config, rules, generation);
+        let is_inconsistent = is_inconsistent || generation.is_inconsistent;
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -137,6 +154,8 @@ impl Accountant {
             product_id: &cause.session.product_id,
             product_type,
             generation,
+            purpose,
+            is_inconsistent,
             attribution: cause.attribution,
             call: cause.call.as_ref(),
             charge: &charge,

@@ -24,6 +24,14 @@ pub(crate) const TRACKED_DEPTH_MAX: usize = 8;
 /// document.
 pub(crate) const DOCUMENT_ITEMS_MAX: usize = 32;
 
+/// Objects within a document, such as the iterations of an agent's turn, that the filter keeps as
+/// documents of their own. Beyond this number, the usage counts as inconsistent.
+pub(crate) const DOCUMENT_RECORDS_MAX: usize = 64;
+
+/// Models and purposes of further runs within one response that the filter reports apart. Beyond
+/// this number, they count as runs of the last one, and the usage as inconsistent.
+pub(crate) const FURTHER_RUNS_MAX: usize = 4;
+
 /// Decoded bytes that the filter accepts for each byte of an encoded body; JSON reaches about 20.
 /// Beyond this ratio and [`DECODED_BYTES_FREE`], the filter stops decoding.
 pub(crate) const DECODED_RATIO_MAX: u64 = 200;

@@ -38,6 +38,10 @@ macro_rules! usage {
             $($(#[doc = $doc])+ pub $field: Option<u64>,)+
             /// The provider's own total, as it reported it; it may differ from `input` + `output`.
             pub provider_total: Option<u64>,
+            /// The largest `input` of one run of the model, if several runs make up these counts: the
+            /// context tier goes by it.
+            #[serde(default)]
+            pub context_input: Option<u64>,
         }
 
         /// A kind of tokens that can have its own rate.
@@ -72,12 +76,46 @@ macro_rules! usage {
                 match kind { $(TokenKind::$kind => self.$field,)+ }
             }
 
+            /// For each count the greater of the two, as far as they are known.
+            #[must_use]
+            pub fn max(self, other: Self) -> Self {
+                Self {
+                    $($field: self.$field.max(other.$field),)+
+                    provider_total: self.provider_total.max(other.provider_total),
+                    context_input: self.context_input.max(other.context_input),
+                }
+            }
+
+            /// The sum of both, as far as they are known.
+            #[must_use]
+            pub fn plus(self, other: Self) -> Self {
+                Self {
+                    $($field: sum(self.$field, other.$field),)+
+                    provider_total: sum(self.provider_total, other.provider_total),
+                    context_input: self.largest_input().max(other.largest_input()),
+                }
+            }
+
+            /// What is left of these counts without the other ones.
+            #[must_use]
+            pub fn minus(self, other: Self) -> Self {
+                let less = |all: Option<u64>, part: Option<u64>| {
+                    all.map(|all| all.saturating_sub(part.unwrap_or(0)))
+                };
+                Self {
+                    $($field: less(self.$field, other.$field),)+
+                    provider_total: less(self.provider_total, other.provider_total),
+                    context_input: self.context_input,
+                }
+            }
+
             /// The known counts; `other` supplies the ones that are unknown here.
             #[must_use]
             pub fn or(self, other: Self) -> Self {
                 Self {
                     $($field: self.$field.or(other.$field),)+
                     provider_total: self.provider_total.or(other.provider_total),
+                    context_input: self.context_input.or(other.context_input),
                 }
             }
         }
@@ -141,7 +179,31 @@ impl TokenKind {
     }
 }
 
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A run of a model that a response reports beside its own: a context that was compacted, an
+/// adviser, an image that a tool made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FurtherRun {
+    /// What it was for, in the provider's word.
+    pub purpose: String,
+    /// The model; `None` if the response does not name it.
+    pub model: Option<String>,
+    /// The tokens.
+    pub usage: Usage,
+}
+
 impl Usage {
+    /// The largest input of one run of the model.
+    pub fn largest_input(&self) -> Option<u64> {
+        self.context_input.or(self.input)
+    }
+
     /// True if neither input nor output is known.
     pub fn is_unknown(&self) -> bool {
         TokenKind::wholes().all(|kind| self.get(kind).is_none())
@@ -155,7 +217,9 @@ impl Usage {
         });
         let usage = *self;
         let counts = kinds.into_iter().map(move |kind| (kind.name(), usage.get(kind)));
-        counts.chain([("provider_total", self.provider_total)])
+        let further =
+            [("provider_total", self.provider_total), ("context_input", self.context_input)];
+        counts.chain(further)
     }
 
     /// Input and output together; an unknown count is zero here.

@@ -27,6 +27,10 @@ pub(super) struct TokenConsumption<'a> {
     pub(super) usage_source: UsageSource,
     pub(super) completeness: Completeness,
     pub(super) estimated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) purpose: Option<&'a str>,
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub(super) inconsistent: bool,
     pub(super) tokens: KnownTokens,
     pub(super) cost_lines: Vec<CostLine>,
     pub(super) priced: bool,

@@ -27,12 +27,18 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             product_id,
             product_type,
             generation,
+            purpose,
+            is_inconsistent,
             attribution,
             call,
             charge,
         } => {
             let common = common("token_consumption", session, product_id, *product_type);
-            let data = token_consumption(common, generation, *attribution, *call, charge, session);
+            let data = TokenConsumption {
+                purpose: *purpose,
+                inconsistent: *is_inconsistent,
+                ..token_consumption(common, generation, *attribution, *call, charge, session)
+            };
             stored(stamp, "token_consumption", session, data)
         }
         Event::SessionChanged { session, product_type, state } => {
@@ -117,6 +123,8 @@ fn token_consumption<'a>(
         usage_source: generation.source,
         completeness: generation.completeness,
         estimated: generation.is_estimated,
+        purpose: None,
+        inconsistent: false,
         tokens: KnownTokens(generation.usage),
         cost_lines: lines.iter().map(cost_line).collect(),
         priced: rate_card.is_some(),

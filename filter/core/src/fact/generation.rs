@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::time::Timestamp;
 use crate::domain::ids::{Link, TraceId};
 use crate::domain::session::SessionRef;
-use crate::domain::usage::{Completeness, ServiceTier, Usage, UsageSource};
+use crate::domain::usage::{Completeness, FurtherRun, ServiceTier, Usage, UsageSource};
 use crate::protocol::llm::provider::Provider;
 
 /// How the accountant knows the cause of a generation.
@@ -65,6 +65,10 @@ pub struct GenerationEnded {
     pub completeness: Completeness,
     /// True if some of the counts are estimates.
     pub(crate) is_estimated: bool,
+    /// True if the counts contradict each other.
+    pub(crate) is_inconsistent: bool,
+    /// Runs of models beside the one that `usage` is about.
+    pub(crate) further: Vec<FurtherRun>,
     /// Where the filter read them.
     pub source: UsageSource,
     /// If another response may report the generation again: the link that identifies it, and when
@@ -87,10 +91,25 @@ impl GenerationEnded {
         replaced.usage = self.usage;
         replaced.completeness = self.completeness;
         replaced.is_estimated = false;
+        replaced.is_inconsistent = self.is_inconsistent;
+        replaced.further.clone_from(&self.further);
         replaced.source = self.source;
         replaced.service_tier = self.service_tier;
         replaced.model = self.model.clone().or(replaced.model);
         replaced
+    }
+
+    /// The further runs as generations of their own, each with what it was for.
+    pub(crate) fn further_generations(&self) -> impl Iterator<Item = (&str, Self)> {
+        (1_u32..).zip(&self.further).map(|(number, run)| {
+            let mut generation = self.clone();
+            generation.generation_id = format!("{}.{number}", self.generation_id);
+            generation.model.clone_from(&run.model);
+            generation.model_requested = None;
+            generation.usage = run.usage;
+            generation.further = Vec::new();
+            (run.purpose.as_str(), generation)
+        })
     }
 
     /// The model as the response names it, else as the request does.

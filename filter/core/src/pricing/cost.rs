@@ -94,8 +94,8 @@ impl core::error::Error for Unpriced {}
 /// The cost of `usage` at this rate.
 ///
 /// If only one of input and output is known, that one is charged. An unknown whole with known parts
-/// counts as the sum of these parts. All input tokens of the generation together select the context
-/// tier.
+/// counts as the sum of these parts. All input tokens of one run of the model together select the
+/// context tier.
 pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unpriced> {
     if usage.is_unknown() {
         return Err(Unpriced::UnknownUsage);
@@ -114,7 +114,8 @@ pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unp
         usage.get(kind).unwrap_or_else(|| parts().saturating_sub(twice))
     };
 
-    let in_force = rate.in_force(tier, whole(TokenKind::Input));
+    let context = usage.context_input.unwrap_or_else(|| whole(TokenKind::Input));
+    let in_force = rate.in_force(tier, context);
     let mut tokens = Vec::new();
     let mut is_inconsistent = false;
     for kind in TokenKind::wholes() {

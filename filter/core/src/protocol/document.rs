@@ -8,205 +8,9 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use crate::base::limits::DOCUMENT_ITEMS_MAX;
+use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX};
+use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
-
-/// Stands in a path for the elements of an array.
-const ELEMENT: &str = "[]";
-
-/// The node of the document itself.
-const ROOT: u8 = 0;
-
-/// The node of an array of documents.
-const DOCUMENTS: u8 = u8::MAX;
-
-macro_rules! fields {
-    ($($(#[doc = $doc:literal])+ $variant:ident,)+) => {
-        /// The meaning of a member of a document.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Field { $($(#[doc = $doc])+ $variant,)+ }
-
-        impl Field {
-            /// Every field, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-        }
-    };
-}
-
-fields! {
-    /// Input tokens. The provider's file says which tokens the count includes.
-    Input,
-    /// Output tokens. The provider's file says which tokens the count includes.
-    Output,
-    /// Tokens read from a cache.
-    CacheRead,
-    /// Tokens written to a cache.
-    CacheWrite,
-    /// Tokens written to a cache for 5 minutes.
-    CacheWrite5m,
-    /// Tokens written to a cache for 1 hour.
-    CacheWrite1h,
-    /// Reasoning tokens.
-    Reasoning,
-    /// Tokens that tools add to the prompt, where the provider counts them apart.
-    ToolPrompt,
-    /// Input audio, in tokens.
-    InputAudio,
-    /// Input images, in tokens.
-    InputImage,
-    /// Output audio, in tokens.
-    OutputAudio,
-    /// Output images, in tokens.
-    OutputImage,
-    /// Input tokens that the provider bills, where it counts them apart.
-    BilledInput,
-    /// Output tokens that the provider bills, where it counts them apart.
-    BilledOutput,
-    /// The total that the provider reports.
-    Total,
-    /// Another member, which the provider's file explains.
-    Extra,
-    /// The model.
-    Model,
-    /// The generation's id.
-    Id,
-    /// The kind of document, from a member such as `type` or `object`.
-    Kind,
-    /// The state of the generation.
-    Status,
-    /// Why the generation ended.
-    Finish,
-    /// The service tier.
-    Tier,
-    /// When the client requested the generation, by the provider's clock, in seconds since 1970.
-    CreatedAt,
-    /// An error.
-    Error,
-    /// Generated text; the document keeps only its length.
-    OutputText,
-    /// Whether the request asks for a stream.
-    Stream,
-    /// Whether the request asks for usage in the stream.
-    IncludeUsage,
-    /// Whether the client asks not to wait for the generation.
-    Background,
-    /// The conversation that a request continues.
-    Conversation,
-    /// The name of an element, such as a modality or a lifetime.
-    ItemName,
-    /// The count of an element.
-    ItemCount,
-}
-
-/// Paths such as `usage.prompt_tokens` or `choices[].finish_reason`, each with the meaning of the
-/// member there.
-pub type Paths = [(&'static str, Field)];
-
-#[derive(Debug)]
-struct Node {
-    parent: u8,
-    step: Cow<'static, str>,
-    field: Option<u8>,
-    is_object: bool,
-    is_array: bool,
-}
-
-/// Paths as a tree.
-#[derive(Debug)]
-pub(crate) struct PathTree {
-    nodes: Vec<Node>,
-}
-
-impl PathTree {
-    /// Builds the tree of a format's tables. The tree leaves out paths beyond its 254th step; a
-    /// test keeps the tables smaller.
-    pub(crate) fn new(tables: &[&'static Paths]) -> Rc<Self> {
-        let mut tree = Self::empty();
-        for (path, field) in tables.iter().copied().flatten() {
-            let steps = path.split('.').flat_map(|step| match step.strip_suffix(ELEMENT) {
-                Some(name) => [Some(name), Some(ELEMENT)],
-                None => [Some(step), None],
-            });
-            tree.add(steps.flatten().map(Cow::Borrowed), *field);
-        }
-        Rc::new(tree)
-    }
-
-    /// Builds the tree of JSON pointers (RFC 6901) below the member `under`, and of further paths.
-    /// The tree does not follow array indexes.
-    pub(crate) fn of_pointers(
-        under: &str,
-        pointers: &[(&str, Field)],
-        paths: &'static Paths,
-    ) -> Rc<Self> {
-        let mut tree = Self::empty();
-        for (pointer, field) in pointers {
-            let steps = pointer.split('/').skip(1);
-            let steps = steps.map(|step| step.replace("~1", "/").replace("~0", "~"));
-            tree.add([under.to_owned()].into_iter().chain(steps).map(Cow::Owned), *field);
-        }
-        for (path, field) in paths {
-            tree.add(path.split('.').map(Cow::Borrowed), *field);
-        }
-        Rc::new(tree)
-    }
-
-    fn empty() -> Self {
-        let step = Cow::Borrowed("");
-        let root = Node { parent: DOCUMENTS, step, field: None, is_object: true, is_array: false };
-        Self { nodes: vec![root] }
-    }
-
-    fn add(&mut self, steps: impl Iterator<Item = Cow<'static, str>>, field: Field) {
-        let mut at = ROOT;
-        for step in steps {
-            let is_element = step == ELEMENT;
-            if let Some(parent) = self.nodes.get_mut(usize::from(at)) {
-                parent.is_array |= is_element;
-                parent.is_object |= !is_element;
-            }
-            at = match self.child(at, step.as_bytes()) {
-                Some(child) => child,
-                None => {
-                    let Some(child) =
-                        u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)
-                    else {
-                        return;
-                    };
-                    let (is_object, is_array) = (false, false);
-                    self.nodes.push(Node { parent: at, step, field: None, is_object, is_array });
-                    child
-                }
-            };
-        }
-        if let Some(node) = self.nodes.get_mut(usize::from(at)) {
-            let number = Field::ALL.iter().position(|other| *other == field);
-            node.field = number.and_then(|number| u8::try_from(number).ok());
-        }
-    }
-
-    fn child(&self, parent: u8, step: &[u8]) -> Option<u8> {
-        let is_child = |node: &Node| node.parent == parent && node.step.as_bytes() == step;
-        self.nodes.iter().position(is_child).and_then(|at| u8::try_from(at).ok())
-    }
-
-    fn want(&self, parent: u8, step: &[u8]) -> Want {
-        let child = self.child(parent, step);
-        let Some((at, node)) =
-            child.and_then(|at| self.nodes.get(usize::from(at)).map(|node| (at, node)))
-        else {
-            return Want::NOTHING;
-        };
-        // A container may replace the expected scalar: the reader then records only its presence.
-        let is_field = node.field.is_some();
-        Want {
-            scalar: node.field,
-            object: (node.is_object || is_field).then_some(at),
-            array: (node.is_array || is_field).then_some(at),
-            ..Want::NOTHING
-        }
-    }
-}
 
 /// The value of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -232,11 +36,24 @@ pub struct Item {
     pub count: u64,
 }
 
+/// An object within a document, kept as a document of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The name of the member that holds it, or the array with it.
+    pub of: Cow<'static, str>,
+    /// Its members.
+    pub document: Document,
+}
+
 /// What the reader found in one document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     values: Vec<Value>,
     items: Vec<Item>,
+    /// The records, without those that hold no member that the format needs.
+    pub records: Vec<Record>,
+    /// True if there were more records than the document keeps.
+    pub has_more_records: bool,
     text_bytes: u64,
     is_object: bool,
     /// The type of the event that carried the document, if the framing names it.
@@ -327,6 +144,8 @@ impl Document {
     fn clear(&mut self) {
         self.values.clear();
         self.items.clear();
+        self.records.clear();
+        self.has_more_records = false;
         self.text_bytes = 0;
         self.is_object = false;
     }
@@ -350,6 +169,8 @@ pub(crate) struct DocumentReader {
     holds_documents: bool,
     /// The name and the count of the current element.
     item: (Vec<u8>, Option<u64>),
+    /// The record that is open, and its node.
+    record: Option<(u8, Document)>,
 }
 
 impl DocumentReader {
@@ -361,6 +182,7 @@ impl DocumentReader {
             document: Document::default(),
             holds_documents: false,
             item: (Vec::new(), None),
+            record: None,
         }
     }
 
@@ -368,14 +190,15 @@ impl DocumentReader {
     /// ends: with the text itself or, if the text is an array, with its elements. Returns how many
     /// of the bytes belong to the text.
     pub(crate) fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Document)) -> usize {
-        let Self { tree, scanner, document, holds_documents, item } = self;
-        scanner.feed(chunk, &mut Builder { tree, document, holds_documents, item, found })
+        let Self { tree, scanner, document, holds_documents, item, record } = self;
+        scanner.feed(chunk, &mut Builder { tree, document, holds_documents, item, record, found })
     }
 
     /// Begins a new text.
     pub(crate) fn restart(&mut self) {
         self.scanner.restart();
         self.document.clear();
+        self.record = None;
         self.holds_documents = false;
     }
 
@@ -408,12 +231,32 @@ struct Builder<'a> {
     document: &'a mut Document,
     holds_documents: &'a mut bool,
     item: &'a mut (Vec<u8>, Option<u64>),
+    record: &'a mut Option<(u8, Document)>,
     found: &'a mut dyn FnMut(&Document),
 }
 
 impl Builder<'_> {
     fn node(&self, at: u8) -> Option<&Node> {
         self.tree.nodes.get(usize::from(at))
+    }
+
+    fn is_record(&self, at: u8) -> bool {
+        let field = self.node(at).and_then(|node| node.field);
+        field.and_then(|field| Field::ALL.get(usize::from(field))) == Some(&Field::Record)
+    }
+
+    /// Keeps the record that ends, if it holds anything.
+    fn close_record(&mut self, node: u8, record: Document) {
+        let of = self.array_of(node).or_else(|| self.node(node).map(|node| node.step.clone()));
+        if record.values.iter().all(|value| matches!(value, Value::Absent | Value::Null)) {
+            return;
+        }
+        if self.document.records.len() >= DOCUMENT_RECORDS_MAX {
+            self.document.has_more_records = true;
+            return;
+        }
+        let of = of.unwrap_or_default();
+        self.document.records.push(Record { of, document: record });
     }
 
     /// The name of the member that holds the array with `element` in it.
@@ -453,7 +296,10 @@ impl Visitor for Builder<'_> {
             }
             Some(Field::ItemName) => self.item.0 = value.text.to_vec(),
             Some(Field::ItemCount) => self.item.1 = whole_number(value.text),
-            _ => self.document.set(field, kept),
+            _ => match self.record {
+                Some((_, record)) => record.set(field, kept),
+                None => self.document.set(field, kept),
+            },
         }
     }
 
@@ -466,8 +312,15 @@ impl Visitor for Builder<'_> {
             self.document.is_object = true;
             return;
         }
+        if self.is_record(node) {
+            *self.record = Some((node, Document::default()));
+            return;
+        }
         if let Some(field) = self.node(node).and_then(|node| node.field) {
-            self.document.set(field, Value::Container);
+            match self.record {
+                Some((_, record)) => record.set(field, Value::Container),
+                None => self.document.set(field, Value::Container),
+            }
         }
         if self.node(node).is_some_and(|node| node.step == ELEMENT) {
             *self.item = (Vec::new(), None);
@@ -477,6 +330,10 @@ impl Visitor for Builder<'_> {
     fn close(&mut self, node: u8) {
         if node == ROOT {
             (self.found)(self.document);
+            return;
+        }
+        if let Some((_, record)) = self.record.take_if(|(open, _)| *open == node) {
+            self.close_record(node, record);
             return;
         }
         let Some(of) = self.array_of(node) else { return };

@@ -9,3 +9,4 @@ pub mod a2a;
 pub mod document;
 pub mod llm;
 pub mod mcp;
+pub mod paths;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
+use agent_meter_core::domain::usage::{Completeness, FurtherRun, ServiceTier, Usage};
 use agent_meter_core::protocol::llm::provider::{Provider, route};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
@@ -46,6 +46,11 @@ struct Expected {
     id: Option<String>,
     service_tier: ServiceTier,
     usage: BTreeMap<String, u64>,
+    #[serde(default, rename = "inconsistent")]
+    is_inconsistent: bool,
+    /// The runs beside the response's own.
+    #[serde(default)]
+    further: Vec<FurtherRun>,
 }
 
 /// What counts of a response.
@@ -56,6 +61,8 @@ struct Told {
     id: Option<String>,
     service_tier: ServiceTier,
     usage: Usage,
+    is_inconsistent: bool,
+    further: Vec<FurtherRun>,
 }
 
 impl Told {
@@ -66,6 +73,8 @@ impl Told {
             id: generation.id,
             service_tier: generation.service_tier.unwrap_or_default(),
             usage: generation.usage,
+            is_inconsistent: generation.is_inconsistent,
+            further: generation.further,
         }
     }
 }
@@ -144,6 +153,8 @@ fn complaint(case: &Case, body: &[u8], route: Option<&Route>) -> Option<String> 
         id: expected.id.clone(),
         service_tier: expected.service_tier,
         usage: serde_json::from_value(usage).expect("members of a usage"),
+        is_inconsistent: expected.is_inconsistent,
+        further: expected.further.clone(),
     };
     (told != wanted).then(|| format!("\n    told   {told:?}\n    wanted {wanted:?}"))
 }

@@ -270,13 +270,15 @@ data: "completion_tokens_details":{"reasoning_tokens":94}}}
         (told.output, told.reasoning, told.provider_total),
         (Some(103), Some(94), Some(135))
     );
-    // Gemini tells them by the total only.
+    // Some tell them by the total only.
     let body = r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":12,"completion_tokens":9,"total_tokens":150}}"#;
     let path = "/v1beta/openai/chat/completions";
     let told = usage(Provider::Gemini, path, "application/json", body);
     assert_eq!((told.input, told.output, told.reasoning), (Some(12), Some(138), None));
-    let told = usage(Provider::OpenAiCompatible, CHAT, "application/json", body);
-    assert_eq!((told.input, told.output), (Some(12), Some(9)));
+    for provider in [Provider::OpenAi, Provider::AzureOpenAi, Provider::OpenAiCompatible] {
+        let told = usage(provider, CHAT, "application/json", body);
+        assert_eq!((told.input, told.output), (Some(12), Some(138)), "{provider:?}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod already_metered;
 mod amazon_event_stream;
 mod ask_for_usage;
 mod bedrock;
+mod bills;
 mod browsers;
 mod certainty;
 mod config;

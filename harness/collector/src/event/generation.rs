@@ -82,8 +82,13 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     data.count("http_status")?;
     data.count("duration_ms")?;
     data.flag("streamed")?;
-    if data.has("model_requested") {
-        data.name("model_requested")?;
+    for member in ["model_requested", "purpose"] {
+        if data.has(member) {
+            data.name(member)?;
+        }
+    }
+    if data.has("inconsistent") {
+        data.flag("inconsistent")?;
     }
     let tokens = Tokens::read(&data.members("tokens")?)?;
     if tokens.is_unknown() && data.flag("priced")? {

@@ -195,6 +195,11 @@ fn each_rule_of_a_generation_has_its_own_reason() {
         (attributed(json!({"tool_name": null})), "tool_name: missing"),
         (generation(1, json!({"provider": 1})), "provider: must be a string, found 1"),
         (generation(1, json!({"model": ""})), r#"model: must be a string, not empty, found """#),
+        (generation(1, json!({"purpose": ""})), "purpose: must be a string, not empty, found \"\""),
+        (
+            generation(1, json!({"inconsistent": "yes"})),
+            "inconsistent: must be true or false, found \"yes\"",
+        ),
         (
             generation(1, json!({"model_requested": 7})),
             "model_requested: must be a string, found 7",

@@ -19,7 +19,7 @@ use crate::config::{IncompleteUsage, LlmRules};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::names::escaped;
 use crate::domain::session::SessionRef;
-use crate::domain::usage::{Completeness, Usage, UsageSource};
+use crate::domain::usage::{Completeness, FurtherRun, Usage, UsageSource};
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::generation_link;
 use crate::exchange::llm::ask_for_usage::{UsageAsker, UsageRemover};
@@ -263,7 +263,7 @@ impl LlmExchange {
     fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {
         self.name_session();
         let requested = self.request.requested();
-        let is_streamed = self.response.as_ref().is_some_and(ResponseReader::is_streamed);
+        let is_streamed = self.response.as_mut().is_some_and(ResponseReader::is_streamed);
         let (generation, is_readable) =
             self.response.take().map_or((Generation::default(), true), ResponseReader::end);
         let completeness = generation.completeness(is_readable)?;
@@ -300,6 +300,8 @@ impl LlmExchange {
             usage,
             completeness,
             is_estimated,
+            is_inconsistent: generation.is_inconsistent,
+            further: generation.further.into_iter().map(named).collect(),
             source,
             seen_as,
             http_status: self.http_status,
@@ -347,6 +349,12 @@ impl LlmExchange {
         usage.output = usage.output.max(Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(is_some));
         *usage != before
     }
+}
+
+/// A further run with names that the filter can report.
+fn named(run: FurtherRun) -> FurtherRun {
+    let name = |name| escaped(bounded(name));
+    FurtherRun { purpose: name(run.purpose), model: run.model.map(name), ..run }
 }
 
 fn bounded(mut model: String) -> String {

@@ -216,7 +216,7 @@ impl McpExchange {
     /// Reports the generations that a call made inside, as the call's response reports them.
     fn report(&mut self, reported: Reported, call: &CallEnded) {
         let Some(provider) = self.product.reported_usage.provider else { return };
-        let Reported { usage, model, source } = reported;
+        let Reported { usage, model, source, is_inconsistent } = reported;
         self.observed.counts.push(Counter::Generations);
         self.observed.facts.push(Fact::Generation(Box::new(GenerationEnded {
             generation_id: format!("{}.g", call.call_id),
@@ -230,6 +230,8 @@ impl McpExchange {
             usage,
             completeness: Completeness::Complete,
             is_estimated: false,
+            is_inconsistent,
+            further: Vec::new(),
             source,
             seen_as: None,
             http_status: call.http_status,

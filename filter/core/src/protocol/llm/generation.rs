@@ -1,8 +1,9 @@
 //! Collects what a response reports about a generation.
 
-use crate::domain::usage::{Completeness, ServiceTier, Usage};
-use crate::protocol::document::{Document, Field, Paths};
+use crate::domain::usage::{Completeness, FurtherRun, ServiceTier, Usage};
+use crate::protocol::document::Document;
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 
 /// How one wire format reports its usage. The formats are in the providers' files.
@@ -50,6 +51,17 @@ pub struct Generation {
     pub is_finished: bool,
     /// The size of the generated text that has passed, in bytes.
     pub text_bytes: u64,
+    /// True if the response is a stream of documents.
+    pub is_streamed: bool,
+    /// True if the counts are of OpenAI's shape, in which only the total says whether a part is
+    /// within its whole or beside it.
+    pub(super) is_openai_shaped: bool,
+    /// True if the counts contradict each other.
+    pub is_inconsistent: bool,
+    /// The runs that the usage lists, until the response has ended.
+    pub(super) runs: Vec<Run>,
+    /// The runs beside the one that `usage` is about.
+    pub further: Vec<FurtherRun>,
     /// The counts from which the provider's file computes `usage`, kept between documents.
     pub parts: Parts,
 }
@@ -66,12 +78,35 @@ pub struct Parts {
     pub(crate) tool_prompt: Option<u64>,
     /// All cache writes, of whatever lifetime.
     pub cache_write: Option<u64>,
+    /// Cache writes for 5 minutes.
+    pub(crate) cache_write_5m: Option<u64>,
+    /// Cache writes for 1 hour.
+    pub(crate) cache_write_1h: Option<u64>,
+}
+
+/// Where a run's tokens are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Within the counts of the response, if their sum says so.
+    Within,
+    /// The same; and if the sum of these alone is the response's, then the others are beside it.
+    Answering,
+    /// Beside the counts of the response.
+    Beside,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) place: Place,
+    pub(super) run: FurtherRun,
 }
 
 impl Generation {
-    /// Takes over every count that `reported` contains.
+    /// Takes over the counts in `reported`. What a provider reports again is cumulative, so a count
+    /// never falls.
     pub fn report(&mut self, reported: Usage) {
-        self.usage = reported.or(self.usage);
+        self.usage = self.usage.max(reported);
     }
 
     /// Takes over what most formats report in the same way: model, id, tier, time of creation and
@@ -95,10 +130,12 @@ impl Generation {
     pub fn completeness(&self, is_readable: bool) -> Option<Completeness> {
         match self.stage {
             Stage::Unfinished => None,
-            Stage::Final if !self.usage.is_unknown() => Some(Completeness::Complete),
-            _ if !self.usage.is_unknown() => Some(Completeness::Partial),
-            _ if is_readable => Some(Completeness::Missing),
-            _ => Some(Completeness::Failed),
+            _ if self.usage.is_unknown() && is_readable => Some(Completeness::Missing),
+            _ if self.usage.is_unknown() => Some(Completeness::Failed),
+            Stage::Final => Some(Completeness::Complete),
+            // The usage may have come before the reason why the generation ended.
+            Stage::Open if self.is_finished => Some(Completeness::Complete),
+            Stage::Open => Some(Completeness::Partial),
         }
     }
 }
@@ -108,6 +145,24 @@ pub(super) fn keep<T>(place: &mut Option<T>, reported: Option<T>) {
     if reported.is_some() {
         *place = reported;
     }
+}
+
+/// Raises a count to the reported one. What a provider reports again is cumulative, so a smaller
+/// count is none.
+pub(super) fn raise(place: &mut Option<u64>, reported: Option<u64>) {
+    *place = (*place).max(reported);
+}
+
+/// Splits cache writes by their lifetime: those whose lifetime the provider does not report have the
+/// shorter one.
+pub(super) fn by_lifetime(
+    all: Option<u64>,
+    for_5m: Option<u64>,
+    for_1h: Option<u64>,
+) -> (Option<u64>, Option<u64>) {
+    let all = all.max(sum(&[for_5m, for_1h]));
+    let rest = all.map(|all| all.saturating_sub(for_1h.unwrap_or(0)));
+    (rest.filter(|rest| *rest > 0 || for_1h.is_none() || for_5m.is_some()), for_1h)
 }
 
 /// The sum of the known parts, or `None` if none is known.

@@ -9,7 +9,9 @@ mod envoy;
 mod generation;
 mod request;
 mod response;
+mod runs;
 mod stream_error;
+pub(crate) mod within_or_beside;
 
 pub use self::endpoint::PriceLists;
 pub(crate) use self::envoy::read_token_usage;

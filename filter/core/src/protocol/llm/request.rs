@@ -3,8 +3,9 @@
 use crate::base::limits::{BYTES_PER_TOKEN, DATA_BYTES_PER_TOKEN, TEXT_BLOCK_BYTES};
 use crate::base::time::len_u64;
 use crate::domain::usage::ServiceTier;
-use crate::protocol::document::{Document, DocumentReader, Field, PathTree, Paths};
+use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::generation::service_tier;
+use crate::protocol::paths::{Field, PathTree, Paths};
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 

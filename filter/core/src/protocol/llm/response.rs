@@ -1,10 +1,11 @@
 //! Reads what a response reports about a generation as it passes: JSON, a streamed array,
 //! server-sent events, JSON lines or an Amazon event stream, plain or with a content coding.
 
-use crate::protocol::document::{Document, DocumentReader, PathTree};
-use crate::protocol::llm::bedrock_chunks;
+use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::bedrock_chunks::Unwrapper;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::{bedrock_chunks, runs, within_or_beside};
+use crate::protocol::paths::PathTree;
 use crate::wire::amazon_event_stream::MessageHeaders;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
@@ -20,7 +21,6 @@ use crate::wire::{amazon_event_stream, sse};
 pub struct ResponseReader {
     /// The body; or what the head alone reported, if the filter cannot decode the body's coding.
     body: Result<Decoder<Body>, Generation>,
-    is_streamed: bool,
     /// The unit behind which the filter may cut the response.
     unit: Option<Unit>,
 }
@@ -31,20 +31,104 @@ struct Body {
     generation: Generation,
     fold: fn(&mut Generation, &Document),
     reader: DocumentReader,
+    /// As the media type says, until the first bytes say otherwise.
     framing: Framing,
+    /// The first bytes, until they tell the framing.
+    start: Option<Start>,
     is_unreadable: bool,
 }
 
 #[derive(Debug)]
 enum Framing {
-    /// One JSON text, perhaps an array of documents.
-    Json,
+    /// One JSON text, perhaps an array of documents; or several, of which the media type knows
+    /// nothing.
+    Json(Texts),
     /// Server-sent events, each with a JSON text.
     Events(Box<sse::Framer>),
     /// JSON lines: one JSON text in each line.
     Lines,
     /// Messages of an Amazon event stream, each with a JSON text, which may be wrapped.
     Frames(Box<Frames>),
+}
+
+/// JSON texts one after another.
+#[derive(Debug, Default)]
+struct Texts {
+    /// True if one of them was whole.
+    has_whole: bool,
+}
+
+impl Texts {
+    fn read(
+        &mut self,
+        mut piece: &[u8],
+        reader: &mut DocumentReader,
+        generation: &mut Generation,
+        fold: fn(&mut Generation, &Document),
+    ) {
+        loop {
+            if reader.progress() == Progress::Complete {
+                piece = piece.trim_ascii_start();
+                if piece.is_empty() || reader.is_unreadable() {
+                    return;
+                }
+                self.has_whole = true;
+                generation.is_streamed = true;
+                reader.restart();
+            }
+            let read = reader.feed(piece, &mut |document| fold(generation, document));
+            piece = piece.get(read..).unwrap_or_default();
+            if reader.progress() != Progress::Complete {
+                return;
+            }
+        }
+    }
+}
+
+/// What the first bytes of a body show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// A JSON object or array.
+    Json,
+    /// A field of a server-sent event, or a comment.
+    Events,
+    /// A frame of an Amazon event stream, whose length has leading zeros.
+    Frames,
+    /// None of these.
+    Unclear,
+}
+
+/// The first bytes of a body.
+#[derive(Debug, Default)]
+struct Start {
+    bytes: Vec<u8>,
+}
+
+impl Start {
+    /// Adds bytes. Returns what they show, or `None` if that takes more of them.
+    fn sign(&mut self, piece: &[u8]) -> Option<Sign> {
+        self.bytes.extend_from_slice(piece);
+        let text = self.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.bytes);
+        let text = text.trim_ascii_start();
+        if text.is_empty() {
+            // A server that keeps a connection alive may send white space for minutes.
+            self.bytes.clear();
+            return None;
+        }
+        match text.first()? {
+            b'{' | b'[' => return Some(Sign::Json),
+            b':' => return Some(Sign::Events),
+            0 => return Some(Sign::Frames),
+            _ => {}
+        }
+        let fields = ["data:", "event:", "id:", "retry:"].map(str::as_bytes);
+        if fields.iter().any(|field| text.starts_with(field)) {
+            return Some(Sign::Events);
+        }
+        let is_open = fields.iter().any(|field| field.starts_with(text))
+            || "\u{feff}".as_bytes().starts_with(text);
+        if is_open { None } else { Some(Sign::Unclear) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,15 +145,17 @@ impl ResponseReader {
             MediaType::EventStream => Framing::Events(Box::default()),
             MediaType::JsonLines => Framing::Lines,
             MediaType::AmazonEventStream => Framing::Frames(Box::default()),
-            MediaType::Json | MediaType::Other => Framing::Json,
+            MediaType::Json | MediaType::Other => Framing::Json(Texts::default()),
         };
-        let is_streamed = !matches!(framing, Framing::Json);
-        let mut generation = Generation::default();
+        let is_streamed = !matches!(framing, Framing::Json(_));
+        let mut generation = Generation { is_streamed, ..Generation::default() };
         if let Some(head) = format.head {
             head(&mut generation, headers);
         }
         let reader = DocumentReader::new(PathTree::new(format.paths));
-        let body = Body { generation, fold: format.fold, reader, framing, is_unreadable: false };
+        let start = Some(Start::default());
+        let fold = format.fold;
+        let body = Body { generation, fold, reader, framing, start, is_unreadable: false };
         let unit = match media_type {
             MediaType::EventStream => Some(Unit::Event),
             MediaType::JsonLines => Some(Unit::Line),
@@ -77,7 +163,7 @@ impl ResponseReader {
             MediaType::Json | MediaType::Other => None,
         };
         let unit = unit.filter(|_| coding == ContentCoding::Identity);
-        Self { body: Decoder::new(coding, body).map_err(|body| body.generation), is_streamed, unit }
+        Self { body: Decoder::new(coding, body).map_err(|body| body.generation), unit }
     }
 
     /// Lets the reader decode no more than this share allows.
@@ -95,8 +181,11 @@ impl ResponseReader {
     }
 
     /// Whether the response is a stream of documents.
-    pub fn is_streamed(&self) -> bool {
-        self.is_streamed
+    pub fn is_streamed(&mut self) -> bool {
+        match &mut self.body {
+            Ok(decoder) => decoder.sink().generation.is_streamed,
+            Err(generation) => generation.is_streamed,
+        }
     }
 
     /// The unit behind which the filter may cut the response; `None` if it is not a stream, or has
@@ -122,7 +211,11 @@ impl ResponseReader {
                 let is_broken = decoder.is_broken();
                 let mut body = decoder.sink();
                 body.end();
-                let generation = core::mem::take(&mut body.generation);
+                let mut generation = core::mem::take(&mut body.generation);
+                if generation.is_openai_shaped {
+                    generation.is_inconsistent |= within_or_beside::settle(&mut generation.usage);
+                }
+                runs::settle(&mut generation);
                 (generation, !is_broken && !body.is_unreadable)
             }
             Err(generation) => (core::mem::take(generation), false),
@@ -132,11 +225,33 @@ impl ResponseReader {
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
+        let Some(start) = &mut self.start else { return self.read(piece) };
+        let Some(sign) = start.sign(piece) else { return };
+        let bytes = core::mem::take(&mut start.bytes);
+        self.start = None;
+        self.reframe(sign);
+        self.read(&bytes);
+    }
+}
+
+impl Body {
+    /// Chooses the framing that the first bytes show, whatever the media type says.
+    fn reframe(&mut self, sign: Sign) {
+        match (sign, &self.framing) {
+            (Sign::Events, Framing::Json(_) | Framing::Lines) => {
+                self.framing = Framing::Events(Box::default());
+            }
+            (Sign::Frames, Framing::Json(_)) => self.framing = Framing::Frames(Box::default()),
+            (Sign::Json, Framing::Events(_)) => self.framing = Framing::Json(Texts::default()),
+            _ => return,
+        }
+        self.generation.is_streamed = !matches!(self.framing, Framing::Json(_));
+    }
+
+    fn read(&mut self, piece: &[u8]) {
         let Self { generation, fold, reader, framing, .. } = self;
         match framing {
-            Framing::Json => {
-                reader.feed(piece, &mut |document| fold(generation, document));
-            }
+            Framing::Json(texts) => texts.read(piece, reader, generation, *fold),
             Framing::Events(framer) => {
                 framer.feed(piece, &mut EventSink { reader, generation, fold: *fold });
             }
@@ -155,14 +270,17 @@ impl DecodedBytes for Body {
             }
         }
     }
-}
 
-impl Body {
     fn end(&mut self) {
+        if let Some(start) = self.start.take() {
+            self.read(&start.bytes);
+        }
         match &self.framing {
             // A text that is cut off is still readable. Events are not checked, because clients
             // skip an event that is not JSON.
-            Framing::Json => self.is_unreadable |= self.reader.is_unreadable(),
+            Framing::Json(texts) => {
+                self.is_unreadable |= !texts.has_whole && self.reader.is_unreadable();
+            }
             // The server sent this event, although the blank line behind it is missing, and used
             // its tokens.
             Framing::Events(framer) if framer.has_pending_data() => {
@@ -171,6 +289,7 @@ impl Body {
             Framing::Frames(frames) if frames.framer.is_broken() => {
                 self.is_unreadable = true;
                 // What the reader skipped may have reported more.
+                self.generation.is_finished = false;
                 if self.generation.stage == Stage::Final {
                     self.generation.stage = Stage::Open;
                 }

@@ -5,8 +5,10 @@ use std::rc::Rc;
 
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::domain::usage::{Usage, UsageSource};
-use crate::protocol::document::{Document, DocumentReader, Field, PathTree, Paths};
+use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::llm::within_or_beside;
 use crate::protocol::mcp::reported_usage::{Places, ReportedUsage};
+use crate::protocol::paths::{Field, PathTree, Paths};
 use crate::wire::http::Headers;
 use crate::wire::json_rpc::Id;
 
@@ -19,6 +21,19 @@ pub struct Reported {
     pub model: Option<String>,
     /// Where the filter read it.
     pub source: UsageSource,
+    /// True if a part was larger than its whole.
+    pub(crate) is_inconsistent: bool,
+}
+
+impl Reported {
+    /// A report of these counts, unless they are unknown. A part that is larger than its whole is
+    /// counted beside it.
+    fn new(reported: Usage, model: Option<String>, source: UsageSource) -> Option<Self> {
+        let mut usage = reported;
+        within_or_beside::settle(&mut usage);
+        let is_inconsistent = usage != reported;
+        (!usage.is_unknown()).then_some(Self { usage, model, source, is_inconsistent })
+    }
 }
 
 const ID: &Paths = &[("id", Field::Id)];
@@ -79,7 +94,7 @@ pub(crate) fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Opti
     };
     let model = text(&places.model).filter(|model| !model.is_empty()).map(str::to_owned);
     let source = UsageSource::ResponseHeaders;
-    (!usage.is_unknown()).then_some(Reported { usage, model, source })
+    Reported::new(usage, model, source)
 }
 
 fn reported(document: &Document) -> Option<Reported> {
@@ -93,7 +108,7 @@ fn reported(document: &Document) -> Option<Reported> {
     };
     let model = document.text(Field::Model).map(|model| model.into_owned());
     let source = UsageSource::McpResult;
-    (!usage.is_unknown()).then_some(Reported { usage, model, source })
+    Reported::new(usage, model, source)
 }
 
 fn fields(places: &Places) -> Vec<(&str, Field)> {

@@ -2,15 +2,22 @@
 //! them.
 //!
 //! `input_tokens` includes neither cache reads nor cache writes: the filter adds up the three.
+//! `usage.iterations` lists the runs of models that one request made: those of the model itself are
+//! within the other counts, all others beside them.
 //! `output_tokens` includes thinking, which some models report separately. In a stream
-//! `message_start` reports the input and a first output, and `message_delta` the counts so far; the
-//! last report is valid.
+//! `message_start` reports the input and a first output, and `message_delta` the counts so far, of
+//! which some servers leave out or zero those of the input: a count never falls.
 
-use crate::domain::usage::Usage;
-use crate::protocol::document::{Document, Field, Paths};
+use std::borrow::Cow;
+
+use crate::domain::usage::{FurtherRun, Usage};
+use crate::protocol::document::{Document, Record};
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
-use crate::protocol::llm::generation::{Format, Generation, Stage, keep, sum};
+use crate::protocol::llm::generation::{
+    Format, Generation, Place, Run, Stage, by_lifetime, raise, sum,
+};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::{Field, Paths};
 
 pub(super) const SPEC: Spec = Spec {
     domains: &["api.anthropic.com"],
@@ -48,6 +55,15 @@ pub(super) const PATHS: &Paths = &[
     ("message.usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
     ("message.usage.output_tokens_details.thinking_tokens", Field::Reasoning),
     ("message.usage.service_tier", Field::Tier),
+    ("usage.iterations[]", Field::Record),
+    ("usage.iterations[].type", Field::Kind),
+    ("usage.iterations[].model", Field::Model),
+    ("usage.iterations[].input_tokens", Field::Input),
+    ("usage.iterations[].output_tokens", Field::Output),
+    ("usage.iterations[].cache_read_input_tokens", Field::CacheRead),
+    ("usage.iterations[].cache_creation_input_tokens", Field::CacheWrite),
+    ("usage.iterations[].cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
+    ("usage.iterations[].cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
     ("delta.stop_reason", Field::Finish),
     ("delta.text", Field::OutputText),
     ("delta.thinking", Field::OutputText),
@@ -68,31 +84,56 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     }
 }
 
+/// One of the iterations that a usage lists, cumulative in a stream. A `message`, and a
+/// `fallback_message` by the model that answered in the place of another, are within the usage;
+/// `compaction`, `advisor_message` and whatever may follow are beside it.
+fn iteration(record: &Record) -> Run {
+    let document = &record.document;
+    let text = |field| document.text(field).map(Cow::into_owned);
+    let purpose = text(Field::Kind).unwrap_or_default();
+    let place = match purpose.as_str() {
+        "message" => Place::Within,
+        "fallback_message" => Place::Answering,
+        _ => Place::Beside,
+    };
+    let cache_read = document.count(Field::CacheRead);
+    let (cache_write_5m, cache_write_1h) = by_lifetime(
+        document.count(Field::CacheWrite),
+        document.count(Field::CacheWrite5m),
+        document.count(Field::CacheWrite1h),
+    );
+    let usage = Usage {
+        input: sum(&[document.count(Field::Input), cache_read, cache_write_5m, cache_write_1h]),
+        output: document.count(Field::Output),
+        cache_read,
+        cache_write_5m,
+        cache_write_1h,
+        ..Usage::default()
+    };
+    Run { place, run: FurtherRun { purpose, model: text(Field::Model), usage } }
+}
+
 pub(super) fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     generation.is_finished |= document.has(Field::Finish);
-    let parts = &mut generation.parts;
-    keep(&mut parts.input, document.count(Field::Input));
-    keep(&mut parts.cache_write, document.count(Field::CacheWrite));
-    let by_lifetime = (document.count(Field::CacheWrite5m), document.count(Field::CacheWrite1h));
-    let usage = &mut generation.usage;
-    keep(&mut usage.output, document.count(Field::Output));
-    keep(&mut usage.reasoning, document.count(Field::Reasoning));
-    keep(&mut usage.cache_read, document.count(Field::CacheRead));
-    match by_lifetime {
-        // Writes without a lifetime last for 5 minutes, which is the API's default.
-        (None, None) if usage.cache_write_1h.is_none() => {
-            usage.cache_write_5m = generation.parts.cache_write;
-        }
-        (None, None) => {}
-        (for_5m, for_1h) => {
-            keep(&mut usage.cache_write_5m, for_5m);
-            keep(&mut usage.cache_write_1h, for_1h);
-        }
-    }
+    let Generation { parts, usage, .. } = generation;
+    raise(&mut parts.input, document.count(Field::Input));
+    raise(&mut parts.cache_write, document.count(Field::CacheWrite));
+    raise(&mut parts.cache_write_5m, document.count(Field::CacheWrite5m));
+    raise(&mut parts.cache_write_1h, document.count(Field::CacheWrite1h));
+    raise(&mut usage.output, document.count(Field::Output));
+    raise(&mut usage.reasoning, document.count(Field::Reasoning));
+    raise(&mut usage.cache_read, document.count(Field::CacheRead));
+    // Writes without a lifetime last for 5 minutes, which is the API's default.
+    (usage.cache_write_5m, usage.cache_write_1h) =
+        by_lifetime(parts.cache_write, parts.cache_write_5m, parts.cache_write_1h);
     let Usage { cache_read, cache_write_5m, cache_write_1h, .. } = *usage;
-    if generation.parts.input.is_some() {
-        usage.input = sum(&[generation.parts.input, cache_read, cache_write_5m, cache_write_1h]);
+    if parts.input.is_some() {
+        usage.input = sum(&[parts.input, cache_read, cache_write_5m, cache_write_1h]);
+    }
+    if !document.records.is_empty() {
+        generation.runs = document.records.iter().map(iteration).collect();
+        generation.is_inconsistent |= document.has_more_records;
     }
     let is_whole = document.is(Field::Kind, "message");
     let is_last = document.is(Field::Kind, "message_delta") && generation.is_finished;

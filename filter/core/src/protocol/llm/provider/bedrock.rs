@@ -17,13 +17,14 @@
 //! which arrive last and are what Amazon bills, override the events before them.
 
 use crate::domain::usage::Usage;
-use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
 use crate::protocol::llm::generation::{
-    Format, Generation, Stage, header_count, keep, service_tier, sum,
+    Format, Generation, Stage, by_lifetime, header_count, keep, raise, service_tier, sum,
 };
 use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 use crate::wire::target::percent_decoded;
 
@@ -180,24 +181,30 @@ impl Counts {
         self.input.is_none() && self.output.is_none()
     }
 
+    /// Reports counts of which later ones may follow.
     fn report(self, generation: &mut Generation) {
+        self.put(generation, raise);
+    }
+
+    /// Reports what Amazon bills, in the place of earlier counts.
+    fn report_billed(self, generation: &mut Generation) {
+        self.put(generation, |place, billed| keep(place, billed.filter(|billed| *billed > 0)));
+        self.put(generation, |place, billed| *place = place.or(billed));
+    }
+
+    fn put(self, generation: &mut Generation, put: fn(&mut Option<u64>, Option<u64>)) {
         if self.is_unknown() {
             return;
         }
         let Generation { usage, parts, .. } = generation;
-        keep(&mut parts.input, self.input);
-        keep(&mut parts.cache_write, self.cache_write);
-        keep(&mut usage.output, self.output);
-        keep(&mut usage.cache_read, self.cache_read);
-        let known = sum(&[usage.cache_write_5m, usage.cache_write_1h]);
-        if self.cache_write_5m.is_some() || self.cache_write_1h.is_some() {
-            usage.cache_write_5m = self.cache_write_5m;
-            usage.cache_write_1h = self.cache_write_1h;
-        } else if self.cache_write.is_some() && self.cache_write != known {
-            // Lifetimes from an earlier event are more precise than a sum, if they add up to it.
-            usage.cache_write_5m = self.cache_write;
-            usage.cache_write_1h = None;
-        }
+        put(&mut parts.input, self.input);
+        put(&mut parts.cache_write, self.cache_write);
+        put(&mut parts.cache_write_5m, self.cache_write_5m);
+        put(&mut parts.cache_write_1h, self.cache_write_1h);
+        put(&mut usage.output, self.output);
+        put(&mut usage.cache_read, self.cache_read);
+        (usage.cache_write_5m, usage.cache_write_1h) =
+            by_lifetime(parts.cache_write, parts.cache_write_5m, parts.cache_write_1h);
         if parts.input.is_some() {
             let Usage { cache_read, cache_write_5m, cache_write_1h, .. } = *usage;
             usage.input = sum(&[parts.input, cache_read, cache_write_5m, cache_write_1h]);
@@ -226,7 +233,7 @@ fn tell_metrics(generation: &mut Generation, document: &Document) {
         ..Counts::default()
     };
     if !reported.is_unknown() {
-        reported.report(generation);
+        reported.report_billed(generation);
         generation.stage = Stage::Final;
     }
 }
@@ -239,7 +246,7 @@ fn fold_own(generation: &mut Generation, document: &Document) {
         return;
     }
     reported.report(generation);
-    keep(&mut generation.usage.provider_total, document.count(Field::Total));
+    raise(&mut generation.usage.provider_total, document.count(Field::Total));
     if generation.is_finished {
         generation.stage = Stage::Final;
     }

@@ -9,11 +9,12 @@
 //! report separately. Cohere bills a rerank by the search and reports no tokens for it.
 
 use crate::domain::usage::Usage;
-use crate::protocol::document::{Document, Field};
+use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai_compatible;
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::Field;
 
 pub(super) const SPEC: Spec = Spec {
     domains: &["api.cohere.com", "api.cohere.ai"],

@@ -4,12 +4,12 @@
 //! `prompt_cache_miss_tokens`; `completion_tokens` includes reasoning. While a request waits,
 //! DeepSeek sends empty lines (or comments, in a stream) to keep the connection alive.
 
-use crate::protocol::document::Field;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::Format;
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::Field;
 
 pub(super) const SPEC: Spec = Spec { domains: &["api.deepseek.com"], ..Spec::new(endpoint) };
 

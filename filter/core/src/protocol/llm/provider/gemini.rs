@@ -5,17 +5,18 @@
 //! `promptTokenCount` includes cached tokens, but not `toolUsePromptTokenCount`, what tools gave to
 //! the model; `candidatesTokenCount` does not include `thoughtsTokenCount`. `totalTokenCount` is
 //! the sum of these four. The details by modality are subsets of their count. Each chunk of a
-//! stream reports the counts so far; the last report is valid. The Interactions API reports the
-//! same under other names: `total_input_tokens` and `total_tool_use_tokens`, `total_output_tokens`
-//! and `total_thought_tokens`. Gemini leaves out a count of zero.
+//! stream reports the counts so far. The Interactions API reports the same under other names:
+//! `total_input_tokens` and `total_tool_use_tokens`, `total_output_tokens` and
+//! `total_thought_tokens`. Behind OpenAI's paths only the total includes the thoughts. Gemini leaves
+//! out a count of zero.
 
 use crate::domain::usage::Usage;
-use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
-use crate::protocol::llm::generation::{Format, Generation, Stage, keep, service_tier, sum};
-use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
+use crate::protocol::llm::generation::{Format, Generation, Stage, raise, service_tier, sum};
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 
 pub(super) const SPEC: Spec =
@@ -121,14 +122,10 @@ pub(super) const INTERACTION: Format = Format {
     error: StreamError::GoogleInteraction,
 };
 
-/// Gemini behind OpenAI's Chat Completions.
-pub(super) const CHAT: Format =
-    Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
-
 /// The endpoint of a request to a path like Gemini's. Counting tokens is not a generation.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     content_endpoint(method, segments)
-        .or_else(|| openai_compatible::endpoint_with(&CHAT, method, segments))
+        .or_else(|| openai_compatible::endpoint_with(&openai::CHAT, method, segments))
 }
 
 /// The paths that Gemini and Vertex AI share.
@@ -182,10 +179,10 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
 
     generation.tell_head(document);
     let parts = &mut generation.parts;
-    keep(&mut parts.input, document.count(Field::Input));
-    keep(&mut parts.tool_prompt, document.count(Field::ToolPrompt));
-    keep(&mut parts.output, document.count(Field::Output));
-    keep(&mut generation.usage.reasoning, document.count(Field::Reasoning));
+    raise(&mut parts.input, document.count(Field::Input));
+    raise(&mut parts.tool_prompt, document.count(Field::ToolPrompt));
+    raise(&mut parts.output, document.count(Field::Output));
+    raise(&mut generation.usage.reasoning, document.count(Field::Reasoning));
     let reported = Usage {
         input: sum(&[generation.parts.input, generation.parts.tool_prompt]),
         output: sum(&[generation.parts.output, generation.usage.reasoning]),
@@ -225,20 +222,6 @@ fn fold_interaction(generation: &mut Generation, document: &Document) {
         // An event that reports only the new state comes before the event with the usage.
         Some(_) if is_event && generation.usage.is_unknown() => {}
         Some(_) => generation.stage = Stage::Final,
-    }
-}
-
-/// Behind OpenAI's paths `completion_tokens` does not include the thoughts, but `total_tokens`
-/// does.
-fn fold_chat(generation: &mut Generation, document: &Document) {
-    openai::fold_chat(generation, document);
-    let usage = &mut generation.usage;
-    if let (Some(input), Some(output), Some(total)) =
-        (usage.input, usage.output, usage.provider_total)
-        && let Some(thoughts) = total.checked_sub(input.saturating_add(output))
-        && thoughts > 0
-    {
-        usage.output = Some(output.saturating_add(thoughts));
     }
 }
 

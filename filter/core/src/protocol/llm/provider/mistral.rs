@@ -6,12 +6,13 @@
 //! the model, apart: `total_tokens` is the sum of the three. Mistral reports input audio in
 //! seconds, which are not tokens.
 
-use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage, sum};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::{Field, Paths};
 
 pub(super) const SPEC: Spec = Spec {
     domains: &["api.mistral.ai", "codestral.mistral.ai"],
@@ -78,10 +79,10 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
 
 fn fold_conversation(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    let mut reported = openai::inclusive(document);
+    let mut reported = openai::counts(document);
     reported.input = sum(&[reported.input, document.count(Field::ToolPrompt)]);
     if !reported.is_unknown() {
-        generation.report(reported);
+        openai::report(generation, reported);
         generation.stage = Stage::Final;
     }
 }

@@ -7,11 +7,12 @@
 //! then the input is unknown, and so is a part of the usage.
 
 use crate::domain::usage::Usage;
-use crate::protocol::document::{Document, Field};
+use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai_compatible;
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::Field;
 
 /// The port that Ollama listens on.
 const PORT: &str = "11434";

@@ -7,11 +7,15 @@
 //! writes for 30 minutes and for 12 hours separately: the filter counts the first under the short
 //! lifetime and the second under the long one.
 
-use crate::domain::usage::Usage;
-use crate::protocol::document::{Document, Field, Paths};
+use std::borrow::Cow;
+
+use crate::domain::usage::{FurtherRun, Usage};
+use crate::protocol::document::{Document, Record};
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
-use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, by_lifetime};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::llm::within_or_beside;
+use crate::protocol::paths::{Field, Paths};
 
 pub(super) const SPEC: Spec = Spec { domains: &["api.openai.com"], ..Spec::new(endpoint) };
 
@@ -21,6 +25,9 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     models_dev: &["openai"],
     genai_prices: &["openai"],
 };
+
+/// The model of the image tool where its settings name none: the API's default.
+const IMAGE_MODEL: &str = "gpt-image-1";
 
 /// Usage in Chat Completions.
 pub(super) const USAGE: &Paths = &[
@@ -43,6 +50,7 @@ pub(super) const COMPLETION: &Paths = &[
     ("id", Field::Id),
     ("service_tier", Field::Tier),
     ("choices[].index", Field::Extra),
+    ("choices[].delta", Field::Extra),
     ("choices[].finish_reason", Field::Finish),
     ("choices[].text", Field::OutputText),
     ("choices[].delta.content", Field::OutputText),
@@ -55,23 +63,30 @@ pub(super) const COMPLETION: &Paths = &[
 pub(super) const CHAT: Format =
     Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
 
-const MEDIA: Format = Format {
-    paths: &[&[
-        ("model", Field::Model),
-        ("type", Field::Kind),
-        ("usage.input_tokens", Field::Input),
-        ("usage.output_tokens", Field::Output),
-        ("usage.total_tokens", Field::Total),
-        ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
-        ("usage.input_tokens_details.image_tokens", Field::InputImage),
-        ("usage.input_token_details.audio_tokens", Field::InputAudio),
-        ("usage.output_tokens_details.image_tokens", Field::OutputImage),
-        ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
-    ]],
-    fold: fold_media,
-    head: None,
-    error: StreamError::OpenAiEvent,
-};
+const MEDIA_USAGE: &Paths = &[
+    ("model", Field::Model),
+    ("type", Field::Kind),
+    ("usage.input_tokens", Field::Input),
+    ("usage.output_tokens", Field::Output),
+    ("usage.total_tokens", Field::Total),
+    ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
+    ("usage.input_tokens_details.image_tokens", Field::InputImage),
+    ("usage.input_token_details.audio_tokens", Field::InputAudio),
+    ("usage.output_tokens_details.image_tokens", Field::OutputImage),
+    ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
+    ("usage.output_tokens_details", Field::Extra),
+    ("svg_usage", Field::Record),
+    ("svg_usage.model", Field::Model),
+    ("svg_usage.input_tokens", Field::Input),
+    ("svg_usage.output_tokens", Field::Output),
+    ("svg_usage.reasoning_tokens", Field::Reasoning),
+    ("svg_usage.total_tokens", Field::Total),
+];
+
+const MEDIA: Format =
+    Format { paths: &[MEDIA_USAGE], fold: fold_media, head: None, error: StreamError::OpenAiEvent };
+
+const IMAGES: Format = Format { fold: fold_images, ..MEDIA };
 
 const RESPONSES: Format = Format {
     paths: &[&[
@@ -96,6 +111,23 @@ const RESPONSES: Format = Format {
         ("usage.output_tokens", Field::Output),
         ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
         ("usage.total_tokens", Field::Total),
+        ("tools[]", Field::Record),
+        ("tools[].type", Field::Kind),
+        ("tools[].model", Field::Model),
+        ("tool_usage.image_gen", Field::Record),
+        ("tool_usage.image_gen.input_tokens", Field::Input),
+        ("tool_usage.image_gen.output_tokens", Field::Output),
+        ("tool_usage.image_gen.total_tokens", Field::Total),
+        ("tool_usage.image_gen.cached_tokens", Field::CacheRead),
+        ("tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
+        ("tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
+        ("tool_usage.image_gen.output_tokens_details", Field::Extra),
+        ("output[].svg_usage", Field::Record),
+        ("output[].svg_usage.model", Field::Model),
+        ("output[].svg_usage.input_tokens", Field::Input),
+        ("output[].svg_usage.output_tokens", Field::Output),
+        ("output[].svg_usage.reasoning_tokens", Field::Reasoning),
+        ("output[].svg_usage.total_tokens", Field::Total),
         ("response.id", Field::Id),
         ("response.model", Field::Model),
         ("response.status", Field::Status),
@@ -115,6 +147,23 @@ const RESPONSES: Format = Format {
         ("response.usage.output_tokens", Field::Output),
         ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
         ("response.usage.total_tokens", Field::Total),
+        ("response.tools[]", Field::Record),
+        ("response.tools[].type", Field::Kind),
+        ("response.tools[].model", Field::Model),
+        ("response.tool_usage.image_gen", Field::Record),
+        ("response.tool_usage.image_gen.input_tokens", Field::Input),
+        ("response.tool_usage.image_gen.output_tokens", Field::Output),
+        ("response.tool_usage.image_gen.total_tokens", Field::Total),
+        ("response.tool_usage.image_gen.cached_tokens", Field::CacheRead),
+        ("response.tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
+        ("response.tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
+        ("response.tool_usage.image_gen.output_tokens_details", Field::Extra),
+        ("response.output[].svg_usage", Field::Record),
+        ("response.output[].svg_usage.model", Field::Model),
+        ("response.output[].svg_usage.input_tokens", Field::Input),
+        ("response.output[].svg_usage.output_tokens", Field::Output),
+        ("response.output[].svg_usage.reasoning_tokens", Field::Reasoning),
+        ("response.output[].svg_usage.total_tokens", Field::Total),
     ]],
     fold: fold_responses,
     head: None,
@@ -153,8 +202,8 @@ pub(super) fn endpoint_with(
     let again = |format| Endpoint { format, model: None, reports_again: true };
     match (method, segments) {
         ("POST", [.., "completions" | "embeddings"]) => Some(once(chat)),
-        ("POST", [.., "images", "generations" | "edits"])
-        | ("POST", [.., "audio", "transcriptions" | "translations"]) => Some(once(&MEDIA)),
+        ("POST", [.., "images", "generations" | "edits"]) => Some(once(&IMAGES)),
+        ("POST", [.., "audio", "transcriptions" | "translations"]) => Some(once(&MEDIA)),
         ("POST", [.., "responses"] | [.., "responses", _, "cancel"])
         | ("GET", [.., "responses", _]) => Some(again(&RESPONSES)),
         ("POST", [.., "threads", "runs"] | [.., "threads", _, "runs"])
@@ -186,15 +235,29 @@ pub(super) fn thread<'a>(segments: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// The counts of a document whose counts are inclusive.
-pub(super) fn inclusive(document: &Document) -> Usage {
-    let cache_write_1h = document.count(Field::CacheWrite1h);
-    let cache_write = document.count(Field::CacheWrite).filter(|_| cache_write_1h.is_none());
+/// Reports the counts of a document of OpenAI's shape.
+pub(super) fn report_counts(generation: &mut Generation, document: &Document) {
+    report(generation, counts(document));
+}
+
+/// The same for counts that were changed.
+pub(super) fn report(generation: &mut Generation, reported: Usage) {
+    generation.is_openai_shaped = true;
+    generation.report(reported);
+}
+
+/// The counts of a document of OpenAI's shape, as they stand.
+pub(super) fn counts(document: &Document) -> Usage {
+    let (cache_write_5m, cache_write_1h) = by_lifetime(
+        document.count(Field::CacheWrite),
+        document.count(Field::CacheWrite5m),
+        document.count(Field::CacheWrite1h),
+    );
     Usage {
         input: document.count(Field::Input),
         output: document.count(Field::Output),
         cache_read: document.count(Field::CacheRead),
-        cache_write_5m: document.count(Field::CacheWrite5m).or(cache_write),
+        cache_write_5m,
         cache_write_1h,
         input_audio: document.count(Field::InputAudio),
         input_image: document.count(Field::InputImage),
@@ -209,14 +272,15 @@ pub(super) fn inclusive(document: &Document) -> Usage {
 pub(super) fn fold_chat(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     generation.is_finished |= document.has(Field::Finish);
-    let reported = inclusive(document);
+    let reported = counts(document);
     if reported.is_unknown() {
         return;
     }
-    generation.report(reported);
+    report(generation, reported);
     // The chunk with the usage is the last one and has no choices. Some servers report counts in
     // each chunk: their counts are final only after a chunk with a finish reason.
-    let is_chunk = document.is(Field::Kind, "chat.completion.chunk")
+    let is_chunk = generation.is_streamed
+        || document.is(Field::Kind, "chat.completion.chunk")
         || document.is(Field::Kind, "text_completion");
     let is_chunk_in_between = is_chunk && document.has(Field::Extra) && !generation.is_finished;
     if !is_chunk_in_between {
@@ -225,17 +289,59 @@ pub(super) fn fold_chat(generation: &mut Generation, document: &Document) {
 }
 
 fn fold_media(generation: &mut Generation, document: &Document) {
+    report_media(generation, document, counts(document));
+}
+
+fn fold_images(generation: &mut Generation, document: &Document) {
+    report_media(generation, document, of_images(document, counts(document)));
+}
+
+fn report_media(generation: &mut Generation, document: &Document, reported: Usage) {
     generation.tell_head(document);
-    let reported = inclusive(document);
+    report_runs(generation, document);
     if !reported.is_unknown() {
-        generation.report(reported);
+        report(generation, reported);
         generation.stage = Stage::Final;
     }
 }
 
+/// Reports what hosted tools have used, which is beside the usage of the response: `tool_usage` for
+/// images, whose model only the tool's own settings name, and `svg_usage`.
+fn report_runs(generation: &mut Generation, document: &Document) {
+    let text = |record: &Record, field| record.document.text(field).map(Cow::into_owned);
+    let is_image_tool = |record: &&Record| record.document.is(Field::Kind, "image_generation");
+    let image_model = document.records.iter().find(is_image_tool);
+    let image_model = image_model.and_then(|tool| text(tool, Field::Model));
+    let mut runs = Vec::new();
+    for record in document.records.iter().filter(|record| record.of != "tools") {
+        let mut usage = counts(&record.document);
+        let mut model = text(record, Field::Model);
+        if record.of == "image_gen" {
+            usage = of_images(&record.document, usage);
+            model = Some(image_model.clone().unwrap_or_else(|| IMAGE_MODEL.to_owned()));
+        }
+        within_or_beside::settle(&mut usage);
+        let purpose = record.of.clone().into_owned();
+        let run = FurtherRun { purpose, model, usage };
+        runs.push(Run { place: Place::Beside, run });
+    }
+    if !runs.is_empty() {
+        generation.runs = runs;
+        generation.is_inconsistent |= document.has_more_records;
+    }
+}
+
+/// What is generated as images, without saying more, is images.
+fn of_images(document: &Document, reported: Usage) -> Usage {
+    let is_told = document.has(Field::Extra) || reported.output_image.is_some();
+    let output_image = if is_told { reported.output_image } else { reported.output };
+    Usage { output_image, ..reported }
+}
+
 fn fold_responses(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.report(inclusive(document));
+    report_counts(generation, document);
+    report_runs(generation, document);
     let is_event = document.has(Field::Kind);
     match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled") => {
@@ -252,7 +358,7 @@ fn fold_run(generation: &mut Generation, document: &Document) {
         return;
     }
     generation.tell_head(document);
-    generation.report(inclusive(document));
+    report_counts(generation, document);
     generation.stage = match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled" | "expired") => Stage::Final,
         _ => Stage::Unfinished,

@@ -2,17 +2,17 @@
 //! LiteLLM, SGLang, llama.cpp and any other; and the endpoints that all providers offer beside
 //! their own formats.
 //!
-//! These servers count as OpenAI does: `prompt_tokens` includes cached tokens, under whatever name
-//! a server reports them. `completion_tokens` includes reasoning. xAI and similar servers count
-//! reasoning beside it: there `total_tokens` exceeds the sum of both by exactly the reasoning.
-//! Embeddings and scores have no output, so a total alone is their input.
+//! These servers have OpenAI's shape: `total_tokens` tells whether `prompt_tokens` includes cached
+//! tokens, under whatever name a server reports them, and `completion_tokens` reasoning
+//! (`within_or_beside.rs`). Embeddings and scores have no output, so a total alone is their input.
 
-use crate::protocol::document::{Document, Field, Paths};
+use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
 use crate::protocol::llm::provider::{anthropic, openai};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::{Field, Paths};
 
 /// No host or path selects this provider: it applies to a path like OpenAI's if the provider is
 /// unknown.
@@ -36,6 +36,10 @@ const ELSEWHERE: &Paths = &[
     // LiteLLM.
     ("usage.cache_read_input_tokens", Field::CacheRead),
     ("usage.cache_creation_input_tokens", Field::CacheWrite),
+    // DashScope.
+    ("usage.prompt_tokens_details.cache_creation_input_tokens", Field::CacheWrite),
+    ("usage.prompt_tokens_details.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
+    ("usage.prompt_tokens_details.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
     // SGLang.
     ("usage.reasoning_tokens", Field::Reasoning),
     // Groq, without `include_usage`.
@@ -49,7 +53,7 @@ const ELSEWHERE: &Paths = &[
 /// Chat Completions and legacy Completions.
 pub(super) const CHAT: Format = Format {
     paths: &[USAGE, COMPLETION, ELSEWHERE],
-    fold: fold_chat,
+    fold: openai::fold_chat,
     head: None,
     error: StreamError::OpenAi,
 };
@@ -80,24 +84,12 @@ pub(super) fn endpoint_with(
     }
 }
 
-fn fold_chat(generation: &mut Generation, document: &Document) {
-    openai::fold_chat(generation, document);
-    let usage = &mut generation.usage;
-    if let (Some(input), Some(output), Some(reasoning), Some(total)) =
-        (usage.input, usage.output, usage.reasoning, usage.provider_total)
-        && reasoning > 0
-        && total == input.saturating_add(output).saturating_add(reasoning)
-    {
-        usage.output = Some(output.saturating_add(reasoning));
-    }
-}
-
 fn fold_embedding(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    let mut reported = openai::inclusive(document);
+    let mut reported = openai::counts(document);
     reported.input = reported.input.or(reported.provider_total);
     if !reported.is_unknown() {
-        generation.report(reported);
+        openai::report(generation, reported);
         generation.stage = Stage::Final;
     }
 }

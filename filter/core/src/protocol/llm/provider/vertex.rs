@@ -5,11 +5,12 @@
 //! The files of these formats explain the counts. A text embedding reports `statistics.token_count`
 //! for each text; the filter adds them up. An embedding has no output.
 
-use crate::protocol::document::{Document, Field};
+use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at, split_verb};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
-use crate::protocol::llm::provider::{anthropic, gemini, openai_compatible};
+use crate::protocol::llm::provider::{anthropic, gemini, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::Field;
 
 pub(super) const SPEC: Spec =
     Spec { domains: &["aiplatform.googleapis.com"], is_host, is_path, ..Spec::new(endpoint) };
@@ -35,7 +36,7 @@ const PREDICT: Format = Format {
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     publisher_endpoint(method, segments)
         .or_else(|| gemini::content_endpoint(method, segments))
-        .or_else(|| openai_compatible::endpoint_with(&gemini::CHAT, method, segments))
+        .or_else(|| openai_compatible::endpoint_with(&openai::CHAT, method, segments))
 }
 
 fn publisher_endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {

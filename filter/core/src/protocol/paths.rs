@@ -1,0 +1,208 @@
+//! Which members of a document a format needs, and what they mean: paths, and the tree of them that
+//! a reader follows.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use crate::wire::json::Want;
+
+/// Stands in a path for the elements of an array.
+pub(super) const ELEMENT: &str = "[]";
+
+/// The node of the document itself.
+pub(super) const ROOT: u8 = 0;
+
+/// The node of an array of documents.
+pub(super) const DOCUMENTS: u8 = u8::MAX;
+
+macro_rules! fields {
+    ($($(#[doc = $doc:literal])+ $variant:ident,)+) => {
+        /// The meaning of a member of a document.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Field {
+            /// Every field, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+        }
+    };
+}
+
+fields! {
+    /// Input tokens. The provider's file says which tokens the count includes.
+    Input,
+    /// Output tokens. The provider's file says which tokens the count includes.
+    Output,
+    /// Tokens read from a cache.
+    CacheRead,
+    /// Tokens written to a cache.
+    CacheWrite,
+    /// Tokens written to a cache for 5 minutes.
+    CacheWrite5m,
+    /// Tokens written to a cache for 1 hour.
+    CacheWrite1h,
+    /// Reasoning tokens.
+    Reasoning,
+    /// Tokens that tools add to the prompt, where the provider counts them apart.
+    ToolPrompt,
+    /// Input audio, in tokens.
+    InputAudio,
+    /// Input images, in tokens.
+    InputImage,
+    /// Output audio, in tokens.
+    OutputAudio,
+    /// Output images, in tokens.
+    OutputImage,
+    /// Input tokens that the provider bills, where it counts them apart.
+    BilledInput,
+    /// Output tokens that the provider bills, where it counts them apart.
+    BilledOutput,
+    /// The total that the provider reports.
+    Total,
+    /// Another member, which the provider's file explains.
+    Extra,
+    /// The model.
+    Model,
+    /// The generation's id.
+    Id,
+    /// The kind of document, from a member such as `type` or `object`.
+    Kind,
+    /// The state of the generation.
+    Status,
+    /// Why the generation ended.
+    Finish,
+    /// The service tier.
+    Tier,
+    /// When the client requested the generation, by the provider's clock, in seconds since 1970.
+    CreatedAt,
+    /// An error.
+    Error,
+    /// Generated text; the document keeps only its length.
+    OutputText,
+    /// Whether the request asks for a stream.
+    Stream,
+    /// Whether the request asks for usage in the stream.
+    IncludeUsage,
+    /// Whether the client asks not to wait for the generation.
+    Background,
+    /// The conversation that a request continues.
+    Conversation,
+    /// The name of an element, such as a modality or a lifetime.
+    ItemName,
+    /// The count of an element.
+    ItemCount,
+    /// An object, or the elements of an array, that the document keeps as documents of their own.
+    Record,
+}
+
+/// Paths such as `usage.prompt_tokens` or `choices[].finish_reason`, each with the meaning of the
+/// member there.
+pub type Paths = [(&'static str, Field)];
+
+/// One step of a path.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) parent: u8,
+    pub(super) step: Cow<'static, str>,
+    /// The number of its meaning.
+    pub(super) field: Option<u8>,
+    is_object: bool,
+    is_array: bool,
+}
+
+/// Paths as a tree.
+#[derive(Debug)]
+pub(crate) struct PathTree {
+    pub(super) nodes: Vec<Node>,
+}
+
+impl PathTree {
+    /// Builds the tree of a format's tables. The tree leaves out paths beyond its 254th step; a
+    /// test keeps the tables smaller.
+    pub(crate) fn new(tables: &[&'static Paths]) -> Rc<Self> {
+        let mut tree = Self::empty();
+        for (path, field) in tables.iter().copied().flatten() {
+            let steps = path.split('.').flat_map(|step| match step.strip_suffix(ELEMENT) {
+                Some(name) => [Some(name), Some(ELEMENT)],
+                None => [Some(step), None],
+            });
+            tree.add(steps.flatten().map(Cow::Borrowed), *field);
+        }
+        Rc::new(tree)
+    }
+
+    /// Builds the tree of JSON pointers (RFC 6901) below the member `under`, and of further paths.
+    /// The tree does not follow array indexes.
+    pub(crate) fn of_pointers(
+        under: &str,
+        pointers: &[(&str, Field)],
+        paths: &'static Paths,
+    ) -> Rc<Self> {
+        let mut tree = Self::empty();
+        for (pointer, field) in pointers {
+            let steps = pointer.split('/').skip(1);
+            let steps = steps.map(|step| step.replace("~1", "/").replace("~0", "~"));
+            tree.add([under.to_owned()].into_iter().chain(steps).map(Cow::Owned), *field);
+        }
+        for (path, field) in paths {
+            tree.add(path.split('.').map(Cow::Borrowed), *field);
+        }
+        Rc::new(tree)
+    }
+
+    fn empty() -> Self {
+        let step = Cow::Borrowed("");
+        let root = Node { parent: DOCUMENTS, step, field: None, is_object: true, is_array: false };
+        Self { nodes: vec![root] }
+    }
+
+    fn add(&mut self, steps: impl Iterator<Item = Cow<'static, str>>, field: Field) {
+        let mut at = ROOT;
+        for step in steps {
+            let is_element = step == ELEMENT;
+            if let Some(parent) = self.nodes.get_mut(usize::from(at)) {
+                parent.is_array |= is_element;
+                parent.is_object |= !is_element;
+            }
+            at = match self.child(at, step.as_bytes()) {
+                Some(child) => child,
+                None => {
+                    let Some(child) =
+                        u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)
+                    else {
+                        return;
+                    };
+                    let (is_object, is_array) = (false, false);
+                    self.nodes.push(Node { parent: at, step, field: None, is_object, is_array });
+                    child
+                }
+            };
+        }
+        if let Some(node) = self.nodes.get_mut(usize::from(at)) {
+            let number = Field::ALL.iter().position(|other| *other == field);
+            node.field = number.and_then(|number| u8::try_from(number).ok());
+        }
+    }
+
+    fn child(&self, parent: u8, step: &[u8]) -> Option<u8> {
+        let is_child = |node: &Node| node.parent == parent && node.step.as_bytes() == step;
+        self.nodes.iter().position(is_child).and_then(|at| u8::try_from(at).ok())
+    }
+
+    pub(super) fn want(&self, parent: u8, step: &[u8]) -> Want {
+        let child = self.child(parent, step);
+        let Some((at, node)) =
+            child.and_then(|at| self.nodes.get(usize::from(at)).map(|node| (at, node)))
+        else {
+            return Want::NOTHING;
+        };
+        // A container may replace the expected scalar: the reader then records only its presence.
+        let is_field = node.field.is_some();
+        Want {
+            scalar: node.field,
+            object: (node.is_object || is_field).then_some(at),
+            array: (node.is_array || is_field).then_some(at),
+            ..Want::NOTHING
+        }
+    }
+}
