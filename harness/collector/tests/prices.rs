@@ -125,6 +125,20 @@ fn litellm_prices_a_token() {
                         "priority": { "input": "0.54", "cache_read": "0.054", "input_audio": "1.8",
                             "cache_read_audio": "0.18", "output": "4.5", "reasoning": "4.5" } } }),
             ),
+            // Factors by the list's own words.
+            (
+                "anthropic",
+                "claude-opus-4-8",
+                json!({ "input": "5", "cache_read": "0.5", "cache_write_5m": "6.25", "output": "25",
+                    "multipliers": { "speed": { "fast": "2" }, "inference_geo": { "us": "1.1" } } }),
+            ),
+            // Writes for 12 hours, and a tier that only this list knows.
+            (
+                "openai",
+                "gpt-6-astra",
+                json!({ "input": "10", "cache_write_5m": "12.5", "cache_write_1h": "50", "output": "50",
+                    "service_tiers": { "ultrafast": { "input": "60", "output": "300" } } }),
+            ),
             // Of two different prices, the first one counts.
             (
                 "deepseek",
@@ -143,6 +157,8 @@ fn litellm_prices_a_token() {
         "7 search_context_cost_per_query: for a query (gpt-5, o3, claude-sonnet-4-5, ...)",
         "1 off_peak_pricing: by the time of day; the standard price is taken (deepseek-flash)",
         "1 input_cost_per_second: for a second (azure/whisper-1)",
+        "1 provider_specific_entry.altitude: no modifier of a card (claude-opus-4-8)",
+        "1 regional_processing_uplift_multiplier_eu: by the region (gpt-6-astra)",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -34,7 +34,7 @@ pub(super) fn generation(call: Option<(&str, &str)>, model: &str, cost: Option<&
         attribution: if call.is_some() { "trace" } else { "none" },
         provider: "openai".to_owned(),
         model: model.to_owned(),
-        service_tier: "standard",
+        service_tier: "standard".to_owned(),
         completeness: "COMPLETE",
         estimated: false,
         tokens: Tokens { input, output, reasoning, cache_read, ..Tokens::default() },

@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::pricing::Unpriced;
 use crate::pricing::charge::TokenCharge;
-use crate::pricing::rate_card::price;
+use crate::pricing::rate_card::{list_price, price};
 
 impl Accountant {
     /// Bills an ended generation, unless it was billed before, or is an estimate of which the
@@ -200,18 +200,24 @@ fn charge_generation<'a>(
     let policy = rules.llm.as_ref().map(|llm| llm.incomplete_usage).unwrap_or_default();
     let is_waived =
         policy == IncompleteUsage::Waive && generation.completeness != Completeness::Complete;
+    let charged = |cost: Decimal| {
+        let price = rules.pricing.tokens.charge(cost).ok_or(Unpriced::MoneyOverflow)?;
+        Ok(if is_waived { Decimal::ZERO } else { price })
+    };
     let priced = price(&config.rate_cards, generation).and_then(|(priced, rate_card)| {
-        let price = rules.pricing.tokens.charge(priced.total).ok_or(Unpriced::MoneyOverflow)?;
-        Ok((priced, rate_card, if is_waived { Decimal::ZERO } else { price }))
+        charged(priced.total).map(|price| (priced, rate_card, price))
     });
     match priced {
         Err(reason) => {
+            let at_least = list_price(&config.rate_cards, generation, &reason);
+            let price = charged(at_least).unwrap_or_default();
             let cost = Err(reason);
-            (TokenCharge { cost, total: Decimal::ZERO, price: Decimal::ZERO }, false)
+            (TokenCharge { cost, total: Decimal::ZERO, at_least, price }, false)
         }
         Ok((priced, rate_card, price)) => {
             let cost = Ok((priced.lines, rate_card));
-            (TokenCharge { cost, total: priced.total, price }, priced.is_inconsistent)
+            let (total, at_least) = (priced.total, priced.total);
+            (TokenCharge { cost, total, at_least, price }, priced.is_inconsistent)
         }
     }
 }

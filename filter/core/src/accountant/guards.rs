@@ -109,7 +109,7 @@ impl Accountant {
         }
         let held_by = call.map_or(generation.generation_id.as_str(), |(id, _)| id.as_str());
         let spent = ScopeTotals {
-            provider_cost: charge.total,
+            provider_cost: charge.at_least,
             tokens: generation.usage.total(),
             ..ScopeTotals::default()
         };
@@ -122,14 +122,14 @@ impl Accountant {
         let tool = call.map_or("", |(_, tool)| tool.as_str());
         self.guard_add(host, session, tool, currency, now, |guard| match guard.metric {
             None | Some(Metric::AiTokens) => Some(ScopeTotals {
-                provider_cost: charge.total,
+                provider_cost: charge.at_least,
                 revenue: charge.price,
                 calls: 0,
                 tokens: generation.usage.total(),
             }),
             Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => call
                 .is_some()
-                .then(|| ScopeTotals { provider_cost: charge.total, ..ScopeTotals::default() }),
+                .then(|| ScopeTotals { provider_cost: charge.at_least, ..ScopeTotals::default() }),
             Some(kinds) => Some(of_kinds(kinds, charge, rules)),
         });
     }

@@ -6,6 +6,7 @@ pub mod ids;
 pub mod level;
 pub(crate) mod names;
 pub mod period;
+pub mod price_factors;
 pub mod scope_totals;
 pub mod session;
 pub mod status;

@@ -291,20 +291,3 @@ pub enum Completeness {
     /// The response reached its end without reporting usage.
     Missing,
 }
-
-/// The tier that the request asked for or the provider says it used; it decides the rate.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum ServiceTier {
-    /// The list price.
-    #[default]
-    Standard,
-    /// Cheaper; the provider finishes within a day.
-    Batch,
-    /// Cheaper; the provider processes it when it has spare capacity.
-    Flex,
-    /// More expensive; the provider processes it first.
-    Priority,
-}

@@ -2,7 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::usage::{Completeness, ServiceTier, Usage, UsageSource};
+use crate::domain::price_factors::{Modifiers, ServiceTier};
+use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::event::common::{Common, money};
 use crate::fact::generation::Attribution;
 use crate::pricing::Line;
@@ -24,6 +25,8 @@ pub(super) struct TokenConsumption<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) model_requested: Option<&'a str>,
     pub(super) service_tier: ServiceTier,
+    #[serde(skip_serializing_if = "has_none", serialize_with = "special")]
+    pub(super) modifiers: Modifiers,
     pub(super) usage_source: UsageSource,
     pub(super) completeness: Completeness,
     pub(super) estimated: bool,
@@ -56,6 +59,14 @@ pub(super) struct CostLine {
     tokens: u64,
     rate_per_million: String,
     cost: String,
+}
+
+fn has_none(modifiers: &Modifiers) -> bool {
+    modifiers.special().next().is_none()
+}
+
+fn special<S: Serializer>(modifiers: &Modifiers, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(modifiers.special().map(|(modifier, word)| (modifier.name(), word)))
 }
 
 pub(super) fn known<S: Serializer>(usage: &Usage, to: S) -> Result<S::Ok, S::Error> {

@@ -120,6 +120,7 @@ fn token_consumption<'a>(
         model: generation.model_name(),
         model_requested: generation.model_requested.as_deref(),
         service_tier: generation.service_tier,
+        modifiers: generation.modifiers,
         usage_source: generation.source,
         completeness: generation.completeness,
         estimated: generation.is_estimated,

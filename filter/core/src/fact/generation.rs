@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
 use crate::domain::ids::{Link, TraceId};
+use crate::domain::price_factors::{Modifiers, ServiceTier};
 use crate::domain::session::SessionRef;
-use crate::domain::usage::{Completeness, FurtherRun, ServiceTier, Usage, UsageSource};
+use crate::domain::usage::{Completeness, FurtherRun, Usage, UsageSource};
 use crate::protocol::llm::provider::Provider;
 
 /// How the accountant knows the cause of a generation.
@@ -59,6 +60,8 @@ pub struct GenerationEnded {
     pub model_requested: Option<String>,
     /// The tier that decides the rate.
     pub service_tier: ServiceTier,
+    /// What else moves the rate.
+    pub(crate) modifiers: Modifiers,
     /// The tokens.
     pub usage: Usage,
     /// How much of the usage is known.
@@ -95,6 +98,7 @@ impl GenerationEnded {
         replaced.further.clone_from(&self.further);
         replaced.source = self.source;
         replaced.service_tier = self.service_tier;
+        replaced.modifiers = self.modifiers;
         replaced.model = self.model.clone().or(replaced.model);
         replaced
     }

@@ -95,7 +95,7 @@ impl Meter {
         let mut set = self.prove(&mut *exchange, &id, headers);
         let mark_header = &config.already_metered.mark_header;
         set.extend((!mark_header.is_empty()).then(|| (mark_header.clone(), id.clone())));
-        let metered_as = Some(mark(&id, &mut |path| host.property(path)));
+        let metered_as = Some(mark(&id, &mut self.attempts, &mut |path| host.property(path)));
         let edit = RequestEdit { set, metered_as, ..edit };
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
             edit

@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use crate::accountant::outbox::Dispatch;
 use crate::accountant::{Accountant, Handover};
+use crate::admission::already_metered::Attempts;
 use crate::base::hash::{hash, hex};
 use crate::base::limits::RUNNING_INTERVAL_MS_MAX;
 use crate::base::time::{Millis, Timestamp, len_u64};
@@ -63,6 +64,7 @@ pub struct Meter {
     prefix: String,
     config_hash: Vec<u8>,
     serves_streams: bool,
+    attempts: Attempts,
     exchanges: HashMap<u32, Box<dyn Exchange>>,
     /// The origins of exchanges that a page in a browser began, if it may read what the filter
     /// answers.
@@ -106,6 +108,7 @@ impl Meter {
             prefix,
             config_hash,
             serves_streams: false,
+            attempts: Attempts::default(),
             exchanges: HashMap::new(),
             origins: HashMap::new(),
             held: HashMap::new(),

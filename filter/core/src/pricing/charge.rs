@@ -25,6 +25,9 @@ pub struct TokenCharge<'a> {
     pub cost: Result<(Vec<Line>, &'a str), Unpriced>,
     /// The sum of the lines; zero if the filter claims no cost.
     pub total: Decimal,
+    /// What guards count: the total, or the list price where only the tier or a modifier has no
+    /// rate.
+    pub at_least: Decimal,
     /// The amount that the customer pays.
     pub price: Decimal,
 }

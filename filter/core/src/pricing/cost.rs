@@ -8,13 +8,12 @@
 //! that was not cached. LiteLLM does the same; `genai-prices` refuses price lists that leave it
 //! open.
 
-use core::fmt;
-
 use rust_decimal::Decimal;
 
-use crate::domain::usage::{ServiceTier, TokenKind, Usage};
+use crate::domain::price_factors::PriceFactors;
+use crate::domain::usage::{TokenKind, Usage};
 use crate::pricing::rate::{InForce, Rate};
-use crate::protocol::llm::provider::Provider;
+use crate::pricing::unpriced::Unpriced;
 
 /// The cost of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +22,6 @@ pub struct Priced {
     pub lines: Vec<Line>,
     /// The sum of the lines, exact, in the card's currency.
     pub total: Decimal,
-    /// The service tier whose rates apply: the generation's, or `Standard` if the card has none for
-    /// it.
-    pub service_tier: ServiceTier,
     /// The threshold of the context tier in force; `None` below all thresholds.
     pub above_input_tokens: Option<u64>,
     /// True if a part was larger than its whole. The whole is charged, the part only as far as it
@@ -46,57 +42,16 @@ pub struct Line {
     pub cost: Decimal,
 }
 
-/// Why a generation has no cost. Not the same as a cost of zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unpriced {
-    /// The card has no rate for the model at this time.
-    NoRate {
-        /// The provider of the model.
-        provider: Provider,
-        /// The model as the response names it, else as the request does; empty if unknown.
-        model: String,
-    },
-    /// The rate does not say what tokens of this kind cost, and the generation has some.
-    NoRateForKind(TokenKind),
-    /// Neither input nor output is known.
-    UnknownUsage,
-    /// The cost is more than a decimal can hold.
-    MoneyOverflow,
-}
-
-impl Unpriced {
-    /// The name in events.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::NoRate { .. } => "no_rate",
-            Self::NoRateForKind(_) => "no_rate_for_kind",
-            Self::UnknownUsage => "unknown_usage",
-            Self::MoneyOverflow => "money_overflow",
-        }
-    }
-}
-
-impl fmt::Display for Unpriced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRate { provider, model } => {
-                write!(f, "no rate for the model {model:?} of {}", provider.name())
-            }
-            Self::NoRateForKind(kind) => write!(f, "no rate for {} tokens", kind.name()),
-            Self::UnknownUsage => f.write_str("neither input nor output tokens are known"),
-            Self::MoneyOverflow => f.write_str("the cost is more than a decimal can hold"),
-        }
-    }
-}
-
-impl core::error::Error for Unpriced {}
-
 /// The cost of `usage` at this rate.
 ///
 /// If only one of input and output is known, that one is charged. An unknown whole with known parts
 /// counts as the sum of these parts. All input tokens of one run of the model together select the
 /// context tier.
-pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unpriced> {
+pub fn cost(
+    usage: &Usage,
+    rate: &Rate,
+    factors: impl Into<PriceFactors>,
+) -> Result<Priced, Unpriced> {
     if usage.is_unknown() {
         return Err(Unpriced::UnknownUsage);
     }
@@ -115,7 +70,7 @@ pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unp
     };
 
     let context = usage.context_input.unwrap_or_else(|| whole(TokenKind::Input));
-    let in_force = rate.in_force(tier, context);
+    let in_force = rate.in_force(&factors.into(), context)?;
     let mut tokens = Vec::new();
     let mut is_inconsistent = false;
     for kind in TokenKind::wholes() {
@@ -142,8 +97,8 @@ pub fn cost(usage: &Usage, rate: &Rate, tier: ServiceTier) -> Result<Priced, Unp
     tokens.sort_unstable();
 
     let (lines, total) = lines_for(&tokens, &in_force)?;
-    let InForce { service_tier, above_input_tokens, .. } = in_force;
-    Ok(Priced { lines, total, service_tier, above_input_tokens, is_inconsistent })
+    let InForce { above_input_tokens, .. } = in_force;
+    Ok(Priced { lines, total, above_input_tokens, is_inconsistent })
 }
 
 /// A whole while [`Self::take`] takes parts out of it.

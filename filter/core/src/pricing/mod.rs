@@ -9,8 +9,11 @@ pub mod price_list;
 pub mod rate_card;
 
 mod cost;
+mod multipliers;
 mod rate;
+mod unpriced;
 
-pub use self::cost::{Line, Priced, Unpriced, cost};
+pub use self::cost::{Line, Priced, cost};
 pub use self::rate::Rate;
 pub use self::rate_card::RateCard;
+pub use self::unpriced::Unpriced;

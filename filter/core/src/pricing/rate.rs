@@ -3,7 +3,6 @@
 use core::fmt;
 
 use rust_decimal::Decimal;
-use serde::Deserialize as Derived;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Unexpected,
     Visitor,
@@ -12,7 +11,10 @@ use serde::de::{
 use crate::base::invalid::{ConfigError, error};
 use crate::base::text::Price;
 use crate::base::time::Timestamp;
-use crate::domain::usage::{ServiceTier, TokenKind};
+use crate::domain::price_factors::{PriceFactors, ServiceTier};
+use crate::domain::usage::TokenKind;
+use crate::pricing::multipliers::Multipliers;
+use crate::pricing::unpriced::Unpriced;
 use crate::protocol::llm::provider::Provider;
 
 /// The rates of a model at a provider.
@@ -31,6 +33,7 @@ pub struct Rate {
     to: Timestamp,
     standard: Table,
     service_tiers: Box<[(ServiceTier, Table)]>,
+    multipliers: Multipliers,
 }
 
 /// The named kinds, each with its rate for a million tokens. They are few, so a list is smallest
@@ -76,14 +79,24 @@ impl Rate {
         core::iter::once(&self.model).chain(&self.aliases).map(|name| &**name)
     }
 
-    /// The rates of a generation in this service tier with so many input tokens in all.
-    pub(super) fn in_force(&self, tier: ServiceTier, input_tokens: u64) -> InForce<'_> {
+    /// The rates of a generation with these factors and so many input tokens in one run of the
+    /// model. What the rate does not name has no price.
+    pub(super) fn in_force(
+        &self,
+        factors: &PriceFactors,
+        input_tokens: u64,
+    ) -> Result<InForce<'_>, Unpriced> {
+        let tier = factors.service_tier;
         let own = self.service_tiers.iter().find(|(named, _)| *named == tier);
         let own = own.map(|(_, table)| table);
+        if own.is_none() && tier != ServiceTier::Standard {
+            return Err(Unpriced::NoRateForTier(tier));
+        }
+        let multiplier = self.multipliers.product(&factors.modifiers)?;
         let own_tier = own.and_then(|table| table.context_tier(input_tokens));
         let standard_tier = self.standard.context_tier(input_tokens);
-        InForce {
-            service_tier: if own.is_some() { tier } else { ServiceTier::Standard },
+        Ok(InForce {
+            multiplier,
             above_input_tokens: own_tier.or(standard_tier).map(|tier| tier.above_input_tokens),
             sets: [
                 own_tier.map(|tier| &tier.rates),
@@ -91,7 +104,7 @@ impl Rate {
                 standard_tier.map(|tier| &tier.rates),
                 Some(&self.standard.rates),
             ],
-        }
+        })
     }
 
     pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
@@ -109,13 +122,7 @@ impl Rate {
         }
         self.standard.validate(path)?;
         for (tier, table) in &self.service_tiers {
-            let name = match tier {
-                ServiceTier::Standard => "standard",
-                ServiceTier::Batch => "batch",
-                ServiceTier::Flex => "flex",
-                ServiceTier::Priority => "priority",
-            };
-            table.validate(&format!("{path}.service_tiers.{name}"))?;
+            table.validate(&format!("{path}.service_tiers.{}", tier.name()))?;
         }
         Ok(())
     }
@@ -124,7 +131,7 @@ impl Rate {
 /// The rates that apply to one generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InForce<'a> {
-    pub(super) service_tier: ServiceTier,
+    multiplier: Decimal,
     pub(super) above_input_tokens: Option<u64>,
     sets: [Option<&'a Rates>; 4],
 }
@@ -141,11 +148,13 @@ impl InForce<'_> {
                 .find_map(|set| set.iter().find(|(named, _)| *named == kind))
                 .map(|(_, rate)| *rate)
         };
-        if kind == TokenKind::CacheWrite1h {
+        let rate = if kind == TokenKind::CacheWrite1h {
             own(kind).or_else(|| own(TokenKind::CacheWrite5m))
         } else {
             own(kind)
-        }
+        };
+        // A product that a decimal cannot hold has more places than a cost may have.
+        rate.map(|rate| rate.checked_mul(self.multiplier).unwrap_or(Decimal::MAX).normalize())
     }
 }
 
@@ -235,25 +244,52 @@ struct Members {
     above_input_tokens: Option<u64>,
     context_tiers: Option<Box<[ContextTier]>>,
     service_tiers: Option<ServiceTiers>,
+    multipliers: Option<Multipliers>,
 }
 
 /// The special tiers of an entry. The standard rates stand beside this object.
-#[derive(Default, Derived)]
-#[serde(deny_unknown_fields, default)]
-struct ServiceTiers {
-    batch: Option<Table>,
-    flex: Option<Table>,
-    priority: Option<Table>,
+#[derive(Default)]
+struct ServiceTiers(Vec<(ServiceTier, Table)>);
+
+impl<'de> Deserialize<'de> for ServiceTiers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(TiersReader)
+    }
 }
 
-impl From<ServiceTiers> for Box<[(ServiceTier, Table)]> {
-    fn from(tiers: ServiceTiers) -> Self {
-        let named = [
-            (ServiceTier::Batch, tiers.batch),
-            (ServiceTier::Flex, tiers.flex),
-            (ServiceTier::Priority, tiers.priority),
-        ];
-        named.into_iter().filter_map(|(tier, table)| Some((tier, table?))).collect()
+struct TiersReader;
+
+impl<'de> Visitor<'de> for TiersReader {
+    type Value = ServiceTiers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of service tiers such as `priority`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ServiceTiers, A::Error> {
+        let mut tiers: Vec<(ServiceTier, Table)> = Vec::new();
+        while let Some(TierName(tier)) = map.next_key()? {
+            if tiers.iter().any(|(named, _)| *named == tier) {
+                return Err(A::Error::custom(format!("duplicate tier `{}`", tier.name())));
+            }
+            tiers.push((tier, map.next_value()?));
+        }
+        Ok(ServiceTiers(tiers))
+    }
+}
+
+/// The name of a tier other than the standard one.
+struct TierName(ServiceTier);
+
+impl<'de> Deserialize<'de> for TierName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        let tier = ServiceTier::new(&name);
+        if tier == ServiceTier::Standard || tier.name() != name {
+            let expected = "the name of a tier as events tell it, such as `priority`; the standard rates stand beside `service_tiers`";
+            return Err(D::Error::custom(format!("unknown tier `{name}`, expected {expected}")));
+        }
+        Ok(Self(tier))
     }
 }
 
@@ -266,6 +302,7 @@ const RATE: &[&str] = &[
     "effective_to",
     "context_tiers",
     "service_tiers",
+    "multipliers",
 ];
 
 const TABLE: &[&str] = &["context_tiers"];
@@ -303,6 +340,7 @@ impl<'de> Visitor<'de> for Reader {
                 "effective_to" => members.effective_to.replace(map.next_value()?).is_none(),
                 "context_tiers" => members.context_tiers.replace(map.next_value()?).is_none(),
                 "service_tiers" => members.service_tiers.replace(map.next_value()?).is_none(),
+                "multipliers" => members.multipliers.replace(map.next_value()?).is_none(),
                 _ => members.above_input_tokens.replace(map.next_value()?).is_none(),
             };
             if !is_new {
@@ -364,7 +402,8 @@ impl<'de> Deserialize<'de> for Rate {
                 rates: members.rates.into_boxed_slice(),
                 context_tiers: members.context_tiers.unwrap_or_default(),
             },
-            service_tiers: members.service_tiers.unwrap_or_default().into(),
+            service_tiers: members.service_tiers.unwrap_or_default().0.into_boxed_slice(),
+            multipliers: members.multipliers.unwrap_or_default(),
         })
     }
 }

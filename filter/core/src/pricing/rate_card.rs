@@ -3,16 +3,19 @@
 
 use std::rc::Rc;
 
+use rust_decimal::Decimal;
 use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error};
 use crate::base::limits::RATES_MAX;
 use crate::base::pattern::{is_fit, is_pattern};
 use crate::base::time::Timestamp;
-use crate::domain::usage::{ServiceTier, Usage};
+use crate::domain::price_factors::{Modifiers, PriceFactors, ServiceTier};
+use crate::domain::usage::Usage;
 use crate::fact::generation::GenerationEnded;
-use crate::pricing::cost::{Priced, Unpriced, cost};
+use crate::pricing::cost::{Priced, cost};
 use crate::pricing::rate::Rate;
+use crate::pricing::unpriced::Unpriced;
 use crate::protocol::llm::provider::Provider;
 
 /// A provider's price list, in the form of the configuration.
@@ -106,14 +109,14 @@ impl RateCard {
         answered: &str,
         requested: &str,
         at: Timestamp,
-        tier: ServiceTier,
+        factors: impl Into<PriceFactors>,
         usage: &Usage,
     ) -> Result<Priced, Unpriced> {
         let rate = self.find(provider, answered, requested, at).ok_or_else(|| {
             let model = if answered.is_empty() { requested } else { answered };
             Unpriced::NoRate { provider, model: model.to_owned() }
         })?;
-        cost(usage, rate, tier)
+        cost(usage, rate, factors)
     }
 
     fn find_model(&self, provider: Provider, model: &str, at: Timestamp) -> Option<&Rate> {
@@ -211,5 +214,22 @@ pub fn price<'a>(
         provider: *provider,
         model: generation.model_name().to_owned(),
     })?;
-    cost(usage, rate, *tier).map(|priced| (priced, card.version()))
+    let factors = PriceFactors { service_tier: *tier, modifiers: generation.modifiers };
+    cost(usage, rate, factors).map(|priced| (priced, card.version()))
+}
+
+/// What a generation without a rate for its tier or its modifiers costs at the list price; zero for
+/// any other generation without a cost. The client chooses the tier, so it must not get out of what
+/// it pays, and of guards, by choosing one that the card does not know.
+pub fn list_price(
+    cards: &[Rc<RateCard>],
+    generation: &GenerationEnded,
+    reason: &Unpriced,
+) -> Decimal {
+    if !matches!(reason, Unpriced::NoRateForTier(_) | Unpriced::NoRateForModifier(..)) {
+        return Decimal::ZERO;
+    }
+    let mut standard = generation.clone();
+    (standard.service_tier, standard.modifiers) = (ServiceTier::Standard, Modifiers::default());
+    price(cards, &standard).map(|(priced, _)| priced.total).unwrap_or_default()
 }

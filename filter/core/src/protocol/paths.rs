@@ -73,6 +73,12 @@ fields! {
     Finish,
     /// The service tier.
     Tier,
+    /// How fast the model runs.
+    Speed,
+    /// Where the model runs.
+    InferenceGeo,
+    /// How soon the answer comes.
+    Latency,
     /// When the client requested the generation, by the provider's clock, in seconds since 1970.
     CreatedAt,
     /// An error.

@@ -1,6 +1,7 @@
 //! Amazon Bedrock, beside the golden bodies: who answers, what is wrapped, and counts that are told twice.
 
-use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
+use agent_meter_core::domain::price_factors::ServiceTier;
+use agent_meter_core::domain::usage::{Completeness, Usage};
 use agent_meter_core::protocol::llm::provider::{Provider, route};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
@@ -230,7 +231,7 @@ fn a_prompt_router_names_its_model_and_text_is_measured() {
     let (generation, completeness) = read(CONVERSE, &headers, &events.concat());
     assert_eq!(generation.model.as_deref(), Some("arn:aws:bedrock:x"));
     assert_eq!(generation.text_bytes, 9);
-    assert_eq!(generation.service_tier, Some(ServiceTier::Standard));
+    assert_eq!(generation.service_tier, Some(ServiceTier::new("reserved")));
     assert_eq!(completeness, Some(Completeness::Complete));
     let (generation, completeness) = read(CONVERSE, &headers, &events[..5].concat());
     assert_eq!(generation.text_bytes, 9);

@@ -28,6 +28,8 @@ fn config() -> String {
             rate("anthropic", "claude-sonnet-4-5", sonnet.clone()),
             rate("openai_compatible", "claude-sonnet-4-5", sonnet),
             rate("anthropic", "claude-opus-4-7", json!({ "input": "5", "output": "25" })),
+            rate("anthropic", "claude-opus-4-8", json!({ "input": "5", "output": "25",
+                "multipliers": { "speed": { "fast": "2" }, "inference_geo": { "us": "1.1" } } })),
             rate("openai", "gpt-5.1", json!({ "input": "1.25", "output": "10", "cache_read": "0.125" })),
             rate("openai", "gpt-image-1-mini", json!({ "input": "2", "output": "8", "output_image": "8" })),
             rate("openai", "gpt-image-1.5", json!({ "input": "5", "input_image": "8", "output": "10", "output_image": "32" })),
@@ -37,6 +39,7 @@ fn config() -> String {
             { "id": "anthropic", "type": "AI_AGENT", "match": { "host": "api.anthropic.com", "path_prefix": "/v1" },
                 "llm": { "provider": "anthropic", "incomplete_usage": "bill_observed" } },
             { "id": "openai", "type": "AI_AGENT", "match": { "host": "api.openai.com", "path_prefix": "/v1" },
+                "pricing": { "tokens": { "pass_through": true, "markup": "1" } },
                 "llm": { "provider": "openai", "incomplete_usage": "bill_observed" } },
             { "id": "compatible", "type": "AI_AGENT", "match": { "host": "gateway", "path_prefix": "/v1" },
                 "llm": { "provider": "openai_compatible", "incomplete_usage": "bill_observed" } },
@@ -225,6 +228,50 @@ fn each_run_of_a_response_is_billed_once_and_as_what_it_is() {
     ];
     for (name, host, path, body, expected) in rows {
         assert_eq!(bill(host, path, JSON, &body), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_moves_a_price_is_priced_or_named() {
+    let opus = |modifiers: Value| {
+        let mut usage = modifiers;
+        usage["input_tokens"] = json!(1000);
+        usage["output_tokens"] = json!(1000);
+        message("claude-opus-4-8", &usage)
+    };
+    for (modifiers, expected) in [
+        (json!({}), "claude-opus-4-8 0.03"),
+        (json!({ "speed": "standard", "inference_geo": "not_available" }), "claude-opus-4-8 0.03"),
+        (json!({ "speed": "fast" }), "claude-opus-4-8 0.06"),
+        (json!({ "inference_geo": "us" }), "claude-opus-4-8 0.033"),
+        (json!({ "speed": "fast", "inference_geo": "us" }), "claude-opus-4-8 0.066"),
+        (json!({ "inference_geo": "eu" }), "claude-opus-4-8 no_rate_for_modifier"),
+        (json!({ "service_tier": "priority" }), "claude-opus-4-8 no_rate_for_tier"),
+    ] {
+        let body = opus(modifiers.clone());
+        assert_eq!(bill("api.anthropic.com", MESSAGES, JSON, &body), [expected], "{modifiers}");
+    }
+}
+
+/// A client could choose the tier so as to pay nothing.
+#[test]
+fn a_tier_without_a_rate_is_charged_at_the_list_price() {
+    let mut mesh = Mesh::new(&config());
+    for (body, expected) in [
+        ("{}", ["0.0045", "0.00225", "standard"]),
+        (r#"{"service_tier":"platinum"}"#, ["0.0045", "null", "platinum"]),
+    ] {
+        let ask = [(":method", "POST"), (":path", CHAT), (":authority", "api.openai.com")];
+        let stream = mesh.send(Worker::First, &ask, body);
+        let head = [(":status", "200"), ("content-type", JSON)];
+        let usage = json!({ "prompt_tokens": 1000, "completion_tokens": 100 });
+        let answer = chat("gpt-5.1", &usage);
+        mesh.answer(Worker::First, stream, &head, &answer, StreamEnd::Complete);
+        let (tokens, _) = mesh.events();
+        let told =
+            ["price", "total_provider_cost", "service_tier"].map(|name| tokens[0][name].clone());
+        let told = told.map(|value| value.as_str().unwrap_or("null").to_owned());
+        assert_eq!(told, expected, "{body}");
     }
 }
 

@@ -153,7 +153,7 @@ fn the_configurations_in_the_readme_are_accepted() {
     assert_eq!(config.products[0].pricing.tools.len(), 3);
     let shown = readme.split("```yaml").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
     let config = read(&serde_yaml_ng::from_str(shown).unwrap()).unwrap();
-    assert_eq!(config.rate_cards[0].rates().len(), 1);
+    assert_eq!(config.rate_cards[0].rates().len(), 2);
     let shown = readme.split("```yaml").nth(3).and_then(|rest| rest.split("```").next()).unwrap();
     let config = read(&serde_yaml_ng::from_str(shown).unwrap()).unwrap();
     assert_eq!(config.products[0].identity.agent.0.len(), 4);

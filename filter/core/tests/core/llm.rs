@@ -5,7 +5,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use agent_meter_core::domain::usage::{Completeness, FurtherRun, ServiceTier, Usage};
+use agent_meter_core::domain::price_factors::ServiceTier;
+use agent_meter_core::domain::usage::{Completeness, FurtherRun, Usage};
 use agent_meter_core::protocol::llm::provider::{Provider, route};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
 use agent_meter_core::wire::http::{Headers, ResponseHead};

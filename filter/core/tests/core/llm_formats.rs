@@ -1,6 +1,7 @@
 //! What providers' wire formats hold in store beside the golden bodies: who is asked, and odd texts, inline.
 
-use agent_meter_core::domain::usage::{Completeness, ServiceTier, Usage};
+use agent_meter_core::domain::price_factors::ServiceTier;
+use agent_meter_core::domain::usage::{Completeness, Usage};
 use agent_meter_core::protocol::llm::provider::{Provider, route};
 use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader};
 use agent_meter_core::wire::encoding::ContentCoding;
@@ -319,7 +320,7 @@ fn the_tier_is_read_wherever_it_is_told() {
             Provider::Vertex,
             "/v1/publishers/google/models/m:generateContent",
             r#"{"usageMetadata":{"trafficType":"PROVISIONED_THROUGHPUT"}}"#,
-            ServiceTier::Standard,
+            ServiceTier::new("provisioned_throughput"),
         ),
     ] {
         let (told, _) = read(provider, path, "application/json", body);

@@ -2,7 +2,8 @@
 
 use agent_meter_core::base::invalid::ConfigError;
 use agent_meter_core::base::time::Timestamp;
-use agent_meter_core::domain::usage::{ServiceTier, TokenKind, Usage};
+use agent_meter_core::domain::price_factors::{Modifier, Modifiers, PriceFactors, ServiceTier};
+use agent_meter_core::domain::usage::{TokenKind, Usage};
 use agent_meter_core::pricing::{Line, RateCard, Unpriced, cost};
 use agent_meter_core::protocol::llm::provider::Provider;
 use serde_json::{Value, json};
@@ -390,13 +391,45 @@ fn a_service_tier_replaces_the_rates_that_it_names() {
             "input 1950 0.0078 + cache_read 50 0.0001 + output 10 0.0006 = 0.0085",
         ),
         (
-            "a tier that the card does not name costs the standard rates",
+            "a tier that the card does not name has no price",
             ServiceTier::Flex,
             &small,
-            "input 50 0.0001 + cache_read 50 0.00005 + output 10 0.0001 = 0.00025",
+            "no rate for the tier \"flex\"",
         ),
     ] {
         assert_eq!(priced(&rate, counts, tier), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_modifier_multiplies_every_rate_and_has_no_price_without_a_multiplier() {
+    let card = only(json!({ "input": "3", "output": "15",
+        "service_tiers": { "fast": { "input": "6", "output": "30" } },
+        "multipliers": { "speed": { "fast": "2" }, "inference_geo": { "us": "1.1" } } }));
+    let usage = usage(&json!({ "input": 1000, "output": 100 }));
+    let at = |tier: &str, words: &[(Modifier, &str)]| {
+        let mut modifiers = Modifiers::default();
+        words.iter().for_each(|(modifier, word)| modifiers.tell(*modifier, word));
+        let factors = PriceFactors { service_tier: ServiceTier::new(tier), modifiers };
+        let priced = card.price(Provider::OpenAi, "model", "", Timestamp(0), factors, &usage);
+        priced.map_or_else(|reason| reason.to_string(), |priced| priced.total.to_string())
+    };
+    for (tier, words, expected) in [
+        ("standard", &[][..], "0.0045"),
+        (
+            "standard",
+            &[(Modifier::Speed, "standard"), (Modifier::InferenceGeo, "global")],
+            "0.0045",
+        ),
+        ("standard", &[(Modifier::Speed, "fast")], "0.009"),
+        ("standard", &[(Modifier::InferenceGeo, "us")], "0.00495"),
+        ("standard", &[(Modifier::Speed, "fast"), (Modifier::InferenceGeo, "US")], "0.0099"),
+        ("fast", &[(Modifier::InferenceGeo, "us")], "0.0099"),
+        ("standard", &[(Modifier::InferenceGeo, "eu")], "no rate for inference_geo \"eu\""),
+        ("standard", &[(Modifier::Latency, "optimized")], "no rate for latency \"optimized\""),
+        ("platinum", &[], "no rate for the tier \"platinum\""),
+    ] {
+        assert_eq!(at(tier, words), expected, "{tier} {words:?}");
     }
 }
 
@@ -407,13 +440,14 @@ fn the_rate_that_was_taken_is_told() {
         "service_tiers": { "batch": { "input": "1" } } }));
     let at = |tier, input| {
         let usage = usage(&json!({ "input": input }));
-        let priced = card.price(Provider::OpenAi, "model", "", Timestamp(0), tier, &usage);
+        let at = Timestamp(0);
+        let priced = card.price(Provider::OpenAi, "model", "", at, tier, &usage);
         let priced = priced.expect("a price");
-        (priced.service_tier, priced.above_input_tokens, priced.lines[0].rate.to_string())
+        (priced.above_input_tokens, priced.lines[0].rate.to_string())
     };
-    assert_eq!(at(ServiceTier::Standard, 10), (ServiceTier::Standard, None, "2".to_owned()));
-    assert_eq!(at(ServiceTier::Flex, 11), (ServiceTier::Standard, Some(10), "4".to_owned()));
-    assert_eq!(at(ServiceTier::Batch, 10), (ServiceTier::Batch, None, "1".to_owned()));
+    assert_eq!(at(ServiceTier::Standard, 10), (None, "2".to_owned()));
+    assert_eq!(at(ServiceTier::Standard, 11), (Some(10), "4".to_owned()));
+    assert_eq!(at(ServiceTier::Batch, 10), (None, "1".to_owned()));
 }
 
 #[test]
@@ -592,14 +626,24 @@ fn a_card_that_cannot_be_charged_by_is_refused_with_its_place() {
             "expected more than in the context tier before",
         ),
         (
-            rate(json!({ "service_tiers": { "fast": { "input": "1" } } })),
-            "rates[0].service_tiers.fast",
-            "unknown field `fast`, expected one of `batch`, `flex`, `priority`",
+            rate(json!({ "service_tiers": { "Fast": { "input": "1" } } })),
+            "rates[0].service_tiers.Fast",
+            "unknown tier `Fast`, expected the name of a tier as events tell it",
+        ),
+        (
+            rate(json!({ "multipliers": { "altitude": { "high": "2" } } })),
+            "rates[0].multipliers.altitude",
+            "unknown field `altitude`",
+        ),
+        (
+            rate(json!({ "multipliers": { "speed": { "fast": "-2" } } })),
+            "rates[0].multipliers.speed.fast",
+            "expected",
         ),
         (
             rate(json!({ "service_tiers": { "standard": { "input": "1" } } })),
             "rates[0].service_tiers.standard",
-            "unknown field `standard`",
+            "unknown tier `standard`",
         ),
         (
             rate(json!({ "service_tiers": { "batch": {} } })),

@@ -9,11 +9,16 @@ use crate::event::tokens::Tokens;
 use crate::money;
 
 const ATTRIBUTIONS: [&str; 4] = ["trace", "inferred", "result", "none"];
-const TIERS: [&str; 4] = ["standard", "batch", "flex", "priority"];
 const USAGE_SOURCES: [&str; 4] = ["body", "response_headers", "envoy_metadata", "mcp_result"];
 const COMPLETENESS: [&str; 4] = ["COMPLETE", "PARTIAL", "FAILED", "MISSING"];
-const UNPRICED_REASONS: [&str; 4] =
-    ["no_rate", "no_rate_for_kind", "unknown_usage", "money_overflow"];
+const UNPRICED_REASONS: [&str; 6] = [
+    "no_rate",
+    "no_rate_for_kind",
+    "no_rate_for_tier",
+    "no_rate_for_modifier",
+    "unknown_usage",
+    "money_overflow",
+];
 
 /// One generation, as far as the ledger has columns for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +36,8 @@ pub struct Generation {
     pub provider: String,
     /// The model, as answered.
     pub model: String,
-    /// `standard`, `batch`, `flex` or `priority`.
-    pub service_tier: &'static str,
+    /// `standard`, or the provider's own word, such as `priority`.
+    pub service_tier: String,
     /// `COMPLETE`, `PARTIAL`, `FAILED` or `MISSING`.
     pub completeness: &'static str,
     /// True if the filter estimated token counts that the provider did not report.
@@ -59,7 +64,7 @@ pub enum Rated {
     },
     /// The cost is not known.
     Unpriced {
-        /// `no_rate`, `no_rate_for_kind`, `unknown_usage` or `money_overflow`.
+        /// One of [`UNPRICED_REASONS`].
         reason: &'static str,
     },
 }
@@ -85,6 +90,12 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     for member in ["model_requested", "purpose"] {
         if data.has(member) {
             data.name(member)?;
+        }
+    }
+    if data.has("modifiers") {
+        let modifiers = data.members("modifiers")?;
+        for modifier in modifiers.object.keys() {
+            modifiers.name(modifier)?;
         }
     }
     if data.has("inconsistent") {
@@ -116,7 +127,7 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
         attribution,
         provider: data.name("provider")?,
         model: data.name("model")?,
-        service_tier: data.one_of("service_tier", &TIERS)?,
+        service_tier: data.name("service_tier")?,
         completeness: data.one_of("completeness", &COMPLETENESS)?,
         estimated: data.flag("estimated")?,
         tokens,

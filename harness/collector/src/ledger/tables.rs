@@ -90,7 +90,7 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
         columns! { row:
             "provider" "TEXT NOT NULL" = &row.body.provider,
             "model" "TEXT NOT NULL" = &row.body.model,
-            "service_tier" "TEXT NOT NULL" = row.body.service_tier,
+            "service_tier" "TEXT NOT NULL" = &row.body.service_tier,
             "completeness" "TEXT NOT NULL" = row.body.completeness,
             "estimated" "INTEGER NOT NULL" = row.body.estimated,
         },

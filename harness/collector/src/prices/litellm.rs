@@ -62,7 +62,8 @@ fn read_model(name: &str, model: &Object, builder: &mut Builder<'_>) -> anyhow::
         // Its context tiers begin at the threshold and not above it.
         prices.begin_earlier();
     }
-    let table = prices.table();
+    let mut table = prices.table();
+    read_multipliers(name, model, &mut table, builder).context("provider_specific_entry")?;
     for provider in providers {
         builder.push(Model {
             listed: name,
@@ -110,6 +111,42 @@ fn is_region(name: &str) -> bool {
     parts.len() >= 3 && number && parts[0].len() == 2
 }
 
+/// What names of prices end with, and the service tiers that it means.
+const TIERS: [(&str, &str); 4] = [
+    ("_batches", "batch"),
+    ("_flex", "flex"),
+    ("_priority", "priority"),
+    ("_ultrafast", "ultrafast"),
+];
+
+/// The factors of a model's prices that the list has by its own words, and the modifiers that they
+/// are.
+const MULTIPLIERS: [(&str, &str, &str); 2] =
+    [("us", "inference_geo", "us"), ("fast", "speed", "fast")];
+
+/// Reads the factors of a model's prices.
+fn read_multipliers(
+    listed: &str,
+    model: &Object,
+    table: &mut Table,
+    builder: &mut Builder<'_>,
+) -> anyhow::Result<()> {
+    for (name, value) in model.read::<Object>("provider_specific_entry")?.unwrap_or_default().iter()
+    {
+        let known = MULTIPLIERS.iter().find(|(theirs, ..)| *theirs == name);
+        match (known, price(value, 6).context(name.to_owned())?) {
+            (Some((_, modifier, word)), Some(Price::PerMillion(factor))) => {
+                table.multipliers.entry(modifier).or_default().insert(word, factor);
+            }
+            _ => {
+                let name = format!("provider_specific_entry.{name}");
+                builder.leave_out_price(&name, "no modifier of a card", listed);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The prices of a model by service tier and threshold; 0 is no threshold.
 #[derive(Default)]
 struct Prices(BTreeMap<(Option<&'static str>, u64), Rates>);
@@ -125,10 +162,8 @@ impl Name {
     /// Reads names such as `input_cost_per_token` and
     /// `cache_creation_input_token_cost_above_1hr_above_200k_tokens_batches`.
     fn parse(name: &str) -> Option<Self> {
-        let suffixes = [("_batches", "batch"), ("_flex", "flex"), ("_priority", "priority")];
-        let found = suffixes
-            .iter()
-            .find_map(|(suffix, tier)| Some((name.strip_suffix(suffix)?, Some(*tier))));
+        let found =
+            TIERS.iter().find_map(|(suffix, tier)| Some((name.strip_suffix(suffix)?, Some(*tier))));
         let (name, service_tier) = found.unwrap_or((name, None));
         let mut parts = name.split("_above_");
         let mut kind = match parts.next()? {
@@ -146,7 +181,8 @@ impl Name {
         };
         let mut above = 0;
         for part in parts {
-            if part == "1hr" && kind == TokenKind::CacheWrite5m {
+            // The filter counts writes for 12 hours under the longer lifetime.
+            if matches!(part, "1hr" | "12hr") && kind == TokenKind::CacheWrite5m {
                 kind = TokenKind::CacheWrite1h;
                 continue;
             }
@@ -169,7 +205,9 @@ impl Prices {
     ) -> anyhow::Result<Option<Self>> {
         let mut prices = Self::default();
         for (name, value) in model.iter() {
-            if value.get() == "null" || !(name.contains("cost") || name.ends_with("_pricing")) {
+            let is_price = name.ends_with("_pricing")
+                || ["cost", "_multiplier"].iter().any(|part| name.contains(part));
+            if value.get() == "null" || !is_price {
                 continue;
             }
             let Some(Name { kind, service_tier, above }) = Name::parse(name) else {
@@ -285,8 +323,7 @@ impl Prices {
 
     fn table(&self) -> Table {
         let mut table = self.own(None);
-        table.service_tiers =
-            ["batch", "flex", "priority"].map(|tier| (tier, self.own(Some(tier)))).into();
+        table.service_tiers = TIERS.map(|(_, tier)| (tier, self.own(Some(tier)))).into();
         table
     }
 
@@ -345,6 +382,7 @@ fn is_old_name(name: &str, model: &Object) -> bool {
 fn unit(name: &str) -> &'static str {
     let units = [
         ("off_peak_pricing", "by the time of day; the standard price is taken"),
+        ("uplift_multiplier", "by the region"),
         ("dbu", "in units of Databricks"),
         ("_query", "for a query"),
         ("_second", "for a second"),

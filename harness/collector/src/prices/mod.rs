@@ -103,6 +103,9 @@ struct Table {
     /// By name; empty in a service tier's own table.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     service_tiers: BTreeMap<&'static str, Table>,
+    /// Factors of all rates, by modifier and word; empty in a service tier's own table.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    multipliers: BTreeMap<&'static str, BTreeMap<&'static str, Decimal>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

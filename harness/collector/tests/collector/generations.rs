@@ -205,8 +205,12 @@ fn each_rule_of_a_generation_has_its_own_reason() {
             "model_requested: must be a string, found 7",
         ),
         (
-            generation(1, json!({"service_tier": "gold"})),
-            r#"service_tier: must be one of standard, batch, flex, priority, found "gold""#,
+            generation(1, json!({"service_tier": ""})),
+            r#"service_tier: must be a string, not empty, found """#,
+        ),
+        (
+            generation(1, json!({"modifiers": {"speed": 2}})),
+            "modifiers.speed: must be a string, found 2",
         ),
         (
             generation(1, json!({"usage_source": "guess"})),
@@ -266,7 +270,7 @@ fn each_rule_of_a_generation_has_its_own_reason() {
         ),
         (
             unpriced_generation(1, "why"),
-            r#"unpriced_reason: must be one of no_rate, no_rate_for_kind, unknown_usage, money_overflow, found "why""#,
+            r#"unpriced_reason: must be one of no_rate, no_rate_for_kind, no_rate_for_tier, no_rate_for_modifier, unknown_usage, money_overflow, found "why""#,
         ),
         (
             generation(1, json!({"price": 1})),

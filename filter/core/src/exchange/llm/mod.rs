@@ -287,7 +287,7 @@ impl LlmExchange {
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         let seen_as =
             seen_as.map(|id| (generation_link(self.route.provider, id), generation.created_at));
-        let Requested { model, service_tier, .. } = requested;
+        let Requested { model, service_tier, modifiers, .. } = requested;
         Some(GenerationEnded {
             generation_id: core::mem::take(&mut self.id),
             session: self.session.clone(),
@@ -297,6 +297,7 @@ impl LlmExchange {
             model: generation.model.map(escaped),
             model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(escaped),
             service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
+            modifiers: generation.modifiers.or(modifiers),
             usage,
             completeness,
             is_estimated,

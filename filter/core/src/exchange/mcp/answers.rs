@@ -6,8 +6,9 @@ use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
 use crate::domain::names::escaped;
+use crate::domain::price_factors::{Modifiers, ServiceTier};
 use crate::domain::status::ExecutionStatus;
-use crate::domain::usage::{Completeness, ServiceTier};
+use crate::domain::usage::Completeness;
 use crate::exchange::link::task_link;
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, position_of};
 use crate::exchange::mcp::{McpExchange, Request};
@@ -227,6 +228,7 @@ impl McpExchange {
             model: model.map(escaped),
             model_requested: None,
             service_tier: ServiceTier::Standard,
+            modifiers: Modifiers::default(),
             usage,
             completeness: Completeness::Complete,
             is_estimated: false,

@@ -1,6 +1,7 @@
 //! Collects what a response reports about a generation.
 
-use crate::domain::usage::{Completeness, FurtherRun, ServiceTier, Usage};
+use crate::domain::price_factors::{Modifier, Modifiers, ServiceTier};
+use crate::domain::usage::{Completeness, FurtherRun, Usage};
 use crate::protocol::document::Document;
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
@@ -43,6 +44,8 @@ pub struct Generation {
     pub id: Option<String>,
     /// The service tier in which the provider ran it.
     pub service_tier: Option<ServiceTier>,
+    /// What else moved its price.
+    pub modifiers: Modifiers,
     /// How far it has progressed.
     pub stage: Stage,
     /// When the client requested it, in seconds since 1970.
@@ -109,8 +112,8 @@ impl Generation {
         self.usage = self.usage.max(reported);
     }
 
-    /// Takes over what most formats report in the same way: model, id, tier, time of creation and
-    /// text.
+    /// Takes over what most formats report in the same way: model, id, tier, modifiers, time of
+    /// creation and text.
     pub(crate) fn tell_head(&mut self, document: &Document) {
         if let Some(model) = document.text(Field::Model) {
             self.model = Some(model.into_owned());
@@ -119,8 +122,9 @@ impl Generation {
             self.id = Some(id.into_owned());
         }
         if let Some(tier) = document.text(Field::Tier) {
-            self.service_tier = Some(service_tier(&tier));
+            self.service_tier = Some(ServiceTier::new(&tier));
         }
+        self.modifiers = modifiers(document).or(self.modifiers);
         keep(&mut self.created_at, document.count(Field::CreatedAt));
         self.text_bytes = self.text_bytes.saturating_add(document.text_bytes());
     }
@@ -172,21 +176,19 @@ pub(super) fn sum(parts: &[Option<u64>]) -> Option<u64> {
     Some(known.fold(0, |sum, part| sum.saturating_add(*part)))
 }
 
-/// Maps a provider's word to a tier. A word that names no special tier means the list price.
-pub(super) fn service_tier(word: &str) -> ServiceTier {
-    // Vertex AI prefixes the names of its traffic types, Gemini the tiers in its requests.
-    let bare = word.strip_prefix("ON_DEMAND_").or_else(|| word.strip_prefix("SERVICE_TIER_"));
-    let word = bare.unwrap_or(word);
-    let is = |other: &str| word.eq_ignore_ascii_case(other);
-    if is("batch") {
-        ServiceTier::Batch
-    } else if is("flex") {
-        ServiceTier::Flex
-    } else if is("priority") {
-        ServiceTier::Priority
-    } else {
-        ServiceTier::Standard
+/// Reads the modifiers of a document.
+pub(super) fn modifiers(document: &Document) -> Modifiers {
+    let mut modifiers = Modifiers::default();
+    for (field, modifier) in [
+        (Field::Speed, Modifier::Speed),
+        (Field::InferenceGeo, Modifier::InferenceGeo),
+        (Field::Latency, Modifier::Latency),
+    ] {
+        if let Some(word) = document.text(field) {
+            modifiers.tell(modifier, &word);
+        }
     }
+    modifiers
 }
 
 /// Reads a count from a header.

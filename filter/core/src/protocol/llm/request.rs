@@ -2,9 +2,9 @@
 
 use crate::base::limits::{BYTES_PER_TOKEN, DATA_BYTES_PER_TOKEN, TEXT_BLOCK_BYTES};
 use crate::base::time::len_u64;
-use crate::domain::usage::ServiceTier;
+use crate::domain::price_factors::{Modifiers, ServiceTier};
 use crate::protocol::document::{Document, DocumentReader};
-use crate::protocol::llm::generation::service_tier;
+use crate::protocol::llm::generation::modifiers;
 use crate::protocol::paths::{Field, PathTree, Paths};
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
@@ -16,6 +16,10 @@ const PATHS: &Paths = &[
     // Gemini, and Bedrock.
     ("serviceTier", Field::Tier),
     ("serviceTier.type", Field::Tier),
+    ("performanceConfig.latency", Field::Latency),
+    // Anthropic.
+    ("speed", Field::Speed),
+    ("inference_geo", Field::InferenceGeo),
     ("background", Field::Background),
     // Responses: an id, or an object with one.
     ("conversation", Field::Conversation),
@@ -35,6 +39,8 @@ pub struct Requested {
     pub conversation: Option<String>,
     /// The tier that the client asks for.
     pub service_tier: Option<ServiceTier>,
+    /// What else moves the price of what the client asks for.
+    pub modifiers: Modifiers,
 }
 
 /// Reads one request body, chunk by chunk.
@@ -123,7 +129,8 @@ impl LlmRequestBody {
             is_streamed: document.is_true(Field::Stream),
             is_background: document.is_true(Field::Background),
             conversation: document.text(Field::Conversation).map(|id| id.into_owned()),
-            service_tier: document.text(Field::Tier).map(|tier| service_tier(&tier)),
+            service_tier: document.text(Field::Tier).map(|tier| ServiceTier::new(&tier)),
+            modifiers: modifiers(document),
         };
         let decoder = self.decoder.as_mut();
         decoder.map(|decoder| read(decoder.sink().reader.document())).unwrap_or_default()

@@ -16,11 +16,12 @@
 //! event. All of them describe one generation: the body overrides the headers, and the metrics,
 //! which arrive last and are what Amazon bills, override the events before them.
 
+use crate::domain::price_factors::{Modifier, ServiceTier};
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
 use crate::protocol::llm::generation::{
-    Format, Generation, Stage, by_lifetime, header_count, keep, raise, service_tier, sum,
+    Format, Generation, Stage, by_lifetime, header_count, keep, raise, sum,
 };
 use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
@@ -47,6 +48,7 @@ const CONVERSE: Format = Format {
         ("usage.cacheDetails[].ttl", Field::ItemName),
         ("usage.cacheDetails[].inputTokens", Field::ItemCount),
         ("serviceTier.type", Field::Tier),
+        ("performanceConfig.latency", Field::Latency),
         // From a prompt router, which chooses the model.
         ("trace.promptRouter.invokedModelId", Field::Model),
         ("stopReason", Field::Finish),
@@ -284,9 +286,12 @@ fn head_of_invoke(generation: &mut Generation, headers: Headers<'_>) {
         reported.report(generation);
         generation.stage = Stage::Final;
     }
-    let tier = headers.get("x-amzn-bedrock-service-tier");
-    if let Some(tier) = tier.and_then(|tier| core::str::from_utf8(tier).ok()) {
-        generation.service_tier = Some(service_tier(tier.trim()));
+    let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
+    if let Some(tier) = text("x-amzn-bedrock-service-tier") {
+        generation.service_tier = Some(ServiceTier::new(tier));
+    }
+    if let Some(latency) = text("x-amzn-bedrock-performanceconfig-latency") {
+        generation.modifiers.tell(Modifier::Latency, latency);
     }
 }
 

@@ -10,10 +10,11 @@
 //! `total_thought_tokens`. Behind OpenAI's paths only the total includes the thoughts. Gemini leaves
 //! out a count of zero.
 
+use crate::domain::price_factors::ServiceTier;
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
-use crate::protocol::llm::generation::{Format, Generation, Stage, raise, service_tier, sum};
+use crate::protocol::llm::generation::{Format, Generation, Stage, raise, sum};
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
@@ -154,7 +155,7 @@ pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoi
 fn head(generation: &mut Generation, headers: Headers<'_>) {
     let tier = headers.get("x-gemini-service-tier");
     if let Some(tier) = tier.and_then(|tier| core::str::from_utf8(tier).ok()) {
-        generation.service_tier = Some(service_tier(tier));
+        generation.service_tier = Some(ServiceTier::new(tier));
     }
 }
 
