@@ -15,6 +15,7 @@ mod mcp;
 mod starts;
 
 pub use self::kind::Exchange;
+pub(crate) use self::llm::is_unseen;
 use crate::admission::Admitted;
 use crate::config::Config;
 use crate::config::product::Speaks;

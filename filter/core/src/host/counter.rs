@@ -87,6 +87,9 @@ counters! {
     /// Generations that ended with an HTTP error and without usage, and requests that a guard
     /// refused: there is nothing to bill.
     GenerationsRefused = "generations_refused",
+    /// Requests to products with `llm` that may have made a generation and that the filter does not
+    /// read: paths of no known endpoint, batches, and upgrades to WebSocket.
+    LlmRequestsUnseen = "llm_requests_unseen",
     /// Generations that the filter observed again after it had counted them.
     GenerationsToldAgain = "generations_told_again",
     /// Generations for which the accountant claims no cost, such as those without a rate or usage.

@@ -89,7 +89,9 @@ impl Meter {
             return HeadAction::Forget(edit);
         }
         let id = self.next_id(host);
+        let is_unseen = product.llm.is_some() && exchange::is_unseen(&admitted.head, headers);
         let Some(mut exchange) = exchange::start(&config, admitted, id.clone()) else {
+            host.count(Counter::LlmRequestsUnseen, u64::from(is_unseen));
             return HeadAction::Forget(edit);
         };
         let mut set = self.prove(&mut *exchange, &id, headers);

@@ -9,6 +9,7 @@ pub mod price_list;
 pub mod rate_card;
 
 mod cost;
+mod model_name;
 mod multipliers;
 mod rate;
 mod unpriced;

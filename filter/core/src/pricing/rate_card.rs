@@ -14,6 +14,7 @@ use crate::domain::price_factors::{Modifiers, PriceFactors, ServiceTier};
 use crate::domain::usage::Usage;
 use crate::fact::generation::GenerationEnded;
 use crate::pricing::cost::{Priced, cost};
+use crate::pricing::model_name::{NAMES_MAX, names};
 use crate::pricing::rate::Rate;
 use crate::pricing::unpriced::Unpriced;
 use crate::protocol::llm::provider::Provider;
@@ -85,9 +86,11 @@ impl RateCard {
 
     /// The rate of a generation that began `at` this time.
     ///
-    /// The card tries the model's name in the response first, then the name in the request; an
-    /// empty name is unknown. For each name it prefers an exact name of this provider, then an
-    /// exact name of any provider (`*`), then the first pattern that matches.
+    /// The card tries the model's name in the response first, then the name in the request, on
+    /// Bedrock the other way round, because there the request names what has the price; an empty
+    /// name is unknown. For each name it prefers an exact name of this provider, then an exact name
+    /// of any provider (`*`), then the first pattern that matches. Only if none of the names has a
+    /// rate, it tries them without what providers and gateways put around them.
     pub fn find(
         &self,
         provider: Provider,
@@ -95,11 +98,17 @@ impl RateCard {
         requested: &str,
         at: Timestamp,
     ) -> Option<&Rate> {
-        let names = [answered, requested];
-        names
-            .into_iter()
-            .filter(|model| !model.is_empty())
-            .find_map(|model| self.find_model(provider, model, at))
+        let told = if provider == Provider::Bedrock {
+            [requested, answered]
+        } else {
+            [answered, requested]
+        };
+        let told = told.into_iter().filter(|model| !model.is_empty());
+        // First all names as they are told, then each without one thing more.
+        (0..NAMES_MAX).find_map(|form| {
+            let names = told.clone().filter_map(|model| names(model).nth(form));
+            names.into_iter().find_map(|model| self.find_model(provider, model, at))
+        })
     }
 
     /// The cost of a generation: [`Self::find`], then [`cost`].

@@ -170,7 +170,7 @@ pub(crate) struct DocumentReader {
     /// The name and the count of the current element.
     item: (Vec<u8>, Option<u64>),
     /// The record that is open, and its node.
-    record: Option<(u8, Document)>,
+    record: Option<Box<(u8, Document)>>,
 }
 
 impl DocumentReader {
@@ -231,7 +231,7 @@ struct Builder<'a> {
     document: &'a mut Document,
     holds_documents: &'a mut bool,
     item: &'a mut (Vec<u8>, Option<u64>),
-    record: &'a mut Option<(u8, Document)>,
+    record: &'a mut Option<Box<(u8, Document)>>,
     found: &'a mut dyn FnMut(&Document),
 }
 
@@ -297,7 +297,7 @@ impl Visitor for Builder<'_> {
             Some(Field::ItemName) => self.item.0 = value.text.to_vec(),
             Some(Field::ItemCount) => self.item.1 = whole_number(value.text),
             _ => match self.record {
-                Some((_, record)) => record.set(field, kept),
+                Some(record) => record.1.set(field, kept),
                 None => self.document.set(field, kept),
             },
         }
@@ -313,12 +313,12 @@ impl Visitor for Builder<'_> {
             return;
         }
         if self.is_record(node) {
-            *self.record = Some((node, Document::default()));
+            *self.record = Some(Box::new((node, Document::default())));
             return;
         }
         if let Some(field) = self.node(node).and_then(|node| node.field) {
             match self.record {
-                Some((_, record)) => record.set(field, Value::Container),
+                Some(record) => record.1.set(field, Value::Container),
                 None => self.document.set(field, Value::Container),
             }
         }
@@ -332,8 +332,8 @@ impl Visitor for Builder<'_> {
             (self.found)(self.document);
             return;
         }
-        if let Some((_, record)) = self.record.take_if(|(open, _)| *open == node) {
-            self.close_record(node, record);
+        if let Some(record) = self.record.take_if(|record| record.0 == node) {
+            self.close_record(node, record.1);
             return;
         }
         let Some(of) = self.array_of(node) else { return };

@@ -2,9 +2,12 @@
 //! the prices of the providers' pages.
 
 use agent_meter_core::exchange::kind::StreamEnd;
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::generations::{JSON, Mesh, Worker};
+use crate::host::Envoy;
 use crate::support::test;
 
 const EVENTS: &str = "text/event-stream";
@@ -276,6 +279,38 @@ fn a_tier_without_a_rate_is_charged_at_the_list_price() {
 }
 
 #[test]
+fn what_may_have_been_generated_unseen_is_counted() {
+    let upgrade: &[(&str, &str)] = &[("upgrade", "websocket")];
+    for (method, path, more, unseen) in [
+        ("POST", "/v1/audio/speech", &[][..], 1),
+        ("POST", "/v1/ocr", &[], 1),
+        ("POST", "/v1/batches", &[], 1),
+        ("POST", "/v1/messages/batches", &[], 1),
+        ("PUT", "/v1/anything", &[], 1),
+        ("GET", RESPONSES, upgrade, 1),
+        ("GET", "/v1/realtime", upgrade, 1),
+        ("GET", "/v1/models", &[], 0),
+        ("POST", "/v1/files", &[], 0),
+        ("POST", "/v1/messages/count_tokens", &[], 0),
+        ("POST", "/v1/responses/input_tokens", &[], 0),
+        ("POST", "/v1/moderations", &[], 0),
+        ("POST", "/v1/threads/t/messages", &[], 0),
+        ("DELETE", "/v1/responses/resp_1", &[], 0),
+        ("POST", CHAT, &[], 0),
+    ] {
+        let mut mesh = Mesh::new(&config());
+        let mut head = vec![(":method", method), (":path", path), (":authority", "api.openai.com")];
+        head.extend(more);
+        let headers: Vec<_> =
+            head.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        let Envoy { host, worker, now, .. } = &mut mesh.envoy;
+        let _ = worker.request_head(host, 1, Headers(&headers), *now);
+        let counted = host.counters.get(&Counter::LlmRequestsUnseen).copied().unwrap_or(0);
+        assert_eq!(counted, unseen, "{method} {path}");
+    }
+}
+
+#[test]
 fn no_count_falls_and_no_part_is_lost() {
     let rows: Vec<(&str, &str, &str, &str, String, &str)> = vec![
         (
@@ -335,6 +370,17 @@ fn no_count_falls_and_no_part_is_lost() {
             JSON,
             chat("gpt-5.1", &json!({ "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 90 })),
             "gpt-5.1 0.000325 inconsistent",
+        ),
+        (
+            "a compaction that was asked for",
+            "api.openai.com",
+            "/v1/responses/compact",
+            JSON,
+            json!({ "id": "resp_2", "object": "response.compaction", "model": "gpt-5.1", "output": [],
+                "usage": { "input_tokens": 90_000, "input_tokens_details": { "cached_tokens": 0 },
+                    "output_tokens": 2000, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": 92_000 } })
+            .to_string(),
+            "gpt-5.1 0.1325",
         ),
         (
             "images without details",

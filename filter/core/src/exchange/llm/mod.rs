@@ -27,14 +27,16 @@ use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
-use crate::protocol::llm::provider::{agent_run, conversation_in, route, takes_stream_options};
+use crate::protocol::llm::provider::{
+    agent_run, conversation_in, is_free, route, takes_stream_options,
+};
 use crate::protocol::llm::{
     Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
 };
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::ContentCoding;
-use crate::wire::http::ResponseHead;
+use crate::wire::http::{Headers, ResponseHead};
 
 /// The state of one such HTTP stream.
 #[derive(Debug)]
@@ -131,6 +133,13 @@ impl LlmExchange {
             observed: Observed { facts, counts: vec![Counter::Generations] },
         })
     }
+}
+
+/// Whether a request that starts no exchange may make a generation all the same.
+pub(crate) fn is_unseen(head: &RequestHead<'_>, headers: Headers<'_>) -> bool {
+    let is_upgrade = headers.get("upgrade").is_some() || head.methods().any(|it| it == "CONNECT");
+    let is_post = head.methods().any(|method| method == "POST");
+    is_upgrade || (is_post && !head.target.paths().any(is_free))
 }
 
 impl Exchange for LlmExchange {

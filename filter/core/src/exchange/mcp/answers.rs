@@ -181,9 +181,9 @@ impl McpExchange {
                         self.open(call, links, expires_at);
                     }
                     _ => {
-                        let in_result = answer.reported.as_deref().cloned();
+                        let in_result = answer.reported.clone();
                         if let Some(reported) = in_result.or_else(|| self.reported.take()) {
-                            self.report(reported, &call);
+                            self.report(*reported, &call);
                         }
                         self.observed.facts.push(Fact::Call(call));
                     }

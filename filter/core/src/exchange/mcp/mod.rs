@@ -111,7 +111,7 @@ pub(super) struct McpExchange {
     /// session, whatever the HTTP status.
     is_request_wrong: bool,
     /// What the response's headers report about the generations of its call.
-    reported: Option<Reported>,
+    reported: Option<Box<Reported>>,
     observed: Observed,
 }
 

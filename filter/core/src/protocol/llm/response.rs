@@ -105,30 +105,40 @@ struct Start {
 }
 
 impl Start {
-    /// Adds bytes. Returns what they show, or `None` if that takes more of them.
+    /// The length of the longest name of a field, with its colon.
+    const SIGN_BYTES_MAX: usize = 6;
+
+    /// Looks at the next bytes. Returns what the first ones show, or `None` if that takes more of
+    /// them: then it keeps these, which are few.
     fn sign(&mut self, piece: &[u8]) -> Option<Sign> {
-        self.bytes.extend_from_slice(piece);
-        let text = self.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.bytes);
-        let text = text.trim_ascii_start();
-        if text.is_empty() {
-            // A server that keeps a connection alive may send white space for minutes.
-            self.bytes.clear();
-            return None;
-        }
-        match text.first()? {
-            b'{' | b'[' => return Some(Sign::Json),
-            b':' => return Some(Sign::Events),
-            0 => return Some(Sign::Frames),
-            _ => {}
-        }
-        let fields = ["data:", "event:", "id:", "retry:"].map(str::as_bytes);
-        if fields.iter().any(|field| text.starts_with(field)) {
-            return Some(Sign::Events);
-        }
-        let is_open = fields.iter().any(|field| field.starts_with(text))
-            || "\u{feff}".as_bytes().starts_with(text);
-        if is_open { None } else { Some(Sign::Unclear) }
+        let mut text = core::mem::take(&mut self.bytes);
+        text.extend(piece.iter().take(Self::SIGN_BYTES_MAX));
+        let sign = match text.first()? {
+            b'{' | b'[' => Sign::Json,
+            b':' => Sign::Events,
+            0 => Sign::Frames,
+            _ => {
+                let fields = ["data:", "event:", "id:", "retry:"].map(str::as_bytes);
+                if fields.iter().any(|field| text.starts_with(field)) {
+                    Sign::Events
+                } else if fields.iter().any(|field| field.starts_with(&text)) {
+                    self.bytes = text;
+                    return None;
+                } else {
+                    Sign::Unclear
+                }
+            }
+        };
+        Some(sign)
     }
+}
+
+/// Leaves out what may stand before any body: a byte order mark, and the white space with which some
+/// servers keep a connection alive.
+fn without_padding(piece: &[u8]) -> &[u8] {
+    let is_padding = |byte: &u8| byte.is_ascii_whitespace() || b"\xef\xbb\xbf".contains(byte);
+    let at = piece.iter().position(|byte| !is_padding(byte)).unwrap_or(piece.len());
+    piece.get(at..).unwrap_or_default()
 }
 
 #[derive(Debug, Default)]
@@ -226,11 +236,13 @@ impl ResponseReader {
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
         let Some(start) = &mut self.start else { return self.read(piece) };
+        let piece = if start.bytes.is_empty() { without_padding(piece) } else { piece };
+        let earlier = start.bytes.clone();
         let Some(sign) = start.sign(piece) else { return };
-        let bytes = core::mem::take(&mut start.bytes);
         self.start = None;
         self.reframe(sign);
-        self.read(&bytes);
+        self.read(&earlier);
+        self.read(piece);
     }
 }
 

@@ -81,7 +81,7 @@ impl ReportReader {
 }
 
 /// Reads the usage that the headers of a response report.
-pub(crate) fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Option<Reported> {
+pub(crate) fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Option<Box<Reported>> {
     let text = |name: &str| core::str::from_utf8(headers.get(name)?).ok();
     let count = |name: &str| text(name)?.trim().parse().ok();
     let usage = Usage {
@@ -94,7 +94,7 @@ pub(crate) fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Opti
     };
     let model = text(&places.model).filter(|model| !model.is_empty()).map(str::to_owned);
     let source = UsageSource::ResponseHeaders;
-    Reported::new(usage, model, source)
+    Reported::new(usage, model, source).map(Box::new)
 }
 
 fn reported(document: &Document) -> Option<Reported> {

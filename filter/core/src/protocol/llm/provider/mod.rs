@@ -111,6 +111,40 @@ pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -
     route_to(path).or_else(|| in_lower_case(path).and_then(|path| route_to(&path)))
 }
 
+/// Whether providers charge nothing for a `POST` to this path: it counts tokens, or keeps files,
+/// threads and the like.
+pub(crate) fn is_free(path: &str) -> bool {
+    const ENDS: &[&str] = &[
+        "count_tokens",
+        "input_tokens",
+        "moderations",
+        "tokenize",
+        "detokenize",
+        "apply_template",
+        "apply-guardrail",
+    ];
+    const ROOMS: &[&str] = &[
+        "files",
+        "uploads",
+        "vector_stores",
+        "assistants",
+        "threads",
+        "conversations",
+        "containers",
+        "cachedcontents",
+        "fine_tuning",
+        "guardrail",
+    ];
+    let path = path.to_ascii_lowercase();
+    let segments = segments(&path);
+    let last = segments.last().copied().unwrap_or_default();
+    let verb = last.rsplit(':').next().unwrap_or_default();
+    ENDS.contains(&last)
+        || ["counttokens", "computetokens", "count-tokens"].contains(&verb)
+        || segments.iter().any(|segment| ROOMS.contains(segment))
+        || matches!(segments.as_slice(), [.., "api", "show" | "pull" | "push" | "copy" | "create"])
+}
+
 /// The name in events of a request that runs an agent (Responses and Assistants runs); `None` if
 /// the request runs none.
 pub(crate) fn agent_run(method: &str, path: &str) -> Option<&'static str> {

@@ -203,7 +203,9 @@ pub(super) fn endpoint_with(
     match (method, segments) {
         ("POST", [.., "completions" | "embeddings"]) => Some(once(chat)),
         ("POST", [.., "images", "generations" | "edits"]) => Some(once(&IMAGES)),
-        ("POST", [.., "audio", "transcriptions" | "translations"]) => Some(once(&MEDIA)),
+        // A compaction is billed by its usage, which stands where that of media does.
+        ("POST", [.., "audio", "transcriptions" | "translations"])
+        | ("POST", [.., "responses", "compact"]) => Some(once(&MEDIA)),
         ("POST", [.., "responses"] | [.., "responses", _, "cancel"])
         | ("GET", [.., "responses", _]) => Some(again(&RESPONSES)),
         ("POST", [.., "threads", "runs"] | [.., "threads", _, "runs"])
