@@ -98,17 +98,25 @@ impl RateCard {
         requested: &str,
         at: Timestamp,
     ) -> Option<&Rate> {
-        let told = if provider == Provider::Bedrock {
-            [requested, answered]
-        } else {
-            [answered, requested]
-        };
+        (0..NAMES_MAX).find_map(|form| self.find_form(form, provider, answered, requested, at))
+    }
+
+    /// The same for the names with so many things left out that stand around them.
+    fn find_form(
+        &self,
+        form: usize,
+        provider: Provider,
+        answered: &str,
+        requested: &str,
+        at: Timestamp,
+    ) -> Option<&Rate> {
+        let mut told = [answered, requested];
+        if provider == Provider::Bedrock {
+            told.reverse();
+        }
         let told = told.into_iter().filter(|model| !model.is_empty());
-        // First all names as they are told, then each without one thing more.
-        (0..NAMES_MAX).find_map(|form| {
-            let names = told.clone().filter_map(|model| names(model).nth(form));
-            names.into_iter().find_map(|model| self.find_model(provider, model, at))
-        })
+        told.filter_map(|model| names(model).nth(form))
+            .find_map(|model| self.find_model(provider, model, at))
     }
 
     /// The cost of a generation: [`Self::find`], then [`cost`].
@@ -208,7 +216,8 @@ impl RateCard {
     }
 }
 
-/// The cost of a generation by the first card that names its model, and the card's version.
+/// The cost of a generation by the first card that names its model as it is told, else by the first
+/// that names it without what stands around it, and the card's version.
 pub fn price<'a>(
     cards: &'a [Rc<RateCard>],
     generation: &GenerationEnded,
@@ -216,9 +225,12 @@ pub fn price<'a>(
     let GenerationEnded { provider, started_at: at, service_tier: tier, usage, .. } = generation;
     let answered = generation.model.as_deref().unwrap_or_default();
     let requested = generation.model_requested.as_deref().unwrap_or_default();
-    let found = cards
-        .iter()
-        .find_map(|card| card.find(*provider, answered, requested, *at).map(|rate| (card, rate)));
+    let found = (0..NAMES_MAX).find_map(|form| {
+        cards.iter().find_map(|card| {
+            let rate = card.find_form(form, *provider, answered, requested, *at)?;
+            Some((card, rate))
+        })
+    });
     let (card, rate) = found.ok_or_else(|| Unpriced::NoRate {
         provider: *provider,
         model: generation.model_name().to_owned(),

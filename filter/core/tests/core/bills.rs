@@ -37,6 +37,8 @@ fn config() -> String {
             rate("openai", "gpt-image-1-mini", json!({ "input": "2", "output": "8", "output_image": "8" })),
             rate("openai", "gpt-image-1.5", json!({ "input": "5", "input_image": "8", "output": "10", "output_image": "32" })),
             rate("openai_compatible", "sonar-deep-research", json!({ "input": "2", "output": "8", "reasoning": "3" })),
+        ]}, { "version": "2", "rates": [
+            rate("openai", "gpt-5.1-2025-11-13", json!({ "input": "100", "output": "100" })),
         ]}],
         "products": [
             { "id": "anthropic", "type": "AI_AGENT", "match": { "host": "api.anthropic.com", "path_prefix": "/v1" },
@@ -307,6 +309,20 @@ fn what_may_have_been_generated_unseen_is_counted() {
         let _ = worker.request_head(host, 1, Headers(&headers), *now);
         let counted = host.counters.get(&Counter::LlmRequestsUnseen).copied().unwrap_or(0);
         assert_eq!(counted, unseen, "{method} {path}");
+    }
+}
+
+#[test]
+fn a_later_card_that_names_a_model_goes_before_an_earlier_one_that_names_it_without_its_date() {
+    let usage = json!({ "prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000 });
+    for (model, cost) in [
+        ("gpt-5.1", "0.00125"),
+        ("gpt-5.1-2025-11-13", "0.1"),
+        ("gpt-5.1-2025-12-24", "0.00125"),
+        ("openai/gpt-5.1-2025-11-13", "0.1"),
+    ] {
+        let told = bill("api.openai.com", CHAT, JSON, &chat(model, &usage));
+        assert_eq!(told, [format!("{model} {cost}")]);
     }
 }
 
