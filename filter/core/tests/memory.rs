@@ -37,7 +37,7 @@ fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 /// The exchange of a request of which Envoy knows nothing but its headers.
 fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Box<dyn Exchange>> {
     match admit(config, headers, false, &mut |_| None, Timestamp(0)) {
-        Admission::Follow(admitted) => exchange::start(config, *admitted, "0".to_owned()),
+        Admission::Follow(admitted) => exchange::start(config, *admitted, "0".to_owned()).ok(),
         Admission::Pass
         | Admission::Unmatched
         | Admission::Exempt(_)

@@ -138,8 +138,7 @@ impl Accountant {
         let config = Rc::clone(&self.config);
         let unknown = Rc::clone(&self.unknown_product);
         let rules = config.product(&generation.product_id).unwrap_or(&unknown);
-        let (charge, is_inconsistent) = charge_generation(&config, rules, generation);
-        let is_inconsistent = is_inconsistent || generation.is_inconsistent;
+        let charge = charge_generation(&config, rules, generation);
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -148,14 +147,13 @@ impl Accountant {
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
         host.count(Counter::GenerationsUnpriced, u64::from(charge.cost.is_err()));
         host.count(Counter::UsageUnknown, u64::from(generation.usage.is_unknown()));
-        host.count(Counter::UsageInconsistent, u64::from(is_inconsistent));
+        host.count(Counter::UsageInconsistent, u64::from(charge.is_inconsistent));
         let event = Event::TokenConsumption {
             session,
             product_id: &cause.session.product_id,
             product_type,
             generation,
             purpose,
-            is_inconsistent,
             attribution: cause.attribution,
             call: cause.call.as_ref(),
             charge: &charge,
@@ -190,13 +188,12 @@ impl Accountant {
     }
 }
 
-/// Returns the cost and the charge of a generation by the rules of its product, and whether its
-/// counts contradict each other.
+/// Returns the cost and the charge of a generation by the rules of its product.
 fn charge_generation<'a>(
     config: &'a Config,
     rules: &Product,
     generation: &GenerationEnded,
-) -> (TokenCharge<'a>, bool) {
+) -> TokenCharge<'a> {
     let policy = rules.llm.as_ref().map(|llm| llm.incomplete_usage).unwrap_or_default();
     let is_waived =
         policy == IncompleteUsage::Waive && generation.completeness != Completeness::Complete;
@@ -211,13 +208,20 @@ fn charge_generation<'a>(
         Err(reason) => {
             let at_least = list_price(&config.rate_cards, generation, &reason);
             let price = charged(at_least).unwrap_or_default();
-            let cost = Err(reason);
-            (TokenCharge { cost, total: Decimal::ZERO, at_least, price }, false)
+            let (cost, total) = (Err(reason), Decimal::ZERO);
+            TokenCharge {
+                cost,
+                total,
+                at_least,
+                price,
+                is_inconsistent: generation.is_inconsistent,
+            }
         }
         Ok((priced, rate_card, price)) => {
             let cost = Ok((priced.lines, rate_card));
             let (total, at_least) = (priced.total, priced.total);
-            (TokenCharge { cost, total, at_least, price }, priced.is_inconsistent)
+            let is_inconsistent = priced.is_inconsistent || generation.is_inconsistent;
+            TokenCharge { cost, total, at_least, price, is_inconsistent }
         }
     }
 }

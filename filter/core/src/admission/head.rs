@@ -53,6 +53,8 @@ pub struct RequestHead<'a> {
     pub(crate) says_tool_call: bool,
     /// When it arrived.
     pub arrived_at: Timestamp,
+    /// True if a product with `llm` is asked to leave HTTP for another protocol.
+    pub(crate) is_upgrade: bool,
     is_post_by_header: bool,
 }
 
@@ -103,6 +105,7 @@ impl<'a> RequestHead<'a> {
             says_tool_call: headers.get("mcp-method") == Some(b"tools/call"),
             arrived_at,
             proof: if product.llm.is_some() { presented(headers) } else { None },
+            is_upgrade: product.llm.is_some() && headers.get("upgrade").is_some(),
             is_post_by_header: OVERRIDES.iter().any(|name| {
                 headers.all(name).any(|value| value.trim_ascii().eq_ignore_ascii_case(b"post"))
             }),

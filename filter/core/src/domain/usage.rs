@@ -90,8 +90,8 @@ macro_rules! usage {
             #[must_use]
             pub fn plus(self, other: Self) -> Self {
                 Self {
-                    $($field: sum(self.$field, other.$field),)+
-                    provider_total: sum(self.provider_total, other.provider_total),
+                    $($field: sum(&[self.$field, other.$field]),)+
+                    provider_total: sum(&[self.provider_total, other.provider_total]),
                     context_input: self.largest_input().max(other.largest_input()),
                 }
             }
@@ -179,11 +179,11 @@ impl TokenKind {
     }
 }
 
-fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.saturating_add(other)),
-        (one, other) => one.or(other),
-    }
+/// The sum of the known parts, or `None` if none is known.
+pub(crate) fn sum(parts: &[Option<u64>]) -> Option<u64> {
+    let mut known = parts.iter().flatten().peekable();
+    known.peek()?;
+    Some(known.fold(0, |sum, part| sum.saturating_add(*part)))
 }
 
 /// A run of a model that a response reports beside its own: a context that was compacted, an

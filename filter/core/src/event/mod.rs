@@ -57,8 +57,6 @@ pub enum Event<'a> {
         generation: &'a GenerationEnded,
         /// What a further run within a response was for; `None` if it is the response's own.
         purpose: Option<&'a str>,
-        /// True if its counts contradict each other.
-        is_inconsistent: bool,
         /// How the accountant knows what caused the generation.
         attribution: Attribution,
         /// The id and the tool of the call that caused the generation.

@@ -28,17 +28,20 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             product_type,
             generation,
             purpose,
-            is_inconsistent,
             attribution,
             call,
             charge,
         } => {
             let common = common("token_consumption", session, product_id, *product_type);
-            let data = TokenConsumption {
-                purpose: *purpose,
-                inconsistent: *is_inconsistent,
-                ..token_consumption(common, generation, *attribution, *call, charge, session)
-            };
+            let data = token_consumption(
+                common,
+                generation,
+                *purpose,
+                *attribution,
+                *call,
+                charge,
+                session,
+            );
             stored(stamp, "token_consumption", session, data)
         }
         Event::SessionChanged { session, product_type, state } => {
@@ -99,6 +102,7 @@ fn session_closed(
 fn token_consumption<'a>(
     common: Common<'a>,
     generation: &'a GenerationEnded,
+    purpose: Option<&'a str>,
     attribution: Attribution,
     call: Option<&'a (String, String)>,
     charge: &'a TokenCharge<'a>,
@@ -124,8 +128,8 @@ fn token_consumption<'a>(
         usage_source: generation.source,
         completeness: generation.completeness,
         estimated: generation.is_estimated,
-        purpose: None,
-        inconsistent: false,
+        purpose,
+        inconsistent: charge.is_inconsistent,
         tokens: KnownTokens(generation.usage),
         cost_lines: lines.iter().map(cost_line).collect(),
         priced: rate_card.is_some(),

@@ -19,6 +19,7 @@ use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
 use crate::fact::call::{ApiCall, CallEnded, CallKind};
 use crate::guard::refusal::Refusal;
+use crate::host::counter::Counter;
 use crate::protocol::grpc::GrpcOutcome;
 use crate::wire::boundary::Unit;
 use crate::wire::http::{Headers, ResponseHead};
@@ -66,7 +67,7 @@ impl ApiExchange {
         let started_at = head.arrived_at;
         let generation = product.llm.clone().and_then(|rules| {
             let caused_by = Some((call_id.clone(), operation.clone()));
-            LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)
+            LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id).ok()
         });
         Self {
             // A call that is itself a generation causes no other.
@@ -100,13 +101,13 @@ impl ApiExchange {
         operation: &str,
         head: RequestHead<'_>,
         id: String,
-    ) -> Option<Self> {
+    ) -> Result<Self, Option<Counter>> {
         let call_id = format!("{id}.0");
         let caused_by = Some((call_id.clone(), operation.to_owned()));
         let session = session_ref(&product, head.identity.clone(), head.session_key);
         let started_at = head.arrived_at;
         let generation = LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id)?;
-        Some(Self {
+        Ok(Self {
             // The step causes only its own generation, so the accountant need not know its start.
             starts: CallStarts::none(),
             is_step: true,

@@ -15,7 +15,6 @@ mod mcp;
 mod starts;
 
 pub use self::kind::Exchange;
-pub(crate) use self::llm::is_unseen;
 use crate::admission::Admitted;
 use crate::config::Config;
 use crate::config::product::Speaks;
@@ -23,24 +22,31 @@ use crate::exchange::a2a::A2aExchange;
 use crate::exchange::api::ApiExchange;
 use crate::exchange::llm::LlmExchange;
 use crate::exchange::mcp::McpExchange;
+use crate::host::counter::Counter;
 use crate::protocol::llm::provider::agent_run;
 
-/// Starts the exchange of a request, or returns `None` if the request is not metered. `id` is
-/// unique within the source.
-pub fn start(config: &Config, admitted: Admitted<'_>, id: String) -> Option<Box<dyn Exchange>> {
+/// Starts the exchange of a request. If the request is not metered, returns the counter of such
+/// requests, if there is one. `id` is unique within the source.
+pub fn start(
+    config: &Config,
+    admitted: Admitted<'_>,
+    id: String,
+) -> Result<Box<dyn Exchange>, Option<Counter>> {
     let Admitted { product, head, .. } = admitted;
     match (product.product_type.traits().speaks, product.llm.clone()) {
-        (Speaks::Api, _) => Some(Box::new(ApiExchange::start(config, product, head, id))),
+        (Speaks::Api, _) => Ok(Box::new(ApiExchange::start(config, product, head, id))),
         (_, Some(rules)) => {
             let run = head
                 .methods()
                 .find_map(|method| head.target.paths().find_map(|path| agent_run(method, path)));
-            Some(match run {
+            Ok(match run {
                 Some(run) => Box::new(ApiExchange::start_step(product, rules, run, head, id)?),
                 None => Box::new(LlmExchange::start(product, rules, None, head, id)?),
             })
         }
-        (Speaks::Agent, None) => Some(Box::new(A2aExchange::start(config, product, head, &id)?)),
-        (Speaks::Mcp, None) => Some(Box::new(McpExchange::start(config, product, head, id))),
+        (Speaks::Agent, None) => {
+            Ok(Box::new(A2aExchange::start(config, product, head, &id).ok_or(None)?))
+        }
+        (Speaks::Mcp, None) => Ok(Box::new(McpExchange::start(config, product, head, id))),
     }
 }

@@ -89,10 +89,12 @@ impl Meter {
             return HeadAction::Forget(edit);
         }
         let id = self.next_id(host);
-        let is_unseen = product.llm.is_some() && exchange::is_unseen(&admitted.head, headers);
-        let Some(mut exchange) = exchange::start(&config, admitted, id.clone()) else {
-            host.count(Counter::LlmRequestsUnseen, u64::from(is_unseen));
-            return HeadAction::Forget(edit);
+        let mut exchange = match exchange::start(&config, admitted, id.clone()) {
+            Ok(exchange) => exchange,
+            Err(count) => {
+                count.into_iter().for_each(|count| host.count(count, 1));
+                return HeadAction::Forget(edit);
+            }
         };
         let mut set = self.prove(&mut *exchange, &id, headers);
         let mark_header = &config.already_metered.mark_header;

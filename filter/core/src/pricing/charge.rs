@@ -30,6 +30,8 @@ pub struct TokenCharge<'a> {
     pub at_least: Decimal,
     /// The amount that the customer pays.
     pub price: Decimal,
+    /// True if the counts contradict each other.
+    pub is_inconsistent: bool,
 }
 
 impl TokenCharge<'_> {

@@ -245,6 +245,14 @@ impl Builder<'_> {
         field.and_then(|field| Field::ALL.get(usize::from(field))) == Some(&Field::Record)
     }
 
+    /// The record that is open, else the document.
+    fn innermost(&mut self) -> &mut Document {
+        match self.record {
+            Some(record) => &mut record.1,
+            None => self.document,
+        }
+    }
+
     /// Keeps the record that ends, if it holds anything.
     fn close_record(&mut self, node: u8, record: Document) {
         let of = self.array_of(node).or_else(|| self.node(node).map(|node| node.step.clone()));
@@ -296,10 +304,7 @@ impl Visitor for Builder<'_> {
             }
             Some(Field::ItemName) => self.item.0 = value.text.to_vec(),
             Some(Field::ItemCount) => self.item.1 = whole_number(value.text),
-            _ => match self.record {
-                Some(record) => record.1.set(field, kept),
-                None => self.document.set(field, kept),
-            },
+            _ => self.innermost().set(field, kept),
         }
     }
 
@@ -317,10 +322,7 @@ impl Visitor for Builder<'_> {
             return;
         }
         if let Some(field) = self.node(node).and_then(|node| node.field) {
-            match self.record {
-                Some(record) => record.1.set(field, Value::Container),
-                None => self.document.set(field, Value::Container),
-            }
+            self.innermost().set(field, Value::Container);
         }
         if self.node(node).is_some_and(|node| node.step == ELEMENT) {
             *self.item = (Vec::new(), None);

@@ -11,7 +11,7 @@ use agent_meter_core::wire::http::Headers;
 /// The exchange of a request of which Envoy knows nothing but its headers.
 pub(crate) fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Box<dyn Exchange>> {
     match admit(config, headers, false, &mut |_| None, Timestamp(0)) {
-        Admission::Follow(admitted) => exchange::start(config, *admitted, "0".to_owned()),
+        Admission::Follow(admitted) => exchange::start(config, *admitted, "0".to_owned()).ok(),
         Admission::Pass
         | Admission::Unmatched
         | Admission::Exempt(_)

@@ -36,7 +36,7 @@ use crate::protocol::llm::{
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::ContentCoding;
-use crate::wire::http::{Headers, ResponseHead};
+use crate::wire::http::ResponseHead;
 
 /// The state of one such HTTP stream.
 #[derive(Debug)]
@@ -68,20 +68,24 @@ pub(super) struct LlmExchange {
 }
 
 impl LlmExchange {
-    /// Starts an exchange, or returns `None` if the request makes no generation and asks for none.
+    /// Starts an exchange. If the request makes no generation and asks for none, returns the counter
+    /// of what may have been generated unseen, if it may have been.
     pub(super) fn start(
         product: Rc<Product>,
         rules: LlmRules,
         caused_by: Option<(String, String)>,
         head: RequestHead<'_>,
         id: String,
-    ) -> Option<Self> {
+    ) -> Result<Self, Option<Counter>> {
         let host = core::str::from_utf8(head.authority).unwrap_or_default();
-        let (method, path, route) = head.methods().find_map(|method| {
+        let found = head.methods().find_map(|method| {
             head.target.paths().find_map(|path| {
                 route(rules.provider, method, host, path).map(|route| (method, path, route))
             })
-        })?;
+        });
+        let Some((method, path, route)) = found else {
+            return Err(is_unseen(&head).then_some(Counter::LlmRequestsUnseen));
+        };
         let is_agent = product.product_type.traits().speaks == Speaks::Agent;
         let may_name = head.may_body_name && is_agent;
         let conversation = conversation_in(path).filter(|_| may_name);
@@ -111,7 +115,7 @@ impl LlmExchange {
             })
         });
         let facts = started.into_iter().collect();
-        Some(Self {
+        Ok(Self {
             id,
             caused_by,
             rules,
@@ -136,10 +140,10 @@ impl LlmExchange {
 }
 
 /// Whether a request that starts no exchange may make a generation all the same.
-pub(crate) fn is_unseen(head: &RequestHead<'_>, headers: Headers<'_>) -> bool {
-    let is_upgrade = headers.get("upgrade").is_some() || head.methods().any(|it| it == "CONNECT");
+fn is_unseen(head: &RequestHead<'_>) -> bool {
+    let is_tunnel = head.is_upgrade || head.methods().any(|method| method == "CONNECT");
     let is_post = head.methods().any(|method| method == "POST");
-    is_upgrade || (is_post && !head.target.paths().any(is_free))
+    is_tunnel || (is_post && !head.target.paths().any(is_free))
 }
 
 impl Exchange for LlmExchange {

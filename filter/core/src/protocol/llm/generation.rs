@@ -1,7 +1,7 @@
 //! Collects what a response reports about a generation.
 
 use crate::domain::price_factors::{Modifier, Modifiers, ServiceTier};
-use crate::domain::usage::{Completeness, FurtherRun, Usage};
+use crate::domain::usage::{Completeness, FurtherRun, Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
@@ -167,13 +167,6 @@ pub(super) fn by_lifetime(
     let all = all.max(sum(&[for_5m, for_1h]));
     let rest = all.map(|all| all.saturating_sub(for_1h.unwrap_or(0)));
     (rest.filter(|rest| *rest > 0 || for_1h.is_none() || for_5m.is_some()), for_1h)
-}
-
-/// The sum of the known parts, or `None` if none is known.
-pub(super) fn sum(parts: &[Option<u64>]) -> Option<u64> {
-    let mut known = parts.iter().flatten().peekable();
-    known.peek()?;
-    Some(known.fold(0, |sum, part| sum.saturating_add(*part)))
 }
 
 /// Reads the modifiers of a document.

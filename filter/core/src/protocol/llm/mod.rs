@@ -4,6 +4,7 @@
 pub mod provider;
 
 mod bedrock_chunks;
+mod cache_apart;
 mod endpoint;
 mod envoy;
 mod generation;

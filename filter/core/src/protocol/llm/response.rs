@@ -34,7 +34,7 @@ struct Body {
     /// As the media type says, until the first bytes say otherwise.
     framing: Framing,
     /// The first bytes, until they tell the framing.
-    start: Option<Start>,
+    start: Option<Vec<u8>>,
     is_unreadable: bool,
 }
 
@@ -85,6 +85,9 @@ impl Texts {
     }
 }
 
+/// The length of the longest name of a field of an event, with its colon.
+const FIELD_BYTES_MAX: usize = 6;
+
 /// What the first bytes of a body show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sign {
@@ -98,38 +101,18 @@ enum Sign {
     Unclear,
 }
 
-/// The first bytes of a body.
-#[derive(Debug, Default)]
-struct Start {
-    bytes: Vec<u8>,
-}
-
-impl Start {
-    /// The length of the longest name of a field, with its colon.
-    const SIGN_BYTES_MAX: usize = 6;
-
-    /// Looks at the next bytes. Returns what the first ones show, or `None` if that takes more of
-    /// them: then it keeps these, which are few.
-    fn sign(&mut self, piece: &[u8]) -> Option<Sign> {
-        let mut text = core::mem::take(&mut self.bytes);
-        text.extend(piece.iter().take(Self::SIGN_BYTES_MAX));
-        let sign = match text.first()? {
-            b'{' | b'[' => Sign::Json,
-            b':' => Sign::Events,
-            0 => Sign::Frames,
-            _ => {
-                let fields = ["data:", "event:", "id:", "retry:"].map(str::as_bytes);
-                if fields.iter().any(|field| text.starts_with(field)) {
-                    Sign::Events
-                } else if fields.iter().any(|field| field.starts_with(&text)) {
-                    self.bytes = text;
-                    return None;
-                } else {
-                    Sign::Unclear
-                }
-            }
-        };
-        Some(sign)
+/// What the first bytes of a body show; `None` if that takes more of them. `earlier` are those that
+/// have come, fewer than the name of a field has.
+fn sign(earlier: &[u8], piece: &[u8]) -> Option<Sign> {
+    let text: Vec<u8> = earlier.iter().chain(piece).take(FIELD_BYTES_MAX).copied().collect();
+    let fields = ["data:", "event:", "id:", "retry:"].map(str::as_bytes);
+    match text.first()? {
+        b'{' | b'[' => Some(Sign::Json),
+        b':' => Some(Sign::Events),
+        0 => Some(Sign::Frames),
+        _ if fields.iter().any(|field| text.starts_with(field)) => Some(Sign::Events),
+        _ if fields.iter().any(|field| field.starts_with(&text)) => None,
+        _ => Some(Sign::Unclear),
     }
 }
 
@@ -163,7 +146,7 @@ impl ResponseReader {
             head(&mut generation, headers);
         }
         let reader = DocumentReader::new(PathTree::new(format.paths));
-        let start = Some(Start::default());
+        let start = Some(Vec::new());
         let fold = format.fold;
         let body = Body { generation, fold, reader, framing, start, is_unreadable: false };
         let unit = match media_type {
@@ -235,11 +218,12 @@ impl ResponseReader {
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        let Some(start) = &mut self.start else { return self.read(piece) };
-        let piece = if start.bytes.is_empty() { without_padding(piece) } else { piece };
-        let earlier = start.bytes.clone();
-        let Some(sign) = start.sign(piece) else { return };
-        self.start = None;
+        let Some(earlier) = self.start.take() else { return self.read(piece) };
+        let piece = if earlier.is_empty() { without_padding(piece) } else { piece };
+        let Some(sign) = sign(&earlier, piece) else {
+            self.start = Some([earlier.as_slice(), piece].concat());
+            return;
+        };
         self.reframe(sign);
         self.read(&earlier);
         self.read(piece);
@@ -285,7 +269,7 @@ impl Body {
 
     fn end(&mut self) {
         if let Some(start) = self.start.take() {
-            self.read(&start.bytes);
+            self.read(&start);
         }
         match &self.framing {
             // A text that is cut off is still readable. Events are not checked, because clients

@@ -10,12 +10,11 @@
 
 use std::borrow::Cow;
 
-use crate::domain::usage::{FurtherRun, Usage};
+use crate::domain::usage::FurtherRun;
 use crate::protocol::document::{Document, Record};
+use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
-use crate::protocol::llm::generation::{
-    Format, Generation, Place, Run, Stage, by_lifetime, raise, sum,
-};
+use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, raise};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
 
@@ -100,48 +99,23 @@ fn iteration(record: &Record) -> Run {
         "fallback_message" => Place::Answering,
         _ => Place::Beside,
     };
-    let cache_read = document.count(Field::CacheRead);
-    let (cache_write_5m, cache_write_1h) = by_lifetime(
-        document.count(Field::CacheWrite),
-        document.count(Field::CacheWrite5m),
-        document.count(Field::CacheWrite1h),
-    );
-    let usage = Usage {
-        input: sum(&[document.count(Field::Input), cache_read, cache_write_5m, cache_write_1h]),
-        output: document.count(Field::Output),
-        cache_read,
-        cache_write_5m,
-        cache_write_1h,
-        ..Usage::default()
-    };
+    let usage = Counts::of(document).usage();
     Run { place, run: FurtherRun { purpose, model: text(Field::Model), usage } }
 }
 
 pub(super) fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     generation.is_finished |= document.has(Field::Finish);
-    let Generation { parts, usage, .. } = generation;
-    raise(&mut parts.input, document.count(Field::Input));
-    raise(&mut parts.cache_write, document.count(Field::CacheWrite));
-    raise(&mut parts.cache_write_5m, document.count(Field::CacheWrite5m));
-    raise(&mut parts.cache_write_1h, document.count(Field::CacheWrite1h));
-    raise(&mut usage.output, document.count(Field::Output));
-    raise(&mut usage.reasoning, document.count(Field::Reasoning));
-    raise(&mut usage.cache_read, document.count(Field::CacheRead));
     // Writes without a lifetime last for 5 minutes, which is the API's default.
-    (usage.cache_write_5m, usage.cache_write_1h) =
-        by_lifetime(parts.cache_write, parts.cache_write_5m, parts.cache_write_1h);
-    let Usage { cache_read, cache_write_5m, cache_write_1h, .. } = *usage;
-    if parts.input.is_some() {
-        usage.input = sum(&[parts.input, cache_read, cache_write_5m, cache_write_1h]);
-    }
+    Counts::of(document).report(generation);
+    raise(&mut generation.usage.reasoning, document.count(Field::Reasoning));
     if !document.records.is_empty() {
         generation.runs = document.records.iter().map(iteration).collect();
         generation.is_inconsistent |= document.has_more_records;
     }
     let is_whole = document.is(Field::Kind, "message");
     let is_last = document.is(Field::Kind, "message_delta") && generation.is_finished;
-    if (is_whole || is_last) && usage.output.is_some() {
+    if (is_whole || is_last) && generation.usage.output.is_some() {
         generation.stage = Stage::Final;
     }
 }

@@ -17,12 +17,10 @@
 //! which arrive last and are what Amazon bills, override the events before them.
 
 use crate::domain::price_factors::{Modifier, ServiceTier};
-use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
+use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
-use crate::protocol::llm::generation::{
-    Format, Generation, Stage, by_lifetime, header_count, keep, raise, sum,
-};
+use crate::protocol::llm::generation::{Format, Generation, Stage, header_count, raise};
 use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
@@ -167,62 +165,12 @@ fn split_model<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'a [&'b str], &'b st
     (!id.is_empty()).then_some((id, *verb))
 }
 
-/// Counts of Bedrock's own, with an input that excludes the cache.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    input: Option<u64>,
-    output: Option<u64>,
-    cache_read: Option<u64>,
-    cache_write: Option<u64>,
-    cache_write_5m: Option<u64>,
-    cache_write_1h: Option<u64>,
-}
-
-impl Counts {
-    fn is_unknown(&self) -> bool {
-        self.input.is_none() && self.output.is_none()
-    }
-
-    /// Reports counts of which later ones may follow.
-    fn report(self, generation: &mut Generation) {
-        self.put(generation, raise);
-    }
-
-    /// Reports what Amazon bills, in the place of earlier counts.
-    fn report_billed(self, generation: &mut Generation) {
-        self.put(generation, |place, billed| keep(place, billed.filter(|billed| *billed > 0)));
-        self.put(generation, |place, billed| *place = place.or(billed));
-    }
-
-    fn put(self, generation: &mut Generation, put: fn(&mut Option<u64>, Option<u64>)) {
-        if self.is_unknown() {
-            return;
-        }
-        let Generation { usage, parts, .. } = generation;
-        put(&mut parts.input, self.input);
-        put(&mut parts.cache_write, self.cache_write);
-        put(&mut parts.cache_write_5m, self.cache_write_5m);
-        put(&mut parts.cache_write_1h, self.cache_write_1h);
-        put(&mut usage.output, self.output);
-        put(&mut usage.cache_read, self.cache_read);
-        (usage.cache_write_5m, usage.cache_write_1h) =
-            by_lifetime(parts.cache_write, parts.cache_write_5m, parts.cache_write_1h);
-        if parts.input.is_some() {
-            let Usage { cache_read, cache_write_5m, cache_write_1h, .. } = *usage;
-            usage.input = sum(&[parts.input, cache_read, cache_write_5m, cache_write_1h]);
-        }
-    }
-}
-
 /// The counts in the model's own members.
 fn counts(document: &Document) -> Counts {
     Counts {
-        input: document.count(Field::Input),
-        output: document.count(Field::Output),
-        cache_read: document.count(Field::CacheRead),
-        cache_write: document.count(Field::CacheWrite),
         cache_write_5m: document.sum("cacheDetails", &["5m"]),
         cache_write_1h: document.sum("cacheDetails", &["1h"]),
+        ..Counts::of(document)
     }
 }
 

@@ -11,10 +11,10 @@
 //! out a count of zero.
 
 use crate::domain::price_factors::ServiceTier;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
-use crate::protocol::llm::generation::{Format, Generation, Stage, raise, sum};
+use crate::protocol::llm::generation::{Format, Generation, Stage, raise};
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};

@@ -6,9 +6,10 @@
 //! the model, apart: `total_tokens` is the sum of the three. Mistral reports input audio in
 //! seconds, which are not tokens.
 
+use crate::domain::usage::sum;
 use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
-use crate::protocol::llm::generation::{Format, Generation, Stage, sum};
+use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
