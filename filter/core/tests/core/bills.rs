@@ -224,6 +224,16 @@ fn each_run_of_a_response_is_billed_once_and_as_what_it_is() {
             &["gpt-5.1 0.003", "image_gen: gpt-image-1 no_rate"],
         ),
         (
+            "images of a hosted tool whose counts contradict each other",
+            "api.openai.com",
+            RESPONSES,
+            response(
+                &tools,
+                &json!({ "input_tokens": 300, "output_tokens": 4160, "total_tokens": 60 }),
+            ),
+            &["gpt-5.1 0.003 inconsistent", "image_gen: gpt-image-1-mini 0.03388 inconsistent"],
+        ),
+        (
             "hosted tools that were not used",
             "api.openai.com",
             RESPONSES,

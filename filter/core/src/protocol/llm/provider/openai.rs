@@ -322,7 +322,7 @@ fn report_runs(generation: &mut Generation, document: &Document) {
             usage = of_images(&record.document, usage);
             model = Some(image_model.clone().unwrap_or_else(|| IMAGE_MODEL.to_owned()));
         }
-        within_or_beside::settle(&mut usage);
+        generation.is_inconsistent |= within_or_beside::settle(&mut usage);
         let purpose = record.of.clone().into_owned();
         let run = FurtherRun { purpose, model, usage };
         runs.push(Run { place: Place::Beside, run });
