@@ -74,8 +74,9 @@ pub struct GenerationEnded {
     pub(crate) further: Vec<FurtherRun>,
     /// Where the filter read them.
     pub source: UsageSource,
-    /// If another response may report the generation again: the link that identifies it, and when
-    /// the client requested it by the provider's clock, in seconds since 1970.
+    /// If another response may report the generation again: the link that identifies it, and, if
+    /// this response does so, when the client requested it by the provider's clock, in seconds since
+    /// 1970.
     pub(crate) seen_as: Option<(Link, Option<u64>)>,
     /// The response's HTTP status.
     pub http_status: u16,

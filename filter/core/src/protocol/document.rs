@@ -56,6 +56,7 @@ pub struct Document {
     pub has_more_records: bool,
     text_bytes: u64,
     is_object: bool,
+    is_whole: bool,
     /// The type of the event that carried the document, if the framing names it.
     pub event_type: Vec<u8>,
 }
@@ -117,6 +118,11 @@ impl Document {
         self.is_object
     }
 
+    /// Whether the document has begun as an object and not ended.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_object && !self.is_whole
+    }
+
     /// The length of the generated text, in bytes.
     pub fn text_bytes(&self) -> u64 {
         self.text_bytes
@@ -148,6 +154,7 @@ impl Document {
         self.has_more_records = false;
         self.text_bytes = 0;
         self.is_object = false;
+        self.is_whole = false;
     }
 }
 
@@ -223,6 +230,19 @@ impl DocumentReader {
     /// What the reader has found so far, even if the text is cut off.
     pub(crate) fn document(&self) -> &Document {
         &self.document
+    }
+
+    /// The text has ended. Returns what the reader has found of a document that was cut off, with
+    /// the text that it was in.
+    pub(crate) fn cut_document(&mut self) -> Option<&Document> {
+        if !self.document.is_cut() {
+            return None;
+        }
+        let (field, bytes) = self.scanner.open_text().unwrap_or_default();
+        if Field::ALL.get(usize::from(field)) == Some(&Field::OutputText) {
+            self.document.text_bytes = self.document.text_bytes.saturating_add(bytes);
+        }
+        Some(&self.document)
     }
 }
 
@@ -331,6 +351,7 @@ impl Visitor for Builder<'_> {
 
     fn close(&mut self, node: u8) {
         if node == ROOT {
+            self.document.is_whole = true;
             (self.found)(self.document);
             return;
         }

@@ -138,6 +138,13 @@ impl Scanner {
         self.has_started
     }
 
+    /// The string that the scanner is in, if the visitor asked for it: its number, and how many
+    /// bytes of it have come.
+    pub(crate) fn open_text(&self) -> Option<(u8, u64)> {
+        let is_value = matches!(self.state, State::Text(_)) && !self.reads_key;
+        Some((self.want.scalar.filter(|_| is_value)?, self.text_bytes))
+    }
+
     /// True if another reader may see another structure: the text has comments, single quotes or
     /// other characters that JSON has no use for there, unknown escapes in what the scanner keeps,
     /// or goes on after the top-level value.

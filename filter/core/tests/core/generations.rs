@@ -426,6 +426,73 @@ fn a_stored_response_is_counted_once_however_often_it_is_told() {
     assert_eq!(mesh.envoy.host.counters[&Counter::GenerationsToldAgain], 3);
 }
 
+#[test]
+fn what_a_request_makes_is_new_whatever_time_its_server_reports() {
+    let head = [(":status", "200"), ("content-type", JSON)];
+    for (number, created_at) in ["0", "1", "1763900000", "1763900000.5", "null"].iter().enumerate()
+    {
+        let mut mesh = Mesh::new(&config(&json!({})));
+        let id = format!("resp_{number}");
+        let told = format!(
+            r#"{{"id":"{id}","object":"response","created_at":{created_at},"status":"completed","model":"gpt-4o","usage":{{"input_tokens":10,"output_tokens":20,"total_tokens":30}}}}"#
+        );
+        let post =
+            [(":method", "POST"), (":path", "/v1/responses"), (":authority", "api.openai.com")];
+        let path = format!("/v1/responses/{id}");
+        let get = [(":method", "GET"), (":path", &path), (":authority", "api.openai.com")];
+        for (ask, body) in [(&post, r#"{"model":"gpt-4o"}"#), (&get, "")] {
+            let stream = mesh.send(Worker::First, ask, body);
+            mesh.answer(Worker::First, stream, &head, &told, StreamEnd::Complete);
+        }
+        let (tokens, _) = mesh.events();
+        assert_eq!(tokens.len(), 1, "{created_at}");
+        assert_eq!(tokens[0]["quantity"], 30, "{created_at}");
+    }
+}
+
+#[test]
+fn a_run_whose_stream_was_cut_is_counted_once() {
+    let run = |status: &str, usage: &str| {
+        format!(
+            r#"{{"id":"run_1","object":"thread.run","created_at":1,"status":"{status}","model":"gpt-4o","usage":{usage}}}"#
+        )
+    };
+    let cut = format!("event: thread.run.in_progress\ndata: {}\n\n", run("in_progress", "null"));
+    let whole =
+        run("completed", r#"{"prompt_tokens":10,"completion_tokens":20,"total_tokens":30}"#);
+    let events = [(":status", "200"), ("content-type", "text/event-stream")];
+    let plain = [(":status", "200"), ("content-type", JSON)];
+    for path in ["/v1/threads/t/runs", "/v1/threads/runs"] {
+        for policy in ["bill_observed", "estimate", "waive"] {
+            let mut mesh = Mesh::new(&config(&json!({"incomplete_usage": policy})));
+            let post = [(":method", "POST"), (":path", path), (":authority", "api.openai.com")];
+            let stream = mesh.send(Worker::First, &post, r#"{"stream":true}"#);
+            mesh.answer(Worker::First, stream, &events, &cut, StreamEnd::Aborted);
+            let get = [
+                (":method", "GET"),
+                (":path", "/v1/threads/t/runs/run_1"),
+                (":authority", "api.openai.com"),
+            ];
+            let mut made = Vec::new();
+            if policy != "estimate" {
+                let (tokens, _) = mesh.events();
+                assert_eq!(tokens[0]["completeness"], "MISSING", "{policy}");
+                made.extend(tokens);
+            }
+            for _ in 0..2 {
+                let stream = mesh.send(Worker::First, &get, "");
+                let told = whole.replace("\"created_at\":1,", "");
+                mesh.answer(Worker::First, stream, &plain, &told, StreamEnd::Complete);
+            }
+            made.extend(mesh.events().0);
+            let sum: u64 = made.iter().map(|event| event["quantity"].as_u64().unwrap()).sum();
+            assert_eq!(sum, 30, "{path} {policy}: {made:?}");
+            let told_again = mesh.envoy.host.counters[&Counter::GenerationsToldAgain];
+            assert_eq!(told_again, 1, "{path} {policy}");
+        }
+    }
+}
+
 const NOTHING: &str = r#"{"object":"chat.completion","model":"gpt-4o","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}}"#;
 const FIRST: &str = r#"data: {"object":"chat.completion.chunk","model":"gpt-4o","choices":[{"index":0,"delta":{"content":"twelve bytes"}}]}
 

@@ -222,6 +222,41 @@ fn a_golden_body_tells_the_same_however_it_comes() {
     check(&complaints);
 }
 
+/// The tokens of all runs.
+fn of_all_runs(generation: &Generation) -> u64 {
+    let further = generation.further.iter().map(|run| run.usage);
+    further.fold(generation.usage, Usage::plus).total()
+}
+
+#[test]
+fn a_golden_body_that_is_cut_tells_no_more_than_the_whole() {
+    let mut complaints = Vec::new();
+    for (provider, _) in folders() {
+        for (case, body) in cases(provider) {
+            let Some(route) = route(Some(provider), &case.method, GATEWAY, &case.path) else {
+                continue;
+            };
+            let has_end = case.content_type == "application/json" && !case._is_aborted;
+            let is_told_by_head = !case.response_headers.is_empty();
+            let (whole, _) = read(&case, &route, "", &[&body]);
+            let trimmed = body.trim_ascii_end().len();
+            for at in (1..trimmed).step_by(body.len() / 2000 + 1) {
+                let (cut, is_readable) = read(&case, &route, "", &[&body[..at]]);
+                let completeness = cut.completeness(is_readable);
+                let is_early = completeness == Some(Completeness::Complete)
+                    && has_end
+                    && !is_told_by_head
+                    && body.starts_with(b"{");
+                let is_more = of_all_runs(&cut) > of_all_runs(&whole);
+                if is_early || is_more || cut.text_bytes > whole.text_bytes {
+                    complaints.push(format!("{} {} at {at}", provider.name(), case.name));
+                }
+            }
+        }
+    }
+    check(&complaints);
+}
+
 #[test]
 fn a_golden_body_that_is_damaged_harms_nothing() {
     let mut dice = Dice(20_261_123);

@@ -28,7 +28,7 @@ use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::llm::provider::{
-    agent_run, conversation_in, is_free, route, takes_stream_options,
+    agent_run, conversation_in, is_creation, is_free, route, takes_stream_options,
 };
 use crate::protocol::llm::{
     Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
@@ -52,6 +52,8 @@ pub(super) struct LlmExchange {
     /// over the head.
     may_body_name: bool,
     is_poll: bool,
+    /// True if the request makes a generation, false if it asks for one that exists.
+    is_creation: bool,
     started_at: Timestamp,
     request: LlmRequestBody,
     asker: Option<Box<UsageAsker>>,
@@ -124,6 +126,7 @@ impl LlmExchange {
             product,
             may_body_name,
             is_poll: method == "GET",
+            is_creation: is_creation(method, path),
             started_at,
             request,
             share: head.body.share,
@@ -298,8 +301,10 @@ impl LlmExchange {
             && estimates
             && self.estimate(&mut usage, generation.text_bytes, is_readable);
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
-        let seen_as =
-            seen_as.map(|id| (generation_link(self.route.provider, id), generation.created_at));
+        // What a request has made is new, whatever time the server reports: some report none, or
+        // that of a recording.
+        let created_at = generation.created_at.filter(|at| !self.is_creation && *at > 0);
+        let seen_as = seen_as.map(|id| (generation_link(self.route.provider, id), created_at));
         let Requested { model, service_tier, modifiers, .. } = requested;
         Some(GenerationEnded {
             generation_id: core::mem::take(&mut self.id),

@@ -271,16 +271,23 @@ impl Body {
         if let Some(start) = self.start.take() {
             self.read(&start);
         }
+        let Self { generation, fold, reader, framing, .. } = self;
+        match framing {
+            Framing::Json(_) | Framing::Lines => fold_cut(generation, *fold, reader),
+            // The server sent this event, although the blank line behind it is missing, and used
+            // its tokens.
+            Framing::Events(framer) if framer.has_pending_data() => {
+                fold_event(generation, *fold, reader);
+                fold_cut(generation, *fold, reader);
+            }
+            // Bytes of a message are not to be trusted before its check sum.
+            Framing::Events(_) | Framing::Frames(_) => {}
+        }
         match &self.framing {
             // A text that is cut off is still readable. Events are not checked, because clients
             // skip an event that is not JSON.
             Framing::Json(texts) => {
                 self.is_unreadable |= !texts.has_whole && self.reader.is_unreadable();
-            }
-            // The server sent this event, although the blank line behind it is missing, and used
-            // its tokens.
-            Framing::Events(framer) if framer.has_pending_data() => {
-                fold_event(&mut self.generation, self.fold, &self.reader);
             }
             Framing::Frames(frames) if frames.framer.is_broken() => {
                 self.is_unreadable = true;
@@ -303,6 +310,22 @@ fn fold_event(
 ) {
     if reader.progress() == Progress::Complete && reader.document().is_object() {
         fold(generation, reader.document());
+    }
+}
+
+/// Applies what came of a document that was cut off. Whatever it says of its end, its usage may not
+/// be all: the members behind the cut may have told more.
+fn fold_cut(
+    generation: &mut Generation,
+    fold: fn(&mut Generation, &Document),
+    reader: &mut DocumentReader,
+) {
+    let Some(document) = reader.cut_document() else { return };
+    let (stage, is_finished) = (generation.stage, generation.is_finished);
+    fold(generation, document);
+    generation.is_finished = is_finished;
+    if generation.stage == Stage::Final {
+        generation.stage = stage;
     }
 }
 

@@ -97,6 +97,10 @@ const TITAN: &Paths = &[
     ("embeddingsByType", Field::Finish),
 ];
 
+/// What a guardrail adds that took the place of the model's answer. It writes no reason why the
+/// generation ended.
+const GUARDRAIL: &Paths = &[("amazon-bedrock-guardrailAction", Field::Status)];
+
 /// In a stream `generation_token_count` grows from event to event.
 const LLAMA: &Paths = &[
     ("prompt_token_count", Field::Input),
@@ -121,6 +125,7 @@ const TEXT: &Paths = &[("outputs[].text", Field::OutputText), ("completion", Fie
 const INVOKE: Format = Format {
     paths: &[
         METRICS,
+        GUARDRAIL,
         anthropic::PATHS,
         openai::USAGE,
         openai::COMPLETION,
@@ -195,6 +200,8 @@ fn fold_own(generation: &mut Generation, document: &Document) {
     if reported.is_unknown() {
         return;
     }
+    let is_intervened = document.is(Field::Status, "INTERVENED");
+    generation.is_finished |= is_intervened && reported.output.is_some();
     reported.report(generation);
     raise(&mut generation.usage.provider_total, document.count(Field::Total));
     if generation.is_finished {

@@ -152,6 +152,12 @@ pub(crate) fn agent_run(method: &str, path: &str) -> Option<&'static str> {
     run_of(path).or_else(|| run_of(&in_lower_case(path)?))
 }
 
+/// Whether a request of a route makes a generation, and does not ask for one that exists.
+pub(crate) fn is_creation(method: &str, path: &str) -> bool {
+    let last = segments(path).last().copied().unwrap_or_default();
+    method == "POST" && !last.eq_ignore_ascii_case("cancel")
+}
+
 /// The conversation that a path names.
 pub(crate) fn conversation_in(path: &str) -> Option<String> {
     let thread_of = |path: &str| openai::thread(segments(path).as_slice()).map(str::to_owned);

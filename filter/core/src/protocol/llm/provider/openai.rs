@@ -355,14 +355,19 @@ fn fold_responses(generation: &mut Generation, document: &Document) {
 }
 
 fn fold_run(generation: &mut Generation, document: &Document) {
-    // The steps of a run report usage too, which the usage of the run includes.
-    if !document.is(Field::Kind, "thread.run") {
+    // The steps of a run report usage too, which the usage of the run includes. A body that was cut
+    // off may not have named its kind.
+    if document.has(Field::Kind) && !document.is(Field::Kind, "thread.run") {
         return;
     }
     generation.tell_head(document);
     report_counts(generation, document);
     generation.stage = match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled" | "expired") => Stage::Final,
-        _ => Stage::Unfinished,
+        // The stream goes on: if it ends here, it was cut off.
+        Some("queued" | "in_progress" | "cancelling") if generation.is_streamed => Stage::Open,
+        // The client will ask again, or submit what the run waits for.
+        Some(_) => Stage::Unfinished,
+        None => generation.stage,
     };
 }
