@@ -92,7 +92,7 @@ async fn every_token_costs_what_genai_prices_says() -> anyhow::Result<()> {
         let imported = import_text(Source::GenaiPrices, list.get(), &wanted, id.clone());
         let imported = imported.with_context(|| id.clone())?;
         let card: RateCard = imported.card.to_rate_card()?;
-        let provider: Provider = card.rates()[0].provider().context("a provider")?;
+        let provider = Provider::named(card.rates()[0].provider().context("a provider")?);
         for (model, cases) in models {
             let listed = format!("{id}/{model}");
             let left_out =

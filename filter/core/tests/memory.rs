@@ -13,7 +13,7 @@ use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::exchange::{self, Exchange};
 use agent_meter_core::fact::Fact;
 use agent_meter_core::protocol::llm::ResponseReader;
-use agent_meter_core::protocol::llm::provider::route;
+use agent_meter_core::protocol::llm::provider::{Asked, route};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -149,7 +149,7 @@ const GENERATION: usize = 50 * 1024 * 1024;
 
 /// Feeds one chunk again and again and then the last; gives how far live heap rose above where it began.
 fn feed_generation(path: &str, media_type: &str, chunk: &[u8], last: &[u8]) -> isize {
-    let route = route(None, "POST", "gateway", path).unwrap();
+    let route = route(Asked::default(), "POST", "gateway", path).unwrap();
     let headers = headers(&[("content-type", media_type)]);
     let began = live();
     let _ = take_peak();

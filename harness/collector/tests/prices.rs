@@ -151,10 +151,9 @@ fn litellm_prices_a_token() {
     assert_eq!(imported.report.mapped, rates.len());
     let text = imported.report.to_string();
     for line in [
-        "5 of a provider that is not ours: `--provider NAME` takes it as openai_compatible (dashscope, perplexity, xai, ...)",
         "1 no token price (azure/whisper-1)",
         "1 an earlier model has the name at another price (deepseek/deepseek-chat)",
-        "7 search_context_cost_per_query: for a query (gpt-5, o3, claude-sonnet-4-5, ...)",
+        "8 search_context_cost_per_query: for a query (gpt-5, o3, claude-sonnet-4-5, ...)",
         "1 off_peak_pricing: by the time of day; the standard price is taken (deepseek-flash)",
         "1 input_cost_per_second: for a second (azure/whisper-1)",
         "1 provider_specific_entry.altitude: no modifier of a card (claude-opus-4-8)",
@@ -175,26 +174,26 @@ fn litellm_prices_of_other_providers_are_taken_when_they_are_asked_for() {
         &rates(&imported),
         &[
             (
-                "openai_compatible",
+                "dashscope",
                 "qwen-plus-2025-04-28",
                 json!({ "input": "0.4", "output": "1.2", "reasoning": "4" }),
             ),
             // The first range is the price itself, the others are context tiers; each has its own
             // price for reasoning.
             (
-                "openai_compatible",
+                "dashscope",
                 "qwen-plus-latest",
                 json!({ "input": "0.4", "output": "1.2", "reasoning": "4", "context_tiers": [
                     { "above_input_tokens": 256_000, "input": "1.2", "output": "3.6", "reasoning": "12" }] }),
             ),
             (
-                "openai_compatible",
+                "perplexity",
                 "sonar-deep-research",
                 json!({ "input": "2", "output": "8", "reasoning": "3" }),
             ),
             // xAI's context tiers begin at the threshold.
             (
-                "openai_compatible",
+                "xai",
                 "grok-4.20-beta-0309-reasoning",
                 json!({ "input": "1.25", "cache_read": "0.2", "input_image": "1.25", "output": "2.5",
                     "context_tiers": [{ "above_input_tokens": 199_999, "input": "2.5", "cache_read": "0.4",
@@ -208,6 +207,38 @@ fn litellm_prices_of_other_providers_are_taken_when_they_are_asked_for() {
         ["novita/deepseek/deepseek-v4-pro-0813"]
     );
     assert!(report.not_asked_for > 10, "{report}");
+}
+
+#[test]
+fn a_provider_that_only_the_list_knows_keeps_its_name() {
+    let list = r#"{
+        "acme/m": { "litellm_provider": "acme", "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6 },
+        "groq/m": { "litellm_provider": "groq", "input_cost_per_token": 3e-6, "output_cost_per_token": 4e-6 },
+        "Acme Two/m": { "litellm_provider": "Acme Two", "input_cost_per_token": 5e-6, "output_cost_per_token": 6e-6 }
+    }"#;
+    for (asked, expected) in [
+        (&[][..], &[("groq", "m", "3")][..]),
+        (&["acme"], &[("acme", "m", "1")]),
+        (&["groq", "acme"], &[("acme", "m", "1"), ("groq", "m", "3")]),
+        (&["Acme Two"], &[("openai_compatible", "m", "5")]),
+        (&["openai_compatible"], &[("openai_compatible", "m", "1")]),
+    ] {
+        let imported = import_text(Source::Litellm, list, &wanted(asked, &[]), "test".to_owned());
+        let rates = rates(&imported.expect("a card"));
+        let text = |rate: &Value, name: &str| rate[name].as_str().unwrap_or_default().to_owned();
+        let found: Vec<_> = rates
+            .iter()
+            .map(|rate| (text(rate, "provider"), text(rate, "model"), text(rate, "input")))
+            .collect();
+        let expected = expected.iter().map(|(provider, model, input)| {
+            ((*provider).to_owned(), (*model).to_owned(), (*input).to_owned())
+        });
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{asked:?}");
+    }
+    let imported = import_text(Source::Litellm, list, &Wanted::default(), "test".to_owned());
+    let report = imported.expect("a card").report.to_string();
+    let line = "2 of a provider that the filter does not know by name: `--provider NAME` takes it (acme, Acme Two)";
+    assert!(report.contains(line), "{report}");
 }
 
 #[test]
@@ -249,7 +280,7 @@ fn models_dev_prices_a_million() {
     check(
         &rates(&perplexity),
         &[(
-            "openai_compatible",
+            "perplexity",
             "sonar-deep-research",
             json!({ "input": "2", "output": "8", "reasoning": "3" }),
         )],

@@ -235,8 +235,8 @@ struct ImportArgs {
     /// Where to write the card; the name ends in .yaml or .json [default: stdout, as YAML]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only these providers, such as openai,anthropic; a provider that only the list knows, such as
-    /// xai, becomes openai_compatible [default: all that the filter knows by name]
+    /// Only these providers, such as openai,groq; one that only the list knows keeps its name there
+    /// [default: all that the filter knows by name]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     provider: Vec<String>,
     /// Only these models; * stands for any text; may be repeated [default: all]

@@ -191,7 +191,7 @@ impl Accountant {
 /// Returns the cost and the charge of a generation by the rules of its product.
 fn charge_generation<'a>(
     config: &'a Config,
-    rules: &Product,
+    rules: &'a Product,
     generation: &GenerationEnded,
 ) -> TokenCharge<'a> {
     let policy = rules.llm.as_ref().map(|llm| llm.incomplete_usage).unwrap_or_default();
@@ -201,12 +201,13 @@ fn charge_generation<'a>(
         let price = rules.pricing.tokens.charge(cost).ok_or(Unpriced::MoneyOverflow)?;
         Ok(if is_waived { Decimal::ZERO } else { price })
     };
-    let priced = price(&config.rate_cards, generation).and_then(|(priced, rate_card)| {
+    let cards = config.rate_cards_of(rules);
+    let priced = price(&cards, generation).and_then(|(priced, rate_card)| {
         charged(priced.total).map(|price| (priced, rate_card, price))
     });
     match priced {
         Err(reason) => {
-            let at_least = list_price(&config.rate_cards, generation, &reason);
+            let at_least = list_price(&cards, generation, &reason);
             let price = charged(at_least).unwrap_or_default();
             let (cost, total) = (Err(reason), Decimal::ZERO);
             TokenCharge {

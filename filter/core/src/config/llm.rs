@@ -1,17 +1,28 @@
 //! How the filter meters a product's generations.
 
-use serde::de::Error;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use crate::protocol::llm::provider::Provider;
+use crate::base::invalid::{ConfigError, error};
+use crate::domain::seller::Seller;
+use crate::protocol::llm::provider::{Asked, Family, OwnPath};
 
 /// How the filter meters generations.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LlmRules {
-    /// Who runs the models. `None`, written `auto`, means that the host decides, else the path.
-    #[serde(deserialize_with = "provider")]
-    pub provider: Option<Provider>,
+    /// Who sells the models. `None`, written `auto`, means that the host decides, else the path.
+    #[serde(deserialize_with = "or_auto")]
+    pub provider: Option<Seller>,
+    /// How requests and responses look. `None`, written `auto`, means that the provider's name
+    /// decides, else the host, else the path.
+    #[serde(deserialize_with = "or_auto")]
+    pub format: Option<Family>,
+    /// Paths that the server has for itself, and what a request to each does.
+    pub paths: Vec<OwnPath>,
+    /// The version of the rate card that alone has the rates. `None`, written `null`, means all
+    /// cards.
+    pub rate_card: Option<Box<str>>,
     /// True if the filter asks streams of OpenAI's kind for their usage. It removes from the
     /// response what only this brings.
     pub ask_for_usage: bool,
@@ -28,6 +39,9 @@ impl Default for LlmRules {
     fn default() -> Self {
         Self {
             provider: None,
+            format: None,
+            paths: Vec::new(),
+            rate_card: None,
             ask_for_usage: false,
             incomplete_usage: IncompleteUsage::default(),
             infer_when_unambiguous: false,
@@ -50,15 +64,35 @@ pub enum IncompleteUsage {
     Waive,
 }
 
-fn provider<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Provider>, D::Error> {
+impl LlmRules {
+    /// Who is asked, as far as these rules say it.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        Asked { seller: self.provider, family: self.format, paths: &self.paths }
+    }
+
+    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+        for (at, own) in self.paths.iter().enumerate() {
+            own.validate(&format!("{path}.paths[{at}]"))?;
+        }
+        let Some(provider) = self.provider.filter(|_| self.format.is_none()) else { return Ok(()) };
+        if Family::of(provider).is_some() {
+            return Ok(());
+        }
+        let names = Family::ALL.iter().map(|family| format!("`{}`", family.name()));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let reason = format!(
+            "expected the format of {:?}, whose name tells none, found `auto`: one of {names}",
+            provider.name()
+        );
+        Err(error(&format!("{path}.format"), &reason))
+    }
+}
+
+/// Reads a name, or `auto` for none.
+fn or_auto<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
     let name = String::deserialize(from)?;
     if name == "auto" {
         return Ok(None);
     }
-    let found = Provider::ALL.iter().find(|provider| provider.name() == name);
-    found.copied().map(Some).ok_or_else(|| {
-        let names = Provider::ALL.iter().map(|provider| format!("`{}`", provider.name()));
-        let names = names.collect::<Vec<_>>().join(", ");
-        D::Error::custom(format!("expected `auto`, or one of {names}"))
-    })
+    T::deserialize(name.into_deserializer()).map(Some)
 }

@@ -226,12 +226,22 @@ impl Config {
     /// Whether the accountant may attribute a generation to a call that names no trace.
     pub(crate) fn may_infer(&self) -> bool {
         let may_infer = |llm: &LlmRules| llm.infer_when_unambiguous;
-        self.products.iter().any(|product| product.llm.as_ref().is_some_and(may_infer))
+        self.products.iter().any(|product| product.llm.as_deref().is_some_and(may_infer))
     }
 
     /// The product with this id.
     pub fn product(&self, id: &str) -> Option<&Rc<Product>> {
         self.products.iter().find(|product| product.id == id)
+    }
+
+    /// The rate cards that price a product's generations.
+    pub(crate) fn rate_cards_of<'a>(
+        &'a self,
+        product: &'a Product,
+    ) -> impl Iterator<Item = &'a RateCard> + Clone {
+        let only = product.rate_card();
+        let cards = self.rate_cards.iter().map(Rc::as_ref);
+        cards.filter(move |card| only.is_none_or(|version| card.version() == version))
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
@@ -268,6 +278,7 @@ impl Config {
                 return Err(error(&format!("{path}.id"), &reason));
             }
         }
+        self.validate_card_names()?;
         self.already_metered.validate("already_metered")?;
         self.cors.validate("cors")?;
         in_range("held_request_bytes_max", self.held_request_bytes_max, 1024, 16 * 1024 * 1024)?;
@@ -285,6 +296,18 @@ impl Config {
         }
         self.validate_groups()?;
         self.validate_currencies()
+    }
+
+    /// The rate card that a product names must exist.
+    fn validate_card_names(&self) -> Result<(), ConfigError> {
+        for (at, product) in self.products.iter().enumerate() {
+            let Some(version) = product.rate_card() else { continue };
+            if !self.rate_cards.iter().any(|card| card.version() == version) {
+                let reason = format!("expected the version of a rate card, found {version:?}");
+                return Err(error(&format!("products[{at}].llm.rate_card"), &reason));
+            }
+        }
+        Ok(())
     }
 
     /// The names in a guard must exist: a misspelt name would leave the guard without effect.

@@ -1,5 +1,7 @@
 //! Products: what the filter meters and bills.
 
+use std::rc::Rc;
+
 use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error, is_positive, is_tool, not_empty};
@@ -144,7 +146,7 @@ pub struct Product {
     pub trace: TraceRule,
     /// How to meter generations of large language models. Without it an `AI_AGENT` receives A2A.
     #[serde(default)]
-    pub llm: Option<LlmRules>,
+    pub llm: Option<Rc<LlmRules>>,
     /// Where tools report the usage of generations that they make themselves.
     #[serde(default)]
     pub reported_usage: ReportedUsage,
@@ -194,6 +196,11 @@ impl Product {
         self.session.group_of(&self.id)
     }
 
+    /// The version of the rate card that alone has the rates of its generations.
+    pub(crate) fn rate_card(&self) -> Option<&str> {
+        self.llm.as_ref()?.rate_card.as_deref()
+    }
+
     /// Whether its clients use JSON-RPC.
     pub(crate) fn is_json_rpc(&self) -> bool {
         match self.product_type.traits().speaks {
@@ -239,7 +246,8 @@ impl Product {
         for (at, route) in self.routes.iter().enumerate() {
             matcher::validate_template(&format!("{path}.routes[{at}]"), route)?;
         }
-        if self.llm.is_some() {
+        if let Some(llm) = &self.llm {
+            llm.validate(&format!("{path}.llm"))?;
             if !self.product_type.traits().may_have_llm {
                 let name = self.product_type.name();
                 let reason = format!("expected none for a product of type {name:?}");

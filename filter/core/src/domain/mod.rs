@@ -8,6 +8,7 @@ pub(crate) mod names;
 pub mod period;
 pub mod price_factors;
 pub mod scope_totals;
+pub mod seller;
 pub mod session;
 pub mod status;
 pub mod usage;

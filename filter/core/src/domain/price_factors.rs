@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 /// The most bytes of a provider's word that count.
-const WORD_BYTES_MAX: usize = 31;
+pub(crate) const WORD_BYTES_MAX: usize = 31;
 
 /// A word of a provider, in lower case, cut at [`WORD_BYTES_MAX`] bytes. Everything beyond letters,
 /// digits and `-._:` is `_`.

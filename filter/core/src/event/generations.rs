@@ -20,7 +20,7 @@ pub(super) struct TokenConsumption<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tool_name: Option<&'a str>,
     pub(super) attribution: Attribution,
-    pub(super) provider: &'static str,
+    pub(super) provider: &'a str,
     pub(super) model: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) model_requested: Option<&'a str>,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use crate::domain::seller::Seller;
 use crate::domain::status::ExecutionStatus;
 use crate::domain::usage::TokenTotals;
 use crate::event::common::{Common, money};
-use crate::protocol::llm::provider::Provider;
 use crate::session::Totals;
 use crate::session::generation_totals::ModelTotals;
 
@@ -63,7 +63,7 @@ fn by_name<S: Serializer>(totals: &TokenTotals, to: S) -> Result<S::Ok, S::Error
 
 #[derive(Serialize)]
 pub(super) struct ModelUsage<'a> {
-    provider: &'static str,
+    provider: &'a str,
     model: &'a str,
     generations: u64,
     unpriced_generations: u64,
@@ -85,10 +85,10 @@ pub(super) fn tool_totals<'a>((tool_name, totals): (&'a String, &Totals)) -> Too
 }
 
 pub(super) fn model_usage<'a>(
-    ((provider, model), totals): (&'a (Provider, String), &ModelTotals),
+    ((seller, model), totals): (&'a (Seller, String), &ModelTotals),
 ) -> ModelUsage<'a> {
     ModelUsage {
-        provider: provider.name(),
+        provider: seller.name(),
         model,
         generations: totals.generations,
         unpriced_generations: totals.unpriced,

@@ -120,7 +120,7 @@ fn token_consumption<'a>(
         call_id: call.map(|(id, _)| id.as_str()),
         tool_name: call.map(|(_, tool)| tool.as_str()),
         attribution,
-        provider: generation.provider.name(),
+        provider: generation.provider.seller.name(),
         model: generation.model_name(),
         model_requested: generation.model_requested.as_deref(),
         service_tier: generation.service_tier,

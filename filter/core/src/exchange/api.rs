@@ -97,7 +97,7 @@ impl ApiExchange {
     /// request. The session of the step is that of its generation.
     pub(super) fn start_step(
         product: Rc<Product>,
-        rules: LlmRules,
+        rules: Rc<LlmRules>,
         operation: &str,
         head: RequestHead<'_>,
         id: String,

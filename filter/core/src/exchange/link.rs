@@ -5,7 +5,7 @@ use crate::base::hash::hash;
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::Link;
-use crate::protocol::llm::provider::Provider;
+use crate::domain::seller::Seller;
 use crate::wire::json_rpc::Id;
 use crate::wire::target::Endpoint;
 
@@ -63,6 +63,6 @@ pub(crate) fn task_link(product_id: &str, task_id: &[u8]) -> Link {
 }
 
 /// Returns the link of a generation that several responses may report.
-pub(crate) fn generation_link(provider: Provider, id: &str) -> Link {
-    hash(&[b"generation", provider.name().as_bytes(), id.as_bytes()])
+pub(crate) fn generation_link(seller: Seller, id: &str) -> Link {
+    hash(&[b"generation", seller.name().as_bytes(), id.as_bytes()])
 }

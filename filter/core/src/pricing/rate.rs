@@ -12,10 +12,11 @@ use crate::base::invalid::{ConfigError, error};
 use crate::base::text::Price;
 use crate::base::time::Timestamp;
 use crate::domain::price_factors::{PriceFactors, ServiceTier};
+use crate::domain::seller::Seller;
 use crate::domain::usage::TokenKind;
 use crate::pricing::multipliers::Multipliers;
 use crate::pricing::unpriced::Unpriced;
-use crate::protocol::llm::provider::Provider;
+use crate::protocol::llm::provider::{Family, Provider};
 
 /// The rates of a model at a provider.
 ///
@@ -24,7 +25,7 @@ use crate::protocol::llm::provider::Provider;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
     /// `None` stands for any provider.
-    pub(super) provider: Option<Provider>,
+    pub(super) provider: Option<Seller>,
     /// A name, or a pattern in which `*` stands for any text.
     pub(super) model: Box<str>,
     /// Further names and patterns.
@@ -34,6 +35,17 @@ pub struct Rate {
     standard: Table,
     service_tiers: Box<[(ServiceTier, Table)]>,
     multipliers: Multipliers,
+}
+
+/// How well a rate fits a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// It is of this provider.
+    Own,
+    /// It is of all that speak as OpenAI does.
+    Compatible,
+    /// It is of any provider.
+    AnyProvider,
 }
 
 /// The named kinds, each with its rate for a million tokens. They are few, so a list is smallest
@@ -61,13 +73,29 @@ impl Rate {
     }
 
     /// The provider; `None` stands for any.
-    pub const fn provider(&self) -> Option<Provider> {
+    pub const fn provider(&self) -> Option<Seller> {
         self.provider
     }
 
     /// Whether it is in force at this time: from its `effective_from` to before its `effective_to`.
     pub(crate) fn is_effective(&self, at: Timestamp) -> bool {
         self.from <= at && at < self.to
+    }
+
+    /// How well it fits a provider, best first; `None` if it does not. A rate of
+    /// `openai_compatible` is one of every provider with this format.
+    pub(super) fn rank(&self, provider: Provider) -> Option<Rank> {
+        match self.provider {
+            None => Some(Rank::AnyProvider),
+            Some(seller) if seller == provider.seller => Some(Rank::Own),
+            Some(seller)
+                if provider.family == Family::OpenAiCompatible
+                    && seller == Family::OpenAiCompatible.seller() =>
+            {
+                Some(Rank::Compatible)
+            }
+            Some(_) => None,
+        }
     }
 
     pub(super) fn is_overlapping(&self, other: &Self) -> bool {
@@ -220,7 +248,7 @@ impl<'de> Deserialize<'de> for Instant {
 }
 
 /// A provider, or `*` for any.
-struct AnyProvider(Option<Provider>);
+struct AnyProvider(Option<Seller>);
 
 impl<'de> Deserialize<'de> for AnyProvider {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -228,7 +256,7 @@ impl<'de> Deserialize<'de> for AnyProvider {
         if text == "*" {
             return Ok(Self(None));
         }
-        Provider::deserialize(text.into_deserializer()).map(|provider| Self(Some(provider)))
+        Seller::deserialize(text.into_deserializer()).map(|seller| Self(Some(seller)))
     }
 }
 

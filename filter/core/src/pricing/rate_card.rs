@@ -1,8 +1,6 @@
 //! A rate card. Finds the rate of a model by exact names first, then by patterns in the card's
 //! order.
 
-use std::rc::Rc;
-
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
@@ -17,7 +15,7 @@ use crate::pricing::cost::{Priced, cost};
 use crate::pricing::model_name::{NAMES_MAX, names};
 use crate::pricing::rate::Rate;
 use crate::pricing::unpriced::Unpriced;
-use crate::protocol::llm::provider::Provider;
+use crate::protocol::llm::provider::{Family, Provider};
 
 /// A provider's price list, in the form of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -88,16 +86,18 @@ impl RateCard {
     ///
     /// The card tries the model's name in the response first, then the name in the request, on
     /// Bedrock the other way round, because there the request names what has the price; an empty
-    /// name is unknown. For each name it prefers an exact name of this provider, then an exact name
-    /// of any provider (`*`), then the first pattern that matches. Only if none of the names has a
-    /// rate, it tries them without what providers and gateways put around them.
+    /// name is unknown. For each name it prefers an exact name of this provider, then one of
+    /// `openai_compatible` if the provider speaks so, then one of any provider (`*`), then the first
+    /// pattern that matches. Only if none of the names has a rate, it tries them without what
+    /// providers and gateways put around them.
     pub fn find(
         &self,
-        provider: Provider,
+        provider: impl Into<Provider>,
         answered: &str,
         requested: &str,
         at: Timestamp,
     ) -> Option<&Rate> {
+        let provider = provider.into();
         (0..NAMES_MAX).find_map(|form| self.find_form(form, provider, answered, requested, at))
     }
 
@@ -111,7 +111,7 @@ impl RateCard {
         at: Timestamp,
     ) -> Option<&Rate> {
         let mut told = [answered, requested];
-        if provider == Provider::Bedrock {
+        if provider.family == Family::Bedrock {
             told.reverse();
         }
         let told = told.into_iter().filter(|model| !model.is_empty());
@@ -122,16 +122,17 @@ impl RateCard {
     /// The cost of a generation: [`Self::find`], then [`cost`].
     pub fn price(
         &self,
-        provider: Provider,
+        provider: impl Into<Provider>,
         answered: &str,
         requested: &str,
         at: Timestamp,
         factors: impl Into<PriceFactors>,
         usage: &Usage,
     ) -> Result<Priced, Unpriced> {
+        let provider = provider.into();
         let rate = self.find(provider, answered, requested, at).ok_or_else(|| {
             let model = if answered.is_empty() { requested } else { answered };
-            Unpriced::NoRate { provider, model: model.to_owned() }
+            Unpriced::NoRate { provider: provider.seller, model: model.to_owned() }
         })?;
         cost(usage, rate, factors)
     }
@@ -140,16 +141,13 @@ impl RateCard {
         let first = self.names.partition_point(|name| self.text(*name) < model);
         let exact = self.names.iter().skip(first).take_while(|name| self.text(**name) == model);
         let exact = exact.filter_map(|name| self.rate(*name)).filter(|rate| rate.is_effective(at));
-        exact
-            .clone()
-            .find(|rate| rate.provider == Some(provider))
-            .or_else(|| exact.clone().find(|rate| rate.provider.is_none()))
-            .or_else(|| {
-                let fitting = self.patterns.iter().filter(|name| is_fit(self.text(**name), model));
-                fitting.filter_map(|name| self.rate(*name)).find(|rate| {
-                    rate.provider.is_none_or(|named| named == provider) && rate.is_effective(at)
-                })
-            })
+        let ranked = exact.filter_map(|rate| Some((rate.rank(provider)?, rate)));
+        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, rate)| rate);
+        best.or_else(|| {
+            let fitting = self.patterns.iter().filter(|name| is_fit(self.text(**name), model));
+            let is_for = |rate: &&Rate| rate.rank(provider).is_some() && rate.is_effective(at);
+            fitting.filter_map(|name| self.rate(*name)).find(is_for)
+        })
     }
 
     fn rate(&self, name: Name) -> Option<&Rate> {
@@ -216,23 +214,23 @@ impl RateCard {
     }
 }
 
-/// The cost of a generation by the first card that names its model as it is told, else by the first
+/// The cost of a generation by the first of these cards that names its model as it is told, else by the first
 /// that names it without what stands around it, and the card's version.
 pub fn price<'a>(
-    cards: &'a [Rc<RateCard>],
+    cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     generation: &GenerationEnded,
 ) -> Result<(Priced, &'a str), Unpriced> {
     let GenerationEnded { provider, started_at: at, service_tier: tier, usage, .. } = generation;
     let answered = generation.model.as_deref().unwrap_or_default();
     let requested = generation.model_requested.as_deref().unwrap_or_default();
     let found = (0..NAMES_MAX).find_map(|form| {
-        cards.iter().find_map(|card| {
+        cards.clone().find_map(|card| {
             let rate = card.find_form(form, *provider, answered, requested, *at)?;
             Some((card, rate))
         })
     });
     let (card, rate) = found.ok_or_else(|| Unpriced::NoRate {
-        provider: *provider,
+        provider: provider.seller,
         model: generation.model_name().to_owned(),
     })?;
     let factors = PriceFactors { service_tier: *tier, modifiers: generation.modifiers };
@@ -242,8 +240,8 @@ pub fn price<'a>(
 /// What a generation without a rate for its tier or its modifiers costs at the list price; zero for
 /// any other generation without a cost. The client chooses the tier, so it must not get out of what
 /// it pays, and of guards, by choosing one that the card does not know.
-pub fn list_price(
-    cards: &[Rc<RateCard>],
+pub fn list_price<'a>(
+    cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     generation: &GenerationEnded,
     reason: &Unpriced,
 ) -> Decimal {

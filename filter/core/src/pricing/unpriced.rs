@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::domain::price_factors::{Modifier, ServiceTier, Word};
+use crate::domain::seller::Seller;
 use crate::domain::usage::TokenKind;
-use crate::protocol::llm::provider::Provider;
 
 /// Why a generation has no cost. Not the same as a cost of zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Unpriced {
     /// The card has no rate for the model at this time.
     NoRate {
         /// The provider of the model.
-        provider: Provider,
+        provider: Seller,
         /// The model as the response names it, else as the request does; empty if unknown.
         model: String,
     },

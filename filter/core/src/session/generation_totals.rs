@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MODELS_PER_SESSION_MAX, OTHER};
 use crate::base::money::add_money;
+use crate::domain::seller::Seller;
 use crate::domain::usage::{TokenTotals, Usage};
 use crate::fact::generation::GenerationEnded;
 use crate::pricing::charge::TokenCharge;
-use crate::protocol::llm::provider::Provider;
 
 /// Totals over generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct GenerationTotals {
     /// All generations, with their tokens.
     pub all: ModelTotals,
     /// By provider and model; the number of models is bounded.
-    pub by_model: BTreeMap<(Provider, String), ModelTotals>,
+    pub by_model: BTreeMap<(Seller, String), ModelTotals>,
     /// Provider cost that is not attributed to a tool call.
     #[serde(with = "rust_decimal::serde::str")]
     pub(crate) unattributed_cost: Decimal,
@@ -61,7 +61,7 @@ impl ModelTotals {
 impl GenerationTotals {
     /// Adds a generation; `false` if a sum no longer fits a decimal. Such a sum stays as it was.
     pub fn add(&mut self, generation: &GenerationEnded, charge: &TokenCharge<'_>) -> bool {
-        let mut key = (generation.provider, generation.model_name().to_owned());
+        let mut key = (generation.provider.seller, generation.model_name().to_owned());
         if self.by_model.len() >= MODELS_PER_SESSION_MAX && !self.by_model.contains_key(&key) {
             OTHER.clone_into(&mut key.1);
         }

@@ -2,14 +2,14 @@
 
 use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::usage::{Completeness, Usage};
-use agent_meter_core::protocol::llm::provider::{Provider, route};
+use agent_meter_core::protocol::llm::provider::Family;
 use agent_meter_core::protocol::llm::{Generation, ResponseReader};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 
 use crate::amazon_event_stream::{event, message};
-use crate::support::{cuts, test};
+use crate::support::{cuts, route, test};
 
 const STREAM: &str = "application/vnd.amazon.eventstream";
 const INVOKE: &str = "/model/arn:aws:bedrock:eu-west-1:1:application-inference-profile%2Fx1/invoke";
@@ -18,7 +18,7 @@ const METRICS: &str = r#""amazon-bedrock-invocationMetrics":{"inputTokenCount":2
 
 /// What a response tells, the same however it is cut.
 fn read(path: &str, headers: &[(&str, &str)], body: &[u8]) -> (Generation, Option<Completeness>) {
-    let route = route(Some(Provider::Bedrock), "POST", "gateway", path).expect("a route");
+    let route = route(Some(Family::Bedrock), "POST", "gateway", path).expect("a route");
     let headers: Vec<(String, Vec<u8>)> =
         headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
     let mut told = cuts(body).into_iter().map(|cut| {
@@ -65,10 +65,10 @@ fn paths_name_the_model() {
         ("/model/a%zz%4/invoke".to_owned(), "a%zz%4"),
         ("/model/%C3%A9%2B%+A/invoke".to_owned(), "\u{E9}+%+A"),
     ] {
-        for provider in [Some(Provider::Bedrock), None] {
+        for provider in [Some(Family::Bedrock), None] {
             let route = route(provider, "POST", "gateway", &path).expect("a route");
             assert_eq!(route.model.as_deref(), Some(model), "{path}");
-            assert_eq!(route.provider, Provider::Bedrock, "{path}");
+            assert_eq!(route.provider.family, Family::Bedrock, "{path}");
             assert!(!route.reports_again);
         }
     }
@@ -85,7 +85,7 @@ fn paths_name_the_model() {
     ] {
         let route = route(None, "POST", host, path);
         assert_eq!(route.is_some(), is_routed, "{path}");
-        assert!(route.is_none_or(|route| route.provider == Provider::Bedrock), "{path}");
+        assert!(route.is_none_or(|route| route.provider.family == Family::Bedrock), "{path}");
     }
     assert!(route(None, "GET", host, "/model/m/converse").is_none());
 }

@@ -423,3 +423,51 @@ fn no_count_falls_and_no_part_is_lost() {
         assert_eq!(bill(host, path, media_type, &body), [expected], "{name}");
     }
 }
+
+/// A product that meters what this path starts with.
+fn product(id: &str, llm: &Value) -> Value {
+    json!({ "id": id, "type": "AI_AGENT", "match": { "path_prefix": format!("/{id}") }, "llm": llm })
+}
+
+#[test]
+fn a_generation_costs_what_its_seller_takes_by_the_card_of_its_product() {
+    let rate = |provider: &str, input: &str| json!({ "provider": provider, "model": "gpt-oss-120b", "input": input, "output": "0" });
+    let config = json!({
+        "rate_cards": [
+            { "version": "list", "rates": [rate("one", "1"), rate("two", "2"), rate("openai_compatible", "9")] },
+            { "version": "contract", "rates": [rate("one", "0.5")] },
+        ],
+        "products": [
+            product("one", &json!({ "provider": "one", "format": "openai_compatible" })),
+            product("two", &json!({ "provider": "two", "format": "openai" })),
+            product("three", &json!({ "provider": "three", "format": "openai_compatible" })),
+            product("four", &json!({ "provider": "four", "format": "azure_openai" })),
+            product("any", &json!({})),
+            product("contract", &json!({ "provider": "one", "format": "openai", "rate_card": "contract" })),
+            product("elsewhere", &json!({ "provider": "two", "format": "openai", "rate_card": "contract" })),
+        ],
+    });
+    let body = chat("gpt-oss-120b", &json!({ "prompt_tokens": 1_000_000, "completion_tokens": 1 }));
+    for (product, seller, cost, card) in [
+        ("one", "one", "1", "list"),
+        ("two", "two", "2", "list"),
+        ("three", "three", "9", "list"),
+        ("four", "four", "no_rate", ""),
+        ("any", "openai_compatible", "9", "list"),
+        ("contract", "one", "0.5", "contract"),
+        ("elsewhere", "two", "no_rate", ""),
+    ] {
+        let mut mesh = Mesh::new(&config.to_string());
+        let path = format!("/{product}/v1/chat/completions");
+        let ask = [(":method", "POST"), (":path", &*path), (":authority", "gw")];
+        let stream = mesh.send(Worker::First, &ask, "{}");
+        let head = [(":status", "200"), ("content-type", JSON)];
+        mesh.answer(Worker::First, stream, &head, &body, StreamEnd::Complete);
+        let (tokens, _) = mesh.events();
+        let event = &tokens[0];
+        let text = |name: &str| event[name].as_str().unwrap_or_default();
+        let told = if event["priced"] == true { "total_provider_cost" } else { "unpriced_reason" };
+        let found = (text("provider"), text(told), text("rate_card"));
+        assert_eq!(found, (seller, cost, card), "{product}");
+    }
+}

@@ -3,7 +3,7 @@
 use agent_meter_core::config::{Action, Config, Matcher};
 use agent_meter_core::domain::status::ExecutionStatus;
 use agent_meter_core::pricing::price_list::Pricing;
-use agent_meter_core::protocol::llm::provider::Provider;
+use agent_meter_core::protocol::llm::provider::Family;
 use agent_meter_core::wire::http::Headers;
 use agent_meter_core::wire::target::Target;
 use rust_decimal::Decimal;
@@ -117,6 +117,9 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[1].type",
         "products[1].match.path_prefix",
         "products[1].llm.provider",
+        "products[1].llm.format",
+        "products[1].llm.paths",
+        "products[1].llm.rate_card",
         "products[1].llm.ask_for_usage",
         "products[1].llm.incomplete_usage",
         "products[1].llm.infer_when_unambiguous",
@@ -828,14 +831,41 @@ fn what_tools_report_costs_in_the_currency_of_their_product() {
 }
 
 #[test]
-fn a_provider_that_is_not_known_is_refused_with_those_that_are() {
-    let mut config = minimal();
-    config["products"][0]["llm"] = json!({"provider": "openia"});
-    let names = Provider::ALL.iter().map(|provider| format!("`{}`", provider.name()));
-    let expected = format!(
-        "products[0].llm.provider: expected `auto`, or one of {}",
-        names.collect::<Vec<_>>().join(", ")
+fn who_sells_a_model_and_how_it_speaks() {
+    let names = Family::ALL.iter().map(|family| format!("`{}`", family.name()));
+    let names = names.collect::<Vec<_>>().join(", ");
+    assert!(names.contains("`openai`, `azure_openai`, `anthropic`"), "{names}");
+    let no_format = format!(
+        "products[0].llm.format: expected the format of \"openia\", whose name tells none, found `auto`: one of {names}"
     );
-    assert!(expected.contains("`openai`, `azure_openai`, `anthropic`"), "{expected}");
-    assert_eq!(read(&config).unwrap_err().to_string(), expected);
+    let no_name = |found: &str| {
+        format!(
+            "products[0].llm.provider: expected a provider's name of 1 to 31 lower-case letters, digits, `-`, `_` and `.`, found {found:?}"
+        )
+    };
+    let no_card = "products[0].llm.rate_card: expected the version of a rate card, found \"eu\"";
+    for (llm, refused) in [
+        (json!({ "provider": "auto", "format": "auto" }), None),
+        (json!({ "provider": "auto", "format": "anthropic" }), None),
+        (json!({ "provider": "anthropic" }), None),
+        (json!({ "provider": "acme", "format": "anthropic" }), None),
+        (json!({ "provider": "openia" }), Some(no_format.as_str())),
+        (json!({ "provider": "Acme", "format": "openai" }), Some(&no_name("Acme"))),
+        (json!({ "provider": "", "format": "openai" }), Some(&no_name(""))),
+        (json!({ "rate_card": "us" }), None),
+        (json!({ "rate_card": null }), None),
+        (json!({ "rate_card": "eu" }), Some(no_card)),
+    ] {
+        let mut config = minimal();
+        config["rate_cards"] = json!([{ "version": "us", "rates": [] }]);
+        config["products"][0]["type"] = json!("AI_AGENT");
+        config["products"][0]["llm"] = llm;
+        assert_eq!(read(&config).err().as_deref(), refused, "{}", config["products"][0]["llm"]);
+    }
+    let mut config = minimal();
+    config["products"][0]["type"] = json!("AI_AGENT");
+    config["products"][0]["llm"] = json!({ "format": "opanai" });
+    let reason = read(&config).unwrap_err();
+    let expected = "products[0].llm.format: unknown variant `opanai`, expected one of `openai`";
+    assert!(reason.starts_with(expected), "{reason}");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::usage::{Completeness, FurtherRun, Usage};
-use agent_meter_core::protocol::llm::provider::{Provider, route};
+use agent_meter_core::protocol::llm::provider::Family;
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 use flate2::Compression;
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::dice::Dice;
+use crate::support::route;
 
 /// A host that names no provider.
 const GATEWAY: &str = "gateway.internal:8080";
@@ -80,12 +81,12 @@ impl Told {
     }
 }
 
-fn folder(provider: Provider) -> PathBuf {
+fn folder(provider: Family) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llm");
     root.join(provider.name())
 }
 
-fn cases(provider: Provider) -> Vec<(Case, Vec<u8>)> {
+fn cases(provider: Family) -> Vec<(Case, Vec<u8>)> {
     let folder = folder(provider);
     let text = fs::read_to_string(folder.join("cases.json")).expect("a table of cases");
     let cases: Vec<Case> = serde_json::from_str(&text).expect("cases as the README says");
@@ -95,8 +96,8 @@ fn cases(provider: Provider) -> Vec<(Case, Vec<u8>)> {
 }
 
 /// Every provider, with a host on which it answers: the file `host` in its folder, if hosts name it.
-fn folders() -> impl Iterator<Item = (Provider, Option<String>)> {
-    Provider::ALL.iter().map(|provider| {
+fn folders() -> impl Iterator<Item = (Family, Option<String>)> {
+    Family::ALL.iter().map(|provider| {
         let host = fs::read_to_string(folder(*provider).join("host")).ok();
         (*provider, host.map(|host| host.trim_end().to_owned()))
     })
@@ -189,7 +190,7 @@ fn each_golden_body_tells_what_it_must() {
                 complaints.extend(
                     complaint.map(|text| format!("{} {name} ({way}): {text}", provider.name())),
                 );
-                let is_its = found.is_none_or(|route| route.provider == provider);
+                let is_its = found.is_none_or(|route| route.provider.family == provider);
                 assert!(way == "path" || is_its, "{} {name} ({way})", provider.name());
             }
         }

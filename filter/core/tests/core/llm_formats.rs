@@ -2,17 +2,17 @@
 
 use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::usage::{Completeness, Usage};
-use agent_meter_core::protocol::llm::provider::{Provider, route};
+use agent_meter_core::protocol::llm::provider::Family;
 use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader};
 use agent_meter_core::wire::encoding::ContentCoding;
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 
-use crate::support::{cuts, test};
+use crate::support::{cuts, route, test};
 
 const CHAT: &str = "/v1/chat/completions";
 
 /// What a body tells on a path of a provider, the same however it is cut.
-fn read(provider: Provider, path: &str, content_type: &str, body: &str) -> (Generation, bool) {
+fn read(provider: Family, path: &str, content_type: &str, body: &str) -> (Generation, bool) {
     let route = route(Some(provider), "POST", "gateway", path).expect("a route");
     let headers = [("content-type".to_owned(), content_type.as_bytes().to_vec())];
     let mut told = cuts(body.as_bytes()).into_iter().map(|cut| {
@@ -25,7 +25,7 @@ fn read(provider: Provider, path: &str, content_type: &str, body: &str) -> (Gene
     first
 }
 
-fn usage(provider: Provider, path: &str, content_type: &str, body: &str) -> Usage {
+fn usage(provider: Family, path: &str, content_type: &str, body: &str) -> Usage {
     read(provider, path, content_type, body).0.usage
 }
 
@@ -36,47 +36,47 @@ fn both(input: u64, output: u64) -> Usage {
 #[test]
 fn the_host_and_then_the_path_tell_who_is_asked() {
     for (host, path, provider) in [
-        ("api.openai.com", CHAT, Provider::OpenAi),
-        ("EU.API.OpenAI.com:443", CHAT, Provider::OpenAi),
-        ("api.openai.com.", CHAT, Provider::OpenAi),
-        ("notapi.openai.com", CHAT, Provider::OpenAiCompatible),
-        ("shop.openai.azure.com", "/openai/v1/chat/completions", Provider::AzureOpenAi),
-        ("shop.services.ai.azure.com", "/models/chat/completions", Provider::AzureOpenAi),
-        ("shop.services.ai.azure.com", "/anthropic/v1/messages", Provider::AzureOpenAi),
-        ("api.anthropic.com", "/v1/messages?beta=true", Provider::Anthropic),
-        ("aiplatform.googleapis.com", "/v1/publishers/google/models/m:predict", Provider::Vertex),
-        ("aiplatform.eu.rep.googleapis.com", "/v1/x/models/m:generateContent", Provider::Vertex),
-        ("bedrock-runtime-fips.us-east-1.amazonaws.com", "/model/m/invoke", Provider::Bedrock),
+        ("api.openai.com", CHAT, Family::OpenAi),
+        ("EU.API.OpenAI.com:443", CHAT, Family::OpenAi),
+        ("api.openai.com.", CHAT, Family::OpenAi),
+        ("notapi.openai.com", CHAT, Family::OpenAiCompatible),
+        ("shop.openai.azure.com", "/openai/v1/chat/completions", Family::AzureOpenAi),
+        ("shop.services.ai.azure.com", "/models/chat/completions", Family::AzureOpenAi),
+        ("shop.services.ai.azure.com", "/anthropic/v1/messages", Family::AzureOpenAi),
+        ("api.anthropic.com", "/v1/messages?beta=true", Family::Anthropic),
+        ("aiplatform.googleapis.com", "/v1/publishers/google/models/m:predict", Family::Vertex),
+        ("aiplatform.eu.rep.googleapis.com", "/v1/x/models/m:generateContent", Family::Vertex),
+        ("bedrock-runtime-fips.us-east-1.amazonaws.com", "/model/m/invoke", Family::Bedrock),
         (
             "vpce-1-a.bedrock-runtime.us-east-1.vpce.amazonaws.com",
             "/model/m/converse-stream",
-            Provider::Bedrock,
+            Family::Bedrock,
         ),
-        ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "/model/m/converse", Provider::Bedrock),
-        ("bedrock-mantle.us-east-1.api.aws", CHAT, Provider::Bedrock),
-        ("bedrock-runtime.example.com", CHAT, Provider::OpenAiCompatible),
-        ("api.mistral.ai", "/v1/conversations", Provider::Mistral),
-        ("api.mistral.ai", "/v1/conversations/conv_1", Provider::Mistral),
-        ("api.cohere.ai", "/v1/chat", Provider::Cohere),
-        ("api.cohere.com", "/compatibility/v1/chat/completions", Provider::Cohere),
-        ("api.deepseek.com", "/anthropic/v1/messages", Provider::DeepSeek),
-        ("[::1]:11434", "/v1/messages", Provider::Ollama),
-        ("localhost:11434", CHAT, Provider::Ollama),
-        ("[fe80::11434]", CHAT, Provider::OpenAiCompatible),
-        ("generativelanguage.googleapis.com", "/v1beta/openai/embeddings", Provider::Gemini),
-        ("gw", "/v1beta/tunedModels/m%3AstreamGenerateContent", Provider::Gemini),
-        ("gw", "/v1beta1/projects/p/locations/l/interactions", Provider::Vertex),
-        ("gw", "/v1/projects/p/locations/l/endpoints/9:generateContent", Provider::Vertex),
-        ("gw", "/openai/deployments/d/embeddings", Provider::AzureOpenAi),
-        ("gw", "/v1/messages", Provider::Anthropic),
-        ("gw", "/v2/embed", Provider::Cohere),
-        ("gw", "/api/generate", Provider::Ollama),
-        ("gw", "/v1/fim/completions", Provider::Mistral),
-        ("gw", CHAT, Provider::OpenAiCompatible),
+        ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "/model/m/converse", Family::Bedrock),
+        ("bedrock-mantle.us-east-1.api.aws", CHAT, Family::Bedrock),
+        ("bedrock-runtime.example.com", CHAT, Family::OpenAiCompatible),
+        ("api.mistral.ai", "/v1/conversations", Family::Mistral),
+        ("api.mistral.ai", "/v1/conversations/conv_1", Family::Mistral),
+        ("api.cohere.ai", "/v1/chat", Family::Cohere),
+        ("api.cohere.com", "/compatibility/v1/chat/completions", Family::Cohere),
+        ("api.deepseek.com", "/anthropic/v1/messages", Family::DeepSeek),
+        ("[::1]:11434", "/v1/messages", Family::Ollama),
+        ("localhost:11434", CHAT, Family::Ollama),
+        ("[fe80::11434]", CHAT, Family::OpenAiCompatible),
+        ("generativelanguage.googleapis.com", "/v1beta/openai/embeddings", Family::Gemini),
+        ("gw", "/v1beta/tunedModels/m%3AstreamGenerateContent", Family::Gemini),
+        ("gw", "/v1beta1/projects/p/locations/l/interactions", Family::Vertex),
+        ("gw", "/v1/projects/p/locations/l/endpoints/9:generateContent", Family::Vertex),
+        ("gw", "/openai/deployments/d/embeddings", Family::AzureOpenAi),
+        ("gw", "/v1/messages", Family::Anthropic),
+        ("gw", "/v2/embed", Family::Cohere),
+        ("gw", "/api/generate", Family::Ollama),
+        ("gw", "/v1/fim/completions", Family::Mistral),
+        ("gw", CHAT, Family::OpenAiCompatible),
     ] {
         // Images are made by this model, not embeddings.
         let path = path.replace("/m:predict", "/text-embedding-005:predict");
-        let found = route(None, "POST", host, &path).map(|route| route.provider);
+        let found = route(None, "POST", host, &path).map(|route| route.provider.family);
         assert_eq!(found, Some(provider), "{host} {path}");
     }
 }
@@ -88,20 +88,20 @@ fn what_makes_no_generation_has_no_route() {
         (None, "GET", "/v1/models"),
         (None, "POST", "/v1/threads/t/messages"),
         (None, "POST", "/v1/channels/c/messages"),
-        (Some(Provider::Anthropic), "POST", "/v1/threads/t/messages"),
+        (Some(Family::Anthropic), "POST", "/v1/threads/t/messages"),
         (None, "POST", "/v1/messages/count_tokens"),
         (None, "POST", "/v1/messages/batches"),
         (None, "POST", "/v1/files"),
-        (Some(Provider::Anthropic), "POST", CHAT),
-        (Some(Provider::Gemini), "POST", "/v1beta/models/m:countTokens"),
-        (Some(Provider::Gemini), "POST", "/v1beta/models/m:batchGenerateContent"),
-        (Some(Provider::Gemini), "DELETE", "/v1beta/interactions/v1_1"),
-        (Some(Provider::Vertex), "POST", "/v1/publishers/google/models/imagen-4:predict"),
-        (Some(Provider::Vertex), "POST", "/v1/publishers/anthropic/models/count-tokens:rawPredict"),
-        (Some(Provider::Cohere), "POST", "/v1/tokenize"),
-        (Some(Provider::Ollama), "POST", "/api/pull"),
+        (Some(Family::Anthropic), "POST", CHAT),
+        (Some(Family::Gemini), "POST", "/v1beta/models/m:countTokens"),
+        (Some(Family::Gemini), "POST", "/v1beta/models/m:batchGenerateContent"),
+        (Some(Family::Gemini), "DELETE", "/v1beta/interactions/v1_1"),
+        (Some(Family::Vertex), "POST", "/v1/publishers/google/models/imagen-4:predict"),
+        (Some(Family::Vertex), "POST", "/v1/publishers/anthropic/models/count-tokens:rawPredict"),
+        (Some(Family::Cohere), "POST", "/v1/tokenize"),
+        (Some(Family::Ollama), "POST", "/api/pull"),
     ] {
-        let found = route(provider, method, "gw", path).map(|route| route.provider);
+        let found = route(provider, method, "gw", path).map(|route| route.provider.family);
         assert_eq!(found, None, "{method} {path}");
     }
 }
@@ -110,27 +110,27 @@ fn what_makes_no_generation_has_no_route() {
 fn the_path_names_the_model() {
     for (provider, path, model) in [
         (
-            Provider::Gemini,
+            Family::Gemini,
             "/v1beta/models/gemini-2.5-flash:generateContent",
             Some("gemini-2.5-flash"),
         ),
         (
-            Provider::Gemini,
+            Family::Gemini,
             "/v1beta/models/gemini-2.5-flash%3aembedContent",
             Some("gemini-2.5-flash"),
         ),
         (
-            Provider::Vertex,
+            Family::Vertex,
             "/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-4-5%4020251101:rawPredict",
             Some("claude-opus-4-5@20251101"),
         ),
-        (Provider::Vertex, "/v1/projects/p/locations/l/endpoints/42:generateContent", None),
+        (Family::Vertex, "/v1/projects/p/locations/l/endpoints/42:generateContent", None),
         (
-            Provider::AzureOpenAi,
+            Family::AzureOpenAi,
             "/openai/deployments/prod/chat/completions?api-version=1",
             Some("prod"),
         ),
-        (Provider::AzureOpenAi, "/openai/v1/responses", None),
+        (Family::AzureOpenAi, "/openai/v1/responses", None),
     ] {
         let found = route(Some(provider), "POST", "gw", path).expect("a route");
         assert_eq!(found.model.as_deref(), model, "{path}");
@@ -140,12 +140,12 @@ fn the_path_names_the_model() {
 #[test]
 fn a_generation_that_is_asked_for_again_is_told_again() {
     for (provider, method, path, reports_again) in [
-        (Provider::Gemini, "GET", "/v1beta/interactions/v1_1?stream=true", true),
-        (Provider::Gemini, "POST", "/v1beta/interactions", true),
-        (Provider::Gemini, "POST", "/v1beta/interactions/v1_1/cancel", true),
-        (Provider::AzureOpenAi, "GET", "/openai/v1/responses/resp_1", true),
-        (Provider::Gemini, "POST", "/v1beta/models/m:generateContent", false),
-        (Provider::Vllm, "POST", CHAT, false),
+        (Family::Gemini, "GET", "/v1beta/interactions/v1_1?stream=true", true),
+        (Family::Gemini, "POST", "/v1beta/interactions", true),
+        (Family::Gemini, "POST", "/v1beta/interactions/v1_1/cancel", true),
+        (Family::AzureOpenAi, "GET", "/openai/v1/responses/resp_1", true),
+        (Family::Gemini, "POST", "/v1beta/models/m:generateContent", false),
+        (Family::Vllm, "POST", CHAT, false),
     ] {
         let found = route(Some(provider), method, "gw", path).expect("a route");
         assert_eq!(found.reports_again, reports_again, "{method} {path}");
@@ -168,7 +168,7 @@ fn counts_are_whole_numbers_however_they_are_written() {
         let body = format!(
             "{{ \"usage\" :\r\n\t{{\"prompt_tokens\": {input} , \"completion_tokens\":3}}\n}}"
         );
-        let found = usage(Provider::OpenAi, CHAT, "application/json", &body);
+        let found = usage(Family::OpenAi, CHAT, "application/json", &body);
         assert_eq!((found.input, found.output), (told, Some(3)), "{input}");
     }
 }
@@ -179,18 +179,18 @@ fn usage_in_what_the_model_wrote_is_text() {
         {"usage":{"prompt_tokens":900,"completion_tokens":900}}}}],
         "usage":{"prompt_tokens":12,"completion_tokens":3},
         "metadata":{"usage":{"prompt_tokens":800}}}"#;
-    for provider in [Provider::OpenAi, Provider::Mistral, Provider::OpenAiCompatible] {
+    for provider in [Family::OpenAi, Family::Mistral, Family::OpenAiCompatible] {
         assert_eq!(usage(provider, CHAT, "application/json", body), both(12, 3));
     }
     let body = r#"{"message":{"content":"{\"eval_count\":9}"},"eval_count":3,"prompt_eval_count":12,"done":true}"#;
-    assert_eq!(usage(Provider::Ollama, "/api/chat", "application/json", body), both(12, 3));
+    assert_eq!(usage(Family::Ollama, "/api/chat", "application/json", body), both(12, 3));
 }
 
 #[test]
 fn usage_that_is_told_again_is_counted_once() {
     let chunk = r#"{"object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}"#;
     let body = format!("data: {chunk}\n\ndata: {chunk}\n\ndata: [DONE]\n\n");
-    let (told, _) = read(Provider::OpenAi, CHAT, "text/event-stream", &body);
+    let (told, _) = read(Family::OpenAi, CHAT, "text/event-stream", &body);
     assert_eq!((told.usage, told.completeness(true)), (both(12, 3), Some(Completeness::Complete)));
 }
 
@@ -205,9 +205,9 @@ fn counts_so_far_are_no_final_ones() {
     };
     let path = "/v1/completions";
     let cut = chunk(1, "null") + &chunk(2, "null");
-    let (told, _) = read(Provider::Vllm, path, "text/event-stream", &cut);
+    let (told, _) = read(Family::Vllm, path, "text/event-stream", &cut);
     assert_eq!((told.usage, told.completeness(true)), (both(5, 2), Some(Completeness::Partial)));
-    let (told, _) = read(Provider::Vllm, path, "text/event-stream", &(cut + &chunk(3, "\"stop\"")));
+    let (told, _) = read(Family::Vllm, path, "text/event-stream", &(cut + &chunk(3, "\"stop\"")));
     assert_eq!((told.usage, told.completeness(true)), (both(5, 3), Some(Completeness::Complete)));
 }
 
@@ -216,15 +216,11 @@ fn a_last_event_without_its_blank_line_was_sent() {
     let body = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}";
     for end in ["", "\n", "\n\n", "\r\n\r\n"] {
         let body = format!("{body}{end}");
-        assert_eq!(
-            usage(Provider::OpenAi, CHAT, "text/event-stream", &body),
-            both(5, 2),
-            "{end:?}"
-        );
+        assert_eq!(usage(Family::OpenAi, CHAT, "text/event-stream", &body), both(5, 2), "{end:?}");
     }
     // The number that the cut is in may go on.
     let cut = body.trim_end_matches('}');
-    let (told, _) = read(Provider::OpenAi, CHAT, "text/event-stream", cut);
+    let (told, _) = read(Family::OpenAi, CHAT, "text/event-stream", cut);
     let input = Usage { input: Some(5), ..Usage::default() };
     assert_eq!((told.usage, told.completeness(true)), (input, Some(Completeness::Partial)));
 }
@@ -243,7 +239,7 @@ fn a_body_that_holds_no_document_cannot_be_read() {
         ("404", false),
         ("{\"usage\"]", false),
     ] {
-        let (told, found) = read(Provider::OpenAi, CHAT, "application/json", body);
+        let (told, found) = read(Family::OpenAi, CHAT, "application/json", body);
         assert_eq!((told.usage, found), (Usage::default(), is_readable), "{body:?}");
     }
 }
@@ -255,7 +251,7 @@ fn each_text_that_was_embedded_counts() {
         r#"{"embeddings":{"values":[0.1,0.2],"statistics":{"truncated":false,"token_count":3.0}}}"#;
     let body = format!("{{\"predictions\":[{}]}}", vec![prediction; 250].join(","));
     let path = "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict";
-    let route = route(Some(Provider::Vertex), "POST", "gw", path).expect("a route");
+    let route = route(Some(Family::Vertex), "POST", "gw", path).expect("a route");
     let headers = [("content-type".to_owned(), b"application/json".to_vec())];
     let mut reader = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers)));
     reader.feed(body.as_bytes());
@@ -269,7 +265,7 @@ fn reasoning_that_is_counted_beside_the_output_is_added_once() {
 data: "completion_tokens_details":{"reasoning_tokens":94}}}
 
 "#;
-    let told = usage(Provider::OpenAiCompatible, CHAT, "text/event-stream", &chunk.repeat(3));
+    let told = usage(Family::OpenAiCompatible, CHAT, "text/event-stream", &chunk.repeat(3));
     assert_eq!(
         (told.output, told.reasoning, told.provider_total),
         (Some(103), Some(94), Some(135))
@@ -277,9 +273,9 @@ data: "completion_tokens_details":{"reasoning_tokens":94}}}
     // Some tell them by the total only.
     let body = r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":12,"completion_tokens":9,"total_tokens":150}}"#;
     let path = "/v1beta/openai/chat/completions";
-    let told = usage(Provider::Gemini, path, "application/json", body);
+    let told = usage(Family::Gemini, path, "application/json", body);
     assert_eq!((told.input, told.output, told.reasoning), (Some(12), Some(138), None));
-    for provider in [Provider::OpenAi, Provider::AzureOpenAi, Provider::OpenAiCompatible] {
+    for provider in [Family::OpenAi, Family::AzureOpenAi, Family::OpenAiCompatible] {
         let told = usage(provider, CHAT, "application/json", body);
         assert_eq!((told.input, told.output), (Some(12), Some(138)), "{provider:?}");
     }
@@ -289,7 +285,7 @@ data: "completion_tokens_details":{"reasoning_tokens":94}}}
 fn what_tools_gave_to_the_model_was_read_by_it() {
     let body = r#"{"object":"conversation.response","conversation_id":"conv_1","outputs":[{"model":"mistral-medium-2505"}],
         "usage":{"prompt_tokens":188,"completion_tokens":55,"total_tokens":7355,"connector_tokens":7112}}"#;
-    let (told, _) = read(Provider::Mistral, "/v1/conversations", "application/json", body);
+    let (told, _) = read(Family::Mistral, "/v1/conversations", "application/json", body);
     let wanted = Usage { provider_total: Some(7355), ..both(7300, 55) };
     assert_eq!((told.usage, told.model.as_deref()), (wanted, Some("mistral-medium-2505")));
 }
@@ -298,7 +294,7 @@ fn what_tools_gave_to_the_model_was_read_by_it() {
 fn an_embedding_has_no_output() {
     let body = r#"{"object":"list","data":[],"model":"voyage-3","usage":{"total_tokens":10}}"#;
     for path in ["/v1/embeddings", "/v1/rerank"] {
-        let told = usage(Provider::OpenAiCompatible, path, "application/json", body);
+        let told = usage(Family::OpenAiCompatible, path, "application/json", body);
         assert_eq!((told.input, told.output), (Some(10), None), "{path}");
     }
 }
@@ -306,21 +302,16 @@ fn an_embedding_has_no_output() {
 #[test]
 fn the_tier_is_read_wherever_it_is_told() {
     for (provider, path, body, tier) in [
-        (Provider::OpenAi, CHAT, r#"{"service_tier":"flex"}"#, ServiceTier::Flex),
+        (Family::OpenAi, CHAT, r#"{"service_tier":"flex"}"#, ServiceTier::Flex),
+        (Family::Mistral, CHAT, r#"{"usage":{"service_tier":"priority"}}"#, ServiceTier::Priority),
         (
-            Provider::Mistral,
-            CHAT,
-            r#"{"usage":{"service_tier":"priority"}}"#,
-            ServiceTier::Priority,
-        ),
-        (
-            Provider::Vertex,
+            Family::Vertex,
             "/v1/publishers/google/models/m:generateContent",
             r#"{"usageMetadata":{"trafficType":"ON_DEMAND_PRIORITY"}}"#,
             ServiceTier::Priority,
         ),
         (
-            Provider::Vertex,
+            Family::Vertex,
             "/v1/publishers/google/models/m:generateContent",
             r#"{"usageMetadata":{"trafficType":"PROVISIONED_THROUGHPUT"}}"#,
             ServiceTier::new("provisioned_throughput"),
@@ -330,7 +321,7 @@ fn the_tier_is_read_wherever_it_is_told() {
         assert_eq!(told.service_tier, Some(tier), "{body}");
     }
     let path = "/v1beta/models/m:generateContent";
-    let route = route(Some(Provider::Gemini), "POST", "gw", path).expect("a route");
+    let route = route(Some(Family::Gemini), "POST", "gw", path).expect("a route");
     let headers = [("x-gemini-service-tier".to_owned(), b"flex".to_vec())];
     let told = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers))).end().0;
     assert_eq!(told.service_tier, Some(ServiceTier::Flex));

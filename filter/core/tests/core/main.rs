@@ -40,6 +40,7 @@ mod plays;
 mod products;
 mod rates;
 mod scanner;
+mod sellers;
 mod shares;
 mod sse;
 mod steps;

@@ -3,9 +3,10 @@
 use agent_meter_core::base::invalid::ConfigError;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::domain::price_factors::{Modifier, Modifiers, PriceFactors, ServiceTier};
+use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::usage::{TokenKind, Usage};
 use agent_meter_core::pricing::{Line, RateCard, Unpriced, cost};
-use agent_meter_core::protocol::llm::provider::Provider;
+use agent_meter_core::protocol::llm::provider::{Family, Provider};
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
@@ -56,7 +57,7 @@ fn usage(counts: &Value) -> Usage {
 /// The lines as `kind tokens cost`, the total, and what else is to be known.
 fn priced(rate: &Value, counts: &Value, tier: ServiceTier) -> String {
     let card = only(rate.clone());
-    let rate = card.find(Provider::OpenAi, "model", "", Timestamp(0)).expect("a rate");
+    let rate = card.find(Family::OpenAi, "model", "", Timestamp(0)).expect("a rate");
     match cost(&usage(counts), rate, tier) {
         Ok(priced) => {
             let sum: rust_decimal::Decimal = priced.lines.iter().map(|line| line.cost).sum();
@@ -318,7 +319,7 @@ fn what_has_no_price_is_not_free() {
     }
     let card = only(json!({ "input": "1" }));
     let found = card.price(
-        Provider::Anthropic,
+        Family::Anthropic,
         "",
         "claude",
         Timestamp(0),
@@ -326,7 +327,7 @@ fn what_has_no_price_is_not_free() {
         &usage(&json!({ "input": 1 })),
     );
     let model = "claude".to_owned();
-    assert_eq!(found, Err(Unpriced::NoRate { provider: Provider::Anthropic, model }));
+    assert_eq!(found, Err(Unpriced::NoRate { provider: Family::Anthropic.seller(), model }));
 }
 
 #[test]
@@ -411,7 +412,7 @@ fn a_modifier_multiplies_every_rate_and_has_no_price_without_a_multiplier() {
         let mut modifiers = Modifiers::default();
         words.iter().for_each(|(modifier, word)| modifiers.tell(*modifier, word));
         let factors = PriceFactors { service_tier: ServiceTier::new(tier), modifiers };
-        let priced = card.price(Provider::OpenAi, "model", "", Timestamp(0), factors, &usage);
+        let priced = card.price(Family::OpenAi, "model", "", Timestamp(0), factors, &usage);
         priced.map_or_else(|reason| reason.to_string(), |priced| priced.total.to_string())
     };
     for (tier, words, expected) in [
@@ -441,7 +442,7 @@ fn the_rate_that_was_taken_is_told() {
     let at = |tier, input| {
         let usage = usage(&json!({ "input": input }));
         let at = Timestamp(0);
-        let priced = card.price(Provider::OpenAi, "model", "", at, tier, &usage);
+        let priced = card.price(Family::OpenAi, "model", "", at, tier, &usage);
         let priced = priced.expect("a price");
         (priced.above_input_tokens, priced.lines[0].rate.to_string())
     };
@@ -463,63 +464,57 @@ fn the_most_exact_name_decides() {
         rate("bedrock", "*anthropic.claude-sonnet-4-5*", &[]),
     ]));
     for (what, provider, answered, requested, expected) in [
-        ("exact", Provider::OpenAi, "gpt-4o", "", Some(4)),
-        ("exact for any provider", Provider::Mistral, "gpt-4o", "", Some(3)),
-        ("alias", Provider::OpenAi, "gpt-4o-2024-08-06", "gpt-4o", Some(4)),
+        ("exact", Family::OpenAi, "gpt-4o", "", Some(4)),
+        ("exact for any provider", Family::Mistral, "gpt-4o", "", Some(3)),
+        ("alias", Family::OpenAi, "gpt-4o-2024-08-06", "gpt-4o", Some(4)),
         (
             "a pattern among aliases, in the card's order",
-            Provider::OpenAi,
+            Family::OpenAi,
             "chatgpt-4o-latest",
             "",
             Some(4),
         ),
-        ("the first pattern that fits", Provider::OpenAi, "gpt-4o-mini", "", Some(1)),
-        ("a later pattern", Provider::OpenAi, "gpt-5", "", Some(2)),
-        ("a pattern for any provider", Provider::Ollama, "x-free", "", Some(0)),
-        ("letters' case counts", Provider::OpenAi, "GPT-4o", "", None),
-        ("another provider's model", Provider::Mistral, "gpt-4o-mini", "", None),
-        (
-            "requested, when the answer's name has no rate",
-            Provider::OpenAi,
-            "o9",
-            "gpt-4o",
-            Some(4),
-        ),
+        ("the first pattern that fits", Family::OpenAi, "gpt-4o-mini", "", Some(1)),
+        ("a later pattern", Family::OpenAi, "gpt-5", "", Some(2)),
+        ("a pattern for any provider", Family::Ollama, "x-free", "", Some(0)),
+        ("letters' case counts", Family::OpenAi, "GPT-4o", "", None),
+        ("another provider's model", Family::Mistral, "gpt-4o-mini", "", None),
+        ("requested, when the answer's name has no rate", Family::OpenAi, "o9", "gpt-4o", Some(4)),
         (
             "answered, even if requested is more exact",
-            Provider::OpenAi,
+            Family::OpenAi,
             "gpt-4o-x",
             "gpt-4o",
             Some(1),
         ),
-        ("requested alone", Provider::OpenAi, "", "gpt-4o", Some(4)),
-        ("behind a gateway's prefix", Provider::OpenAi, "openai/gpt-4o", "", Some(4)),
-        ("with a date that no rate names", Provider::Mistral, "gpt-4o-2031-01-31", "", Some(3)),
+        ("requested alone", Family::OpenAi, "", "gpt-4o", Some(4)),
+        ("behind a gateway's prefix", Family::OpenAi, "openai/gpt-4o", "", Some(4)),
+        ("with a date that no rate names", Family::Mistral, "gpt-4o-2031-01-31", "", Some(3)),
         (
             "the name that was asked for, before the answered one without its prefix",
-            Provider::OpenAi,
+            Family::OpenAi,
             "x/gpt-4o",
             "gpt-5",
             Some(2),
         ),
         (
             "Bedrock's id that was asked for, before the model in the body",
-            Provider::Bedrock,
+            Family::Bedrock,
             "x-free",
             "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
             Some(6),
         ),
         (
             "the profile in an ARN",
-            Provider::Bedrock,
+            Family::Bedrock,
             "",
             "arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
             Some(6),
         ),
-        ("no name", Provider::OpenAi, "", "", None),
+        ("no name", Family::OpenAi, "", "", None),
         (
             "Bedrock's ids by pattern",
-            Provider::Bedrock,
+            Family::Bedrock,
             "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
             "",
             Some(6),
@@ -528,6 +523,43 @@ fn the_most_exact_name_decides() {
         let found = card.find(provider, answered, requested, Timestamp(0));
         let expected: Option<usize> = expected;
         assert_eq!(found, expected.map(|at| &card.rates()[at]), "{what}");
+    }
+}
+
+#[test]
+fn a_rate_of_the_seller_goes_before_one_of_its_format() {
+    let rate =
+        |provider: &str, model: &str| json!({ "provider": provider, "model": model, "input": "1" });
+    let card = card(&json!([
+        rate("*", "gpt-oss-120b"),
+        rate("openai_compatible", "gpt-oss-120b"),
+        rate("groq", "gpt-oss-120b"),
+        rate("openai_compatible", "qwen3"),
+        rate("*", "qwen3"),
+        rate("openai_compatible", "kimi-*"),
+        rate("anthropic", "claude"),
+        rate("bedrock", "claude"),
+        rate("acme", "own"),
+    ]));
+    let compatible = Family::OpenAiCompatible;
+    for (seller, family, answered, requested, expected) in [
+        ("groq", compatible, "gpt-oss-120b", "", Some(2)),
+        ("cerebras", compatible, "gpt-oss-120b", "", Some(1)),
+        ("openai_compatible", compatible, "gpt-oss-120b", "", Some(1)),
+        ("cerebras", Family::Ollama, "gpt-oss-120b", "", Some(0)),
+        ("openai", Family::OpenAi, "gpt-oss-120b", "", Some(0)),
+        ("groq", compatible, "qwen3", "", Some(3)),
+        ("groq", compatible, "kimi-k2", "", Some(5)),
+        ("groq", Family::OpenAi, "kimi-k2", "", None),
+        ("acme", Family::Anthropic, "claude", "", None),
+        ("acme", Family::Bedrock, "claude", "own", Some(8)),
+        ("acme", Family::Anthropic, "own", "claude", Some(8)),
+        ("anthropic", Family::Anthropic, "claude", "", Some(6)),
+    ] {
+        let seller = Seller::new(seller).expect("a name");
+        let found = card.find(Provider { seller, family }, answered, requested, Timestamp(0));
+        let expected: Option<usize> = expected;
+        assert_eq!(found, expected.map(|at| &card.rates()[at]), "{seller} {family:?} {answered}");
     }
 }
 
@@ -547,28 +579,28 @@ fn a_rate_counts_from_its_first_day_to_before_its_last() {
     let (january, february) = (1_767_225_600_000, 1_769_904_000_000);
     let eleven_in_march = 1_772_362_800_000;
     for (what, provider, model, at, expected) in [
-        ("before all", Provider::OpenAi, "m", january - 1, None),
-        ("the first moment", Provider::OpenAi, "m", january, Some(0)),
-        ("the last moment", Provider::OpenAi, "m", february - 1, Some(0)),
-        ("the next rate", Provider::OpenAi, "m", february, Some(1)),
-        ("a time with an offset", Provider::OpenAi, "m", eleven_in_march - 1, Some(1)),
+        ("before all", Family::OpenAi, "m", january - 1, None),
+        ("the first moment", Family::OpenAi, "m", january, Some(0)),
+        ("the last moment", Family::OpenAi, "m", february - 1, Some(0)),
+        ("the next rate", Family::OpenAi, "m", february, Some(1)),
+        ("a time with an offset", Family::OpenAi, "m", eleven_in_march - 1, Some(1)),
         (
             "a pattern, when no exact rate counts any more",
-            Provider::OpenAi,
+            Family::OpenAi,
             "m",
             eleven_in_march,
             Some(3),
         ),
-        ("a pattern's time", Provider::OpenAi, "pp", january, Some(2)),
+        ("a pattern's time", Family::OpenAi, "pp", january, Some(2)),
         (
             "a later pattern, when the first does not count any more",
-            Provider::OpenAi,
+            Family::OpenAi,
             "pp",
             february,
             Some(3),
         ),
-        ("no beginning", Provider::Mistral, "m", 0, Some(4)),
-        ("an end", Provider::Mistral, "m", 86_400_000, None),
+        ("no beginning", Family::Mistral, "m", 0, Some(4)),
+        ("an end", Family::Mistral, "m", 86_400_000, None),
     ] {
         let found = card.find(provider, model, "", Timestamp(at));
         let expected: Option<usize> = expected;
@@ -604,7 +636,7 @@ fn a_card_that_cannot_be_charged_by_is_refused_with_its_place() {
         (json!({ "version": "1", "rates": [], "x": 1 }), "x", "unknown field `x`"),
         (rates(json!([{ "model": "m" }])), "rates[0]", "missing field `provider`"),
         (rates(json!([{ "provider": "*" }])), "rates[0]", "missing field `model`"),
-        (rate(json!({ "provider": "opennai" })), "rates[0].provider", "unknown variant `opennai`"),
+        (rate(json!({ "provider": "OpenAI" })), "rates[0].provider", "expected a provider's name"),
         (rate(json!({ "model": "" })), "rates[0].model", "found an empty string"),
         (rate(json!({ "aliases": ["a", ""] })), "rates[0].aliases[1]", "found an empty string"),
         (rate(json!({ "input": 2.5 })), "rates[0].input", "invalid type: floating point"),
@@ -678,6 +710,16 @@ fn a_card_that_cannot_be_charged_by_is_refused_with_its_place() {
             "rates[0].service_tiers.batch.model",
             "unknown field `model`",
         ),
+        (
+            rate(json!({ "provider": "" })),
+            "rates[0].provider",
+            "expected a provider's name of 1 to 31",
+        ),
+        (
+            twice(json!({ "provider": "groq" }), json!({ "provider": "groq" })),
+            "rates[1].model",
+            "found \"m\" again, which rates[0] names",
+        ),
         (twice(json!({}), json!({})), "rates[1].model", "found \"m\" again, which rates[0] names"),
         (
             twice(json!({}), json!({ "model": "n", "aliases": ["o", "m"] })),
@@ -734,7 +776,7 @@ rates:
     assert_eq!(from_yaml, from_json);
     assert_eq!((from_yaml.version(), from_yaml.currency()), ("2026-11-23", "USD"));
     let rate = &from_yaml.rates()[0];
-    assert_eq!((rate.provider(), rate.model()), (Some(Provider::OpenAi), "gpt-4o"));
+    assert_eq!((rate.provider(), rate.model()), (Some(Family::OpenAi.seller()), "gpt-4o"));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use agent_meter_core::admission::{Admission, admit};
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::exchange::{self, Exchange};
+use agent_meter_core::protocol::llm::Route;
+use agent_meter_core::protocol::llm::provider::{self, Asked, Family};
 use agent_meter_core::wire::http::Headers;
 
 /// The exchange of a request of which Envoy knows nothing but its headers.
@@ -33,4 +35,9 @@ pub(crate) fn cuts(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
         cuts.push(vec![&bytes[..at], &bytes[at..]]);
     }
     cuts
+}
+
+/// The route of a request to a provider that the configuration names, or does not.
+pub(crate) fn route(family: Option<Family>, method: &str, host: &str, path: &str) -> Option<Route> {
+    provider::route(family.map(Asked::from).unwrap_or_default(), method, host, path)
 }

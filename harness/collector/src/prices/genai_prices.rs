@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::usage::TokenKind;
-use agent_meter_core::protocol::llm::provider::Provider as Ours;
 use anyhow::{Context, bail};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> anyhow::Result<()> 
 fn read_model(
     listed: &str,
     id: &str,
-    providers: &[Ours],
+    providers: &[Seller],
     model: &Object,
     builder: &mut Builder<'_>,
 ) -> anyhow::Result<()> {

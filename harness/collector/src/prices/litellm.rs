@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_meter_core::domain::usage::TokenKind;
-use agent_meter_core::protocol::llm::provider::Provider;
+use agent_meter_core::protocol::llm::provider::{Family, price_lists};
 use anyhow::Context;
 use serde_json::value::RawValue;
 
@@ -49,8 +49,10 @@ fn read_model(name: &str, model: &Object, builder: &mut Builder<'_>) -> anyhow::
         return Ok(());
     }
     let own_prefix = format!("{provider}/");
-    let prefix = ours.map_or(own_prefix.as_str(), |ours| ours.price_lists().litellm_prefix);
-    let names = match names(name, prefix, ours) {
+    let lists = price_lists().find(|(seller, _)| Some(*seller) == ours);
+    let prefix = lists.map_or(own_prefix.as_str(), |(_, lists)| lists.litellm_prefix);
+    let family = ours.and_then(|seller| Family::named(seller.name()));
+    let names = match names(name, prefix, family) {
         Ok(names) => names,
         Err(reason) => {
             builder.leave_out(reason, name);
@@ -77,27 +79,23 @@ fn read_model(name: &str, model: &Object, builder: &mut Builder<'_>) -> anyhow::
 }
 
 /// The model's names on the wire.
-fn names(
-    name: &str,
-    prefix: &str,
-    provider: Option<Provider>,
-) -> Result<Vec<String>, &'static str> {
+fn names(name: &str, prefix: &str, family: Option<Family>) -> Result<Vec<String>, &'static str> {
     const ONE_REGION: &str = "a price of one region, which is not in the model's name";
     let name = name.strip_prefix(prefix).unwrap_or(name);
     if name.contains('*') {
         return Err("no model's name");
     }
     let (first, rest) = name.split_once('/').unwrap_or(("", name));
-    let name = match provider {
-        Some(Provider::AzureOpenAi) if matches!(first, "eu" | "us") => return Err(ONE_REGION),
-        Some(Provider::AzureOpenAi) if matches!(first, "global" | "global-standard") => rest,
-        Some(Provider::Bedrock) if is_region(first) => return Err(ONE_REGION),
-        Some(Provider::Bedrock) if first == "invoke" => rest,
-        Some(Provider::Bedrock) if !first.is_empty() => return Err("no model's name"),
+    let name = match family {
+        Some(Family::AzureOpenAi) if matches!(first, "eu" | "us") => return Err(ONE_REGION),
+        Some(Family::AzureOpenAi) if matches!(first, "global" | "global-standard") => rest,
+        Some(Family::Bedrock) if is_region(first) => return Err(ONE_REGION),
+        Some(Family::Bedrock) if first == "invoke" => rest,
+        Some(Family::Bedrock) if !first.is_empty() => return Err("no model's name"),
         _ => name,
     };
     let mut names = vec![name.to_owned()];
-    if provider == Some(Provider::OpenAi) && name.starts_with("ft:") {
+    if family == Some(Family::OpenAi) && name.starts_with("ft:") {
         // On the wire the customer's own name follows.
         names.push(format!("{name}:*"));
     }

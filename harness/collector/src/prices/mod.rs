@@ -14,10 +14,11 @@ use std::fmt;
 use std::path::Path;
 
 use agent_meter_core::base::pattern::is_fit;
+use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::usage::TokenKind;
 use agent_meter_core::pricing::RateCard;
 use agent_meter_core::protocol::llm::PriceLists;
-use agent_meter_core::protocol::llm::provider::Provider;
+use agent_meter_core::protocol::llm::provider::{Family, price_lists};
 use anyhow::{Context, anyhow, ensure};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,7 @@ pub struct Card {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Entry {
-    provider: Provider,
+    provider: Seller,
     model: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<String>,
@@ -228,14 +229,14 @@ impl fmt::Display for Report {
 }
 
 const OF_ANOTHER: &str =
-    "of a provider that is not ours: `--provider NAME` takes it as openai_compatible";
+    "of a provider that the filter does not know by name: `--provider NAME` takes it";
 
 /// Collects the entries of a card while a list is read.
 struct Builder<'a> {
     wanted: &'a Wanted,
     entries: Vec<Entry>,
     /// The entries that have a name.
-    named: BTreeMap<(Provider, String), Vec<usize>>,
+    named: BTreeMap<(Seller, String), Vec<usize>>,
     /// Every provider that the list names.
     providers: BTreeSet<String>,
     report: Report,
@@ -245,7 +246,7 @@ struct Builder<'a> {
 struct Model<'a> {
     /// As the list has it, for the report.
     listed: &'a str,
-    provider: Provider,
+    provider: Seller,
     /// On the wire; the first is the best.
     names: Vec<String>,
     /// First day, and first day after; in days of UTC.
@@ -254,11 +255,10 @@ struct Model<'a> {
 }
 
 /// The providers that a list of this kind calls so.
-fn ours(listed: &str, names: impl Fn(PriceLists) -> &'static [&'static str]) -> Vec<Provider> {
-    let is_called_so = |provider: &Provider| {
-        names(provider.price_lists()).iter().any(|pattern| is_fit(pattern, listed))
-    };
-    Provider::ALL.iter().copied().filter(is_called_so).collect()
+fn ours(listed: &str, names: impl Fn(PriceLists) -> &'static [&'static str]) -> Vec<Seller> {
+    let is_called_so =
+        |lists: PriceLists| names(lists).iter().any(|pattern| is_fit(pattern, listed));
+    price_lists().filter(|(_, lists)| is_called_so(*lists)).map(|(seller, _)| seller).collect()
 }
 
 impl<'a> Builder<'a> {
@@ -273,13 +273,15 @@ impl<'a> Builder<'a> {
     }
 
     /// The providers under which a model of the list's provider is wanted; counts the model if
-    /// there are none.
-    fn providers(&mut self, listed: &str, ours: &[Provider]) -> Vec<Provider> {
+    /// there are none. One that the filter does not know by name is taken under the list's name if
+    /// it is asked for by that, as `openai_compatible` if it is asked for by this.
+    fn providers(&mut self, listed: &str, ours: &[Seller]) -> Vec<Seller> {
         let asked = &self.wanted.providers;
+        let compatible = Family::OpenAiCompatible.seller();
         self.providers.insert(listed.to_owned());
         self.providers.extend(ours.iter().map(|ours| ours.name().to_owned()));
         if ours.is_empty() {
-            self.providers.insert(Provider::OpenAiCompatible.name().to_owned());
+            self.providers.insert(compatible.name().to_owned());
         }
         if asked.is_empty() {
             if ours.is_empty() {
@@ -288,9 +290,15 @@ impl<'a> Builder<'a> {
             return ours.to_owned();
         }
         let is_asked = |name: &str| asked.iter().any(|asked| asked == name);
-        let all = if ours.is_empty() { &[Provider::OpenAiCompatible] } else { ours };
-        let found = all.iter().filter(|ours| is_asked(listed) || is_asked(ours.name()));
-        let found: Vec<Provider> = found.copied().collect();
+        let found: Vec<Seller> = if ours.is_empty() {
+            let by_its_name =
+                || is_asked(listed).then(|| Seller::new(listed).unwrap_or(compatible));
+            let found = is_asked(compatible.name()).then_some(compatible).or_else(by_its_name);
+            found.into_iter().collect()
+        } else {
+            let found = ours.iter().filter(|ours| is_asked(listed) || is_asked(ours.name()));
+            found.copied().collect()
+        };
         if found.is_empty() {
             self.report.not_asked_for += 1;
         }

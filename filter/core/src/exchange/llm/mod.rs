@@ -27,9 +27,7 @@ use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
-use crate::protocol::llm::provider::{
-    agent_run, conversation_in, is_creation, is_free, route, takes_stream_options,
-};
+use crate::protocol::llm::provider::{agent_run, conversation_in, is_creation, is_free, route};
 use crate::protocol::llm::{
     Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
 };
@@ -45,7 +43,7 @@ pub(super) struct LlmExchange {
     /// If the request is itself a call: the id of that call, and its tool.
     caused_by: Option<(String, String)>,
     product: Rc<Product>,
-    rules: LlmRules,
+    rules: Rc<LlmRules>,
     route: Route,
     session: SessionRef,
     /// True if the body may name a conversation, and with it the session. It then takes precedence
@@ -74,7 +72,7 @@ impl LlmExchange {
     /// of what may have been generated unseen, if it may have been.
     pub(super) fn start(
         product: Rc<Product>,
-        rules: LlmRules,
+        rules: Rc<LlmRules>,
         caused_by: Option<(String, String)>,
         head: RequestHead<'_>,
         id: String,
@@ -82,7 +80,7 @@ impl LlmExchange {
         let host = core::str::from_utf8(head.authority).unwrap_or_default();
         let found = head.methods().find_map(|method| {
             head.target.paths().find_map(|path| {
-                route(rules.provider, method, host, path).map(|route| (method, path, route))
+                route(rules.asked(), method, host, path).map(|route| (method, path, route))
             })
         });
         let Some((method, path, route)) = found else {
@@ -97,7 +95,7 @@ impl LlmExchange {
         };
         let may_body_name = may_name && conversation.is_none() && agent_run(method, path).is_some();
         let can_ask = rules.ask_for_usage && head.body.coding == ContentCoding::Identity;
-        let asker = (can_ask && takes_stream_options(route.provider, path)).then(Box::default);
+        let asker = (can_ask && route.takes_stream_options).then(Box::default);
         let mut request = LlmRequestBody::new(head.body.coding);
         request.limit(&head.body.share);
         let started_at = head.arrived_at;
@@ -304,7 +302,8 @@ impl LlmExchange {
         // What a request has made is new, whatever time the server reports: some report none, or
         // that of a recording.
         let created_at = generation.created_at.filter(|at| !self.is_creation && *at > 0);
-        let seen_as = seen_as.map(|id| (generation_link(self.route.provider, id), created_at));
+        let seen_as =
+            seen_as.map(|id| (generation_link(self.route.provider.seller, id), created_at));
         let Requested { model, service_tier, modifiers, .. } = requested;
         Some(GenerationEnded {
             generation_id: core::mem::take(&mut self.id),

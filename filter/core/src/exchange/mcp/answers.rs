@@ -16,6 +16,7 @@ use crate::fact::Fact;
 use crate::fact::call::{AnswerKind, AnswerLook, AnswerSeen, CallEnded, Observation};
 use crate::fact::generation::GenerationEnded;
 use crate::host::counter::Counter;
+use crate::protocol::llm::provider::Provider;
 use crate::protocol::mcp::message::{Message, Method, ResultType, TaskReport};
 use crate::protocol::mcp::reported::Reported;
 use crate::protocol::mcp::response_body::ServerMessage;
@@ -216,7 +217,7 @@ impl McpExchange {
 
     /// Reports the generations that a call made inside, as the call's response reports them.
     fn report(&mut self, reported: Reported, call: &CallEnded) {
-        let Some(provider) = self.product.reported_usage.provider else { return };
+        let Some(seller) = self.product.reported_usage.provider else { return };
         let Reported { usage, model, source, is_inconsistent } = reported;
         self.observed.counts.push(Counter::Generations);
         self.observed.facts.push(Fact::Generation(Box::new(GenerationEnded {
@@ -224,7 +225,7 @@ impl McpExchange {
             session: call.session.clone(),
             product_id: self.product.id.clone(),
             caused_by: Some((call.call_id.clone(), call.tool.clone())),
-            provider,
+            provider: Provider::named(seller),
             model: model.map(escaped),
             model_requested: None,
             service_tier: ServiceTier::Standard,

@@ -17,7 +17,7 @@ pub(crate) mod within_or_beside;
 pub use self::endpoint::PriceLists;
 pub(crate) use self::envoy::read_token_usage;
 pub use self::generation::{Format, Generation, Parts};
-pub use self::provider::{Provider, Route};
+pub use self::provider::{Family, Provider, Route};
 pub use self::request::LlmRequestBody;
 pub(crate) use self::request::Requested;
 pub use self::response::ResponseReader;

@@ -3,15 +3,15 @@
 use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error, is_header};
-use crate::protocol::llm::provider::Provider;
+use crate::domain::seller::Seller;
 
 /// Where a tool's result, or the response's headers, report usage. The filter reads only the places
 /// that are named here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportedUsage {
-    /// Who runs the models.
-    pub provider: Option<Provider>,
+    /// Who sells the models.
+    pub provider: Option<Seller>,
     /// JSON pointers (RFC 6901) into the `result` of a tool call, such as
     /// `/_meta/usage/input_tokens`.
     pub result: Places,

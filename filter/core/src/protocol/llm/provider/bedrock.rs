@@ -36,7 +36,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     genai_prices: &["aws"],
 };
 
-const CONVERSE: Format = Format {
+pub(super) const CONVERSE: Format = Format {
     paths: &[&[
         ("usage.inputTokens", Field::Input),
         ("usage.outputTokens", Field::Output),
@@ -122,7 +122,7 @@ const COHERE: &Paths = &[
 /// Older bodies of Mistral and Anthropic, which do not report counts.
 const TEXT: &Paths = &[("outputs[].text", Field::OutputText), ("completion", Field::OutputText)];
 
-const INVOKE: Format = Format {
+pub(super) const INVOKE: Format = Format {
     paths: &[
         METRICS,
         GUARDRAIL,

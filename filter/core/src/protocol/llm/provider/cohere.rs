@@ -31,7 +31,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     genai_prices: &["cohere"],
 };
 
-const NATIVE: Format = Format {
+pub(super) const NATIVE: Format = Format {
     paths: &[&[
         ("id", Field::Id),
         ("generation_id", Field::Id),

@@ -44,7 +44,7 @@ const CHAT: Format = Format {
 
 /// The body, and the events of a stream; the last event reports the usage. Transcriptions have the
 /// same form.
-const CONVERSATION: Format = Format {
+pub(super) const CONVERSATION: Format = Format {
     paths: &[
         USAGE,
         MORE,

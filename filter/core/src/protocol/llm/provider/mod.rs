@@ -1,8 +1,10 @@
-//! The providers of large language models: one file and one row for each.
+//! How requests to large language models look, and their responses: one file and one row for each
+//! family of formats. Who sells the models is another question: a family has the name of the
+//! provider that it is of, and any other may speak it.
 //!
-//! To add a provider: its file beside these, with a `SPEC` (hosts, paths, endpoints), the
-//! `PRICE_LISTS` that name it, and a `Format` for each wire format that no other file has; its
-//! `mod` line and its row in the table below; bodies with their expected costs under
+//! To add a family: its file beside these, with a `SPEC` (hosts, paths, endpoints), the
+//! `PRICE_LISTS` that name its provider, and a `Format` for each wire format that no other file has;
+//! its `mod` line and its row in the table below; bodies with their expected costs under
 //! `tests/fixtures/llm`. Rows stand in the order of their numbers in facts: add new ones at the
 //! end.
 
@@ -16,28 +18,36 @@ mod mistral;
 mod ollama;
 mod openai;
 mod openai_compatible;
+mod operation;
+mod own_path;
+mod presets;
 mod vertex;
 mod vllm;
 
+pub use self::operation::Operation;
+pub use self::own_path::OwnPath;
+pub use self::presets::{PRESETS, Preset};
+
 use serde::{Deserialize, Serialize};
 
+use crate::domain::seller::Seller;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, segments};
 use crate::protocol::llm::generation::Format;
 use crate::wire::target::host_and_port;
 
 macro_rules! providers {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $file:ident;)+) => {
-        /// Who runs the model. Rate cards and events call the provider by its name.
+        /// A family of formats, by the name of the provider that it is of.
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
-        pub enum Provider { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
+        pub enum Family { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
 
-        impl Provider {
-            /// Every provider, in the order of their numbers.
+        impl Family {
+            /// Every family, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name in events, rate cards and the configuration.
+            /// The name in the configuration, and of the provider in events and rate cards.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
@@ -81,6 +91,71 @@ providers! {
     OpenAiCompatible = "openai_compatible", openai_compatible;
 }
 
+impl Family {
+    /// The family of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|family| family.name() == name)
+    }
+
+    /// The family in which a seller of this name is spoken to, if the name is known.
+    pub fn of(seller: Seller) -> Option<Self> {
+        let of_preset = || Preset::named(seller.name()).map(|preset| preset.family);
+        Self::named(seller.name()).or_else(of_preset)
+    }
+
+    /// The provider that this family is of, as a seller.
+    pub fn seller(self) -> Seller {
+        Seller::known(self.name())
+    }
+}
+
+/// Who runs a model, and how it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Who sells the use of the model: rates, events and the ledger go by it.
+    pub seller: Seller,
+    /// How requests and responses look.
+    pub family: Family,
+}
+
+impl Provider {
+    /// The provider of this name, which speaks as it is known to, else as OpenAI does.
+    pub fn named(seller: Seller) -> Self {
+        let family = Family::of(seller).unwrap_or(Family::OpenAiCompatible);
+        Self { seller, family }
+    }
+}
+
+impl From<Family> for Provider {
+    fn from(family: Family) -> Self {
+        Self { seller: family.seller(), family }
+    }
+}
+
+/// The providers that are known, each with its names in published price lists.
+pub fn price_lists() -> impl Iterator<Item = (Seller, PriceLists)> {
+    let of_families = Family::ALL.iter().map(|family| (family.seller(), family.price_lists()));
+    let of_presets = PRESETS.iter().map(|preset| (preset.seller(), preset.price_lists));
+    of_families.chain(of_presets)
+}
+
+/// Who is asked, as far as the configuration says it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The seller. Without one the host decides, and then the path.
+    pub seller: Option<Seller>,
+    /// The family of formats. Without one the seller decides, and then the path.
+    pub family: Option<Family>,
+    /// Paths that go before all others.
+    pub paths: &'a [OwnPath],
+}
+
+impl From<Family> for Asked<'_> {
+    fn from(family: Family) -> Self {
+        Self { seller: Some(family.seller()), family: Some(family), paths: &[] }
+    }
+}
+
 /// A request that starts a generation or fetches one.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -93,22 +168,92 @@ pub struct Route {
     /// True if another response may report the same generation again: the filter counts it by its
     /// id.
     pub reports_again: bool,
+    /// True if the request may set `stream_options.include_usage`, and needs it to get usage in its
+    /// stream.
+    pub(crate) takes_stream_options: bool,
 }
 
-/// The route of a request; `None` if it does not concern a generation. `provider` is the configured
-/// one; without one the host decides, and then the path. The words of a path are those of a provider
-/// in any case, as many servers do not distinguish it.
-pub fn route(provider: Option<Provider>, method: &str, host: &str, path: &str) -> Option<Route> {
-    let route_to = |path: &str| {
-        let segments = segments(path);
-        let segments = segments.as_slice();
-        let provider = provider.or_else(|| by_host(host)).or_else(|| by_path(segments));
-        let provider = provider.unwrap_or(Provider::OpenAiCompatible);
-        let endpoint = (provider.spec().endpoint)(method, segments)?;
+/// The route of a request; `None` if it does not concern a generation. The words of a path are those
+/// of a provider in any case, as many servers do not distinguish it.
+pub fn route(asked: Asked<'_>, method: &str, host: &str, path: &str) -> Option<Route> {
+    let known = Known::of(asked, host);
+    let route_to = |path: &str| known.route(method, segments(path).as_slice());
+    let own = asked.paths.iter().find_map(|own| {
+        let path = segments(path);
+        let endpoint = own.endpoint(method, &path)?;
+        let family = known.family.or_else(|| by_path(&path)).unwrap_or(own.operation.family());
+        let takes_stream_options = own.operation.takes_stream_options();
+        Some(Route { takes_stream_options, ..known.to(family, endpoint) })
+    });
+    own.or_else(|| route_to(path)).or_else(|| route_to(&in_lower_case(path)?))
+}
+
+/// What is known about who is asked, before a path is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    seller: Option<Seller>,
+    preset: Option<&'static Preset>,
+    family: Option<Family>,
+    /// True if the configuration or the seller's own format says it: then no path does.
+    is_family_certain: bool,
+}
+
+impl Known {
+    fn of(asked: Asked<'_>, host: &str) -> Self {
+        let Asked { seller, family, .. } = asked;
+        let is_at = |seller: Option<Seller>| seller.is_none().then(|| host_name(host)).flatten();
+        let (of_host, preset) = match (seller, is_at(seller)) {
+            (Some(seller), _) => (Family::named(seller.name()), Preset::named(seller.name())),
+            (None, Some((name, port))) => {
+                let family = by_host(&name, port);
+                (family, if family.is_none() { Preset::at(&name) } else { None })
+            }
+            (None, None) => (None, None),
+        };
+        let of_preset = preset.map(Preset::seller);
+        Self {
+            seller: seller.or(of_preset).or_else(|| of_host.or(family).map(Family::seller)),
+            preset,
+            family: family.or(of_host).or_else(|| preset.map(|preset| preset.family)),
+            is_family_certain: family.is_some() || of_host.is_some(),
+        }
+    }
+
+    /// The route of a request to this path.
+    fn route(self, method: &str, path: &[&str]) -> Option<Route> {
+        let endpoint_in = |family: Family| {
+            let endpoint = (family.spec().endpoint)(method, path)?;
+            let is_completion = path.last() == Some(&"completions");
+            let takes_stream_options = is_completion && !family.spec().tells_usage_unasked;
+            Some(Route { takes_stream_options, ..self.to(family, endpoint) })
+        };
+        if let Some(preset) = self.preset
+            && let Some(endpoint) = own_path::endpoint_of(preset.paths, method, path)
+        {
+            return Some(self.to(preset.family, endpoint));
+        }
+        if self.is_family_certain {
+            return endpoint_in(self.family?);
+        }
+        // A seller, or a gateway, may speak the formats of others too, on paths as these have.
+        let of_path = by_path(path);
+        let family = self.family.or(of_path).unwrap_or(Family::OpenAiCompatible);
+        endpoint_in(family).or_else(|| endpoint_in(of_path?)).or_else(|| {
+            let found = |preset: &'static Preset| {
+                let endpoint = own_path::endpoint_of(preset.paths, method, path)?;
+                let seller = self.seller.unwrap_or_else(|| preset.seller());
+                Some(Self { seller: Some(seller), ..self }.to(preset.family, endpoint))
+            };
+            PRESETS.iter().filter(|_| self.preset.is_none()).find_map(found)
+        })
+    }
+
+    fn to(self, family: Family, endpoint: Endpoint) -> Route {
         let Endpoint { format, model, reports_again } = endpoint;
-        Some(Route { provider, format, model, reports_again })
-    };
-    route_to(path).or_else(|| in_lower_case(path).and_then(|path| route_to(&path)))
+        let seller = self.seller.unwrap_or_else(|| family.seller());
+        let provider = Provider { seller, family };
+        Route { provider, format, model, reports_again, takes_stream_options: false }
+    }
 }
 
 /// Whether providers charge nothing for a `POST` to this path: it counts tokens, or keeps files,
@@ -164,27 +309,23 @@ pub(crate) fn conversation_in(path: &str) -> Option<String> {
     thread_of(path).or_else(|| thread_of(&in_lower_case(path)?))
 }
 
-/// Whether a request to this path may set `stream_options.include_usage`, and needs it to get usage
-/// in its stream.
-pub(crate) fn takes_stream_options(provider: Provider, path: &str) -> bool {
-    let is_word = |word: &str| word.eq_ignore_ascii_case("completions");
-    let is_completion = segments(path).last().is_some_and(|word| is_word(word));
-    is_completion && !provider.spec().tells_usage_unasked
-}
-
 /// A path in lower case, if that makes a difference.
 fn in_lower_case(path: &str) -> Option<String> {
     path.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| path.to_ascii_lowercase())
 }
 
-fn by_host(host: &str) -> Option<Provider> {
+/// The name of a host in lower case, and its port or an empty text.
+fn host_name(host: &str) -> Option<(String, &str)> {
     let (name, port) = host_and_port(host.as_bytes());
     let name = core::str::from_utf8(name).ok()?.to_ascii_lowercase();
-    let port = core::str::from_utf8(port).ok()?;
-    Provider::ALL.iter().copied().find(|provider| provider.spec().has_host(&name, port))
+    Some((name, core::str::from_utf8(port).ok()?))
 }
 
-/// The provider whose paths look like this one.
-fn by_path(segments: &[&str]) -> Option<Provider> {
-    Provider::ALL.iter().copied().find(|provider| (provider.spec().is_path)(segments))
+fn by_host(name: &str, port: &str) -> Option<Family> {
+    Family::ALL.iter().copied().find(|family| family.spec().has_host(name, port))
+}
+
+/// The family whose paths look like this one.
+fn by_path(segments: &[&str]) -> Option<Family> {
+    Family::ALL.iter().copied().find(|family| (family.spec().is_path)(segments))
 }

@@ -33,7 +33,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     genai_prices: &[],
 };
 
-const NATIVE: Format = Format {
+pub(super) const NATIVE: Format = Format {
     paths: &[&[
         ("model", Field::Model),
         ("prompt_eval_count", Field::Input),

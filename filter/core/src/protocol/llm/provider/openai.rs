@@ -83,12 +83,12 @@ const MEDIA_USAGE: &Paths = &[
     ("svg_usage.total_tokens", Field::Total),
 ];
 
-const MEDIA: Format =
+pub(super) const MEDIA: Format =
     Format { paths: &[MEDIA_USAGE], fold: fold_media, head: None, error: StreamError::OpenAiEvent };
 
-const IMAGES: Format = Format { fold: fold_images, ..MEDIA };
+pub(super) const IMAGES: Format = Format { fold: fold_images, ..MEDIA };
 
-const RESPONSES: Format = Format {
+pub(super) const RESPONSES: Format = Format {
     paths: &[&[
         ("type", Field::Kind),
         ("delta", Field::OutputText),
@@ -170,7 +170,7 @@ const RESPONSES: Format = Format {
     error: StreamError::OpenAiEvent,
 };
 
-const RUNS: Format = Format {
+pub(super) const RUNS: Format = Format {
     paths: &[&[
         ("object", Field::Kind),
         ("id", Field::Id),

@@ -25,7 +25,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
 /// Stands in the place of the model in the call that counts tokens.
 const COUNT_TOKENS: &str = "count-tokens";
 
-const PREDICT: Format = Format {
+pub(super) const PREDICT: Format = Format {
     paths: &[&[("predictions[].embeddings.statistics.token_count", Field::ItemCount)]],
     fold: fold_prediction,
     head: None,
