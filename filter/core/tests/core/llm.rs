@@ -6,8 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use agent_meter_core::domain::price_factors::ServiceTier;
+use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::usage::{Completeness, FurtherRun, Usage};
-use agent_meter_core::protocol::llm::provider::Family;
+use agent_meter_core::protocol::llm::provider::{self, Asked, Family, PRESETS};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 use flate2::Compression;
@@ -16,7 +17,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::dice::Dice;
-use crate::support::route;
 
 /// A host that names no provider.
 const GATEWAY: &str = "gateway.internal:8080";
@@ -81,12 +81,12 @@ impl Told {
     }
 }
 
-fn folder(provider: Family) -> PathBuf {
+fn folder(provider: Seller) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/llm");
     root.join(provider.name())
 }
 
-fn cases(provider: Family) -> Vec<(Case, Vec<u8>)> {
+fn cases(provider: Seller) -> Vec<(Case, Vec<u8>)> {
     let folder = folder(provider);
     let text = fs::read_to_string(folder.join("cases.json")).expect("a table of cases");
     let cases: Vec<Case> = serde_json::from_str(&text).expect("cases as the README says");
@@ -95,12 +95,21 @@ fn cases(provider: Family) -> Vec<(Case, Vec<u8>)> {
     cases.into_iter().map(|case| (body(&case), case)).map(|(body, case)| (case, body)).collect()
 }
 
-/// Every provider, with a host on which it answers: the file `host` in its folder, if hosts name it.
-fn folders() -> impl Iterator<Item = (Family, Option<String>)> {
-    Family::ALL.iter().map(|provider| {
-        let host = fs::read_to_string(folder(*provider).join("host")).ok();
-        (*provider, host.map(|host| host.trim_end().to_owned()))
+/// Every provider with bodies, with a host on which it answers: the file `host` in its folder, if
+/// hosts name it. A seller whose bodies are those of its family has no folder.
+fn folders() -> impl Iterator<Item = (Seller, Option<String>)> {
+    let families = Family::ALL.iter().map(|family| family.seller());
+    let presets = PRESETS.iter().filter_map(|preset| Seller::new(preset.name));
+    let presets = presets.filter(|preset| folder(*preset).exists());
+    families.chain(presets).map(|provider| {
+        let host = fs::read_to_string(folder(provider).join("host")).ok();
+        (provider, host.map(|host| host.trim_end().to_owned()))
     })
+}
+
+/// The route of a request to a provider that the configuration names, or does not.
+fn route(seller: Option<Seller>, method: &str, host: &str, path: &str) -> Option<Route> {
+    provider::route(Asked { seller, ..Asked::default() }, method, host, path)
 }
 
 fn read(case: &Case, route: &Route, coding: &str, chunks: &[&[u8]]) -> (Generation, bool) {
@@ -190,7 +199,9 @@ fn each_golden_body_tells_what_it_must() {
                 complaints.extend(
                     complaint.map(|text| format!("{} {name} ({way}): {text}", provider.name())),
                 );
-                let is_its = found.is_none_or(|route| route.provider.family == provider);
+                let is_its = found.is_none_or(|Route { provider: found, .. }| {
+                    [found.seller, found.family.seller()].contains(&provider)
+                });
                 assert!(way == "path" || is_its, "{} {name} ({way})", provider.name());
             }
         }

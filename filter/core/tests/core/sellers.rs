@@ -60,6 +60,47 @@ fn the_host_the_name_and_then_the_path_tell_the_seller() {
             "/api/v2/cortex/inference:complete",
             Some(["snowflake", compatible, ""]),
         ),
+        (
+            "",
+            "api.cloudflare.com",
+            "/client/v4/accounts/1/ai/run/@cf/meta/llama-3.1-8b-instruct",
+            Some(["cloudflare", compatible, "@cf/meta/llama-3.1-8b-instruct"]),
+        ),
+        ("", "gw", "/ai/run/@cf/meta/m", Some(["cloudflare", compatible, "@cf/meta/m"])),
+        (
+            "",
+            "api.cloudflare.com",
+            "/client/v4/accounts/1/ai/v1/chat/completions",
+            Some(["cloudflare", compatible, ""]),
+        ),
+        (
+            "",
+            "runtime.sagemaker.us-east-1.amazonaws.com",
+            "/endpoints/own/invocations",
+            Some(["sagemaker", compatible, "own"]),
+        ),
+        (
+            "",
+            "us-south.ml.cloud.ibm.com",
+            "/ml/v1/deployments/d-1/text/chat_stream?version=1",
+            Some(["watsonx", compatible, "d-1"]),
+        ),
+        (
+            "",
+            "api.replicate.com",
+            "/v1/models/meta/llama/predictions",
+            Some(["replicate", compatible, "meta/llama"]),
+        ),
+        (
+            "",
+            "dashscope.aliyuncs.com",
+            "/api/v1/services/aigc/text-generation/generation",
+            Some(["dashscope", compatible, ""]),
+        ),
+        ("", "gw", "/20231130/actions/chat", Some(["oci", compatible, ""])),
+        ("", "tgi:8080", "/generate_stream", Some(["tgi", compatible, ""])),
+        ("", "gw", "/completion", Some(["llama_cpp", compatible, ""])),
+        ("groq", "gw", "/completion", None),
         // A seller and a gateway speak the formats of others too, on paths as these have.
         (
             "",

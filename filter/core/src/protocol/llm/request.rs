@@ -11,6 +11,9 @@ use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 
 const PATHS: &Paths = &[
     ("model", Field::Model),
+    // watsonx, and OCI.
+    ("model_id", Field::Model),
+    ("servingMode.modelId", Field::Model),
     ("stream", Field::Stream),
     ("service_tier", Field::Tier),
     // Gemini, and Bedrock.

@@ -11,18 +11,26 @@
 mod anthropic;
 mod azure_openai;
 mod bedrock;
+mod cloudflare;
 mod cohere;
+mod dashscope;
 mod deepseek;
 mod gemini;
+mod llama_cpp;
 mod mistral;
+mod oci;
 mod ollama;
 mod openai;
 mod openai_compatible;
 mod operation;
 mod own_path;
+mod perplexity;
 mod presets;
+mod replicate;
+mod tgi;
 mod vertex;
 mod vllm;
+mod watsonx;
 
 pub use self::operation::Operation;
 pub use self::own_path::OwnPath;
@@ -237,15 +245,18 @@ impl Known {
         }
         // A seller, or a gateway, may speak the formats of others too, on paths as these have.
         let of_path = by_path(path);
-        let family = self.family.or(of_path).unwrap_or(Family::OpenAiCompatible);
-        endpoint_in(family).or_else(|| endpoint_in(of_path?)).or_else(|| {
-            let found = |preset: &'static Preset| {
-                let endpoint = own_path::endpoint_of(preset.paths, method, path)?;
-                let seller = self.seller.unwrap_or_else(|| preset.seller());
-                Some(Self { seller: Some(seller), ..self }.to(preset.family, endpoint))
-            };
-            PRESETS.iter().filter(|_| self.preset.is_none()).find_map(found)
-        })
+        let of_others = || endpoint_in(of_path?);
+        if let Some(family) = self.family {
+            return endpoint_in(family).or_else(of_others);
+        }
+        let of_preset = |preset: &'static Preset| {
+            let endpoint = own_path::endpoint_of(preset.paths, method, path)?;
+            let seller = self.seller.unwrap_or_else(|| preset.seller());
+            Some(Self { seller: Some(seller), ..self }.to(preset.family, endpoint))
+        };
+        of_others()
+            .or_else(|| PRESETS.iter().find_map(of_preset))
+            .or_else(|| endpoint_in(Family::OpenAiCompatible))
     }
 
     fn to(self, family: Family, endpoint: Endpoint) -> Route {

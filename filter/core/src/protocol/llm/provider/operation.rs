@@ -6,7 +6,8 @@ use crate::protocol::llm::endpoint::Endpoint;
 use crate::protocol::llm::generation::Format;
 use crate::protocol::llm::provider::Family;
 use crate::protocol::llm::provider::{
-    anthropic, bedrock, cohere, gemini, mistral, ollama, openai, openai_compatible, vertex,
+    anthropic, bedrock, cloudflare, cohere, dashscope, gemini, llama_cpp, mistral, oci, ollama,
+    openai, openai_compatible, perplexity, replicate, tgi, vertex, watsonx,
 };
 
 macro_rules! operations {
@@ -80,6 +81,22 @@ operations! {
     CohereChat = "cohere_chat", Cohere, cohere::NATIVE, false;
     /// Ollama's chat, generate and embed.
     OllamaChat = "ollama_chat", Ollama, ollama::NATIVE, false;
+    /// Perplexity's asynchronous chat.
+    AsyncChat = "async_chat", OpenAiCompatible, perplexity::ASYNC_CHAT, true;
+    /// Cloudflare's run of a model.
+    CloudflareRun = "cloudflare_run", OpenAiCompatible, cloudflare::RUN, false;
+    /// DashScope's native generation.
+    DashscopeGeneration = "dashscope_generation", OpenAiCompatible, dashscope::GENERATION, false;
+    /// llama.cpp's completion.
+    LlamaCppCompletion = "llama_cpp_completion", OpenAiCompatible, llama_cpp::COMPLETION, false;
+    /// OCI's chat.
+    OciChat = "oci_chat", OpenAiCompatible, oci::CHAT, false;
+    /// Replicate's predictions.
+    ReplicatePrediction = "replicate_prediction", OpenAiCompatible, replicate::PREDICTION, true;
+    /// Generation by Text Generation Inference or SGLang, or by any server on SageMaker.
+    TgiGenerate = "tgi_generate", OpenAiCompatible, tgi::GENERATE, false;
+    /// Chat, generation and embeddings of watsonx.
+    WatsonxText = "watsonx_text", OpenAiCompatible, watsonx::TEXT, false;
 }
 
 impl Operation {

@@ -54,7 +54,13 @@ pub(super) fn endpoint_of(
     method: &str,
     path: &[&str],
 ) -> Option<Endpoint> {
-    paths.iter().find_map(|(pattern, operation)| {
+    let last = path.last()?;
+    // Most patterns end otherwise, which costs little to see.
+    let may_fit = |pattern: &str| {
+        let end = pattern.rsplit('/').next().unwrap_or_default();
+        is_pattern(end) || end.contains(MODEL) || end.eq_ignore_ascii_case(last)
+    };
+    paths.iter().filter(|(pattern, _)| may_fit(pattern)).find_map(|(pattern, operation)| {
         let pattern = segments(pattern);
         let ends = (0..path.len()).filter_map(|at| path.get(at..));
         let model = ends.into_iter().find_map(|end| matched(&pattern, end))?;

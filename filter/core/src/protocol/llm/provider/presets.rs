@@ -94,11 +94,17 @@ pub const PRESETS: &[Preset] = &[
         lists(&["deepinfra"], "deepinfra/", &["deepinfra"], &["deepinfra"]),
     ),
     row("xai", &["api.x.ai"], lists(&["xai"], "xai/", &["xai"], &["x-ai"])),
-    row(
-        "perplexity",
-        &["api.perplexity.ai"],
-        lists(&["perplexity"], "perplexity/", &["perplexity"], &["perplexity"]),
-    ),
+    Preset {
+        paths: &[
+            ("async/chat/completions", Operation::AsyncChat),
+            ("async/chat/completions/*", Operation::AsyncChat),
+        ],
+        ..row(
+            "perplexity",
+            &["api.perplexity.ai"],
+            lists(&["perplexity"], "perplexity/", &["perplexity"], &["perplexity"]),
+        )
+    },
     row(
         "moonshot",
         &["api.moonshot.ai", "api.moonshot.cn"],
@@ -110,11 +116,22 @@ pub const PRESETS: &[Preset] = &[
         &["open.bigmodel.cn"],
         lists(&["bigmodel"], "bigmodel/", &["zhipuai"], &["zhipuai"]),
     ),
-    row(
-        "dashscope",
-        &["dashscope.aliyuncs.com", "dashscope-*.aliyuncs.com"],
-        lists(&["dashscope"], "dashscope/", &["alibaba"], &[]),
-    ),
+    Preset {
+        paths: &[
+            ("aigc/text-generation/generation", Operation::DashscopeGeneration),
+            ("aigc/multimodal-generation/generation", Operation::DashscopeGeneration),
+            ("embeddings/text-embedding/text-embedding", Operation::DashscopeGeneration),
+            (
+                "embeddings/multimodal-embedding/multimodal-embedding",
+                Operation::DashscopeGeneration,
+            ),
+        ],
+        ..row(
+            "dashscope",
+            &["dashscope.aliyuncs.com", "dashscope-*.aliyuncs.com"],
+            lists(&["dashscope"], "dashscope/", &["alibaba"], &[]),
+        )
+    },
     row(
         "cerebras",
         &["api.cerebras.ai"],
@@ -160,6 +177,66 @@ pub const PRESETS: &[Preset] = &[
             &["snowflakecomputing.com"],
             lists(&["snowflake"], "snowflake/", &["snowflake-cortex"], &[]),
         )
+    },
+    Preset {
+        paths: &[("endpoints/{model}/invocations", Operation::TgiGenerate)],
+        ..row(
+            "sagemaker",
+            &["runtime.sagemaker.*.amazonaws.com", "runtime-fips.sagemaker.*.amazonaws.com"],
+            lists(&["sagemaker"], "sagemaker/", &[], &[]),
+        )
+    },
+    Preset {
+        paths: &[
+            ("ml/v1/text/chat", Operation::WatsonxText),
+            ("ml/v1/text/chat_stream", Operation::WatsonxText),
+            ("ml/v1/text/generation", Operation::WatsonxText),
+            ("ml/v1/text/generation_stream", Operation::WatsonxText),
+            ("ml/v1/text/embeddings", Operation::WatsonxText),
+            ("ml/v1/text/rerank", Operation::WatsonxText),
+            ("ml/v1/deployments/{model}/text/chat", Operation::WatsonxText),
+            ("ml/v1/deployments/{model}/text/chat_stream", Operation::WatsonxText),
+            ("ml/v1/deployments/{model}/text/generation", Operation::WatsonxText),
+            ("ml/v1/deployments/{model}/text/generation_stream", Operation::WatsonxText),
+        ],
+        ..row("watsonx", &["ml.cloud.ibm.com"], lists(&["watsonx"], "watsonx/", &[], &[]))
+    },
+    Preset {
+        paths: &[("ai/run/{model}", Operation::CloudflareRun)],
+        ..row(
+            "cloudflare",
+            &["api.cloudflare.com"],
+            lists(&["cloudflare"], "cloudflare/", &["cloudflare-workers-ai"], &["cloudflare"]),
+        )
+    },
+    Preset {
+        paths: &[("actions/chat", Operation::OciChat), ("actions/embedText", Operation::OciChat)],
+        ..row(
+            "oci",
+            &["inference.generativeai.*.oci.oraclecloud.com"],
+            lists(&["oci"], "oci/", &[], &[]),
+        )
+    },
+    Preset {
+        paths: &[
+            ("models/{model}/predictions", Operation::ReplicatePrediction),
+            ("deployments/{model}/predictions", Operation::ReplicatePrediction),
+            ("predictions", Operation::ReplicatePrediction),
+            ("predictions/*", Operation::ReplicatePrediction),
+            ("predictions/*/cancel", Operation::ReplicatePrediction),
+        ],
+        ..row("replicate", &["api.replicate.com"], lists(&["replicate"], "replicate/", &[], &[]))
+    },
+    Preset {
+        paths: &[("generate", Operation::TgiGenerate), ("generate_stream", Operation::TgiGenerate)],
+        ..row("tgi", &[], PriceLists::NONE)
+    },
+    Preset {
+        paths: &[
+            ("completion", Operation::LlamaCppCompletion),
+            ("infill", Operation::LlamaCppCompletion),
+        ],
+        ..row("llama_cpp", &[], PriceLists::NONE)
     },
     Preset {
         paths: &[

@@ -1,0 +1,34 @@
+//! Perplexity's asynchronous chat: `/async/chat/completions` starts one, a `GET` below it asks for
+//! it (read 2026-11). Everything else of Perplexity is OpenAI's.
+//!
+//! `response` is the answer of a chat, and null until `status` is `COMPLETED`.
+
+use crate::protocol::document::Document;
+use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::provider::openai;
+use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::paths::Field;
+
+pub(super) const ASYNC_CHAT: Format = Format {
+    paths: &[&[
+        ("id", Field::Id),
+        ("model", Field::Model),
+        ("status", Field::Status),
+        ("created_at", Field::CreatedAt),
+        ("response.usage.prompt_tokens", Field::Input),
+        ("response.usage.completion_tokens", Field::Output),
+        ("response.usage.total_tokens", Field::Total),
+        ("response.usage.reasoning_tokens", Field::Reasoning),
+    ]],
+    fold,
+    head: None,
+    error: StreamError::OpenAi,
+};
+
+fn fold(generation: &mut Generation, document: &Document) {
+    generation.tell_head(document);
+    let status = document.text(Field::Status).unwrap_or_default();
+    let is_over = matches!(status.as_ref(), "COMPLETED" | "FAILED");
+    openai::report(generation, openai::counts(document));
+    generation.stage = if is_over { Stage::Final } else { Stage::Unfinished };
+}
