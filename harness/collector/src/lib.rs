@@ -40,6 +40,7 @@ pub use event::identity::Identity;
 pub use event::session::{Closing, SessionChange};
 pub use event::tokens::{TokenTotals, Tokens};
 pub use event::totals::{ModelTotals, SessionState, ToolTotals, Totals};
+pub use event::units::Units;
 pub use event::{Body, Event};
 pub use ledger::Ledger;
 pub use ledger::fleet::FleetTotals;

@@ -11,7 +11,7 @@ use crate::accountant::fold::Activity;
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
-use crate::config::{Config, IncompleteUsage};
+use crate::config::{Config, CostSource, IncompleteUsage, REPORTED_CURRENCY};
 use crate::domain::identity::{ANONYMOUS, Identity};
 use crate::domain::session::SessionRef;
 use crate::domain::usage::Completeness;
@@ -19,9 +19,9 @@ use crate::event::Event;
 use crate::fact::generation::{Attribution, GenerationEnded};
 use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::pricing::Unpriced;
-use crate::pricing::charge::TokenCharge;
+use crate::pricing::charge::{Cost, REPORTED, TokenCharge};
 use crate::pricing::rate_card::{list_price, price};
+use crate::pricing::{Priced, Unpriced};
 
 impl Accountant {
     /// Bills an ended generation, unless it was billed before, or is an estimate of which the
@@ -34,7 +34,7 @@ impl Accountant {
         now: Timestamp,
     ) {
         let cause = self.owner(host, &generation, cause);
-        let seen_as = generation.seen_as.filter(|_| !generation.usage.is_unknown());
+        let seen_as = generation.seen_as.filter(|_| !generation.is_unknown());
         let Some((link, created_at)) = seen_as else {
             self.touch_cause(host, &generation, &cause, now);
             return self.bill(host, &generation, &cause, now);
@@ -146,8 +146,11 @@ impl Accountant {
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
         host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
         host.count(Counter::GenerationsUnpriced, u64::from(charge.cost.is_err()));
-        host.count(Counter::UsageUnknown, u64::from(generation.usage.is_unknown()));
+        host.count(Counter::UsageUnknown, u64::from(generation.is_unknown()));
         host.count(Counter::UsageInconsistent, u64::from(charge.is_inconsistent));
+        host.count(Counter::CostDisputed, u64::from(charge.is_disputed));
+        let has_unpriced_units = charge.cost.as_ref().is_ok_and(|c| !c.unpriced_units.is_empty());
+        host.count(Counter::UnitsUnpriced, u64::from(has_unpriced_units));
         let event = Event::TokenConsumption {
             session,
             product_id: &cause.session.product_id,
@@ -194,35 +197,65 @@ fn charge_generation<'a>(
     rules: &'a Product,
     generation: &GenerationEnded,
 ) -> TokenCharge<'a> {
-    let policy = rules.llm.as_ref().map(|llm| llm.incomplete_usage).unwrap_or_default();
-    let is_waived =
-        policy == IncompleteUsage::Waive && generation.completeness != Completeness::Complete;
+    let llm = rules.llm.clone().unwrap_or_default();
+    let is_waived = llm.incomplete_usage == IncompleteUsage::Waive
+        && generation.completeness != Completeness::Complete;
     let charged = |cost: Decimal| {
         let price = rules.pricing.tokens.charge(cost).ok_or(Unpriced::MoneyOverflow)?;
         Ok(if is_waived { Decimal::ZERO } else { price })
     };
     let cards = config.rate_cards_of(rules);
-    let priced = price(&cards, generation).and_then(|(priced, rate_card)| {
-        charged(priced.total).map(|price| (priced, rate_card, price))
-    });
-    match priced {
+    let computed = price(&cards, generation);
+    let reported = generation.reported_cost.filter(|_| rules.pricing.currency == REPORTED_CURRENCY);
+    let is_disputed = match (&computed, reported) {
+        // What a response reports is for all its runs.
+        (Ok((priced, _)), Some(reported)) if generation.further.is_empty() => {
+            let difference = priced.total.saturating_sub(reported).abs();
+            let allowed = reported.checked_mul(llm.cost_difference_above.0);
+            !reported.is_zero() && allowed.is_none_or(|allowed| difference > allowed)
+        }
+        _ => false,
+    };
+    let is_inconsistent = generation.is_inconsistent
+        || computed.as_ref().is_ok_and(|(priced, _)| priced.is_inconsistent);
+    let cost = match (llm.cost, reported) {
+        (CostSource::Reported | CostSource::ReportedElseComputed, Some(reported)) => {
+            Ok((of_reported(), reported))
+        }
+        (CostSource::Reported, None) => Err(Unpriced::NoReportedCost),
+        _ => computed.map(|(priced, rate_card)| of_card(priced, rate_card)),
+    };
+    let cost = cost.and_then(|(cost, total)| charged(total).map(|price| (cost, total, price)));
+    match cost {
         Err(reason) => {
             let at_least = list_price(&cards, generation, &reason);
             let price = charged(at_least).unwrap_or_default();
             let (cost, total) = (Err(reason), Decimal::ZERO);
-            TokenCharge {
-                cost,
-                total,
-                at_least,
-                price,
-                is_inconsistent: generation.is_inconsistent,
-            }
+            TokenCharge { cost, total, at_least, price, is_inconsistent, is_disputed }
         }
-        Ok((priced, rate_card, price)) => {
-            let cost = Ok((priced.lines, rate_card));
-            let (total, at_least) = (priced.total, priced.total);
-            let is_inconsistent = priced.is_inconsistent || generation.is_inconsistent;
-            TokenCharge { cost, total, at_least, price, is_inconsistent }
-        }
+        Ok((cost, total, price)) => TokenCharge {
+            cost: Ok(cost),
+            total,
+            at_least: total,
+            price,
+            is_inconsistent,
+            is_disputed,
+        },
     }
+}
+
+/// A cost that the provider reports.
+fn of_reported<'a>() -> Cost<'a> {
+    Cost {
+        lines: Vec::new(),
+        unit_lines: Vec::new(),
+        unpriced_units: Vec::new(),
+        rate_card: REPORTED,
+    }
+}
+
+/// A cost that a card gives, and its total.
+fn of_card(priced: Priced, rate_card: &str) -> (Cost<'_>, Decimal) {
+    let Priced { lines, unit_lines, unpriced_units, total, .. } = priced;
+    (Cost { lines, unit_lines, unpriced_units, rate_card }, total)
 }

@@ -395,7 +395,7 @@ impl Accountant {
 
 /// Returns the totals of a generation for some kinds of token.
 fn of_kinds(kinds: Metric, charge: &TokenCharge<'_>, rules: &Product) -> ScopeTotals {
-    let lines = charge.cost.as_ref().map(|(lines, _)| lines.as_slice()).unwrap_or_default();
+    let lines = charge.cost.as_ref().map(|cost| cost.lines.as_slice()).unwrap_or_default();
     let mut sums = ScopeTotals::default();
     for line in lines.iter().filter(|line| kinds.has(line.kind)) {
         sums.provider_cost = sums.provider_cost.saturating_add(line.cost);

@@ -28,6 +28,9 @@ pub(crate) const DOCUMENT_ITEMS_MAX: usize = 32;
 /// documents of their own. Beyond this number, the usage counts as inconsistent.
 pub(crate) const DOCUMENT_RECORDS_MAX: usize = 64;
 
+/// Units beside tokens, each with its variant, that the filter keeps of a generation.
+pub(crate) const UNITS_MAX: usize = 12;
+
 /// Models and purposes of further runs within one response that the filter reports apart. Beyond
 /// this number, they count as runs of the last one, and the usage as inconsistent.
 pub(crate) const FURTHER_RUNS_MAX: usize = 4;

@@ -1,9 +1,11 @@
 //! How the filter meters a product's generations.
 
+use rust_decimal::Decimal;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use crate::base::invalid::{ConfigError, error};
+use crate::base::text::Share;
 use crate::domain::seller::Seller;
 use crate::protocol::llm::provider::{Asked, Family, OwnPath};
 
@@ -28,6 +30,10 @@ pub struct LlmRules {
     pub ask_for_usage: bool,
     /// What to bill where the provider's own counts are not complete.
     pub incomplete_usage: IncompleteUsage,
+    /// Which cost counts, where the provider itself reports one.
+    pub cost: CostSource,
+    /// The computed cost and the reported one may differ by this share of the reported one.
+    pub cost_difference_above: Share,
     /// True if the accountant attributes a generation without a known trace to the only tool call
     /// that runs in this Envoy.
     pub infer_when_unambiguous: bool,
@@ -44,10 +50,28 @@ impl Default for LlmRules {
             rate_card: None,
             ask_for_usage: false,
             incomplete_usage: IncompleteUsage::default(),
+            cost: CostSource::default(),
+            cost_difference_above: Share(Decimal::new(5, 2)),
             infer_when_unambiguous: false,
             envoy_metadata: true,
         }
     }
+}
+
+/// The currency of the costs that providers report.
+pub(crate) const REPORTED_CURRENCY: &str = "USD";
+
+/// Which cost of a generation counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CostSource {
+    /// The one that the rate cards give.
+    #[default]
+    Computed,
+    /// The one that the provider reports; a generation without one has no cost.
+    Reported,
+    /// The one that the provider reports, else the one that the rate cards give.
+    ReportedElseComputed,
 }
 
 /// What to bill where the provider's own counts are not complete, as when the client left early.
@@ -70,7 +94,17 @@ impl LlmRules {
         Asked { seller: self.provider, family: self.format, paths: &self.paths }
     }
 
-    pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, path: &str, currency: &str) -> Result<(), ConfigError> {
+        if self.cost != CostSource::Computed && currency != REPORTED_CURRENCY {
+            let reason = format!(
+                "expected `computed`, because providers report costs in {REPORTED_CURRENCY} and the product's prices are in {currency}"
+            );
+            return Err(error(&format!("{path}.cost"), &reason));
+        }
+        if self.cost_difference_above.0.is_sign_negative() {
+            let reason = "expected a share of zero or more";
+            return Err(error(&format!("{path}.cost_difference_above"), reason));
+        }
         for (at, own) in self.paths.iter().enumerate() {
             own.validate(&format!("{path}.paths[{at}]"))?;
         }

@@ -247,7 +247,7 @@ impl Product {
             matcher::validate_template(&format!("{path}.routes[{at}]"), route)?;
         }
         if let Some(llm) = &self.llm {
-            llm.validate(&format!("{path}.llm"))?;
+            llm.validate(&format!("{path}.llm"), &self.pricing.currency)?;
             if !self.product_type.traits().may_have_llm {
                 let name = self.product_type.name();
                 let reason = format!("expected none for a product of type {name:?}");

@@ -11,4 +11,5 @@ pub mod scope_totals;
 pub mod seller;
 pub mod session;
 pub mod status;
+pub mod units;
 pub mod usage;

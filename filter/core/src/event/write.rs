@@ -3,7 +3,7 @@
 use crate::config::product::ProductType;
 use crate::event::calls::{agent_step, api_call, tool_invocation};
 use crate::event::common::{Common, common, money, of_session, stored};
-use crate::event::generations::{KnownTokens, TokenConsumption, cost_line};
+use crate::event::generations::{KnownTokens, TokenConsumption, cost_lines};
 use crate::event::guards::{level_changed, totals};
 use crate::event::sessions::{SessionChanged, SessionClosed, Tokens, model_usage, tool_totals};
 use crate::event::{Event, EventStamp};
@@ -108,10 +108,8 @@ fn token_consumption<'a>(
     charge: &'a TokenCharge<'a>,
     session: &'a Session,
 ) -> TokenConsumption<'a> {
-    let (lines, rate_card) = match &charge.cost {
-        Ok((lines, rate_card)) => (lines.as_slice(), Some(*rate_card)),
-        Err(_) => (&[][..], None),
-    };
+    let cost = charge.cost.as_ref().ok();
+    let rate_card = cost.map(|cost| cost.rate_card);
     TokenConsumption {
         common,
         metric_id: "ai_tokens",
@@ -131,10 +129,13 @@ fn token_consumption<'a>(
         purpose,
         inconsistent: charge.is_inconsistent,
         tokens: KnownTokens(generation.usage),
-        cost_lines: lines.iter().map(cost_line).collect(),
+        units: &generation.units,
+        cost_lines: cost.map(|cost| cost_lines(cost, charge.total)).unwrap_or_default(),
         priced: rate_card.is_some(),
         unpriced_reason: charge.cost.as_ref().err().map(Unpriced::name),
         total_provider_cost: rate_card.map(|_| money(charge.total)),
+        unpriced_units: cost.map(|cost| cost.unpriced_units.as_slice()).unwrap_or_default(),
+        reported_cost: generation.reported_cost.map(money),
         rate_card,
         price: money(charge.price),
         currency: &session.currency,

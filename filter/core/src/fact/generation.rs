@@ -1,11 +1,13 @@
 //! Facts about generations of large language models.
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
 use crate::domain::ids::{Link, TraceId};
 use crate::domain::price_factors::{Modifiers, ServiceTier};
 use crate::domain::session::SessionRef;
+use crate::domain::units::Units;
 use crate::domain::usage::{Completeness, FurtherRun, Usage, UsageSource};
 use crate::protocol::llm::provider::Provider;
 
@@ -64,6 +66,11 @@ pub struct GenerationEnded {
     pub(crate) modifiers: Modifiers,
     /// The tokens.
     pub usage: Usage,
+    /// What the provider bills beside tokens.
+    pub units: Units,
+    /// What the provider itself says that the generation cost, in US dollars.
+    #[serde(with = "rust_decimal::serde::str_option")]
+    pub reported_cost: Option<Decimal>,
     /// How much of the usage is known.
     pub completeness: Completeness,
     /// True if some of the counts are estimates.
@@ -93,6 +100,8 @@ impl GenerationEnded {
     pub(crate) fn instead_of(&self, estimated: &Self) -> Self {
         let mut replaced = estimated.clone();
         replaced.usage = self.usage;
+        replaced.units.clone_from(&self.units);
+        replaced.reported_cost = self.reported_cost;
         replaced.completeness = self.completeness;
         replaced.is_estimated = false;
         replaced.is_inconsistent = self.is_inconsistent;
@@ -112,9 +121,18 @@ impl GenerationEnded {
             generation.model.clone_from(&run.model);
             generation.model_requested = None;
             generation.usage = run.usage;
+            // What is beside the tokens, and the whole cost, belong to the response's own run.
+            generation.units = Units::default();
+            generation.reported_cost = self.reported_cost.map(|_| Decimal::ZERO);
             generation.further = Vec::new();
             (run.purpose.as_str(), generation)
         })
+    }
+
+    /// True if its tokens are unknown, and what is billed beside them is not all that there is.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let is_by_units = self.completeness == Completeness::Complete && !self.units.is_empty();
+        self.usage.is_unknown() && !is_by_units
     }
 
     /// The model as the response names it, else as the request does.

@@ -98,6 +98,11 @@ counters! {
     UsageUnknown = "usage_unknown",
     /// Generations whose counts contradict each other: a part is larger than its whole.
     UsageInconsistent = "usage_inconsistent",
+    /// Generations that used something beside tokens of which the rate card has no price.
+    UnitsUnpriced = "units_unpriced",
+    /// Generations whose computed cost differs from the one that the provider reports by more than
+    /// `cost_difference_above`.
+    CostDisputed = "cost_disputed",
     /// Generations for which Envoy's own filter reported other counts; this filter keeps its own.
     UsageDisagreement = "usage_disagreement",
     /// Calls and generations that the accountant could not join because too many ran.

@@ -2,7 +2,8 @@
 
 use rust_decimal::Decimal;
 
-use crate::pricing::{Line, Unpriced};
+use crate::domain::units::UnitName;
+use crate::pricing::{Line, UnitLine, Unpriced};
 
 /// The charge of one call to the customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +21,8 @@ pub struct CallCharge<'a> {
 /// The cost of a generation for the operator, and its price for the customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenCharge<'a> {
-    /// The cost of each kind of token, and the version of the rate card; or why the filter claims
-    /// no cost.
-    pub cost: Result<(Vec<Line>, &'a str), Unpriced>,
+    /// What the cost is made of, or why the filter claims none.
+    pub cost: Result<Cost<'a>, Unpriced>,
     /// The sum of the lines; zero if the filter claims no cost.
     pub total: Decimal,
     /// What guards count: the total, or the list price where only the tier or a modifier has no
@@ -32,6 +32,25 @@ pub struct TokenCharge<'a> {
     pub price: Decimal,
     /// True if the counts contradict each other.
     pub is_inconsistent: bool,
+    /// True if the computed cost and the one that the provider reports differ by more than the product
+    /// allows.
+    pub is_disputed: bool,
+}
+
+/// Stands for the version of a rate card if the cost is the one that the provider reports.
+pub const REPORTED: &str = "reported";
+
+/// What a generation's cost is made of. If the provider reports it, it has no lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost<'a> {
+    /// The cost of each kind of token.
+    pub lines: Vec<Line>,
+    /// The cost of each unit beside tokens.
+    pub unit_lines: Vec<UnitLine>,
+    /// Units that are told and have no rate: the cost is too low for them.
+    pub unpriced_units: Vec<UnitName>,
+    /// The version of the rate card, or [`REPORTED`].
+    pub rate_card: &'a str,
 }
 
 impl TokenCharge<'_> {

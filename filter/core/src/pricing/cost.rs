@@ -11,6 +11,7 @@
 use rust_decimal::Decimal;
 
 use crate::domain::price_factors::PriceFactors;
+use crate::domain::units::{Unit, UnitName, Units};
 use crate::domain::usage::{TokenKind, Usage};
 use crate::pricing::rate::{InForce, Rate};
 use crate::pricing::unpriced::Unpriced;
@@ -20,6 +21,10 @@ use crate::pricing::unpriced::Unpriced;
 pub struct Priced {
     /// The tokens of each kind that has any, and their cost. A token is in one line only.
     pub lines: Vec<Line>,
+    /// The units beside tokens that have a rate, and their cost.
+    pub unit_lines: Vec<UnitLine>,
+    /// The units beside tokens that are told and have no rate. The total is too low for them.
+    pub unpriced_units: Vec<UnitName>,
     /// The sum of the lines, exact, in the card's currency.
     pub total: Decimal,
     /// The threshold of the context tier in force; `None` below all thresholds.
@@ -42,63 +47,198 @@ pub struct Line {
     pub cost: Decimal,
 }
 
-/// The cost of `usage` at this rate.
+/// Units of one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitLine {
+    /// The unit with its variant.
+    pub name: UnitName,
+    /// How many; never zero.
+    pub quantity: Decimal,
+    /// The price of one, in the card's currency.
+    pub rate: Decimal,
+    /// `quantity` times `rate`: exact, with at most 18 decimal places.
+    pub cost: Decimal,
+}
+
+/// All that a generation consumed and a provider may bill.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumed<'a> {
+    /// The tokens.
+    pub usage: &'a Usage,
+    /// The units beside tokens.
+    pub units: Option<&'a Units>,
+}
+
+impl<'a> From<&'a Usage> for Consumed<'a> {
+    fn from(usage: &'a Usage) -> Self {
+        Self { usage, units: None }
+    }
+}
+
+/// The cost of what was consumed at this rate.
 ///
 /// If only one of input and output is known, that one is charged. An unknown whole with known parts
 /// counts as the sum of these parts. All input tokens of one run of the model together select the
 /// context tier.
-pub fn cost(
-    usage: &Usage,
+pub fn cost<'a>(
+    consumed: impl Into<Consumed<'a>>,
     rate: &Rate,
     factors: impl Into<PriceFactors>,
 ) -> Result<Priced, Unpriced> {
-    if usage.is_unknown() {
-        return Err(Unpriced::UnknownUsage);
-    }
-    let cached_audio = usage.cache_read_audio.unwrap_or(0);
-    let cache_read = usage.cache_read.unwrap_or(cached_audio);
-    let input_audio = usage.input_audio.unwrap_or(cached_audio);
-    let part = |kind: TokenKind| match kind {
-        TokenKind::CacheRead => cache_read,
-        TokenKind::InputAudio => input_audio,
-        _ => usage.get(kind).unwrap_or(0),
-    };
-    let whole = |kind: TokenKind| {
-        let parts = || kind.parts().map(part).fold(0, u64::saturating_add);
-        let twice = if kind == TokenKind::Input { cached_audio } else { 0 };
-        usage.get(kind).unwrap_or_else(|| parts().saturating_sub(twice))
-    };
+    cost_with(consumed.into(), rate, &|_| None, factors.into())
+}
 
-    let context = usage.context_input.unwrap_or_else(|| whole(TokenKind::Input));
-    let in_force = rate.in_force(&factors.into(), context)?;
+/// The same; `general` has the price of a unit of which the rate has none.
+pub(super) fn cost_with(
+    consumed: Consumed<'_>,
+    rate: &Rate,
+    general: &dyn Fn(UnitName) -> Option<Decimal>,
+    factors: PriceFactors,
+) -> Result<Priced, Unpriced> {
+    let usage = consumed.usage;
+    let context = usage.context_input.unwrap_or_else(|| whole(usage, TokenKind::Input));
+    let in_force = rate.in_force(&factors, context)?;
+    let rate_of = |name| in_force.unit_rate(name).or_else(|| general(name));
+    let of_units = unit_lines(consumed, &rate_of)?;
+    let is_measured = |kind| of_units.lines.iter().any(|line| line.name.unit.measures() == kind);
     let mut tokens = Vec::new();
     let mut is_inconsistent = false;
-    for kind in TokenKind::wholes() {
-        let mut split = Split::of(&in_force, whole(kind));
-        let (cached_text, fresh_audio) = if kind == TokenKind::Input {
-            split.take_cached_audio(cached_audio, cache_read, input_audio)
-        } else {
-            (cache_read, input_audio)
-        };
-        for kind in kind.parts() {
-            split.take(
-                kind,
-                match kind {
-                    TokenKind::CacheRead => cached_text,
-                    TokenKind::InputAudio => fresh_audio,
-                    _ => part(kind),
-                },
-            );
+    for kind in TokenKind::wholes().filter(|_| !usage.is_unknown()) {
+        // Who bills by the image does not bill the image's tokens.
+        if is_measured(Some(kind)) && in_force.rate(kind).is_none() {
+            continue;
         }
-        let (taken, is_split_inconsistent) = split.finish(kind);
+        let (taken, is_split_inconsistent) = split(usage, &in_force, kind);
         tokens.extend(taken);
         is_inconsistent |= is_split_inconsistent;
     }
     tokens.sort_unstable();
+    let (lines, of_tokens) = lines_for(&tokens, &in_force)?;
+    let total = of_tokens.checked_add(of_units.sum).and_then(money);
+    of_units.priced(lines, total.ok_or(Unpriced::MoneyOverflow)?, usage).map(|priced| Priced {
+        above_input_tokens: in_force.above_input_tokens,
+        is_inconsistent,
+        ..priced
+    })
+}
 
-    let (lines, total) = lines_for(&tokens, &in_force)?;
-    let InForce { above_input_tokens, .. } = in_force;
-    Ok(Priced { lines, total, above_input_tokens, is_inconsistent })
+/// The cost of units that only `general` has a price of; `None` if there is none.
+pub(super) fn cost_of_units(
+    consumed: Consumed<'_>,
+    general: &dyn Fn(UnitName) -> Option<Decimal>,
+) -> Option<Result<Priced, Unpriced>> {
+    if !consumed.usage.is_unknown() {
+        return None;
+    }
+    let of_units = match unit_lines(consumed, general) {
+        Ok(of_units) if of_units.lines.is_empty() => return None,
+        Ok(of_units) => of_units,
+        Err(reason) => return Some(Err(reason)),
+    };
+    let total = money(of_units.sum).ok_or(Unpriced::MoneyOverflow);
+    Some(total.and_then(|total| of_units.priced(Vec::new(), total, consumed.usage)))
+}
+
+/// Units with their cost.
+#[derive(Default)]
+struct OfUnits {
+    lines: Vec<UnitLine>,
+    unpriced: Vec<UnitName>,
+    /// In units of the 18th decimal place.
+    sum: u128,
+}
+
+impl OfUnits {
+    fn priced(self, lines: Vec<Line>, total: Decimal, usage: &Usage) -> Result<Priced, Unpriced> {
+        if usage.is_unknown() && self.lines.is_empty() {
+            let unpriced = self.unpriced.first().copied();
+            return Err(unpriced.map_or(Unpriced::UnknownUsage, Unpriced::NoRateForUnit));
+        }
+        Ok(Priced {
+            lines,
+            unit_lines: self.lines,
+            unpriced_units: self.unpriced,
+            total,
+            above_input_tokens: None,
+            is_inconsistent: false,
+        })
+    }
+}
+
+/// The cost of each unit. Each request is one request, told or not. A unit without a rate is no loss
+/// if it is another measure of tokens that are known.
+fn unit_lines(
+    consumed: Consumed<'_>,
+    rate_of: &dyn Fn(UnitName) -> Option<Decimal>,
+) -> Result<OfUnits, Unpriced> {
+    let mut of_units = OfUnits::default();
+    let told = consumed.units.into_iter().flat_map(Units::iter);
+    let mut told: Vec<_> = told.map(|told| (told.name, told.quantity)).collect();
+    let request = UnitName::from(Unit::Requests);
+    if told.iter().all(|(name, _)| name.unit != Unit::Requests) && rate_of(request).is_some() {
+        told.push((request, Decimal::ONE));
+    }
+    for (told, quantity) in told {
+        let (name, quantity) = match rate_of(Unit::SearchedRequests.into()) {
+            Some(_) if told.unit == Unit::WebSearches => {
+                (Unit::SearchedRequests.into(), Decimal::ONE)
+            }
+            _ => (told, quantity),
+        };
+        let Some(rate) = rate_of(name) else {
+            let measured = name.unit.measures();
+            if measured.is_none_or(|kind| consumed.usage.get(kind).is_none()) {
+                of_units.unpriced.push(name);
+            }
+            continue;
+        };
+        let units = exact_product(quantity, rate, PLACES).ok_or(Unpriced::MoneyOverflow)?;
+        of_units.sum = of_units.sum.checked_add(units).ok_or(Unpriced::MoneyOverflow)?;
+        let cost = money(units).ok_or(Unpriced::MoneyOverflow)?;
+        of_units.lines.push(UnitLine { name, quantity, rate, cost });
+    }
+    Ok(of_units)
+}
+
+/// How many tokens of this kind there are, without those that another part of the whole has.
+fn part(usage: &Usage, kind: TokenKind) -> u64 {
+    let known = match kind {
+        TokenKind::CacheRead => usage.cache_read.or(usage.cache_read_audio),
+        TokenKind::InputAudio => usage.input_audio.or(usage.cache_read_audio),
+        _ => usage.get(kind),
+    };
+    known.unwrap_or(0)
+}
+
+fn whole(usage: &Usage, kind: TokenKind) -> u64 {
+    let parts =
+        || kind.parts().map(|part_kind| part(usage, part_kind)).fold(0, u64::saturating_add);
+    let twice = if kind == TokenKind::Input { usage.cache_read_audio.unwrap_or(0) } else { 0 };
+    usage.get(kind).unwrap_or_else(|| parts().saturating_sub(twice))
+}
+
+/// Splits a whole by its rates. Returns whether a part was larger than its whole.
+fn split(usage: &Usage, in_force: &InForce<'_>, kind: TokenKind) -> (Vec<(TokenKind, u64)>, bool) {
+    let cached_audio = usage.cache_read_audio.unwrap_or(0);
+    let cache_read = part(usage, TokenKind::CacheRead);
+    let input_audio = part(usage, TokenKind::InputAudio);
+    let mut split = Split::of(in_force, whole(usage, kind));
+    let (cached_text, fresh_audio) = if kind == TokenKind::Input {
+        split.take_cached_audio(cached_audio, cache_read, input_audio)
+    } else {
+        (cache_read, input_audio)
+    };
+    for kind in kind.parts() {
+        split.take(
+            kind,
+            match kind {
+                TokenKind::CacheRead => cached_text,
+                TokenKind::InputAudio => fresh_audio,
+                _ => part(usage, kind),
+            },
+        );
+    }
+    split.finish(kind)
 }
 
 /// A whole while [`Self::take`] takes parts out of it.
@@ -155,29 +295,35 @@ impl<'a> Split<'a> {
 /// Decimal places of a cost: 12 of a rate and 6 of a million.
 const PLACES: u32 = 18;
 
+/// The same for the price of a million, whose product is in units of the 12th place.
+const PLACES_PER_MILLION: u32 = 12;
+
+/// The lines, and their sum in units of the 18th decimal place.
 fn lines_for(
     tokens: &[(TokenKind, u64)],
     in_force: &InForce<'_>,
-) -> Result<(Vec<Line>, Decimal), Unpriced> {
+) -> Result<(Vec<Line>, u128), Unpriced> {
     let mut lines = Vec::with_capacity(tokens.len());
     let mut sum = 0_u128;
     for &(kind, tokens) in tokens {
         let rate = in_force.rate(kind).ok_or(Unpriced::NoRateForKind(kind))?;
-        let units = product(tokens, rate).ok_or(Unpriced::MoneyOverflow)?;
+        let units = exact_product(Decimal::from(tokens), rate, PLACES_PER_MILLION);
+        let units = units.ok_or(Unpriced::MoneyOverflow)?;
         sum = sum.checked_add(units).ok_or(Unpriced::MoneyOverflow)?;
         let cost = money(units).ok_or(Unpriced::MoneyOverflow)?;
         lines.push(Line { kind, tokens, rate, cost });
     }
-    Ok((lines, money(sum).ok_or(Unpriced::MoneyOverflow)?))
+    Ok((lines, sum))
 }
 
-/// `tokens` times `rate`, divided by a million, in units of the 18th decimal place.
+/// `quantity` times `rate` in units of this decimal place.
 ///
 /// Uses integers, because the product of decimals rounds where it does not fit.
-fn product(tokens: u64, rate: Decimal) -> Option<u128> {
-    let places = PLACES.checked_sub(6)?.checked_sub(rate.scale())?;
-    let digits = u128::try_from(rate.mantissa()).ok()?;
-    digits.checked_mul(10_u128.checked_pow(places)?)?.checked_mul(u128::from(tokens))
+fn exact_product(quantity: Decimal, rate: Decimal, places: u32) -> Option<u128> {
+    let places = places.checked_sub(quantity.scale())?.checked_sub(rate.scale())?;
+    let digits = |number: Decimal| u128::try_from(number.mantissa()).ok();
+    let product = digits(quantity)?.checked_mul(digits(rate)?)?;
+    product.checked_mul(10_u128.checked_pow(places)?)
 }
 
 /// The amount of so many units of the 18th decimal place, without trailing zeros.

@@ -2,7 +2,8 @@
 //!
 //! A card's rates are decimal text per million tokens; a cost is the exact product, never rounded.
 //! Tokens without a rate are [`Unpriced`] and never cost zero: a rate of `"0"` is a price. Other
-//! modules count the tokens: see [`crate::domain::usage`].
+//! modules count the tokens and the units beside them: see [`crate::domain::usage`] and
+//! [`crate::domain::units`].
 
 pub mod charge;
 pub mod price_list;
@@ -12,9 +13,10 @@ mod cost;
 mod model_name;
 mod multipliers;
 mod rate;
+mod unit_rates;
 mod unpriced;
 
-pub use self::cost::{Line, Priced, cost};
+pub use self::cost::{Consumed, Line, Priced, UnitLine, cost};
 pub use self::rate::Rate;
 pub use self::rate_card::RateCard;
 pub use self::unpriced::Unpriced;

@@ -13,8 +13,10 @@ use crate::base::text::Price;
 use crate::base::time::Timestamp;
 use crate::domain::price_factors::{PriceFactors, ServiceTier};
 use crate::domain::seller::Seller;
+use crate::domain::units::UnitName;
 use crate::domain::usage::TokenKind;
 use crate::pricing::multipliers::Multipliers;
+use crate::pricing::unit_rates::UnitRates;
 use crate::pricing::unpriced::Unpriced;
 use crate::protocol::llm::provider::{Family, Provider};
 
@@ -55,6 +57,7 @@ type Rates = Box<[(TokenKind, Decimal)]>;
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Table {
     rates: Rates,
+    units: UnitRates,
     /// Sorted by ascending threshold.
     context_tiers: Box<[ContextTier]>,
 }
@@ -98,6 +101,16 @@ impl Rate {
         }
     }
 
+    /// Whether it has the price of units only.
+    pub(super) fn is_of_units_only(&self) -> bool {
+        self.standard.rates.is_empty() && self.service_tiers.iter().all(|(_, t)| t.rates.is_empty())
+    }
+
+    /// The standard rate for one of a unit.
+    pub(super) fn unit_rate(&self, name: UnitName) -> Option<Decimal> {
+        self.standard.units.rate(name)
+    }
+
     pub(super) fn is_overlapping(&self, other: &Self) -> bool {
         self.from < other.to && other.from < self.to
     }
@@ -126,6 +139,7 @@ impl Rate {
         Ok(InForce {
             multiplier,
             above_input_tokens: own_tier.or(standard_tier).map(|tier| tier.above_input_tokens),
+            units: [own.map(|table| &table.units), Some(&self.standard.units)],
             sets: [
                 own_tier.map(|tier| &tier.rates),
                 own.map(|table| &table.rates),
@@ -162,6 +176,7 @@ pub(super) struct InForce<'a> {
     multiplier: Decimal,
     pub(super) above_input_tokens: Option<u64>,
     sets: [Option<&'a Rates>; 4],
+    units: [Option<&'a UnitRates>; 2],
 }
 
 impl InForce<'_> {
@@ -186,13 +201,20 @@ impl InForce<'_> {
     }
 }
 
+impl InForce<'_> {
+    /// The rate for one of a unit. Multipliers and context tiers are for tokens.
+    pub(super) fn unit_rate(&self, name: UnitName) -> Option<Decimal> {
+        self.units.iter().flatten().find_map(|units| units.rate(name))
+    }
+}
+
 impl Table {
     fn context_tier(&self, input_tokens: u64) -> Option<&ContextTier> {
         self.context_tiers.iter().rfind(|tier| tier.above_input_tokens < input_tokens)
     }
 
     fn validate(&self, path: &str) -> Result<(), ConfigError> {
-        if self.rates.is_empty() {
+        if self.rates.is_empty() && self.units.is_empty() {
             return Err(error(path, "expected at least one rate such as `input`, found none"));
         }
         let mut below = None;
@@ -273,6 +295,7 @@ struct Members {
     context_tiers: Option<Box<[ContextTier]>>,
     service_tiers: Option<ServiceTiers>,
     multipliers: Option<Multipliers>,
+    units: Option<UnitRates>,
 }
 
 /// The special tiers of an entry. The standard rates stand beside this object.
@@ -331,9 +354,10 @@ const RATE: &[&str] = &[
     "context_tiers",
     "service_tiers",
     "multipliers",
+    "units",
 ];
 
-const TABLE: &[&str] = &["context_tiers"];
+const TABLE: &[&str] = &["context_tiers", "units"];
 
 const CONTEXT_TIER: &[&str] = &["above_input_tokens"];
 
@@ -368,6 +392,7 @@ impl<'de> Visitor<'de> for Reader {
                 "effective_to" => members.effective_to.replace(map.next_value()?).is_none(),
                 "context_tiers" => members.context_tiers.replace(map.next_value()?).is_none(),
                 "service_tiers" => members.service_tiers.replace(map.next_value()?).is_none(),
+                "units" => members.units.replace(map.next_value()?).is_none(),
                 "multipliers" => members.multipliers.replace(map.next_value()?).is_none(),
                 _ => members.above_input_tokens.replace(map.next_value()?).is_none(),
             };
@@ -428,6 +453,7 @@ impl<'de> Deserialize<'de> for Rate {
             to: members.effective_to.map_or(Timestamp(u64::MAX), |to| to.0),
             standard: Table {
                 rates: members.rates.into_boxed_slice(),
+                units: members.units.unwrap_or_default(),
                 context_tiers: members.context_tiers.unwrap_or_default(),
             },
             service_tiers: members.service_tiers.unwrap_or_default().0.into_boxed_slice(),
@@ -441,6 +467,7 @@ impl<'de> Deserialize<'de> for Table {
         let members = from.deserialize_map(Reader(TABLE))?;
         Ok(Self {
             rates: members.rates.into_boxed_slice(),
+            units: members.units.unwrap_or_default(),
             context_tiers: members.context_tiers.unwrap_or_default(),
         })
     }

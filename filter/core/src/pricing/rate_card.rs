@@ -9,9 +9,9 @@ use crate::base::limits::RATES_MAX;
 use crate::base::pattern::{is_fit, is_pattern};
 use crate::base::time::Timestamp;
 use crate::domain::price_factors::{Modifiers, PriceFactors, ServiceTier};
-use crate::domain::usage::Usage;
+use crate::domain::units::UnitName;
 use crate::fact::generation::GenerationEnded;
-use crate::pricing::cost::{Priced, cost};
+use crate::pricing::cost::{Consumed, Priced, cost_of_units, cost_with};
 use crate::pricing::model_name::{NAMES_MAX, names};
 use crate::pricing::rate::Rate;
 use crate::pricing::unpriced::Unpriced;
@@ -119,22 +119,42 @@ impl RateCard {
             .find_map(|model| self.find_model(provider, model, at))
     }
 
-    /// The cost of a generation: [`Self::find`], then [`cost`].
-    pub fn price(
+    /// The cost of a generation: [`Self::find`], then [`crate::pricing::cost`]. A unit of which the
+    /// rate has no price has that of the first pattern of units that matches.
+    pub fn price<'a>(
         &self,
         provider: impl Into<Provider>,
         answered: &str,
         requested: &str,
         at: Timestamp,
         factors: impl Into<PriceFactors>,
-        usage: &Usage,
+        consumed: impl Into<Consumed<'a>>,
     ) -> Result<Priced, Unpriced> {
-        let provider = provider.into();
-        let rate = self.find(provider, answered, requested, at).ok_or_else(|| {
-            let model = if answered.is_empty() { requested } else { answered };
-            Unpriced::NoRate { provider: provider.seller, model: model.to_owned() }
-        })?;
-        cost(usage, rate, factors)
+        let (provider, consumed) = (provider.into(), consumed.into());
+        let model = if answered.is_empty() { requested } else { answered };
+        let general = |name| self.general_unit_rate(name, provider, model, at);
+        match self.find(provider, answered, requested, at) {
+            Some(rate) => cost_with(consumed, rate, &general, factors.into()),
+            None => cost_of_units(consumed, &general).unwrap_or_else(|| {
+                Err(Unpriced::NoRate { provider: provider.seller, model: model.to_owned() })
+            }),
+        }
+    }
+
+    /// What a unit costs at this provider, whatever the model: the first pattern that matches and has
+    /// the price of units only, such as `*` for searches.
+    fn general_unit_rate(
+        &self,
+        name: UnitName,
+        provider: Provider,
+        model: &str,
+        at: Timestamp,
+    ) -> Option<Decimal> {
+        let fitting = self.patterns.iter().filter(|pattern| is_fit(self.text(**pattern), model));
+        let fitting = fitting.filter_map(|pattern| self.rate(*pattern)).filter(|rate| {
+            rate.rank(provider).is_some() && rate.is_of_units_only() && rate.is_effective(at)
+        });
+        fitting.filter_map(|rate| rate.unit_rate(name)).next()
     }
 
     fn find_model(&self, provider: Provider, model: &str, at: Timestamp) -> Option<&Rate> {
@@ -145,7 +165,10 @@ impl RateCard {
         let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, rate)| rate);
         best.or_else(|| {
             let fitting = self.patterns.iter().filter(|name| is_fit(self.text(**name), model));
-            let is_for = |rate: &&Rate| rate.rank(provider).is_some() && rate.is_effective(at);
+            let is_for = |rate: &&Rate| {
+                let is_of_tokens = !rate.is_of_units_only();
+                rate.rank(provider).is_some() && is_of_tokens && rate.is_effective(at)
+            };
             fitting.filter_map(|name| self.rate(*name)).find(is_for)
         })
     }
@@ -221,6 +244,8 @@ pub fn price<'a>(
     generation: &GenerationEnded,
 ) -> Result<(Priced, &'a str), Unpriced> {
     let GenerationEnded { provider, started_at: at, service_tier: tier, usage, .. } = generation;
+    let units = Some(&generation.units).filter(|_| !generation.is_unknown());
+    let consumed = Consumed { usage, units };
     let answered = generation.model.as_deref().unwrap_or_default();
     let requested = generation.model_requested.as_deref().unwrap_or_default();
     let found = (0..NAMES_MAX).find_map(|form| {
@@ -229,15 +254,23 @@ pub fn price<'a>(
             Some((card, rate))
         })
     });
-    let (card, rate) = found.ok_or_else(|| Unpriced::NoRate {
-        provider: provider.seller,
-        model: generation.model_name().to_owned(),
-    })?;
+    let model = generation.model_name();
+    let general =
+        |name| cards.clone().find_map(|card| card.general_unit_rate(name, *provider, model, *at));
     let factors = PriceFactors { service_tier: *tier, modifiers: generation.modifiers };
-    cost(usage, rate, factors).map(|priced| (priced, card.version()))
+    match (found, cards.clone().next()) {
+        (Some((card, rate)), _) => {
+            cost_with(consumed, rate, &general, factors).map(|priced| (priced, card.version()))
+        }
+        (None, Some(card)) if let Some(priced) = cost_of_units(consumed, &general) => {
+            priced.map(|priced| (priced, card.version()))
+        }
+        _ => Err(Unpriced::NoRate { provider: provider.seller, model: model.to_owned() }),
+    }
 }
 
-/// What a generation without a rate for its tier or its modifiers costs at the list price; zero for
+/// What a generation without a rate for its tier or its modifiers, or without the cost that its
+/// provider should report, costs at the list price; zero for
 /// any other generation without a cost. The client chooses the tier, so it must not get out of what
 /// it pays, and of guards, by choosing one that the card does not know.
 pub fn list_price<'a>(
@@ -245,7 +278,8 @@ pub fn list_price<'a>(
     generation: &GenerationEnded,
     reason: &Unpriced,
 ) -> Decimal {
-    if !matches!(reason, Unpriced::NoRateForTier(_) | Unpriced::NoRateForModifier(..)) {
+    use Unpriced::{NoRateForModifier, NoRateForTier, NoReportedCost};
+    if !matches!(reason, NoRateForTier(_) | NoRateForModifier(..) | NoReportedCost) {
         return Decimal::ZERO;
     }
     let mut standard = generation.clone();

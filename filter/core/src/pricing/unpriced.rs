@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::domain::price_factors::{Modifier, ServiceTier, Word};
 use crate::domain::seller::Seller;
+use crate::domain::units::UnitName;
 use crate::domain::usage::TokenKind;
 
 /// Why a generation has no cost. Not the same as a cost of zero.
@@ -22,8 +23,12 @@ pub enum Unpriced {
     NoRateForTier(ServiceTier),
     /// The rate names no multiplier for this word of a modifier.
     NoRateForModifier(Modifier, Word),
-    /// Neither input nor output is known.
+    /// Only units beside tokens are told, and none of them has a rate.
+    NoRateForUnit(UnitName),
+    /// Neither input nor output is known, nor any unit beside them.
     UnknownUsage,
+    /// The provider's own cost is to be used, and it reports none.
+    NoReportedCost,
     /// The cost is more than a decimal can hold.
     MoneyOverflow,
 }
@@ -36,7 +41,9 @@ impl Unpriced {
             Self::NoRateForKind(_) => "no_rate_for_kind",
             Self::NoRateForTier(_) => "no_rate_for_tier",
             Self::NoRateForModifier(..) => "no_rate_for_modifier",
+            Self::NoRateForUnit(_) => "no_rate_for_unit",
             Self::UnknownUsage => "unknown_usage",
+            Self::NoReportedCost => "no_reported_cost",
             Self::MoneyOverflow => "money_overflow",
         }
     }
@@ -53,7 +60,9 @@ impl fmt::Display for Unpriced {
             Self::NoRateForModifier(modifier, word) => {
                 write!(f, "no rate for {} {:?}", modifier.name(), word.as_str())
             }
+            Self::NoRateForUnit(name) => write!(f, "no rate for {name}"),
             Self::UnknownUsage => f.write_str("neither input nor output tokens are known"),
+            Self::NoReportedCost => f.write_str("the provider reports no cost"),
             Self::MoneyOverflow => f.write_str("the cost is more than a decimal can hold"),
         }
     }

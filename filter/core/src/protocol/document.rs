@@ -23,6 +23,8 @@ enum Value {
     Text(Vec<u8>),
     /// An object or array.
     Container,
+    /// So many members of a kind that is counted.
+    Count(u64),
 }
 
 /// Elements of one name and the sum of their counts.
@@ -43,6 +45,14 @@ pub struct Record {
     pub of: Cow<'static, str>,
     /// Its members.
     pub document: Document,
+}
+
+/// What the reader has read of an element of an array.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Element {
+    name: Vec<u8>,
+    detail: Vec<u8>,
+    count: Option<u64>,
 }
 
 /// What the reader found in one document.
@@ -66,8 +76,33 @@ impl Document {
     pub fn count(&self, field: Field) -> Option<u64> {
         match self.value(field) {
             Value::Bare(text) => whole_number(text),
+            Value::Count(count) => Some(*count),
             Value::Absent | Value::Null | Value::Text(_) | Value::Container => None,
         }
+    }
+
+    /// The member as a number of zero or more, which may be a string, or the number of its
+    /// occurrences.
+    pub fn quantity(&self, field: Field) -> Option<Decimal> {
+        let text = match self.value(field) {
+            Value::Bare(text) | Value::Text(text) => core::str::from_utf8(text).ok()?.trim(),
+            Value::Count(count) => return Some(Decimal::from(*count)),
+            Value::Absent | Value::Null | Value::Container => return None,
+        };
+        let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
+        let number = number.or_else(|_| Decimal::from_scientific(text));
+        number.ok().filter(|number| !number.is_sign_negative())
+    }
+
+    /// Whether it may hold something that is billed beside tokens, or a cost.
+    pub(crate) fn is_about_units(&self) -> bool {
+        self.values.len() > Field::FIRST_BESIDE_TOKENS || !self.items.is_empty()
+    }
+
+    /// The names of the elements of `array`, each with the sum of their counts.
+    pub(crate) fn items_of(&self, array: &str) -> impl Iterator<Item = (&[u8], u64)> {
+        let items = self.items.iter().filter(move |item| item.of == array);
+        items.map(|item| (item.name.as_slice(), item.count))
     }
 
     /// The member as a string, unless it is empty. Replaces invalid UTF-8.
@@ -84,7 +119,7 @@ impl Document {
         match self.value(field) {
             Value::Text(text) => Some((true, text)),
             Value::Bare(text) => Some((false, text)),
-            Value::Absent | Value::Null | Value::Container => None,
+            Value::Absent | Value::Null | Value::Container | Value::Count(_) => None,
         }
     }
 
@@ -147,6 +182,16 @@ impl Document {
         }
     }
 
+    /// Counts one more of a kind that is counted.
+    fn tally(&mut self, field: u8) {
+        let at = usize::from(field);
+        let before = match self.values.get(at) {
+            Some(Value::Count(count)) => *count,
+            _ => 0,
+        };
+        self.set(field, Value::Count(before.saturating_add(1)));
+    }
+
     fn clear(&mut self) {
         self.values.clear();
         self.items.clear();
@@ -174,8 +219,8 @@ pub(crate) struct DocumentReader {
     document: Document,
     /// True if the text is a document or an array of documents.
     holds_documents: bool,
-    /// The name and the count of the current element.
-    item: (Vec<u8>, Option<u64>),
+    /// The current element.
+    item: Element,
     /// The record that is open, and its node.
     record: Option<Box<(u8, Document)>>,
 }
@@ -188,7 +233,7 @@ impl DocumentReader {
             scanner: Scanner::default(),
             document: Document::default(),
             holds_documents: false,
-            item: (Vec::new(), None),
+            item: Element::default(),
             record: None,
         }
     }
@@ -250,7 +295,7 @@ struct Builder<'a> {
     tree: &'a PathTree,
     document: &'a mut Document,
     holds_documents: &'a mut bool,
-    item: &'a mut (Vec<u8>, Option<u64>),
+    item: &'a mut Element,
     record: &'a mut Option<Box<(u8, Document)>>,
     found: &'a mut dyn FnMut(&Document),
 }
@@ -322,8 +367,16 @@ impl Visitor for Builder<'_> {
                 let bytes = if value.is_string { value.bytes } else { 0 };
                 self.document.text_bytes = self.document.text_bytes.saturating_add(bytes);
             }
-            Some(Field::ItemName) => self.item.0 = value.text.to_vec(),
-            Some(Field::ItemCount) => self.item.1 = whole_number(value.text),
+            Some(Field::ItemName) => self.item.name = value.text.to_vec(),
+            Some(Field::ItemKind) => {
+                self.item.name = value.text.to_vec();
+                self.item.count = Some(1);
+            }
+            Some(Field::ItemDetail) => self.item.detail = value.text.to_vec(),
+            Some(Field::ItemCount) => self.item.count = whole_number(value.text),
+            Some(counted) if counted.is_counted() && kept != Value::Null => {
+                self.innermost().tally(field);
+            }
             _ => self.innermost().set(field, kept),
         }
     }
@@ -342,10 +395,13 @@ impl Visitor for Builder<'_> {
             return;
         }
         if let Some(field) = self.node(node).and_then(|node| node.field) {
-            self.innermost().set(field, Value::Container);
+            match Field::ALL.get(usize::from(field)) {
+                Some(counted) if counted.is_counted() => self.innermost().tally(field),
+                _ => self.innermost().set(field, Value::Container),
+            }
         }
         if self.node(node).is_some_and(|node| node.step == ELEMENT) {
-            *self.item = (Vec::new(), None);
+            *self.item = Element::default();
         }
     }
 
@@ -360,8 +416,12 @@ impl Visitor for Builder<'_> {
             return;
         }
         let Some(of) = self.array_of(node) else { return };
-        let (name, count) = core::mem::take(self.item);
+        let Element { mut name, detail, count } = core::mem::take(self.item);
         let Some(count) = count else { return };
+        if !detail.is_empty() {
+            name.push(b':');
+            name.extend_from_slice(&detail);
+        }
         let items = &mut self.document.items;
         let same = items.iter_mut().find(|item| item.of == of && item.name == name);
         if let Some(item) = same {

@@ -16,14 +16,25 @@ pub(super) const ROOT: u8 = 0;
 pub(super) const DOCUMENTS: u8 = u8::MAX;
 
 macro_rules! fields {
-    ($($(#[doc = $doc:literal])+ $variant:ident,)+) => {
+    (
+        $($(#[doc = $doc:literal])+ $variant:ident,)+
+        // What is billed beside tokens.
+        --
+        $($(#[doc = $doc_beside:literal])+ $beside:ident,)+
+    ) => {
         /// The meaning of a member of a document.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Field { $($(#[doc = $doc])+ $variant,)+ }
+        pub enum Field {
+            $($(#[doc = $doc])+ $variant,)+
+            $($(#[doc = $doc_beside])+ $beside,)+
+        }
 
         impl Field {
             /// Every field, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+ $(Self::$beside,)+];
+
+            /// The number of the first field that is about what is billed beside tokens.
+            pub(super) const FIRST_BESIDE_TOKENS: usize = [$(Self::$variant),+].len();
         }
     };
 }
@@ -99,6 +110,68 @@ fields! {
     ItemCount,
     /// An object, or the elements of an array, that the document keeps as documents of their own.
     Record,
+    /// The kind of an element, which counts as one of its kind.
+    ItemKind,
+    /// What tells elements of one kind apart. The name of the element is both, with a `:` between.
+    ItemDetail,
+    --
+    /// The kind of a hosted tool's call.
+    ToolCall,
+    /// What a hosted tool's call did.
+    ToolAction,
+    /// Searches of the web.
+    WebSearches,
+    /// Queries of a search, each one a text.
+    SearchQuery,
+    /// Sources from a map, each one an object.
+    MapsSource,
+    /// Searches of stored files.
+    FileSearches,
+    /// Sources that a search used.
+    SearchSources,
+    /// Containers in which code ran.
+    CodeSessions,
+    /// Tokens of citations beside the input.
+    CitationTokens,
+    /// The size of a search's context.
+    SearchContext,
+    /// Searches as a reranker bills them.
+    SearchUnits,
+    /// Pages.
+    Pages,
+    /// Pages that are annotated as well.
+    AnnotatedPages,
+    /// Input images, by their number.
+    InputImages,
+    /// Output images, by their number.
+    OutputImages,
+    /// An image that was made, whatever it looks like.
+    MadeImage,
+    /// Input audio, in seconds.
+    InputAudioSeconds,
+    /// Output video, in seconds.
+    OutputVideoSeconds,
+    /// Seconds for which a machine ran.
+    ComputeSeconds,
+    /// The size of images or of a video.
+    Size,
+    /// The quality of images.
+    Quality,
+    /// What the provider says that the generation cost, in US dollars.
+    ReportedCost,
+    /// The same in ticks, of which a US dollar has 10,000,000,000.
+    ReportedCostTicks,
+    /// What another provider charges the client for it, in US dollars.
+    UpstreamCost,
+    /// Whether the client pays another provider with a key of its own.
+    IsOwnKey,
+}
+
+impl Field {
+    /// Whether each occurrence counts as one.
+    pub(super) const fn is_counted(self) -> bool {
+        matches!(self, Self::SearchQuery | Self::MapsSource | Self::MadeImage)
+    }
 }
 
 /// Paths such as `usage.prompt_tokens` or `choices[].finish_reason`, each with the meaning of the

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::limits::{MODELS_PER_SESSION_MAX, OTHER};
 use crate::base::money::add_money;
 use crate::domain::seller::Seller;
-use crate::domain::usage::{TokenTotals, Usage};
+use crate::domain::usage::TokenTotals;
 use crate::fact::generation::GenerationEnded;
 use crate::pricing::charge::TokenCharge;
 
@@ -44,15 +44,15 @@ pub struct ModelTotals {
 }
 
 impl ModelTotals {
-    fn add(&mut self, usage: &Usage, charge: &TokenCharge<'_>) -> bool {
+    fn add(&mut self, generation: &GenerationEnded, charge: &TokenCharge<'_>) -> bool {
         for (sum, by) in [
             (&mut self.generations, 1),
             (&mut self.unpriced, u64::from(charge.cost.is_err())),
-            (&mut self.unknown_usage, u64::from(usage.is_unknown())),
+            (&mut self.unknown_usage, u64::from(generation.is_unknown())),
         ] {
             *sum = sum.saturating_add(by);
         }
-        self.tokens.add(usage);
+        self.tokens.add(&generation.usage);
         let fits = add_money(&mut self.provider_cost, charge.cost());
         add_money(&mut self.revenue, charge.price) && fits
     }
@@ -65,7 +65,7 @@ impl GenerationTotals {
         if self.by_model.len() >= MODELS_PER_SESSION_MAX && !self.by_model.contains_key(&key) {
             OTHER.clone_into(&mut key.1);
         }
-        let fits = self.all.add(&generation.usage, charge);
-        self.by_model.entry(key).or_default().add(&generation.usage, charge) && fits
+        let fits = self.all.add(generation, charge);
+        self.by_model.entry(key).or_default().add(generation, charge) && fits
     }
 }

@@ -121,6 +121,8 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[1].llm.paths",
         "products[1].llm.rate_card",
         "products[1].llm.ask_for_usage",
+        "products[1].llm.cost",
+        "products[1].llm.cost_difference_above",
         "products[1].llm.incomplete_usage",
         "products[1].llm.infer_when_unambiguous",
         "products[1].llm.envoy_metadata",

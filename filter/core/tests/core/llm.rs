@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::seller::Seller;
+use agent_meter_core::domain::units::Units;
 use agent_meter_core::domain::usage::{Completeness, FurtherRun, Usage};
 use agent_meter_core::protocol::llm::provider::{self, Asked, Family, PRESETS};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
@@ -53,6 +54,10 @@ struct Expected {
     /// The runs beside the response's own.
     #[serde(default)]
     further: Vec<FurtherRun>,
+    /// What is billed beside tokens.
+    #[serde(default)]
+    units: BTreeMap<String, String>,
+    reported_cost: Option<String>,
 }
 
 /// What counts of a response.
@@ -65,6 +70,8 @@ struct Told {
     usage: Usage,
     is_inconsistent: bool,
     further: Vec<FurtherRun>,
+    units: BTreeMap<String, String>,
+    reported_cost: Option<String>,
 }
 
 impl Told {
@@ -77,8 +84,14 @@ impl Told {
             usage: generation.usage,
             is_inconsistent: generation.is_inconsistent,
             further: generation.further,
+            units: told_units(&generation.units),
+            reported_cost: generation.reported_cost.map(|cost| cost.to_string()),
         }
     }
+}
+
+fn told_units(units: &Units) -> BTreeMap<String, String> {
+    units.iter().map(|told| (told.name.to_string(), told.quantity.to_string())).collect()
 }
 
 fn folder(provider: Seller) -> PathBuf {
@@ -166,6 +179,8 @@ fn complaint(case: &Case, body: &[u8], route: Option<&Route>) -> Option<String> 
         usage: serde_json::from_value(usage).expect("members of a usage"),
         is_inconsistent: expected.is_inconsistent,
         further: expected.further.clone(),
+        units: expected.units.clone(),
+        reported_cost: expected.reported_cost.clone(),
     };
     (told != wanted).then(|| format!("\n    told   {told:?}\n    wanted {wanted:?}"))
 }

@@ -46,4 +46,5 @@ mod sse;
 mod steps;
 mod stops;
 mod support;
+mod units;
 mod wire_cases;

@@ -6,16 +6,19 @@ use rust_decimal::Decimal;
 use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
 use crate::event::tokens::Tokens;
+use crate::event::units::Units;
 use crate::money;
 
 const ATTRIBUTIONS: [&str; 4] = ["trace", "inferred", "result", "none"];
 const USAGE_SOURCES: [&str; 4] = ["body", "response_headers", "envoy_metadata", "mcp_result"];
 const COMPLETENESS: [&str; 4] = ["COMPLETE", "PARTIAL", "FAILED", "MISSING"];
-const UNPRICED_REASONS: [&str; 6] = [
+const UNPRICED_REASONS: [&str; 8] = [
     "no_rate",
     "no_rate_for_kind",
     "no_rate_for_tier",
     "no_rate_for_modifier",
+    "no_rate_for_unit",
+    "no_reported_cost",
     "unknown_usage",
     "money_overflow",
 ];
@@ -44,6 +47,12 @@ pub struct Generation {
     pub estimated: bool,
     /// Its tokens.
     pub tokens: Tokens,
+    /// What it used beside tokens.
+    pub units: Units,
+    /// True if it used something beside tokens of which the rate card has no price.
+    pub has_unpriced_units: bool,
+    /// What the provider itself says that it cost, in US dollars.
+    pub reported_cost: Option<Decimal>,
     /// What it cost the operator.
     pub rate: Rated,
     /// What the customer is charged for its tokens, in `currency`.
@@ -67,6 +76,17 @@ pub enum Rated {
         /// One of [`UNPRICED_REASONS`].
         reason: &'static str,
     },
+}
+
+impl Generation {
+    /// True if its tokens are unknown, and what it used beside them is not all that there is.
+    pub fn is_unknown(&self) -> bool {
+        is_unknown(&self.tokens, &self.units, self.completeness)
+    }
+}
+
+fn is_unknown(tokens: &Tokens, units: &Units, completeness: &str) -> bool {
+    tokens.is_unknown() && (units.is_empty() || completeness != "COMPLETE")
 }
 
 impl Rated {
@@ -102,9 +122,19 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
         data.flag("inconsistent")?;
     }
     let tokens = Tokens::read(&data.members("tokens")?)?;
-    if tokens.is_unknown() && data.flag("priced")? {
-        return Err(data.wrong("priced", "false when neither input nor output is known"));
+    let units = data.optional("units", Members::members)?;
+    let units = units.map(|units| Units::read(&units)).transpose()?.unwrap_or_default();
+    let completeness = data.one_of("completeness", &COMPLETENESS)?;
+    if data.flag("priced")?
+        && is_unknown(&tokens, &units, completeness)
+        && data.text("rate_card")? != "reported"
+    {
+        let expected = "false when neither input nor output is known, nor units alone are billed";
+        return Err(data.wrong("priced", expected));
     }
+    let unpriced_units = data.optional("unpriced_units", Members::names)?;
+    let has_unpriced_units = unpriced_units.is_some_and(|names| !names.is_empty());
+    let reported_cost = data.optional("reported_cost", Members::money)?;
     let quantity = tokens.input.unwrap_or(0).checked_add(tokens.output.unwrap_or(0));
     if Some(data.count("quantity")?) != quantity {
         return Err(data.wrong("quantity", "the sum of tokens.input and tokens.output"));
@@ -128,9 +158,12 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
         provider: data.name("provider")?,
         model: data.name("model")?,
         service_tier: data.name("service_tier")?,
-        completeness: data.one_of("completeness", &COMPLETENESS)?,
+        completeness,
         estimated: data.flag("estimated")?,
         tokens,
+        units,
+        has_unpriced_units,
+        reported_cost,
         rate: rate(data)?,
         price: data.money("price")?,
         currency: data.currency("currency")?,
@@ -141,9 +174,17 @@ fn rate(data: &Members<'_>) -> Result<Rated, String> {
     let mut sum = Decimal::ZERO;
     let lines = data.list("cost_lines")?;
     for line in &lines {
-        line.name("kind")?;
-        line.count("tokens")?;
-        line.money("rate_per_million")?;
+        match line.name("kind")?.as_str() {
+            "reported_cost" => {}
+            _ if line.has("quantity") => {
+                line.money("quantity")?;
+                line.money("rate")?;
+            }
+            _ => {
+                line.count("tokens")?;
+                line.money("rate_per_million")?;
+            }
+        }
         let cost = line.money("cost")?;
         sum = money::add(sum, cost)
             .map_err(|_| line.wrong("cost", "small enough to be added to the lines before it"))?;

@@ -133,6 +133,14 @@ impl<'a> Members<'a> {
         entries.iter().enumerate().map(entry).collect()
     }
 
+    /// The strings of an array; none may be empty.
+    pub(crate) fn names(&self, member: &str) -> Result<Vec<&'a str>, String> {
+        let entries = self.get(member)?.as_array().map(|entries| {
+            entries.iter().map(|entry| entry.as_str().filter(|name| !name.is_empty())).collect()
+        });
+        entries.flatten().ok_or_else(|| self.wrong(member, "an array of strings, not empty"))
+    }
+
     /// Refuses members of other names, for a file in which a misspelt one must not pass.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), String> {
         let unknown = self.object.keys().find(|member| !known.contains(&member.as_str()));

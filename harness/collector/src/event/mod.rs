@@ -11,6 +11,7 @@ pub(crate) mod members;
 pub(crate) mod session;
 pub(crate) mod tokens;
 pub(crate) mod totals;
+pub(crate) mod units;
 
 use std::borrow::Cow;
 

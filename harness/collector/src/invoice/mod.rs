@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::event::tokens::TokenTotals;
+use crate::event::units::Units;
 use crate::ledger::Ledger;
 use crate::money::{self, Overflow};
 use crate::query::{Conditions, Period, rfc3339};
@@ -100,9 +101,9 @@ pub struct TokenLine {
     pub model: String,
     /// Responses of the model.
     pub generations: u64,
-    /// Their tokens.
+    /// What they used.
     #[serde(flatten)]
-    pub tokens: TokenTotals,
+    pub consumed: Consumed,
     /// The sum of the prices of the generations.
     #[serde(serialize_with = "money::as_text")]
     pub amount: Decimal,
@@ -131,12 +132,29 @@ pub struct ModelCost {
     /// Generations by whether their cost is known.
     #[serde(flatten)]
     pub generations: Generations,
-    /// Their tokens.
+    /// What they used.
     #[serde(flatten)]
-    pub tokens: TokenTotals,
+    pub consumed: Consumed,
     /// The sum of the costs that are known.
     #[serde(serialize_with = "money::as_text")]
     pub provider_cost: Decimal,
+}
+
+/// What generations used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Consumed {
+    /// Tokens, as far as they are known.
+    #[serde(flatten)]
+    pub tokens: TokenTotals,
+    /// What is billed beside tokens.
+    pub units: Units,
+}
+
+impl Consumed {
+    fn add(&mut self, other: Consumed) -> Result<(), Overflow> {
+        self.tokens.add(other.tokens);
+        self.units.add(other.units)
+    }
 }
 
 /// Generations by whether their cost is known.
@@ -146,8 +164,12 @@ pub struct Generations {
     pub generations: u64,
     /// Those whose cost is not known.
     pub unpriced_generations: u64,
-    /// Those whose input and output are both unknown; their cost is unknown too.
+    /// Those whose input and output are both unknown, and that are not billed by other units alone;
+    /// their cost is unknown too.
     pub unknown_usage_generations: u64,
+    /// Those that used something beside tokens of which the rate card has no price: their known cost is
+    /// too low.
+    pub unpriced_units_generations: u64,
 }
 
 impl Generations {
@@ -155,6 +177,7 @@ impl Generations {
         self.generations += other.generations;
         self.unpriced_generations += other.unpriced_generations;
         self.unknown_usage_generations += other.unknown_usage_generations;
+        self.unpriced_units_generations += other.unpriced_units_generations;
     }
 }
 

@@ -6,7 +6,10 @@ use rusqlite::{Transaction, params_from_iter};
 use rust_decimal::Decimal;
 
 use crate::event::tokens::TokenTotals;
-use crate::invoice::{Generations, Line, ModelCost, ProductUse, Sums, TokenLine, ToolCost};
+use crate::invoice::{
+    Consumed, Generations, Line, ModelCost, ProductUse, Sums, TokenLine, ToolCost,
+};
+use crate::ledger::units::column;
 use crate::money::{self, Overflow};
 use crate::query::{Conditions, count};
 
@@ -86,8 +89,9 @@ fn read_generations(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, provider, model, count(*),
-         sum(provider_cost IS NULL), sum(input IS NULL AND output IS NULL), decimal_sum(price),
-         decimal_sum(coalesce(provider_cost, '0')), {} FROM generations{}
+         sum(provider_cost IS NULL), sum(is_unknown), decimal_sum(price),
+         decimal_sum(coalesce(provider_cost, '0')), sum(has_unpriced_units), units_sum(units) AS units, {}
+         FROM generations{}
          GROUP BY customer, product, product_type, currency, tool, provider, model
          ORDER BY tool NULLS LAST, provider, model",
         TokenTotals::columns(),
@@ -101,10 +105,11 @@ fn read_generations(
             generations: count(row, 7)?,
             unpriced_generations: count(row, 8)?,
             unknown_usage_generations: count(row, 9)?,
+            unpriced_units_generations: count(row, 12)?,
         };
         let (price, cost) = (money::column(row, 10)?, money::column(row, 11)?);
-        let tokens = TokenTotals::of_row(row)?;
-        product.add_generations(tool, (provider, model), generations, tokens, price, cost)?;
+        let consumed = Consumed { tokens: TokenTotals::of_row(row)?, units: column(row, "units")? };
+        product.add_generations(tool, (provider, model), generations, consumed, price, cost)?;
     }
     for product in products.values_mut() {
         product.token_lines.retain(|line| !line.amount.is_zero());
@@ -118,7 +123,7 @@ impl ProductUse {
         tool: Option<String>,
         (provider, model): (String, String),
         generations: Generations,
-        tokens: TokenTotals,
+        consumed: Consumed,
         price: Decimal,
         cost: Decimal,
     ) -> Result<(), Overflow> {
@@ -147,7 +152,7 @@ impl ProductUse {
                     provider: run_by.clone(),
                     model: name.clone(),
                     generations: Generations::default(),
-                    tokens: TokenTotals::default(),
+                    consumed: Consumed::default(),
                     provider_cost: Decimal::ZERO,
                 },
             );
@@ -157,17 +162,17 @@ impl ProductUse {
                     provider: run_by,
                     model: name,
                     generations: 0,
-                    tokens: TokenTotals::default(),
+                    consumed: Consumed::default(),
                     amount: Decimal::ZERO,
                 },
             );
         }
         let (by_model, line) = (&mut self.cost_by_model[at], &mut self.token_lines[at]);
         by_model.generations.add(generations);
-        by_model.tokens.add(tokens);
+        by_model.consumed.add(consumed.clone())?;
         by_model.provider_cost = money::add(by_model.provider_cost, cost)?;
         line.generations += generations.generations;
-        line.tokens.add(tokens);
+        line.consumed.add(consumed)?;
         line.amount = money::add(line.amount, price)?;
         Ok(())
     }

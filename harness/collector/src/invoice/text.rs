@@ -51,7 +51,9 @@ impl Invoice {
         writeln!(f, "  Provider cost    {} {currency}", sums.provider_cost)?;
         write_costs(f, product)?;
         writeln!(f, "  Revenue          {} {currency}", sums.revenue)?;
-        let unpriced = product.generations.unpriced_generations > 0;
+        let Generations { unpriced_generations, unpriced_units_generations, .. } =
+            product.generations;
+        let unpriced = unpriced_generations + unpriced_units_generations > 0;
         let caveat = if unpriced { ", the unknown cost not counted" } else { "" };
         writeln!(f, "  Margin           {}{caveat}\n", sums.margin_text(currency))
     }
@@ -96,8 +98,8 @@ fn write_token_lines(f: &mut fmt::Formatter<'_>, lines: &[TokenLine]) -> fmt::Re
             printable(&line.provider),
             printable(&line.model),
             line.generations.to_string(),
-            line.tokens.input.to_string(),
-            line.tokens.output.to_string(),
+            line.consumed.tokens.input.to_string(),
+            line.consumed.tokens.output.to_string(),
             aligned(line.amount, amount_scale),
         ]
     }));
@@ -106,8 +108,12 @@ fn write_token_lines(f: &mut fmt::Formatter<'_>, lines: &[TokenLine]) -> fmt::Re
 
 /// Where the provider cost comes from; nothing without generations.
 fn write_costs(f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result {
-    let Generations { generations, unpriced_generations, unknown_usage_generations } =
-        product.generations;
+    let Generations {
+        generations,
+        unpriced_generations,
+        unknown_usage_generations,
+        unpriced_units_generations,
+    } = product.generations;
     if generations == 0 {
         return Ok(());
     }
@@ -139,7 +145,31 @@ fn write_costs(f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result 
             writeln!(f, "    {count} {noun} {what}: cost unknown")?;
         }
     }
+    write_units(f, product)?;
+    if unpriced_units_generations > 0 {
+        let noun = if unpriced_units_generations == 1 { "generation" } else { "generations" };
+        writeln!(
+            f,
+            "    {unpriced_units_generations} {noun} with units without a price: cost too low"
+        )?;
+    }
     Ok(())
+}
+
+/// What was used beside tokens; nothing if there is none.
+fn write_units(f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result {
+    let units = product.cost_by_model.iter().flat_map(|cost| {
+        let name = [printable(&cost.provider), printable(&cost.model)];
+        cost.consumed.units.iter().map(move |(unit, quantity)| {
+            let [provider, model] = name.clone();
+            [provider, model, printable(unit), quantity.to_string()]
+        })
+    });
+    let units: Vec<_> = units.collect();
+    if !units.is_empty() {
+        writeln!(f, "    Beside tokens")?;
+    }
+    write_table(f, "      ", &units, 3)
 }
 
 /// A cost, or `unknown` if no generation has one.

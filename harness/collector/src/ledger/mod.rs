@@ -17,6 +17,7 @@ mod schema;
 pub(crate) mod tables;
 pub(crate) mod tally;
 mod tokens;
+pub(crate) mod units;
 
 use std::fmt;
 use std::path::PathBuf;

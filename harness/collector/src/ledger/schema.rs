@@ -11,12 +11,13 @@ use serde_json::value::RawValue;
 use crate::event;
 use crate::ledger::derive::derive;
 use crate::ledger::tables::{CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS};
+use crate::ledger::units;
 use crate::money;
 
 /// Kept in the file as `PRAGMA user_version`.
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
-/// version 4 one call in each event.
-const SCHEMA_VERSION: i64 = 5;
+/// version 4 one call in each event, version 5 only tokens.
+const SCHEMA_VERSION: i64 = 6;
 
 /// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
 /// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
@@ -35,6 +36,14 @@ CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook, due_ms)
     WHERE state = 'waiting';
 ";
 
+const ADD_UNITS: &str = "
+ALTER TABLE generations ADD COLUMN units TEXT;
+ALTER TABLE generations ADD COLUMN has_unpriced_units INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE generations ADD COLUMN is_unknown INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE generations ADD COLUMN reported_cost TEXT;
+UPDATE generations SET is_unknown = (input IS NULL AND output IS NULL);
+";
+
 const ADD_QUANTITY: &str = "ALTER TABLE calls ADD COLUMN quantity INTEGER NOT NULL DEFAULT 1;";
 
 /// The tables that are made again from the events.
@@ -45,7 +54,7 @@ fn derived() -> String {
 /// Makes the tables of a new file, or checks the version of an old one before touching it.
 pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(10))?;
-    money::register(&connection)?;
+    register(&connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let tables: i64 =
@@ -64,6 +73,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.execute_batch(WEBHOOKS)?;
             if version == 3 {
                 transaction.execute_batch(ADD_QUANTITY)?;
+                transaction.execute_batch(ADD_UNITS)?;
                 // Kept as events of unknown types, if a filter sent them before this version.
                 let guards =
                     "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
@@ -77,8 +87,11 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             }
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        4 => {
-            transaction.execute_batch(ADD_QUANTITY)?;
+        4 | 5 => {
+            if version == 4 {
+                transaction.execute_batch(ADD_QUANTITY)?;
+            }
+            transaction.execute_batch(ADD_UNITS)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(
@@ -99,8 +112,14 @@ pub(crate) fn reader(path: &Path) -> anyhow::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
-    money::register(&connection)?;
+    register(&connection)?;
     Ok(connection)
+}
+
+/// Adds the functions of this program to SQL.
+fn register(connection: &Connection) -> rusqlite::Result<()> {
+    money::register(connection)?;
+    units::register(connection)
 }
 
 /// Makes the derived rows of the stored events of a condition, in the order in which they came.

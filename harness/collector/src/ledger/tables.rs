@@ -15,6 +15,7 @@ use crate::event::identity::Identity;
 use crate::event::session::{Closing, SessionChange};
 use crate::event::tokens::token_kinds;
 use crate::event::totals::SessionState;
+use crate::event::units::Units;
 use crate::event::{Body, Event};
 use crate::ledger::column::{Cell, Column, OnConflict, Row, Table, columns};
 use crate::query::rfc3339;
@@ -101,6 +102,10 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
             "rate_card" "TEXT" = rate_card(&row.body.rate),
             "price" "TEXT NOT NULL" = row.body.price,
             "currency" "TEXT NOT NULL" = &row.body.currency,
+            "units" "TEXT" = units(&row.body.units),
+            "has_unpriced_units" "INTEGER NOT NULL DEFAULT 0" = row.body.has_unpriced_units,
+            "is_unknown" "INTEGER NOT NULL DEFAULT 0" = row.body.is_unknown(),
+            "reported_cost" "TEXT" = row.body.reported_cost,
         },
     ],
     constraint: "",
@@ -276,6 +281,10 @@ fn kept_text<'a>(event: &'a Event<'a>) -> &'a str {
 /// The day in UTC, such as `2026-07-01`.
 fn day(event: &Event<'_>) -> String {
     rfc3339(event.time_ms).split('T').next().unwrap_or_default().to_owned()
+}
+
+fn units(units: &Units) -> Option<String> {
+    (!units.is_empty()).then(|| units.to_json())
 }
 
 fn unpriced_reason(rate: &Rated) -> Option<&'static str> {

@@ -42,7 +42,7 @@ impl Tally {
                         add(&mut self.provider_cost, key, *cost);
                         "known"
                     }
-                    Rated::Unpriced { .. } if generation.tokens.is_unknown() => "unknown_usage",
+                    Rated::Unpriced { .. } if generation.is_unknown() => "unknown_usage",
                     Rated::Unpriced { .. } => "no_rate",
                 };
                 *self.generations.entry(price).or_default() += 1;

@@ -269,7 +269,7 @@ impl Sums {
     ) -> anyhow::Result<()> {
         let mut statement = ledger.prepare_cached(&format!(
             "SELECT tool, provider, model, currency, count(*), sum(provider_cost IS NULL),
-             sum(input IS NULL AND output IS NULL), decimal_sum(coalesce(provider_cost, '0')),
+             sum(is_unknown), decimal_sum(coalesce(provider_cost, '0')),
              decimal_sum(price), {} FROM generations WHERE session_id = ? AND source = ?
              GROUP BY tool, provider, model, currency",
             TokenTotals::columns()

@@ -10,7 +10,9 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::event::tokens::TokenTotals;
+use crate::event::units::Units;
 use crate::ledger::Ledger;
+use crate::ledger::units::column;
 use crate::money;
 use crate::query::{BadQuery, Conditions, Parameters, Period, count};
 
@@ -29,7 +31,7 @@ macro_rules! of_its_call {
 /// Calls and generations in one shape, a column a line: its name, its SQL for a call, and its SQL
 /// for a generation. Each kind of token is one more column, which calls do not have. A generation
 /// that belongs to no call has no tool, status and tier, and a call has no provider and model.
-const ENTRY: [(&str, &str, &str); 26] = [
+const ENTRY: [(&str, &str, &str); 28] = [
     ("time_ms", "time_ms", "time_ms"),
     ("customer", "customer", "customer"),
     ("team", "team", "team"),
@@ -55,7 +57,9 @@ const ENTRY: [(&str, &str, &str); 26] = [
     ("cost", "NULL", "provider_cost"),
     ("generations", "0", "1"),
     ("unpriced", "0", "provider_cost IS NULL"),
-    ("unknown_usage", "0", "input IS NULL AND output IS NULL"),
+    ("unknown_usage", "0", "is_unknown"),
+    ("unpriced_units", "0", "has_unpriced_units"),
+    ("units", "NULL", "units"),
 ];
 
 /// The table of a query over [`ENTRY`].
@@ -231,10 +235,16 @@ pub struct UsageRow {
     pub generations: u64,
     /// Generations whose cost is not known, for any reason.
     pub unpriced_generations: u64,
-    /// Generations whose input and output are both unknown.
+    /// Generations whose input and output are both unknown, and that are not billed by other units
+    /// alone.
     pub unknown_usage_generations: u64,
+    /// Generations that used something beside tokens of which the rate card has no price: their known
+    /// cost is too low.
+    pub unpriced_units_generations: u64,
     /// Tokens, as far as they are known.
     pub tokens: TokenTotals,
+    /// What is billed beside tokens.
+    pub units: Units,
     /// Bytes of the bodies of requests; only API calls have them.
     pub request_bytes: u64,
     /// Bytes of the bodies of responses; only API calls have them.
@@ -255,9 +265,11 @@ impl Serialize for UsageRow {
         row.serialize_entry("generations", &self.generations)?;
         row.serialize_entry("unpriced_generations", &self.unpriced_generations)?;
         row.serialize_entry("unknown_usage_generations", &self.unknown_usage_generations)?;
+        row.serialize_entry("unpriced_units_generations", &self.unpriced_units_generations)?;
         for (kind, count) in self.tokens.counts() {
             row.serialize_entry(kind, &count)?;
         }
+        row.serialize_entry("units", &self.units)?;
         row.serialize_entry("request_bytes", &self.request_bytes)?;
         row.serialize_entry("response_bytes", &self.response_bytes)?;
         row.end()
@@ -314,7 +326,8 @@ fn rows(
         "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
          coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
          decimal_sum(coalesce(cost, '0')), coalesce(sum(request_bytes), 0),
-         coalesce(sum(response_bytes), 0){separator}{columns}, {tokens} FROM {}{}{grouped}",
+         coalesce(sum(response_bytes), 0), coalesce(sum(unpriced_units), 0){separator}{columns}, {tokens},
+         units_sum(units) AS units FROM {}{}{grouped}",
         *ENTRIES,
         conditions.sql()
     ))?;
@@ -322,7 +335,7 @@ fn rows(
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (revenue, provider_cost) = (money::column(row, 5)?, money::column(row, 6)?);
-        let dimensions = group_by.iter().zip(9..);
+        let dimensions = group_by.iter().zip(10..);
         found.push(UsageRow {
             dimensions: dimensions
                 .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
@@ -335,7 +348,9 @@ fn rows(
             generations: count(row, 2)?,
             unpriced_generations: count(row, 3)?,
             unknown_usage_generations: count(row, 4)?,
+            unpriced_units_generations: count(row, 9)?,
             tokens: TokenTotals::of_row(row)?,
+            units: column(row, "units")?,
             request_bytes: count(row, 7)?,
             response_bytes: count(row, 8)?,
         });

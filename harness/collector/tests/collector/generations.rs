@@ -237,6 +237,22 @@ fn each_rule_of_a_generation_has_its_own_reason() {
             "cost_lines[0].tokens: missing",
         ),
         (
+            generation(1, json!({"cost_lines": [{"kind": "web_searches", "quantity": "1"}]})),
+            "cost_lines[0].rate: missing",
+        ),
+        (
+            generation(1, json!({"units": {"web_searches": 3}})),
+            "units.web_searches: must be a decimal string of at least 0, found 3",
+        ),
+        (
+            generation(1, json!({"unpriced_units": [1]})),
+            "unpriced_units: must be an array of strings, not empty, found [1]",
+        ),
+        (
+            generation(1, json!({"reported_cost": "-1"})),
+            r#"reported_cost: must be a decimal string of at least 0, found "-1""#,
+        ),
+        (
             generation(
                 1,
                 json!({"cost_lines": [{"kind": "input", "tokens": 1, "rate_per_million": "2", "cost": "-1"}]}),
@@ -270,7 +286,7 @@ fn each_rule_of_a_generation_has_its_own_reason() {
         ),
         (
             unpriced_generation(1, "why"),
-            r#"unpriced_reason: must be one of no_rate, no_rate_for_kind, no_rate_for_tier, no_rate_for_modifier, unknown_usage, money_overflow, found "why""#,
+            r#"unpriced_reason: must be one of no_rate, no_rate_for_kind, no_rate_for_tier, no_rate_for_modifier, no_rate_for_unit, no_reported_cost, unknown_usage, money_overflow, found "why""#,
         ),
         (
             generation(1, json!({"price": 1})),
@@ -313,7 +329,7 @@ fn each_rule_of_a_generation_has_its_own_reason() {
     }
     let untold = json!({"tokens": {"cache_read": 1}, "quantity": 0});
     let receipt = insert(&memory(), &[generation(1, untold)]);
-    let expected = "data.priced: must be false when neither input nor output is known, found true";
+    let expected = "data.priced: must be false when neither input nor output is known, nor units alone are billed, found true";
     assert_eq!(receipt.rejected[0].reason, expected);
     for reason in ["no_rate", "no_rate_for_kind", "unknown_usage", "money_overflow"] {
         ledger_of(&[unpriced_generation(1, reason)]);
@@ -665,18 +681,19 @@ Total  0.0124 USD
     let product = &json["products"][0];
     let line = json!([{"provider": "openai", "model": "gpt-4o-2024-08-06", "generations": 2,
         "input": 1010, "output": 801, "reasoning": 200, "cache_read": 500, "cache_write": 7,
-        "amount": "0.0114"}]);
+        "units": {}, "amount": "0.0114"}]);
     assert_eq!(product["token_lines"], line);
     assert_eq!(
         product["cost_by_tool"][2],
         json!({"tool": null, "generations": 3, "unpriced_generations": 2,
-            "unknown_usage_generations": 1, "provider_cost": "0.25"})
+            "unknown_usage_generations": 1, "unpriced_units_generations": 0, "provider_cost": "0.25"})
     );
     assert_eq!(
         product["cost_by_model"][1],
         json!({"provider": "openai", "model": "__unknown__", "generations": 1,
-            "unpriced_generations": 1, "unknown_usage_generations": 1, "input": 0, "output": 0,
-            "reasoning": 0, "cache_read": 0, "cache_write": 0, "provider_cost": "0"})
+            "unpriced_generations": 1, "unknown_usage_generations": 1,
+            "unpriced_units_generations": 0, "input": 0, "output": 0, "reasoning": 0, "cache_read": 0,
+            "cache_write": 0, "units": {}, "provider_cost": "0"})
     );
     assert_eq!(json["totals"][0]["unpriced_generations"], 2);
 
@@ -684,6 +701,83 @@ Total  0.0124 USD
     let ledger = ledger_of(&[generation(1, json!({"price": "2"}))]);
     let text = invoices(&ledger).expect("invoices")[0].to_string();
     assert!(!text.contains("Tier") && text.ends_with("Total  2 USD\n"), "{text}");
+}
+
+/// A generation that is billed by the image alone.
+fn images(sequence: u64, quantity: &str, cost: &str) -> Value {
+    let mut event = generation(
+        sequence,
+        json!({"model": "dall-e-3", "model_requested": "dall-e-3", "quantity": 0,
+            "units": {"output_images:hd": quantity}, "total_provider_cost": cost,
+            "cost_lines": [{"kind": "output_images:hd", "quantity": quantity, "rate": "0.08", "cost": cost}]}),
+    );
+    event["data"]["tokens"] = json!({});
+    event
+}
+
+#[test]
+fn what_is_billed_beside_tokens_is_summed_by_name_and_what_has_no_price_is_named() {
+    let searched = json!({"units": {"web_searches": "3", "file_searches": "1"},
+        "unpriced_units": ["file_searches"], "reported_cost": "0.0206"});
+    let mut unknown = unpriced_generation(5, "unknown_usage");
+    let searches =
+        json!({"units": {"web_searches": "1"}, "completeness": "MISSING", "quantity": 0});
+    merge(&mut unknown["data"], searches);
+    unknown["data"]["tokens"] = json!({});
+    let ledger = ledger_of(&[
+        images(1, "2", "0.16"),
+        images(2, "0.5", "0.04"),
+        generation(3, searched.clone()),
+        generation(4, searched),
+        unknown,
+    ]);
+    let query = UsageQuery::from_pairs([("group_by", "model")]).expect("a query");
+    let rows = serde_json::to_value(ledger.usage(&query).expect("usage")).expect("json");
+    let told = |row: usize| {
+        let row = &rows["rows"][row];
+        [
+            &row["model"],
+            &row["units"],
+            &row["unpriced_units_generations"],
+            &row["unknown_usage_generations"],
+        ]
+        .map(Value::clone)
+    };
+    assert_eq!(
+        told(0),
+        [json!("dall-e-3"), json!({"output_images:hd": "2.5"}), json!(0), json!(0)]
+    );
+    let searches = json!({"file_searches": "2", "web_searches": "7"});
+    assert_eq!(told(1), [json!("gpt-4o-2024-08-06"), searches, json!(2), json!(1)]);
+    let invoice = &invoices(&ledger).expect("invoices")[0];
+    let text = invoice.to_string();
+    for line in [
+        "    Beside tokens\n      openai  dall-e-3           output_images:hd  2.5\n",
+        "      openai  gpt-4o-2024-08-06  file_searches       2\n",
+        "    2 generations with units without a price: cost too low\n",
+        "the unknown cost not counted",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let model = &invoice.to_json()["products"][0]["cost_by_model"][0];
+    assert_eq!(model["units"], json!({"output_images:hd": "2.5"}));
+}
+
+#[test]
+fn a_cost_that_the_provider_reports_needs_no_usage() {
+    let mut reported = generation(
+        1,
+        json!({"rate_card": "reported", "reported_cost": "0.0206",
+        "total_provider_cost": "0.0206", "quantity": 0,
+        "cost_lines": [{"kind": "reported_cost", "cost": "0.0206"}]}),
+    );
+    reported["data"]["tokens"] = json!({});
+    assert!(
+        ledger_of(&[reported]).usage(&UsageQuery::default()).expect("usage").rows[0]
+            .provider_cost
+            .to_string()
+            == "0.0206"
+    );
 }
 
 #[test]

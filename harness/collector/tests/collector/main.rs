@@ -157,6 +157,7 @@ fn usage(ledger: &Ledger, query: &str) -> Value {
             "generations",
             "unpriced_generations",
             "unknown_usage_generations",
+            "unpriced_units_generations",
             "input",
             "output",
             "reasoning",
@@ -170,6 +171,8 @@ fn usage(ledger: &Ledger, query: &str) -> Value {
         }
         assert_eq!(row["provider_cost"], "0");
         assert_eq!(row["margin"], row["revenue"]);
+        assert_eq!(row["units"], json!({}));
+        row.as_object_mut().expect("a row").remove("units");
         merge(row, json!({"provider_cost": null, "margin": null}));
     }
     rows["rows"].take()
@@ -963,7 +966,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 6; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 7; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -984,7 +987,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 6 is newer than 5, the newest this program \
+                "ledger {newer:?}: schema version 7 is newer than 6, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),
@@ -1069,14 +1072,14 @@ Total  29.002 USD
                 line("search", "standard", json!("0.001"), 3, 2, "0.002"),
             ],
             "token_lines": [], "cost_by_tool": [], "cost_by_model": [], "generations": 0,
-            "unpriced_generations": 0, "unknown_usage_generations": 0,
+            "unpriced_generations": 0, "unknown_usage_generations": 0, "unpriced_units_generations": 0,
             "not_billed": {"ERROR": 2, "TIMEOUT": 1}, "sessions_closed": 1,
             "provider_cost": "0", "revenue": "29.002", "margin": "29.002",
             "margin_percent": "100.0",
         }],
         "totals": [{"currency": "USD", "calls": 9, "billable_calls": 6, "generations": 0,
-            "unpriced_generations": 0, "unknown_usage_generations": 0, "provider_cost": "0",
-            "revenue": "29.002", "margin": "29.002", "margin_percent": "100.0"}],
+            "unpriced_generations": 0, "unknown_usage_generations": 0, "unpriced_units_generations": 0,
+            "provider_cost": "0", "revenue": "29.002", "margin": "29.002", "margin_percent": "100.0"}],
     });
     assert_eq!(json, expected);
 }
@@ -1179,8 +1182,9 @@ async fn the_routes_answer_over_a_socket() {
     let expected = concat!(
         r#"{"rows":[{"tool":"search","status":"SUCCESS","calls":2,"billable_calls":2,"#,
         r#""revenue":"0.002","provider_cost":"0","margin":"0.002","generations":0,"#,
-        r#""unpriced_generations":0,"unknown_usage_generations":0,"input":0,"output":0,"#,
-        r#""reasoning":0,"cache_read":0,"cache_write":0,"request_bytes":0,"response_bytes":0}]}"#
+        r#""unpriced_generations":0,"unknown_usage_generations":0,"#,
+        r#""unpriced_units_generations":0,"input":0,"output":0,"reasoning":0,"cache_read":0,"#,
+        r#""cache_write":0,"units":{},"request_bytes":0,"response_bytes":0}]}"#
     );
     assert_eq!((status, text.as_str()), (200, expected));
     let (status, text) = http.get("/v1/sessions?state=CLOSED").await;

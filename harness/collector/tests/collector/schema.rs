@@ -19,7 +19,7 @@ fn statements(connection: &Connection) -> Vec<String> {
 }
 
 #[test]
-fn the_tables_are_those_of_version_4_to_the_letter_and_the_quantity() {
+fn the_tables_are_those_of_version_4_and_the_columns_since() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ledger.db");
     Ledger::open(path.to_str().expect("UTF-8")).expect("a ledger");
@@ -28,9 +28,16 @@ fn the_tables_are_those_of_version_4_to_the_letter_and_the_quantity() {
         made.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
     let written = Connection::open_in_memory().expect("a database");
     written.execute_batch(VERSION_4).expect("tables");
-    let quantity = "ALTER TABLE calls ADD COLUMN quantity INTEGER NOT NULL DEFAULT 1";
-    written.execute_batch(quantity).expect("a column");
-    assert_eq!((version, statements(&made)), (5, statements(&written)));
+    for column in [
+        "calls ADD COLUMN quantity INTEGER NOT NULL DEFAULT 1",
+        "generations ADD COLUMN units TEXT",
+        "generations ADD COLUMN has_unpriced_units INTEGER NOT NULL DEFAULT 0",
+        "generations ADD COLUMN is_unknown INTEGER NOT NULL DEFAULT 0",
+        "generations ADD COLUMN reported_cost TEXT",
+    ] {
+        written.execute_batch(&format!("ALTER TABLE {column}")).expect("a column");
+    }
+    assert_eq!((version, statements(&made)), (6, statements(&written)));
 }
 
 #[test]

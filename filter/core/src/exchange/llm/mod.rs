@@ -282,7 +282,7 @@ impl LlmExchange {
             self.response.take().map_or((Generation::default(), true), ResponseReader::end);
         let completeness = generation.completeness(is_readable)?;
         let (mut usage, completeness, source) = self.with_envoy(generation.usage, completeness);
-        if usage.is_unknown() {
+        if usage.is_unknown() && completeness != Completeness::Complete {
             if self.http_status >= 400 {
                 self.observed.counts.push(Counter::GenerationsRefused);
                 return None;
@@ -304,6 +304,10 @@ impl LlmExchange {
         let created_at = generation.created_at.filter(|at| !self.is_creation && *at > 0);
         let seen_as =
             seen_as.map(|id| (generation_link(self.route.provider.seller, id), created_at));
+        let mut units = generation.units;
+        if completeness == Completeness::Complete || !usage.is_unknown() {
+            requested.add_to(&mut units);
+        }
         let Requested { model, service_tier, modifiers, .. } = requested;
         Some(GenerationEnded {
             generation_id: core::mem::take(&mut self.id),
@@ -316,9 +320,11 @@ impl LlmExchange {
             service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
             modifiers: generation.modifiers.or(modifiers),
             usage,
+            is_inconsistent: generation.is_inconsistent || units.is_over_limit(),
+            units,
+            reported_cost: generation.reported_cost,
             completeness,
             is_estimated,
-            is_inconsistent: generation.is_inconsistent,
             further: generation.further.into_iter().map(named).collect(),
             source,
             seen_as,

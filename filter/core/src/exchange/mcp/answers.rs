@@ -8,6 +8,7 @@ use crate::domain::ids::Link;
 use crate::domain::names::escaped;
 use crate::domain::price_factors::{Modifiers, ServiceTier};
 use crate::domain::status::ExecutionStatus;
+use crate::domain::units::Units;
 use crate::domain::usage::Completeness;
 use crate::exchange::link::task_link;
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, position_of};
@@ -231,6 +232,8 @@ impl McpExchange {
             service_tier: ServiceTier::Standard,
             modifiers: Modifiers::default(),
             usage,
+            units: Units::default(),
+            reported_cost: None,
             completeness: Completeness::Complete,
             is_estimated: false,
             is_inconsistent,

@@ -1,9 +1,13 @@
 //! Collects what a response reports about a generation.
 
+use rust_decimal::Decimal;
+
 use crate::domain::price_factors::{Modifier, Modifiers, ServiceTier};
+use crate::domain::units::Units;
 use crate::domain::usage::{Completeness, FurtherRun, Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::llm::units;
 use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 
@@ -38,6 +42,10 @@ pub enum Stage {
 pub struct Generation {
     /// The tokens, in the normal form.
     pub usage: Usage,
+    /// What the provider bills beside tokens.
+    pub units: Units,
+    /// What the provider says that it cost, in US dollars.
+    pub reported_cost: Option<Decimal>,
     /// The model that answered.
     pub model: Option<String>,
     /// The provider's id of the generation.
@@ -126,6 +134,8 @@ impl Generation {
         }
         self.modifiers = modifiers(document).or(self.modifiers);
         keep(&mut self.created_at, document.count(Field::CreatedAt));
+        units::tell(&mut self.units, document);
+        self.reported_cost = self.reported_cost.max(units::reported_cost(document));
         self.text_bytes = self.text_bytes.saturating_add(document.text_bytes());
     }
 
@@ -134,6 +144,9 @@ impl Generation {
     pub fn completeness(&self, is_readable: bool) -> Option<Completeness> {
         match self.stage {
             Stage::Unfinished => None,
+            Stage::Final if self.usage.is_unknown() && !self.units.is_empty() => {
+                Some(Completeness::Complete)
+            }
             _ if self.usage.is_unknown() && is_readable => Some(Completeness::Missing),
             _ if self.usage.is_unknown() => Some(Completeness::Failed),
             Stage::Final => Some(Completeness::Complete),

@@ -12,6 +12,7 @@ mod request;
 mod response;
 mod runs;
 mod stream_error;
+pub(crate) mod units;
 pub(crate) mod within_or_beside;
 
 pub use self::endpoint::PriceLists;

@@ -1,8 +1,13 @@
 //! Reads a request for a generation: the model, and how the client wants the response.
 
+use std::borrow::Cow;
+
+use rust_decimal::Decimal;
+
 use crate::base::limits::{BYTES_PER_TOKEN, DATA_BYTES_PER_TOKEN, TEXT_BLOCK_BYTES};
 use crate::base::time::len_u64;
 use crate::domain::price_factors::{Modifiers, ServiceTier};
+use crate::domain::units::{Unit, Units};
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::generation::modifiers;
 use crate::protocol::paths::{Field, PathTree, Paths};
@@ -27,6 +32,15 @@ const PATHS: &Paths = &[
     // Responses: an id, or an object with one.
     ("conversation", Field::Conversation),
     ("conversation.id", Field::Conversation),
+    // OpenAI's Chat Completions with a search, and Perplexity.
+    ("web_search_options", Field::WebSearches),
+    ("web_search_options.search_context_size", Field::SearchContext),
+    // Images and videos.
+    ("size", Field::Size),
+    ("quality", Field::Quality),
+    // Mistral's OCR.
+    ("bbox_annotation_format", Field::AnnotatedPages),
+    ("document_annotation_format", Field::AnnotatedPages),
 ];
 
 /// What a client asks for in a request.
@@ -44,6 +58,35 @@ pub struct Requested {
     pub service_tier: Option<ServiceTier>,
     /// What else moves the price of what the client asks for.
     pub modifiers: Modifiers,
+    /// True if the model searches the web before it answers.
+    pub(crate) is_search: bool,
+    /// The size of that search's context.
+    pub(crate) search_context: Option<String>,
+    /// The size of the images or the video.
+    pub(crate) size: Option<String>,
+    /// The quality of the images.
+    pub(crate) quality: Option<String>,
+    /// True if the pages are to be annotated.
+    pub(crate) is_annotated: bool,
+}
+
+impl Requested {
+    /// Adds to what the response tells of what is billed beside tokens what only the request tells.
+    pub(crate) fn add_to(&self, units: &mut Units) {
+        let [context, size, quality] = [&self.search_context, &self.size, &self.quality]
+            .map(|text| text.as_deref().unwrap_or_default());
+        units.qualify(Unit::OutputImages, &[quality, size]);
+        units.qualify(Unit::OutputVideoSeconds, &[size]);
+        let is_told =
+            [Unit::WebSearches, Unit::Requests].iter().any(|unit| units.of(*unit).is_some());
+        if self.is_search && !is_told {
+            units.raise(Unit::WebSearches, Decimal::ONE);
+            units.qualify(Unit::WebSearches, &[context]);
+        }
+        if let Some(pages) = units.of(Unit::Pages).filter(|_| self.is_annotated) {
+            units.raise(Unit::AnnotatedPages, pages);
+        }
+    }
 }
 
 /// Reads one request body, chunk by chunk.
@@ -127,13 +170,19 @@ impl LlmRequestBody {
 
     /// What the reader has found so far.
     pub fn requested(&mut self) -> Requested {
+        let text = |document: &Document, field| document.text(field).map(Cow::into_owned);
         let read = |document: &Document| Requested {
-            model: document.text(Field::Model).map(|model| model.into_owned()),
+            model: text(document, Field::Model),
             is_streamed: document.is_true(Field::Stream),
             is_background: document.is_true(Field::Background),
-            conversation: document.text(Field::Conversation).map(|id| id.into_owned()),
+            conversation: text(document, Field::Conversation),
             service_tier: document.text(Field::Tier).map(|tier| ServiceTier::new(&tier)),
             modifiers: modifiers(document),
+            is_search: document.has(Field::WebSearches),
+            search_context: text(document, Field::SearchContext),
+            size: text(document, Field::Size),
+            quality: text(document, Field::Quality),
+            is_annotated: document.has(Field::AnnotatedPages),
         };
         let decoder = self.decoder.as_mut();
         decoder.map(|decoder| read(decoder.sink().reader.document())).unwrap_or_default()

@@ -4,7 +4,7 @@
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::bedrock_chunks::Unwrapper;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
-use crate::protocol::llm::{bedrock_chunks, runs, within_or_beside};
+use crate::protocol::llm::{bedrock_chunks, runs, units, within_or_beside};
 use crate::protocol::paths::PathTree;
 use crate::wire::amazon_event_stream::MessageHeaders;
 use crate::wire::boundary::Unit;
@@ -141,7 +141,8 @@ impl ResponseReader {
             MediaType::Json | MediaType::Other => Framing::Json(Texts::default()),
         };
         let is_streamed = !matches!(framing, Framing::Json(_));
-        let mut generation = Generation { is_streamed, ..Generation::default() };
+        let reported_cost = units::reported_cost_in(headers);
+        let mut generation = Generation { is_streamed, reported_cost, ..Generation::default() };
         if let Some(head) = format.head {
             head(&mut generation, headers);
         }

@@ -17,6 +17,7 @@
 //! which arrive last and are what Amazon bills, override the events before them.
 
 use crate::domain::price_factors::{Modifier, ServiceTier};
+use crate::domain::units::Unit;
 use crate::protocol::document::Document;
 use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
@@ -94,6 +95,8 @@ const TITAN: &Paths = &[
     ("completionReason", Field::Finish),
     ("outputText", Field::OutputText),
     ("embedding", Field::Finish),
+    // Images of Titan, Nova and Stability.
+    ("images[]", Field::MadeImage),
     ("embeddingsByType", Field::Finish),
 ];
 
@@ -197,6 +200,9 @@ fn fold_own(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     generation.is_finished |= document.has(Field::Finish);
     let reported = counts(document);
+    if generation.units.of(Unit::OutputImages).is_some() {
+        generation.stage = Stage::Final;
+    }
     if reported.is_unknown() {
         return;
     }

@@ -55,6 +55,9 @@ pub(super) const NATIVE: Format = Format {
         ("meta.tokens.output_tokens", Field::Output),
         ("meta.billed_units.input_tokens", Field::BilledInput),
         ("meta.billed_units.output_tokens", Field::BilledOutput),
+        ("meta.billed_units.search_units", Field::SearchUnits),
+        ("meta.billed_units.images", Field::InputImages),
+        ("meta.billed_units.pages", Field::Pages),
         ("meta.cached_tokens", Field::CacheRead),
         ("response.meta.tokens.input_tokens", Field::Input),
         ("response.meta.tokens.output_tokens", Field::Output),
@@ -84,7 +87,7 @@ fn fold(generation: &mut Generation, document: &Document) {
         ..Usage::default()
     };
     // The last event of a stream reports the counts.
-    if !reported.is_unknown() {
+    if !reported.is_unknown() || !generation.units.is_empty() {
         generation.report(reported);
         generation.stage = Stage::Final;
     }

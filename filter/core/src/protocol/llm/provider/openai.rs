@@ -9,11 +9,13 @@
 
 use std::borrow::Cow;
 
+use crate::domain::units::Unit;
 use crate::domain::usage::{FurtherRun, Usage};
 use crate::protocol::document::{Document, Record};
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, by_lifetime};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::llm::units;
 use crate::protocol::llm::within_or_beside;
 use crate::protocol::paths::{Field, Paths};
 
@@ -60,8 +62,12 @@ pub(super) const COMPLETION: &Paths = &[
 ];
 
 /// Chat Completions, legacy Completions and Embeddings.
-pub(super) const CHAT: Format =
-    Format { paths: &[USAGE, COMPLETION], fold: fold_chat, head: None, error: StreamError::OpenAi };
+pub(super) const CHAT: Format = Format {
+    paths: &[USAGE, COMPLETION, units::OPENAI_SHAPED],
+    fold: fold_chat,
+    head: None,
+    error: StreamError::OpenAi,
+};
 
 const MEDIA_USAGE: &Paths = &[
     ("model", Field::Model),
@@ -75,6 +81,15 @@ const MEDIA_USAGE: &Paths = &[
     ("usage.output_tokens_details.image_tokens", Field::OutputImage),
     ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
     ("usage.output_tokens_details", Field::Extra),
+    // Transcriptions by the second; `verbose_json` has the duration at its top.
+    ("usage.seconds", Field::InputAudioSeconds),
+    ("duration", Field::InputAudioSeconds),
+    ("usage.cost", Field::ReportedCost),
+    // Images, and a video.
+    ("data[]", Field::MadeImage),
+    ("size", Field::Size),
+    ("quality", Field::Quality),
+    ("seconds", Field::OutputVideoSeconds),
     ("svg_usage", Field::Record),
     ("svg_usage.model", Field::Model),
     ("svg_usage.input_tokens", Field::Input),
@@ -89,82 +104,89 @@ pub(super) const MEDIA: Format =
 pub(super) const IMAGES: Format = Format { fold: fold_images, ..MEDIA };
 
 pub(super) const RESPONSES: Format = Format {
-    paths: &[&[
-        ("type", Field::Kind),
-        ("delta", Field::OutputText),
-        ("id", Field::Id),
-        ("model", Field::Model),
-        ("status", Field::Status),
-        ("service_tier", Field::Tier),
-        ("created_at", Field::CreatedAt),
-        ("usage.input_tokens", Field::Input),
-        ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
-        ("usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
-        (
-            "usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
-            Field::CacheWrite5m,
-        ),
-        (
-            "usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
-            Field::CacheWrite1h,
-        ),
-        ("usage.output_tokens", Field::Output),
-        ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
-        ("usage.total_tokens", Field::Total),
-        ("tools[]", Field::Record),
-        ("tools[].type", Field::Kind),
-        ("tools[].model", Field::Model),
-        ("tool_usage.image_gen", Field::Record),
-        ("tool_usage.image_gen.input_tokens", Field::Input),
-        ("tool_usage.image_gen.output_tokens", Field::Output),
-        ("tool_usage.image_gen.total_tokens", Field::Total),
-        ("tool_usage.image_gen.cached_tokens", Field::CacheRead),
-        ("tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
-        ("tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
-        ("tool_usage.image_gen.output_tokens_details", Field::Extra),
-        ("output[].svg_usage", Field::Record),
-        ("output[].svg_usage.model", Field::Model),
-        ("output[].svg_usage.input_tokens", Field::Input),
-        ("output[].svg_usage.output_tokens", Field::Output),
-        ("output[].svg_usage.reasoning_tokens", Field::Reasoning),
-        ("output[].svg_usage.total_tokens", Field::Total),
-        ("response.id", Field::Id),
-        ("response.model", Field::Model),
-        ("response.status", Field::Status),
-        ("response.service_tier", Field::Tier),
-        ("response.created_at", Field::CreatedAt),
-        ("response.usage.input_tokens", Field::Input),
-        ("response.usage.input_tokens_details.cached_tokens", Field::CacheRead),
-        ("response.usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
-        (
-            "response.usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
-            Field::CacheWrite5m,
-        ),
-        (
-            "response.usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
-            Field::CacheWrite1h,
-        ),
-        ("response.usage.output_tokens", Field::Output),
-        ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
-        ("response.usage.total_tokens", Field::Total),
-        ("response.tools[]", Field::Record),
-        ("response.tools[].type", Field::Kind),
-        ("response.tools[].model", Field::Model),
-        ("response.tool_usage.image_gen", Field::Record),
-        ("response.tool_usage.image_gen.input_tokens", Field::Input),
-        ("response.tool_usage.image_gen.output_tokens", Field::Output),
-        ("response.tool_usage.image_gen.total_tokens", Field::Total),
-        ("response.tool_usage.image_gen.cached_tokens", Field::CacheRead),
-        ("response.tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
-        ("response.tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
-        ("response.tool_usage.image_gen.output_tokens_details", Field::Extra),
-        ("response.output[].svg_usage", Field::Record),
-        ("response.output[].svg_usage.model", Field::Model),
-        ("response.output[].svg_usage.input_tokens", Field::Input),
-        ("response.output[].svg_usage.output_tokens", Field::Output),
-        ("response.output[].svg_usage.reasoning_tokens", Field::Reasoning),
-        ("response.output[].svg_usage.total_tokens", Field::Total),
-    ]],
+    paths: &[
+        &[
+            ("type", Field::Kind),
+            ("delta", Field::OutputText),
+            ("id", Field::Id),
+            ("model", Field::Model),
+            ("status", Field::Status),
+            ("service_tier", Field::Tier),
+            ("created_at", Field::CreatedAt),
+            ("usage.input_tokens", Field::Input),
+            ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
+            ("usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
+            (
+                "usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
+                Field::CacheWrite5m,
+            ),
+            (
+                "usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
+                Field::CacheWrite1h,
+            ),
+            ("usage.output_tokens", Field::Output),
+            ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
+            ("usage.total_tokens", Field::Total),
+            ("tools[]", Field::Record),
+            ("tools[].type", Field::Kind),
+            ("tools[].model", Field::Model),
+            ("tool_usage.image_gen", Field::Record),
+            ("tool_usage.image_gen.input_tokens", Field::Input),
+            ("tool_usage.image_gen.output_tokens", Field::Output),
+            ("tool_usage.image_gen.total_tokens", Field::Total),
+            ("tool_usage.image_gen.cached_tokens", Field::CacheRead),
+            ("tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
+            ("tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
+            ("tool_usage.image_gen.output_tokens_details", Field::Extra),
+            ("output[].svg_usage", Field::Record),
+            ("output[].svg_usage.model", Field::Model),
+            ("output[].svg_usage.input_tokens", Field::Input),
+            ("output[].svg_usage.output_tokens", Field::Output),
+            ("output[].svg_usage.reasoning_tokens", Field::Reasoning),
+            ("output[].svg_usage.total_tokens", Field::Total),
+            ("response.id", Field::Id),
+            ("response.model", Field::Model),
+            ("response.status", Field::Status),
+            ("response.service_tier", Field::Tier),
+            ("response.created_at", Field::CreatedAt),
+            ("response.usage.input_tokens", Field::Input),
+            ("response.usage.input_tokens_details.cached_tokens", Field::CacheRead),
+            ("response.usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
+            (
+                "response.usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
+                Field::CacheWrite5m,
+            ),
+            (
+                "response.usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
+                Field::CacheWrite1h,
+            ),
+            ("response.usage.output_tokens", Field::Output),
+            ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
+            ("response.usage.total_tokens", Field::Total),
+            ("response.tools[]", Field::Record),
+            ("response.tools[].type", Field::Kind),
+            ("response.tools[].model", Field::Model),
+            ("response.tool_usage.image_gen", Field::Record),
+            ("response.tool_usage.image_gen.input_tokens", Field::Input),
+            ("response.tool_usage.image_gen.output_tokens", Field::Output),
+            ("response.tool_usage.image_gen.total_tokens", Field::Total),
+            ("response.tool_usage.image_gen.cached_tokens", Field::CacheRead),
+            ("response.tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
+            (
+                "response.tool_usage.image_gen.output_tokens_details.image_tokens",
+                Field::OutputImage,
+            ),
+            ("response.tool_usage.image_gen.output_tokens_details", Field::Extra),
+            ("response.output[].svg_usage", Field::Record),
+            ("response.output[].svg_usage.model", Field::Model),
+            ("response.output[].svg_usage.input_tokens", Field::Input),
+            ("response.output[].svg_usage.output_tokens", Field::Output),
+            ("response.output[].svg_usage.reasoning_tokens", Field::Reasoning),
+            ("response.output[].svg_usage.total_tokens", Field::Total),
+        ],
+        units::OPENAI_SHAPED,
+        units::IN_RESPONSE,
+    ],
     fold: fold_responses,
     head: None,
     error: StreamError::OpenAiEvent,
@@ -301,10 +323,15 @@ fn fold_images(generation: &mut Generation, document: &Document) {
 fn report_media(generation: &mut Generation, document: &Document, reported: Usage) {
     generation.tell_head(document);
     report_runs(generation, document);
-    if !reported.is_unknown() {
-        report(generation, reported);
-        generation.stage = Stage::Final;
+    if reported.is_unknown() && generation.units.is_empty() {
+        return;
     }
+    if !reported.is_unknown() {
+        // Who bills the tokens of audio does not bill its seconds.
+        generation.units.remove(Unit::InputAudioSeconds);
+    }
+    report(generation, reported);
+    generation.stage = Stage::Final;
 }
 
 /// Reports what hosted tools have used, which is beside the usage of the response: `tool_usage` for
@@ -344,6 +371,9 @@ fn fold_responses(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     report_counts(generation, document);
     report_runs(generation, document);
+    if document.is(Field::Kind, "response.output_item.done") {
+        units::tell_tool_call(&mut generation.units, document);
+    }
     let is_event = document.has(Field::Kind);
     match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled") => {

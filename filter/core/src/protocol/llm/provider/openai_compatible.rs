@@ -12,6 +12,7 @@ use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
 use crate::protocol::llm::provider::{anthropic, openai};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::llm::units;
 use crate::protocol::paths::{Field, Paths};
 
 /// No host or path selects this provider: it applies to a path like OpenAI's if the provider is
@@ -52,7 +53,7 @@ const ELSEWHERE: &Paths = &[
 
 /// Chat Completions and legacy Completions.
 pub(super) const CHAT: Format = Format {
-    paths: &[USAGE, COMPLETION, ELSEWHERE],
+    paths: &[USAGE, COMPLETION, ELSEWHERE, units::OPENAI_SHAPED],
     fold: openai::fold_chat,
     head: None,
     error: StreamError::OpenAi,
@@ -60,7 +61,7 @@ pub(super) const CHAT: Format = Format {
 
 /// Embeddings, reranks and scores.
 pub(super) const EMBED: Format = Format {
-    paths: &[USAGE, COMPLETION, ELSEWHERE],
+    paths: &[USAGE, COMPLETION, ELSEWHERE, units::OPENAI_SHAPED],
     fold: fold_embedding,
     head: None,
     error: StreamError::OpenAi,
@@ -88,7 +89,7 @@ fn fold_embedding(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     let mut reported = openai::counts(document);
     reported.input = reported.input.or(reported.provider_total);
-    if !reported.is_unknown() {
+    if !reported.is_unknown() || !generation.units.is_empty() {
         openai::report(generation, reported);
         generation.stage = Stage::Final;
     }

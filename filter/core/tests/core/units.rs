@@ -1,0 +1,343 @@
+//! What is billed beside tokens, from a request and its response to the events: searches, images, seconds and
+//! the rest, and the cost that a provider reports itself.
+
+use agent_meter_core::exchange::kind::StreamEnd;
+use agent_meter_core::host::counter::Counter;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+use crate::generations::{JSON, Mesh, Worker};
+use crate::support::test;
+
+const EVENTS: &str = "text/event-stream";
+const OPENAI: &str = "api.openai.com";
+const GATEWAY: &str = "gateway";
+const CHAT: &str = "/v1/chat/completions";
+const RESPONSES: &str = "/v1/responses";
+const IMAGES: &str = "/v1/images/generations";
+const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
+
+fn config(llm: &Value) -> String {
+    let product = |host: &str, provider: &str| {
+        let mut llm = llm.clone();
+        llm["provider"] = json!(provider);
+        llm["incomplete_usage"] = json!("bill_observed");
+        json!({ "id": host, "type": "AI_AGENT", "match": { "host": host, "path_prefix": "/" }, "llm": llm })
+    };
+    json!({
+        "rate_cards": [{ "version": "1", "rates": [
+            { "provider": "openai", "model": "gpt-5.1", "input": "1.25", "output": "10",
+                "units": { "code_sessions": "0.03" },
+                "service_tiers": { "batch": { "input": "0.625", "output": "5", "units": { "web_searches": "0.005" } } } },
+            { "provider": "openai", "model": "gpt-4o-search-preview", "input": "2.5", "output": "10",
+                "units": { "web_searches:low": "0.03", "web_searches": "0.035", "web_searches:high": "0.05" } },
+            { "provider": "openai", "model": "whisper-1", "units": { "input_audio_seconds": "0.0001" } },
+            { "provider": "openai", "model": "dall-e-3", "units": { "output_images": "0.04",
+                "output_images:hd": "0.08", "output_images:hd:1024x1792": "0.12" } },
+            { "provider": "openai", "model": "gpt-image-1", "input": "5", "output": "40" },
+            { "provider": "openai", "model": "image-by-number", "units": { "output_images": "0.02" } },
+            // Whatever the model is.
+            { "provider": "openai", "model": "*", "units": { "web_searches": "0.01" } },
+            { "provider": "gemini", "model": "gemini-2.5-flash", "input": "0.3", "output": "2.5",
+                "units": { "searched_requests": "0.035" } },
+            { "provider": "gemini", "model": "gemini-3.5-flash", "input": "0.3", "output": "2.5",
+                "units": { "web_searches": "0.014" } },
+            { "provider": "openai_compatible", "model": "sonar-pro", "input": "3", "output": "15",
+                "units": { "requests:low": "0.006", "requests:high": "0.014" } },
+            { "provider": "openai_compatible", "model": "by-request", "input": "1", "output": "1",
+                "units": { "requests": "0.005" } },
+            { "provider": "openai_compatible", "model": "sonar-deep-research", "input": "2", "output": "8",
+                "reasoning": "3", "units": { "citation_tokens": "0.000002", "web_searches": "0.005" } },
+            { "provider": "openai_compatible", "model": "gpt-4o", "input": "2.5", "output": "10" },
+            { "provider": "mistral", "model": "mistral-ocr-latest", "units": { "pages": "0.001", "annotated_pages": "0.002" } },
+            { "provider": "mistral", "model": "mistral-medium", "input": "0.4", "output": "2" },
+            { "provider": "cohere", "model": "rerank-v4.0", "units": { "search_units": "0.002" } },
+        ]}],
+        "products": [product(OPENAI, "openai"), product("gemini", "gemini"), product("mistral", "mistral"),
+            product("cohere", "cohere"), product(GATEWAY, "openai_compatible")],
+    })
+    .to_string()
+}
+
+fn chat(model: &str, usage: &Value) -> String {
+    let choice = json!({ "index": 0, "finish_reason": "stop" });
+    json!({ "object": "chat.completion", "model": model, "choices": [choice], "usage": usage })
+        .to_string()
+}
+
+fn response(model: &str, output: &Value) -> Value {
+    json!({ "object": "response", "id": "resp_1", "status": "completed", "model": model, "output": output,
+        "usage": { "input_tokens": 2000, "output_tokens": 50, "total_tokens": 2050 } })
+}
+
+fn search(action: &str) -> Value {
+    json!({ "type": "web_search_call", "id": "ws", "status": "completed", "action": { "type": action } })
+}
+
+/// The event of the generation that a request and its response make.
+fn event(llm: &Value, [host, path]: [&str; 2], request: &Value, answer: &str) -> (Mesh, Value) {
+    let media_type = if answer.starts_with("data:") { EVENTS } else { JSON };
+    let mut mesh = Mesh::new(&config(llm));
+    let ask = [(":method", "POST"), (":path", path), (":authority", host)];
+    let stream = mesh.send(Worker::First, &ask, &request.to_string());
+    let head = [(":status", "200"), ("content-type", media_type)];
+    mesh.answer(Worker::First, stream, &head, answer, StreamEnd::Complete);
+    let (tokens, _) = mesh.events();
+    assert_eq!(tokens.len(), 1, "{path} {answer}");
+    (mesh, tokens[0].clone())
+}
+
+/// Completeness, units, cost or why there is none, and the units without a price.
+fn bill(place: [&str; 2], request: &Value, answer: &str) -> String {
+    let (_, event) = event(&json!({}), place, request, answer);
+    let cost = event["total_provider_cost"].as_str().or_else(|| event["unpriced_reason"].as_str());
+    let units = event["units"].as_object().into_iter().flatten();
+    let units: Vec<_> =
+        units.map(|(name, count)| format!("{name}={}", count.as_str().unwrap())).collect();
+    let unpriced = event["unpriced_units"].as_array().into_iter().flatten();
+    let unpriced: Vec<_> = unpriced.map(|name| name.as_str().unwrap()).collect();
+    let lines = event["cost_lines"].as_array().unwrap().iter();
+    let sum: Decimal =
+        lines.map(|line| line["cost"].as_str().unwrap().parse::<Decimal>().unwrap()).sum();
+    if event["priced"] == true {
+        assert_eq!(sum.normalize().to_string(), cost.unwrap(), "{event}");
+    }
+    let completeness = event["completeness"].as_str().unwrap();
+    [completeness, &units.join(" "), cost.unwrap(), &unpriced.join(" ")].join(" | ")
+}
+
+#[test]
+fn each_unit_has_its_price_or_is_named() {
+    let none = json!({});
+    let tokens = json!({ "prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100 });
+    let images = json!({ "created": 1, "data": [{ "url": "a" }, { "url": "b" }] });
+    let with_tokens = json!({ "created": 1, "data": [{ "url": "a" }], "usage": { "input_tokens": 50,
+        "output_tokens": 4160, "total_tokens": 4210 } });
+    let grounded = json!({ "candidates": [{ "finishReason": "STOP", "groundingMetadata": {
+        "webSearchQueries": ["a", "b", "c"] } }],
+        "usageMetadata": { "promptTokenCount": 1000, "candidatesTokenCount": 100, "totalTokenCount": 1100 } });
+    let google = |model: &str| format!("/v1beta/models/{model}:generateContent");
+    let [flash_2, flash_3] = ["gemini-2.5-flash", "gemini-3.5-flash"].map(google);
+    let searched = [
+        search("search"),
+        search("open_page"),
+        search("search"),
+        json!({ "type": "code_interpreter_call", "container_id": "c1" }),
+        json!({ "type": "code_interpreter_call", "container_id": "c1" }),
+        json!({ "type": "file_search_call" }),
+    ];
+    let sonar = |model: &str, context: &str| {
+        let mut usage = tokens.clone();
+        usage["search_context_size"] = json!(context);
+        chat(model, &usage)
+    };
+    let deep = json!({ "prompt_tokens": 7, "completion_tokens": 3256, "total_tokens": 3263, "reasoning_tokens": 193_944,
+        "citation_tokens": 3856, "num_search_queries": 3 });
+    let conversation = json!({ "object": "conversation.response", "conversation_id": "c",
+        "outputs": [{ "type": "message.output", "model": "mistral-medium", "content": "Hot." }],
+        "usage": { "prompt_tokens": 188, "completion_tokens": 55, "total_tokens": 243, "connectors": { "web_search": 1 } } });
+    let rerank =
+        json!({ "id": "r", "results": [], "meta": { "billed_units": { "search_units": 2 } } });
+    let rows: Vec<(&str, [&str; 2], Value, String, &str)> = vec![
+        (
+            "searches have a price whatever the model is, containers one of this model, files none",
+            [OPENAI, RESPONSES],
+            none.clone(),
+            response("gpt-5.1", &json!(searched)).to_string(),
+            "COMPLETE | code_sessions=1 file_searches=1 web_searches=2 | 0.053 | file_searches",
+        ),
+        (
+            "a tier has prices of its own",
+            [OPENAI, RESPONSES],
+            json!({ "service_tier": "batch" }),
+            response("gpt-5.1", &json!([search("search")])).to_string(),
+            "COMPLETE | web_searches=1 | 0.0065 | ",
+        ),
+        (
+            "a model that searches before it answers",
+            [OPENAI, CHAT],
+            json!({ "web_search_options": {} }),
+            chat("gpt-4o-search-preview", &tokens),
+            "COMPLETE | web_searches=1 | 0.0385 | ",
+        ),
+        (
+            "the same with a context of a size",
+            [OPENAI, CHAT],
+            json!({ "web_search_options": { "search_context_size": "high" } }),
+            chat("gpt-4o-search-preview", &tokens),
+            "COMPLETE | web_searches:high=1 | 0.0535 | ",
+        ),
+        (
+            "a model without a rate whose searches have one",
+            [OPENAI, RESPONSES],
+            none.clone(),
+            response("gpt-9", &json!([search("search")])).to_string(),
+            "COMPLETE | web_searches=1 | no_rate | ",
+        ),
+        (
+            "seconds of audio",
+            [OPENAI, TRANSCRIPTIONS],
+            json!({ "model": "whisper-1" }),
+            json!({ "text": "x", "usage": { "type": "duration", "seconds": 600.5 } }).to_string(),
+            "COMPLETE | input_audio_seconds=600.5 | 0.06005 | ",
+        ),
+        (
+            "images of a size and a quality",
+            [OPENAI, IMAGES],
+            json!({ "model": "dall-e-3", "size": "1024x1792", "quality": "hd" }),
+            images.to_string(),
+            "COMPLETE | output_images:hd:1024x1792=2 | 0.24 | ",
+        ),
+        (
+            "images of a quality",
+            [OPENAI, IMAGES],
+            json!({ "model": "dall-e-3", "quality": "hd" }),
+            images.to_string(),
+            "COMPLETE | output_images:hd=2 | 0.16 | ",
+        ),
+        (
+            "images of a size without a price of its own",
+            [OPENAI, IMAGES],
+            json!({ "model": "dall-e-3", "size": "1024x1024" }),
+            images.to_string(),
+            "COMPLETE | output_images:1024x1024=2 | 0.08 | ",
+        ),
+        (
+            "images that are billed by their tokens",
+            [OPENAI, IMAGES],
+            json!({ "model": "gpt-image-1" }),
+            with_tokens.to_string(),
+            "COMPLETE | output_images=1 | 0.16665 | ",
+        ),
+        (
+            "images with tokens that are billed by the image",
+            [OPENAI, IMAGES],
+            json!({ "model": "image-by-number" }),
+            with_tokens.to_string(),
+            "COMPLETE | output_images=1 | no_rate_for_kind | ",
+        ),
+        (
+            "images of a model without a rate",
+            [OPENAI, IMAGES],
+            json!({ "model": "dall-e-9" }),
+            images.to_string(),
+            "COMPLETE | output_images=2 | no_rate | ",
+        ),
+        (
+            "a grounded request at a model that bills these",
+            ["gemini", &flash_2],
+            none.clone(),
+            grounded.to_string(),
+            "COMPLETE | web_searches=3 | 0.03555 | ",
+        ),
+        (
+            "queries at a model that bills each",
+            ["gemini", &flash_3],
+            none.clone(),
+            grounded.to_string(),
+            "COMPLETE | web_searches=3 | 0.04255 | ",
+        ),
+        (
+            "the fee of a request with a small context",
+            [GATEWAY, CHAT],
+            none.clone(),
+            sonar("sonar-pro", "low"),
+            "COMPLETE | requests:low=1 | 0.0105 | ",
+        ),
+        (
+            "the fee of a request that the card does not have",
+            [GATEWAY, CHAT],
+            none.clone(),
+            sonar("sonar-pro", "medium"),
+            "COMPLETE | requests:medium=1 | 0.0045 | requests:medium",
+        ),
+        (
+            "each request has a fee, told or not",
+            [GATEWAY, CHAT],
+            none.clone(),
+            chat("by-request", &tokens),
+            "COMPLETE |  | 0.0061 | ",
+        ),
+        (
+            "citations and searches",
+            [GATEWAY, CHAT],
+            none.clone(),
+            chat("sonar-deep-research", &deep),
+            "COMPLETE | citation_tokens=3856 web_searches=3 | 0.630606 | ",
+        ),
+        (
+            "what a connector did has no price",
+            ["mistral", "/v1/conversations"],
+            none.clone(),
+            conversation.to_string(),
+            "COMPLETE | web_searches=1 | 0.0001852 | web_searches",
+        ),
+        (
+            "searches of a reranker",
+            ["cohere", "/v2/rerank"],
+            json!({ "model": "rerank-v4.0" }),
+            rerank.to_string(),
+            "COMPLETE | search_units=2 | 0.004 | ",
+        ),
+        (
+            "a stream that ends behind a search, without usage",
+            [OPENAI, RESPONSES],
+            json!({ "model": "gpt-5.1" }),
+            format!(
+                "data: {}\n\n",
+                json!({ "type": "response.output_item.done", "item": search("search") })
+            ),
+            "MISSING | web_searches=1 | unknown_usage | ",
+        ),
+    ];
+    for (name, place, request, answer, expected) in rows {
+        assert_eq!(bill(place, &request, &answer), expected, "{name}");
+    }
+}
+
+#[test]
+fn units_without_a_price_are_counted() {
+    let answer = response("gpt-5.1", &json!([{ "type": "file_search_call" }])).to_string();
+    let (mesh, event) = event(&json!({}), [OPENAI, RESPONSES], &json!({}), &answer);
+    assert_eq!(event["priced"], true);
+    assert_eq!(mesh.envoy.host.counters.get(&Counter::UnitsUnpriced), Some(&1));
+}
+
+#[test]
+fn the_cost_that_counts_is_the_configured_one() {
+    let usage = |cost: &Value| json!({ "prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": cost });
+    let (known, unknown) = ("gpt-4o", "x-1");
+    for (source, model, cost, expected) in [
+        ("computed", known, json!(0.0036), ("0.0035", "1", "0.0036", false)),
+        ("computed", known, json!(0.0034), ("0.0035", "1", "0.0034", false)),
+        ("computed", known, json!(0.004), ("0.0035", "1", "0.004", true)),
+        ("computed", known, json!(null), ("0.0035", "1", "", false)),
+        ("computed", known, json!(-1), ("0.0035", "1", "", false)),
+        ("computed", unknown, json!(0.004), ("no_rate", "", "0.004", false)),
+        ("reported", known, json!(0.004), ("0.004", "reported", "0.004", true)),
+        ("reported", unknown, json!(0.004), ("0.004", "reported", "0.004", false)),
+        ("reported", known, json!(null), ("no_reported_cost", "", "", false)),
+        ("reported_else_computed", known, json!(0.004), ("0.004", "reported", "0.004", true)),
+        ("reported_else_computed", known, json!(null), ("0.0035", "1", "", false)),
+        ("reported_else_computed", unknown, json!(null), ("no_rate", "", "", false)),
+    ] {
+        let answer = chat(model, &usage(&cost));
+        let (mesh, event) = event(&json!({ "cost": source }), [GATEWAY, CHAT], &json!({}), &answer);
+        let text = |name: &str| event[name].as_str().unwrap_or_default();
+        let total = if event["priced"] == true { "total_provider_cost" } else { "unpriced_reason" };
+        let is_disputed = mesh.envoy.host.counters.get(&Counter::CostDisputed) == Some(&1);
+        let told = (text(total), text("rate_card"), text("reported_cost"), is_disputed);
+        assert_eq!(told, expected, "{source} {model} {cost}");
+    }
+}
+
+#[test]
+fn a_share_decides_which_costs_differ() {
+    let usage = json!({ "prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": 0.004 });
+    for (share, is_disputed) in [("13%", false), ("12%", true), ("0", true)] {
+        let llm = json!({ "cost_difference_above": share });
+        let (mesh, _) = event(&llm, [GATEWAY, CHAT], &json!({}), &chat("gpt-4o", &usage));
+        let counted = mesh.envoy.host.counters.get(&Counter::CostDisputed) == Some(&1);
+        assert_eq!(counted, is_disputed, "{share}");
+    }
+}

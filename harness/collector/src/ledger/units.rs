@@ -1,0 +1,47 @@
+//! Sums of what was used beside tokens, as a column of a query.
+
+use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row};
+
+use crate::event::units::Units;
+
+/// Adds the SQL function `units_sum(TEXT)` to a connection: the exact sums, as JSON, of quantities in
+/// JSON; NULL counts as none. A value that is not such JSON, or an overflow, fails the query.
+pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_aggregate_function("units_sum", 1, flags, UnitsSum)
+}
+
+struct UnitsSum;
+
+impl Aggregate<Units, String> for UnitsSum {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Units> {
+        Ok(Units::default())
+    }
+
+    fn step(&self, context: &mut Context<'_>, sum: &mut Units) -> rusqlite::Result<()> {
+        let Some(text) = context.get::<Option<String>>(0)? else { return Ok(()) };
+        let units = Units::from_json(&text);
+        let units = units.ok_or_else(|| failure(format!("not units: {text:?}").into()))?;
+        sum.add(units).map_err(|overflow| failure(overflow.into()))
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, sum: Option<Units>) -> rusqlite::Result<String> {
+        Ok(sum.unwrap_or_default().to_json())
+    }
+}
+
+fn failure(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::UserFunctionError(error)
+}
+
+/// Reads a column of `units_sum`.
+pub(crate) fn column(row: &Row<'_>, name: &str) -> rusqlite::Result<Units> {
+    let index = row.as_ref().column_index(name)?;
+    let text: String = row.get(index)?;
+    Units::from_json(&text).ok_or_else(|| {
+        let error = format!("not units: {text:?}").into();
+        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error)
+    })
+}
