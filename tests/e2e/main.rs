@@ -43,6 +43,7 @@ mod plays;
 mod products;
 mod reload;
 mod rollup;
+mod sellers;
 mod sessions;
 mod sources;
 mod spending;
