@@ -17,6 +17,7 @@ mod crash_generations;
 mod delivery;
 #[path = "../../filter/core/tests/dice.rs"]
 mod dice;
+mod forms;
 mod generations;
 mod golden;
 mod guards;
@@ -52,6 +53,7 @@ mod stops;
 mod streams;
 mod traffic;
 mod upstream;
+mod websocket;
 mod wire;
 
 use std::net::SocketAddr;

@@ -81,6 +81,8 @@ impl Host for Memory {
         }
     }
 
+    fn warn(&mut self, _line: &str) {}
+
     fn count(&mut self, counter: Counter, by: u64) {
         *self.counters.entry(counter).or_default() += by;
     }

@@ -86,6 +86,10 @@ impl Host for Envoy {
         log::warn!("agent-meter spill reason={reason} {kind}={body}");
     }
 
+    fn warn(&mut self, line: &str) {
+        log::warn!("{line}");
+    }
+
     fn count(&mut self, counter: Counter, by: u64) {
         if let Some((_, pending)) = self.counters.get_mut(place(Counter::ALL, &counter)) {
             *pending = pending.saturating_add(by);

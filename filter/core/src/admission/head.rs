@@ -7,6 +7,7 @@ use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::TraceId;
 use crate::protocol::call_proof::presented;
+use crate::protocol::grpc::is_grpc;
 use crate::protocol::request_body::BodyHead;
 use crate::protocol::trace_context::traces_of;
 use crate::wire::http::Headers;
@@ -55,6 +56,10 @@ pub struct RequestHead<'a> {
     pub arrived_at: Timestamp,
     /// True if a product with `llm` is asked to leave HTTP for another protocol.
     pub(crate) is_upgrade: bool,
+    /// True if that protocol is WebSocket.
+    pub(crate) is_websocket: bool,
+    /// True if it is a call of gRPC, gRPC-Web included.
+    pub(crate) is_grpc: bool,
     is_post_by_header: bool,
 }
 
@@ -106,6 +111,8 @@ impl<'a> RequestHead<'a> {
             arrived_at,
             proof: if product.llm.is_some() { presented(headers) } else { None },
             is_upgrade: product.llm.is_some() && headers.get("upgrade").is_some(),
+            is_websocket: product.llm.is_some() && is_websocket(headers),
+            is_grpc: is_grpc(headers),
             is_post_by_header: OVERRIDES.iter().any(|name| {
                 headers.all(name).any(|value| value.trim_ascii().eq_ignore_ascii_case(b"post"))
             }),
@@ -120,6 +127,13 @@ impl<'a> RequestHead<'a> {
         let has_body = !matches!(own, "GET" | "HEAD" | "DELETE" | "OPTIONS" | "POST");
         core::iter::once(own).chain((has_body || self.is_post_by_header).then_some("POST"))
     }
+}
+
+/// Whether a request asks for a WebSocket (RFC 6455, section 4.1). Envoy gives requests of HTTP/2
+/// and HTTP/3 (RFC 8441) the same form.
+fn is_websocket(headers: Headers<'_>) -> bool {
+    let mut listed = headers.all("upgrade").flat_map(|value| value.split(|byte| *byte == b','));
+    listed.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Whether a header that may name the session comes with two values: the filter and the server could

@@ -10,6 +10,20 @@ pub(crate) const KEY_BYTES_MAX: usize = 64;
 /// of a longer id.
 pub(crate) const VALUE_BYTES_MAX: usize = 256;
 
+/// Templates of paths, at about 100 bytes each, of which one worker tells that a generation may be
+/// made there unseen. Requests to further ones are only counted.
+pub(crate) const UNSEEN_TEMPLATES_MAX: usize = 64;
+
+/// Responses that run side by side on one WebSocket, and requests for them that wait. Beyond this
+/// number, a response is reported with what was told when it began.
+pub(crate) const SOCKET_LANES_MAX: usize = 16;
+
+/// Bytes of a form's boundary. RFC 2046 allows 70.
+pub(crate) const FORM_BOUNDARY_BYTES_MAX: usize = 256;
+
+/// Bytes that the filter keeps of a header line within a form: a field's fits.
+pub(crate) const FORM_LINE_BYTES_MAX: usize = 1024;
+
 /// Bytes that the filter keeps of an identity (customer, team, agent). UUIDs, e-mail addresses and
 /// SPIFFE ids fit.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 256;

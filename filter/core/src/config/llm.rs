@@ -39,6 +39,10 @@ pub struct LlmRules {
     pub infer_when_unambiguous: bool,
     /// True if the filter uses what Envoy's `ai_protocol_manager` extracted, where it is complete.
     pub envoy_metadata: bool,
+    /// What the filter does with requests that may make a generation unseen.
+    pub unseen: OnUnseen,
+    /// What it does with requests for a WebSocket on which generations are made.
+    pub websocket: OnWebSocket,
 }
 
 impl Default for LlmRules {
@@ -54,6 +58,8 @@ impl Default for LlmRules {
             cost_difference_above: Share(Decimal::new(5, 2)),
             infer_when_unambiguous: false,
             envoy_metadata: true,
+            unseen: OnUnseen::default(),
+            websocket: OnWebSocket::default(),
         }
     }
 }
@@ -86,6 +92,29 @@ pub enum IncompleteUsage {
     Estimate,
     /// Bill nothing; the provider cost stands.
     Waive,
+}
+
+/// What the filter does with a request that may make a generation unseen: a `POST`, an upgrade, a
+/// tunnel or a call of gRPC that is neither metered nor known to be free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnseen {
+    /// Let it pass; count it, and tell the form of its path once.
+    #[default]
+    Pass,
+    /// Answer it with 403.
+    Reject,
+}
+
+/// What the filter does with a request for a WebSocket on which generations are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnWebSocket {
+    /// Let it pass and meter what is said on it.
+    #[default]
+    Meter,
+    /// Answer it with 426, so that the client sends its requests by HTTP.
+    Reject,
 }
 
 impl LlmRules {

@@ -26,7 +26,9 @@ pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueB
 pub(crate) use self::identity::{
     Exempt, IdentityRules, IdentitySource, OnMismatch, PeerName, Sources,
 };
-pub(crate) use self::llm::{CostSource, IncompleteUsage, LlmRules, REPORTED_CURRENCY};
+pub(crate) use self::llm::{
+    CostSource, IncompleteUsage, LlmRules, OnUnseen, OnWebSocket, REPORTED_CURRENCY,
+};
 pub use self::matcher::{Matcher, PathCase};
 pub(crate) use self::session::{SessionRules, SessionSource};
 pub(crate) use self::trace::TraceRule;

@@ -13,13 +13,14 @@ use crate::domain::call::{Certainty, Transport};
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
-use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
+use crate::exchange::kind::{
+    BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd, Unmetered,
+};
 use crate::exchange::llm::LlmExchange;
 use crate::exchange::starts::CallStarts;
 use crate::fact::Fact;
 use crate::fact::call::{ApiCall, CallEnded, CallKind};
 use crate::guard::refusal::Refusal;
-use crate::host::counter::Counter;
 use crate::protocol::grpc::GrpcOutcome;
 use crate::wire::boundary::Unit;
 use crate::wire::http::{Headers, ResponseHead};
@@ -54,7 +55,7 @@ impl ApiExchange {
         product: Rc<Product>,
         head: RequestHead<'_>,
         id: String,
-    ) -> Self {
+    ) -> Result<Self, Unmetered> {
         // There are few methods. The exchange reports any other name as `OTHER`.
         let method = match core::str::from_utf8(head.method).unwrap_or_default() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
@@ -65,11 +66,19 @@ impl ApiExchange {
         let traces = head.traces.clone();
         let session = session_ref(&product, head.identity.clone(), head.session_key);
         let started_at = head.arrived_at;
-        let generation = product.llm.clone().and_then(|rules| {
-            let caused_by = Some((call_id.clone(), operation.clone()));
-            LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id).ok()
-        });
-        Self {
+        let generation = match product.llm.clone() {
+            Some(rules) => {
+                let caused_by = Some((call_id.clone(), operation.clone()));
+                match LlmExchange::start(Rc::clone(&product), rules, caused_by, head, id) {
+                    Ok(generation) => Some(generation),
+                    // The call itself is an event.
+                    Err(Unmetered::Free | Unmetered::Unseen { is_refused: false, .. }) => None,
+                    Err(refused) => return Err(refused),
+                }
+            }
+            None => None,
+        };
+        Ok(Self {
             // A call that is itself a generation causes no other.
             starts: match &generation {
                 Some(_) => CallStarts::none(),
@@ -90,7 +99,7 @@ impl ApiExchange {
             generation: generation.map(Box::new),
             observed: Observed::default(),
             product,
-        }
+        })
     }
 
     /// Starts a step that runs an agent, or returns `None` if the product's provider has no such
@@ -101,7 +110,7 @@ impl ApiExchange {
         operation: &str,
         head: RequestHead<'_>,
         id: String,
-    ) -> Result<Self, Option<Counter>> {
+    ) -> Result<Self, Unmetered> {
         let call_id = format!("{id}.0");
         let caused_by = Some((call_id.clone(), operation.to_owned()));
         let session = session_ref(&product, head.identity.clone(), head.session_key);
@@ -212,6 +221,10 @@ impl Exchange for ApiExchange {
 
     fn may_edit(&self) -> bool {
         self.generation.as_ref().is_some_and(|generation| generation.may_edit())
+    }
+
+    fn wants_plain_frames(&self) -> bool {
+        self.generation.as_ref().is_some_and(|generation| generation.wants_plain_frames())
     }
 
     fn shortens_response(&self) -> bool {

@@ -26,6 +26,22 @@ pub enum StreamEnd {
     Aborted,
 }
 
+/// Why a request starts no exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmetered {
+    /// It makes nothing that is metered.
+    Free,
+    /// It may make a generation that the filter does not read.
+    Unseen {
+        /// The product and the form of the path, for the log.
+        place: String,
+        /// True if the product refuses such requests.
+        is_refused: bool,
+    },
+    /// It asks for a WebSocket, and the product refuses those.
+    WebSocket,
+}
+
 /// What an exchange has observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -108,6 +124,12 @@ pub trait Exchange {
     /// What the meter wants of the request's body.
     fn request_interest(&self) -> BodyInterest {
         BodyInterest::Bytes
+    }
+
+    /// Whether the filter must take the offer of extensions out of the request, so that it can read
+    /// what is said on the WebSocket.
+    fn wants_plain_frames(&self) -> bool {
+        false
     }
 
     /// Whether the exchange may edit bodies, as the product's `ask_for_usage` allows. The length of

@@ -14,7 +14,7 @@ mod llm;
 mod mcp;
 mod starts;
 
-pub use self::kind::Exchange;
+pub use self::kind::{Exchange, Unmetered};
 use crate::admission::Admitted;
 use crate::config::Config;
 use crate::config::product::Speaks;
@@ -22,19 +22,17 @@ use crate::exchange::a2a::A2aExchange;
 use crate::exchange::api::ApiExchange;
 use crate::exchange::llm::LlmExchange;
 use crate::exchange::mcp::McpExchange;
-use crate::host::counter::Counter;
 use crate::protocol::llm::provider::agent_run;
 
-/// Starts the exchange of a request. If the request is not metered, returns the counter of such
-/// requests, if there is one. `id` is unique within the source.
+/// Starts the exchange of a request, or says why there is none. `id` is unique within the source.
 pub fn start(
     config: &Config,
     admitted: Admitted<'_>,
     id: String,
-) -> Result<Box<dyn Exchange>, Option<Counter>> {
+) -> Result<Box<dyn Exchange>, Unmetered> {
     let Admitted { product, head, .. } = admitted;
     match (product.product_type.traits().speaks, product.llm.clone()) {
-        (Speaks::Api, _) => Ok(Box::new(ApiExchange::start(config, product, head, id))),
+        (Speaks::Api, _) => Ok(Box::new(ApiExchange::start(config, product, head, id)?)),
         (_, Some(rules)) => {
             let run = head
                 .methods()
@@ -45,7 +43,8 @@ pub fn start(
             })
         }
         (Speaks::Agent, None) => {
-            Ok(Box::new(A2aExchange::start(config, product, head, &id).ok_or(None)?))
+            let exchange = A2aExchange::start(config, product, head, &id);
+            Ok(Box::new(exchange.ok_or(Unmetered::Free)?))
         }
         (Speaks::Mcp, None) => Ok(Box::new(McpExchange::start(config, product, head, id))),
     }

@@ -32,6 +32,10 @@ pub enum RefusalReason {
     OverShare,
     /// It is not certain what the request asks for.
     Unreadable(Doubt),
+    /// It may make a generation that the filter cannot meter.
+    Unseen,
+    /// It asks for a WebSocket, and the product allows none.
+    Upgrade,
 }
 
 impl RefusalReason {
@@ -45,6 +49,8 @@ impl RefusalReason {
             Self::ToolNotInPlan => "the tool is not part of the plan",
             Self::OverShare => "too many requests: they come faster than they can be metered",
             Self::Unreadable(doubt) => doubt.message(),
+            Self::Unseen => "what this address does cannot be metered",
+            Self::Upgrade => "no WebSocket is served here: send the request by HTTP",
         }
     }
 
@@ -59,6 +65,8 @@ impl RefusalReason {
             Self::ToolNotInPlan => ("tool_not_in_plan", "TOOL_NOT_IN_PLAN"),
             Self::OverShare => ("over_share", "RATE_LIMITED"),
             Self::Unreadable(_) => ("unreadable", "UNREADABLE_REQUEST"),
+            Self::Unseen => ("unseen", "NOT_METERED"),
+            Self::Upgrade => ("upgrade", "UPGRADE_NOT_ALLOWED"),
         }
     }
 }
@@ -89,6 +97,10 @@ pub(crate) const FORBIDDEN: u16 = 403;
 /// In seconds: the accountant reads thousands of facts in that time.
 const RETRY_OVER_SHARE_S: u64 = 1;
 
+/// HTTP 426: Upgrade Required. Of the statuses that refuse a WebSocket, it is the one after which
+/// clients such as Codex send their requests by HTTP at once.
+pub(crate) const UPGRADE_REQUIRED: u16 = 426;
+
 const LIMITED: i32 = -32_013;
 
 const NOT_ALLOWED: i32 = -32_014;
@@ -113,6 +125,16 @@ impl Refusal {
         Self { retry_after_s, ..Self::without_guard(RefusalReason::OverShare) }
     }
 
+    /// The refusal of a request that may make a generation unseen.
+    pub(crate) fn unseen() -> Self {
+        Self::without_guard(RefusalReason::Unseen)
+    }
+
+    /// The refusal of a WebSocket.
+    pub(crate) fn upgrade() -> Self {
+        Self::without_guard(RefusalReason::Upgrade)
+    }
+
     fn without_guard(reason: RefusalReason) -> Self {
         Self {
             reason,
@@ -127,7 +149,8 @@ impl Refusal {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self.reason {
-            RefusalReason::ToolNotInPlan => FORBIDDEN,
+            RefusalReason::ToolNotInPlan | RefusalReason::Unseen => FORBIDDEN,
+            RefusalReason::Upgrade => UPGRADE_REQUIRED,
             RefusalReason::Unreadable(doubt) => doubt.http_status(),
             RefusalReason::Margin
             | RefusalReason::Budget
@@ -151,7 +174,9 @@ impl Refusal {
     /// The response to a JSON-RPC request.
     pub(crate) fn json_rpc(&self, id: Option<&Id>) -> Value {
         let code = match self.reason {
-            RefusalReason::ToolNotInPlan => NOT_ALLOWED,
+            RefusalReason::ToolNotInPlan | RefusalReason::Unseen | RefusalReason::Upgrade => {
+                NOT_ALLOWED
+            }
             RefusalReason::Unreadable(_) => INVALID_REQUEST,
             RefusalReason::Margin
             | RefusalReason::Budget
@@ -178,10 +203,18 @@ impl Refusal {
 
     /// Whether a guard refuses, at a level.
     fn is_of_guard(&self) -> bool {
-        !matches!(
-            self.reason,
-            RefusalReason::ToolNotInPlan | RefusalReason::Unreadable(_) | RefusalReason::OverShare
-        )
+        match self.reason {
+            RefusalReason::Margin
+            | RefusalReason::Budget
+            | RefusalReason::Throttled
+            | RefusalReason::InsufficientHeadroom
+            | RefusalReason::CollectorLost => true,
+            RefusalReason::ToolNotInPlan
+            | RefusalReason::Unreadable(_)
+            | RefusalReason::OverShare
+            | RefusalReason::Unseen
+            | RefusalReason::Upgrade => false,
+        }
     }
 
     fn data(&self) -> Map<String, Value> {

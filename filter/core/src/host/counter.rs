@@ -88,8 +88,17 @@ counters! {
     /// refused: there is nothing to bill.
     GenerationsRefused = "generations_refused",
     /// Requests to products with `llm` that may have made a generation and that the filter does not
-    /// read: paths of no known endpoint, batches, and upgrades to WebSocket.
+    /// read: paths of no known endpoint, batches, gRPC, and upgrades. With `unseen: reject` it has
+    /// refused them.
     LlmRequestsUnseen = "llm_requests_unseen",
+    /// Requests for a WebSocket on which the filter meters generations.
+    WebSockets = "websockets",
+    /// Those on which it could not read everything: messages in a coding that an extension gives
+    /// them, that are no JSON, or bytes that are no frames. Each makes a generation of which nothing
+    /// is known.
+    WebSocketsUnread = "websockets_unread",
+    /// Requests for a WebSocket that the filter answered with 426.
+    WebSocketsRefused = "websockets_refused",
     /// Generations that the filter observed again after it had counted them.
     GenerationsToldAgain = "generations_told_again",
     /// Generations for which the accountant claims no cost, such as those without a rate or usage.

@@ -38,6 +38,9 @@ pub trait Host {
     /// without line breaks.
     fn spill(&mut self, reason: &str, kind: &str, body: &str);
 
+    /// Writes one line to the log that operators should read. It has no line breaks.
+    fn warn(&mut self, line: &str);
+
     /// Adds to a counter.
     fn count(&mut self, counter: Counter, by: u64);
 

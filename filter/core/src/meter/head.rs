@@ -19,6 +19,9 @@ use crate::protocol::call_proof::carried;
 use crate::wire::accept_encoding::{ResponseEncoding, narrowed};
 use crate::wire::http::Headers;
 
+/// The extensions of WebSocket that a client offers (RFC 6455, section 9.1).
+const EXTENSIONS: &str = "sec-websocket-extensions";
+
 impl Meter {
     /// Handles the beginning of a stream whose request may have a body.
     pub fn request_head(
@@ -91,16 +94,21 @@ impl Meter {
         let id = self.next_id(host);
         let mut exchange = match exchange::start(&config, admitted, id.clone()) {
             Ok(exchange) => exchange,
-            Err(count) => {
-                count.into_iter().for_each(|count| host.count(count, 1));
-                return HeadAction::Forget(edit);
+            Err(found) => {
+                return match self.unseen.count(host, found) {
+                    Some(refusal) => HeadAction::Answer(refusal.reply(None)),
+                    None => HeadAction::Forget(edit),
+                };
             }
         };
         let mut set = self.prove(&mut *exchange, &id, headers);
         let mark_header = &config.already_metered.mark_header;
         set.extend((!mark_header.is_empty()).then(|| (mark_header.clone(), id.clone())));
         let metered_as = Some(mark(&id, &mut self.attempts, &mut |path| host.property(path)));
-        let edit = RequestEdit { set, metered_as, ..edit };
+        let mut edit = RequestEdit { set, metered_as, ..edit };
+        if exchange.wants_plain_frames() && headers.get(EXTENSIONS).is_some() {
+            edit.remove.push(EXTENSIONS.to_owned());
+        }
         let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
             edit
         } else {

@@ -10,6 +10,7 @@ mod guarded;
 mod head;
 mod overflow;
 pub mod recovered;
+mod unseen;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
@@ -30,6 +31,7 @@ use crate::host::{Expect, Host};
 use crate::meter::action::{BodyAction, VmInfo};
 use crate::meter::folded::Folds;
 use crate::meter::overflow::Overflow;
+use crate::meter::unseen::UnseenPlaces;
 use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::journal::Writer;
@@ -87,6 +89,7 @@ pub struct Meter {
     proofs: ProofMaker,
     overflow: Overflow,
     folds: Folds,
+    unseen: UnseenPlaces,
     role: Role,
 }
 
@@ -122,6 +125,7 @@ impl Meter {
             ids_made: 0,
             overflow: Overflow::default(),
             folds: Folds::default(),
+            unseen: UnseenPlaces::default(),
             role: Role::Candidate(Candidate::default()),
         }
     }

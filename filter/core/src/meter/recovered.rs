@@ -50,6 +50,8 @@ impl Host for Memory {
         self.events.push(body.to_owned());
     }
 
+    fn warn(&mut self, _line: &str) {}
+
     fn count(&mut self, _: Counter, _: u64) {}
 
     fn gauge(&mut self, _: Gauge, _: u64) {}

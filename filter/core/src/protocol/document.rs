@@ -65,6 +65,7 @@ pub struct Document {
     /// True if there were more records than the document keeps.
     pub has_more_records: bool,
     text_bytes: u64,
+    input_characters: u64,
     is_object: bool,
     is_whole: bool,
     /// The type of the event that carried the document, if the framing names it.
@@ -163,9 +164,37 @@ impl Document {
         self.text_bytes
     }
 
+    /// The length of the text to work on, in Unicode scalar values.
+    pub(crate) fn input_characters(&self) -> u64 {
+        self.input_characters
+    }
+
     fn value(&self, field: Field) -> &Value {
         let at = Field::ALL.iter().position(|other| *other == field);
         at.and_then(|at| self.values.get(at)).unwrap_or(&Value::Absent)
+    }
+
+    /// Sets a member that does not come out of JSON.
+    pub(crate) fn tell(&mut self, field: Field, is_string: bool, text: &[u8]) {
+        let text = text.to_vec();
+        let value = if is_string { Value::Text(text) } else { Value::Bare(text) };
+        self.put(field, value);
+    }
+
+    /// Takes a member away.
+    pub(crate) fn forget(&mut self, field: Field) {
+        self.put(field, Value::Absent);
+    }
+
+    fn put(&mut self, field: Field, value: Value) {
+        let at = Field::ALL.iter().position(|other| *other == field);
+        let Some(at) = at else { return };
+        if self.values.len() <= at {
+            self.values.resize(at.saturating_add(1), Value::Absent);
+        }
+        if let Some(place) = self.values.get_mut(at) {
+            *place = value;
+        }
     }
 
     fn set(&mut self, field: u8, value: Value) {
@@ -198,6 +227,7 @@ impl Document {
         self.records.clear();
         self.has_more_records = false;
         self.text_bytes = 0;
+        self.input_characters = 0;
         self.is_object = false;
         self.is_whole = false;
     }
@@ -270,6 +300,11 @@ impl DocumentReader {
     pub(crate) fn set_event_type(&mut self, event_type: &[u8]) {
         self.document.event_type.clear();
         self.document.event_type.extend_from_slice(event_type);
+    }
+
+    /// The same, to be taken.
+    pub(crate) fn document_mut(&mut self) -> &mut Document {
+        &mut self.document
     }
 
     /// What the reader has found so far, even if the text is cut off.
@@ -366,6 +401,9 @@ impl Visitor for Builder<'_> {
             Some(Field::OutputText) => {
                 let bytes = if value.is_string { value.bytes } else { 0 };
                 self.document.text_bytes = self.document.text_bytes.saturating_add(bytes);
+            }
+            Some(Field::InputText) if value.is_string => {
+                self.document.input_characters = value.characters;
             }
             Some(Field::ItemName) => self.item.name = value.text.to_vec(),
             Some(Field::ItemKind) => {

@@ -20,16 +20,12 @@ pub(crate) enum GrpcOutcome {
 impl GrpcOutcome {
     /// Reads the head of a response; `None` if the outcome is that of HTTP.
     pub(crate) fn of_head(headers: Headers<'_>) -> Option<Self> {
-        let media_type = headers.get("content-type").unwrap_or_default();
-        let is_of = |name: &[u8]| {
-            media_type.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-        };
-        if !is_of(b"application/grpc") {
+        if !is_grpc(headers) {
             return None;
         }
         match status_of(headers) {
             Some(status) => Some(Self::Known(status)),
-            None => (!is_of(b"application/grpc-web")).then_some(Self::Awaited),
+            None => (!is_of(headers, b"application/grpc-web")).then_some(Self::Awaited),
         }
     }
 
@@ -47,6 +43,17 @@ impl GrpcOutcome {
             Self::Known(status) => status,
         }
     }
+}
+
+/// Whether a body is one of gRPC or gRPC-Web.
+pub(crate) fn is_grpc(headers: Headers<'_>) -> bool {
+    is_of(headers, b"application/grpc")
+}
+
+/// Whether the media type begins like this one.
+fn is_of(headers: Headers<'_>, name: &[u8]) -> bool {
+    let media_type = headers.get("content-type").unwrap_or_default();
+    media_type.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 
 fn status_of(headers: Headers<'_>) -> Option<ExecutionStatus> {

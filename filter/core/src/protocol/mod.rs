@@ -9,4 +9,5 @@ pub mod a2a;
 pub mod document;
 pub mod llm;
 pub mod mcp;
+pub(crate) mod path_template;
 pub mod paths;

@@ -114,6 +114,18 @@ fields! {
     ItemKind,
     /// What tells elements of one kind apart. The name of the element is both, with a `:` between.
     ItemDetail,
+    /// The text to work on; the document keeps only its length in characters.
+    InputText,
+    /// The form in which the client wants the result.
+    ResponseFormat,
+    /// How many results the client wants.
+    Number,
+    /// The lane of a WebSocket, or what else distinguishes the responses on it.
+    Lane,
+    /// The model that transcribes what users say.
+    Transcriber,
+    /// Input audio that was read from a cache, in tokens.
+    CacheReadAudio,
     --
     /// The kind of a hosted tool's call.
     ToolCall,

@@ -8,6 +8,7 @@ use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::headers::Headers;
 use crate::wire::json::Progress;
 use crate::wire::media_type::body_doubt;
+use crate::wire::multipart::delimiter;
 use crate::wire::utf8::Utf8Check;
 
 /// Reads the messages of one protocol out of JSON, piece by piece.
@@ -37,6 +38,8 @@ pub struct BodyHead {
     pub(crate) doubt: Option<Doubt>,
     /// How much of it the worker decodes.
     pub(crate) share: DecodeShare,
+    /// The delimiter of its parts, if it is a form.
+    pub(crate) form_delimiter: Option<Vec<u8>>,
 }
 
 impl BodyHead {
@@ -46,8 +49,16 @@ impl BodyHead {
             coding: ContentCoding::of(headers),
             doubt: body_doubt(headers),
             share: DecodeShare::default(),
+            form_delimiter: form_delimiter(headers),
         }
     }
+}
+
+/// The delimiter of a form; `None` if the body is none, or its media type comes twice.
+fn form_delimiter(headers: Headers<'_>) -> Option<Vec<u8>> {
+    let mut types = headers.all("content-type");
+    let found = delimiter(types.next()?)?;
+    types.next().is_none().then_some(found)
 }
 
 /// Reads one request body, chunk by chunk.
@@ -82,7 +93,7 @@ impl<R: ReadMessages> DecodedBytes for Body<R> {
 impl<R: ReadMessages> RequestBody<R> {
     /// Creates a reader for the body of a request with this head.
     pub fn new(reader: R, head: BodyHead) -> Self {
-        let BodyHead { coding, doubt, share } = head;
+        let BodyHead { coding, doubt, share, .. } = head;
         let body = Body { reader, messages: Vec::new(), utf8: Utf8Check::default() };
         let mut decoder = Decoder::new(coding, body).ok();
         if let Some(decoder) = &mut decoder {

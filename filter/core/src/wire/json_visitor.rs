@@ -45,6 +45,8 @@ pub struct Scalar<'a> {
     pub(crate) rest: Fingerprint,
     /// The length of the whole text in bytes, including what the scanner did not keep.
     pub bytes: u64,
+    /// The same in Unicode scalar values.
+    pub(crate) characters: u64,
 }
 
 impl Scalar<'_> {

@@ -47,6 +47,13 @@ impl MediaType {
     }
 }
 
+/// Whether a body of this media type is audio, an image or a video.
+pub(crate) fn is_media(value: &[u8]) -> bool {
+    let kind = value.split(|byte| *byte == b'/').next().unwrap_or_default().trim_ascii();
+    let kinds: &[&[u8]] = &[b"audio", b"image", b"video"];
+    kinds.iter().any(|known| kind.eq_ignore_ascii_case(known))
+}
+
 /// Why a request's head leaves it open how the server reads the body as JSON: by its coding, its
 /// charset or its media type. `None` if it is certain; a body without a media type is JSON.
 pub(crate) fn body_doubt(headers: Headers<'_>) -> Option<Doubt> {

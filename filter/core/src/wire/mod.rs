@@ -15,11 +15,13 @@ pub mod json;
 pub(crate) mod json_visitor;
 pub mod media_type;
 pub(crate) mod member_check;
+pub(crate) mod multipart;
 pub mod protobuf;
 pub mod sse;
 pub mod target;
 pub(crate) mod uri;
 pub(crate) mod utf8;
+pub(crate) mod websocket;
 
 /// U+FEFF in UTF-8, which may precede a text.
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];

@@ -90,6 +90,11 @@ impl<'a> Target<'a> {
         [self.path().as_bytes(), self.query].concat()
     }
 
+    /// The query, with its question mark.
+    pub(crate) fn query(&self) -> &'a [u8] {
+        self.query
+    }
+
     /// Names the address to which clients of HTTP+SSE (2024-11-05) send their messages, the same
     /// for each spelling of it: the path without case, and the session in the query if one is
     /// there, else the query.

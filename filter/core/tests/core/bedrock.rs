@@ -81,7 +81,7 @@ fn paths_name_the_model() {
         ("/model/converse", false),
         ("/guardrail/g/version/1/apply", false),
         ("/guardrail-checks/invoke", false),
-        ("/async-invoke", false),
+        ("/async-invoke", true),
     ] {
         let route = route(None, "POST", host, path);
         assert_eq!(route.is_some(), is_routed, "{path}");

@@ -2,12 +2,9 @@
 //! the prices of the providers' pages.
 
 use agent_meter_core::exchange::kind::StreamEnd;
-use agent_meter_core::host::counter::Counter;
-use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::generations::{JSON, Mesh, Worker};
-use crate::host::Envoy;
 use crate::support::test;
 
 const EVENTS: &str = "text/event-stream";
@@ -287,38 +284,6 @@ fn a_tier_without_a_rate_is_charged_at_the_list_price() {
             ["price", "total_provider_cost", "service_tier"].map(|name| tokens[0][name].clone());
         let told = told.map(|value| value.as_str().unwrap_or("null").to_owned());
         assert_eq!(told, expected, "{body}");
-    }
-}
-
-#[test]
-fn what_may_have_been_generated_unseen_is_counted() {
-    let upgrade: &[(&str, &str)] = &[("upgrade", "websocket")];
-    for (method, path, more, unseen) in [
-        ("POST", "/v1/audio/speech", &[][..], 1),
-        ("POST", "/v1/ocr", &[], 1),
-        ("POST", "/v1/batches", &[], 1),
-        ("POST", "/v1/messages/batches", &[], 1),
-        ("PUT", "/v1/anything", &[], 1),
-        ("GET", RESPONSES, upgrade, 1),
-        ("GET", "/v1/realtime", upgrade, 1),
-        ("GET", "/v1/models", &[], 0),
-        ("POST", "/v1/files", &[], 0),
-        ("POST", "/v1/messages/count_tokens", &[], 0),
-        ("POST", "/v1/responses/input_tokens", &[], 0),
-        ("POST", "/v1/moderations", &[], 0),
-        ("POST", "/v1/threads/t/messages", &[], 0),
-        ("DELETE", "/v1/responses/resp_1", &[], 0),
-        ("POST", CHAT, &[], 0),
-    ] {
-        let mut mesh = Mesh::new(&config());
-        let mut head = vec![(":method", method), (":path", path), (":authority", "api.openai.com")];
-        head.extend(more);
-        let headers: Vec<_> =
-            head.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
-        let Envoy { host, worker, now, .. } = &mut mesh.envoy;
-        let _ = worker.request_head(host, 1, Headers(&headers), *now);
-        let counted = host.counters.get(&Counter::LlmRequestsUnseen).copied().unwrap_or(0);
-        assert_eq!(counted, unseen, "{method} {path}");
     }
 }
 

@@ -126,6 +126,8 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[1].llm.incomplete_usage",
         "products[1].llm.infer_when_unambiguous",
         "products[1].llm.envoy_metadata",
+        "products[1].llm.unseen",
+        "products[1].llm.websocket",
     ];
     without.sort();
     let mut known = known.map(str::to_owned);

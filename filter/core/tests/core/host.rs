@@ -24,6 +24,7 @@ pub(crate) struct Memory {
     pub(crate) data: BTreeMap<String, (Vec<u8>, u32)>,
     pub(crate) calls: u64,
     pub(crate) spilled: Vec<(String, Value)>,
+    pub(crate) warned: Vec<String>,
     pub(crate) counters: BTreeMap<Counter, u64>,
     pub(crate) gauges: BTreeMap<Gauge, u64>,
 }
@@ -100,6 +101,10 @@ impl Host for Memory {
 
     fn spill(&mut self, reason: &str, _kind: &str, body: &str) {
         self.spilled.push((reason.to_owned(), serde_json::from_str(body).unwrap()));
+    }
+
+    fn warn(&mut self, line: &str) {
+        self.warned.push(line.to_owned());
     }
 
     fn count(&mut self, counter: Counter, by: u64) {

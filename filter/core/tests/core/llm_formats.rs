@@ -4,7 +4,7 @@ use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::usage::{Completeness, Usage};
 use agent_meter_core::protocol::llm::provider::Family;
 use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader};
-use agent_meter_core::wire::encoding::ContentCoding;
+use agent_meter_core::protocol::request_body::BodyHead;
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 
 use crate::support::{cuts, route, test};
@@ -96,13 +96,44 @@ fn what_makes_no_generation_has_no_route() {
         (Some(Family::Gemini), "POST", "/v1beta/models/m:countTokens"),
         (Some(Family::Gemini), "POST", "/v1beta/models/m:batchGenerateContent"),
         (Some(Family::Gemini), "DELETE", "/v1beta/interactions/v1_1"),
-        (Some(Family::Vertex), "POST", "/v1/publishers/google/models/imagen-4:predict"),
+        (Some(Family::Vertex), "POST", "/v1/publishers/google/models/veo-3:fetchPredictOperation"),
+        (None, "GET", "/v1/videos/video_1"),
         (Some(Family::Vertex), "POST", "/v1/publishers/anthropic/models/count-tokens:rawPredict"),
         (Some(Family::Cohere), "POST", "/v1/tokenize"),
         (Some(Family::Ollama), "POST", "/api/pull"),
     ] {
         let found = route(provider, method, "gw", path).map(|route| route.provider.family);
         assert_eq!(found, None, "{method} {path}");
+    }
+}
+
+#[test]
+fn what_is_not_paid_in_tokens_has_a_route_too() {
+    for (provider, path, model) in [
+        (None, "/v1/audio/speech", None),
+        (None, "/v1/images/variations", None),
+        (None, "/v1/videos", None),
+        (None, "/v1/videos/video_1/remix", None),
+        (None, "/v1/multimodalembeddings", None),
+        (None, "/v1/reranking", None),
+        (Some(Family::Mistral), "/v1/ocr", None),
+        (Some(Family::Mistral), "/v1/audio/speech", None),
+        (Some(Family::AzureOpenAi), "/openai/deployments/d/audio/speech", Some("d")),
+        (Some(Family::Cohere), "/v2/rerank", None),
+        (Some(Family::Bedrock), "/rerank", None),
+        (Some(Family::Bedrock), "/async-invoke", None),
+        (Some(Family::Gemini), "/v1beta/models/imagen-4:predict", Some("imagen-4")),
+        (Some(Family::Gemini), "/v1beta/models/veo-3:predictLongRunning", Some("veo-3")),
+        (
+            None,
+            "/v1/projects/p/locations/l/publishers/google/models/imagen-4:predict",
+            Some("imagen-4"),
+        ),
+        (None, "/v1/projects/p/locations/l/endpoints/1:rawPredict", None),
+        (None, "/v1/projects/p/locations/l/endpoints/1:predict", None),
+    ] {
+        let found = route(provider, "POST", "gw", path).expect(path);
+        assert_eq!(found.model.as_deref(), model, "{path}");
     }
 }
 
@@ -344,7 +375,7 @@ fn a_request_names_the_model_the_tier_and_how_the_response_shall_come() {
         (r#"{"messages":[{"model":"no","stream":true}]}"#, None, None, false, false),
     ] {
         for cut in cuts(body.as_bytes()) {
-            let mut reader = LlmRequestBody::new(ContentCoding::Identity);
+            let mut reader = LlmRequestBody::new(BodyHead::read(Headers(&[])), false);
             cut.iter().for_each(|chunk| reader.feed(chunk));
             let told = reader.requested();
             assert_eq!(told.model.as_deref(), model, "{body}");

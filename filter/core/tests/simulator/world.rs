@@ -296,6 +296,8 @@ impl Host for SimHost {
         self.world.borrow_mut().store_spilled(kind, body);
     }
 
+    fn warn(&mut self, _line: &str) {}
+
     fn count(&mut self, counter: Counter, by: u64) {
         *self.world.borrow_mut().counters.entry(counter).or_default() += by;
     }

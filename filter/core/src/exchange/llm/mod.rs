@@ -8,6 +8,9 @@
 
 pub(super) mod ask_for_usage;
 
+mod socket;
+mod told;
+
 use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
@@ -15,22 +18,29 @@ use crate::admission::session::{SessionKey, session_ref};
 use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
-use crate::config::{IncompleteUsage, LlmRules};
+use crate::config::{IncompleteUsage, LlmRules, OnUnseen, OnWebSocket};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::names::escaped;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, FurtherRun, Usage, UsageSource};
-use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
+use crate::exchange::kind::{
+    BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd, Unmetered,
+};
 use crate::exchange::link::generation_link;
 use crate::exchange::llm::ask_for_usage::{UsageAsker, UsageRemover};
+use crate::exchange::llm::socket::{Socket, socket_of, step};
+use crate::exchange::llm::told::Told;
 use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
-use crate::protocol::llm::provider::{agent_run, conversation_in, is_creation, is_free, route};
+use crate::protocol::llm::provider::{
+    agent_run, conversation_in, is_creation, is_free, is_speech, route,
+};
 use crate::protocol::llm::{
     Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
 };
+use crate::protocol::path_template::template;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::ContentCoding;
@@ -58,6 +68,8 @@ pub(super) struct LlmExchange {
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
     response_bytes: u64,
+    /// What is said on the WebSocket, if the request asks for one.
+    socket: Option<Box<Socket>>,
     envoy: Option<Usage>,
     /// How much of its bodies the worker decodes.
     share: DecodeShare,
@@ -68,23 +80,30 @@ pub(super) struct LlmExchange {
 }
 
 impl LlmExchange {
-    /// Starts an exchange. If the request makes no generation and asks for none, returns the counter
-    /// of what may have been generated unseen, if it may have been.
+    /// Starts an exchange, unless the request makes no generation that the filter can read, and asks
+    /// for none.
     pub(super) fn start(
         product: Rc<Product>,
         rules: Rc<LlmRules>,
         caused_by: Option<(String, String)>,
         head: RequestHead<'_>,
         id: String,
-    ) -> Result<Self, Option<Counter>> {
+    ) -> Result<Self, Unmetered> {
+        if head.is_websocket && rules.websocket == OnWebSocket::Reject {
+            return Err(Unmetered::WebSocket);
+        }
         let host = core::str::from_utf8(head.authority).unwrap_or_default();
+        let is_websocket = head.is_websocket;
+        let socket = is_websocket.then(|| socket_of(rules.asked(), host, &head.target)).flatten();
+        let socket_api = socket.as_ref().map(|(_, api)| *api);
         let found = head.methods().find_map(|method| {
             head.target.paths().find_map(|path| {
                 route(rules.asked(), method, host, path).map(|route| (method, path, route))
             })
         });
-        let Some((method, path, route)) = found else {
-            return Err(is_unseen(&head).then_some(Counter::LlmRequestsUnseen));
+        let socket = socket.map(|(found, _)| found);
+        let Some((method, path, route)) = socket.or(found) else {
+            return Err(unmetered(&product, &rules, &head));
         };
         let is_agent = product.product_type.traits().speaks == Speaks::Agent;
         let may_name = head.may_body_name && is_agent;
@@ -96,25 +115,28 @@ impl LlmExchange {
         let may_body_name = may_name && conversation.is_none() && agent_run(method, path).is_some();
         let can_ask = rules.ask_for_usage && head.body.coding == ContentCoding::Identity;
         let asker = (can_ask && route.takes_stream_options).then(Box::default);
-        let mut request = LlmRequestBody::new(head.body.coding);
-        request.limit(&head.body.share);
+        let share = head.body.share.clone();
+        let request = LlmRequestBody::new(head.body, is_speech(path));
         let started_at = head.arrived_at;
-        // The generation exists with its head: whether a body follows is up to others.
-        let may_infer = rules.infer_when_unambiguous;
         let session = session_ref(&product, head.identity, session_key);
-        let has_trace = head.proof.is_some() || !head.traces.is_empty();
-        let started = (caused_by.is_none() && (has_trace || may_infer)).then(|| {
-            let customer = &session.identity.customer;
-            Fact::GenerationStarted(GenerationStarted {
-                generation_id: id.clone(),
-                customer: (customer != ANONYMOUS).then(|| customer.clone()),
-                proof: head.proof,
-                traces: head.traces,
-                may_infer,
-                at: started_at,
-            })
-        });
-        let facts = started.into_iter().collect();
+        // The generation exists with its head: whether a body follows is up to others.
+        let started = GenerationStarted {
+            generation_id: id.clone(),
+            customer: Some(session.identity.customer.clone()).filter(|name| name != ANONYMOUS),
+            proof: head.proof,
+            traces: head.traces,
+            may_infer: rules.infer_when_unambiguous,
+            at: started_at,
+        };
+        let has_trace = started.proof.is_some() || !started.traces.is_empty();
+        let is_looked_for = caused_by.is_none() && (has_trace || started.may_infer);
+        let started = Some(started).filter(|_| is_looked_for);
+        let (socket, started) = match socket_api {
+            Some(api) => (Some(Box::new(Socket::new(api, started, is_agent))), None),
+            None => (None, started),
+        };
+        let count = if socket.is_some() { Counter::WebSockets } else { Counter::Generations };
+        let facts = started.map(Fact::GenerationStarted).into_iter().collect();
         Ok(Self {
             id,
             caused_by,
@@ -123,32 +145,44 @@ impl LlmExchange {
             session,
             product,
             may_body_name,
-            is_poll: method == "GET",
-            is_creation: is_creation(method, path),
+            is_poll: method == "GET" && socket.is_none(),
+            is_creation: socket.is_some() || is_creation(method, path),
             started_at,
             request,
-            share: head.body.share,
+            share,
             asker,
             remover: None,
             response: None,
             response_bytes: 0,
+            socket,
             envoy: None,
             is_stopped: false,
             http_status: 0,
-            observed: Observed { facts, counts: vec![Counter::Generations] },
+            observed: Observed { facts, counts: vec![count] },
         })
     }
 }
 
-/// Whether a request that starts no exchange may make a generation all the same.
-fn is_unseen(head: &RequestHead<'_>) -> bool {
+/// What a request is that starts no exchange. A method of gRPC is no path that says what is free.
+fn unmetered(product: &Product, rules: &LlmRules, head: &RequestHead<'_>) -> Unmetered {
     let is_tunnel = head.is_upgrade || head.methods().any(|method| method == "CONNECT");
     let is_post = head.methods().any(|method| method == "POST");
-    is_tunnel || (is_post && !head.target.paths().any(is_free))
+    let is_free = !head.is_grpc && head.target.paths().any(is_free);
+    if !is_tunnel && (!is_post || is_free) {
+        return Unmetered::Free;
+    }
+    Unmetered::Unseen {
+        place: format!("product={} path={}", product.id, template(head.target.path())),
+        is_refused: rules.unseen == OnUnseen::Reject,
+    }
 }
 
 impl Exchange for LlmExchange {
-    fn request_body(&mut self, chunk: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
+    fn request_body(&mut self, chunk: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        if let Some(socket) = &mut self.socket {
+            socket.client_said(chunk, now);
+            return None;
+        }
         self.request.feed(chunk);
         self.asker.as_mut()?.edit(chunk)
     }
@@ -167,6 +201,9 @@ impl Exchange for LlmExchange {
             self.remover = Some(Box::default());
         }
         self.http_status = head.status;
+        if let Some(socket) = &mut self.socket {
+            return BodyInterest::bytes_if(socket.opens(head));
+        }
         let mut response = ResponseReader::new(self.route.format, head);
         response.limit(&self.share);
         self.response = Some(response);
@@ -177,8 +214,13 @@ impl Exchange for LlmExchange {
         self.remover.is_some()
     }
 
-    fn response_body(&mut self, chunk: &[u8], is_end: bool, _now: Timestamp) -> Option<Vec<u8>> {
+    fn response_body(&mut self, chunk: &[u8], is_end: bool, now: Timestamp) -> Option<Vec<u8>> {
         self.response_bytes = self.response_bytes.saturating_add(len_u64(chunk.len()));
+        if let Some(socket) = &mut self.socket {
+            let said = socket.server_said(&self.id, chunk, now, &mut self.observed);
+            self.report_said(said, now);
+            return None;
+        }
         if let Some(response) = &mut self.response {
             response.feed(chunk);
         }
@@ -238,8 +280,15 @@ impl Exchange for LlmExchange {
         self.observed
     }
 
+    fn wants_plain_frames(&self) -> bool {
+        self.socket.is_some()
+    }
+
     fn end(mut self: Box<Self>, _end: StreamEnd, now: Timestamp) -> Observed {
-        if let Some(ended) = self.ended(now) {
+        if let Some(mut socket) = self.socket.take() {
+            let said = socket.ended(&self.id, self.started_at, &mut self.observed);
+            self.report_said(said, now);
+        } else if let Some(ended) = self.ended(now) {
             self.observed.facts.push(Fact::Generation(Box::new(ended)));
         }
         self.observed
@@ -276,10 +325,38 @@ impl LlmExchange {
 
     fn ended(&mut self, now: Timestamp) -> Option<GenerationEnded> {
         self.name_session();
-        let requested = self.request.requested();
         let is_streamed = self.response.as_mut().is_some_and(ResponseReader::is_streamed);
-        let (generation, is_readable) =
+        let (mut generation, is_readable) =
             self.response.take().map_or((Generation::default(), true), ResponseReader::end);
+        generation.is_streamed = is_streamed;
+        let told = Told {
+            id: core::mem::take(&mut self.id),
+            caused_by: self.caused_by.take(),
+            generation,
+            is_readable,
+            requested: self.request.requested(),
+            requested_tokens: self.request.tokens(),
+            started_at: self.started_at,
+            is_step: false,
+        };
+        self.report(told, now)
+    }
+
+    /// Reports the generations that were made on a WebSocket.
+    fn report_said(&mut self, said: Vec<Told>, now: Timestamp) {
+        for mut told in said {
+            let is_step = told.is_step && self.caused_by.is_none();
+            let step = is_step.then(|| step(&told, &self.session, self.http_status, now));
+            let own = step.as_ref().map(|step| (step.call_id.clone(), step.tool.clone()));
+            told.caused_by = self.caused_by.clone().or(own);
+            let ended = self.report(told, now).map(|ended| Fact::Generation(Box::new(ended)));
+            self.observed.facts.extend(ended.into_iter().chain(step.map(Fact::Call)));
+        }
+    }
+
+    /// What the accountant gets to know of a generation that has ended; `None` if there is none.
+    fn report(&mut self, told: Told, now: Timestamp) -> Option<GenerationEnded> {
+        let Told { id, caused_by, generation, is_readable, requested, .. } = told;
         let completeness = generation.completeness(is_readable)?;
         let (mut usage, completeness, source) = self.with_envoy(generation.usage, completeness);
         if usage.is_unknown() && completeness != Completeness::Complete {
@@ -297,7 +374,8 @@ impl LlmExchange {
         let estimates = self.is_stopped || self.rules.incomplete_usage == IncompleteUsage::Estimate;
         let is_estimated = completeness != Completeness::Complete
             && estimates
-            && self.estimate(&mut usage, generation.text_bytes, is_readable);
+            && !generation.is_without_tokens
+            && self.estimate(&mut usage, told.requested_tokens, generation.text_bytes, is_readable);
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         // What a request has made is new, whatever time the server reports: some report none, or
         // that of a recording.
@@ -310,10 +388,10 @@ impl LlmExchange {
         }
         let Requested { model, service_tier, modifiers, .. } = requested;
         Some(GenerationEnded {
-            generation_id: core::mem::take(&mut self.id),
+            generation_id: id,
             session: self.session.clone(),
             product_id: self.product.id.clone(),
-            caused_by: self.caused_by.take(),
+            caused_by,
             provider: self.route.provider,
             model: generation.model.map(escaped),
             model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(escaped),
@@ -329,8 +407,8 @@ impl LlmExchange {
             source,
             seen_as,
             http_status: self.http_status,
-            is_streamed,
-            started_at: self.started_at.min(now),
+            is_streamed: generation.is_streamed,
+            started_at: told.started_at.min(now),
             ended_at: now,
         })
     }
@@ -361,11 +439,17 @@ impl LlmExchange {
     }
 
     /// Estimates what is unknown from the bytes transferred. Returns whether it changed anything.
-    fn estimate(&mut self, usage: &mut Usage, text_bytes: u64, is_readable: bool) -> bool {
+    fn estimate(
+        &self,
+        usage: &mut Usage,
+        requested_tokens: u64,
+        text_bytes: u64,
+        is_readable: bool,
+    ) -> bool {
         let is_some = |count: &u64| *count > 0;
         let before = *usage;
         if usage.input.is_none() {
-            usage.input = Some(self.request.tokens()).filter(is_some);
+            usage.input = Some(requested_tokens).filter(is_some);
         }
         // Of a response that the filter cannot read, all may be text.
         let bytes = if is_readable { text_bytes } else { text_bytes.max(self.response_bytes) };

@@ -64,6 +64,10 @@ pub struct Generation {
     pub text_bytes: u64,
     /// True if the response is a stream of documents.
     pub is_streamed: bool,
+    /// True if the response is audio, an image or a video, of which there is nothing to read.
+    pub(crate) is_binary: bool,
+    /// True if it is not paid in tokens, so that there are none to estimate.
+    pub(crate) is_without_tokens: bool,
     /// True if the counts are of OpenAI's shape, in which only the total says whether a part is
     /// within its whole or beside it.
     pub(super) is_openai_shaped: bool,

@@ -1,4 +1,5 @@
-//! Reads a request for a generation: the model, and how the client wants the response.
+//! Reads a request for a generation: the model, and how the client wants the response. The body is
+//! JSON or a form.
 
 use std::borrow::Cow;
 
@@ -9,10 +10,12 @@ use crate::base::time::len_u64;
 use crate::domain::price_factors::{Modifiers, ServiceTier};
 use crate::domain::units::{Unit, Units};
 use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::llm::form::Form;
 use crate::protocol::llm::generation::modifiers;
 use crate::protocol::paths::{Field, PathTree, Paths};
-use crate::wire::decode_budget::DecodeShare;
-use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
+use crate::protocol::request_body::BodyHead;
+use crate::wire::encoding::{DecodedBytes, Decoder};
+use crate::wire::multipart::FormReader;
 
 const PATHS: &Paths = &[
     ("model", Field::Model),
@@ -41,7 +44,17 @@ const PATHS: &Paths = &[
     // Mistral's OCR.
     ("bbox_annotation_format", Field::AnnotatedPages),
     ("document_annotation_format", Field::AnnotatedPages),
+    ("response_format", Field::ResponseFormat),
+    ("n", Field::Number),
+    // Bedrock's asynchronous invocations.
+    ("modelId", Field::Model),
+    // Messages on a WebSocket.
+    ("type", Field::Kind),
+    ("stream_id", Field::Lane),
 ];
+
+/// Speech.
+const SPEECH: &Paths = &[("input", Field::InputText)];
 
 /// What a client asks for in a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,11 +76,21 @@ pub struct Requested {
     /// The size of that search's context.
     pub(crate) search_context: Option<String>,
     /// The size of the images or the video.
-    pub(crate) size: Option<String>,
+    pub size: Option<String>,
     /// The quality of the images.
-    pub(crate) quality: Option<String>,
+    pub quality: Option<String>,
     /// True if the pages are to be annotated.
     pub(crate) is_annotated: bool,
+    /// The form of the result.
+    pub response_format: Option<String>,
+    /// How many results.
+    pub number: Option<u64>,
+    /// The length of the text to speak, in Unicode scalar values; 0 for other requests.
+    pub input_characters: u64,
+    /// The kind of a message on a WebSocket.
+    pub kind: Option<String>,
+    /// The lane on which the response shall come.
+    pub lane: Option<String>,
 }
 
 impl Requested {
@@ -99,15 +122,40 @@ pub struct LlmRequestBody {
 }
 
 #[derive(Debug)]
-struct Body {
-    reader: DocumentReader,
-    size: TextSize,
+enum Body {
+    Json(Box<DocumentReader>, TextSize),
+    Form(Box<Form>),
 }
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
-        self.reader.feed(piece, &mut |_| {});
-        self.size.add(piece);
+        match self {
+            Self::Json(reader, size) => {
+                reader.feed(piece, &mut |_| {});
+                size.add(piece);
+            }
+            Self::Form(form) => form.feed(piece),
+        }
+    }
+}
+
+impl Body {
+    fn document(&self) -> Option<&Document> {
+        match self {
+            Self::Json(reader, _) => Some(reader.document()),
+            Self::Form(form) => form.document(),
+        }
+    }
+
+    fn tokens(&self) -> u64 {
+        match self {
+            Self::Json(_, size) => size.tokens(),
+            Self::Form(form) => {
+                let (fields, files) = form.sizes();
+                let of_fields = fields.div_ceil(BYTES_PER_TOKEN);
+                of_fields.saturating_add(files / DATA_BYTES_PER_TOKEN)
+            }
+        }
     }
 }
 
@@ -146,18 +194,23 @@ impl TextSize {
 }
 
 impl LlmRequestBody {
-    /// Creates a reader for a body in this coding.
-    pub fn new(coding: ContentCoding) -> Self {
-        let reader = DocumentReader::new(PathTree::new(&[PATHS]));
-        let body = Body { reader, size: TextSize::default() };
-        Self { decoder: Decoder::new(coding, body).ok(), bytes: 0 }
-    }
-
-    /// Lets the reader decode no more than this share allows.
-    pub(crate) fn limit(&mut self, share: &DecodeShare) {
-        if let Some(decoder) = &mut self.decoder {
-            decoder.limit(share);
+    /// Creates a reader for the body of a request with this head. `is_speech` is true if the text
+    /// to speak decides the price.
+    pub fn new(head: BodyHead, is_speech: bool) -> Self {
+        let BodyHead { coding, share, form_delimiter, .. } = head;
+        let body = match form_delimiter {
+            Some(delimiter) => Body::Form(Box::new(Form::new(FormReader::new(delimiter)))),
+            None => {
+                let tables: &[&Paths] = if is_speech { &[PATHS, SPEECH] } else { &[PATHS] };
+                let reader = DocumentReader::new(PathTree::new(tables));
+                Body::Json(Box::new(reader), TextSize::default())
+            }
+        };
+        let mut decoder = Decoder::new(coding, body).ok();
+        if let Some(decoder) = &mut decoder {
+            decoder.limit(&share);
         }
+        Self { decoder, bytes: 0 }
     }
 
     /// Reads the next bytes.
@@ -165,6 +218,16 @@ impl LlmRequestBody {
         match &mut self.decoder {
             Some(decoder) => decoder.feed(chunk),
             None => self.bytes = self.bytes.saturating_add(len_u64(chunk.len())),
+        }
+    }
+
+    /// Begins a new text, which must be JSON without a coding.
+    pub(crate) fn restart(&mut self) {
+        if let Some(decoder) = &mut self.decoder
+            && let Body::Json(reader, size) = &mut *decoder.sink()
+        {
+            reader.restart();
+            *size = TextSize::default();
         }
     }
 
@@ -183,14 +246,19 @@ impl LlmRequestBody {
             size: text(document, Field::Size),
             quality: text(document, Field::Quality),
             is_annotated: document.has(Field::AnnotatedPages),
+            response_format: text(document, Field::ResponseFormat),
+            number: document.count(Field::Number),
+            input_characters: document.input_characters(),
+            kind: text(document, Field::Kind),
+            lane: text(document, Field::Lane),
         };
-        let decoder = self.decoder.as_mut();
-        decoder.map(|decoder| read(decoder.sink().reader.document())).unwrap_or_default()
+        let Some(decoder) = &mut self.decoder else { return Requested::default() };
+        decoder.sink().document().map(read).unwrap_or_default()
     }
 
     /// An estimate of the tokens in the body so far.
     pub(crate) fn tokens(&mut self) -> u64 {
-        let of_text = self.decoder.as_mut().map_or(0, |decoder| decoder.sink().size.tokens());
+        let of_text = self.decoder.as_mut().map_or(0, |decoder| decoder.sink().tokens());
         of_text.saturating_add(self.bytes.div_ceil(BYTES_PER_TOKEN))
     }
 }

@@ -4,7 +4,7 @@
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::bedrock_chunks::Unwrapper;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
-use crate::protocol::llm::{bedrock_chunks, runs, units, within_or_beside};
+use crate::protocol::llm::{bedrock_chunks, runs, units};
 use crate::protocol::paths::PathTree;
 use crate::wire::amazon_event_stream::MessageHeaders;
 use crate::wire::boundary::Unit;
@@ -12,7 +12,7 @@ use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::http::ResponseHead;
 use crate::wire::json::Progress;
-use crate::wire::media_type::MediaType;
+use crate::wire::media_type::{MediaType, is_media};
 use crate::wire::sse::EventType;
 use crate::wire::{amazon_event_stream, sse};
 
@@ -142,7 +142,9 @@ impl ResponseReader {
         };
         let is_streamed = !matches!(framing, Framing::Json(_));
         let reported_cost = units::reported_cost_in(headers);
-        let mut generation = Generation { is_streamed, reported_cost, ..Generation::default() };
+        let is_binary = headers.get("content-type").is_some_and(is_media);
+        let mut generation =
+            Generation { is_streamed, is_binary, reported_cost, ..Generation::default() };
         if let Some(head) = format.head {
             head(&mut generation, headers);
         }
@@ -206,10 +208,7 @@ impl ResponseReader {
                 let mut body = decoder.sink();
                 body.end();
                 let mut generation = core::mem::take(&mut body.generation);
-                if generation.is_openai_shaped {
-                    generation.is_inconsistent |= within_or_beside::settle(&mut generation.usage);
-                }
-                runs::settle(&mut generation);
+                runs::finish(&mut generation);
                 (generation, !is_broken && !body.is_unreadable)
             }
             Err(generation) => (core::mem::take(generation), false),
@@ -219,6 +218,9 @@ impl ResponseReader {
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, piece: &[u8]) {
+        if self.generation.is_binary {
+            return;
+        }
         let Some(earlier) = self.start.take() else { return self.read(piece) };
         let piece = if earlier.is_empty() { without_padding(piece) } else { piece };
         let Some(sign) = sign(&earlier, piece) else {

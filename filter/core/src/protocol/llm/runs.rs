@@ -5,13 +5,22 @@
 use crate::base::limits::FURTHER_RUNS_MAX;
 use crate::domain::usage::{FurtherRun, Usage};
 use crate::protocol::llm::generation::{Generation, Place, Run};
+use crate::protocol::llm::within_or_beside;
 
 fn sum<'a>(runs: impl Iterator<Item = &'a FurtherRun>) -> Usage {
     runs.fold(Usage::default(), |sum, run| sum.plus(run.usage))
 }
 
+/// Ends a generation: what only all of its counts tell.
+pub(super) fn finish(generation: &mut Generation) {
+    if generation.is_openai_shaped {
+        generation.is_inconsistent |= within_or_beside::settle(&mut generation.usage);
+    }
+    settle(generation);
+}
+
 /// Tells the runs beside the response's own from those within it.
-pub(super) fn settle(generation: &mut Generation) {
+fn settle(generation: &mut Generation) {
     let runs = core::mem::take(&mut generation.runs);
     let (beside, listed): (Vec<_>, Vec<_>) =
         runs.into_iter().partition(|run| run.place == Place::Beside);

@@ -22,6 +22,7 @@ use crate::protocol::document::Document;
 use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
 use crate::protocol::llm::generation::{Format, Generation, Stage, header_count, raise};
+use crate::protocol::llm::media::UNCOUNTED;
 use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
@@ -155,7 +156,11 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
         let model = Some(percent_decoded(&id.join("/")));
         return Some(Endpoint { format, model, reports_again: false });
     }
-    openai_compatible::endpoint(method, segments)
+    match (method, segments) {
+        // Videos and the like, which Bedrock writes to a bucket.
+        ("POST", [.., "async-invoke"]) => Some(Endpoint::of(&UNCOUNTED)),
+        _ => openai_compatible::endpoint(method, segments),
+    }
 }
 
 /// Whether only Bedrock has paths like this one.

@@ -15,6 +15,7 @@ use crate::domain::usage::{Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
 use crate::protocol::llm::generation::{Format, Generation, Stage, raise};
+use crate::protocol::llm::media::UNCOUNTED;
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
@@ -149,6 +150,8 @@ pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoi
             let format = match verb.as_str() {
                 "generateContent" | "streamGenerateContent" => &GENERATE,
                 "embedContent" | "batchEmbedContents" => &EMBED,
+                // Imagen and Veo.
+                "predict" | "predictLongRunning" => &UNCOUNTED,
                 _ => return None,
             };
             let model = Some(model).filter(|_| *collection != "endpoints");

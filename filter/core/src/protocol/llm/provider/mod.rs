@@ -20,7 +20,7 @@ mod llama_cpp;
 mod mistral;
 mod oci;
 mod ollama;
-mod openai;
+pub(in crate::protocol::llm) mod openai;
 mod openai_compatible;
 mod operation;
 mod own_path;
@@ -39,9 +39,10 @@ pub use self::presets::{PRESETS, Preset};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::seller::Seller;
+use crate::protocol::llm::SocketApi;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, segments};
 use crate::protocol::llm::generation::Format;
-use crate::wire::target::host_and_port;
+use crate::wire::target::{host_and_port, percent_decoded};
 
 macro_rules! providers {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $file:ident;)+) => {
@@ -267,6 +268,33 @@ impl Known {
     }
 }
 
+/// The route of a request for a WebSocket on which generations are made, and the API that is spoken
+/// there; `None` for any other. The query may name the model.
+pub(crate) fn socket_route(
+    asked: Asked<'_>,
+    host: &str,
+    path: &str,
+    query: &str,
+) -> Option<(Route, SocketApi)> {
+    let path = path.to_ascii_lowercase();
+    let segments = segments(&path);
+    let api = match *segments.last()? {
+        "responses" => SocketApi::Responses,
+        "realtime" => SocketApi::Realtime,
+        _ => return None,
+    };
+    let known = Known::of(asked, host);
+    let family = known.family.unwrap_or(Family::OpenAiCompatible);
+    let pairs = query.trim_start_matches('?').split('&').filter_map(|pair| pair.split_once('='));
+    let model = pairs
+        .filter(|(name, _)| matches!(*name, "model" | "deployment"))
+        .map(|(_, model)| percent_decoded(model))
+        .next();
+    let reports_again = api == SocketApi::Responses;
+    let endpoint = Endpoint { format: api.format(), model, reports_again };
+    Some((known.to(family, endpoint), api))
+}
+
 /// Whether providers charge nothing for a `POST` to this path: it counts tokens, or keeps files,
 /// threads and the like.
 pub(crate) fn is_free(path: &str) -> bool {
@@ -296,8 +324,10 @@ pub(crate) fn is_free(path: &str) -> bool {
     let last = segments.last().copied().unwrap_or_default();
     let verb = last.rsplit(':').next().unwrap_or_default();
     ENDS.contains(&last)
-        || ["counttokens", "computetokens", "count-tokens"].contains(&verb)
+        || ["counttokens", "computetokens", "count-tokens", "fetchpredictoperation"].contains(&verb)
         || segments.iter().any(|segment| ROOMS.contains(segment))
+        // What is stored of a completion is changed.
+        || matches!(segments.as_slice(), [.., "chat", "completions", _])
         || matches!(segments.as_slice(), [.., "api", "show" | "pull" | "push" | "copy" | "create"])
 }
 
@@ -318,6 +348,11 @@ pub(crate) fn is_creation(method: &str, path: &str) -> bool {
 pub(crate) fn conversation_in(path: &str) -> Option<String> {
     let thread_of = |path: &str| openai::thread(segments(path).as_slice()).map(str::to_owned);
     thread_of(path).or_else(|| thread_of(&in_lower_case(path)?))
+}
+
+/// Whether a request to this path asks for a text to be spoken.
+pub(crate) fn is_speech(path: &str) -> bool {
+    segments(path).last().is_some_and(|word| word.eq_ignore_ascii_case("speech"))
 }
 
 /// A path in lower case, if that makes a difference.

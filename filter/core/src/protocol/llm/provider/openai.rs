@@ -1,5 +1,5 @@
-//! OpenAI: Chat Completions, legacy Completions, Embeddings, Responses, Assistants runs, images and
-//! transcriptions (API reference, read 2026-11).
+//! OpenAI: Chat Completions, legacy Completions, Embeddings, Responses, Assistants runs, images,
+//! transcriptions, speech and videos (API reference, read 2026-11).
 //!
 //! OpenAI's counts are inclusive: `prompt_tokens` and `input_tokens` include cache reads, cache
 //! writes, audio and images; `completion_tokens` and `output_tokens` include reasoning, audio,
@@ -14,6 +14,7 @@ use crate::domain::usage::{FurtherRun, Usage};
 use crate::protocol::document::{Document, Record};
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, by_lifetime};
+use crate::protocol::llm::media::{SPEECH, UNCOUNTED};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::llm::units;
 use crate::protocol::llm::within_or_beside;
@@ -103,7 +104,7 @@ pub(super) const MEDIA: Format =
 
 pub(super) const IMAGES: Format = Format { fold: fold_images, ..MEDIA };
 
-pub(super) const RESPONSES: Format = Format {
+pub(in crate::protocol::llm) const RESPONSES: Format = Format {
     paths: &[
         &[
             ("type", Field::Kind),
@@ -224,7 +225,11 @@ pub(super) fn endpoint_with(
     let again = |format| Endpoint { format, model: None, reports_again: true };
     match (method, segments) {
         ("POST", [.., "completions" | "embeddings"]) => Some(once(chat)),
-        ("POST", [.., "images", "generations" | "edits"]) => Some(once(&IMAGES)),
+        ("POST", [.., "images", "generations" | "edits" | "variations"]) => Some(once(&IMAGES)),
+        ("POST", [.., "audio", "speech"]) => Some(once(&SPEECH)),
+        ("POST", [.., "ocr" | "videos"])
+        | ("POST", [.., "videos", "edits" | "extensions" | "generations"])
+        | ("POST", [.., "videos", _, "remix"]) => Some(once(&UNCOUNTED)),
         // A compaction is billed by its usage, which stands where that of media does.
         ("POST", [.., "audio", "transcriptions" | "translations"])
         | ("POST", [.., "responses", "compact"]) => Some(once(&MEDIA)),
@@ -265,13 +270,13 @@ pub(super) fn report_counts(generation: &mut Generation, document: &Document) {
 }
 
 /// The same for counts that were changed.
-pub(super) fn report(generation: &mut Generation, reported: Usage) {
+pub(in crate::protocol::llm) fn report(generation: &mut Generation, reported: Usage) {
     generation.is_openai_shaped = true;
     generation.report(reported);
 }
 
 /// The counts of a document of OpenAI's shape, as they stand.
-pub(super) fn counts(document: &Document) -> Usage {
+pub(in crate::protocol::llm) fn counts(document: &Document) -> Usage {
     let (cache_write_5m, cache_write_1h) = by_lifetime(
         document.count(Field::CacheWrite),
         document.count(Field::CacheWrite5m),

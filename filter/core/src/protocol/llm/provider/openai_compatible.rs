@@ -59,7 +59,7 @@ pub(super) const CHAT: Format = Format {
     error: StreamError::OpenAi,
 };
 
-/// Embeddings, reranks and scores.
+/// Embeddings, also Voyage's of pictures and documents, reranks and scores.
 pub(super) const EMBED: Format = Format {
     paths: &[USAGE, COMPLETION, ELSEWHERE, units::OPENAI_SHAPED],
     fold: fold_embedding,
@@ -79,7 +79,8 @@ pub(super) fn endpoint_with(
     segments: &[&str],
 ) -> Option<Endpoint> {
     match (method, segments) {
-        ("POST", [.., "embeddings" | "rerank"]) => Some(Endpoint::of(&EMBED)),
+        ("POST", [.., "embeddings" | "multimodalembeddings" | "contextualizedembeddings"])
+        | ("POST", [.., "rerank" | "reranking"]) => Some(Endpoint::of(&EMBED)),
         ("POST", [.., "v1", "messages"]) => anthropic::endpoint(method, segments),
         _ => openai::endpoint_with(chat, method, segments),
     }

@@ -8,6 +8,7 @@
 use crate::protocol::document::Document;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at, split_verb};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::media::UNCOUNTED;
 use crate::protocol::llm::provider::{anthropic, gemini, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::Field;
@@ -40,15 +41,23 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
 }
 
 fn publisher_endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
-    let ("POST", [.., "publishers", publisher, "models", call]) = (method, segments) else {
-        return None;
+    let (publisher, call) = match (method, segments) {
+        ("POST", [.., "publishers", publisher, "models", call]) => (*publisher, *call),
+        // A model of the project's own, whose number is not the name of a model.
+        ("POST", [.., "locations", _, "endpoints", call]) => {
+            let (_, verb) = split_verb(call)?;
+            let is_raw = matches!(verb.as_str(), "rawPredict" | "streamRawPredict");
+            return is_raw.then_some(Endpoint::of(&openai_compatible::CHAT));
+        }
+        _ => return None,
     };
     let (model, verb) = split_verb(call)?;
-    let format = match (verb.as_str(), *publisher) {
+    let format = match (verb.as_str(), publisher) {
         ("rawPredict" | "streamRawPredict", "anthropic") => &anthropic::MESSAGES,
         ("rawPredict" | "streamRawPredict", _) => &openai_compatible::CHAT,
-        // `predict` also makes images and videos, which Vertex AI does not count in tokens.
         ("predict", "google") if model.contains("embedding") => &PREDICT,
+        // Images, videos and music, which Vertex AI does not count in tokens.
+        ("predict" | "predictLongRunning", _) => &UNCOUNTED,
         _ => return None,
     };
     let is_generation = model != COUNT_TOKENS;

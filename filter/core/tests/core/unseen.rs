@@ -1,0 +1,127 @@
+//! Requests to a product with `llm` that start no exchange: what is free passes, and what may make a
+//! generation is counted, told, and refused if the product says so.
+
+use agent_meter_core::host::counter::Counter;
+use agent_meter_core::meter::action::HeadAction;
+use agent_meter_core::wire::http::Headers;
+use serde_json::{Value, json};
+
+use crate::host::Envoy;
+
+const UPGRADE: &[(&str, &str)] = &[("connection", "Upgrade"), ("upgrade", "websocket")];
+const GRPC: &[(&str, &str)] = &[("content-type", "application/grpc+proto")];
+
+fn config(product_type: &str, unseen: &str) -> String {
+    json!({ "products": [{ "id": "models", "type": product_type,
+        "match": { "host": "api.openai.com", "path_prefix": "/" },
+        "llm": { "provider": "openai", "unseen": unseen } }] })
+    .to_string()
+}
+
+/// What becomes of a request.
+fn begin(
+    envoy: &mut Envoy,
+    stream: u32,
+    method: &str,
+    path: &str,
+    more: &[(&str, &str)],
+) -> HeadAction {
+    let mut head = vec![(":method", method), (":path", path), (":authority", "api.openai.com")];
+    head.extend(more);
+    let headers: Vec<_> =
+        head.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+    let Envoy { host, worker, now, .. } = envoy;
+    worker.request_head(host, stream, Headers(&headers), *now)
+}
+
+#[test]
+fn what_may_be_generated_unseen_is_counted_or_refused() {
+    for (method, path, more, is_unseen) in [
+        ("POST", "/v1/audio/speech", &[][..], false),
+        ("POST", "/v1/ocr", &[], false),
+        ("POST", "/v1/realtime/calls", &[], true),
+        ("POST", "/v1/batches", &[], true),
+        ("POST", "/v1/messages/batches", &[], true),
+        ("PUT", "/v1/anything", &[], true),
+        ("GET", "/v1/anything", UPGRADE, true),
+        ("GET", "/v1/anything", &[("upgrade", "h2c")], true),
+        ("POST", "/google.cloud.aiplatform.v1.PredictionService/Predict", GRPC, true),
+        ("POST", "/files", GRPC, true),
+        ("POST", "/model/m/invoke-with-bidirectional-stream", &[], true),
+        ("GET", "/v1/models", &[], false),
+        ("POST", "/v1/files", &[], false),
+        ("POST", "/v1/messages/count_tokens", &[], false),
+        ("POST", "/v1/responses/input_tokens", &[], false),
+        ("POST", "/v1/moderations", &[], false),
+        ("POST", "/v1/threads/t/messages", &[], false),
+        ("POST", "/v1/chat/completions/chatcmpl-1", &[], false),
+        ("DELETE", "/v1/responses/resp_1", &[], false),
+        ("POST", "/v1/chat/completions", &[], false),
+    ] {
+        for (product_type, unseen, counted) in [
+            ("AI_AGENT", "pass", true),
+            ("AI_AGENT", "reject", true),
+            // A call of an API is an event whatever it makes.
+            ("AGENTIC_API", "pass", false),
+            ("AGENTIC_API", "reject", true),
+        ] {
+            let name = format!("{product_type} {unseen} {method} {path}");
+            let mut envoy = Envoy::new(&config(product_type, unseen));
+            let action = begin(&mut envoy, 1, method, path, more);
+            let count = envoy.host.counters.get(&Counter::LlmRequestsUnseen).copied();
+            assert_eq!(count.unwrap_or(0), u64::from(is_unseen && counted), "{name}");
+            let HeadAction::Answer(reply) = action else {
+                assert!(!is_unseen || unseen == "pass", "{name} goes on");
+                continue;
+            };
+            assert!(is_unseen && unseen == "reject", "{name} is refused");
+            let body: Value = serde_json::from_str(&reply.body).unwrap();
+            assert_eq!(
+                (reply.status, &body["error"]["code"]),
+                (403, &json!("NOT_METERED")),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_form_of_a_path_is_told_once() {
+    for unseen in ["pass", "reject"] {
+        let mut envoy = Envoy::new(&config("AI_AGENT", unseen));
+        for number in 0..200 {
+            begin(&mut envoy, number, "POST", &format!("/v1/jobs/job_{number}/run"), &[]);
+        }
+        let line =
+            format!("agent-meter unseen product=models path=/v1/jobs/{{}}/run action={unseen}");
+        assert_eq!(envoy.host.warned, [line]);
+        // Words without end are no forms: beyond a number of them only the counter rises.
+        for number in 0..200_u32 {
+            let letter = |place: u32| char::from(b'a' + u8::try_from(number / place % 20).unwrap());
+            let path = format!("/v1/{}{}", letter(20), letter(1));
+            begin(&mut envoy, 200 + number, "POST", &path, &[]);
+        }
+        assert_eq!(envoy.host.warned.len(), 64);
+        assert_eq!(envoy.host.counters.get(&Counter::LlmRequestsUnseen), Some(&400));
+    }
+}
+
+#[test]
+fn a_websocket_is_refused_where_the_product_says_so() {
+    let config =
+        config("AI_AGENT", "pass").replace("\"unseen\"", "\"websocket\":\"reject\",\"unseen\"");
+    for (path, upgrade) in [
+        ("/v1/responses", "websocket"),
+        ("/v1/realtime?model=gpt-realtime", "WebSocket"),
+        ("/v1/anything", "h2c, websocket"),
+    ] {
+        let mut envoy = Envoy::new(&config);
+        let HeadAction::Answer(reply) = begin(&mut envoy, 1, "GET", path, &[("upgrade", upgrade)])
+        else {
+            panic!("{path} goes on");
+        };
+        assert_eq!(reply.status, 426, "{path}");
+        assert!(reply.body.contains("UPGRADE_NOT_ALLOWED"), "{}", reply.body);
+        assert_eq!(envoy.host.counters.get(&Counter::WebSocketsRefused), Some(&1));
+    }
+}
