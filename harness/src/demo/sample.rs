@@ -1,6 +1,6 @@
 //! Builds events of a ledger for the demo's tests.
 
-use agent_meter_collector::{Body, Call, CallKind, Generation, Identity, Rated, Tokens};
+use agent_meter_collector::{Body, Call, CallKind, Generation, Identity, Rated, Tokens, Units};
 use rust_decimal::Decimal;
 
 fn identity() -> Identity {
@@ -38,6 +38,9 @@ pub(super) fn generation(call: Option<(&str, &str)>, model: &str, cost: Option<&
         completeness: "COMPLETE",
         estimated: false,
         tokens: Tokens { input, output, reasoning, cache_read, ..Tokens::default() },
+        units: Units::default(),
+        has_unpriced_units: false,
+        reported_cost: None,
         rate,
         price: Decimal::ZERO,
         currency: "USD".to_owned(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::base::invalid::{ConfigError, error};
 use crate::base::text::Share;
+use crate::domain::price_factors::Word;
 use crate::domain::seller::Seller;
 use crate::protocol::llm::provider::{Asked, Family, OwnPath};
 
@@ -25,6 +26,9 @@ pub struct LlmRules {
     /// The version of the rate card that alone has the rates. `None`, written `null`, means all
     /// cards.
     pub rate_card: Option<Box<str>>,
+    /// Where the models run. `None`, written `auto`, means that the host tells it, or the path.
+    #[serde(deserialize_with = "or_auto")]
+    pub location: Option<Word>,
     /// True if the filter asks streams of OpenAI's kind for their usage. It removes from the
     /// response what only this brings.
     pub ask_for_usage: bool,
@@ -52,6 +56,7 @@ impl Default for LlmRules {
             format: None,
             paths: Vec::new(),
             rate_card: None,
+            location: None,
             ask_for_usage: false,
             incomplete_usage: IncompleteUsage::default(),
             cost: CostSource::default(),

@@ -194,11 +194,15 @@ pub struct PriceFactors {
     pub service_tier: ServiceTier,
     /// What the price is multiplied for.
     pub modifiers: Modifiers,
+    /// Where the model ran, if the host, the path or the configuration tells it.
+    pub location: Option<Word>,
+    /// Whether the model thought before it answered.
+    pub is_thinking: bool,
 }
 
 impl From<ServiceTier> for PriceFactors {
     fn from(service_tier: ServiceTier) -> Self {
-        Self { service_tier, modifiers: Modifiers::default() }
+        Self { service_tier, ..Self::default() }
     }
 }
 

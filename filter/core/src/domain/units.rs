@@ -90,9 +90,9 @@ units! {
     /// Video that the model made, in seconds. The variant is its size.
     OutputVideoSeconds = "output_video_seconds";
     /// Characters that the model read: Unicode scalar values.
-    InputCharacters = "input_characters";
+    InputCharacters = "input_characters", another measure of Input;
     /// Characters that the model wrote: Unicode scalar values.
-    OutputCharacters = "output_characters";
+    OutputCharacters = "output_characters", another measure of Output;
     /// Seconds for which a machine ran the model.
     ComputeSeconds = "compute_seconds";
     /// Tokens that a cache stores for an hour.

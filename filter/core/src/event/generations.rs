@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
-use crate::domain::price_factors::{Modifiers, ServiceTier};
+use crate::domain::price_factors::{Modifiers, ServiceTier, Word};
 use crate::domain::units::{UnitName, Units};
 use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::event::common::{Common, money};
@@ -29,6 +29,8 @@ pub(super) struct TokenConsumption<'a> {
     pub(super) service_tier: ServiceTier,
     #[serde(skip_serializing_if = "has_none", serialize_with = "special")]
     pub(super) modifiers: Modifiers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) location: Option<Word>,
     pub(super) usage_source: UsageSource,
     pub(super) completeness: Completeness,
     pub(super) estimated: bool,

@@ -123,6 +123,7 @@ fn token_consumption<'a>(
         model_requested: generation.model_requested.as_deref(),
         service_tier: generation.service_tier,
         modifiers: generation.modifiers,
+        location: generation.location,
         usage_source: generation.source,
         completeness: generation.completeness,
         estimated: generation.is_estimated,

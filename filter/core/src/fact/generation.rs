@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
 use crate::domain::ids::{Link, TraceId};
-use crate::domain::price_factors::{Modifiers, ServiceTier};
+use crate::domain::price_factors::{Modifiers, ServiceTier, Word};
 use crate::domain::session::SessionRef;
 use crate::domain::units::Units;
 use crate::domain::usage::{Completeness, FurtherRun, Usage, UsageSource};
@@ -64,6 +64,10 @@ pub struct GenerationEnded {
     pub service_tier: ServiceTier,
     /// What else moves the rate.
     pub(crate) modifiers: Modifiers,
+    /// Where the model ran, if the host, the path or the configuration tells it.
+    pub location: Option<Word>,
+    /// True if the model thought before it answered, as far as the request or the counts tell it.
+    pub(crate) is_thinking: bool,
     /// The tokens.
     pub usage: Usage,
     /// What the provider bills beside tokens.
@@ -109,6 +113,7 @@ impl GenerationEnded {
         replaced.source = self.source;
         replaced.service_tier = self.service_tier;
         replaced.modifiers = self.modifiers;
+        replaced.is_thinking |= self.is_thinking;
         replaced.model = self.model.clone().or(replaced.model);
         replaced
     }

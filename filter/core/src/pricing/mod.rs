@@ -9,13 +9,16 @@ pub mod charge;
 pub mod price_list;
 pub mod rate_card;
 
+mod circumstances;
 mod cost;
 mod model_name;
 mod multipliers;
 mod rate;
 mod unit_rates;
 mod unpriced;
+mod when;
 
+pub use self::circumstances::Circumstances;
 pub use self::cost::{Consumed, Line, Priced, UnitLine, cost};
 pub use self::rate::Rate;
 pub use self::rate_card::RateCard;

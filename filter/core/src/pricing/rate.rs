@@ -15,9 +15,11 @@ use crate::domain::price_factors::{PriceFactors, ServiceTier};
 use crate::domain::seller::Seller;
 use crate::domain::units::UnitName;
 use crate::domain::usage::TokenKind;
+use crate::pricing::circumstances::Circumstances;
 use crate::pricing::multipliers::Multipliers;
 use crate::pricing::unit_rates::UnitRates;
 use crate::pricing::unpriced::Unpriced;
+use crate::pricing::when::When;
 use crate::protocol::llm::provider::{Family, Provider};
 
 /// The rates of a model at a provider.
@@ -37,6 +39,7 @@ pub struct Rate {
     standard: Table,
     service_tiers: Box<[(ServiceTier, Table)]>,
     multipliers: Multipliers,
+    pub(super) when: When,
 }
 
 /// How well a rate fits a provider.
@@ -80,9 +83,11 @@ impl Rate {
         self.provider
     }
 
-    /// Whether it is in force at this time: from its `effective_from` to before its `effective_to`.
-    pub(crate) fn is_effective(&self, at: Timestamp) -> bool {
-        self.from <= at && at < self.to
+    /// Whether it is in force, from its `effective_from` to before its `effective_to`, and its
+    /// conditions hold.
+    pub(crate) fn applies(&self, circumstances: &Circumstances) -> bool {
+        let at = circumstances.started_at;
+        self.from <= at && at < self.to && self.when.holds(circumstances)
     }
 
     /// How well it fits a provider, best first; `None` if it does not. A rate of
@@ -111,8 +116,9 @@ impl Rate {
         self.standard.units.rate(name)
     }
 
+    /// Whether both may apply, and neither goes before the other.
     pub(super) fn is_overlapping(&self, other: &Self) -> bool {
-        self.from < other.to && other.from < self.to
+        self.from < other.to && other.from < self.to && self.when == other.when
     }
 
     /// The model and its aliases.
@@ -133,7 +139,7 @@ impl Rate {
         if own.is_none() && tier != ServiceTier::Standard {
             return Err(Unpriced::NoRateForTier(tier));
         }
-        let multiplier = self.multipliers.product(&factors.modifiers)?;
+        let multiplier = self.multipliers.product(factors, &self.when)?;
         let own_tier = own.and_then(|table| table.context_tier(input_tokens));
         let standard_tier = self.standard.context_tier(input_tokens);
         Ok(InForce {
@@ -296,6 +302,7 @@ struct Members {
     service_tiers: Option<ServiceTiers>,
     multipliers: Option<Multipliers>,
     units: Option<UnitRates>,
+    when: Option<When>,
 }
 
 /// The special tiers of an entry. The standard rates stand beside this object.
@@ -355,6 +362,7 @@ const RATE: &[&str] = &[
     "service_tiers",
     "multipliers",
     "units",
+    "when",
 ];
 
 const TABLE: &[&str] = &["context_tiers", "units"];
@@ -392,6 +400,7 @@ impl<'de> Visitor<'de> for Reader {
                 "effective_to" => members.effective_to.replace(map.next_value()?).is_none(),
                 "context_tiers" => members.context_tiers.replace(map.next_value()?).is_none(),
                 "service_tiers" => members.service_tiers.replace(map.next_value()?).is_none(),
+                "when" => members.when.replace(map.next_value()?).is_none(),
                 "units" => members.units.replace(map.next_value()?).is_none(),
                 "multipliers" => members.multipliers.replace(map.next_value()?).is_none(),
                 _ => members.above_input_tokens.replace(map.next_value()?).is_none(),
@@ -458,6 +467,7 @@ impl<'de> Deserialize<'de> for Rate {
             },
             service_tiers: members.service_tiers.unwrap_or_default().0.into_boxed_slice(),
             multipliers: members.multipliers.unwrap_or_default(),
+            when: members.when.unwrap_or_default(),
         })
     }
 }

@@ -1,6 +1,8 @@
 //! A rate card. Finds the rate of a model by exact names first, then by patterns in the card's
 //! order.
 
+use core::cmp::Reverse;
+
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
@@ -11,6 +13,7 @@ use crate::base::time::Timestamp;
 use crate::domain::price_factors::{Modifiers, PriceFactors, ServiceTier};
 use crate::domain::units::UnitName;
 use crate::fact::generation::GenerationEnded;
+use crate::pricing::circumstances::Circumstances;
 use crate::pricing::cost::{Consumed, Priced, cost_of_units, cost_with};
 use crate::pricing::model_name::{NAMES_MAX, names};
 use crate::pricing::rate::Rate;
@@ -82,7 +85,7 @@ impl RateCard {
         &self.rates
     }
 
-    /// The rate of a generation that began `at` this time.
+    /// The rate of a generation at this time, or in these circumstances.
     ///
     /// The card tries the model's name in the response first, then the name in the request, on
     /// Bedrock the other way round, because there the request names what has the price; an empty
@@ -95,10 +98,10 @@ impl RateCard {
         provider: impl Into<Provider>,
         answered: &str,
         requested: &str,
-        at: Timestamp,
+        at: impl Into<Circumstances>,
     ) -> Option<&Rate> {
-        let provider = provider.into();
-        (0..NAMES_MAX).find_map(|form| self.find_form(form, provider, answered, requested, at))
+        let (provider, at) = (provider.into(), at.into());
+        (0..NAMES_MAX).find_map(|form| self.find_form(form, provider, answered, requested, &at))
     }
 
     /// The same for the names with so many things left out that stand around them.
@@ -108,7 +111,7 @@ impl RateCard {
         provider: Provider,
         answered: &str,
         requested: &str,
-        at: Timestamp,
+        at: &Circumstances,
     ) -> Option<&Rate> {
         let mut told = [answered, requested];
         if provider.family == Family::Bedrock {
@@ -131,10 +134,11 @@ impl RateCard {
         consumed: impl Into<Consumed<'a>>,
     ) -> Result<Priced, Unpriced> {
         let (provider, consumed) = (provider.into(), consumed.into());
+        let at = Circumstances::at(at, factors.into());
         let model = if answered.is_empty() { requested } else { answered };
-        let general = |name| self.general_unit_rate(name, provider, model, at);
+        let general = |name| self.general_unit_rate(name, provider, model, &at);
         match self.find(provider, answered, requested, at) {
-            Some(rate) => cost_with(consumed, rate, &general, factors.into()),
+            Some(rate) => cost_with(consumed, rate, &general, at.factors),
             None => cost_of_units(consumed, &general).unwrap_or_else(|| {
                 Err(Unpriced::NoRate { provider: provider.seller, model: model.to_owned() })
             }),
@@ -148,26 +152,28 @@ impl RateCard {
         name: UnitName,
         provider: Provider,
         model: &str,
-        at: Timestamp,
+        at: &Circumstances,
     ) -> Option<Decimal> {
         let fitting = self.patterns.iter().filter(|pattern| is_fit(self.text(**pattern), model));
         let fitting = fitting.filter_map(|pattern| self.rate(*pattern)).filter(|rate| {
-            rate.rank(provider).is_some() && rate.is_of_units_only() && rate.is_effective(at)
+            rate.rank(provider).is_some() && rate.is_of_units_only() && rate.applies(at)
         });
         fitting.filter_map(|rate| rate.unit_rate(name)).next()
     }
 
-    fn find_model(&self, provider: Provider, model: &str, at: Timestamp) -> Option<&Rate> {
+    fn find_model(&self, provider: Provider, model: &str, at: &Circumstances) -> Option<&Rate> {
         let first = self.names.partition_point(|name| self.text(*name) < model);
         let exact = self.names.iter().skip(first).take_while(|name| self.text(**name) == model);
-        let exact = exact.filter_map(|name| self.rate(*name)).filter(|rate| rate.is_effective(at));
-        let ranked = exact.filter_map(|rate| Some((rate.rank(provider)?, rate)));
+        let exact = exact.filter_map(|name| self.rate(*name)).filter(|rate| rate.applies(at));
+        // The rate with the most conditions is the most exact one.
+        let rank = |rate: &Rate| Some((rate.rank(provider)?, Reverse(rate.when.conditions())));
+        let ranked = exact.filter_map(|exact| Some((rank(exact)?, exact)));
         let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, rate)| rate);
         best.or_else(|| {
             let fitting = self.patterns.iter().filter(|name| is_fit(self.text(**name), model));
             let is_for = |rate: &&Rate| {
                 let is_of_tokens = !rate.is_of_units_only();
-                rate.rank(provider).is_some() && is_of_tokens && rate.is_effective(at)
+                rate.rank(provider).is_some() && is_of_tokens && rate.applies(at)
             };
             fitting.filter_map(|name| self.rate(*name)).find(is_for)
         })
@@ -243,24 +249,24 @@ pub fn price<'a>(
     cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     generation: &GenerationEnded,
 ) -> Result<(Priced, &'a str), Unpriced> {
-    let GenerationEnded { provider, started_at: at, service_tier: tier, usage, .. } = generation;
+    let GenerationEnded { provider, usage, .. } = generation;
+    let at = Circumstances::from(generation);
     let units = Some(&generation.units).filter(|_| !generation.is_unknown());
     let consumed = Consumed { usage, units };
     let answered = generation.model.as_deref().unwrap_or_default();
     let requested = generation.model_requested.as_deref().unwrap_or_default();
     let found = (0..NAMES_MAX).find_map(|form| {
         cards.clone().find_map(|card| {
-            let rate = card.find_form(form, *provider, answered, requested, *at)?;
+            let rate = card.find_form(form, *provider, answered, requested, &at)?;
             Some((card, rate))
         })
     });
     let model = generation.model_name();
     let general =
-        |name| cards.clone().find_map(|card| card.general_unit_rate(name, *provider, model, *at));
-    let factors = PriceFactors { service_tier: *tier, modifiers: generation.modifiers };
+        |name| cards.clone().find_map(|card| card.general_unit_rate(name, *provider, model, &at));
     match (found, cards.clone().next()) {
         (Some((card, rate)), _) => {
-            cost_with(consumed, rate, &general, factors).map(|priced| (priced, card.version()))
+            cost_with(consumed, rate, &general, at.factors).map(|priced| (priced, card.version()))
         }
         (None, Some(card)) if let Some(priced) = cost_of_units(consumed, &general) => {
             priced.map(|priced| (priced, card.version()))

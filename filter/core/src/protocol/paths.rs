@@ -102,6 +102,8 @@ fields! {
     IncludeUsage,
     /// Whether the client asks not to wait for the generation.
     Background,
+    /// Whether the client asks the model to think.
+    Thinking,
     /// The conversation that a request continues.
     Conversation,
     /// The name of an element, such as a modality or a lifetime.

@@ -124,6 +124,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[1].llm.cost",
         "products[1].llm.cost_difference_above",
         "products[1].llm.incomplete_usage",
+        "products[1].llm.location",
         "products[1].llm.infer_when_unambiguous",
         "products[1].llm.envoy_metadata",
         "products[1].llm.unseen",

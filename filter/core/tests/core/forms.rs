@@ -162,14 +162,14 @@ fn what_makes_no_tokens_is_a_generation_of_its_model() {
             "/v1/audio/speech",
             (JSON, speech("tts-1")),
             ("audio/mpeg", "{ID3".repeat(1000)),
-            "tts-1 MISSING unknown_usage",
+            "tts-1 COMPLETE no_rate_for_unit",
         ),
         (
             "speech in no known form",
             "/v1/audio/speech",
             (JSON, speech("tts-1")),
             ("application/octet-stream", "\0\0\0\u{10}".repeat(1000)),
-            "tts-1 MISSING unknown_usage",
+            "tts-1 COMPLETE no_rate_for_unit",
         ),
         (
             "a video",

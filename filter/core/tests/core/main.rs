@@ -50,4 +50,5 @@ mod support;
 mod units;
 mod unseen;
 mod websocket;
+mod when;
 mod wire_cases;

@@ -411,7 +411,7 @@ fn a_modifier_multiplies_every_rate_and_has_no_price_without_a_multiplier() {
     let at = |tier: &str, words: &[(Modifier, &str)]| {
         let mut modifiers = Modifiers::default();
         words.iter().for_each(|(modifier, word)| modifiers.tell(*modifier, word));
-        let factors = PriceFactors { service_tier: ServiceTier::new(tier), modifiers };
+        let factors = PriceFactors { modifiers, ..ServiceTier::new(tier).into() };
         let priced = card.price(Family::OpenAi, "model", "", Timestamp(0), factors, &usage);
         priced.map_or_else(|reason| reason.to_string(), |priced| priced.total.to_string())
     };

@@ -38,6 +38,11 @@ fn config(llm: &Value) -> String {
             { "provider": "openai", "model": "image-by-number", "units": { "output_images": "0.02" } },
             // Whatever the model is.
             { "provider": "openai", "model": "*", "units": { "web_searches": "0.01" } },
+            { "provider": "openai", "model": "tts-1", "units": { "input_characters": "0.000015" } },
+            { "provider": "openai", "model": "gpt-4o-mini-tts", "input": "0.6", "output": "12" },
+            { "provider": "openai", "model": "sora-2", "units": { "output_video_seconds": "0.1", "output_video_seconds:1280x720": "0.3" } },
+            { "provider": "gemini", "model": "veo-3", "units": { "output_video_seconds": "0.4" } },
+            { "provider": "gemini", "model": "imagen-4", "units": { "output_images": "0.04" } },
             { "provider": "gemini", "model": "gemini-2.5-flash", "input": "0.3", "output": "2.5",
                 "units": { "searched_requests": "0.035" } },
             { "provider": "gemini", "model": "gemini-3.5-flash", "input": "0.3", "output": "2.5",
@@ -76,7 +81,11 @@ fn search(action: &str) -> Value {
 
 /// The event of the generation that a request and its response make.
 fn event(llm: &Value, [host, path]: [&str; 2], request: &Value, answer: &str) -> (Mesh, Value) {
-    let media_type = if answer.starts_with("data:") { EVENTS } else { JSON };
+    let media_type = match answer {
+        "ID3" => "audio/mpeg",
+        _ if answer.starts_with("data:") => EVENTS,
+        _ => JSON,
+    };
     let mut mesh = Mesh::new(&config(llm));
     let ask = [(":method", "POST"), (":path", path), (":authority", host)];
     let stream = mesh.send(Worker::First, &ask, &request.to_string());
@@ -271,6 +280,41 @@ fn each_unit_has_its_price_or_is_named() {
             none.clone(),
             conversation.to_string(),
             "COMPLETE | web_searches=1 | 0.0001852 | web_searches",
+        ),
+        (
+            "pages that are annotated",
+            ["mistral", "/v1/ocr"], json!({ "model": "mistral-ocr-latest", "document_annotation_format": { "type": "json_schema" } }),
+            json!({ "model": "mistral-ocr-latest", "pages": [], "usage_info": { "pages_processed": 29 } }).to_string(),
+            "COMPLETE | annotated_pages=29 pages=29 | 0.087 | ",
+        ),
+        (
+            "speech that is billed by its text",
+            [OPENAI, "/v1/audio/speech"], json!({ "model": "tts-1", "input": "Gr\u{fc}\u{df}e" }), "ID3".to_owned(),
+            "COMPLETE | input_characters=5 | 0.000075 | ",
+        ),
+        (
+            "speech that is billed by tokens, and tells none",
+            [OPENAI, "/v1/audio/speech"], json!({ "model": "gpt-4o-mini-tts", "input": "Hello" }), "ID3".to_owned(),
+            "COMPLETE | input_characters=5 | no_rate_for_unit | ",
+        ),
+        (
+            "a video",
+            [OPENAI, "/v1/videos"], json!({ "model": "sora-2", "seconds": "8", "size": "1280x720" }),
+            json!({ "id": "video_1", "object": "video", "model": "sora-2", "status": "queued", "seconds": "8", "size": "1280x720" }).to_string(),
+            "COMPLETE | output_video_seconds:1280x720=8 | 2.4 | ",
+        ),
+        (
+            "videos of which only the request tells",
+            ["gemini", "/v1beta/models/veo-3:predictLongRunning"],
+            json!({ "instances": [], "parameters": { "durationSeconds": 8, "sampleCount": 2 } }),
+            json!({ "name": "models/veo-3/operations/1" }).to_string(),
+            "COMPLETE | output_video_seconds=16 | 6.4 | ",
+        ),
+        (
+            "images of Imagen",
+            ["gemini", "/v1beta/models/imagen-4:predict"], json!({ "parameters": { "sampleCount": 2 } }),
+            json!({ "predictions": [{ "mimeType": "image/png", "bytesBase64Encoded": "aGk=" }, { "bytesBase64Encoded": "aGk=" }] }).to_string(),
+            "COMPLETE | output_images=2 | 0.08 | ",
         ),
         (
             "searches of a reranker",

@@ -107,7 +107,7 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     data.count("http_status")?;
     data.count("duration_ms")?;
     data.flag("streamed")?;
-    for member in ["model_requested", "purpose"] {
+    for member in ["model_requested", "purpose", "location"] {
         if data.has(member) {
             data.name(member)?;
         }

@@ -21,6 +21,7 @@ use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules, OnUnseen, OnWebSocket};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::names::escaped;
+use crate::domain::price_factors::Word;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::{Completeness, FurtherRun, Usage, UsageSource};
 use crate::exchange::kind::{
@@ -29,11 +30,12 @@ use crate::exchange::kind::{
 use crate::exchange::link::generation_link;
 use crate::exchange::llm::ask_for_usage::{UsageAsker, UsageRemover};
 use crate::exchange::llm::socket::{Socket, socket_of, step};
-use crate::exchange::llm::told::Told;
+use crate::exchange::llm::told::{Told, told_units};
 use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
+use crate::protocol::llm::location::location;
 use crate::protocol::llm::provider::{
     agent_run, conversation_in, is_creation, is_free, is_speech, route,
 };
@@ -55,6 +57,8 @@ pub(super) struct LlmExchange {
     product: Rc<Product>,
     rules: Rc<LlmRules>,
     route: Route,
+    /// Where the model runs, as far as the request's head or the configuration tells it.
+    location: Option<Word>,
     session: SessionRef,
     /// True if the body may name a conversation, and with it the session. It then takes precedence
     /// over the head.
@@ -93,8 +97,8 @@ impl LlmExchange {
             return Err(Unmetered::WebSocket);
         }
         let host = core::str::from_utf8(head.authority).unwrap_or_default();
-        let is_websocket = head.is_websocket;
-        let socket = is_websocket.then(|| socket_of(rules.asked(), host, &head.target)).flatten();
+        let socket =
+            head.is_websocket.then(|| socket_of(rules.asked(), host, &head.target)).flatten();
         let socket_api = socket.as_ref().map(|(_, api)| *api);
         let found = head.methods().find_map(|method| {
             head.target.paths().find_map(|path| {
@@ -140,6 +144,7 @@ impl LlmExchange {
         Ok(Self {
             id,
             caused_by,
+            location: rules.location.or_else(|| location(host, path)),
             rules,
             route,
             session,
@@ -382,11 +387,9 @@ impl LlmExchange {
         let created_at = generation.created_at.filter(|at| !self.is_creation && *at > 0);
         let seen_as =
             seen_as.map(|id| (generation_link(self.route.provider.seller, id), created_at));
-        let mut units = generation.units;
-        if completeness == Completeness::Complete || !usage.is_unknown() {
-            requested.add_to(&mut units);
-        }
-        let Requested { model, service_tier, modifiers, .. } = requested;
+        let is_told = !usage.is_unknown();
+        let (units, completeness) = told_units(&generation, &requested, is_told, completeness);
+        let Requested { model, service_tier, modifiers, is_thinking, .. } = requested;
         Some(GenerationEnded {
             generation_id: id,
             session: self.session.clone(),
@@ -397,6 +400,8 @@ impl LlmExchange {
             model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(escaped),
             service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
             modifiers: generation.modifiers.or(modifiers),
+            location: self.location,
+            is_thinking: is_thinking || usage.reasoning.is_some_and(|tokens| tokens > 0),
             usage,
             is_inconsistent: generation.is_inconsistent || units.is_over_limit(),
             units,

@@ -1,6 +1,10 @@
 //! What an exchange knows of one generation, before it is a fact.
 
+use rust_decimal::Decimal;
+
 use crate::base::time::Timestamp;
+use crate::domain::units::{Unit, Units};
+use crate::domain::usage::Completeness;
 use crate::protocol::llm::{Generation, Requested};
 
 /// One generation, as its request and its response tell of it.
@@ -16,4 +20,26 @@ pub(super) struct Told {
     pub(super) started_at: Timestamp,
     /// True if it is a step of an agent that no request of HTTP makes.
     pub(super) is_step: bool,
+}
+
+/// What is billed beside tokens, as the response and the request tell it, and how much of all is
+/// known then. `is_told` is true if tokens are told or estimated.
+pub(super) fn told_units(
+    generation: &Generation,
+    requested: &Requested,
+    is_told: bool,
+    completeness: Completeness,
+) -> (Units, Completeness) {
+    let mut units = generation.units.clone();
+    // Speech is billed by its text, which the request tells, unless it is billed by tokens.
+    let is_speech = !is_told && generation.is_binary && requested.input_characters > 0;
+    let is_video = generation.is_without_tokens && requested.video_seconds.is_some();
+    if is_speech {
+        units.raise(Unit::InputCharacters, Decimal::from(requested.input_characters));
+    }
+    if is_told || is_video || completeness == Completeness::Complete {
+        requested.add_to(&mut units);
+    }
+    let is_by_request = is_speech || (is_video && !units.is_empty());
+    (units, if is_by_request { Completeness::Complete } else { completeness })
 }

@@ -231,6 +231,8 @@ impl McpExchange {
             model_requested: None,
             service_tier: ServiceTier::Standard,
             modifiers: Modifiers::default(),
+            location: None,
+            is_thinking: usage.reasoning.is_some_and(|tokens| tokens > 0),
             usage,
             units: Units::default(),
             reported_cost: None,

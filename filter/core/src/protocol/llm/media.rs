@@ -32,6 +32,8 @@ const UNCOUNTED_PATHS: &Paths = &[
     ("usage_info.pages_processed", Field::Pages),
     ("seconds", Field::OutputVideoSeconds),
     ("size", Field::Size),
+    // Imagen.
+    ("predictions[].bytesBase64Encoded", Field::MadeImage),
 ];
 
 /// What is paid by the image, second, page or request, and reports no tokens: `/videos` of OpenAI,

@@ -9,6 +9,7 @@ mod endpoint;
 mod envoy;
 mod form;
 mod generation;
+pub(crate) mod location;
 mod media;
 mod realtime;
 mod request;

@@ -32,6 +32,10 @@ const PATHS: &Paths = &[
     ("speed", Field::Speed),
     ("inference_geo", Field::InferenceGeo),
     ("background", Field::Background),
+    // DashScope, and servers that pass it to a model's template; Anthropic and others.
+    ("enable_thinking", Field::Thinking),
+    ("chat_template_kwargs.enable_thinking", Field::Thinking),
+    ("thinking.type", Field::Thinking),
     // Responses: an id, or an object with one.
     ("conversation", Field::Conversation),
     ("conversation.id", Field::Conversation),
@@ -46,6 +50,10 @@ const PATHS: &Paths = &[
     ("document_annotation_format", Field::AnnotatedPages),
     ("response_format", Field::ResponseFormat),
     ("n", Field::Number),
+    // Imagen and Veo.
+    ("parameters.sampleCount", Field::Number),
+    ("parameters.durationSeconds", Field::OutputVideoSeconds),
+    ("parameters.resolution", Field::Size),
     // Bedrock's asynchronous invocations.
     ("modelId", Field::Model),
     // Messages on a WebSocket.
@@ -71,6 +79,8 @@ pub struct Requested {
     pub service_tier: Option<ServiceTier>,
     /// What else moves the price of what the client asks for.
     pub modifiers: Modifiers,
+    /// True if the client asks the model to think before it answers.
+    pub(crate) is_thinking: bool,
     /// True if the model searches the web before it answers.
     pub(crate) is_search: bool,
     /// The size of that search's context.
@@ -85,6 +95,8 @@ pub struct Requested {
     pub response_format: Option<String>,
     /// How many results.
     pub number: Option<u64>,
+    /// The length of each video, in seconds.
+    pub(crate) video_seconds: Option<Decimal>,
     /// The length of the text to speak, in Unicode scalar values; 0 for other requests.
     pub input_characters: u64,
     /// The kind of a message on a WebSocket.
@@ -99,6 +111,11 @@ impl Requested {
         let [context, size, quality] = [&self.search_context, &self.size, &self.quality]
             .map(|text| text.as_deref().unwrap_or_default());
         units.qualify(Unit::OutputImages, &[quality, size]);
+        // The answer to a request for a video says nothing about it.
+        if let Some(seconds) = self.video_seconds.filter(|_| units.is_empty()) {
+            let videos = Decimal::from(self.number.unwrap_or(1).max(1));
+            units.raise(Unit::OutputVideoSeconds, seconds.saturating_mul(videos));
+        }
         units.qualify(Unit::OutputVideoSeconds, &[size]);
         let is_told =
             [Unit::WebSearches, Unit::Requests].iter().any(|unit| units.of(*unit).is_some());
@@ -241,6 +258,8 @@ impl LlmRequestBody {
             conversation: text(document, Field::Conversation),
             service_tier: document.text(Field::Tier).map(|tier| ServiceTier::new(&tier)),
             modifiers: modifiers(document),
+            is_thinking: document.is_true(Field::Thinking)
+                || document.is(Field::Thinking, "enabled"),
             is_search: document.has(Field::WebSearches),
             search_context: text(document, Field::SearchContext),
             size: text(document, Field::Size),
@@ -248,6 +267,7 @@ impl LlmRequestBody {
             is_annotated: document.has(Field::AnnotatedPages),
             response_format: text(document, Field::ResponseFormat),
             number: document.count(Field::Number),
+            video_seconds: document.quantity(Field::OutputVideoSeconds),
             input_characters: document.input_characters(),
             kind: text(document, Field::Kind),
             lane: text(document, Field::Lane),
