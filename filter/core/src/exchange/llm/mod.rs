@@ -105,8 +105,7 @@ impl LlmExchange {
                 route(rules.asked(), method, host, path).map(|route| (method, path, route))
             })
         });
-        let socket = socket.map(|(found, _)| found);
-        let Some((method, path, route)) = socket.or(found) else {
+        let Some((method, path, route)) = socket.map(|(found, _)| found).or(found) else {
             return Err(unmetered(&product, &rules, &head));
         };
         let is_agent = product.product_type.traits().speaks == Speaks::Agent;
