@@ -11,6 +11,9 @@ mod bills;
 mod browsers;
 mod certainty;
 mod config;
+#[cfg(not(target_arch = "wasm32"))]
+#[expect(clippy::disallowed_methods, reason = "it writes the table anew when asked to")]
+mod coverage;
 #[path = "../dice.rs"]
 mod dice;
 mod encoding;
