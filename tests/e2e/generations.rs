@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent_meter::llm_server::LlmOptions;
 use agent_meter::stack::Options;
 use agent_meter::wait;
+use agent_meter_collector::UsageQuery;
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -364,5 +365,93 @@ async fn a_response_made_in_the_background_is_counted_once_however_often_workers
     .await?;
     generations(&rig, usize::try_from(RESPONSES)?).await?;
     check_workers(&rig).await?;
+    rig.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_truth_that_a_poll_tells_takes_the_place_of_what_a_client_left() -> anyhow::Result<()> {
+    let upstream = Upstream::start(|request: &Message| {
+        let mut response = stored(9000, 9);
+        if request.method() == "GET" {
+            return vec![Step::Send(json_response(&response))];
+        }
+        (response["status"], response["usage"]) = (json!("in_progress"), Value::Null);
+        let created = json!({ "type": "response.created", "response": response });
+        let delta = json!({ "type": "response.output_text.delta", "delta": "The kettle" });
+        let bytes = chunk(events([created, delta]).as_bytes());
+        vec![Step::Send(SSE_HEAD.into()), Step::Send(bytes), Step::Gate]
+    });
+    // What is not estimated is billed at once, so that the truth always comes later.
+    let rules = json!({ "provider": "openai", "incomplete_usage": "bill_observed" });
+    let rig = Rig::start(upstream.await?, plugin(&[product("openai.test", &rules)])).await?;
+    let listen = rig.listen()?;
+    let mut client = Client::connect(listen).await?;
+    let body = json!({ "model": "gpt-4o", "stream": true }).to_string();
+    client.send(&post("openai.test", "a", "/v1/responses", &[], body.as_bytes())).await?;
+    let (sender, mut seen) = watch::channel(0);
+    let reading = tokio::spawn(async move {
+        client.receive(|bytes| sender.send_modify(|seen| *seen = bytes)).await
+    });
+    tokio::time::timeout(LIMIT, seen.wait_for(|seen| *seen > 0)).await??;
+    reading.abort();
+    let left = generations(&rig, 1).await?;
+    assert_eq!(left[0]["completeness"], "MISSING", "{left:?}");
+    let get = [head("GET", "openai.test", "b", "/v1/responses/resp_9000", &[]), b"\r\n".into()];
+    for _ in 0..3 {
+        let answer = Client::connect(listen).await?.exchange(&get.concat()).await?;
+        ensure!(answer.status() == 200, "{answer:?}");
+    }
+    let found = generations(&rig, 2).await?;
+    assert_eq!(found[1]["supersedes"], found[0]["generation_id"], "{found:?}");
+    assert_eq!(counts(&found[1]), [9000, 20, 0, 0, 0], "{found:?}");
+    assert_eq!(found[1]["agent_id"], "a", "{found:?}");
+    assert_eq!(rig.metric("generations_corrected").await?, 1);
+    let usage = rig.stack()?.ledger()?.usage(&UsageQuery::default())?;
+    assert_eq!((usage.rows[0].generations, usage.rows[0].unknown_usage_generations), (1, 0));
+    assert_eq!(usage.rows[0].tokens.input, 9000);
+    rig.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_results_of_a_batch_are_counted_once_when_they_are_fetched() -> anyhow::Result<()> {
+    const RESULTS: u64 = 500;
+    let line = |number: u64| {
+        let usage = json!({ "prompt_tokens": number, "completion_tokens": 2,
+            "total_tokens": number + 2 });
+        let body = json!({ "id": format!("chatcmpl-{number}"), "object": "chat.completion",
+            "model": "gpt-4o", "choices": [], "usage": usage });
+        let response = json!({ "status_code": 200, "request_id": "r", "body": body });
+        let id = format!("batch_req_{number}");
+        json!({ "id": id, "custom_id": id, "response": response, "error": null }).to_string()
+    };
+    let file = (1..=RESULTS).map(line).collect::<Vec<_>>().join("\n").into_bytes();
+    let upstream = Upstream::start(move |_: &Message| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+            file.len()
+        );
+        let mut steps = vec![Step::Send(head.into())];
+        steps.extend(file.chunks(1000).map(|chunk| Step::Send(chunk.into())));
+        steps
+    });
+    let products = [product("openai.test", &json!({ "provider": "openai" }))];
+    let rig = Rig::start(upstream.await?, plugin(&products)).await?;
+    let listen = rig.listen()?;
+    let path = "/v1/files/file-out/content";
+    let get = [head("GET", "openai.test", "a", path, &[]), b"\r\n".into()].concat();
+    for _ in 0..3 {
+        let answer = Client::connect(listen).await?.exchange(&get).await?;
+        ensure!(answer.status() == 200, "{answer:?}");
+    }
+    wait::until(LIMIT, "every result is read", async || {
+        let again = rig.metric("generations_told_again").await?;
+        ensure!(again == 2 * RESULTS, "{again} were told again");
+        Ok(())
+    })
+    .await?;
+    let found = generations(&rig, usize::try_from(RESULTS)?).await?;
+    let input: u64 = found.iter().map(|event| counts(event)[0]).sum();
+    assert_eq!(input, RESULTS * (RESULTS + 1) / 2);
+    assert!(found.iter().all(|event| event["service_tier"] == "batch"));
     rig.finish().await
 }

@@ -30,6 +30,7 @@ pub(super) fn generation(call: Option<(&str, &str)>, model: &str, cost: Option<&
     Body::Generation(Box::new(Generation {
         identity: identity(),
         generation_id: "1".to_owned(),
+        supersedes: None,
         call: call.map(|(call_id, tool)| (call_id.to_owned(), tool.to_owned())),
         attribution: if call.is_some() { "trace" } else { "none" },
         provider: "openai".to_owned(),

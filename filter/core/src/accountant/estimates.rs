@@ -1,5 +1,6 @@
 //! Estimated generations of which the provider may still tell the truth: the client may poll the
-//! response, or resume its stream. They wait for it, because an event that has been sent is final.
+//! response, or resume its stream. They wait for it for a while, which spares an event that takes
+//! the place of another.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use crate::accountant::attribution::Cause;
 use crate::base::limits::{ESTIMATE_WAIT_MS, ESTIMATES_MAX};
 use crate::base::time::{Millis, Timestamp};
 use crate::domain::ids::Link;
-use crate::fact::generation::GenerationEnded;
+use crate::fact::generation::{GenerationEnded, Told};
 
 /// An estimated generation that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +33,10 @@ pub(crate) struct Estimates {
 }
 
 impl Estimates {
-    /// Whether an estimate waits under this link.
-    pub(crate) fn has(&self, link: &Link) -> bool {
-        self.waiting.iter().any(|estimate| estimate.link == *link)
+    /// How far the estimate under this link was told, if one waits.
+    pub(crate) fn told(&self, link: &Link) -> Option<Told> {
+        let waiting = self.waiting.iter().find(|estimate| estimate.link == *link)?;
+        Some(waiting.generation.told())
     }
 
     /// Lets an estimate wait. Returns the one that has to go for it, if too many wait.

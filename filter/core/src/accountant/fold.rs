@@ -302,7 +302,7 @@ impl Accountant {
             self.fold_call(host, &join.call, now);
         }
         while let Some(estimate) = self.estimates.take_of_session(&session_key) {
-            self.bill_estimate(host, &estimate, now);
+            self.bill_estimate(host, estimate, now);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
         self.guard_closed(&session.reference);

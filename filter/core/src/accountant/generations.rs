@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Cause;
+use crate::accountant::corrections::{BilledIn, Provisional};
 use crate::accountant::estimates::Estimate;
 use crate::accountant::fold::Activity;
 use crate::admission::session::{SessionKey, session_ref};
@@ -13,19 +14,21 @@ use crate::base::time::Timestamp;
 use crate::config::product::Product;
 use crate::config::{Config, CostSource, IncompleteUsage, REPORTED_CURRENCY};
 use crate::domain::identity::{ANONYMOUS, Identity};
+use crate::domain::ids::Link;
 use crate::domain::session::SessionRef;
 use crate::domain::usage::Completeness;
 use crate::event::Event;
-use crate::fact::generation::{Attribution, GenerationEnded};
+use crate::fact::generation::{Attribution, GenerationEnded, Told};
 use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::pricing::charge::{Cost, REPORTED, TokenCharge};
+use crate::pricing::charge::{Charged, Cost, REPORTED, TokenCharge};
 use crate::pricing::rate_card::{list_price, price};
 use crate::pricing::{Priced, Unpriced};
+use crate::session::{Added, Session};
 
 impl Accountant {
-    /// Bills an ended generation, unless it was billed before, or is an estimate of which the
-    /// provider may still tell the truth.
+    /// Bills an ended generation, unless as much was told of it before, or it is an estimate of which
+    /// the provider may soon tell the truth.
     pub(super) fn fold_generation(
         &mut self,
         host: &mut impl Host,
@@ -34,49 +37,149 @@ impl Accountant {
         now: Timestamp,
     ) {
         let cause = self.owner(host, &generation, cause);
-        let seen_as = generation.seen_as.filter(|_| !generation.is_unknown());
-        let Some((link, created_at)) = seen_as else {
+        let Some((link, created_at)) = generation.seen_as else {
             self.touch_cause(host, &generation, &cause, now);
-            return self.bill(host, &generation, &cause, now);
+            self.bill(host, &generation, &cause, now);
+            return;
         };
-        let estimate = if generation.is_estimated { None } else { self.estimates.take(&link) };
-        let is_known = self.estimates.has(&link)
-            || (estimate.is_none() && !self.seen_generations.is_new(&link, created_at, now));
+        let told = generation.told();
+        let earlier = self.estimates.told(&link).or_else(|| self.corrections.told(&link));
+        let is_known = match earlier {
+            Some(earlier) => told <= earlier,
+            None => {
+                !self.seen_generations.is_new(&link, created_at, now)
+                    || !self.seen_results.is_new(&link, created_at, now)
+            }
+        };
         if is_known {
             host.count(Counter::GenerationsToldAgain, 1);
-            return;
-        }
-        if let Some(estimate) = estimate {
-            self.seen_generations.remember(link);
+        } else if let Some(estimate) = self.estimates.take(&link) {
             let replaced = generation.instead_of(&estimate.generation);
-            return self.bill(host, &replaced, &estimate.cause, now);
-        }
-        self.touch_cause(host, &generation, &cause, now);
-        if generation.is_estimated {
-            if let Some(first) = self.estimates.insert(link, generation, cause, now) {
-                self.bill_estimate(host, &first, now);
+            self.bill_told(host, link, Box::new(replaced), estimate.cause, now);
+        } else if let Some(billed) = self.corrections.take(&link) {
+            self.correct(host, &billed, &generation, now);
+        } else {
+            self.touch_cause(host, &generation, &cause, now);
+            if !generation.is_estimated {
+                self.bill_told(host, link, generation, cause, now);
+            } else if let Some(first) = self.estimates.insert(link, generation, cause, now) {
+                self.bill_estimate(host, first, now);
             }
-            return;
         }
-        self.seen_generations.remember(link);
-        self.bill(host, &generation, &cause, now);
     }
 
     /// Bills the estimates that have waited long enough.
     pub(super) fn bill_estimates(&mut self, host: &mut impl Host, now: Timestamp) {
         while let Some(estimate) = self.estimates.take_expired(now) {
-            self.bill_estimate(host, &estimate, now);
+            self.bill_estimate(host, estimate, now);
         }
     }
 
     pub(super) fn bill_estimate(
         &mut self,
         host: &mut impl Host,
-        estimate: &Estimate,
+        estimate: Estimate,
         now: Timestamp,
     ) {
-        self.seen_generations.remember(estimate.link);
-        self.bill(host, &estimate.generation, &estimate.cause, now);
+        let Estimate { link, generation, cause, .. } = estimate;
+        self.bill_told(host, link, generation, cause, now);
+    }
+
+    /// Bills a generation that other responses may tell of too.
+    fn bill_told(
+        &mut self,
+        host: &mut impl Host,
+        link: Link,
+        generation: Box<GenerationEnded>,
+        cause: Cause,
+        now: Timestamp,
+    ) {
+        let Some((session, charges)) = self.bill(host, &generation, &cause, now) else { return };
+        let billed_at = now;
+        let billed = Provisional { link, generation, cause, charges, session, billed_at };
+        self.remember(host, billed);
+    }
+
+    /// Remembers a generation that was billed, so that it is not billed again, and that more may be
+    /// told of it.
+    fn remember(&mut self, host: &mut impl Host, billed: Provisional) {
+        let told = billed.generation.told();
+        // Of what told nothing no truth may get lost, even if it comes after this is forgotten.
+        if billed.generation.is_of_batch {
+            self.seen_results.remember(billed.link);
+        } else if told != Told::Nothing {
+            self.seen_generations.remember(billed.link);
+        }
+        if told != Told::Whole {
+            let is_forgotten = self.corrections.insert(billed);
+            host.count(Counter::CorrectionsForgotten, u64::from(is_forgotten));
+        }
+    }
+
+    /// Lets what was billed for a generation give way to what a later response tells of it.
+    fn correct(
+        &mut self,
+        host: &mut impl Host,
+        billed: &Provisional,
+        truth: &GenerationEnded,
+        now: Timestamp,
+    ) {
+        let Provisional { link, generation, cause, session, billed_at, .. } = billed;
+        if truth.tells_the_same(generation) {
+            host.count(Counter::GenerationsToldAgain, 1);
+            return;
+        }
+        host.count(Counter::GenerationsCorrected, 1);
+        let mut replaced = truth.instead_of(generation);
+        replaced.generation_id.clone_from(&truth.generation_id);
+        let config = Rc::clone(&self.config);
+        let unknown = Rc::clone(&self.unknown_product);
+        let rules = config.product(&replaced.product_id).unwrap_or(&unknown);
+        let product_type = self.product(host, &cause.session).product_type;
+        let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
+        // A session that is closed has told its totals. Its generations still tell of it.
+        let slot = self.sessions.find(&cause.session, &session.currency);
+        let is_same = |slot: &u32| self.sessions.get(*slot).is_some_and(|of| of.id == session.id);
+        let slot = slot.filter(is_same);
+        let (reference, currency) = (cause.session.clone(), session.currency.clone());
+        let mut closed = Session::new(reference, currency, session.id, session.started_at);
+        let own = [(None, (**generation).clone())];
+        let further = generation.further_generations();
+        let before = own.into_iter().chain(further.map(|(_, run)| (None::<&str>, run)));
+        if let Some(open) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
+            for ((_, run), charged) in before.zip(&billed.charges) {
+                open.take_generation(&run, tool, charged);
+            }
+        }
+        let further = replaced.further_generations().map(|(purpose, run)| (Some(purpose), run));
+        let mut charges = Vec::new();
+        for (purpose, run) in [(None, replaced.clone())].into_iter().chain(further) {
+            let charge = charge_generation(&config, rules, &run);
+            let open = slot.and_then(|slot| self.sessions.get_mut(slot));
+            let session = open.unwrap_or(&mut closed);
+            let added = session.add_generation(&run, tool, &charge);
+            count_run(host, &run, &charge, added);
+            let event = Event::TokenConsumption {
+                session,
+                product_id: &cause.session.product_id,
+                product_type,
+                generation: &run,
+                supersedes: purpose.is_none().then_some(generation.generation_id.as_str()),
+                purpose,
+                attribution: cause.attribution,
+                call: cause.call.as_ref(),
+                charge: &charge,
+            };
+            let json = self.meta.write(&event, run.ended_at);
+            self.push(host, json, now);
+            charges.push(Charged::new(charge, run.usage.total()));
+        }
+        self.guards.reservations.end(&truth.generation_id);
+        self.guard_correct(host, billed, &charges, rules, slot.is_some(), now);
+        let generation = Box::new(replaced);
+        let (link, cause, session) = (*link, cause.clone(), session.clone());
+        let billed_at = *billed_at;
+        self.remember(host, Provisional { link, generation, cause, charges, session, billed_at });
     }
 
     /// Who bears the cost of a generation: the cause, if it is known, else who asked for it.
@@ -110,18 +213,22 @@ impl Accountant {
         self.touch(host, slot, life, generation.ended_at, now);
     }
 
-    /// Bills a generation, and each further run that its response reports.
+    /// Bills a generation, and each further run that its response reports. Returns the session in
+    /// which it did so, and what it charged for each.
     fn bill(
         &mut self,
         host: &mut impl Host,
         generation: &GenerationEnded,
         cause: &Cause,
         now: Timestamp,
-    ) {
-        self.bill_run(host, generation, None, cause, now);
+    ) -> Option<(BilledIn, Vec<Charged>)> {
+        let (session, own) = self.bill_run(host, generation, None, cause, now)?;
+        let mut charges = vec![own];
         for (purpose, further) in generation.further_generations() {
-            self.bill_run(host, &further, Some(purpose), cause, now);
+            let billed = self.bill_run(host, &further, Some(purpose), cause, now);
+            charges.extend(billed.map(|(_, charged)| charged));
         }
+        Some((session, charges))
     }
 
     /// Prices a run of a model, and adds it to the session that bears its cost. `purpose` is what a
@@ -133,7 +240,7 @@ impl Accountant {
         purpose: Option<&str>,
         cause: &Cause,
         now: Timestamp,
-    ) {
+    ) -> Option<(BilledIn, Charged)> {
         let slot = self.open(host, &cause.session, generation.started_at, now);
         let config = Rc::clone(&self.config);
         let unknown = Rc::clone(&self.unknown_product);
@@ -141,27 +248,22 @@ impl Accountant {
         let charge = charge_generation(&config, rules, generation);
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
-        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let session = self.sessions.get_mut(slot)?;
         let added = session.add_generation(generation, tool, &charge);
-        host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
-        host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
-        host.count(Counter::GenerationsUnpriced, u64::from(charge.cost.is_err()));
-        host.count(Counter::UsageUnknown, u64::from(generation.is_unknown()));
-        host.count(Counter::UsageInconsistent, u64::from(charge.is_inconsistent));
-        host.count(Counter::CostDisputed, u64::from(charge.is_disputed));
-        let has_unpriced_units = charge.cost.as_ref().is_ok_and(|c| !c.unpriced_units.is_empty());
-        host.count(Counter::UnitsUnpriced, u64::from(has_unpriced_units));
+        count_run(host, generation, &charge, added);
         let event = Event::TokenConsumption {
             session,
             product_id: &cause.session.product_id,
             product_type,
             generation,
+            supersedes: None,
             purpose,
             attribution: cause.attribution,
             call: cause.call.as_ref(),
             charge: &charge,
         };
         let json = self.meta.write(&event, generation.ended_at);
+        let billed_in = BilledIn::new(session);
         self.push(host, json, now);
         self.guard_generation(
             host,
@@ -173,6 +275,7 @@ impl Accountant {
             &rules.pricing.currency,
             now,
         );
+        Some((billed_in, Charged::new(charge, generation.usage.total())))
     }
 
     /// The session of what belongs to a customer, and to none of the customer's agents and
@@ -189,6 +292,23 @@ impl Accountant {
         };
         session_ref(&product, identity, SessionKey::Window)
     }
+}
+
+/// Counts what is noteworthy about a run that was billed.
+fn count_run(
+    host: &mut impl Host,
+    generation: &GenerationEnded,
+    charge: &TokenCharge<'_>,
+    added: Added,
+) {
+    host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
+    host.count(Counter::MoneyOverflow, u64::from(added.is_money_over_limit));
+    host.count(Counter::GenerationsUnpriced, u64::from(charge.cost.is_err()));
+    host.count(Counter::UsageUnknown, u64::from(generation.is_unknown()));
+    host.count(Counter::UsageInconsistent, u64::from(charge.is_inconsistent));
+    host.count(Counter::CostDisputed, u64::from(charge.is_disputed));
+    let has_unpriced_units = charge.cost.as_ref().is_ok_and(|c| !c.unpriced_units.is_empty());
+    host.count(Counter::UnitsUnpriced, u64::from(has_unpriced_units));
 }
 
 /// Returns the cost and the charge of a generation by the rules of its product.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
+use crate::accountant::corrections::Provisional;
 use crate::accountant::guard_state::{reservation_key, scope_key};
 use crate::base::limits::{
     COLLECTOR_LOST_TICKS, LEAK_READINGS, RESERVATIONS_MAX, TOTALS_PER_TICK_MAX, TOTALS_TICKS,
@@ -24,12 +25,14 @@ use crate::fact::{Reservation, ReservedAmount};
 use crate::guard::decision::lost_key;
 use crate::guard::reservations::{OpenReservation, Part};
 use crate::guard::scope::ScopeName;
+use crate::guard::scope_state::ScopeState;
 use crate::guard::scope_status::{
     ScopeStatus, bucket, costs_key, encoded_bucket, statuses_key, tool_key,
 };
 use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::pricing::charge::{CallCharge, TokenCharge};
+use crate::pricing::Line;
+use crate::pricing::charge::{CallCharge, Charged, TokenCharge};
 use crate::sink::reply::FleetTotals;
 
 impl Accountant {
@@ -120,18 +123,71 @@ impl Accountant {
             self.guards.reservations.end(held_by);
         }
         let tool = call.map_or("", |(_, tool)| tool.as_str());
-        self.guard_add(host, session, tool, currency, now, |guard| match guard.metric {
-            None | Some(Metric::AiTokens) => Some(ScopeTotals {
-                provider_cost: charge.at_least,
-                revenue: charge.price,
-                calls: 0,
-                tokens: generation.usage.total(),
-            }),
-            Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => call
-                .is_some()
-                .then(|| ScopeTotals { provider_cost: charge.at_least, ..ScopeTotals::default() }),
-            Some(kinds) => Some(of_kinds(kinds, charge, rules)),
+        let lines = charge.cost.as_ref().map(|cost| cost.lines.as_slice()).unwrap_or_default();
+        let TokenCharge { at_least, price, .. } = *charge;
+        let run = Run { at_least, price, tokens: generation.usage.total(), lines };
+        self.guard_add(host, session, tool, currency, now, |guard| {
+            of_run(guard, &run, call.is_some(), rules)
         });
+    }
+
+    /// Lets what was charged for a generation give way to what is charged `after` that.
+    ///
+    /// Within the period, and the session, in which it was charged, the difference counts. Later
+    /// only a surplus does: otherwise it would be beyond every limit, as what is over is told and
+    /// stays as it was.
+    pub(super) fn guard_correct(
+        &mut self,
+        host: &mut impl Host,
+        billed: &Provisional,
+        after: &[Charged],
+        rules: &Product,
+        is_open: bool,
+        now: Timestamp,
+    ) {
+        let config = Rc::clone(&self.config);
+        let (session, call) = (&billed.cause.session, billed.cause.call.as_ref());
+        let tool = call.map_or("", |(_, tool)| tool.as_str());
+        for guard in config.guards_for(&session.product_id, &session.identity.customer) {
+            if guard.loop_rule.is_some() || (guard.scope == ScopeKind::Tool && tool.is_empty()) {
+                continue;
+            }
+            let sums = |charges: &[Charged]| {
+                charges
+                    .iter()
+                    .filter_map(|charged| of_run(guard, &Run::of(charged), call.is_some(), rules))
+                    .fold(ScopeTotals::default(), |mut sums, run| {
+                        // An amount that does not fit was not added either.
+                        let _ = sums.add(&run);
+                        sums
+                    })
+            };
+            let (less, mut more) = (sums(&billed.charges), sums(after));
+            let name = ScopeName::of(guard.scope, session, tool);
+            let slot = if guard.scope == ScopeKind::Session && !is_open {
+                self.guards.scopes.find(&name.key(guard))
+            } else {
+                self.guard_scope(host, guard, name, &billed.session.currency, now)
+            };
+            let Some(slot) = slot else { continue };
+            let is_same = |state: &ScopeState| match guard.scope {
+                ScopeKind::Session => is_open,
+                _ => state.period_started_at <= billed.billed_at,
+            };
+            let mut fits = true;
+            self.guards.scopes.change(slot, |state| {
+                if is_same(state) {
+                    state.own.take(&less);
+                } else {
+                    more.take(&less);
+                }
+                fits = state.own.add(&more);
+            });
+            host.count(Counter::MoneyOverflow, u64::from(!fits));
+            if guard.fleet {
+                self.guards.unreported.insert(slot);
+            }
+        }
     }
 
     fn guard_add(
@@ -393,15 +449,43 @@ impl Accountant {
     }
 }
 
-/// Returns the totals of a generation for some kinds of token.
-fn of_kinds(kinds: Metric, charge: &TokenCharge<'_>, rules: &Product) -> ScopeTotals {
-    let lines = charge.cost.as_ref().map(|cost| cost.lines.as_slice()).unwrap_or_default();
+/// What guards count of one run of a model.
+struct Run<'a> {
+    at_least: Decimal,
+    price: Decimal,
+    tokens: u64,
+    lines: &'a [Line],
+}
+
+impl<'a> Run<'a> {
+    fn of(charged: &'a Charged) -> Self {
+        let Charged { at_least, price, tokens, .. } = *charged;
+        Self { at_least, price, tokens, lines: charged.lines.as_deref().unwrap_or_default() }
+    }
+}
+
+/// Returns what a guard counts of a run; `None` if it does not count runs of this kind.
+fn of_run(guard: &Guard, run: &Run<'_>, has_call: bool, rules: &Product) -> Option<ScopeTotals> {
+    let Run { at_least, price, tokens, .. } = *run;
+    match guard.metric {
+        None | Some(Metric::AiTokens) => {
+            Some(ScopeTotals { provider_cost: at_least, revenue: price, calls: 0, tokens })
+        }
+        Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => {
+            has_call.then(|| ScopeTotals { provider_cost: at_least, ..ScopeTotals::default() })
+        }
+        Some(kinds) => Some(of_kinds(kinds, run, rules)),
+    }
+}
+
+/// Returns the totals of a run for some kinds of token.
+fn of_kinds(kinds: Metric, run: &Run<'_>, rules: &Product) -> ScopeTotals {
     let mut sums = ScopeTotals::default();
-    for line in lines.iter().filter(|line| kinds.has(line.kind)) {
+    for line in run.lines.iter().filter(|line| kinds.has(line.kind)) {
         sums.provider_cost = sums.provider_cost.saturating_add(line.cost);
         sums.tokens = sums.tokens.saturating_add(line.tokens);
     }
-    if !charge.price.is_zero() {
+    if !run.price.is_zero() {
         sums.revenue = rules.pricing.tokens.charge(sums.provider_cost).unwrap_or_default();
     }
     sums

@@ -6,6 +6,7 @@
 //! facts again and makes the same events. Only a spill line is written before the commit that drops
 //! its event: a duplicate line can be recognised by its id, but a missing line is a loss.
 
+pub(crate) mod corrections;
 pub(crate) mod estimates;
 pub mod joins;
 pub mod outbox;
@@ -25,6 +26,7 @@ mod state;
 use std::rc::Rc;
 
 use crate::accountant::attribution::Attributions;
+use crate::accountant::corrections::Corrections;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::Evidence;
 use crate::accountant::guard_state::Guards;
@@ -72,7 +74,10 @@ pub(crate) struct Accountant {
     evidence: Evidence,
     attributions: Attributions,
     seen_generations: SeenGenerations,
+    /// Results of batches, which are many at once.
+    seen_results: SeenGenerations,
     estimates: Estimates,
+    corrections: Corrections,
     guards: Guards,
     outbox: Outbox,
     journals: Reader,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
+use crate::accountant::corrections::Corrections;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::{Evidence, UsedAnswers};
 use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
@@ -15,7 +16,7 @@ use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::pending_ends::PendingEnds;
 use crate::accountant::seen_generations::SeenGenerations;
-use crate::base::limits::OUTBOX_BATCHES_MAX;
+use crate::base::limits::{BATCH_PAGES, OUTBOX_BATCHES_MAX};
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
@@ -53,7 +54,9 @@ impl Accountant {
             evidence: Evidence::default(),
             attributions: Attributions::default(),
             seen_generations: SeenGenerations::default(),
+            seen_results: SeenGenerations::default(),
             estimates: Estimates::default(),
+            corrections: Corrections::default(),
             guards: Guards::default(),
             outbox,
             journals,
@@ -84,6 +87,7 @@ impl Accountant {
         accountant.seen_generations = SeenGenerations::restore(seen);
         let estimates = read_value(host, &estimates_key(&accountant.prefix));
         accountant.estimates = estimates.unwrap_or_default();
+        accountant.restore_corrections(host);
         for slot in 0..accountant.meta.scopes_high {
             let scope = read_value(host, &scope_key(&accountant.prefix, slot));
             accountant.guards.scopes.restore(slot, scope);
@@ -104,6 +108,20 @@ impl Accountant {
             accountant.sessions.restore(slot, session, rules);
         }
         accountant
+    }
+
+    fn restore_corrections(&mut self, host: &mut impl Host) {
+        for slot in 0..self.meta.corrections_high {
+            let billed = read_value(host, &correction_key(&self.prefix, slot));
+            self.corrections.restore(slot, billed);
+        }
+        let results = Recent::of_pages(BATCH_PAGES, self.meta.results_at, |at| {
+            // Most pages were never written.
+            (at <= self.meta.results_at || self.meta.has_all_results)
+                .then(|| read_value(host, &result_key(&self.prefix, at)))
+                .flatten()
+        });
+        self.seen_results = SeenGenerations::restore(results);
     }
 
     pub(super) fn take_writes(&mut self) -> Vec<(String, Vec<u8>)> {
@@ -131,8 +149,17 @@ impl Accountant {
         for (at, page) in self.seen_generations.recent.take_dirty() {
             writes.push((seen_key(&self.prefix, at), encoded(page)));
         }
+        for (at, page) in self.seen_results.recent.take_dirty() {
+            // The pages behind the present one are those of the last round.
+            self.meta.has_all_results |= at >= BATCH_PAGES.saturating_sub(1);
+            writes.push((result_key(&self.prefix, at), encoded(page)));
+        }
         if self.estimates.take_dirty() {
             writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
+        }
+        for slot in self.corrections.slots.take_dirty() {
+            let value = self.corrections.slots.get(slot).map(encoded).unwrap_or_default();
+            writes.push((correction_key(&self.prefix, slot), value));
         }
         if let Some(ends) = self.ends.take_dirty() {
             writes.push((ends_key(&self.prefix), encoded(&ends)));
@@ -157,6 +184,8 @@ impl Accountant {
             self.meta.joins_high = joins_high;
             self.meta.calls_high = self.attributions.calls.high();
             self.meta.generations_high = self.attributions.generations.high();
+            self.meta.corrections_high = self.corrections.slots.high();
+            self.meta.results_at = self.seen_results.recent.at();
             self.meta.seen_at = self.seen_generations.recent.at();
             self.meta.used_at = self.evidence.used.recent.at();
             self.meta.scopes_high = self.guards.scopes.slots.high();
@@ -210,6 +239,14 @@ fn seen_key(prefix: &str, page: usize) -> String {
 
 fn estimates_key(prefix: &str) -> String {
     format!("{prefix}p")
+}
+
+fn result_key(prefix: &str, page: usize) -> String {
+    format!("{prefix}i{page}")
+}
+
+fn correction_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}b{slot}")
 }
 
 fn ends_key(prefix: &str) -> String {

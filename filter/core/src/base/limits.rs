@@ -113,6 +113,14 @@ pub(crate) const RECENT_PAGES: usize = 32;
 /// Items in one of these pages; all pages together hold about 4,000.
 pub(crate) const RECENT_PAGE_ITEMS: usize = 128;
 
+/// Pages of batch results that the accountant has counted, about 131,000 of them, as clients may
+/// fetch a file of results again. The largest batches hold 100,000.
+pub(crate) const BATCH_PAGES: usize = 1024;
+
+/// Results that the filter takes from one chunk of a file of batch results, at about 500 bytes each:
+/// a chunk of 64 KiB without a coding holds some hundred.
+pub(crate) const BATCH_RESULTS_PER_CHUNK_MAX: usize = 4096;
+
 /// Estimated generations that wait for the provider's own counts, at about 500 bytes each. Beyond
 /// this number, the accountant bills the first of them.
 pub(crate) const ESTIMATES_MAX: usize = 128;
@@ -120,6 +128,11 @@ pub(crate) const ESTIMATES_MAX: usize = 128;
 /// Milliseconds that an estimated generation waits for the provider's own counts: clients that lose
 /// a stream resume it, or poll the response, within seconds.
 pub(crate) const ESTIMATE_WAIT_MS: u64 = 30_000;
+
+/// Generations that were billed before everything about them was told, and wait for their truth, at
+/// about 1 KiB each. Beyond this number, the customer with the most of them gives way: the
+/// accountant forgets its oldest, whose truth is then dropped.
+pub(crate) const PROVISIONAL_MAX: usize = 1024;
 
 /// The age in seconds beyond which the accountant takes a generation that it observes again for one
 /// that it has counted: on a busy day, its memory does not reach further back.

@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::base::money::add_money;
+use crate::base::money::{add_money, take_money};
 
 /// Names a scope of a guard; every Envoy uses the same key.
 pub type ScopeKey = [u8; 16];
@@ -32,6 +32,14 @@ impl ScopeTotals {
         self.tokens = self.tokens.saturating_add(more.tokens);
         let fits_cost = add_money(&mut self.provider_cost, more.provider_cost);
         add_money(&mut self.revenue, more.revenue) && fits_cost
+    }
+
+    /// Takes off `less`, as far as there is that much.
+    pub(crate) fn take(&mut self, less: &Self) {
+        self.calls = self.calls.saturating_sub(less.calls);
+        self.tokens = self.tokens.saturating_sub(less.tokens);
+        take_money(&mut self.provider_cost, less.provider_cost);
+        take_money(&mut self.revenue, less.revenue);
     }
 
     /// Takes the larger value of each member. Totals only grow: that is the later of two reports.

@@ -265,10 +265,19 @@ pub struct TokenTotals([u64; TokenTotal::ALL.len()]);
 impl TokenTotals {
     /// Adds the counts of one generation; an unknown count is zero here.
     pub fn add(&mut self, usage: &Usage) {
+        self.change(usage, u64::saturating_add);
+    }
+
+    /// Takes off the counts of one generation.
+    pub(crate) fn take(&mut self, usage: &Usage) {
+        self.change(usage, u64::saturating_sub);
+    }
+
+    fn change(&mut self, usage: &Usage, by: fn(u64, u64) -> u64) {
         for (sum, total) in self.0.iter_mut().zip(TokenTotal::ALL) {
             let kinds = TokenKind::ALL.into_iter().filter(|kind| kind.total() == Some(total));
             let tokens = kinds.filter_map(|kind| usage.get(kind)).fold(0, u64::saturating_add);
-            *sum = sum.saturating_add(tokens);
+            *sum = by(*sum, tokens);
         }
     }
 

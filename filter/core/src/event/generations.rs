@@ -18,6 +18,8 @@ pub(super) struct TokenConsumption<'a> {
     pub(super) quantity: u64,
     pub(super) generation_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) supersedes: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) call_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tool_name: Option<&'a str>,

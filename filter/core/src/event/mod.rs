@@ -55,6 +55,9 @@ pub enum Event<'a> {
         product_type: ProductType,
         /// The generation.
         generation: &'a GenerationEnded,
+        /// The id of the generation whose event, with those of its further runs, this one takes the
+        /// place of.
+        supersedes: Option<&'a str>,
         /// What a further run within a response was for; `None` if it is the response's own.
         purpose: Option<&'a str>,
         /// How the accountant knows what caused the generation.

@@ -84,7 +84,14 @@ pub(super) fn tool_totals<'a>((tool_name, totals): (&'a String, &Totals)) -> Too
     }
 }
 
-pub(super) fn model_usage<'a>(
+/// The models of which a generation counts.
+pub(super) fn used_models(
+    by_model: &BTreeMap<(Seller, String), ModelTotals>,
+) -> Vec<ModelUsage<'_>> {
+    by_model.iter().filter(|(_, totals)| totals.generations > 0).map(model_usage).collect()
+}
+
+fn model_usage<'a>(
     ((seller, model), totals): (&'a (Seller, String), &ModelTotals),
 ) -> ModelUsage<'a> {
     ModelUsage {

@@ -5,7 +5,7 @@ use crate::event::calls::{agent_step, api_call, tool_invocation};
 use crate::event::common::{Common, common, money, of_session, stored};
 use crate::event::generations::{KnownTokens, TokenConsumption, cost_lines};
 use crate::event::guards::{level_changed, totals};
-use crate::event::sessions::{SessionChanged, SessionClosed, Tokens, model_usage, tool_totals};
+use crate::event::sessions::{SessionChanged, SessionClosed, Tokens, tool_totals, used_models};
 use crate::event::{Event, EventStamp};
 use crate::fact::call::CallKind;
 use crate::fact::generation::{Attribution, GenerationEnded};
@@ -27,6 +27,7 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             product_id,
             product_type,
             generation,
+            supersedes,
             purpose,
             attribution,
             call,
@@ -36,6 +37,7 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             let data = token_consumption(
                 common,
                 generation,
+                *supersedes,
                 *purpose,
                 *attribution,
                 *call,
@@ -87,7 +89,7 @@ fn session_closed(
         generations: session.generations.all.generations,
         unpriced_generations: session.generations.all.unpriced,
         unknown_usage_generations: session.generations.all.unknown_usage,
-        usage_by_model: session.generations.by_model.iter().map(model_usage).collect(),
+        usage_by_model: used_models(&session.generations.by_model),
         total_tokens: Tokens(session.generations.all.tokens),
         unattributed_provider_cost: money(session.generations.unattributed_cost),
         wall_duration_ms: session.ended_at.saturating_since(session.started_at).0,
@@ -99,9 +101,11 @@ fn session_closed(
     stored(stamp, "session_closed", session, data)
 }
 
+#[expect(clippy::too_many_arguments, reason = "an event has all members that there are")]
 fn token_consumption<'a>(
     common: Common<'a>,
     generation: &'a GenerationEnded,
+    supersedes: Option<&'a str>,
     purpose: Option<&'a str>,
     attribution: Attribution,
     call: Option<&'a (String, String)>,
@@ -115,6 +119,7 @@ fn token_consumption<'a>(
         metric_id: "ai_tokens",
         quantity: generation.usage.total(),
         generation_id: &generation.generation_id,
+        supersedes,
         call_id: call.map(|(id, _)| id.as_str()),
         tool_name: call.map(|(_, tool)| tool.as_str()),
         attribution,

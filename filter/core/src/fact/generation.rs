@@ -43,6 +43,22 @@ pub struct GenerationStarted {
     pub at: Timestamp,
 }
 
+/// How far a response tells the truth about its generation, the least first. What tells more takes
+/// the place of what was billed for less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Told {
+    /// It told no counts.
+    Nothing,
+    /// Some of the counts are estimates.
+    Estimate,
+    /// It was cut behind some of its counts.
+    Part,
+    /// It told everything, but stopped before the end that the client wanted, and may go on.
+    Stopped,
+    /// It told everything.
+    Whole,
+}
+
 /// One generation of a large language model that has ended, for whatever reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationEnded {
@@ -79,6 +95,8 @@ pub struct GenerationEnded {
     pub completeness: Completeness,
     /// True if some of the counts are estimates.
     pub(crate) is_estimated: bool,
+    /// True if the provider stopped before the end that the client wanted, and may go on.
+    pub(crate) may_go_on: bool,
     /// True if the counts contradict each other.
     pub(crate) is_inconsistent: bool,
     /// Runs of models beside the one that `usage` is about.
@@ -89,6 +107,8 @@ pub struct GenerationEnded {
     /// this response does so, when the client requested it by the provider's clock, in seconds since
     /// 1970.
     pub(crate) seen_as: Option<(Link, Option<u64>)>,
+    /// True if it is a result of a batch.
+    pub(crate) is_of_batch: bool,
     /// The response's HTTP status.
     pub http_status: u16,
     /// True if the response was a stream of documents.
@@ -100,6 +120,27 @@ pub struct GenerationEnded {
 }
 
 impl GenerationEnded {
+    /// How far it tells the truth.
+    pub(crate) fn told(&self) -> Told {
+        match self.completeness {
+            _ if self.is_unknown() => Told::Nothing,
+            _ if self.is_estimated => Told::Estimate,
+            Completeness::Complete if self.may_go_on => Told::Stopped,
+            Completeness::Complete => Told::Whole,
+            Completeness::Partial | Completeness::Failed | Completeness::Missing => Told::Part,
+        }
+    }
+
+    /// Whether both are billed alike.
+    pub(crate) fn tells_the_same(&self, other: &Self) -> bool {
+        let facts = |generation: &Self| {
+            let Self { usage, further, service_tier, modifiers, .. } = generation;
+            (*usage, further.clone(), *service_tier, *modifiers)
+        };
+        let units = (&self.units, &self.reported_cost) == (&other.units, &other.reported_cost);
+        units && self.completeness == other.completeness && facts(self) == facts(other)
+    }
+
     /// What this response, a later one, tells of a generation that was estimated.
     pub(crate) fn instead_of(&self, estimated: &Self) -> Self {
         let mut replaced = estimated.clone();
@@ -107,7 +148,8 @@ impl GenerationEnded {
         replaced.units.clone_from(&self.units);
         replaced.reported_cost = self.reported_cost;
         replaced.completeness = self.completeness;
-        replaced.is_estimated = false;
+        replaced.is_estimated = self.is_estimated;
+        replaced.may_go_on = self.may_go_on;
         replaced.is_inconsistent = self.is_inconsistent;
         replaced.further.clone_from(&self.further);
         replaced.source = self.source;

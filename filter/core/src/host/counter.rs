@@ -88,8 +88,8 @@ counters! {
     /// refused: there is nothing to bill.
     GenerationsRefused = "generations_refused",
     /// Requests to products with `llm` that may have made a generation and that the filter does not
-    /// read: paths of no known endpoint, batches, gRPC, and upgrades. With `unseen: reject` it has
-    /// refused them.
+    /// read: paths of no known endpoint, batches until their results are fetched, gRPC, and
+    /// upgrades. With `unseen: reject` it has refused them.
     LlmRequestsUnseen = "llm_requests_unseen",
     /// Requests for a WebSocket on which the filter meters generations.
     WebSockets = "websockets",
@@ -99,8 +99,17 @@ counters! {
     WebSocketsUnread = "websockets_unread",
     /// Requests for a WebSocket that the filter answered with 426.
     WebSocketsRefused = "websockets_refused",
+    /// Results of batches that the filter could not take because too many came at once, or files of
+    /// them whose coding it could not read to the end.
+    BatchResultsUnread = "batch_results_unread",
     /// Generations that the filter observed again after it had counted them.
     GenerationsToldAgain = "generations_told_again",
+    /// Generations that were billed before everything about them was told, by an estimate for
+    /// instance, and whose truth came later: its event supersedes theirs.
+    GenerationsCorrected = "generations_corrected",
+    /// Generations that were billed before everything about them was told and that the accountant
+    /// forgot, because too many were: should their truth come, it is dropped.
+    CorrectionsForgotten = "corrections_forgotten",
     /// Generations for which the accountant claims no cost, such as those without a rate or usage.
     GenerationsUnpriced = "generations_unpriced",
     /// Generations whose response did not report usage.

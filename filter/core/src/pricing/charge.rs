@@ -1,6 +1,7 @@
 //! The costs of calls and generations for the operator, and their prices for the customer.
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::units::UnitName;
 use crate::pricing::{Line, UnitLine, Unpriced};
@@ -57,5 +58,30 @@ impl TokenCharge<'_> {
     /// The operator's cost; zero if the filter claims none.
     pub fn cost(&self) -> Decimal {
         self.total
+    }
+}
+
+/// What remains of a charge that may be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Charged {
+    /// All tokens.
+    pub tokens: u64,
+    /// See [`TokenCharge::cost`].
+    pub lines: Option<Vec<Line>>,
+    /// See [`TokenCharge::total`].
+    #[serde(with = "rust_decimal::serde::str")]
+    pub total: Decimal,
+    /// See [`TokenCharge::at_least`].
+    #[serde(with = "rust_decimal::serde::str")]
+    pub at_least: Decimal,
+    /// See [`TokenCharge::price`].
+    #[serde(with = "rust_decimal::serde::str")]
+    pub price: Decimal,
+}
+
+impl Charged {
+    pub(crate) fn new(charge: TokenCharge<'_>, tokens: u64) -> Self {
+        let TokenCharge { cost, total, at_least, price, .. } = charge;
+        Self { tokens, lines: cost.ok().map(|cost| cost.lines), total, at_least, price }
     }
 }

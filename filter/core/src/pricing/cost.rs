@@ -9,6 +9,7 @@
 //! open.
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::price_factors::PriceFactors;
 use crate::domain::units::{Unit, UnitName, Units};
@@ -35,15 +36,17 @@ pub struct Priced {
 }
 
 /// The tokens of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// The kind.
     pub kind: TokenKind,
     /// Their number; never zero.
     pub tokens: u64,
     /// The price of a million tokens, in the card's currency.
+    #[serde(with = "rust_decimal::serde::str")]
     pub rate: Decimal,
     /// `tokens` times `rate`, divided by a million: exact, with at most 18 decimal places.
+    #[serde(with = "rust_decimal::serde::str")]
     pub cost: Decimal,
 }
 

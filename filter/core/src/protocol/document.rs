@@ -376,7 +376,7 @@ impl Builder<'_> {
 
 impl Visitor for Builder<'_> {
     fn top(&mut self) -> Want {
-        Want { scalar: None, object: Some(ROOT), array: Some(DOCUMENTS), ..Want::NOTHING }
+        self.tree.top()
     }
 
     fn member(&mut self, node: u8, key: &[u8]) -> Want {

@@ -201,12 +201,25 @@ pub(super) struct Node {
     pub(super) field: Option<u8>,
     is_object: bool,
     is_array: bool,
+    /// True if an object there is a document.
+    is_document: bool,
 }
 
 /// Paths as a tree.
 #[derive(Debug)]
 pub(crate) struct PathTree {
     pub(super) nodes: Vec<Node>,
+    /// The node of the text, if documents are somewhere within it.
+    around: Option<u8>,
+}
+
+/// The steps of a path.
+fn steps(path: &'static str) -> impl Iterator<Item = Cow<'static, str>> {
+    let steps = path.split('.').flat_map(|step| match step.strip_suffix(ELEMENT) {
+        Some(name) => [Some(name), Some(ELEMENT)],
+        None => [Some(step), None],
+    });
+    steps.flatten().map(Cow::Borrowed)
 }
 
 impl PathTree {
@@ -215,11 +228,7 @@ impl PathTree {
     pub(crate) fn new(tables: &[&'static Paths]) -> Rc<Self> {
         let mut tree = Self::empty();
         for (path, field) in tables.iter().copied().flatten() {
-            let steps = path.split('.').flat_map(|step| match step.strip_suffix(ELEMENT) {
-                Some(name) => [Some(name), Some(ELEMENT)],
-                None => [Some(step), None],
-            });
-            tree.add(steps.flatten().map(Cow::Borrowed), *field);
+            tree.add(steps(path), *field);
         }
         Rc::new(tree)
     }
@@ -245,12 +254,54 @@ impl PathTree {
 
     fn empty() -> Self {
         let step = Cow::Borrowed("");
-        let root = Node { parent: DOCUMENTS, step, field: None, is_object: true, is_array: false };
-        Self { nodes: vec![root] }
+        let root = Node {
+            parent: DOCUMENTS,
+            step,
+            field: None,
+            is_object: true,
+            is_array: false,
+            is_document: false,
+        };
+        Self { nodes: vec![root], around: None }
+    }
+
+    /// Builds the tree of a format's tables for documents that are at these places of a text.
+    pub(crate) fn within(places: &[&'static str], tables: &[&'static Paths]) -> Rc<Self> {
+        let mut tree = Self::empty();
+        tree.around = tree.insert(DOCUMENTS, Cow::Borrowed(""));
+        for place in places {
+            let Some(around) = tree.around else { break };
+            let node = tree.follow(around, steps(place));
+            if let Some(node) = node.and_then(|node| tree.nodes.get_mut(usize::from(node))) {
+                node.is_document = true;
+            }
+        }
+        for (path, field) in tables.iter().copied().flatten() {
+            tree.add(steps(path), *field);
+        }
+        Rc::new(tree)
+    }
+
+    /// What the reader wants of the text itself.
+    pub(super) fn top(&self) -> Want {
+        match self.around {
+            Some(around) => Want::object(around),
+            None => {
+                Want { scalar: None, object: Some(ROOT), array: Some(DOCUMENTS), ..Want::NOTHING }
+            }
+        }
     }
 
     fn add(&mut self, steps: impl Iterator<Item = Cow<'static, str>>, field: Field) {
-        let mut at = ROOT;
+        let Some(at) = self.follow(ROOT, steps) else { return };
+        if let Some(node) = self.nodes.get_mut(usize::from(at)) {
+            let number = Field::ALL.iter().position(|other| *other == field);
+            node.field = number.and_then(|number| u8::try_from(number).ok());
+        }
+    }
+
+    /// The node at the end of these steps, which are added if they are not there.
+    fn follow(&mut self, mut at: u8, steps: impl Iterator<Item = Cow<'static, str>>) -> Option<u8> {
         for step in steps {
             let is_element = step == ELEMENT;
             if let Some(parent) = self.nodes.get_mut(usize::from(at)) {
@@ -259,22 +310,17 @@ impl PathTree {
             }
             at = match self.child(at, step.as_bytes()) {
                 Some(child) => child,
-                None => {
-                    let Some(child) =
-                        u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)
-                    else {
-                        return;
-                    };
-                    let (is_object, is_array) = (false, false);
-                    self.nodes.push(Node { parent: at, step, field: None, is_object, is_array });
-                    child
-                }
+                None => self.insert(at, step)?,
             };
         }
-        if let Some(node) = self.nodes.get_mut(usize::from(at)) {
-            let number = Field::ALL.iter().position(|other| *other == field);
-            node.field = number.and_then(|number| u8::try_from(number).ok());
-        }
+        Some(at)
+    }
+
+    fn insert(&mut self, parent: u8, step: Cow<'static, str>) -> Option<u8> {
+        let at = u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)?;
+        let (is_object, is_array, is_document) = (false, false, false);
+        self.nodes.push(Node { parent, step, field: None, is_object, is_array, is_document });
+        Some(at)
     }
 
     fn child(&self, parent: u8, step: &[u8]) -> Option<u8> {
@@ -289,6 +335,9 @@ impl PathTree {
         else {
             return Want::NOTHING;
         };
+        if node.is_document {
+            return Want::object(ROOT);
+        }
         // A container may replace the expected scalar: the reader then records only its presence.
         let is_field = node.field.is_some();
         Want {

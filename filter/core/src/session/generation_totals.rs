@@ -6,11 +6,11 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MODELS_PER_SESSION_MAX, OTHER};
-use crate::base::money::add_money;
+use crate::base::money::{add_money, take_money};
 use crate::domain::seller::Seller;
 use crate::domain::usage::TokenTotals;
 use crate::fact::generation::GenerationEnded;
-use crate::pricing::charge::TokenCharge;
+use crate::pricing::charge::{Charged, TokenCharge};
 
 /// Totals over generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,16 +56,40 @@ impl ModelTotals {
         let fits = add_money(&mut self.provider_cost, charge.cost());
         add_money(&mut self.revenue, charge.price) && fits
     }
+
+    fn take(&mut self, generation: &GenerationEnded, charged: &Charged) {
+        for (sum, by) in [
+            (&mut self.generations, 1),
+            (&mut self.unpriced, u64::from(charged.lines.is_none())),
+            (&mut self.unknown_usage, u64::from(generation.is_unknown())),
+        ] {
+            *sum = sum.saturating_sub(by);
+        }
+        self.tokens.take(&generation.usage);
+        take_money(&mut self.provider_cost, charged.total);
+        take_money(&mut self.revenue, charged.price);
+    }
 }
 
 impl GenerationTotals {
     /// Adds a generation; `false` if a sum no longer fits a decimal. Such a sum stays as it was.
     pub fn add(&mut self, generation: &GenerationEnded, charge: &TokenCharge<'_>) -> bool {
+        let fits = self.all.add(generation, charge);
+        self.of_model(generation).add(generation, charge) && fits
+    }
+
+    /// Takes back a generation that was added. Its model keeps its place, so that all generations
+    /// of a model are in the same one.
+    pub(crate) fn take(&mut self, generation: &GenerationEnded, charged: &Charged) {
+        self.all.take(generation, charged);
+        self.of_model(generation).take(generation, charged);
+    }
+
+    fn of_model(&mut self, generation: &GenerationEnded) -> &mut ModelTotals {
         let mut key = (generation.provider.seller, generation.model_name().to_owned());
         if self.by_model.len() >= MODELS_PER_SESSION_MAX && !self.by_model.contains_key(&key) {
             OTHER.clone_into(&mut key.1);
         }
-        let fits = self.all.add(generation, charge);
-        self.by_model.entry(key).or_default().add(generation, charge) && fits
+        self.by_model.entry(key).or_default()
     }
 }

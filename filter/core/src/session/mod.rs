@@ -17,14 +17,14 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{OTHER, TOOLS_PER_SESSION_MAX};
-use crate::base::money::add_money;
+use crate::base::money::{add_money, take_money};
 use crate::base::time::Timestamp;
 use crate::config::SessionRules;
 use crate::domain::session::{SessionEnd, SessionRef};
 use crate::domain::status::ExecutionStatus;
 use crate::fact::call::CallEnded;
 use crate::fact::generation::GenerationEnded;
-use crate::pricing::charge::{CallCharge, TokenCharge};
+use crate::pricing::charge::{CallCharge, Charged, TokenCharge};
 use crate::session::active_time::ActiveTime;
 use crate::session::generation_totals::GenerationTotals;
 
@@ -212,6 +212,23 @@ impl Session {
             add_money(&mut self.totals.revenue, charge.price),
         ];
         Added { is_tool_over_limit, is_money_over_limit: fits.contains(&false) }
+    }
+
+    /// Takes back a generation that was added, with what was charged for it.
+    pub(crate) fn take_generation(
+        &mut self,
+        generation: &GenerationEnded,
+        tool: Option<&str>,
+        charged: &Charged,
+    ) {
+        let place = match tool {
+            Some(tool) => &mut self.of_tool(tool).0.provider_cost,
+            None => &mut self.generations.unattributed_cost,
+        };
+        take_money(place, charged.total);
+        self.generations.take(generation, charged);
+        take_money(&mut self.totals.provider_cost, charged.total);
+        take_money(&mut self.totals.revenue, charged.price);
     }
 
     /// The totals of a tool, and whether it shares them with all tools beyond the limit.

@@ -26,9 +26,18 @@ impl<T> Default for Recent<T> {
 impl<T> Recent<T> {
     /// Puts back what was read from shared data: the number of the page that was being filled, and
     /// what each page contains, if it is there.
-    pub(crate) fn restore(at: usize, mut items: impl FnMut(usize) -> Option<Vec<T>>) -> Self {
+    pub(crate) fn restore(at: usize, items: impl FnMut(usize) -> Option<Vec<T>>) -> Self {
+        Self::of_pages(RECENT_PAGES, at, items)
+    }
+
+    /// The same for a ring of so many pages.
+    pub(crate) fn of_pages(
+        pages: usize,
+        at: usize,
+        mut items: impl FnMut(usize) -> Option<Vec<T>>,
+    ) -> Self {
         let page = |number| Page { items: items(number).unwrap_or_default(), is_dirty: false };
-        Self { pages: (0..RECENT_PAGES).map(page).collect(), at: at % RECENT_PAGES }
+        Self { pages: (0..pages).map(page).collect(), at: at.checked_rem(pages).unwrap_or(0) }
     }
 
     /// The number of the page that is being filled.
@@ -39,14 +48,14 @@ impl<T> Recent<T> {
     /// The items, the oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let older = self.pages.iter().skip(self.at.saturating_add(1));
-        older.chain(&self.pages).take(RECENT_PAGES).flat_map(|page| &page.items)
+        older.chain(&self.pages).take(self.pages.len()).flat_map(|page| &page.items)
     }
 
     /// Adds an item. Returns those that are forgotten for it, the oldest first.
     pub(crate) fn push(&mut self, item: T) -> Vec<T> {
         let mut forgotten = Vec::new();
         if self.pages.get(self.at).is_some_and(|page| page.items.len() >= RECENT_PAGE_ITEMS) {
-            self.at = self.at.saturating_add(1) % RECENT_PAGES;
+            self.at = self.at.saturating_add(1).checked_rem(self.pages.len()).unwrap_or(0);
             if let Some(page) = self.pages.get_mut(self.at) {
                 forgotten = core::mem::take(&mut page.items);
             }

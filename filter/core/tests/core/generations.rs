@@ -41,7 +41,7 @@ pub(crate) fn config(llm: &Value) -> String {
 /// Two workers and what passes them.
 pub(crate) struct Mesh {
     pub(crate) envoy: Envoy,
-    second: Meter,
+    pub(crate) second: Meter,
     next_stream: u32,
     /// The trace context with which each request went up.
     pub(crate) carried: BTreeMap<u32, Vec<(String, String)>>,

@@ -6,11 +6,13 @@ mod accountant;
 mod already_metered;
 mod amazon_event_stream;
 mod ask_for_usage;
+mod batches;
 mod bedrock;
 mod bills;
 mod browsers;
 mod certainty;
 mod config;
+mod corrections;
 #[cfg(not(target_arch = "wasm32"))]
 #[expect(clippy::disallowed_methods, reason = "it writes the table anew when asked to")]
 mod coverage;

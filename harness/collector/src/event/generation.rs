@@ -30,6 +30,9 @@ pub struct Generation {
     pub identity: Identity,
     /// Unique with the event's source.
     pub generation_id: String,
+    /// The id of the generation whose event, with those of its further runs, this one takes the
+    /// place of.
+    pub supersedes: Option<String>,
     /// The `call_id` and the tool of the call that it was made for; `None` if it belongs to its
     /// session alone.
     pub call: Option<(String, String)>,
@@ -153,6 +156,7 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     Ok(Generation {
         identity,
         generation_id: data.name("generation_id")?,
+        supersedes: data.has("supersedes").then(|| data.name("supersedes")).transpose()?,
         call,
         attribution,
         provider: data.name("provider")?,

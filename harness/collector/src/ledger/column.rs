@@ -91,11 +91,17 @@ impl<B: ?Sized> Table<B> {
         self.columns.iter().copied().flatten().map(|column| column.name)
     }
 
+    /// Its columns with their types.
+    pub(crate) fn column_types(&self) -> Vec<String> {
+        let columns = self.columns.iter().copied().flatten();
+        columns.map(|column| format!("{} {}", column.name, column.sql)).collect()
+    }
+
     /// The statements that make the table and its indexes.
     pub(crate) fn schema(&self) -> String {
-        let columns = self.columns.iter().copied().flatten();
-        let columns = columns.map(|column| format!("    {} {}", column.name, column.sql));
-        let mut lines: Vec<String> = columns.collect();
+        let columns = self.column_types();
+        let mut lines: Vec<String> =
+            columns.into_iter().map(|column| format!("    {column}")).collect();
         if !self.constraint.is_empty() {
             lines.push(format!("    {}", self.constraint));
         }

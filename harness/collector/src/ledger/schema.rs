@@ -10,14 +10,17 @@ use serde_json::value::RawValue;
 
 use crate::event;
 use crate::ledger::derive::derive;
-use crate::ledger::tables::{CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS};
+use crate::ledger::tables::{
+    CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS, superseded_schema,
+};
 use crate::ledger::units;
 use crate::money;
 
 /// Kept in the file as `PRAGMA user_version`.
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
-/// version 4 one call in each event, version 5 only tokens.
-const SCHEMA_VERSION: i64 = 6;
+/// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
+/// another.
+const SCHEMA_VERSION: i64 = 7;
 
 /// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
 /// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
@@ -46,9 +49,22 @@ UPDATE generations SET is_unknown = (input IS NULL AND output IS NULL);
 
 const ADD_QUANTITY: &str = "ALTER TABLE calls ADD COLUMN quantity INTEGER NOT NULL DEFAULT 1;";
 
+/// The events that supersede others.
+const SUPERSEDING: &str = "WHERE type = 'agent-meter.token_consumption'
+    AND json_extract(raw, '$.data.supersedes') IS NOT NULL";
+
+/// What lets generations supersede others, in a file without it.
+fn add_supersedes() -> String {
+    let indexes = "CREATE INDEX generations_generation ON generations (source, generation_id);
+CREATE INDEX generations_supersedes ON generations (source, supersedes)
+    WHERE supersedes IS NOT NULL;\n";
+    let column = "ALTER TABLE generations ADD COLUMN supersedes TEXT;\n";
+    [column, indexes, &superseded_schema()].concat()
+}
+
 /// The tables that are made again from the events.
 fn derived() -> String {
-    [CALLS.schema(), GENERATIONS.schema(), SESSIONS.schema()].concat()
+    [CALLS.schema(), GENERATIONS.schema(), superseded_schema(), SESSIONS.schema()].concat()
 }
 
 /// Makes the tables of a new file, or checks the version of an old one before touching it.
@@ -74,6 +90,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             if version == 3 {
                 transaction.execute_batch(ADD_QUANTITY)?;
                 transaction.execute_batch(ADD_UNITS)?;
+                transaction.execute_batch(&add_supersedes())?;
                 // Kept as events of unknown types, if a filter sent them before this version.
                 let guards =
                     "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
@@ -87,11 +104,20 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             }
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        4 | 5 => {
+        4..=6 => {
             if version == 4 {
                 transaction.execute_batch(ADD_QUANTITY)?;
             }
-            transaction.execute_batch(ADD_UNITS)?;
+            if version <= 5 {
+                transaction.execute_batch(ADD_UNITS)?;
+            }
+            transaction.execute_batch(&add_supersedes())?;
+            // A filter may have sent some before this version knew them.
+            transaction.execute_batch(&format!(
+                "DELETE FROM generations
+                 WHERE position IN (SELECT position FROM events {SUPERSEDING});"
+            ))?;
+            derive_stored(&transaction, SUPERSEDING)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(

@@ -76,7 +76,8 @@ CREATE INDEX calls_call ON calls (source, call_id);",
     insertion: OnceLock::new(),
 };
 
-/// Every generation; derived from the events.
+/// Every generation that counts; derived from the events. One that another supersedes is in
+/// `superseded`.
 pub(crate) static GENERATIONS: Table<Generation> = Table {
     name: "generations",
     columns: &[
@@ -106,15 +107,31 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
             "has_unpriced_units" "INTEGER NOT NULL DEFAULT 0" = row.body.has_unpriced_units,
             "is_unknown" "INTEGER NOT NULL DEFAULT 0" = row.body.is_unknown(),
             "reported_cost" "TEXT" = row.body.reported_cost,
+            "supersedes" "TEXT" = row.body.supersedes.as_ref(),
         },
     ],
     constraint: "",
     options: "STRICT",
     indexes: "CREATE INDEX generations_session ON generations (session_id, source);
-CREATE INDEX generations_customer ON generations (customer);",
+CREATE INDEX generations_customer ON generations (customer);
+CREATE INDEX generations_generation ON generations (source, generation_id);
+CREATE INDEX generations_supersedes ON generations (source, supersedes)
+    WHERE supersedes IS NOT NULL;",
     on_conflict: OnConflict::Fail,
     insertion: OnceLock::new(),
 };
+
+/// The generations that count no more, with the `sequence` of the event that supersedes each. No
+/// sum reads them, but for the totals that a session had told before.
+pub(crate) fn superseded_schema() -> String {
+    let columns = GENERATIONS.column_types().join(",\n    ");
+    format!(
+        "CREATE TABLE superseded (\n    {columns},\n    superseded_by INTEGER NOT NULL\n) STRICT;
+CREATE INDEX superseded_session ON superseded (session_id, source);
+CREATE INDEX superseded_supersedes ON superseded (source, supersedes)
+    WHERE supersedes IS NOT NULL;\n"
+    )
+}
 
 /// The part of an event that belongs to a session.
 pub(crate) trait OfSession: 'static {

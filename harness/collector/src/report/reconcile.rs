@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::event::totals::{ModelTotals, SessionState, ToolTotals, Totals, add};
 use crate::ledger::Ledger;
 use crate::query::Conditions;
-use crate::report::sessions::{Session, select, so_far};
+use crate::report::sessions::{Session, select, until_closing};
 
 /// The result of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,7 +46,7 @@ impl Ledger {
             let mut reconciliation = Reconciliation { sessions: 0, mismatches: Vec::new() };
             for (_, (session, totals)) in select(ledger, conditions, "ORDER BY position")? {
                 let mut stated = totals.unwrap_or_default();
-                let mut calls = so_far(ledger, &session)?;
+                let mut calls = until_closing(ledger, &session)?;
                 fold_unnamed_tools(&stated, &mut calls)?;
                 fold_unnamed_models(&stated, &mut calls)?;
                 stated.calls_by_tool.retain(is_used);

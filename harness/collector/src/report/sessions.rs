@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::event::tokens::TokenTotals;
 use crate::event::totals::{ModelTotals, SessionState, ToolTotals, Totals, add};
 use crate::ledger::Ledger;
-use crate::ledger::tables::SESSIONS;
+use crate::ledger::tables::{GENERATIONS, SESSIONS};
 use crate::money;
 use crate::query::{BadQuery, Conditions, Page, Parameters, count};
 
@@ -137,7 +137,12 @@ impl Ledger {
             let mut sessions = Vec::with_capacity(rows.len());
             for (_, (mut session, totals)) in rows {
                 session.totals = match totals {
-                    Some(totals) => totals,
+                    Some(told) if is_corrected(ledger, &session)? => Totals {
+                        wall_duration_ms: told.wall_duration_ms,
+                        active_duration_ms: told.active_duration_ms,
+                        ..so_far(ledger, &session)?
+                    },
+                    Some(told) => told,
                     None => so_far(ledger, &session)?,
                 };
                 session.margin = session.totals.margin()?;
@@ -197,11 +202,43 @@ fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok((row.get("position")?, (session, totals)))
 }
 
+/// Whether a generation of a closed session was superseded after the session had told its totals.
+fn is_corrected(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<bool> {
+    let mut statement = ledger.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM superseded JOIN sessions USING (source, session_id)
+         WHERE session_id = ? AND source = ? AND superseded_by > fold_order)",
+    )?;
+    Ok(statement.query_row([&session.session_id, &session.source], |row| row.get(0))?)
+}
+
+/// The generations that counted when their session was closed, for the reader of its totals: what
+/// was superseded later, and not what superseded it.
+fn at_closing() -> String {
+    let columns = GENERATIONS.selection();
+    let closing = "(SELECT fold_order FROM sessions
+         WHERE sessions.session_id = entry.session_id AND sessions.source = entry.source)";
+    let was_there = format!("(supersedes IS NULL OR sequence < {closing})");
+    format!(
+        "(SELECT {columns} FROM generations AS entry WHERE {was_there} UNION ALL
+         SELECT {columns} FROM superseded AS entry
+         WHERE {was_there} AND superseded_by > {closing})"
+    )
+}
+
 /// The sums of the stored calls and generations of a session.
 pub(crate) fn so_far(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
+    sums(ledger, session, "generations")
+}
+
+/// The same as it was when the session was closed.
+pub(crate) fn until_closing(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
+    sums(ledger, session, &at_closing())
+}
+
+fn sums(ledger: &Transaction<'_>, session: &Session, generations: &str) -> anyhow::Result<Totals> {
     let mut sums = Sums { totals: Totals::new(), ..Sums::default() };
     sums.add_calls(ledger, session)?;
-    sums.add_generations(ledger, session)?;
+    sums.add_generations(ledger, session, generations)?;
     let Sums { mut totals, tools, models, mixed } = sums;
     totals.calls_by_tool = tools.into_values().collect();
     totals.usage_by_model = models.into_values().collect();
@@ -266,11 +303,12 @@ impl Sums {
         &mut self,
         ledger: &Transaction<'_>,
         session: &Session,
+        generations: &str,
     ) -> anyhow::Result<()> {
         let mut statement = ledger.prepare_cached(&format!(
             "SELECT tool, provider, model, currency, count(*), sum(provider_cost IS NULL),
              sum(is_unknown), decimal_sum(coalesce(provider_cost, '0')),
-             decimal_sum(price), {} FROM generations WHERE session_id = ? AND source = ?
+             decimal_sum(price), {} FROM {generations} WHERE session_id = ? AND source = ?
              GROUP BY tool, provider, model, currency",
             TokenTotals::columns()
         ))?;

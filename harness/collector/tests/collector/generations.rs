@@ -877,3 +877,77 @@ async fn metrics_have_tokens_cost_and_revenue() {
     }
     collector.stop().await;
 }
+
+/// A generation of which `output` tokens cost as many USD.
+fn told(sequence: u64, id: &str, output: u64, supersedes: Option<&str>) -> Value {
+    let cost = output.to_string();
+    let mut event = generation(sequence, costing(&cost));
+    let data = &mut event["data"];
+    data["generation_id"] = json!(id);
+    data["tokens"] = json!({"input": 0, "output": output});
+    data["quantity"] = json!(output);
+    if let Some(supersedes) = supersedes {
+        data["supersedes"] = json!(supersedes);
+    }
+    event
+}
+
+#[test]
+fn what_is_superseded_leaves_every_sum_in_whatever_order_it_comes() {
+    // An estimate with a further run, what was cut, and the truth; and one that only looks alike.
+    let events = [
+        told(1, "0.1.5", 13, None),
+        told(2, "0.1.5.1", 2, None),
+        told(3, "0.1.7", 90, Some("0.1.5")),
+        told(4, "0.1.9", 5000, Some("0.1.7")),
+        told(5, "0.1.55", 1, None),
+    ];
+    for order in permutations(events.len()) {
+        let ledger = memory();
+        for at in order.iter().chain(&order) {
+            let receipt = insert(&ledger, std::slice::from_ref(&events[*at]));
+            assert!(receipt.rejected.is_empty(), "{receipt:?}");
+        }
+        let row = &usage(&ledger, "")[0];
+        assert_eq!((&row["generations"], &row["output"]), (&json!(2), &json!(5001)), "{order:?}");
+        assert_eq!(row["provider_cost"], "5001", "{order:?}");
+        let sessions = sessions(&ledger, "");
+        assert_eq!(sessions["sessions"][0]["generations"], 2, "{order:?}");
+        assert_eq!(sessions["sessions"][0]["total_provider_cost"], "5001", "{order:?}");
+    }
+}
+
+#[test]
+fn a_closed_session_was_right_about_what_was_superseded_later() {
+    let totals = |generations: u64, output: u64, cost: &str| {
+        json!({"total_tool_calls": 0, "billable_tool_calls": 0, "calls_by_status": {},
+            "calls_by_tool": [], "generations": generations, "unpriced_generations": 0,
+            "unknown_usage_generations": 0, "usage_by_model": [{"provider": "openai",
+                "model": "gpt-4o-2024-08-06", "generations": generations,
+                "unpriced_generations": 0, "input": 0, "output": output, "reasoning": 0,
+                "cache_read": 0, "cache_write": 0, "provider_cost": cost, "revenue": "0"}],
+            "total_tokens": {"input": 0, "output": output, "reasoning": 0, "cache_read": 0,
+                "cache_write": 0},
+            "total_provider_cost": cost, "unattributed_provider_cost": cost,
+            "total_revenue": "0"})
+    };
+    let mut events = [
+        told(1, "0.1.5", 13, None),
+        told(2, "0.1.6", 7, None),
+        told(3, "0.1.7", 8, Some("0.1.6")),
+        with(closed(4, json!({})), totals(2, 21, "21")),
+        told(5, "0.1.8", 5000, Some("0.1.5")),
+    ];
+    events[3]["data"]["calls_by_status"] = json!({});
+    for order in permutations(events.len()) {
+        let ledger = memory();
+        for at in &order {
+            insert(&ledger, std::slice::from_ref(&events[*at]));
+        }
+        assert_eq!(reconcile(&ledger)["mismatches"], json!([]), "{order:?}");
+        assert_eq!(reconcile(&ledger)["sessions"], 1, "{order:?}");
+        let session = &sessions(&ledger, "")["sessions"][0];
+        assert_eq!(session["total_provider_cost"], "5008", "{order:?}");
+        assert_eq!(session["wall_duration_ms"], 300_000, "{order:?}");
+    }
+}

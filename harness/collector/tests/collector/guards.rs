@@ -471,7 +471,9 @@ CREATE TABLE events (
     sequence INTEGER NOT NULL, type TEXT NOT NULL, time TEXT NOT NULL, subject TEXT NOT NULL,
     session_id TEXT, raw TEXT NOT NULL, received_at TEXT NOT NULL, UNIQUE (source, id)) STRICT;
 CREATE TABLE calls (position INTEGER PRIMARY KEY) STRICT;
-CREATE TABLE generations (position INTEGER PRIMARY KEY, input INTEGER, output INTEGER) STRICT;
+CREATE TABLE generations (
+    position INTEGER PRIMARY KEY, source TEXT NOT NULL, generation_id TEXT NOT NULL,
+    input INTEGER, output INTEGER) STRICT;
 CREATE TABLE sessions (position INTEGER PRIMARY KEY) STRICT;
 PRAGMA user_version = 3;
 ";

@@ -4,7 +4,8 @@ use agent_meter_collector::Ledger;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::{call, gaps, insert, memory, reconcile, sessions, usage};
+use super::generations::{generation, usage as generations};
+use super::{call, gaps, insert, ledger_of, memory, reconcile, sessions, usage};
 
 /// The tables of version 4, as version 4 itself wrote them, by hand.
 const VERSION_4: &str = include_str!("schema_4.sql");
@@ -34,10 +35,25 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "generations ADD COLUMN has_unpriced_units INTEGER NOT NULL DEFAULT 0",
         "generations ADD COLUMN is_unknown INTEGER NOT NULL DEFAULT 0",
         "generations ADD COLUMN reported_cost TEXT",
+        "generations ADD COLUMN supersedes TEXT",
     ] {
         written.execute_batch(&format!("ALTER TABLE {column}")).expect("a column");
     }
-    assert_eq!((version, statements(&made)), (6, statements(&written)));
+    let is_old = |sql: &String| !sql.contains("supersede") || sql.starts_with("CREATE TABLE g");
+    let old = |connection: &Connection| {
+        let statements = statements(connection).into_iter().filter(is_old);
+        statements.filter(|sql| !sql.contains("generations_generation")).collect::<Vec<_>>()
+    };
+    assert_eq!((version, old(&made)), (7, old(&written)));
+    // What no longer counts keeps all that it was.
+    let columns = |table: &str| -> Vec<String> {
+        let sql = format!("SELECT name || ' ' || type FROM pragma_table_info('{table}')");
+        let mut statement = made.prepare(&sql).expect("a query");
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        rows.map(|name| name.expect("text")).collect()
+    };
+    let by = ["superseded_by INTEGER".to_owned()];
+    assert_eq!(columns("superseded"), [columns("generations").as_slice(), &by].concat());
 }
 
 #[test]
@@ -71,4 +87,35 @@ fn an_event_of_several_calls_counts_as_many_everywhere() {
     let session = sessions(&ledger, "").to_string();
     assert!(session.contains("\"total_tool_calls\":1001"), "{session}");
     assert!(session.contains("\"billable_tool_calls\":1001"), "{session}");
+}
+
+#[test]
+fn what_a_newer_filter_superseded_before_the_ledger_knew_it_is_made_up_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    let path = path.to_str().expect("UTF-8");
+    let events = [
+        generation(1, json!({"generation_id": "0.1.5"})),
+        generation(2, json!({"generation_id": "0.1.6", "supersedes": "0.1.5"})),
+    ];
+    let expected = generations(&ledger_of(&events), "");
+    drop(insert(&Ledger::open(path).expect("a ledger"), &events));
+    // As version 6 had it: both count.
+    let old = Connection::open(path).expect("a database");
+    old.execute_batch(
+        "INSERT INTO generations SELECT position, source, sequence, session_id, generation_id,
+             call_id, tool, attribution, time_ms, day, customer, team, agent, api_key_hash,
+             credential_type, product, product_type, provider, model, service_tier, completeness,
+             estimated, input, output, reasoning, cache_read, cache_write, provider_cost,
+             unpriced_reason, rate_card, price, currency, units, has_unpriced_units, is_unknown,
+             reported_cost, supersedes FROM superseded;
+         DROP TABLE superseded;
+         DROP INDEX generations_generation;
+         DROP INDEX generations_supersedes;
+         ALTER TABLE generations DROP COLUMN supersedes;
+         PRAGMA user_version = 6;",
+    )
+    .expect("tables");
+    drop(old);
+    assert_eq!(generations(&Ledger::open(path).expect("a ledger"), ""), expected);
 }

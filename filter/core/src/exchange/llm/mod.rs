@@ -7,6 +7,8 @@
 //! response reports the generation.
 
 pub(super) mod ask_for_usage;
+mod results;
+mod unmetered;
 
 mod socket;
 mod told;
@@ -15,34 +17,33 @@ use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
 use crate::admission::session::{SessionKey, session_ref};
-use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
+use crate::base::limits::BYTES_PER_TOKEN;
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
-use crate::config::{IncompleteUsage, LlmRules, OnUnseen, OnWebSocket};
+use crate::config::{IncompleteUsage, LlmRules, OnWebSocket};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::names::escaped;
 use crate::domain::price_factors::Word;
 use crate::domain::session::SessionRef;
-use crate::domain::usage::{Completeness, FurtherRun, Usage, UsageSource};
+use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::exchange::kind::{
     BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd, Unmetered,
 };
 use crate::exchange::link::generation_link;
 use crate::exchange::llm::ask_for_usage::{UsageAsker, UsageRemover};
+use crate::exchange::llm::results::{Fetch, Results};
 use crate::exchange::llm::socket::{Socket, socket_of, step};
-use crate::exchange::llm::told::{Told, told_units};
+use crate::exchange::llm::told::{Told, bounded, named, told_units};
+use crate::exchange::llm::unmetered::unmetered;
 use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::guard::refusal::Refusal;
 use crate::host::counter::Counter;
 use crate::protocol::llm::location::location;
-use crate::protocol::llm::provider::{
-    agent_run, conversation_in, is_creation, is_free, is_speech, route,
-};
+use crate::protocol::llm::provider::{agent_run, conversation_in, is_creation, is_speech, route};
 use crate::protocol::llm::{
     Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
 };
-use crate::protocol::path_template::template;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::ContentCoding;
@@ -71,6 +72,8 @@ pub(super) struct LlmExchange {
     asker: Option<Box<UsageAsker>>,
     remover: Option<Box<UsageRemover>>,
     response: Option<ResponseReader>,
+    /// The results of a batch, if the request fetches some.
+    batch: Option<Box<Results>>,
     response_bytes: u64,
     /// What is said on the WebSocket, if the request asks for one.
     socket: Option<Box<Socket>>,
@@ -108,6 +111,7 @@ impl LlmExchange {
         let Some((method, path, route)) = socket.map(|(found, _)| found).or(found) else {
             return Err(unmetered(&product, &rules, &head));
         };
+        let batch = Results::of(&route, path);
         let is_agent = product.product_type.traits().speaks == Speaks::Agent;
         let may_name = head.may_body_name && is_agent;
         let conversation = conversation_in(path).filter(|_| may_name);
@@ -122,7 +126,6 @@ impl LlmExchange {
         let request = LlmRequestBody::new(head.body, is_speech(path));
         let started_at = head.arrived_at;
         let session = session_ref(&product, head.identity, session_key);
-        // The generation exists with its head: whether a body follows is up to others.
         let started = GenerationStarted {
             generation_id: id.clone(),
             customer: Some(session.identity.customer.clone()).filter(|name| name != ANONYMOUS),
@@ -131,14 +134,12 @@ impl LlmExchange {
             may_infer: rules.infer_when_unambiguous,
             at: started_at,
         };
-        let has_trace = started.proof.is_some() || !started.traces.is_empty();
-        let is_looked_for = caused_by.is_none() && (has_trace || started.may_infer);
-        let started = Some(started).filter(|_| is_looked_for);
+        let started = looked_for(started, caused_by.is_none() && batch.is_none());
         let (socket, started) = match socket_api {
             Some(api) => (Some(Box::new(Socket::new(api, started, is_agent))), None),
             None => (None, started),
         };
-        let count = if socket.is_some() { Counter::WebSockets } else { Counter::Generations };
+        let counts = first_count(socket.is_some(), batch.is_some()).into_iter().collect();
         let facts = started.map(Fact::GenerationStarted).into_iter().collect();
         Ok(Self {
             id,
@@ -157,28 +158,28 @@ impl LlmExchange {
             asker,
             remover: None,
             response: None,
+            batch,
             response_bytes: 0,
             socket,
             envoy: None,
             is_stopped: false,
             http_status: 0,
-            observed: Observed { facts, counts: vec![count] },
+            observed: Observed { facts, counts },
         })
     }
 }
 
-/// What a request is that starts no exchange. A method of gRPC is no path that says what is free.
-fn unmetered(product: &Product, rules: &LlmRules, head: &RequestHead<'_>) -> Unmetered {
-    let is_tunnel = head.is_upgrade || head.methods().any(|method| method == "CONNECT");
-    let is_post = head.methods().any(|method| method == "POST");
-    let is_free = !head.is_grpc && head.target.paths().any(is_free);
-    if !is_tunnel && (!is_post || is_free) {
-        return Unmetered::Free;
-    }
-    Unmetered::Unseen {
-        place: format!("product={} path={}", product.id, template(head.target.path())),
-        is_refused: rules.unseen == OnUnseen::Reject,
-    }
+/// What counts when a request comes. Of a batch each result counts.
+fn first_count(is_socket: bool, is_batch: bool) -> Option<Counter> {
+    let count = if is_socket { Counter::WebSockets } else { Counter::Generations };
+    Some(count).filter(|_| !is_batch)
+}
+
+/// What is reported of the start of a generation, if its cause has to be looked for. It exists with
+/// its request's head: whether a body follows is up to others.
+fn looked_for(started: GenerationStarted, is_alone: bool) -> Option<GenerationStarted> {
+    let has_trace = started.proof.is_some() || !started.traces.is_empty();
+    Some(started).filter(|started| is_alone && (has_trace || started.may_infer))
 }
 
 impl Exchange for LlmExchange {
@@ -208,6 +209,9 @@ impl Exchange for LlmExchange {
         if let Some(socket) = &mut self.socket {
             return BodyInterest::bytes_if(socket.opens(head));
         }
+        if let Some(batch) = &mut self.batch {
+            return batch.response_head(head, &self.share);
+        }
         let mut response = ResponseReader::new(self.route.format, head);
         response.limit(&self.share);
         self.response = Some(response);
@@ -219,6 +223,20 @@ impl Exchange for LlmExchange {
     }
 
     fn response_body(&mut self, chunk: &[u8], is_end: bool, now: Timestamp) -> Option<Vec<u8>> {
+        if let Some(batch) = &mut self.batch {
+            let fetch = Fetch {
+                id: &self.id,
+                session: &self.session,
+                product_id: &self.product.id,
+                caused_by: self.caused_by.as_ref(),
+                provider: self.route.provider,
+                location: self.location,
+                http_status: self.http_status,
+                started_at: self.started_at.min(now),
+            };
+            batch.read(chunk, &fetch, now, &mut self.observed);
+            return None;
+        }
         self.response_bytes = self.response_bytes.saturating_add(len_u64(chunk.len()));
         if let Some(socket) = &mut self.socket {
             let said = socket.server_said(&self.id, chunk, now, &mut self.observed);
@@ -292,6 +310,8 @@ impl Exchange for LlmExchange {
         if let Some(mut socket) = self.socket.take() {
             let said = socket.ended(&self.id, self.started_at, &mut self.observed);
             self.report_said(said, now);
+        } else if let Some(batch) = self.batch.take() {
+            self.observed.counts.extend(batch.ended());
         } else if let Some(ended) = self.ended(now) {
             self.observed.facts.push(Fact::Generation(Box::new(ended)));
         }
@@ -407,9 +427,11 @@ impl LlmExchange {
             reported_cost: generation.reported_cost,
             completeness,
             is_estimated,
+            may_go_on: generation.may_go_on,
             further: generation.further.into_iter().map(named).collect(),
             source,
             seen_as,
+            is_of_batch: false,
             http_status: self.http_status,
             is_streamed: generation.is_streamed,
             started_at: told.started_at.min(now),
@@ -461,19 +483,4 @@ impl LlmExchange {
         usage.output = usage.output.max(Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(is_some));
         *usage != before
     }
-}
-
-/// A further run with names that the filter can report.
-fn named(run: FurtherRun) -> FurtherRun {
-    let name = |name| escaped(bounded(name));
-    FurtherRun { purpose: name(run.purpose), model: run.model.map(name), ..run }
-}
-
-fn bounded(mut model: String) -> String {
-    let mut end = model.len().min(VALUE_BYTES_MAX);
-    while !model.is_char_boundary(end) {
-        end = end.saturating_sub(1);
-    }
-    model.truncate(end);
-    model
 }

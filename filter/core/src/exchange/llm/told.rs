@@ -2,9 +2,11 @@
 
 use rust_decimal::Decimal;
 
+use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::time::Timestamp;
+use crate::domain::names::escaped;
 use crate::domain::units::{Unit, Units};
-use crate::domain::usage::Completeness;
+use crate::domain::usage::{Completeness, FurtherRun};
 use crate::protocol::llm::{Generation, Requested};
 
 /// One generation, as its request and its response tell of it.
@@ -42,4 +44,20 @@ pub(super) fn told_units(
     }
     let is_by_request = is_speech || (is_video && !units.is_empty());
     (units, if is_by_request { Completeness::Complete } else { completeness })
+}
+
+/// A further run with names that the filter can report.
+pub(super) fn named(run: FurtherRun) -> FurtherRun {
+    let name = |name| escaped(bounded(name));
+    FurtherRun { purpose: name(run.purpose), model: run.model.map(name), ..run }
+}
+
+/// A name, as far as the filter keeps it.
+pub(super) fn bounded(mut model: String) -> String {
+    let mut end = model.len().min(VALUE_BYTES_MAX);
+    while !model.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    model.truncate(end);
+    model
 }

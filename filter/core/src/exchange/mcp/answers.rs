@@ -238,6 +238,8 @@ impl McpExchange {
             reported_cost: None,
             completeness: Completeness::Complete,
             is_estimated: false,
+            may_go_on: false,
+            is_of_batch: false,
             is_inconsistent,
             further: Vec::new(),
             source,

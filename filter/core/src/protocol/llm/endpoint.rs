@@ -1,6 +1,7 @@
 //! What a provider's file defines: its hosts and paths, and how each of its responses reports
 //! usage.
 
+use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::generation::Format;
 use crate::wire::target::percent_decoded;
 
@@ -18,6 +19,8 @@ pub(super) struct Spec {
     /// The endpoint of a request, by method and path. `None` if it does not concern a generation,
     /// such as a request that only counts tokens.
     pub(super) endpoint: fn(&str, &[&str]) -> Option<Endpoint>,
+    /// How the results of a batch are read, if a request fetches some.
+    pub(super) batch: fn(&str, &[&str]) -> Option<&'static Batch>,
     /// True if its streams report usage without `stream_options.include_usage`.
     pub(super) tells_usage_unasked: bool,
 }
@@ -30,6 +33,7 @@ impl Spec {
             is_host: |_, _| false,
             is_path: |_| false,
             endpoint,
+            batch: |_, _| None,
             tells_usage_unasked: false,
         }
     }

@@ -60,6 +60,8 @@ pub struct Generation {
     pub created_at: Option<u64>,
     /// True if the provider has given a reason why it ended; usage may still follow.
     pub is_finished: bool,
+    /// True if the provider stopped before the end that the client wanted, and may go on.
+    pub may_go_on: bool,
     /// The size of the generated text that has passed, in bytes.
     pub text_bytes: u64,
     /// True if the response is a stream of documents.

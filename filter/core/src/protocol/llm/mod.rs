@@ -3,6 +3,8 @@
 
 pub mod provider;
 
+pub(crate) mod batch;
+
 mod bedrock_chunks;
 mod cache_apart;
 mod endpoint;

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use crate::domain::usage::FurtherRun;
 use crate::protocol::document::{Document, Record};
+use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, raise};
@@ -20,7 +21,10 @@ use crate::protocol::paths::{Field, Paths};
 
 pub(super) const SPEC: Spec = Spec {
     domains: &["api.anthropic.com"],
-    is_path: |segments| matches!(segments, [.., "v1", "messages"]),
+    is_path: |segments| {
+        matches!(segments, [.., "v1", "messages"] | [.., "v1", "messages", "batches", _, "results"])
+    },
+    batch,
     ..Spec::new(endpoint)
 };
 
@@ -78,6 +82,15 @@ pub(super) const PATHS: &Paths = &[
 /// Messages, plain and streamed.
 pub(super) const MESSAGES: Format =
     Format { paths: &[PATHS], fold, head: None, error: StreamError::Anthropic };
+
+const RESULTS: Batch = Batch { format: &MESSAGES, bodies: &["result.message"] };
+
+/// The results of a batch of messages.
+pub(super) fn batch(method: &str, segments: &[&str]) -> Option<&'static Batch> {
+    let is_fetched =
+        matches!((method, segments), ("GET", [.., "messages", "batches", _, "results"]));
+    is_fetched.then_some(&RESULTS)
+}
 
 /// The endpoint of a request to a path like Anthropic's. Counting tokens is not a generation, nor
 /// are the messages of one of OpenAI's threads.

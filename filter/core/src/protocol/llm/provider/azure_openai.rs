@@ -16,6 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         "cognitiveservices.azure.com",
     ],
     is_path,
+    batch: openai::batch,
     ..Spec::new(endpoint)
 };
 

@@ -13,6 +13,7 @@
 use crate::domain::price_factors::ServiceTier;
 use crate::domain::usage::{Usage, sum};
 use crate::protocol::document::Document;
+use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
 use crate::protocol::llm::generation::{Format, Generation, Stage, raise};
 use crate::protocol::llm::media::UNCOUNTED;
@@ -22,7 +23,7 @@ use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 
 pub(super) const SPEC: Spec =
-    Spec { domains: &["generativelanguage.googleapis.com"], is_path, ..Spec::new(endpoint) };
+    Spec { domains: &["generativelanguage.googleapis.com"], is_path, batch, ..Spec::new(endpoint) };
 
 pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     litellm: &["gemini"],
@@ -130,6 +131,26 @@ pub(super) const INTERACTION: Format = Format {
     head: Some(head),
     error: StreamError::GoogleInteraction,
 };
+
+/// The file of a batch's results.
+const RESULTS: Batch = Batch { format: &GENERATE, bodies: &["response"] };
+
+/// A batch whose results are within the operation itself.
+const INLINED: Batch = Batch {
+    format: &GENERATE,
+    bodies: &[
+        "response.inlinedResponses.inlinedResponses[].response",
+        "metadata.output.inlinedResponses.inlinedResponses[].response",
+    ],
+};
+
+fn batch(method: &str, segments: &[&str]) -> Option<&'static Batch> {
+    match (method, segments) {
+        ("GET", [.., "batches", _]) => Some(&INLINED),
+        ("GET", [.., "files", file]) if file.ends_with(":download") => Some(&RESULTS),
+        _ => openai::batch(method, segments),
+    }
+}
 
 /// The endpoint of a request to a path like Gemini's. Counting tokens is not a generation.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {

@@ -19,6 +19,7 @@ pub(super) const SPEC: Spec = Spec {
     domains: &["api.mistral.ai", "codestral.mistral.ai"],
     is_path: |segments| matches!(segments, [.., "fim", "completions"]),
     tells_usage_unasked: true,
+    batch: openai::batch,
     ..Spec::new(endpoint)
 };
 

@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::seller::Seller;
 use crate::protocol::llm::SocketApi;
+use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, segments};
 use crate::protocol::llm::generation::Format;
 use crate::wire::target::{host_and_port, percent_decoded};
@@ -180,6 +181,8 @@ pub struct Route {
     /// True if the request may set `stream_options.include_usage`, and needs it to get usage in its
     /// stream.
     pub(crate) takes_stream_options: bool,
+    /// How the response is read, if it holds the results of a batch.
+    pub batch: Option<&'static Batch>,
 }
 
 /// The route of a request; `None` if it does not concern a generation. The words of a path are those
@@ -231,6 +234,11 @@ impl Known {
     /// The route of a request to this path.
     fn route(self, method: &str, path: &[&str]) -> Option<Route> {
         let endpoint_in = |family: Family| {
+            if let Some(batch) = (family.spec().batch)(method, path) {
+                let (format, model, reports_again) = (batch.format, None, true);
+                let endpoint = Endpoint { format, model, reports_again };
+                return Some(Route { batch: Some(batch), ..self.to(family, endpoint) });
+            }
             let endpoint = (family.spec().endpoint)(method, path)?;
             let is_completion = path.last() == Some(&"completions");
             let takes_stream_options = is_completion && !family.spec().tells_usage_unasked;
@@ -264,7 +272,7 @@ impl Known {
         let Endpoint { format, model, reports_again } = endpoint;
         let seller = self.seller.unwrap_or_else(|| family.seller());
         let provider = Provider { seller, family };
-        Route { provider, format, model, reports_again, takes_stream_options: false }
+        Route { provider, format, model, reports_again, takes_stream_options: false, batch: None }
     }
 }
 
@@ -374,4 +382,31 @@ fn by_host(name: &str, port: &str) -> Option<Family> {
 /// The family whose paths look like this one.
 fn by_path(segments: &[&str]) -> Option<Family> {
     Family::ALL.iter().copied().find(|family| (family.spec().is_path)(segments))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::paths::PathTree;
+
+    #[test]
+    fn the_tables_of_results_fit_a_tree() {
+        let paths = [
+            "/v1/files/f/content",
+            "/v1/messages/batches/b/results",
+            "/v1beta/batches/b",
+            "/v1beta/files/f:download",
+        ];
+        let mut found = 0;
+        for family in Family::ALL {
+            for path in paths {
+                let batch = (family.spec().batch)("GET", segments(path).as_slice());
+                let Some(Batch { bodies, format }) = batch else { continue };
+                let tree = PathTree::within(bodies, format.paths);
+                assert!(tree.nodes.len() < 254, "{} {path}", family.name());
+                found += 1;
+            }
+        }
+        assert_eq!(found, 9);
+    }
 }

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use crate::domain::units::Unit;
 use crate::domain::usage::{FurtherRun, Usage};
 use crate::protocol::document::{Document, Record};
+use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, by_lifetime};
 use crate::protocol::llm::media::{SPEECH, UNCOUNTED};
@@ -20,7 +21,7 @@ use crate::protocol::llm::units;
 use crate::protocol::llm::within_or_beside;
 use crate::protocol::paths::{Field, Paths};
 
-pub(super) const SPEC: Spec = Spec { domains: &["api.openai.com"], ..Spec::new(endpoint) };
+pub(super) const SPEC: Spec = Spec { domains: &["api.openai.com"], batch, ..Spec::new(endpoint) };
 
 pub(super) const PRICE_LISTS: PriceLists = PriceLists {
     litellm: &["openai", "text-completion-openai"],
@@ -104,90 +105,79 @@ pub(super) const MEDIA: Format =
 
 pub(super) const IMAGES: Format = Format { fold: fold_images, ..MEDIA };
 
+const RESPONSES_PATHS: &Paths = &[
+    ("type", Field::Kind),
+    ("delta", Field::OutputText),
+    ("id", Field::Id),
+    ("model", Field::Model),
+    ("status", Field::Status),
+    ("service_tier", Field::Tier),
+    ("created_at", Field::CreatedAt),
+    ("usage.input_tokens", Field::Input),
+    ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
+    ("usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
+    ("usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens", Field::CacheWrite5m),
+    ("usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens", Field::CacheWrite1h),
+    ("usage.output_tokens", Field::Output),
+    ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
+    ("usage.total_tokens", Field::Total),
+    ("tools[]", Field::Record),
+    ("tools[].type", Field::Kind),
+    ("tools[].model", Field::Model),
+    ("tool_usage.image_gen", Field::Record),
+    ("tool_usage.image_gen.input_tokens", Field::Input),
+    ("tool_usage.image_gen.output_tokens", Field::Output),
+    ("tool_usage.image_gen.total_tokens", Field::Total),
+    ("tool_usage.image_gen.cached_tokens", Field::CacheRead),
+    ("tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
+    ("tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
+    ("tool_usage.image_gen.output_tokens_details", Field::Extra),
+    ("output[].svg_usage", Field::Record),
+    ("output[].svg_usage.model", Field::Model),
+    ("output[].svg_usage.input_tokens", Field::Input),
+    ("output[].svg_usage.output_tokens", Field::Output),
+    ("output[].svg_usage.reasoning_tokens", Field::Reasoning),
+    ("output[].svg_usage.total_tokens", Field::Total),
+    ("response.id", Field::Id),
+    ("response.model", Field::Model),
+    ("response.status", Field::Status),
+    ("response.service_tier", Field::Tier),
+    ("response.created_at", Field::CreatedAt),
+    ("response.usage.input_tokens", Field::Input),
+    ("response.usage.input_tokens_details.cached_tokens", Field::CacheRead),
+    ("response.usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
+    (
+        "response.usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
+        Field::CacheWrite5m,
+    ),
+    (
+        "response.usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
+        Field::CacheWrite1h,
+    ),
+    ("response.usage.output_tokens", Field::Output),
+    ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
+    ("response.usage.total_tokens", Field::Total),
+    ("response.tools[]", Field::Record),
+    ("response.tools[].type", Field::Kind),
+    ("response.tools[].model", Field::Model),
+    ("response.tool_usage.image_gen", Field::Record),
+    ("response.tool_usage.image_gen.input_tokens", Field::Input),
+    ("response.tool_usage.image_gen.output_tokens", Field::Output),
+    ("response.tool_usage.image_gen.total_tokens", Field::Total),
+    ("response.tool_usage.image_gen.cached_tokens", Field::CacheRead),
+    ("response.tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
+    ("response.tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
+    ("response.tool_usage.image_gen.output_tokens_details", Field::Extra),
+    ("response.output[].svg_usage", Field::Record),
+    ("response.output[].svg_usage.model", Field::Model),
+    ("response.output[].svg_usage.input_tokens", Field::Input),
+    ("response.output[].svg_usage.output_tokens", Field::Output),
+    ("response.output[].svg_usage.reasoning_tokens", Field::Reasoning),
+    ("response.output[].svg_usage.total_tokens", Field::Total),
+];
+
 pub(in crate::protocol::llm) const RESPONSES: Format = Format {
-    paths: &[
-        &[
-            ("type", Field::Kind),
-            ("delta", Field::OutputText),
-            ("id", Field::Id),
-            ("model", Field::Model),
-            ("status", Field::Status),
-            ("service_tier", Field::Tier),
-            ("created_at", Field::CreatedAt),
-            ("usage.input_tokens", Field::Input),
-            ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
-            ("usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
-            (
-                "usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
-                Field::CacheWrite5m,
-            ),
-            (
-                "usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
-                Field::CacheWrite1h,
-            ),
-            ("usage.output_tokens", Field::Output),
-            ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
-            ("usage.total_tokens", Field::Total),
-            ("tools[]", Field::Record),
-            ("tools[].type", Field::Kind),
-            ("tools[].model", Field::Model),
-            ("tool_usage.image_gen", Field::Record),
-            ("tool_usage.image_gen.input_tokens", Field::Input),
-            ("tool_usage.image_gen.output_tokens", Field::Output),
-            ("tool_usage.image_gen.total_tokens", Field::Total),
-            ("tool_usage.image_gen.cached_tokens", Field::CacheRead),
-            ("tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
-            ("tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
-            ("tool_usage.image_gen.output_tokens_details", Field::Extra),
-            ("output[].svg_usage", Field::Record),
-            ("output[].svg_usage.model", Field::Model),
-            ("output[].svg_usage.input_tokens", Field::Input),
-            ("output[].svg_usage.output_tokens", Field::Output),
-            ("output[].svg_usage.reasoning_tokens", Field::Reasoning),
-            ("output[].svg_usage.total_tokens", Field::Total),
-            ("response.id", Field::Id),
-            ("response.model", Field::Model),
-            ("response.status", Field::Status),
-            ("response.service_tier", Field::Tier),
-            ("response.created_at", Field::CreatedAt),
-            ("response.usage.input_tokens", Field::Input),
-            ("response.usage.input_tokens_details.cached_tokens", Field::CacheRead),
-            ("response.usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
-            (
-                "response.usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens",
-                Field::CacheWrite5m,
-            ),
-            (
-                "response.usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
-                Field::CacheWrite1h,
-            ),
-            ("response.usage.output_tokens", Field::Output),
-            ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
-            ("response.usage.total_tokens", Field::Total),
-            ("response.tools[]", Field::Record),
-            ("response.tools[].type", Field::Kind),
-            ("response.tools[].model", Field::Model),
-            ("response.tool_usage.image_gen", Field::Record),
-            ("response.tool_usage.image_gen.input_tokens", Field::Input),
-            ("response.tool_usage.image_gen.output_tokens", Field::Output),
-            ("response.tool_usage.image_gen.total_tokens", Field::Total),
-            ("response.tool_usage.image_gen.cached_tokens", Field::CacheRead),
-            ("response.tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
-            (
-                "response.tool_usage.image_gen.output_tokens_details.image_tokens",
-                Field::OutputImage,
-            ),
-            ("response.tool_usage.image_gen.output_tokens_details", Field::Extra),
-            ("response.output[].svg_usage", Field::Record),
-            ("response.output[].svg_usage.model", Field::Model),
-            ("response.output[].svg_usage.input_tokens", Field::Input),
-            ("response.output[].svg_usage.output_tokens", Field::Output),
-            ("response.output[].svg_usage.reasoning_tokens", Field::Reasoning),
-            ("response.output[].svg_usage.total_tokens", Field::Total),
-        ],
-        units::OPENAI_SHAPED,
-        units::IN_RESPONSE,
-    ],
+    paths: &[RESPONSES_PATHS, units::OPENAI_SHAPED, units::IN_RESPONSE],
     fold: fold_responses,
     head: None,
     error: StreamError::OpenAiEvent,
@@ -209,6 +199,30 @@ pub(super) const RUNS: Format = Format {
     head: None,
     error: StreamError::OpenAiEvent,
 };
+
+/// The file of a batch's results, of any endpoint: each line has the body of a response.
+const RESULTS: Batch = Batch {
+    format: &Format {
+        paths: &[USAGE, COMPLETION, RESPONSES_PATHS, units::OPENAI_SHAPED, units::IN_RESPONSE],
+        fold: fold_result,
+        ..CHAT
+    },
+    bodies: &["response.body"],
+};
+
+/// The same for another provider's paths like OpenAI's. An `input` or any other file has no such
+/// lines.
+pub(super) fn batch(method: &str, segments: &[&str]) -> Option<&'static Batch> {
+    matches!((method, segments), ("GET", [.., "files", _, "content"])).then_some(&RESULTS)
+}
+
+fn fold_result(generation: &mut Generation, document: &Document) {
+    if document.is(Field::Kind, "response") {
+        fold_responses(generation, document);
+    } else {
+        fold_chat(generation, document);
+    }
+}
 
 /// The endpoint of a request to a path like OpenAI's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
@@ -380,6 +394,7 @@ fn fold_responses(generation: &mut Generation, document: &Document) {
         units::tell_tool_call(&mut generation.units, document);
     }
     let is_event = document.has(Field::Kind);
+    generation.may_go_on = document.is(Field::Status, "incomplete");
     match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled") => {
             generation.stage = Stage::Final;
@@ -397,6 +412,7 @@ fn fold_run(generation: &mut Generation, document: &Document) {
     }
     generation.tell_head(document);
     report_counts(generation, document);
+    generation.may_go_on = document.is(Field::Status, "incomplete");
     generation.stage = match document.text(Field::Status).as_deref() {
         Some("completed" | "incomplete" | "failed" | "cancelled" | "expired") => Stage::Final,
         // The stream goes on: if it ends here, it was cut off.

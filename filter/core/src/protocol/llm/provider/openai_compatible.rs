@@ -7,6 +7,7 @@
 //! (`within_or_beside.rs`). Embeddings and scores have no output, so a total alone is their input.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
@@ -17,7 +18,11 @@ use crate::protocol::paths::{Field, Paths};
 
 /// No host or path selects this provider: it applies to a path like OpenAI's if the provider is
 /// unknown.
-pub(super) const SPEC: Spec = Spec::new(endpoint);
+pub(super) const SPEC: Spec = Spec { batch, ..Spec::new(endpoint) };
+
+fn batch(method: &str, segments: &[&str]) -> Option<&'static Batch> {
+    openai::batch(method, segments).or_else(|| anthropic::batch(method, segments))
+}
 
 pub(super) const PRICE_LISTS: PriceLists = PriceLists::NONE;
 

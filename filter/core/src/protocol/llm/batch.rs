@@ -1,0 +1,115 @@
+//! The results of a provider's batch, which a client fetches as one file: JSON lines, or one JSON
+//! text with an array of them. Each result holds the body of a response, which is read like any
+//! other. A file without such bodies, such as a batch's input, has no results.
+
+use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::runs;
+use crate::protocol::paths::PathTree;
+use crate::wire::decode_budget::DecodeShare;
+use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
+use crate::wire::json::Progress;
+
+/// How a file of results is read.
+#[derive(Debug)]
+pub struct Batch {
+    /// How the body of a response reports its usage.
+    pub(super) format: &'static Format,
+    /// Where the bodies of responses are.
+    pub(super) bodies: &'static [&'static str],
+}
+
+/// One result.
+#[derive(Debug)]
+pub(crate) struct BatchResult {
+    /// What number of body it is within the file, from 1.
+    pub(crate) number: u64,
+    pub(crate) generation: Generation,
+}
+
+/// Reads one file, chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct BatchReader(Result<Decoder<Body>, ()>);
+
+#[derive(Debug)]
+struct Body {
+    fold: fn(&mut Generation, &Document),
+    reader: DocumentReader,
+    /// The bodies of responses so far.
+    bodies: u64,
+    results: Vec<BatchResult>,
+    results_max: usize,
+    left_out: u64,
+}
+
+impl BatchReader {
+    /// Creates a reader, which keeps no more than so many results between two calls of
+    /// [`BatchReader::take`].
+    pub(crate) fn new(batch: &Batch, coding: ContentCoding, results_max: usize) -> Self {
+        let Batch { format, bodies } = batch;
+        let reader = DocumentReader::new(PathTree::within(bodies, format.paths));
+        let (results, fold) = (Vec::new(), format.fold);
+        let body = Body { fold, reader, bodies: 0, results, results_max, left_out: 0 };
+        Self(Decoder::new(coding, body).map_err(drop))
+    }
+
+    /// Lets the reader decode no more than this share allows.
+    pub(crate) fn limit(&mut self, share: &DecodeShare) {
+        if let Ok(decoder) = &mut self.0 {
+            decoder.limit(share);
+        }
+    }
+
+    /// Reads the next bytes.
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
+        if let Ok(decoder) = &mut self.0 {
+            decoder.feed(chunk);
+        }
+    }
+
+    /// Returns the results that have come since the last call, and how many it had to leave out.
+    pub(crate) fn take(&mut self) -> (Vec<BatchResult>, u64) {
+        let Ok(decoder) = &mut self.0 else { return Default::default() };
+        let mut body = decoder.sink();
+        (core::mem::take(&mut body.results), core::mem::take(&mut body.left_out))
+    }
+
+    /// Whether some of the file could not be read because of its coding.
+    pub(crate) fn is_broken(&mut self) -> bool {
+        self.0.as_mut().map_or(true, |decoder| decoder.is_broken())
+    }
+}
+
+impl DecodedBytes for Body {
+    fn decoded(&mut self, mut piece: &[u8]) {
+        let Self { fold, reader, bodies, results, results_max, left_out } = self;
+        while !piece.is_empty() {
+            match reader.progress() {
+                Progress::Open => {}
+                Progress::Complete => reader.restart(),
+                // The next line may be a result again.
+                Progress::Failed => {
+                    let Some(at) = memchr::memchr(b'\n', piece) else { return };
+                    piece = piece.get(at..).unwrap_or_default();
+                    reader.restart();
+                }
+            }
+            let read = reader.feed(piece, &mut |document| {
+                *bodies = bodies.saturating_add(1);
+                let mut generation = Generation::default();
+                fold(&mut generation, document);
+                runs::finish(&mut generation);
+                // A batch holds a response when it is done, and a body here is whole.
+                generation.stage = Stage::Final;
+                if generation.usage.is_unknown() && generation.units.is_empty() {
+                    // It failed.
+                } else if results.len() < *results_max {
+                    results.push(BatchResult { number: *bodies, generation });
+                } else {
+                    *left_out = left_out.saturating_add(1);
+                }
+            });
+            piece = piece.get(read..).unwrap_or_default();
+        }
+    }
+}
