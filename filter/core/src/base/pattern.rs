@@ -1,7 +1,7 @@
 //! Patterns in the configuration, where `*` stands for any text.
 
 /// True if `name` contains a `*`.
-pub(crate) fn is_pattern(name: &str) -> bool {
+pub fn is_pattern(name: &str) -> bool {
     name.contains('*')
 }
 

@@ -100,26 +100,8 @@ impl RateCard {
         requested: &str,
         at: impl Into<Circumstances>,
     ) -> Option<&Rate> {
-        let (provider, at) = (provider.into(), at.into());
-        (0..NAMES_MAX).find_map(|form| self.find_form(form, provider, answered, requested, &at))
-    }
-
-    /// The same for the names with so many things left out that stand around them.
-    fn find_form(
-        &self,
-        form: usize,
-        provider: Provider,
-        answered: &str,
-        requested: &str,
-        at: &Circumstances,
-    ) -> Option<&Rate> {
-        let mut told = [answered, requested];
-        if provider.family == Family::Bedrock {
-            told.reverse();
-        }
-        let told = told.into_iter().filter(|model| !model.is_empty());
-        told.filter_map(|model| names(model).nth(form))
-            .find_map(|model| self.find_model(provider, model, at))
+        let cards = core::iter::once(self);
+        find(&cards, &Sought::new(provider, answered, requested, at), &mut |_| ())?.rate()
     }
 
     /// The cost of a generation: [`Self::find`], then [`crate::pricing::cost`]. A unit of which the
@@ -161,21 +143,23 @@ impl RateCard {
         fitting.filter_map(|rate| rate.unit_rate(name)).next()
     }
 
-    fn find_model(&self, provider: Provider, model: &str, at: &Circumstances) -> Option<&Rate> {
+    /// The name in the card that a model's name finds.
+    fn find_name(&self, provider: Provider, model: &str, at: &Circumstances) -> Option<Name> {
         let first = self.names.partition_point(|name| self.text(*name) < model);
         let exact = self.names.iter().skip(first).take_while(|name| self.text(**name) == model);
-        let exact = exact.filter_map(|name| self.rate(*name)).filter(|rate| rate.applies(at));
+        let exact = exact.filter_map(|name| Some((*name, self.rate(*name)?)));
+        let exact = exact.filter(|(_, rate)| rate.applies(at));
         // The rate with the most conditions is the most exact one.
         let rank = |rate: &Rate| Some((rate.rank(provider)?, Reverse(rate.when.conditions())));
-        let ranked = exact.filter_map(|exact| Some((rank(exact)?, exact)));
-        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, rate)| rate);
+        let ranked = exact.filter_map(|(name, rate)| Some((rank(rate)?, name)));
+        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name);
         best.or_else(|| {
             let fitting = self.patterns.iter().filter(|name| is_fit(self.text(**name), model));
-            let is_for = |rate: &&Rate| {
+            let is_for = |rate: &Rate| {
                 let is_of_tokens = !rate.is_of_units_only();
                 rate.rank(provider).is_some() && is_of_tokens && rate.applies(at)
             };
-            fitting.filter_map(|name| self.rate(*name)).find(is_for)
+            fitting.copied().find(|name| self.rate(*name).is_some_and(is_for))
         })
     }
 
@@ -243,6 +227,103 @@ impl RateCard {
     }
 }
 
+/// A generation whose rate is sought.
+#[derive(Clone, Copy, Debug)]
+struct Sought<'a> {
+    provider: Provider,
+    /// The model's names, best first; an empty one is unknown.
+    told: [&'a str; 2],
+    at: Circumstances,
+}
+
+impl<'a> Sought<'a> {
+    fn new(
+        provider: impl Into<Provider>,
+        answered: &'a str,
+        requested: &'a str,
+        at: impl Into<Circumstances>,
+    ) -> Self {
+        let provider = provider.into();
+        let mut told = [answered, requested];
+        if provider.family == Family::Bedrock {
+            told.reverse();
+        }
+        Self { provider, told, at: at.into() }
+    }
+}
+
+/// Where a rate stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The card.
+    pub card: &'a RateCard,
+    name: Name,
+}
+
+impl<'a> Found<'a> {
+    /// The rate.
+    pub fn rate(&self) -> Option<&'a Rate> {
+        self.card.rate(self.name)
+    }
+
+    /// The place of the rate among those of the card, from 0 on.
+    pub fn place(&self) -> usize {
+        usize::try_from(self.name.rate).unwrap_or(usize::MAX)
+    }
+
+    /// The name or pattern that fits.
+    pub fn name(&self) -> &'a str {
+        self.card.text(self.name)
+    }
+}
+
+/// How the rate of a generation is sought.
+#[derive(Clone, Debug)]
+pub struct Lookup<'a> {
+    /// The names that were tried, in this order, each in the cards in their order; what has the
+    /// rate is the last one.
+    pub tried: Vec<String>,
+    /// The rate; `None` if no card has one.
+    pub found: Option<Found<'a>>,
+}
+
+/// Seeks the rate of a generation as [`price`] does, and tells how.
+pub fn lookup<'a>(
+    cards: &(impl Iterator<Item = &'a RateCard> + Clone),
+    provider: impl Into<Provider>,
+    answered: &str,
+    requested: &str,
+    at: impl Into<Circumstances>,
+) -> Lookup<'a> {
+    let mut tried: Vec<String> = Vec::new();
+    let mut try_name = |name: &str| {
+        if tried.last().is_none_or(|last| last != name) {
+            tried.push(name.to_owned());
+        }
+    };
+    let found = find(cards, &Sought::new(provider, answered, requested, at), &mut try_name);
+    Lookup { tried, found }
+}
+
+/// The rate of a generation: of the first card that has one of the names as they are told, else
+/// without what stands around them.
+fn find<'a>(
+    cards: &(impl Iterator<Item = &'a RateCard> + Clone),
+    sought: &Sought<'_>,
+    tried: &mut dyn FnMut(&str),
+) -> Option<Found<'a>> {
+    let Sought { provider, told, at } = sought;
+    (0..NAMES_MAX).find_map(|form| {
+        cards.clone().find_map(|card| {
+            let told = told.iter().filter(|model| !model.is_empty());
+            told.filter_map(|model| names(model).nth(form)).find_map(|model| {
+                tried(model);
+                card.find_name(*provider, model, at).map(|name| Found { card, name })
+            })
+        })
+    })
+}
+
 /// The cost of a generation by the first of these cards that names its model as it is told, else by the first
 /// that names it without what stands around it, and the card's version.
 pub fn price<'a>(
@@ -255,12 +336,8 @@ pub fn price<'a>(
     let consumed = Consumed { usage, units };
     let answered = generation.model.as_deref().unwrap_or_default();
     let requested = generation.model_requested.as_deref().unwrap_or_default();
-    let found = (0..NAMES_MAX).find_map(|form| {
-        cards.clone().find_map(|card| {
-            let rate = card.find_form(form, *provider, answered, requested, &at)?;
-            Some((card, rate))
-        })
-    });
+    let found = find(cards, &Sought::new(*provider, answered, requested, at), &mut |_| ());
+    let found = found.and_then(|found| Some((found.card, found.rate()?)));
     let model = generation.model_name();
     let general =
         |name| cards.clone().find_map(|card| card.general_unit_rate(name, *provider, model, &at));
