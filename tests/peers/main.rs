@@ -14,6 +14,7 @@ mod gateways;
 #[path = "../e2e/http1.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod http1;
+mod litellm;
 #[path = "../../filter/core/tests/differential/mutate.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod mutate;

@@ -95,32 +95,32 @@ def names(match) -> list[str]:
 
 
 def instants(model) -> list[datetime.datetime]:
-    """Now, and each day before a price changes."""
+    """Now, each day before a price changes, and other hours if these have prices of their own."""
     prices = model.prices if isinstance(model.prices, list) else []
     starts = {
         one.constraint.start_date
         for one in [*prices, *(model.price_variants or [])]
         if isinstance(one.constraint, types.StartDateConstraint)
     }
+    by_hour = any(isinstance(one.constraint, types.TimeOfDateConstraint) for one in prices)
+    hours = [NOW.replace(hour=hour) for hour in (0, 2, 8, 20)] if by_hour else []
     last = datetime.time(23, 59, 59, tzinfo=datetime.timezone.utc)
-    return [NOW, *(datetime.datetime.combine(start - datetime.timedelta(days=1), last) for start in sorted(starts))]
+    return [NOW, *hours, *(datetime.datetime.combine(start - datetime.timedelta(days=1), last) for start in sorted(starts))]
 
 
 def cases(provider, model) -> list[dict]:
     found = []
     # The first clause names it for all blocks; the others only once, which is enough for the name.
     for nth, name in enumerate(dict.fromkeys(names(model.match))):
-        if provider.find_model(name) is not model:
+        if provider.find_model(name, all_providers=providers) is not model:
             continue
         blocks = [*BLOCKS, any_block(name), any_block(name + "again")] if not found else [BLOCKS[9]]
         for at in instants(model):
             for tier, context in CONTEXTS.items():
                 if context and not any(context == variant.when for variant in model.price_variants or []):
                     continue
-                per_request = model.get_prices(at, context).requests_kcount
                 for block in blocks:
                     case = {"name": name, "at": int(at.timestamp() * 1000), "tier": tier, "usage": block}
-                    case["per_request"] = str(per_request / 1000) if per_request else "0"
                     try:
                         price = model.calc_price(
                             usage(block), provider, genai_request_timestamp=at, price_context=context
@@ -167,14 +167,23 @@ def plain(value):
     return dict(value.__dict__)
 
 
-def main() -> None:
-    out = {
-        provider.id: {
-            "list": [{"id": provider.id, "models": plain(provider.models)}],
-            "models": {model.id: cases(provider, model) for model in provider.models},
-        }
-        for provider in providers
+def listed(provider) -> dict:
+    return {
+        "id": provider.id,
+        "fallback_model_providers": provider.fallback_model_providers,
+        "models": plain(provider.models),
     }
+
+
+def main() -> None:
+    by_id = {provider.id: provider for provider in providers}
+    out = {}
+    for provider in providers:
+        fallbacks = [by_id[fallback] for fallback in provider.fallback_model_providers or []]
+        models = {f"{provider.id}/{model.id}": cases(provider, model) for model in provider.models}
+        for fallback in fallbacks:
+            models |= {f"{fallback.id}/{model.id}": cases(provider, model) for model in fallback.models}
+        out[provider.id] = {"list": [listed(one) for one in [provider, *fallbacks]], "models": models}
     sys.stdout.write(re.sub(r'"@([0-9.E+-]+)@"', r"\1", json.dumps(out)))
 
 

@@ -85,7 +85,13 @@ fn litellm_prices_a_token() {
                     "output_image": "40", "service_tiers": {
                         "batch": { "input": "2.5", "cache_read": "0.63", "input_image": "5" } } }),
             ),
-            ("azure_openai", "gpt-4o-2024-08-06", json!([])),
+            // A price of one region.
+            (
+                "azure_openai",
+                "gpt-4o-2024-08-06",
+                json!({ "when": { "location": "eu" }, "input": "2.75", "cache_read": "1.375", "output": "11",
+                    "service_tiers": { "batch": { "input": "1.375", "output": "5.5" } } }),
+            ),
             // One-hour writes, and a context tier with all kinds of tokens.
             (
                 "vertex",
@@ -94,7 +100,8 @@ fn litellm_prices_a_token() {
                     "output": "15", "context_tiers": [{ "above_input_tokens": 200_000, "input": "6",
                         "cache_read": "0.6", "cache_write_5m": "7.5", "cache_write_1h": "12", "output": "22.5" }],
                     "service_tiers": { "batch": { "input": "1.5", "cache_read": "0.15",
-                        "cache_write_5m": "1.88", "output": "7.5" } } }),
+                        "cache_write_5m": "1.88", "output": "7.5" } },
+                    "units": { "web_searches": "0.01" } }),
             ),
             // `flex` has no context tier of its own, so the standard one applies; `batch` has one.
             (
@@ -110,7 +117,7 @@ fn litellm_prices_a_token() {
                             { "above_input_tokens": 200_000, "input": "2.5", "cache_read": "0.25", "output": "15" }] },
                         "priority": { "input": "2.25", "cache_read": "0.225", "output": "18", "context_tiers": [
                             { "above_input_tokens": 200_000, "input": "4.5", "cache_read": "0.45", "output": "27" }] },
-                    } }),
+                    }, "units": { "searched_requests": "0.035", "maps_queries": "0.025" } }),
             ),
             // Reasoning in a service tier costs that tier's output price.
             (
@@ -123,7 +130,8 @@ fn litellm_prices_a_token() {
                         "flex": { "input": "0.15", "cache_read": "0.03", "input_audio": "0.5",
                             "cache_read_audio": "0.1", "output": "1.25", "reasoning": "1.25" },
                         "priority": { "input": "0.54", "cache_read": "0.054", "input_audio": "1.8",
-                            "cache_read_audio": "0.18", "output": "4.5", "reasoning": "4.5" } } }),
+                            "cache_read_audio": "0.18", "output": "4.5", "reasoning": "4.5" } },
+                    "units": { "searched_requests": "0.035", "maps_queries": "0.025" } }),
             ),
             // Factors by the list's own words.
             (
@@ -137,34 +145,47 @@ fn litellm_prices_a_token() {
                 "openai",
                 "gpt-6-astra",
                 json!({ "input": "10", "cache_write_5m": "12.5", "cache_write_1h": "50", "output": "50",
-                    "service_tiers": { "ultrafast": { "input": "60", "output": "300" } } }),
+                    "service_tiers": { "ultrafast": { "input": "60", "output": "300" } },
+                    "multipliers": { "location": { "eu": "1.1" } } }),
             ),
-            // Of two different prices, the first one counts.
+            // By the hour and the weekday.
+            (
+                "deepseek",
+                "deepseek-flash",
+                Value::Array(
+                    [
+                        json!({}),
+                        json!({ "hours_utc": "00:00-01:00", "weekdays": ["mon", "tue", "wed", "thu", "fri"] }),
+                        json!({ "hours_utc": "04:00-06:00", "weekdays": ["mon", "tue", "wed", "thu", "fri"] }),
+                        json!({ "hours_utc": "10:00-00:00", "weekdays": ["mon", "tue", "wed", "thu", "fri"] }),
+                        json!({ "weekdays": ["sat", "sun"] }),
+                    ]
+                    .map(|when| match when {
+                        Value::Object(when) if when.is_empty() => json!({ "input": "0.3",
+                            "cache_read": "0.006", "cache_write_5m": "0", "output": "1.2" }),
+                        when => json!({ "when": when, "input": "0.15", "cache_read": "0.003",
+                            "cache_write_5m": "0", "output": "0.6" }),
+                    })
+                    .into(),
+                ),
+            ),
+            // Of two entries, the one with more prices counts.
             (
                 "deepseek",
                 "deepseek-chat",
-                json!({ "input": "0.28", "cache_read": "0.028", "output": "0.42" }),
+                json!({ "input": "0.28", "cache_read": "0.028", "cache_write_5m": "0", "output": "0.42" }),
             ),
             ("ollama", "llama3", json!({ "input": "0", "output": "0" })),
         ],
     );
     assert_eq!(imported.report.mapped, rates.len());
     let text = imported.report.to_string();
-    for line in [
-        "1 no token price (azure/whisper-1)",
-        "1 an earlier model has the name at another price (deepseek/deepseek-chat)",
-        "8 search_context_cost_per_query: for a query (gpt-5, o3, claude-sonnet-4-5, ...)",
-        "1 off_peak_pricing: by the time of day; the standard price is taken (deepseek-flash)",
-        "1 input_cost_per_second: for a second (azure/whisper-1)",
-        "1 provider_specific_entry.altitude: no modifier of a card (claude-opus-4-8)",
-        "1 regional_processing_uplift_multiplier_eu: by the region (gpt-6-astra)",
-    ] {
-        assert!(text.contains(line), "{line}\n{text}");
-    }
+    let line = "1 provider_specific_entry.altitude: no modifier of a card (claude-opus-4-8)";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]
-fn litellm_prices_of_other_providers_are_taken_when_they_are_asked_for() {
+fn litellm_prices_are_of_the_providers_and_models_that_are_asked_for() {
     let asked = wanted(
         &["dashscope", "perplexity", "xai", "novita", "openai"],
         &["qwen*", "sonar*", "grok*", "deepseek*"],
@@ -189,7 +210,8 @@ fn litellm_prices_of_other_providers_are_taken_when_they_are_asked_for() {
             (
                 "perplexity",
                 "sonar-deep-research",
-                json!({ "input": "2", "output": "8", "reasoning": "3" }),
+                json!({ "input": "2", "output": "8", "reasoning": "3",
+                    "units": { "citation_tokens": "0.000002", "web_searches": "0.005" } }),
             ),
             // xAI's context tiers begin at the threshold.
             (
@@ -202,26 +224,25 @@ fn litellm_prices_of_other_providers_are_taken_when_they_are_asked_for() {
         ],
     );
     let report = &imported.report;
-    assert_eq!(
-        report.models["a price of more than 12 places"],
-        ["novita/deepseek/deepseek-v4-pro-0813"]
-    );
-    assert!(report.not_asked_for > 10, "{report}");
+    let rounded = "novita/deepseek/deepseek-v4-pro-0813\tcache_read_input_token_cost\tfurther places than 12, so it is rounded\n";
+    assert!(report.to_text().contains(rounded), "{}", report.to_text());
+    assert!(report.not_asked_for() > 10, "{report}");
 }
 
 #[test]
-fn a_provider_that_only_the_list_knows_keeps_its_name() {
+fn a_provider_that_only_the_list_knows_keeps_its_name_as_far_as_sellers_may_have_it() {
     let list = r#"{
         "acme/m": { "litellm_provider": "acme", "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6 },
         "groq/m": { "litellm_provider": "groq", "input_cost_per_token": 3e-6, "output_cost_per_token": 4e-6 },
         "Acme Two/m": { "litellm_provider": "Acme Two", "input_cost_per_token": 5e-6, "output_cost_per_token": 6e-6 }
     }"#;
+    let all = [("acme", "m", "1"), ("groq", "m", "3"), ("acme-two", "m", "5")];
     for (asked, expected) in [
-        (&[][..], &[("groq", "m", "3")][..]),
-        (&["acme"], &[("acme", "m", "1")]),
-        (&["groq", "acme"], &[("acme", "m", "1"), ("groq", "m", "3")]),
-        (&["Acme Two"], &[("openai_compatible", "m", "5")]),
-        (&["openai_compatible"], &[("openai_compatible", "m", "1")]),
+        (&[][..], &all[..]),
+        (&["acme"], &all[..1]),
+        (&["groq", "acme"], &all[..2]),
+        (&["Acme Two"], &all[2..]),
+        (&["acme-two"], &all[2..]),
     ] {
         let imported = import_text(Source::Litellm, list, &wanted(asked, &[]), "test".to_owned());
         let rates = rates(&imported.expect("a card"));
@@ -235,10 +256,163 @@ fn a_provider_that_only_the_list_knows_keeps_its_name() {
         });
         assert_eq!(found, expected.collect::<Vec<_>>(), "{asked:?}");
     }
-    let imported = import_text(Source::Litellm, list, &Wanted::default(), "test".to_owned());
-    let report = imported.expect("a card").report.to_string();
-    let line = "2 of a provider that the filter does not know by name: `--provider NAME` takes it (acme, Acme Two)";
-    assert!(report.contains(line), "{report}");
+}
+
+#[test]
+fn litellm_prices_units_beside_tokens() {
+    let imported = imported(Source::Litellm, "litellm_units.json", &Wanted::default());
+    let rates = rates(&imported);
+    check(
+        &rates,
+        &[
+            // Of both, the one that is not zero; the list has it twice.
+            ("azure_openai", "whisper-1", json!({ "units": { "input_audio_seconds": "0.0001" } })),
+            (
+                "openai",
+                "tts-1",
+                json!({ "units": { "input_characters": "0.000015" },
+                "multipliers": { "location": { "gov": "1.1" } } }),
+            ),
+            // A price of searches by the size of their context; without one, that of a medium one.
+            (
+                "openai",
+                "gpt-4o-search-preview",
+                json!({ "input": "2.5", "output": "10", "units": { "web_searches": "0.035",
+                    "web_searches:low": "0.03", "web_searches:high": "0.05" } }),
+            ),
+            // Perplexity has a fee for each request.
+            (
+                "perplexity",
+                "sonar",
+                json!({ "input": "1", "output": "1", "units": { "requests": "0.008",
+                    "requests:low": "0.005", "requests:high": "0.012" } }),
+            ),
+            // Gemini 3 is billed by the query, its predecessors by the request.
+            (
+                "gemini",
+                "gemini-3-pro",
+                json!({ "input": "2", "output": "12", "units": { "web_searches": "0.014" } }),
+            ),
+            (
+                "gemini",
+                "gemini-2.5-flash",
+                json!({ "input": "0.3", "output": "2.5",
+                    "units": { "searched_requests": "0.035", "maps_queries": "0.025" } }),
+            ),
+            (
+                "cohere",
+                "rerank-v3.5",
+                json!({ "input": "0", "output": "0",
+                "units": { "search_units": "0.002" } }),
+            ),
+            (
+                "mistral",
+                "mistral-ocr-latest",
+                json!({ "units": { "pages": "0.001", "annotated_pages": "0.003" },
+                    "service_tiers": { "batch": { "units": { "pages": "0.0005" } } } }),
+            ),
+            // Sizes and qualities are variants of one model; the dearest stands for all others.
+            (
+                "openai",
+                "dall-e-3",
+                json!({ "units": { "output_images": "0.12", "output_images:standard:1024x1024": "0.04",
+                    "output_images:hd:1024x1792": "0.12" } }),
+            ),
+            (
+                "bedrock",
+                "amazon.nova-canvas-v1:0",
+                json!({ "units": { "output_images": "0.08", "output_images:1024x1024:50-steps": "0.06",
+                    "output_images:2048x2048:50-steps": "0.08" } }),
+            ),
+            (
+                "dashscope",
+                "wan3.0-video",
+                json!({ "units": { "output_video_seconds": "0.165", "output_video_seconds:480p": "0.04",
+                    "output_video_seconds:720p": "0.08" } }),
+            ),
+            // Who prices the tokens of an image does not bill the image.
+            (
+                "gemini",
+                "gemini-2.5-flash-image",
+                json!({ "input": "0.3", "output": "2.5", "output_image": "30" }),
+            ),
+            (
+                "openai",
+                "gpt-image-1-mini",
+                json!({ "input": "2", "output": "8", "output_image": "8" }),
+            ),
+            // A price of all models of a seller.
+            ("openai", "*", json!({ "units": { "code_sessions": "0.03" } })),
+            // A card has no unit of its own for it.
+            ("reducto", "parse", json!([])),
+            // An alias is a name too.
+            ("gemini", "gemini-flash-latest", of(&rates, "gemini", "gemini-2.5-flash").into()),
+            // What Azure's hosts serve of others has a price there too.
+            ("azure_ai", "grok-4", json!({ "input": "5.5", "output": "27.5" })),
+            ("azure_openai", "grok-4", json!({ "input": "5.5", "output": "27.5" })),
+            // Of two entries, the one with more prices has the name.
+            (
+                "bedrock",
+                "moonshotai.kimi-k2.5",
+                json!({ "input": "0.6", "output": "3", "service_tiers": { "priority": { "input": "1.05" } } }),
+            ),
+        ],
+    );
+    let expected = "\
+azure_ai/flux\tinput_cost_per_pixel\tfor a pixel, without a size
+azure_ai/flux\t*\tno price
+bedrock/*/1-month-commitment/cohere.command-text-v14\t*\tnot a name on the wire
+bedrock/moonshotai.kimi-k2.5\tname\tmoonshotai.kimi-k2.5 has the name, with other prices
+gemini/gemini-2.5-flash-image\toutput_cost_per_image\tbeside the price of the same tokens, which is taken
+gemini/gemini-2.5-flash\tsearch_free_requests\tfree requests; each is charged
+gemini/gemini-flash-latest\tsearch_free_requests\tfree requests; each is charged
+low/1024-x-1024/gpt-image-1-mini\t*\timages beside the price of their tokens, which is taken
+nowhere\t*\tan alias of no model
+reducto/parse\tocr_cost_per_credit\tfor a credit
+reducto/parse\t*\tno price
+standard/1024-x-1024/dall-e-3\tinput_cost_per_pixel\tfurther places than 12, so it is rounded
+tts-1\tsurcharge\tno member that the import knows
+tts-1\tsurcharges\tno member that the import knows
+unnamed\t*\tno provider
+";
+    let mut expected: Vec<&str> = expected.lines().collect();
+    expected.sort_unstable();
+    let report = imported.report.to_text();
+    assert_eq!(report.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn genai_prices_of_a_provider_apply_to_another_that_sells_its_models() {
+    let list = r#"[
+        { "id": "openai", "models": [
+            { "id": "gpt-4o", "match": { "equals": "gpt-4o" }, "prices": { "input_mtok": 2.5 } },
+            { "id": "gpt-5", "match": { "equals": "gpt-5" }, "prices": { "input_mtok": 1.25 } } ] },
+        { "id": "azure", "fallback_model_providers": ["openai", "elsewhere"], "models": [
+            { "id": "gpt-4o", "match": { "starts_with": "gpt-4o" }, "prices": { "input_mtok": 3 } },
+            { "id": "ocr", "match": { "equals": "ocr" }, "prices": { "input_document_kpages": 2,
+                "input_annotated_document_kpages": 3, "requests_kcount": 5, "input_audio_hours": 0.36, "input_text_messages_kcount": 1 } } ] }
+    ]"#;
+    let imported = import_text(Source::GenaiPrices, list, &Wanted::default(), "test".to_owned());
+    let imported = imported.expect("a card");
+    check(
+        &rates(&imported),
+        &[
+            ("openai", "gpt-4o", json!({ "input": "2.5" })),
+            ("azure_openai", "gpt-4o*", json!({ "input": "3" })),
+            // A pattern of the seller's own goes before a name of another one.
+            ("azure_openai", "gpt-4o", json!([])),
+            ("azure_openai", "gpt-5", json!({ "input": "1.25" })),
+            (
+                "azure_openai",
+                "ocr",
+                json!({ "units": { "pages": "0.002", "annotated_pages": "0.001", "requests": "0.005",
+                    "input_audio_seconds": "0.0001" } }),
+            ),
+        ],
+    );
+    let expected = "azure/*\t*\tprices of elsewhere, which the list lacks\n\
+        azure/ocr\tinput_text_messages_kcount\tno unit of a card\n";
+    assert_eq!(imported.report.to_text(), expected);
 }
 
 #[test]
@@ -274,7 +448,7 @@ fn models_dev_prices_a_million() {
             ),
         ],
     );
-    assert_eq!(imported.report.models["no token price"], ["openai/whisper-1"]);
+    assert_eq!(imported.report.reason_of("openai/whisper-1"), Some("no price"));
     let asked = wanted(&["perplexity"], &[]);
     let perplexity = self::imported(Source::ModelsDev, "models_dev.json", &asked);
     check(
@@ -313,7 +487,8 @@ fn genai_prices_have_periods_variants_and_clauses() {
     assert_eq!(o3[3]["service_tiers"]["batch"], json!({ "input": "1", "output": "4" }));
     let claude = json!({ "input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6",
         "output": "15", "context_tiers": [{ "above_input_tokens": 200_000, "input": "6", "cache_read": "0.6",
-            "cache_write_5m": "7.5", "cache_write_1h": "12", "output": "22.5" }] });
+            "cache_write_5m": "7.5", "cache_write_1h": "12", "output": "22.5" }],
+        "units": { "web_searches": "0.01" } });
     let mut first = claude.clone();
     first["aliases"] = json!(["claude-sonnet-4.5*"]);
     first["effective_to"] = json!("2026-10-14");
@@ -332,12 +507,13 @@ fn genai_prices_have_periods_variants_and_clauses() {
         assert_eq!(of(&rates, provider, "gemini-2.5-pro").len(), 2, "{provider}");
     }
     let report = &imported.report;
-    assert_eq!(report.models["prices by the time of day"], ["deepseek/deepseek-chat"]);
+    let deepseek = of(&rates, "deepseek", "deepseek-chat-v3-0324");
+    let by_hour: Vec<_> =
+        deepseek.iter().map(|rate| (&rate["when"]["hours_utc"], &rate["input"])).collect();
+    assert_eq!(by_hour, [(&json!("00:30-16:30"), &json!("0.27")), (&Value::Null, &json!("0.135"))]);
     let text = report.to_string();
     for line in [
-        "1 no token price (mistral/mistral-ocr-2503)",
         "1 match by `and`: no pattern of a card; what only it matches has no rate (google/gemini-2.5-pro)",
-        "web_searches_kcount: not for tokens",
         "2 cache_image_read_mtok: no kind of tokens in a card (openai/gpt-image-1, openai/gpt-realtime)",
     ] {
         assert!(text.contains(line), "{line}\n{text}");

@@ -13,19 +13,25 @@ use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
 use agent_meter::{check, plugin, wasm};
 use agent_meter_collector::invoice::{Invoice, invoices};
-use agent_meter_collector::prices::{self, Wanted};
+use agent_meter_collector::prices::{self, Question, Wanted};
 use agent_meter_collector::recover::{self, Target};
 use agent_meter_collector::{
     Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
 };
 use agent_meter_core::config::Config;
+use agent_meter_core::domain::price_factors::{Modifier, PriceFactors, ServiceTier, Word};
+use agent_meter_core::domain::seller::Seller;
+use agent_meter_core::domain::units::UnitName;
+use agent_meter_core::domain::usage::TokenKind;
 use agent_meter_core::meter::recovered::events_of_fact;
-use anyhow::{Context, bail, ensure};
+use agent_meter_core::pricing::RateCard;
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    BenchArgs, BootstrapArgs, CheckCommand, Cli, CollectArgs, Command, DemoArgs, EnvoyArgs,
-    ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RecoverArgs, RunArgs, UpstreamArgs,
+    BenchArgs, BootstrapArgs, CheckCommand, CheckPricesArgs, Cli, CollectArgs, Command, DemoArgs,
+    EnvoyArgs, ExplainArgs, ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RecoverArgs,
+    RunArgs, UpstreamArgs,
 };
 
 impl Cli {
@@ -40,6 +46,8 @@ impl Cli {
             Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Recover(args) => args.execute().await,
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
+            Command::Prices(PricesCommand::Check(args)) => args.execute(),
+            Command::Prices(PricesCommand::Explain(args)) => args.execute(),
             Command::Bench(args) => args.execute().await,
             Command::Check(CheckCommand::Config { file, wasm }) => {
                 for warning in check::config(&file, &wasm::find(wasm.as_deref())?).await? {
@@ -228,7 +236,7 @@ impl InvoiceArgs {
 
 impl ImportArgs {
     fn execute(self) -> anyhow::Result<()> {
-        let Self { from, file, out, provider, model, version } = self;
+        let Self { from, file, out, report, provider, model, version } = self;
         let wanted = Wanted { providers: provider, models: model };
         let version = version.unwrap_or_else(|| from.version_today());
         let imported = prices::import(from, &file, &wanted, version)?;
@@ -240,9 +248,118 @@ impl ImportArgs {
             }
             None => print(text.trim_end())?,
         }
+        if let Some(report) = &report {
+            std::fs::write(report, imported.report.to_text())
+                .with_context(|| format!("cannot write {}", report.display()))?;
+        }
         eprintln!("{}", imported.report);
         Ok(())
     }
+}
+
+impl ExplainArgs {
+    fn execute(self) -> anyhow::Result<()> {
+        let cards = match (&self.cards.card, &self.cards.config) {
+            (Some(card), _) => vec![rate_card(card)?],
+            (None, Some(config)) => {
+                filter_config(config)?;
+                let plugin = plugin::read(config)?;
+                let cards = plugin.get("rate_cards").and_then(Value::as_array).cloned();
+                cards.filter(|cards| !cards.is_empty()).with_context(|| {
+                    format!("{}: expected a rate card in `rate_cards`", config.display())
+                })?
+            }
+            (None, None) => bail!("expected --card or --config"),
+        };
+        let answers = prices::explain(&cards, &self.question()?)?;
+        if self.json {
+            return print(&serde_json::to_string(&answers)?);
+        }
+        let texts: Vec<String> = answers.iter().map(ToString::to_string).collect();
+        print(&texts.join("\n\n"))
+    }
+
+    fn question(&self) -> anyhow::Result<Question> {
+        let provider = self.provider.as_deref().map(|name| {
+            Seller::new(name).with_context(|| format!("--provider: {name:?} is no seller's name"))
+        });
+        let mut factors = PriceFactors {
+            service_tier: ServiceTier::new(&self.tier),
+            location: self.location.as_deref().map(Word::new),
+            ..PriceFactors::default()
+        };
+        for told in &self.modifier {
+            let (name, word) = pair("--modifier", told)?;
+            let known = Modifier::ALL.into_iter().find(|modifier| modifier.name() == name);
+            let modifier = known.with_context(|| format!("--modifier: {name:?} is none"))?;
+            factors.modifiers.tell(modifier, word);
+        }
+        let mut usage = serde_json::Map::new();
+        usage.insert("input".to_owned(), json!(self.input));
+        usage.insert("output".to_owned(), json!(self.output));
+        for told in &self.tokens {
+            let (kind, count) = pair("--tokens", told)?;
+            let is_kind = TokenKind::ALL.into_iter().any(|known| known.name() == kind);
+            ensure!(is_kind, "--tokens: {kind:?} is no kind of tokens");
+            let count: u64 = count.parse().with_context(|| format!("--tokens: {told:?}"))?;
+            usage.insert(kind.to_owned(), json!(count));
+        }
+        let mut units = Vec::new();
+        for told in &self.unit {
+            let (name, quantity) = pair("--unit", told)?;
+            let name = UnitName::parse(name);
+            let name = name.with_context(|| format!("--unit: {told:?} names no unit"))?;
+            units.push((name, quantity.parse().with_context(|| format!("--unit: {told:?}"))?));
+        }
+        let at = self.at.unwrap_or_else(chrono::Utc::now).timestamp_millis();
+        Ok(Question {
+            model: self.model.clone(),
+            provider: provider.transpose()?,
+            at_millis: u64::try_from(at).context("--at: expected a time after 1970")?,
+            factors,
+            usage: serde_json::from_value(Value::Object(usage))?,
+            units,
+        })
+    }
+}
+
+/// Splits `NAME=VALUE`.
+fn pair<'a>(option: &str, told: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
+    told.split_once('=').with_context(|| format!("{option}: expected NAME=VALUE, found {told:?}"))
+}
+
+impl CheckPricesArgs {
+    fn execute(self) -> anyhow::Result<()> {
+        let Self { card, list, from, json } = self;
+        let older = rate_card(&card)?;
+        let newer = match from {
+            Some(source) => {
+                let everything = Wanted::default();
+                let imported = prices::import(source, &list, &everything, source.version_today())?;
+                serde_json::to_value(&imported.card)?
+            }
+            None => rate_card(&list)?,
+        };
+        let differences = prices::differences(&older, &newer)?;
+        if json {
+            print(&serde_json::to_string(&differences)?)?;
+        } else if !differences.is_empty() {
+            let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            print(&lines.join("\n"))?;
+        }
+        ensure!(differences.is_empty(), "{} prices differ", differences.len());
+        Ok(())
+    }
+}
+
+/// Reads a rate card that the filter takes.
+fn rate_card(file: &Path) -> anyhow::Result<Value> {
+    let name = || file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", name()))?;
+    let value: Value = serde_yaml_ng::from_str(&text).with_context(name)?;
+    let card: RateCard = serde_json::from_value(value.clone()).with_context(name)?;
+    card.validate("").map_err(|refused| anyhow!("{}: {refused}", name()))?;
+    Ok(value)
 }
 
 impl BenchArgs {

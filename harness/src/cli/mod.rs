@@ -40,7 +40,7 @@ enum Command {
     /// Check a plugin configuration or a module
     #[command(subcommand)]
     Check(CheckCommand),
-    /// Make rate cards from public price lists
+    /// Make rate cards from public price lists, and compare them
     #[command(subcommand)]
     Prices(PricesCommand),
     /// Measure what the filter costs, with and without guards, against no filter, an empty one,
@@ -217,11 +217,80 @@ enum CheckCommand {
 
 #[derive(Debug, Subcommand)]
 enum PricesCommand {
-    /// Make a rate card from a price list, and list on stderr what a card cannot express
+    /// Make a rate card from a price list, and sum up on stderr what a card cannot express
     ///
     /// The card takes every price digit for digit, in US dollars. The filter's own reader checks
     /// it.
     Import(ImportArgs),
+    /// Say which rate applies to a model and why, and what an example costs
+    Explain(ExplainArgs),
+    /// Name what changed between a rate card and a newer price list; exit 1 on any difference
+    ///
+    /// Of the list, only the sellers of the card count.
+    Check(CheckPricesArgs),
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The model, as a response or a request names it
+    model: String,
+    #[command(flatten)]
+    cards: CardsArgs,
+    /// The seller [default: every seller with a rate of its own for the model]
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// When it runs, such as 2026-11-27T08:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<chrono::DateTime<chrono::Utc>>,
+    /// The service tier, in the provider's word
+    #[arg(long, value_name = "TIER", default_value = "standard")]
+    tier: String,
+    /// Where the model runs, such as eu or europe-west4
+    #[arg(long, value_name = "PLACE")]
+    location: Option<String>,
+    /// The provider's word for a modifier, such as speed=fast; may be repeated
+    #[arg(long, value_name = "NAME=WORD")]
+    modifier: Vec<String>,
+    /// Input tokens of the example, with all of their parts
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    input: u64,
+    /// Output tokens of the example, with all of their parts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    output: u64,
+    /// Other tokens of the example, such as cache_read=1000 or reasoning=50; may be repeated
+    #[arg(long, value_name = "KIND=N")]
+    tokens: Vec<String>,
+    /// Units of the example, such as web_searches=2; may be repeated
+    #[arg(long, value_name = "UNIT=N")]
+    unit: Vec<String>,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct CardsArgs {
+    /// The plugin configuration with the rate cards, YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A rate card, YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct CheckPricesArgs {
+    /// The rate card, YAML or JSON
+    card: PathBuf,
+    /// The newer list, JSON; without --from, a newer rate card
+    list: PathBuf,
+    /// Which price list it is
+    #[arg(long, value_name = "SOURCE", value_parser = sources())]
+    from: Option<Source>,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -235,8 +304,12 @@ struct ImportArgs {
     /// Where to write the card; the name ends in .yaml or .json [default: stdout, as YAML]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Where to write all that the card leaves out, one line each: model, member (* is the whole
+    /// model) and reason, with tabs between them
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Only these providers, such as openai,groq; one that only the list knows keeps its name there
-    /// [default: all that the filter knows by name]
+    /// [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     provider: Vec<String>,
     /// Only these models; * stands for any text; may be repeated [default: all]

@@ -13,13 +13,17 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::prices::list::{Object, Price, count, price};
-use crate::prices::{Builder, ContextTier, Model, Rates, Table, ours};
+use crate::prices::builder::{Builder, Fit, Model, ROUNDED, ours};
+use crate::prices::card::{ContextTier, Rates, Table, Units, When};
+use crate::prices::list::{Object, PLACES_MAX, count};
 
 #[derive(Deserialize)]
 struct Provider {
     id: String,
     models: Vec<Object>,
+    /// Providers whose prices apply to models that this one has none of.
+    #[serde(default)]
+    fallback_model_providers: Option<Vec<String>>,
 }
 
 /// Prices that apply from a day on, or for a part of the day.
@@ -35,6 +39,8 @@ struct Conditional {
 #[derive(Deserialize)]
 struct Constraint {
     start_date: Option<String>,
+    start_time: Option<String>,
+    end_time: Option<String>,
 }
 
 impl Conditional {
@@ -44,6 +50,16 @@ impl Conditional {
 
     fn start(&self) -> Option<&str> {
         self.constraint.as_ref().and_then(|constraint| constraint.start_date.as_deref())
+    }
+
+    /// The part of the day; `None` if it is not in whole minutes of UTC.
+    fn hours_utc(&self) -> Option<String> {
+        let Constraint { start_time, end_time, .. } = self.constraint.as_ref()?;
+        let minute = |text: &str| {
+            let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
+            text.strip_suffix(":00").map(str::to_owned)
+        };
+        Some(format!("{}-{}", minute(start_time.as_deref()?)?, minute(end_time.as_deref()?)?))
     }
 
     /// True if it applies from this day on; `None` is before all days.
@@ -56,14 +72,26 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> anyhow::Result<()> 
     let list: Vec<Provider> = serde_json::from_str(text)?;
     for provider in &list {
         for model in &provider.models {
-            let id: String = model
-                .read("id")?
-                .with_context(|| format!("{}: a model without `id`", provider.id))?;
-            let listed = format!("{}/{id}", provider.id);
-            let providers =
-                builder.providers(&provider.id, &ours(&provider.id, |lists| lists.genai_prices));
-            if !providers.is_empty() {
-                read_model(&listed, &id, &providers, model, builder).context(listed)?;
+            let sellers = |builder: &mut Builder<'_>, listed: &str| {
+                let ours = ours(&provider.id, |lists| lists.genai_prices);
+                builder.sellers(&provider.id, listed, &ours)
+            };
+            read_model(&provider.id, model, Fit::Own, builder, sellers)?;
+        }
+    }
+    for provider in &list {
+        let own = ours(&provider.id, |lists| lists.genai_prices);
+        for fallback in provider.fallback_model_providers.iter().flatten() {
+            let Some(fallback) = list.iter().find(|other| other.id == *fallback) else {
+                let what = format!("{}/*", provider.id);
+                builder.leave_out(format!("prices of {fallback}, which the list lacks"), &what);
+                continue;
+            };
+            for model in &fallback.models {
+                let sellers = |builder: &mut Builder<'_>, _: &str| {
+                    builder.wanted_fallbacks(&provider.id, &own)
+                };
+                read_model(&fallback.id, model, Fit::Fallback, builder, sellers)?;
             }
         }
     }
@@ -71,10 +99,28 @@ pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> anyhow::Result<()> 
 }
 
 fn read_model(
+    provider: &str,
+    model: &Object,
+    fit: Fit,
+    builder: &mut Builder<'_>,
+    sellers: impl Fn(&mut Builder<'_>, &str) -> Vec<Seller>,
+) -> anyhow::Result<()> {
+    let id: String =
+        model.read("id")?.with_context(|| format!("{provider}: a model without `id`"))?;
+    let listed = format!("{provider}/{id}");
+    let sellers = sellers(builder, &listed);
+    if sellers.is_empty() {
+        return Ok(());
+    }
+    read_listed(&listed, &id, &sellers, model, fit, builder).context(listed)
+}
+
+fn read_listed(
     listed: &str,
     id: &str,
-    providers: &[Seller],
+    sellers: &[Seller],
     model: &Object,
+    fit: Fit,
     builder: &mut Builder<'_>,
 ) -> anyhow::Result<()> {
     let mut names = Vec::new();
@@ -96,45 +142,73 @@ fn read_model(
         let prices = serde_json::from_str(prices.get()).context("prices")?;
         vec![Conditional { prices, constraint: None, when: BTreeMap::new() }]
     };
-    if prices.iter().any(Conditional::is_by_time_of_day) {
-        builder.leave_out("prices by the time of day", listed);
-        return Ok(());
-    }
+    // The last that applies counts, so a price of all hours hides those before it.
+    let (timed, untimed): (Vec<&Conditional>, Vec<&Conditional>) =
+        prices.iter().partition(|prices| prices.is_by_time_of_day());
+    let last = prices.iter().rposition(|prices| prices.constraint.is_none()).unwrap_or(0);
+    let timed: Vec<&Conditional> = timed
+        .into_iter()
+        .filter(|timed| prices.iter().skip(last).any(|prices| std::ptr::eq(prices, *timed)))
+        .collect();
     let variants: Vec<Conditional> = model.read("price_variants")?.unwrap_or_default();
-    let tiers = service_tiers(&variants, listed, builder);
-    let all = prices.iter().chain(tiers.values().flatten().copied());
+    let mut tiers = service_tiers(&variants, listed, builder);
+    if fit == Fit::Fallback && !tiers.is_empty() {
+        // Nor does the list's own calculator take them.
+        builder.leave_out_price(
+            "price_variants",
+            "of the seller that another falls back to",
+            listed,
+        );
+        tiers.clear();
+    }
+    let all = untimed.iter().copied().chain(tiers.values().flatten().copied());
     let mut starts: BTreeSet<Option<&str>> = all.map(Conditional::start).collect();
     starts.insert(None);
     let mut periods: Vec<(Option<&str>, Table)> = Vec::new();
     for start in starts {
-        let standard = prices.iter().rfind(|prices| prices.is_active(start)).or(prices.first());
+        let standard = untimed.iter().rfind(|prices| prices.is_active(start));
+        let standard = standard.copied().or(untimed.first().copied()).or(prices.first());
         let standard = standard.context("prices: expected one, found none")?;
-        let Some(mut table) = read_prices(&[&standard.prices], listed, builder)? else {
-            return Ok(());
-        };
+        let mut table = read_prices(&[&standard.prices], listed, builder)?;
         for (tier, variants) in &tiers {
             let active: Vec<&Object> = variants
                 .iter()
                 .filter(|variant| variant.is_active(start))
                 .map(|variant| &variant.prices)
                 .collect();
-            let Some(own) = read_prices(&active, listed, builder)? else { return Ok(()) };
+            let own = read_prices(&active, listed, builder)?;
             table.service_tiers.insert(tier, own);
         }
         if periods.last().is_none_or(|(_, last)| *last != table) {
             periods.push((start, table));
         }
     }
+    let mut by_hour: Vec<(When, Table)> = Vec::new();
+    for prices in timed {
+        let Some(hours_utc) = prices.hours_utc() else {
+            builder.leave_out_price("prices", "by another time of day than of UTC", listed);
+            continue;
+        };
+        let when = When { hours_utc: Some(hours_utc), ..When::default() };
+        by_hour.push((when, read_prices(&[&prices.prices], listed, builder)?));
+    }
     for (at, (start, table)) in periods.iter().enumerate() {
         let end = periods.get(at + 1).and_then(|(start, _)| *start);
-        for provider in providers {
-            builder.push(Model {
-                listed,
-                provider: *provider,
-                names: names.clone(),
-                effective: (start.map(str::to_owned), end.map(str::to_owned)),
-                table: table.clone(),
-            });
+        // Of patterns, a card takes the first that applies.
+        let always = [(When::default(), table.clone())];
+        for (when, mut table_then) in by_hour.iter().cloned().chain(always) {
+            table_then.service_tiers.clone_from(&table.service_tiers);
+            for provider in sellers {
+                builder.push(Model {
+                    listed: listed.to_owned(),
+                    provider: *provider,
+                    names: names.clone(),
+                    effective: (start.map(str::to_owned), end.map(str::to_owned)),
+                    when: when.clone(),
+                    table: table_then.clone(),
+                    fit,
+                });
+            }
         }
     }
     Ok(())
@@ -212,15 +286,75 @@ struct Tiered {
     tiers: Vec<(u64, Decimal)>,
 }
 
-/// Reads prices; the first that names a kind counts. `None` if the model is left out.
+/// Prices of units: the unit, and of how many of it the price is, as a power of 10.
+const UNITS: [(&str, &str, u32); 8] = [
+    ("requests_kcount", "requests", 3),
+    ("web_searches_kcount", "web_searches", 3),
+    ("storage_searches_kcount", "file_searches", 3),
+    ("rerank_searches_kcount", "search_units", 3),
+    ("input_document_kpages", PAGES, 3),
+    ("input_annotated_document_kpages", ANNOTATED_PAGES, 3),
+    ("input_mchars", "input_characters", 6),
+    ("output_citation_mtok", "citation_tokens", 6),
+];
+
+const PAGES: &str = "pages";
+
+/// The list counts them among the pages, a card beside them.
+const ANNOTATED_PAGES: &str = "annotated_pages";
+
+/// Prices of an hour of audio.
+const HOURS: [(&str, &[&str]); 3] = [
+    ("input_audio_hours", &["input_audio_seconds"]),
+    ("output_audio_hours", &["output_audio_seconds"]),
+    ("audio_hours", &["input_audio_seconds", "output_audio_seconds"]),
+];
+
+const SECONDS_OF_AN_HOUR: Decimal = Decimal::from_parts(3600, 0, 0, false, 0);
+
+/// Reads the price of a unit; `false` if the member is none.
+fn read_unit(
+    units: &mut Units,
+    name: &str,
+    value: &RawValue,
+    listed: &str,
+    builder: &mut Builder<'_>,
+) -> anyhow::Result<bool> {
+    if let Some((_, unit, power)) = UNITS.iter().find(|(theirs, ..)| *theirs == name) {
+        if let Some(rate) = builder.price_of_one(listed, name, value, *power)? {
+            units.entry((*unit).to_owned()).or_insert(rate);
+        }
+        return Ok(true);
+    }
+    let Some((_, of_hours)) = HOURS.iter().find(|(theirs, _)| *theirs == name) else {
+        return Ok(false);
+    };
+    if let Some(rate) = builder.price_of_one(listed, name, value, 0)? {
+        let exact = rate / SECONDS_OF_AN_HOUR;
+        let rounded = exact.round_dp(PLACES_MAX).normalize();
+        if rounded != exact {
+            builder.leave_out_price(name, ROUNDED, listed);
+        }
+        for unit in *of_hours {
+            units.entry((*unit).to_owned()).or_insert(rounded);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads prices; the first that names a kind counts.
 fn read_prices(
     prices: &[&Object],
     listed: &str,
     builder: &mut Builder<'_>,
-) -> anyhow::Result<Option<Table>> {
+) -> anyhow::Result<Table> {
     let mut kinds: BTreeMap<TokenKind, Tiered> = BTreeMap::new();
+    let mut units = Units::new();
     for (name, value) in prices.iter().flat_map(|prices| prices.iter()) {
         if value.get() == "null" {
+            continue;
+        }
+        if !value.get().starts_with('{') && read_unit(&mut units, name, value, listed, builder)? {
             continue;
         }
         let kind = match name {
@@ -239,16 +373,18 @@ fn read_prices(
             _ => {
                 let is_tokens = name.ends_with("_mtok");
                 let reason =
-                    if is_tokens { "no kind of tokens in a card" } else { "not for tokens" };
+                    if is_tokens { "no kind of tokens in a card" } else { "no unit of a card" };
                 builder.leave_out_price(name, reason, listed);
                 continue;
             }
         };
-        let Some(tiered) = read_price(value).with_context(|| name.to_owned())? else {
-            builder.leave_out("a price of more than 12 places", listed);
-            return Ok(None);
-        };
+        let tiered = read_price(value, name, listed, builder)?;
         kinds.entry(kind).or_insert(tiered);
+    }
+    if let Some(pages) = units.get(PAGES).copied()
+        && let Some(annotated) = units.get_mut(ANNOTATED_PAGES)
+    {
+        *annotated = annotated.saturating_sub(pages).max(Decimal::ZERO);
     }
     let rates = kinds.iter().map(|(kind, price)| (*kind, price.base)).collect();
     let thresholds: BTreeSet<u64> =
@@ -265,29 +401,31 @@ fn read_prices(
         .into_iter()
         .map(|above| ContextTier { above_input_tokens: above, rates: at(above) })
         .collect();
-    Ok(Some(Table { rates, context_tiers, ..Table::default() }))
+    Ok(Table { rates, units, context_tiers, ..Table::default() })
 }
 
-/// `None` if it has too many places.
-fn read_price(value: &RawValue) -> anyhow::Result<Option<Tiered>> {
-    let one = |value: &RawValue| match price(value, 6)? {
-        Some(Price::PerMillion(rate)) => Ok(Some(rate)),
-        Some(Price::TooManyPlaces) => Ok(None),
-        None => bail!("expected a price, found null"),
+fn read_price(
+    value: &RawValue,
+    name: &str,
+    listed: &str,
+    builder: &mut Builder<'_>,
+) -> anyhow::Result<Tiered> {
+    let mut one = |value: &RawValue, place: &str| {
+        let member = format!("{name}{place}");
+        let price = builder.price_of_million(listed, &member, value, 6)?;
+        price.with_context(|| format!("{member}: expected a price, found null"))
     };
     if !value.get().starts_with('{') {
-        return Ok(one(value)?.map(|base| Tiered { base, tiers: Vec::new() }));
+        return Ok(Tiered { base: one(value, "")?, tiers: Vec::new() });
     }
     let object: Object = serde_json::from_str(value.get())?;
-    let base = object.get("base").context("expected `base`, found none")?;
-    let Some(base) = one(base).context("base")? else { return Ok(None) };
+    let missing = |what: &str| format!("{name}: expected `{what}`, found none");
+    let base = one(object.get("base").with_context(|| missing("base"))?, ".base")?;
     let mut tiers = Vec::new();
     for tier in object.read::<Vec<Object>>("tiers")?.unwrap_or_default() {
-        let start = count(tier.get("start").context("tiers: expected `start`, found none")?)?;
-        let price = tier.get("price").context("tiers: expected `price`, found none")?;
-        let Some(price) = one(price).context("tiers")? else { return Ok(None) };
-        tiers.push((start, price));
+        let start = count(tier.get("start").with_context(|| missing("start"))?)?;
+        tiers.push((start, one(tier.get("price").with_context(|| missing("price"))?, ".tiers")?));
     }
     tiers.sort_by_key(|(start, _)| *start);
-    Ok(Some(Tiered { base, tiers }))
+    Ok(Tiered { base, tiers })
 }

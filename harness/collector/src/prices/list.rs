@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The places of a rate that the filter takes.
-const PLACES_MAX: u32 = 12;
+pub(super) const PLACES_MAX: u32 = 12;
 
 /// An object with its members in the order of the text.
 #[derive(Clone, Debug, Default)]
@@ -60,16 +60,17 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// A price, exactly as the list has it.
+/// A price in decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Price {
-    /// For a million tokens.
-    PerMillion(Decimal),
-    /// The filter takes no more than 12 places.
-    TooManyPlaces,
+pub(super) struct Price {
+    /// Of a million; the digits are the list's own.
+    pub(super) amount: Decimal,
+    /// True if the list has more places than the filter takes, so that it is rounded to these.
+    pub(super) is_rounded: bool,
 }
 
-/// A price for 10 to the power of `unit` tokens, as a number or a text; `None` if it is null.
+/// A price for 10 to the power of `unit` things, as a number or a text; `None` if it is null. The
+/// price is that of a million of them.
 pub(super) fn price(value: &RawValue, unit: u32) -> anyhow::Result<Option<Price>> {
     let text = value.get();
     if text == "null" {
@@ -84,11 +85,9 @@ pub(super) fn price(value: &RawValue, unit: u32) -> anyhow::Result<Option<Price>
 /// A count such as `200000` or `256000.0`.
 pub(super) fn count(value: &RawValue) -> anyhow::Result<u64> {
     let wrong = || format!("expected a number of tokens, found {}", value.get());
-    let Price::PerMillion(count) = parse(value.get(), 6).with_context(wrong)? else {
-        bail!(wrong());
-    };
-    ensure!(count.is_integer(), wrong());
-    u64::try_from(count).with_context(wrong)
+    let Price { amount, is_rounded } = parse(value.get(), 6).with_context(wrong)?;
+    ensure!(amount.is_integer() && !is_rounded, wrong());
+    u64::try_from(amount).with_context(wrong)
 }
 
 /// Shifts the point of a decimal with an optional exponent, for a million instead of 10 to the
@@ -104,21 +103,25 @@ fn parse(number: &str, unit: u32) -> anyhow::Result<Price> {
     let digits = digits.trim_start_matches('0');
     let significant = digits.trim_end_matches('0');
     if significant.is_empty() {
-        return Ok(Price::PerMillion(Decimal::ZERO));
+        return Ok(Price { amount: Decimal::ZERO, is_rounded: false });
     }
     let shift = shift + i64::try_from(digits.len() - significant.len())?;
     let mut units: i128 = significant.parse()?;
-    let places = match u32::try_from(-shift) {
-        Ok(places) if places > PLACES_MAX => return Ok(Price::TooManyPlaces),
-        Ok(places) => places,
-        Err(_) => {
-            let tenfold = 10_i128.checked_pow(u32::try_from(shift)?);
-            let product = tenfold.and_then(|tenfold| units.checked_mul(tenfold));
-            units = product.context("it is too large")?;
-            0
+    if let Ok(fraction) = u32::try_from(-shift) {
+        let places = fraction.min(PLACES_MAX);
+        if let Some(tenfold) = 10_i128.checked_pow(fraction - places) {
+            units = (units + tenfold / 2) / tenfold;
+        } else {
+            units = 0;
         }
-    };
-    Ok(Price::PerMillion(Decimal::try_from_i128_with_scale(units, places)?))
+        // What costs something is never free.
+        let amount = Decimal::try_from_i128_with_scale(units.max(1), places)?.normalize();
+        return Ok(Price { amount, is_rounded: fraction > PLACES_MAX });
+    }
+    let tenfold = 10_i128.checked_pow(u32::try_from(shift)?);
+    let product = tenfold.and_then(|tenfold| units.checked_mul(tenfold));
+    units = product.context("it is too large")?;
+    Ok(Price { amount: Decimal::try_from_i128_with_scale(units, 0)?, is_rounded: false })
 }
 
 #[cfg(test)]
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_price_keeps_each_digit() {
+    fn a_price_keeps_each_digit_that_the_filter_takes() {
         for (text, unit, expected) in [
             ("2.5e-06", 0, Some("2.5")),
             ("1e-05", 0, Some("10")),
@@ -141,8 +144,11 @@ mod tests {
             ("\"0.075\"", 6, Some("0.075")),
             ("1E+1", 6, Some("10")),
             ("123456789.123456789123", 6, Some("123456789.123456789123")),
-            ("1.5000020000000002e-05", 0, Some("15.000020000000002")),
-            ("1.4999999999999e-6", 0, Some("1.4999999999999")),
+            ("1.5000020000000002e-05", 0, Some("15.00002")),
+            ("0.08333333333333334", 6, Some("0.083333333333")),
+            ("3.00000000000000004e-5", 6, Some("0.00003")),
+            ("1e-30", 6, Some("0.000000000001")),
+            ("1.4999999999999e-6", 0, Some("1.5")),
             ("-1", 6, None),
             ("\"\"", 6, None),
             ("true", 6, None),
@@ -152,11 +158,11 @@ mod tests {
             let value = RawValue::from_string(text.to_owned()).expect("JSON");
             let found = price(&value, unit).map(|price| price.expect("a price"));
             match (found, expected) {
-                (Ok(Price::PerMillion(found)), Some(expected)) => {
-                    assert_eq!(found.to_string(), expected, "{text}");
-                }
-                (Ok(Price::TooManyPlaces), Some(expected)) => {
-                    assert!(expected.split_once('.').expect("places").1.len() > 12, "{text}");
+                (Ok(found), Some(expected)) => {
+                    assert_eq!(found.amount.to_string(), expected, "{text}");
+                    let rounded = ["0000000002", "33334", "00004", "1e-30", "99999e"];
+                    let is_rounded = rounded.iter().any(|part| text.contains(part));
+                    assert_eq!(found.is_rounded, is_rounded, "{text}");
                 }
                 (Err(_), None) => {}
                 (found, _) => panic!("{text}: {found:?}"),

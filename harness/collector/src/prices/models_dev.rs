@@ -3,8 +3,9 @@
 use agent_meter_core::domain::usage::TokenKind;
 use anyhow::Context;
 
-use crate::prices::list::{Object, Price, count, price};
-use crate::prices::{Builder, ContextTier, Model, Rates, Table, ours};
+use crate::prices::builder::{Builder, Fit, Model, ours};
+use crate::prices::card::{ContextTier, Rates, Table, When};
+use crate::prices::list::{Object, count};
 
 pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> anyhow::Result<()> {
     let list: Object = serde_json::from_str(text)?;
@@ -27,35 +28,31 @@ fn read_model(
     builder: &mut Builder<'_>,
 ) -> anyhow::Result<()> {
     let listed = format!("{id}/{name}");
-    let providers = builder.providers(id, &ours(id, |lists| lists.models_dev));
+    let providers = builder.sellers(id, &listed, &ours(id, |lists| lists.models_dev));
     if providers.is_empty() {
         return Ok(());
     }
     let Some(cost) = model.read::<Object>("cost")? else {
-        builder.leave_out("no token price", &listed);
+        builder.leave_out("no price", &listed);
         return Ok(());
     };
-    let Some(table) = read_cost(&cost, &listed, builder).context("cost")? else {
-        return Ok(());
-    };
+    let table = read_cost(&cost, &listed, builder).context("cost")?;
     for provider in providers {
         builder.push(Model {
-            listed: &listed,
+            listed: listed.clone(),
             provider,
             names: vec![name.to_owned()],
             effective: (None, None),
+            when: When::default(),
             table: table.clone(),
+            fit: Fit::Own,
         });
     }
     Ok(())
 }
 
-fn read_cost(
-    cost: &Object,
-    listed: &str,
-    builder: &mut Builder<'_>,
-) -> anyhow::Result<Option<Table>> {
-    let Some(rates) = read_rates(cost, listed, builder)? else { return Ok(None) };
+fn read_cost(cost: &Object, listed: &str, builder: &mut Builder<'_>) -> anyhow::Result<Table> {
+    let rates = read_rates(cost, listed, "", builder)?;
     let mut context_tiers = Vec::new();
     if let Some(tiers) = cost.read::<Vec<Object>>("tiers")? {
         for tier in &tiers {
@@ -66,25 +63,30 @@ fn read_cost(
             }
             let size = what.get("size").context("tiers: expected `size`, found none")?;
             let above_input_tokens = count(size)?;
-            let Some(rates) = read_rates(tier, listed, builder)? else { return Ok(None) };
+            let rates = read_rates(tier, listed, "tiers.", builder)?;
             context_tiers.push(ContextTier { above_input_tokens, rates });
         }
         context_tiers.sort_by_key(|tier| tier.above_input_tokens);
-    } else if let Some(tier) = cost.read::<Object>("context_over_200k")? {
-        let Some(rates) = read_rates(&tier, listed, builder)? else { return Ok(None) };
+    } else if let Some(tier) = cost.read::<Object>(OVER_200K)? {
+        let rates = read_rates(&tier, listed, "context_over_200k.", builder)?;
         context_tiers.push(ContextTier { above_input_tokens: 200_000, rates });
     }
-    Ok(Some(Table { rates, context_tiers, ..Table::default() }))
+    Ok(Table { rates, context_tiers, ..Table::default() })
 }
 
-/// `None` if the model is left out.
+/// The older name of a context tier.
+const OVER_200K: &str = "context_over_200k";
+
+/// Reads the rates of a table that stands below `place`.
 fn read_rates(
     cost: &Object,
     listed: &str,
+    place: &str,
     builder: &mut Builder<'_>,
-) -> anyhow::Result<Option<Rates>> {
+) -> anyhow::Result<Rates> {
     let mut rates = Rates::new();
     for (name, value) in cost.iter() {
+        let member = format!("{place}{name}");
         let kind = match name {
             "input" => TokenKind::Input,
             "output" => TokenKind::Output,
@@ -93,22 +95,15 @@ fn read_rates(
             "cache_write" => TokenKind::CacheWrite5m,
             "input_audio" => TokenKind::InputAudio,
             "output_audio" => TokenKind::OutputAudio,
-            "tier" | "tiers" | "context_over_200k" => continue,
+            "tier" | "tiers" | OVER_200K => continue,
             _ => {
-                builder.leave_out_price(name, "not a price of tokens", listed);
+                builder.leave_out_price(&member, "no price that the import knows", listed);
                 continue;
             }
         };
-        match price(value, 6).context(name.to_owned())? {
-            Some(Price::PerMillion(rate)) => {
-                rates.insert(kind, rate);
-            }
-            Some(Price::TooManyPlaces) => {
-                builder.leave_out("a price of more than 12 places", listed);
-                return Ok(None);
-            }
-            None => {}
+        if let Some(rate) = builder.price_of_million(listed, &member, value, 6)? {
+            rates.insert(kind, rate);
         }
     }
-    Ok(Some(rates))
+    Ok(rates)
 }
