@@ -87,7 +87,7 @@ impl Case {
     fn body(&self, mode: &str) -> Vec<u8> {
         // For these paths a generation is identified by the response's id and the time of its
         // creation.
-        if !["responses", "threads", "runs", "interactions"]
+        if !["responses", "threads", "runs", "interactions", "predictions", "async"]
             .iter()
             .any(|part| self.text("path").contains(part))
         {
