@@ -11,7 +11,7 @@ use crate::accountant::estimates::Estimate;
 use crate::accountant::fold::Activity;
 use crate::admission::session::{SessionKey, session_ref};
 use crate::base::time::Timestamp;
-use crate::config::product::Product;
+use crate::config::product::{Product, ProductType};
 use crate::config::{Config, CostSource, IncompleteUsage, REPORTED_CURRENCY};
 use crate::domain::identity::{ANONYMOUS, Identity};
 use crate::domain::ids::Link;
@@ -154,25 +154,16 @@ impl Accountant {
         let further = replaced.further_generations().map(|(purpose, run)| (Some(purpose), run));
         let mut charges = Vec::new();
         for (purpose, run) in [(None, replaced.clone())].into_iter().chain(further) {
-            let charge = charge_generation(&config, rules, &run);
+            let supersedes = purpose.is_none().then_some(generation.generation_id.as_str());
+            let run = Run { generation: &run, purpose, supersedes };
             let open = slot.and_then(|slot| self.sessions.get_mut(slot));
             let session = open.unwrap_or(&mut closed);
-            let added = session.add_generation(&run, tool, &charge);
-            count_run(host, &run, &charge, added);
-            let event = Event::TokenConsumption {
-                session,
-                product_id: &cause.session.product_id,
-                product_type,
-                generation: &run,
-                supersedes: purpose.is_none().then_some(generation.generation_id.as_str()),
-                purpose,
-                attribution: cause.attribution,
-                call: cause.call.as_ref(),
-                charge: &charge,
-            };
-            let json = self.meta.write(&event, run.ended_at);
+            let charge = charge_run(host, &config, rules, &run, session, cause);
+            let json = self
+                .meta
+                .write(&run.event(session, product_type, cause, &charge), run.generation.ended_at);
             self.push(host, json, now);
-            charges.push(Charged::new(charge, run.usage.total()));
+            charges.push(Charged::new(charge, run.generation.usage.total()));
         }
         self.guards.reservations.end(&truth.generation_id);
         self.guard_correct(host, billed, &charges, rules, slot.is_some(), now);
@@ -245,24 +236,12 @@ impl Accountant {
         let config = Rc::clone(&self.config);
         let unknown = Rc::clone(&self.unknown_product);
         let rules = config.product(&generation.product_id).unwrap_or(&unknown);
-        let charge = charge_generation(&config, rules, generation);
         let product_type = self.product(host, &cause.session).product_type;
-        let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
         let session = self.sessions.get_mut(slot)?;
-        let added = session.add_generation(generation, tool, &charge);
-        count_run(host, generation, &charge, added);
-        let event = Event::TokenConsumption {
-            session,
-            product_id: &cause.session.product_id,
-            product_type,
-            generation,
-            supersedes: None,
-            purpose,
-            attribution: cause.attribution,
-            call: cause.call.as_ref(),
-            charge: &charge,
-        };
-        let json = self.meta.write(&event, generation.ended_at);
+        let run = Run { generation, purpose, supersedes: None };
+        let charge = charge_run(host, &config, rules, &run, session, cause);
+        let json =
+            self.meta.write(&run.event(session, product_type, cause, &charge), generation.ended_at);
         let billed_in = BilledIn::new(session);
         self.push(host, json, now);
         self.guard_generation(
@@ -292,6 +271,53 @@ impl Accountant {
         };
         session_ref(&product, identity, SessionKey::Window)
     }
+}
+
+/// One run of a model that is billed.
+struct Run<'a> {
+    generation: &'a GenerationEnded,
+    /// What a further run was for.
+    purpose: Option<&'a str>,
+    /// The generation whose place it takes.
+    supersedes: Option<&'a str>,
+}
+
+impl<'a> Run<'a> {
+    fn event(
+        &self,
+        session: &'a Session,
+        product_type: ProductType,
+        cause: &'a Cause,
+        charge: &'a TokenCharge<'a>,
+    ) -> Event<'a> {
+        Event::TokenConsumption {
+            session,
+            product_id: &cause.session.product_id,
+            product_type,
+            generation: self.generation,
+            supersedes: self.supersedes,
+            purpose: self.purpose,
+            attribution: cause.attribution,
+            call: cause.call.as_ref(),
+            charge,
+        }
+    }
+}
+
+/// Prices a run, and adds it to the session that bears its cost.
+fn charge_run<'a>(
+    host: &mut impl Host,
+    config: &'a Config,
+    rules: &'a Product,
+    run: &Run<'_>,
+    session: &mut Session,
+    cause: &Cause,
+) -> TokenCharge<'a> {
+    let charge = charge_generation(config, rules, run.generation);
+    let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
+    let added = session.add_generation(run.generation, tool, &charge);
+    count_run(host, run.generation, &charge, added);
+    charge
 }
 
 /// Counts what is noteworthy about a run that was billed.
@@ -340,7 +366,7 @@ fn charge_generation<'a>(
         || computed.as_ref().is_ok_and(|(priced, _)| priced.is_inconsistent);
     let cost = match (llm.cost, reported) {
         (CostSource::Reported | CostSource::ReportedElseComputed, Some(reported)) => {
-            Ok((of_reported(), reported))
+            Ok((Cost { rate_card: REPORTED, ..Cost::default() }, reported))
         }
         (CostSource::Reported, None) => Err(Unpriced::NoReportedCost),
         _ => computed.map(|(priced, rate_card)| of_card(priced, rate_card)),
@@ -361,16 +387,6 @@ fn charge_generation<'a>(
             is_inconsistent,
             is_disputed,
         },
-    }
-}
-
-/// A cost that the provider reports.
-fn of_reported<'a>() -> Cost<'a> {
-    Cost {
-        lines: Vec::new(),
-        unit_lines: Vec::new(),
-        unpriced_units: Vec::new(),
-        rate_card: REPORTED,
     }
 }
 

@@ -148,10 +148,7 @@ impl Accountant {
         let config = Rc::clone(&self.config);
         let (session, call) = (&billed.cause.session, billed.cause.call.as_ref());
         let tool = call.map_or("", |(_, tool)| tool.as_str());
-        for guard in config.guards_for(&session.product_id, &session.identity.customer) {
-            if guard.loop_rule.is_some() || (guard.scope == ScopeKind::Tool && tool.is_empty()) {
-                continue;
-            }
+        for guard in counting(&config, session, tool) {
             let sums = |charges: &[Charged]| {
                 charges
                     .iter()
@@ -200,10 +197,7 @@ impl Accountant {
         sums_for: impl Fn(&Guard) -> Option<ScopeTotals>,
     ) {
         let config = Rc::clone(&self.config);
-        for guard in config.guards_for(&session.product_id, &session.identity.customer) {
-            if guard.loop_rule.is_some() || (guard.scope == ScopeKind::Tool && tool.is_empty()) {
-                continue;
-            }
+        for guard in counting(&config, session, tool) {
             let Some(sums) = sums_for(guard) else { continue };
             let name = ScopeName::of(guard.scope, session, tool);
             let Some(slot) = self.guard_scope(host, guard, name, currency, now) else { continue };
@@ -447,6 +441,19 @@ impl Accountant {
             writes.push((costs_key(&self.prefix, number), encoded_bucket(costs)));
         }
     }
+}
+
+/// The guards that count what is spent in a session by a tool, or by none.
+fn counting<'a>(
+    config: &'a Config,
+    session: &'a SessionRef,
+    tool: &'a str,
+) -> impl Iterator<Item = &'a Rc<Guard>> {
+    let guards = config.guards_for(&session.product_id, &session.identity.customer);
+    guards.filter(|guard| {
+        let has_scope = guard.scope != ScopeKind::Tool || !tool.is_empty();
+        guard.loop_rule.is_none() && has_scope
+    })
 }
 
 /// What guards count of one run of a model.

@@ -42,7 +42,7 @@ pub struct TokenCharge<'a> {
 pub const REPORTED: &str = "reported";
 
 /// What a generation's cost is made of. If the provider reports it, it has no lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost<'a> {
     /// The cost of each kind of token.
     pub lines: Vec<Line>,

@@ -205,9 +205,7 @@ impl InForce<'_> {
         // A product that a decimal cannot hold has more places than a cost may have.
         rate.map(|rate| rate.checked_mul(self.multiplier).unwrap_or(Decimal::MAX).normalize())
     }
-}
 
-impl InForce<'_> {
     /// The rate for one of a unit. Multipliers and context tiers are for tokens.
     pub(super) fn unit_rate(&self, name: UnitName) -> Option<Decimal> {
         self.units.iter().flatten().find_map(|units| units.rate(name))

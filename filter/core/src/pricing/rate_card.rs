@@ -104,8 +104,7 @@ impl RateCard {
         find(&cards, &Sought::new(provider, answered, requested, at), &mut |_| ())?.rate()
     }
 
-    /// The cost of a generation: [`Self::find`], then [`crate::pricing::cost`]. A unit of which the
-    /// rate has no price has that of the first pattern of units that matches.
+    /// The cost of a generation: [`Self::find`], then [`crate::pricing::cost`].
     pub fn price<'a>(
         &self,
         provider: impl Into<Provider>,
@@ -115,16 +114,11 @@ impl RateCard {
         factors: impl Into<PriceFactors>,
         consumed: impl Into<Consumed<'a>>,
     ) -> Result<Priced, Unpriced> {
-        let (provider, consumed) = (provider.into(), consumed.into());
         let at = Circumstances::at(at, factors.into());
+        let sought = Sought::new(provider, answered, requested, at);
         let model = if answered.is_empty() { requested } else { answered };
-        let general = |name| self.general_unit_rate(name, provider, model, &at);
-        match self.find(provider, answered, requested, at) {
-            Some(rate) => cost_with(consumed, rate, &general, at.factors),
-            None => cost_of_units(consumed, &general).unwrap_or_else(|| {
-                Err(Unpriced::NoRate { provider: provider.seller, model: model.to_owned() })
-            }),
-        }
+        price_sought(&core::iter::once(self), &sought, model, consumed.into())
+            .map(|(priced, _)| priced)
     }
 
     /// What a unit costs at this provider, whatever the model: the first pattern that matches and has
@@ -324,23 +318,33 @@ fn find<'a>(
     })
 }
 
-/// The cost of a generation by the first of these cards that names its model as it is told, else by the first
-/// that names it without what stands around it, and the card's version.
+/// The cost of a generation by the first of these cards that names its model as it is told, else by
+/// the first that names it without what stands around it, and the card's version.
 pub fn price<'a>(
     cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     generation: &GenerationEnded,
 ) -> Result<(Priced, &'a str), Unpriced> {
-    let GenerationEnded { provider, usage, .. } = generation;
-    let at = Circumstances::from(generation);
-    let units = Some(&generation.units).filter(|_| !generation.is_unknown());
-    let consumed = Consumed { usage, units };
     let answered = generation.model.as_deref().unwrap_or_default();
     let requested = generation.model_requested.as_deref().unwrap_or_default();
-    let found = find(cards, &Sought::new(*provider, answered, requested, at), &mut |_| ());
-    let found = found.and_then(|found| Some((found.card, found.rate()?)));
-    let model = generation.model_name();
+    let sought = Sought::new(generation.provider, answered, requested, generation);
+    let units = Some(&generation.units).filter(|_| !generation.is_unknown());
+    let consumed = Consumed { usage: &generation.usage, units };
+    price_sought(cards, &sought, generation.model_name(), consumed)
+}
+
+/// The cost of what was consumed, and the card's version. `model` is its name where no rate is found
+/// by one. A unit of which the rate has no price has that of the first pattern of units that matches.
+fn price_sought<'a>(
+    cards: &(impl Iterator<Item = &'a RateCard> + Clone),
+    sought: &Sought<'_>,
+    model: &str,
+    consumed: Consumed<'_>,
+) -> Result<(Priced, &'a str), Unpriced> {
+    let Sought { provider, at, .. } = sought;
     let general =
-        |name| cards.clone().find_map(|card| card.general_unit_rate(name, *provider, model, &at));
+        |name| cards.clone().find_map(|card| card.general_unit_rate(name, *provider, model, at));
+    let found = find(cards, sought, &mut |_| ());
+    let found = found.and_then(|found| Some((found.card, found.rate()?)));
     match (found, cards.clone().next()) {
         (Some((card, rate)), _) => {
             cost_with(consumed, rate, &general, at.factors).map(|priced| (priced, card.version()))
@@ -353,9 +357,9 @@ pub fn price<'a>(
 }
 
 /// What a generation without a rate for its tier or its modifiers, or without the cost that its
-/// provider should report, costs at the list price; zero for
-/// any other generation without a cost. The client chooses the tier, so it must not get out of what
-/// it pays, and of guards, by choosing one that the card does not know.
+/// provider should report, costs at the list price; zero for any other generation without a cost.
+/// The client chooses the tier, so it must not get out of what it pays, and of guards, by choosing
+/// one that the card does not know.
 pub fn list_price<'a>(
     cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     generation: &GenerationEnded,

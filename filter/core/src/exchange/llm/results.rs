@@ -33,9 +33,10 @@ pub(super) struct Results {
 impl Results {
     /// Those of a request to this path; `None` if it fetches none.
     pub(super) fn of(route: &Route, path: &str) -> Option<Box<Self>> {
+        let batch = route.batch?;
         let seller = route.provider.seller.name();
         let target = hash(&[b"target", seller.as_bytes(), path.as_bytes()]);
-        Some(Box::new(Self { batch: route.batch?, target, reader: None }))
+        Some(Box::new(Self { batch, target, reader: None }))
     }
 
     pub(super) fn response_head(

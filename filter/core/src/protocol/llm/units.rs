@@ -94,8 +94,8 @@ pub(super) fn tell(units: &mut Units, document: &Document) {
 }
 
 /// Counts the calls of hosted tools: those that Gemini's Interactions count themselves, and those
-/// among the outputs of a response (Responses API). Opening a page
-/// and looking for a text in it is no search. Calls of the code interpreter share their container.
+/// among the outputs of a response (Responses API). Opening a page and looking for a text in it is no
+/// search. Calls of the code interpreter share their container.
 fn tell_tool_calls(units: &mut Units, document: &Document) {
     let count = |is_meant: fn(&[u8]) -> bool| {
         let meant = document.items_of("output").filter(|(name, _)| is_meant(name));
