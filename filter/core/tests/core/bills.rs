@@ -5,7 +5,7 @@ use agent_meter_core::exchange::kind::StreamEnd;
 use serde_json::{Value, json};
 
 use crate::generations::{JSON, Mesh, Worker};
-use crate::support::test;
+use crate::support::{rate, test};
 
 const EVENTS: &str = "text/event-stream";
 const MESSAGES: &str = "/v1/messages";
@@ -14,12 +14,6 @@ const RESPONSES: &str = "/v1/responses";
 const IMAGES: &str = "/v1/images/generations";
 
 fn config() -> String {
-    let rate = |provider: &str, model: &str, rates: Value| {
-        let mut rate = rates;
-        rate["provider"] = json!(provider);
-        rate["model"] = json!(model);
-        rate
-    };
     let sonnet = json!({ "input": "3", "output": "15", "cache_read": "0.3", "cache_write_5m": "3.75",
         "cache_write_1h": "6",
         "context_tiers": [{ "above_input_tokens": 200_000, "input": "6", "output": "22.5" }] });

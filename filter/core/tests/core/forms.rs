@@ -5,10 +5,10 @@ use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::protocol::llm::{LlmRequestBody, Requested};
 use agent_meter_core::protocol::request_body::BodyHead;
 use agent_meter_core::wire::http::Headers;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::generations::{JSON, Mesh, Worker};
-use crate::support::cuts;
+use crate::support::{cuts, rate, test};
 
 const FORM: &str = "multipart/form-data; boundary=\"x y\"";
 
@@ -106,12 +106,7 @@ fn the_characters_of_a_text_to_speak_are_counted() {
 }
 
 fn config() -> String {
-    let rate = |model: &str, rates: Value| {
-        let mut rate = rates;
-        rate["provider"] = json!("openai");
-        rate["model"] = json!(model);
-        rate
-    };
+    let rate = |model, rates| rate("openai", model, rates);
     json!({
         "rate_cards": [{ "version": "1", "rates": [
             rate("gpt-4o-transcribe", json!({ "input": "2.5", "input_audio": "6", "output": "10" })),

@@ -9,6 +9,7 @@ use agent_meter_core::exchange::{self, Exchange};
 use agent_meter_core::protocol::llm::Route;
 use agent_meter_core::protocol::llm::provider::{self, Asked, Family};
 use agent_meter_core::wire::http::Headers;
+use serde_json::{Value, json};
 
 /// The exchange of a request of which Envoy knows nothing but its headers.
 pub(crate) fn start_exchange(config: &Config, headers: Headers<'_>) -> Option<Box<dyn Exchange>> {
@@ -40,4 +41,12 @@ pub(crate) fn cuts(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
 /// The route of a request to a provider that the configuration names, or does not.
 pub(crate) fn route(family: Option<Family>, method: &str, host: &str, path: &str) -> Option<Route> {
     provider::route(family.map(Asked::from).unwrap_or_default(), method, host, path)
+}
+
+/// A rate of a card for a model of a provider.
+pub(crate) fn rate(provider: &str, model: &str, rates: Value) -> Value {
+    let mut rate = rates;
+    rate["provider"] = json!(provider);
+    rate["model"] = json!(model);
+    rate
 }

@@ -7,6 +7,7 @@ use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
 use crate::host::Envoy;
+use crate::support::test;
 
 const UPGRADE: &[(&str, &str)] = &[("connection", "Upgrade"), ("upgrade", "websocket")];
 const GRPC: &[(&str, &str)] = &[("content-type", "application/grpc+proto")];

@@ -8,17 +8,13 @@ use serde_json::{Value, json};
 
 use crate::accountant::kinds;
 use crate::host::Envoy;
+use crate::support::{rate, test};
 
 const RESPONSES: &str = "/v1/responses";
 const REALTIME: &str = "/v1/realtime?x=1&model=gpt-realtime%2D2";
 
 fn config(product_type: &str) -> String {
-    let rate = |model: &str, rates: Value| {
-        let mut rate = rates;
-        rate["provider"] = json!("openai");
-        rate["model"] = json!(model);
-        rate
-    };
+    let rate = |model, rates| rate("openai", model, rates);
     json!({
         "rate_cards": [{ "version": "1", "rates": [
             rate("gpt-5.1", json!({ "input": "1.25", "output": "10", "cache_read": "0.125",

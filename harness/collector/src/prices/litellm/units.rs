@@ -27,7 +27,7 @@ const BATCHES: &str = "_batches";
 const SIZED: [&str; 2] = ["output_cost_per_second_", "output_cost_per_image_"];
 
 /// Further members that are units in some entries.
-const READ: [&str; 20] = [
+const READ: [&str; 21] = [
     SEARCH,
     GUARDRAIL,
     SESSION,
@@ -48,12 +48,13 @@ const READ: [&str; 20] = [
     "annotation_cost_per_page",
     "file_search_cost_per_1k_calls",
     "citation_cost_per_token",
+    "input_cost_per_request",
 ];
 
 /// Whether a member is read here, or named as left out.
 pub(super) fn is_read(name: &str) -> bool {
     let name = name.strip_suffix(BATCHES).unwrap_or(name);
-    READ.contains(&name) || name == "input_cost_per_request" || size(name).is_some()
+    READ.contains(&name) || size(name).is_some()
 }
 
 /// Whether an entry prices units of all models of its seller.
@@ -94,7 +95,7 @@ impl Reader<'_> {
                 None => (member, false),
             };
             let (bare, size) = size(bare).map_or((bare, None), |(bare, size)| (bare, Some(size)));
-            if !READ.contains(&bare) && bare != "input_cost_per_request"
+            if !READ.contains(&bare)
                 || matches!(bare, SEARCH | GUARDRAIL | "web_search_billing_unit")
             {
                 continue;
