@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
+use agent_meter_core::pricing::card_age::CardAge;
 use anyhow::{Context, anyhow, bail};
+use chrono::Utc;
 
 use crate::envoy::{self, Bootstrap};
 use crate::plugin;
@@ -33,7 +36,22 @@ pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<Vec<String>> {
     dir.done = true;
     valid.with_context(|| file.display().to_string())?;
     let config = Config::from_bytes(text.as_bytes()).map_err(|refused| anyhow!("{refused}"))?;
-    Ok(config.warnings().iter().map(ToString::to_string).collect())
+    let warnings = config.warnings().iter().map(ToString::to_string).collect();
+    Ok([warnings, old_prices(&config)].concat())
+}
+
+/// Names the rate cards whose prices are old.
+fn old_prices(config: &Config) -> Vec<String> {
+    let now = Timestamp(u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default());
+    let cards = config.rate_cards.iter().enumerate();
+    let old = cards.filter(|(_, card)| card.age(now) == CardAge::Over90Days);
+    old.map(|(at, card)| {
+        let version = card.version();
+        format!(
+            "rate_cards[{at}].date: the prices of card {version:?} are more than 90 days old; `agent-meter prices check` tells what has changed since"
+        )
+    })
+    .collect()
 }
 
 /// Checks that a binary is a module that Envoy can run as this filter.

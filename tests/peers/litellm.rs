@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use agent_meter_collector::prices::{LeftOut, Report, Source, Wanted, import_text};
+use agent_meter_collector::prices::{Edition, LeftOut, Report, Source, Wanted, import_text};
 use agent_meter_core::base::pattern::is_fit;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::domain::price_factors::{PriceFactors, ServiceTier, Word};
@@ -132,7 +132,7 @@ fn reason(
 
 fn compare(theirs: &Theirs) -> anyhow::Result<Compared> {
     let wanted = Wanted::default();
-    let imported = import_text(Source::Litellm, &theirs.list, &wanted, "litellm".to_owned())?;
+    let imported = import_text(Source::Litellm, &theirs.list, &wanted, Edition::today())?;
     let card: RateCard = imported.card.to_rate_card()?;
     let mut compared = Compared::default();
     for model in &theirs.models {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_meter_collector::prices::{Source, Wanted, import_text};
+use agent_meter_collector::prices::{Edition, Source, Wanted, import_text};
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::usage::{TokenKind, Usage};
@@ -87,7 +87,7 @@ async fn every_token_costs_what_genai_prices_says() -> anyhow::Result<()> {
     let mut differences: BTreeMap<String, usize> = BTreeMap::new();
     for (id, Theirs { list, models }) in theirs {
         let wanted = Wanted { providers: vec![id.clone()], models: Vec::new() };
-        let imported = import_text(Source::GenaiPrices, list.get(), &wanted, id.clone());
+        let imported = import_text(Source::GenaiPrices, list.get(), &wanted, Edition::today());
         let imported = imported.with_context(|| id.clone())?;
         let card: RateCard = imported.card.to_rate_card()?;
         let provider = Provider::named(card.rates()[0].provider().context("a provider")?);

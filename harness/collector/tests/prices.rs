@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use agent_meter_collector::prices::{Imported, Source, Wanted, import, import_text};
+use agent_meter_collector::prices::{Edition, Imported, Source, Wanted, import, import_text};
+use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> PathBuf {
@@ -16,7 +17,12 @@ fn wanted(providers: &[&str], models: &[&str]) -> Wanted {
 }
 
 fn imported(source: Source, name: &str, wanted: &Wanted) -> Imported {
-    import(source, &fixture(name), wanted, "test".to_owned()).expect("a card")
+    import(source, &fixture(name), wanted, edition()).expect("a card")
+}
+
+fn edition() -> Edition {
+    let date = NaiveDate::from_ymd_opt(2026, 11, 20).expect("a date");
+    Edition { version: Some("test".to_owned()), date }
 }
 
 /// The entries of the card, as they are written.
@@ -244,7 +250,7 @@ fn a_provider_that_only_the_list_knows_keeps_its_name_as_far_as_sellers_may_have
         (&["Acme Two"], &all[2..]),
         (&["acme-two"], &all[2..]),
     ] {
-        let imported = import_text(Source::Litellm, list, &wanted(asked, &[]), "test".to_owned());
+        let imported = import_text(Source::Litellm, list, &wanted(asked, &[]), edition());
         let rates = rates(&imported.expect("a card"));
         let text = |rate: &Value, name: &str| rate[name].as_str().unwrap_or_default().to_owned();
         let found: Vec<_> = rates
@@ -392,7 +398,7 @@ fn genai_prices_of_a_provider_apply_to_another_that_sells_its_models() {
             { "id": "ocr", "match": { "equals": "ocr" }, "prices": { "input_document_kpages": 2,
                 "input_annotated_document_kpages": 3, "requests_kcount": 5, "input_audio_hours": 0.36, "input_text_messages_kcount": 1 } } ] }
     ]"#;
-    let imported = import_text(Source::GenaiPrices, list, &Wanted::default(), "test".to_owned());
+    let imported = import_text(Source::GenaiPrices, list, &Wanted::default(), edition());
     let imported = imported.expect("a card");
     check(
         &rates(&imported),
@@ -557,13 +563,22 @@ fn what_cannot_be_imported_names_its_place() {
             "openai/m: input_mtok: expected `base`, found none",
         ),
     ] {
-        let refused = import_text(source, text, &wanted(asked, &[]), "test".to_owned());
+        let refused = import_text(source, text, &wanted(asked, &[]), edition());
         let refused = format!("{:#}", refused.expect_err(text));
         assert!(refused.contains(expected), "{text}: {refused}");
     }
-    let missing = import(litellm, Path::new("/no/such.json"), &Wanted::default(), "x".to_owned());
+    let missing = import(litellm, Path::new("/no/such.json"), &Wanted::default(), edition());
     let missing = format!("{:#}", missing.expect_err("no file"));
     assert!(missing.contains("/no/such.json"), "{missing}");
+}
+
+#[test]
+fn a_card_without_a_version_is_called_by_its_list_and_its_date() {
+    let unnamed = Edition { version: None, ..edition() };
+    let list = fixture("models_dev.json");
+    let imported = import(Source::ModelsDev, &list, &wanted(&["openai"], &[]), unnamed);
+    let card = imported.expect("a card").card.to_rate_card().expect("a card");
+    assert_eq!((card.version(), card.source()), ("models.dev 2026-11-20", Some("models.dev")));
 }
 
 #[test]
@@ -573,7 +588,7 @@ fn a_card_is_written_as_yaml_and_as_json() {
     let yaml = imported.card.to_text(None).expect("YAML");
     assert_eq!(
         yaml,
-        "version: test\ncurrency: USD\nrates:\n- provider: openai\n  model: gpt-4o\n  input: '2.5'\n  \
+        "version: test\nsource: models.dev\ndate: 2026-11-20\ncurrency: USD\nrates:\n- provider: openai\n  model: gpt-4o\n  input: '2.5'\n  \
          cache_read: '1.25'\n  output: '10'\n"
     );
     let json = imported.card.to_text(Some(Path::new("card.json"))).expect("JSON");

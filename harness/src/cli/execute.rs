@@ -13,7 +13,7 @@ use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
 use agent_meter::{check, plugin, wasm};
 use agent_meter_collector::invoice::{Invoice, invoices};
-use agent_meter_collector::prices::{self, Question, Wanted};
+use agent_meter_collector::prices::{self, Edition, Question, Wanted};
 use agent_meter_collector::recover::{self, Target};
 use agent_meter_collector::{
     Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
@@ -236,10 +236,10 @@ impl InvoiceArgs {
 
 impl ImportArgs {
     fn execute(self) -> anyhow::Result<()> {
-        let Self { from, file, out, report, provider, model, version } = self;
+        let Self { from, file, out, report, provider, model, version, date } = self;
         let wanted = Wanted { providers: provider, models: model };
-        let version = version.unwrap_or_else(|| from.version_today());
-        let imported = prices::import(from, &file, &wanted, version)?;
+        let date = date.unwrap_or_else(|| Edition::today().date);
+        let imported = prices::import(from, &file, &wanted, Edition { version, date })?;
         let text = imported.card.to_text(out.as_deref())?;
         match &out {
             Some(out) => {
@@ -335,7 +335,7 @@ impl CheckPricesArgs {
         let newer = match from {
             Some(source) => {
                 let everything = Wanted::default();
-                let imported = prices::import(source, &list, &everything, source.version_today())?;
+                let imported = prices::import(source, &list, &everything, Edition::today())?;
                 serde_json::to_value(&imported.card)?
             }
             None => rate_card(&list)?,

@@ -10,6 +10,7 @@ use agent_meter::bench::{Scenario, Section};
 use agent_meter::demo;
 use agent_meter::envoy::Endpoint;
 use agent_meter_collector::prices::Source;
+use chrono::NaiveDate;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
@@ -315,9 +316,12 @@ struct ImportArgs {
     /// Only these models; * stands for any text; may be repeated [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     model: Vec<String>,
-    /// The card's version, which events carry [default: the list's source and today's date]
+    /// The card's version, which events carry [default: the list's source and the date]
     #[arg(long, value_name = "TEXT")]
     version: Option<String>,
+    /// The day of which the list's prices are: events tell how old they were [default: today, in UTC]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<NaiveDate>,
 }
 
 #[derive(Debug, Args)]

@@ -23,7 +23,7 @@ use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::pricing::charge::{Charged, Cost, REPORTED, TokenCharge};
 use crate::pricing::rate_card::{list_price, price};
-use crate::pricing::{Priced, Unpriced};
+use crate::pricing::{Priced, RateCard, Unpriced};
 use crate::session::{Added, Session};
 
 impl Accountant {
@@ -369,7 +369,7 @@ fn charge_generation<'a>(
             Ok((Cost { rate_card: REPORTED, ..Cost::default() }, reported))
         }
         (CostSource::Reported, None) => Err(Unpriced::NoReportedCost),
-        _ => computed.map(|(priced, rate_card)| of_card(priced, rate_card)),
+        _ => computed.map(|(priced, card)| of_card(priced, card, generation.ended_at)),
     };
     let cost = cost.and_then(|(cost, total)| charged(total).map(|price| (cost, total, price)));
     match cost {
@@ -391,7 +391,8 @@ fn charge_generation<'a>(
 }
 
 /// A cost that a card gives, and its total.
-fn of_card(priced: Priced, rate_card: &str) -> (Cost<'_>, Decimal) {
+fn of_card(priced: Priced, card: &RateCard, at: Timestamp) -> (Cost<'_>, Decimal) {
     let Priced { lines, unit_lines, unpriced_units, total, .. } = priced;
-    (Cost { lines, unit_lines, unpriced_units, rate_card }, total)
+    let (rate_card, rate_card_age) = (card.version(), Some(card.age(at)));
+    (Cost { lines, unit_lines, unpriced_units, rate_card, rate_card_age }, total)
 }

@@ -8,6 +8,7 @@ use crate::domain::units::{UnitName, Units};
 use crate::domain::usage::{Completeness, Usage, UsageSource};
 use crate::event::common::{Common, money};
 use crate::fact::generation::Attribution;
+use crate::pricing::card_age::CardAge;
 use crate::pricing::charge::{Cost, REPORTED};
 
 #[derive(Serialize)]
@@ -54,6 +55,8 @@ pub(super) struct TokenConsumption<'a> {
     pub(super) reported_cost: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_card: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_card_age: Option<CardAge>,
     pub(super) price: String,
     pub(super) currency: &'a str,
     pub(super) http_status: u16,

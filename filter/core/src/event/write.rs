@@ -143,6 +143,7 @@ fn token_consumption<'a>(
         unpriced_units: cost.map(|cost| cost.unpriced_units.as_slice()).unwrap_or_default(),
         reported_cost: generation.reported_cost.map(money),
         rate_card,
+        rate_card_age: cost.and_then(|cost| cost.rate_card_age),
         price: money(charge.price),
         currency: &session.currency,
         http_status: generation.http_status,

@@ -4,6 +4,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::units::UnitName;
+use crate::pricing::card_age::CardAge;
 use crate::pricing::{Line, UnitLine, Unpriced};
 
 /// The charge of one call to the customer.
@@ -52,6 +53,8 @@ pub struct Cost<'a> {
     pub unpriced_units: Vec<UnitName>,
     /// The version of the rate card, or [`REPORTED`].
     pub rate_card: &'a str,
+    /// How old its prices were; `None` if the provider reports the cost.
+    pub rate_card_age: Option<CardAge>,
 }
 
 impl TokenCharge<'_> {

@@ -5,12 +5,14 @@
 //! modules count the tokens and the units beside them: see [`crate::domain::usage`] and
 //! [`crate::domain::units`].
 
+pub mod card_age;
 pub mod charge;
 pub mod price_list;
 pub mod rate_card;
 
 mod circumstances;
 mod cost;
+mod instant;
 mod model_name;
 mod multipliers;
 mod rate;

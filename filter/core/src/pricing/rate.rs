@@ -4,8 +4,7 @@ use core::fmt;
 
 use rust_decimal::Decimal;
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Unexpected,
-    Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Visitor,
 };
 
 use crate::base::invalid::{ConfigError, error};
@@ -16,6 +15,7 @@ use crate::domain::seller::Seller;
 use crate::domain::units::UnitName;
 use crate::domain::usage::TokenKind;
 use crate::pricing::circumstances::Circumstances;
+use crate::pricing::instant::Instant;
 use crate::pricing::multipliers::Multipliers;
 use crate::pricing::unit_rates::UnitRates;
 use crate::pricing::unpriced::Unpriced;
@@ -235,41 +235,6 @@ impl Table {
             below = Some(tier.above_input_tokens);
         }
         Ok(())
-    }
-}
-
-/// A date, which begins at midnight in UTC, or a time in UTC: RFC 3339 as far as a price list needs
-/// it.
-struct Instant(Timestamp);
-
-impl Instant {
-    fn parse(text: &str) -> Option<Self> {
-        let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
-        let [year, month, day] = numbers(date, '-')?;
-        let [hour, minute, second] = numbers(time.strip_suffix('Z')?, ':')?;
-        let [month, day, hour, minute, second] =
-            [month, day, hour, minute, second].map(|number| i8::try_from(number).unwrap_or(-1));
-        let date = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-        let time = jiff::tz::Offset::UTC.to_timestamp(date).ok()?;
-        u64::try_from(time.as_millisecond()).ok().map(|millis| Self(Timestamp(millis)))
-    }
-}
-
-/// Reads three numbers of two digits each; the first number of a date has four.
-fn numbers(text: &str, between: char) -> Option<[i16; 3]> {
-    let mut parts = text.split(between).map(|part| {
-        let is_plain = part.bytes().all(|byte| byte.is_ascii_digit());
-        part.parse::<i16>().ok().filter(|_| is_plain && matches!(part.len(), 2 | 4))
-    });
-    let numbers = [parts.next()??, parts.next()??, parts.next()??];
-    parts.next().is_none().then_some(numbers)
-}
-
-impl<'de> Deserialize<'de> for Instant {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let expected = "a date such as \"2026-01-01\" or a time such as \"2026-01-01T08:00:00Z\", not before 1970";
-        Self::parse(&text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
     }
 }
 

@@ -13,8 +13,10 @@ use crate::base::time::Timestamp;
 use crate::domain::price_factors::{Modifiers, PriceFactors, ServiceTier};
 use crate::domain::units::UnitName;
 use crate::fact::generation::GenerationEnded;
+use crate::pricing::card_age::CardAge;
 use crate::pricing::circumstances::Circumstances;
 use crate::pricing::cost::{Consumed, Priced, cost_of_units, cost_with};
+use crate::pricing::instant::Instant;
 use crate::pricing::model_name::{NAMES_MAX, names};
 use crate::pricing::rate::Rate;
 use crate::pricing::unpriced::Unpriced;
@@ -25,6 +27,8 @@ use crate::protocol::llm::provider::{Family, Provider};
 #[serde(from = "Card")]
 pub struct RateCard {
     version: Box<str>,
+    source: Option<Box<str>>,
+    date: Option<Timestamp>,
     currency: Box<str>,
     rates: Box<[Rate]>,
     /// Names without a `*`, sorted by name and then in the card's order.
@@ -45,6 +49,10 @@ struct Name {
 #[serde(deny_unknown_fields)]
 struct Card {
     version: Box<str>,
+    #[serde(default)]
+    source: Option<Box<str>>,
+    #[serde(default)]
+    date: Option<Instant>,
     #[serde(default = "us_dollar")]
     currency: Box<str>,
     rates: Box<[Rate]>,
@@ -65,7 +73,9 @@ impl From<Card> for RateCard {
         names.sort_by_key(|(_, text)| *text);
         let [names, patterns] =
             [names, patterns].map(|list| list.into_iter().map(|(name, _)| name).collect());
-        Self { version: card.version, currency: card.currency, rates: card.rates, names, patterns }
+        let Card { version, source, date, currency, rates } = card;
+        let date = date.map(|date| date.0);
+        Self { version, source, date, currency, rates, names, patterns }
     }
 }
 
@@ -73,6 +83,16 @@ impl RateCard {
     /// A free text that events carry, so that one can trace an amount to its card.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The price list that the card was made of, in free text; `None` if it does not tell.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// How old its prices are at this time.
+    pub fn age(&self, now: Timestamp) -> CardAge {
+        CardAge::at(self.date, now)
     }
 
     /// ISO 4217 code of every rate here.
@@ -115,9 +135,8 @@ impl RateCard {
         consumed: impl Into<Consumed<'a>>,
     ) -> Result<Priced, Unpriced> {
         let at = Circumstances::at(at, factors.into());
-        let sought = Sought::new(provider, answered, requested, at);
-        let model = if answered.is_empty() { requested } else { answered };
-        price_sought(&core::iter::once(self), &sought, model, consumed.into())
+        let cards = core::iter::once(self);
+        price_consumed(&cards, provider, [answered, requested], at, consumed)
             .map(|(priced, _)| priced)
     }
 
@@ -319,11 +338,11 @@ fn find<'a>(
 }
 
 /// The cost of a generation by the first of these cards that names its model as it is told, else by
-/// the first that names it without what stands around it, and the card's version.
+/// the first that names it without what stands around it, and that card.
 pub fn price<'a>(
     cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     generation: &GenerationEnded,
-) -> Result<(Priced, &'a str), Unpriced> {
+) -> Result<(Priced, &'a RateCard), Unpriced> {
     let answered = generation.model.as_deref().unwrap_or_default();
     let requested = generation.model_requested.as_deref().unwrap_or_default();
     let sought = Sought::new(generation.provider, answered, requested, generation);
@@ -332,14 +351,28 @@ pub fn price<'a>(
     price_sought(cards, &sought, generation.model_name(), consumed)
 }
 
-/// The cost of what was consumed, and the card's version. `model` is its name where no rate is found
+/// The cost of what a model consumed in these circumstances, as [`price`] finds it. `names` are the
+/// model's in the response and in the request; an empty one is unknown.
+pub fn price_consumed<'a, 'b>(
+    cards: &(impl Iterator<Item = &'a RateCard> + Clone),
+    provider: impl Into<Provider>,
+    [answered, requested]: [&str; 2],
+    at: Circumstances,
+    consumed: impl Into<Consumed<'b>>,
+) -> Result<(Priced, &'a RateCard), Unpriced> {
+    let sought = Sought::new(provider, answered, requested, at);
+    let model = if answered.is_empty() { requested } else { answered };
+    price_sought(cards, &sought, model, consumed.into())
+}
+
+/// The cost of what was consumed, and the card. `model` is its name where no rate is found
 /// by one. A unit of which the rate has no price has that of the first pattern of units that matches.
 fn price_sought<'a>(
     cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     sought: &Sought<'_>,
     model: &str,
     consumed: Consumed<'_>,
-) -> Result<(Priced, &'a str), Unpriced> {
+) -> Result<(Priced, &'a RateCard), Unpriced> {
     let Sought { provider, at, .. } = sought;
     let general =
         |name| cards.clone().find_map(|card| card.general_unit_rate(name, *provider, model, at));
@@ -347,10 +380,10 @@ fn price_sought<'a>(
     let found = found.and_then(|found| Some((found.card, found.rate()?)));
     match (found, cards.clone().next()) {
         (Some((card, rate)), _) => {
-            cost_with(consumed, rate, &general, at.factors).map(|priced| (priced, card.version()))
+            cost_with(consumed, rate, &general, at.factors).map(|priced| (priced, card))
         }
         (None, Some(card)) if let Some(priced) = cost_of_units(consumed, &general) => {
-            priced.map(|priced| (priced, card.version()))
+            priced.map(|priced| (priced, card))
         }
         _ => Err(Unpriced::NoRate { provider: provider.seller, model: model.to_owned() }),
     }

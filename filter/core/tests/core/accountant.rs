@@ -28,7 +28,7 @@ const DOCUMENTED: &str = r#"{
         "id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"}, "llm": {},
         "pricing": {"tokens": {"pass_through": true, "markup": "0.2"}}
     }],
-    "rate_cards": [{"version": "2025-11-01", "rates": [
+    "rate_cards": [{"version": "2025-11-01", "date": "2025-11-01", "rates": [
         {"provider": "openai", "model": "gpt-4o", "aliases": ["gpt-4o-2024-08-06"], "input": "2.5", "output": "10", "cache_read": "1.25"}
     ]}]
 }"#;

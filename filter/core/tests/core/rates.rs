@@ -751,6 +751,36 @@ fn a_card_below_another_path_says_where_it_stands() {
 }
 
 #[test]
+fn the_age_of_a_card_is_told_in_classes() {
+    let at = |time: &str| {
+        let time: jiff::Timestamp = time.parse().expect("a time");
+        Timestamp(u64::try_from(time.as_millisecond()).expect("after 1970"))
+    };
+    let age = |date: Value, time: &str| {
+        let card = json!({ "version": "1", "date": date, "rates": [] });
+        let card: RateCard = serde_json::from_value(card).expect("a card");
+        card.age(at(time)).name()
+    };
+    for (time, expected) in [
+        ("2026-01-01T00:00:00Z", "within_7_days"),
+        ("2026-11-20T00:00:00Z", "within_7_days"),
+        ("2026-11-27T00:00:00Z", "within_7_days"),
+        ("2026-11-27T00:00:00.001Z", "within_30_days"),
+        ("2026-12-20T00:00:00Z", "within_30_days"),
+        ("2026-12-20T00:00:00.001Z", "within_90_days"),
+        ("2027-02-18T00:00:00Z", "within_90_days"),
+        ("2027-02-18T00:00:00.001Z", "over_90_days"),
+    ] {
+        assert_eq!(age(json!("2026-11-20"), time), expected, "{time}");
+    }
+    assert_eq!(age(json!("2026-11-20T12:00:00Z"), "2026-11-27T12:00:00Z"), "within_7_days");
+    assert_eq!(age(Value::Null, "2026-11-27T00:00:00Z"), "unknown");
+    let wrong = json!({ "version": "1", "date": "last week", "rates": [] });
+    let refused = serde_json::from_value::<RateCard>(wrong).expect_err("no date").to_string();
+    assert!(refused.contains("expected a date such as \"2026-01-01\""), "{refused}");
+}
+
+#[test]
 fn yaml_and_json_hold_the_same_card() {
     let yaml = "
 version: \"2026-11-23\"

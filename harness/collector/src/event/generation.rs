@@ -110,7 +110,7 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
     data.count("http_status")?;
     data.count("duration_ms")?;
     data.flag("streamed")?;
-    for member in ["model_requested", "purpose", "location"] {
+    for member in ["model_requested", "purpose", "location", "rate_card_age"] {
         if data.has(member) {
             data.name(member)?;
         }

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::prices::card::{Card, Entry, Table, When};
 use crate::prices::list::price;
 use crate::prices::report::{LeftOut, Report};
+use crate::prices::source::{Edition, Source};
 use crate::prices::wanted::Wanted;
 
 /// What an import made, and what it left out.
@@ -260,7 +261,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The card.
-    pub(super) fn finish(mut self, version: String) -> anyhow::Result<Imported> {
+    pub(super) fn finish(mut self, source: Source, edition: Edition) -> anyhow::Result<Imported> {
         for asked in &self.wanted.providers {
             let is_known = self.providers.contains(asked);
             ensure!(is_known, "--provider: the list has no provider {asked:?}");
@@ -284,7 +285,9 @@ impl<'a> Builder<'a> {
         let mut report = self.report;
         ensure!(!rates.is_empty(), "no model was mapped\n{report}");
         report.mapped = rates.len();
-        let card = Card { version, currency: "USD", rates };
+        let (source, date) = (source.name(), edition.date.to_string());
+        let version = edition.version.unwrap_or_else(|| format!("{source} {date}"));
+        let card = Card { version, source, date, currency: "USD", rates };
         card.to_rate_card().context("the filter would refuse the card")?;
         Ok(Imported { card, report })
     }

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Card {
     pub(super) version: String,
+    pub(super) source: &'static str,
+    pub(super) date: String,
     pub(super) currency: &'static str,
     pub(super) rates: Vec<Entry>,
 }

@@ -9,7 +9,8 @@ use agent_meter_core::domain::price_factors::PriceFactors;
 use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::units::{UnitName, Units};
 use agent_meter_core::domain::usage::Usage;
-use agent_meter_core::pricing::rate_card::{Found, Lookup, lookup};
+use agent_meter_core::pricing::card_age::CardAge;
+use agent_meter_core::pricing::rate_card::{Found, Lookup, lookup, price_consumed};
 use agent_meter_core::pricing::{Circumstances, Consumed, Priced, RateCard};
 use agent_meter_core::protocol::llm::provider::Provider;
 use anyhow::{Context, ensure};
@@ -66,6 +67,11 @@ pub struct Explanation {
 pub struct Applied {
     /// The version of its card.
     pub rate_card: String,
+    /// The price list that the card was made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// How old its prices are.
+    pub rate_card_age: CardAge,
     /// The place in the card.
     pub place: String,
     /// The name or pattern that fits.
@@ -138,17 +144,19 @@ fn answer(
     question: &Question,
 ) -> anyhow::Result<Explanation> {
     let Lookup { tried, found } = sought;
-    let card = found.map_or(read.first(), |found| Some(found.card)).context("expected a card")?;
     let mut units = Units::default();
     for (name, quantity) in &question.units {
         units.raise(*name, *quantity);
     }
     let consumed = Consumed { usage: &question.usage, units: Some(&units) };
     let at = Timestamp(question.at_millis);
+    let circumstances = Circumstances::at(at, question.factors);
+    let names = [question.model.as_str(), ""];
     let provider = Provider::named(seller);
-    let priced = card.price(provider, &question.model, "", at, question.factors, consumed);
+    let priced = price_consumed(&read.iter(), provider, names, circumstances, consumed);
+    let priced = priced.map(|(priced, _)| priced);
     let rate = match found {
-        Some(found) => Some(applied(cards, read, found)?),
+        Some(found) => Some(applied(cards, read, found, at)?),
         None => None,
     };
     let (priced, unpriced_reason) = match priced {
@@ -189,7 +197,12 @@ fn lines(priced: &Priced) -> Vec<ExampleLine> {
     of_tokens.chain(of_units).collect()
 }
 
-fn applied(cards: &[Value], read: &[RateCard], found: Found<'_>) -> anyhow::Result<Applied> {
+fn applied(
+    cards: &[Value],
+    read: &[RateCard],
+    found: Found<'_>,
+    at: Timestamp,
+) -> anyhow::Result<Applied> {
     let card = read.iter().position(|card| std::ptr::eq(card, found.card));
     let card = cards.get(card.context("expected the card")?).context("expected the card")?;
     let place = found.place();
@@ -203,6 +216,8 @@ fn applied(cards: &[Value], read: &[RateCard], found: Found<'_>) -> anyhow::Resu
     let is_pattern = found.name().contains('*');
     Ok(Applied {
         rate_card: found.card.version().to_owned(),
+        source: found.card.source().map(str::to_owned),
+        rate_card_age: found.card.age(at),
         place: format!("rates[{place}]"),
         name: found.name().to_owned(),
         fit: if is_pattern { "pattern" } else { "exact name" },
@@ -215,12 +230,15 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "provider      {}", self.provider)?;
         writeln!(f, "names tried   {}", self.names_tried.join(", "))?;
-        let Some(Applied { rate_card, place, name, fit, seller, rate }) = &self.rate else {
+        let Some(applied) = &self.rate else {
             writeln!(f, "rate          none")?;
             let reason = self.unpriced_reason.as_deref().unwrap_or_default();
             return write!(f, "no price      {reason}");
         };
+        let Applied { rate_card, source, rate_card_age, place, name, fit, seller, rate } = applied;
         writeln!(f, "rate          {place} of card {rate_card:?}: {fit} {name:?}, {seller}")?;
+        let source = source.as_deref().map(|source| format!(", from {source}"));
+        writeln!(f, "prices        {}{}", rate_card_age.name(), source.unwrap_or_default())?;
         for (member, value) in rate.as_object().into_iter().flatten() {
             if !matches!(member.as_str(), "provider" | "model" | "aliases") {
                 let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -254,7 +272,7 @@ mod tests {
 
     #[test]
     fn an_answer_names_the_rate_and_what_leads_to_it() {
-        let card = json!({ "version": "1", "rates": [
+        let card = json!({ "version": "1", "date": "1970-01-01", "source": "a list", "rates": [
             { "provider": "openai", "model": "gpt-4o*", "input": "2.5", "output": "10" },
             { "provider": "vertex", "model": "gemini-2.5-pro", "input": "1.25", "output": "10",
               "context_tiers": [{ "above_input_tokens": 200_000, "input": "2.5", "output": "15" }],
@@ -280,6 +298,7 @@ mod tests {
             "provider      vertex",
             "names tried   publishers/google/models/gemini-2.5-pro, gemini-2.5-pro",
             "rate          rates[1] of card \"1\": exact name \"gemini-2.5-pro\", the provider's own",
+            "prices        within_7_days, from a list",
             "context tier  above 200000 input tokens",
             "example       1000000 input at 2.5: 2.5",
             "example       2 web_searches at 0.014: 0.028",

@@ -13,6 +13,7 @@ mod list;
 mod litellm;
 mod models_dev;
 mod report;
+mod source;
 mod wanted;
 
 use std::path::Path;
@@ -25,46 +26,8 @@ pub use self::card::Card;
 pub use self::check::{Change, Difference, differences};
 pub use self::explain::{Applied, ExampleLine, Explanation, Question, explain};
 pub use self::report::{LeftOut, Report};
+pub use self::source::{Edition, Source};
 pub use self::wanted::Wanted;
-
-/// The public price lists that are understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// LiteLLM's model_prices_and_context_window.json.
-    Litellm,
-    /// The api.json of models.dev.
-    ModelsDev,
-    /// The data.json of pydantic/genai-prices.
-    GenaiPrices,
-}
-
-impl Source {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Litellm, Self::ModelsDev, Self::GenaiPrices];
-
-    /// The name in commands and versions, such as `models.dev`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Litellm => "litellm",
-            Self::ModelsDev => "models.dev",
-            Self::GenaiPrices => "genai-prices",
-        }
-    }
-
-    /// The file that the list is published as.
-    pub const fn file(self) -> &'static str {
-        match self {
-            Self::Litellm => "LiteLLM's model_prices_and_context_window.json",
-            Self::ModelsDev => "The api.json of models.dev",
-            Self::GenaiPrices => "The data.json of pydantic/genai-prices",
-        }
-    }
-
-    /// The version of a card that has no better one.
-    pub fn version_today(self) -> String {
-        format!("{} {}", self.name(), chrono::Utc::now().format("%Y-%m-%d"))
-    }
-}
 
 /// Reads a price list from a file.
 ///
@@ -75,11 +38,11 @@ pub fn import(
     source: Source,
     file: &Path,
     wanted: &Wanted,
-    version: String,
+    edition: Edition,
 ) -> anyhow::Result<Imported> {
     let name = || file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", name()))?;
-    import_text(source, &text, wanted, version).with_context(name)
+    import_text(source, &text, wanted, edition).with_context(name)
 }
 
 /// Reads a price list.
@@ -91,7 +54,7 @@ pub fn import_text(
     source: Source,
     text: &str,
     wanted: &Wanted,
-    version: String,
+    edition: Edition,
 ) -> anyhow::Result<Imported> {
     // That list is searched in its order.
     let mut builder = Builder::new(wanted, source == Source::GenaiPrices);
@@ -101,5 +64,5 @@ pub fn import_text(
         Source::GenaiPrices => genai_prices::read(text, &mut builder),
     }
     .with_context(|| format!("expected a list of {}", source.name()))?;
-    builder.finish(version)
+    builder.finish(source, edition)
 }
