@@ -87,8 +87,8 @@ fn litellm_prices_a_token() {
             (
                 "openai",
                 "gpt-image-1",
-                json!({ "input": "5", "cache_read": "1.25", "input_image": "10", "output": "40",
-                    "output_image": "40", "service_tiers": {
+                json!({ "input": "5", "cache_read": "1.25", "input_image": "10",
+                    "cache_read_image": "2.5", "output": "40", "output_image": "40", "service_tiers": {
                         "batch": { "input": "2.5", "cache_read": "0.63", "input_image": "5" } } }),
             ),
             // A price of one region.

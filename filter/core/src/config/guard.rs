@@ -122,7 +122,9 @@ impl Metric {
     pub fn has(self, kind: TokenKind) -> bool {
         let own = match kind {
             TokenKind::Reasoning => Self::AiReasoningTokens,
-            TokenKind::CacheRead | TokenKind::CacheReadAudio => Self::AiCacheReadTokens,
+            TokenKind::CacheRead | TokenKind::CacheReadAudio | TokenKind::CacheReadImage => {
+                Self::AiCacheReadTokens
+            }
             TokenKind::CacheWrite5m | TokenKind::CacheWrite1h => Self::AiCacheWriteTokens,
             _ if kind.whole() == TokenKind::Output => Self::AiOutputTokens,
             _ => Self::AiInputTokens,

@@ -147,6 +147,10 @@ usage! {
     cache_read_audio: CacheReadAudio of InputAudio = "cache_read_audio";
     /// Part of `input`: images and video.
     input_image: InputImage of Input = "input_image";
+    /// Part of `cache_read` and of `input_image`: images and video read from the cache.
+    cache_read_image: CacheReadImage of InputImage = "cache_read_image";
+    /// Part of `input_image`: video.
+    input_video: InputVideo of InputImage = "input_video";
     /// All tokens that the model generated, including reasoning, in any modality.
     output: Output of Output = "output" in Output;
     /// Part of `output`: reasoning, which the provider may hide from the client.
@@ -155,6 +159,8 @@ usage! {
     output_audio: OutputAudio of Output = "output_audio";
     /// Part of `output`: images and video.
     output_image: OutputImage of Output = "output_image";
+    /// Part of `output_image`: video.
+    output_video: OutputVideo of OutputImage = "output_video";
 }
 
 impl TokenKind {

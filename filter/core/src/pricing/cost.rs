@@ -3,17 +3,18 @@
 //! Every token is charged once. Each kind with a rate of its own is taken out of its whole (`input`
 //! or `output`), and the rest is charged at the whole's rate. Both public calculators,
 //! `genai-prices` and LiteLLM, do the same for each kind, including cache reads and writes. Cached
-//! audio is part of two kinds, `cache_read` and `input_audio`: with a rate of its own it is taken
-//! out of both; without one it is charged as a cache read, and the audio rate applies to the audio
-//! that was not cached. LiteLLM does the same; `genai-prices` refuses price lists that leave it
-//! open.
+//! audio is part of two kinds, `cache_read` and `input_audio`, and so are cached images: with a rate
+//! of its own it is taken out of both; without one it is charged as a cache read, and the audio rate
+//! applies to the audio that was not cached. LiteLLM does the same; `genai-prices` refuses price
+//! lists that leave it open. A provider that does not tell how much of the cache was audio or images
+//! may tell more of the parts than of their whole: then they share at least the difference.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::price_factors::PriceFactors;
 use crate::domain::units::{Unit, UnitName, Units};
-use crate::domain::usage::{TokenKind, Usage};
+use crate::domain::usage::{TokenKind, Usage, sum};
 use crate::pricing::rate::{InForce, Rate};
 use crate::pricing::unpriced::Unpriced;
 
@@ -203,43 +204,59 @@ fn unit_lines(
     Ok(of_units)
 }
 
-/// How many tokens of this kind there are, without those that another part of the whole has.
+/// What may be read from the cache and has a rate of its own: each is part of two kinds.
+const MEDIA: [(TokenKind, TokenKind); 2] = [
+    (TokenKind::InputAudio, TokenKind::CacheReadAudio),
+    (TokenKind::InputImage, TokenKind::CacheReadImage),
+];
+
+/// How many tokens of this kind there are; of one that is unknown, as many as its parts.
 fn part(usage: &Usage, kind: TokenKind) -> u64 {
-    let known = match kind {
-        TokenKind::CacheRead => usage.cache_read.or(usage.cache_read_audio),
-        TokenKind::InputAudio => usage.input_audio.or(usage.cache_read_audio),
-        _ => usage.get(kind),
+    let parts = || {
+        if kind == TokenKind::CacheRead {
+            sum(&MEDIA.map(|(_, cached)| usage.get(cached)))
+        } else {
+            kind.parts().filter_map(|part| usage.get(part)).max()
+        }
     };
-    known.unwrap_or(0)
+    usage.get(kind).or_else(parts).unwrap_or(0)
+}
+
+/// The parts of a whole together, those that stand in two parts once.
+fn parts(usage: &Usage, whole: TokenKind) -> u64 {
+    let parts = whole.parts().map(|kind| part(usage, kind)).fold(0, u64::saturating_add);
+    let twice = MEDIA.iter().filter(|(media, _)| media.whole() == whole);
+    let twice = twice.filter_map(|(_, cached)| usage.get(*cached)).fold(0, u64::saturating_add);
+    parts.saturating_sub(twice)
 }
 
 fn whole(usage: &Usage, kind: TokenKind) -> u64 {
-    let parts =
-        || kind.parts().map(|part_kind| part(usage, part_kind)).fold(0, u64::saturating_add);
-    let twice = if kind == TokenKind::Input { usage.cache_read_audio.unwrap_or(0) } else { 0 };
-    usage.get(kind).unwrap_or_else(|| parts().saturating_sub(twice))
+    usage.get(kind).unwrap_or_else(|| parts(usage, kind))
 }
 
 /// Splits a whole by its rates. Returns whether a part was larger than its whole.
 fn split(usage: &Usage, in_force: &InForce<'_>, kind: TokenKind) -> (Vec<(TokenKind, u64)>, bool) {
-    let cached_audio = usage.cache_read_audio.unwrap_or(0);
-    let cache_read = part(usage, TokenKind::CacheRead);
-    let input_audio = part(usage, TokenKind::InputAudio);
     let mut split = Split::of(in_force, whole(usage, kind));
-    let (cached_text, fresh_audio) = if kind == TokenKind::Input {
-        split.take_cached_audio(cached_audio, cache_read, input_audio)
-    } else {
-        (cache_read, input_audio)
-    };
+    let mut cache_read = part(usage, TokenKind::CacheRead);
+    let mut shared = parts(usage, kind).saturating_sub(split.left);
+    let mut left_of_media = Vec::new();
+    for (media, cached) in MEDIA.into_iter().filter(|(media, _)| media.whole() == kind) {
+        let tokens = part(usage, media);
+        let told = usage.get(cached).unwrap_or(0);
+        let untold = shared.min(tokens.saturating_sub(told)).min(cache_read.saturating_sub(told));
+        shared = shared.saturating_sub(untold);
+        let both = told.saturating_add(untold);
+        let (text, fresh) = split.take_cached((cached, both), cache_read, tokens);
+        cache_read = text;
+        left_of_media.push((media, fresh));
+    }
     for kind in kind.parts() {
-        split.take(
-            kind,
-            match kind {
-                TokenKind::CacheRead => cached_text,
-                TokenKind::InputAudio => fresh_audio,
-                _ => part(usage, kind),
-            },
-        );
+        let fresh = left_of_media.iter().find(|(media, _)| *media == kind).map(|(_, left)| *left);
+        let tokens = match kind {
+            TokenKind::CacheRead => cache_read,
+            _ => fresh.unwrap_or_else(|| part(usage, kind)),
+        };
+        split.take_with_video(usage, kind, tokens);
     }
     split.finish(kind)
 }
@@ -270,22 +287,43 @@ impl<'a> Split<'a> {
         }
     }
 
-    /// Takes out cached audio if it has a rate of its own. Returns what remains of the two kinds
-    /// that it is a part of: the tokens to charge as cache reads, and those to charge as audio.
-    fn take_cached_audio(&mut self, cached_audio: u64, cache_read: u64, audio: u64) -> (u64, u64) {
-        let (of_cache, of_audio) = (cached_audio.min(cache_read), cached_audio.min(audio));
-        self.is_inconsistent |= of_cache < cached_audio || of_audio < cached_audio;
-        let cached_audio = of_cache.min(of_audio);
-        let cached_text = cache_read.saturating_sub(cached_audio);
-        let fresh_audio = audio.saturating_sub(cached_audio);
-        if self.in_force.rate(TokenKind::CacheReadAudio).is_some() {
-            self.take(TokenKind::CacheReadAudio, cached_audio);
-            (cached_text, fresh_audio)
-        } else if self.in_force.rate(TokenKind::CacheRead).is_some() {
-            (cache_read, fresh_audio)
+    /// Takes out what was read from the cache of audio or images, if it has a rate of its own.
+    /// Returns what remains of the two kinds that it is a part of: the tokens to charge as cache
+    /// reads, and those to charge as audio or images.
+    fn take_cached(
+        &mut self,
+        (cached, tokens): (TokenKind, u64),
+        cache_read: u64,
+        media: u64,
+    ) -> (u64, u64) {
+        let (of_cache, of_media) = (tokens.min(cache_read), tokens.min(media));
+        self.is_inconsistent |= of_cache < tokens || of_media < tokens;
+        let tokens = of_cache.min(of_media);
+        let text = cache_read.saturating_sub(tokens);
+        let fresh = media.saturating_sub(tokens);
+        let has_rate = |kind| self.in_force.rate(kind).is_some();
+        if has_rate(cached) {
+            self.take(cached, tokens);
+            (text, fresh)
+        } else if has_rate(TokenKind::CacheRead) {
+            (cache_read, fresh)
         } else {
-            (cached_text, audio)
+            (text, media)
         }
+    }
+
+    /// Takes out a part, and of images first the video among them if it has a rate of its own.
+    fn take_with_video(&mut self, usage: &Usage, kind: TokenKind, tokens: u64) {
+        let video = match kind {
+            TokenKind::InputImage => TokenKind::InputVideo,
+            TokenKind::OutputImage => TokenKind::OutputVideo,
+            _ => return self.take(kind, tokens),
+        };
+        let told = usage.get(video).unwrap_or(0);
+        self.is_inconsistent |= told > part(usage, kind);
+        let of_video = if self.in_force.rate(video).is_some() { told.min(tokens) } else { 0 };
+        self.take(video, of_video);
+        self.take(kind, tokens.saturating_sub(of_video));
     }
 
     fn finish(mut self, whole: TokenKind) -> (Vec<(TokenKind, u64)>, bool) {

@@ -128,6 +128,10 @@ fields! {
     Transcriber,
     /// Input audio that was read from a cache, in tokens.
     CacheReadAudio,
+    /// Input images that were read from a cache, in tokens.
+    CacheReadImage,
+    /// Input video, in tokens.
+    InputVideo,
     --
     /// The kind of a hosted tool's call.
     ToolCall,

@@ -45,6 +45,9 @@ fn usage(counts: &Value) -> Usage {
             "input_audio" => usage.input_audio = count,
             "input_image" => usage.input_image = count,
             "cache_read_audio" => usage.cache_read_audio = count,
+            "cache_read_image" => usage.cache_read_image = count,
+            "input_video" => usage.input_video = count,
+            "output_video" => usage.output_video = count,
             "reasoning" => usage.reasoning = count,
             "output_audio" => usage.output_audio = count,
             "output_image" => usage.output_image = count,
@@ -84,6 +87,8 @@ fn every_token_costs_the_rate_of_its_kind_once() {
     let audio_without_cached_audio = json!({ "input": "4", "output": "16", "cache_read": "0.4",
         "input_audio": "32" });
     let audio_without_cache = json!({ "input": "4", "output": "16", "input_audio": "32" });
+    let images = json!({ "input": "5", "output": "10", "cache_read": "1.25", "input_image": "10",
+        "cache_read_image": "2.5" });
     for (what, rate, counts, expected) in [
         (
             "input and output",
@@ -171,6 +176,38 @@ fn every_token_costs_the_rate_of_its_kind_once() {
             "input 40 0.0002 + input_image 60 0.0006 + output 10 0.0001 + output_image 90 0.0036 = 0.0045",
         ),
         (
+            "cached images with a rate are taken out of both",
+            &images,
+            json!({ "input": 1000, "output": 0, "cache_read": 800, "input_image": 900, "cache_read_image": 800 }),
+            "input 100 0.0005 + input_image 100 0.001 + cache_read_image 800 0.002 = 0.0035",
+        ),
+        (
+            "cached images without a rate are a cache read",
+            &json!({ "input": "5", "output": "10", "cache_read": "1.25", "input_image": "10" }),
+            json!({ "input": 1000, "output": 0, "cache_read": 800, "input_image": 900, "cache_read_image": 800 }),
+            "input 100 0.0005 + cache_read 800 0.001 + input_image 100 0.001 = 0.0025",
+        ),
+        (
+            "images and audio that share the cache, of which nothing is told",
+            &images,
+            json!({ "input": 1000, "output": 0, "cache_read": 800, "input_image": 700 }),
+            "cache_read 300 0.000375 + input_image 200 0.002 + cache_read_image 500 0.00125 = 0.003625",
+        ),
+        (
+            "video with a rate is taken out of the images",
+            &json!({ "input": "0.2", "output": "9", "input_image": "0.45", "input_video": "12", "output_video": "17.5" }),
+            json!({ "input": 1000, "output": 100, "input_image": 900, "input_video": 600, "output_image": 80,
+                "output_video": 50 }),
+            "input 100 0.00002 + input_image 300 0.000135 + input_video 600 0.0072 + output 50 0.00045 + \
+             output_video 50 0.000875 = 0.00868",
+        ),
+        (
+            "video without a rate is an image",
+            &json!({ "input": "0.2", "output": "9", "input_image": "0.45" }),
+            json!({ "input": 1000, "output": 0, "input_image": 900, "input_video": 600 }),
+            "input 100 0.00002 + input_image 900 0.000405 = 0.000425",
+        ),
+        (
             "a rate of zero is a price",
             &json!({ "input": "0", "output": "0" }),
             json!({ "input": 5, "output": 6 }),
@@ -201,8 +238,13 @@ fn inconsistent_counts_charge_the_whole_and_say_so() {
         ),
         (
             "parts that are too much together",
+            json!({ "input": 100, "output": 0, "cache_read": 80, "cache_write_5m": 30 }),
+            "input 20 0.0002 + cache_read 80 0.00008 = 0.00028 inconsistent",
+        ),
+        (
+            "what was read from the cache may be audio: both have what is too much",
             json!({ "input": 100, "output": 0, "cache_read": 80, "input_audio": 30 }),
-            "cache_read 80 0.00008 + input_audio 20 0.00006 = 0.00014 inconsistent",
+            "cache_read 70 0.00007 + input_audio 20 0.00006 + cache_read_audio 10 0.00002 = 0.00015",
         ),
         (
             "parts without rates that are too much",
@@ -222,7 +264,7 @@ fn inconsistent_counts_charge_the_whole_and_say_so() {
         (
             "the largest counts",
             json!({ "input": 1, "output": 0, "cache_read": u64::MAX, "input_audio": u64::MAX }),
-            "cache_read 1 0.000001 = 0.000001 inconsistent",
+            "cache_read_audio 1 0.000002 = 0.000002 inconsistent",
         ),
         (
             "all that there is, and no more",
@@ -255,9 +297,12 @@ fn whatever_is_told_each_token_is_charged_once() {
             input_audio: count(),
             input_image: count(),
             cache_read_audio: count(),
+            cache_read_image: count(),
+            input_video: count(),
             reasoning: count(),
             output_audio: count(),
             output_image: count(),
+            output_video: count(),
             ..Usage::default()
         };
         let card = only(rate.clone());

@@ -20,7 +20,9 @@ fn config(product_type: &str) -> String {
             rate("gpt-5.1", json!({ "input": "1.25", "output": "10", "cache_read": "0.125",
                 "service_tiers": { "flex": { "input": "0.625", "output": "5", "cache_read": "0.0625" } } })),
             rate("gpt-realtime-2", json!({ "input": "4", "input_audio": "32", "cache_read": "0.4",
-                "cache_read_audio": "0.4", "output": "16", "output_audio": "64" })),
+                "cache_read_audio": "0.4", "input_image": "5", "cache_read_image": "0.5",
+                "output": "16", "output_audio": "64" })),
+            rate("whisper-1", json!({ "units": { "input_audio_seconds": "0.0001" } })),
             rate("gpt-4o-transcribe", json!({ "input": "2.5", "input_audio": "6", "output": "10" })),
         ]}],
         "products": [{ "id": "openai", "type": product_type,
@@ -231,6 +233,14 @@ fn realtime() -> Vec<Row> {
     let heard = json!({ "type": "conversation.item.input_audio_transcription.completed", "transcript": "Hi.",
         "usage": { "type": "tokens", "input_tokens": 100, "output_tokens": 10, "total_tokens": 110,
             "input_token_details": { "text_tokens": 0, "audio_tokens": 100 } } });
+    let by_time = json!({ "type": "conversation.item.input_audio_transcription.completed", "transcript": "Hi.",
+        "usage": { "type": "duration", "seconds": 60.5 } });
+    let whisper = json!({ "type": "session.updated", "session": { "type": "realtime", "model": "gpt-realtime-2",
+        "audio": { "input": { "transcription": { "model": "whisper-1" } } } } });
+    let pictures = json!({ "type": "response.done", "response": { "id": "r4", "status": "completed", "usage": {
+        "total_tokens": 1000, "input_tokens": 1000, "output_tokens": 0,
+        "input_token_details": { "text_tokens": 300, "audio_tokens": 0, "image_tokens": 700, "cached_tokens": 600,
+            "cached_tokens_details": { "text_tokens": 100, "audio_tokens": 0, "image_tokens": 500 } } } } });
     let create = json!({ "type": "response.create", "response": { "instructions": "Be kind." } });
     vec![
         (
@@ -246,6 +256,19 @@ fn realtime() -> Vec<Row> {
                 Server(done),
             ],
             &["gpt-4o-transcribe COMPLETE 0.0007", "gpt-realtime-2 COMPLETE 0.04096"],
+        ),
+        (
+            // 200 text at 4, 100 cached at 0.4, 200 images at 5, 500 cached at 0.5.
+            "pictures that were cached, beside what was transcribed by the time it took",
+            REALTIME,
+            vec![
+                Server(session.clone()),
+                Server(whisper),
+                Server(by_time),
+                Server(started("r4")),
+                Server(pictures),
+            ],
+            &["whisper-1 COMPLETE 0.00605", "gpt-realtime-2 COMPLETE 0.00209"],
         ),
         (
             "what is cut is estimated by its text",

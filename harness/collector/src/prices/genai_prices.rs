@@ -369,7 +369,10 @@ fn read_prices(
             "cache_audio_read_mtok" => TokenKind::CacheReadAudio,
             "output_audio_mtok" => TokenKind::OutputAudio,
             "input_image_mtok" => TokenKind::InputImage,
+            "cache_image_read_mtok" => TokenKind::CacheReadImage,
+            "input_video_mtok" => TokenKind::InputVideo,
             "output_image_mtok" => TokenKind::OutputImage,
+            "output_video_mtok" => TokenKind::OutputVideo,
             _ => {
                 let is_tokens = name.ends_with("_mtok");
                 let reason =

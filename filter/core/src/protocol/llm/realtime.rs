@@ -2,14 +2,14 @@
 //!
 //! A response is told by `response.created` and `response.done`, whose `usage` is inclusive:
 //! `input_tokens` holds text, audio, images and what was read from the cache, of which
-//! `cached_tokens_details` tells the audio. The model is the session's. What users say may be
+//! `cached_tokens_details` tells the audio and the images. The model is the session's. What users say may be
 //! transcribed by a model of its own, with a usage of its own.
 
-use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{counts, report};
 use crate::protocol::llm::stream_error::StreamError;
+use crate::protocol::llm::units;
 use crate::protocol::paths::Field;
 
 pub(super) const REALTIME: Format = Format {
@@ -24,6 +24,8 @@ pub(super) const REALTIME: Format = Format {
         ("usage.input_token_details.audio_tokens", Field::InputAudio),
         ("usage.output_tokens", Field::Output),
         ("usage.total_tokens", Field::Total),
+        // A transcription that is billed by its time.
+        ("usage.seconds", Field::InputAudioSeconds),
         ("response.id", Field::Id),
         ("response.status", Field::Status),
         ("response.usage.input_tokens", Field::Input),
@@ -31,6 +33,10 @@ pub(super) const REALTIME: Format = Format {
         (
             "response.usage.input_token_details.cached_tokens_details.audio_tokens",
             Field::CacheReadAudio,
+        ),
+        (
+            "response.usage.input_token_details.cached_tokens_details.image_tokens",
+            Field::CacheReadImage,
         ),
         ("response.usage.input_token_details.audio_tokens", Field::InputAudio),
         ("response.usage.input_token_details.image_tokens", Field::InputImage),
@@ -52,9 +58,8 @@ fn fold(generation: &mut Generation, document: &Document) {
     if !kind.ends_with("audio.delta") {
         generation.text_bytes = generation.text_bytes.saturating_add(document.text_bytes());
     }
-    let reported =
-        Usage { cache_read_audio: document.count(Field::CacheReadAudio), ..counts(document) };
-    report(generation, reported);
+    units::tell(&mut generation.units, document);
+    report(generation, counts(document));
     if matches!(&*kind, "response.done") || kind.ends_with("transcription.completed") {
         generation.stage = Stage::Final;
     }

@@ -53,6 +53,9 @@ impl Name {
             "cache_creation_input_token_cost" => TokenKind::CacheWrite5m,
             "input_cost_per_audio_token" => TokenKind::InputAudio,
             "cache_read_input_audio_token_cost" => TokenKind::CacheReadAudio,
+            "input_cost_per_video_token" => TokenKind::InputVideo,
+            "cache_read_input_image_token_cost" => TokenKind::CacheReadImage,
+            "output_cost_per_video_token" => TokenKind::OutputVideo,
             "output_cost_per_audio_token" => TokenKind::OutputAudio,
             "input_cost_per_image_token" => TokenKind::InputImage,
             "output_cost_per_image_token" => TokenKind::OutputImage,
@@ -147,8 +150,11 @@ impl Prices {
                     | TokenKind::InputAudio
                     | TokenKind::CacheReadAudio
                     | TokenKind::InputImage
+                    | TokenKind::CacheReadImage
+                    | TokenKind::InputVideo
                     | TokenKind::OutputAudio
-                    | TokenKind::OutputImage => standard.get(&kind).copied(),
+                    | TokenKind::OutputImage
+                    | TokenKind::OutputVideo => standard.get(&kind).copied(),
                 };
                 if let Some(instead) = instead {
                     rates.entry(kind).or_insert(instead);

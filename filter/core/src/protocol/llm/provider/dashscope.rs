@@ -26,6 +26,7 @@ pub(super) const GENERATION: Format = Format {
         ),
         ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
         ("usage.input_tokens_details.image_tokens", Field::InputImage),
+        ("usage.input_tokens_details.video_tokens", Field::InputVideo),
         ("usage.input_tokens_details.audio_tokens", Field::InputAudio),
         ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
         ("usage.output_tokens_details.audio_tokens", Field::OutputAudio),

@@ -199,6 +199,7 @@ fn of_modality(document: &Document, arrays: &[&str], names: &[&str]) -> Option<u
 fn fold_counts(generation: &mut Generation, document: &Document) {
     const AUDIO: &[&str] = &["AUDIO", "audio"];
     const IMAGE: &[&str] = &["IMAGE", "VIDEO", "image", "video"];
+    const VIDEO: &[&str] = &["VIDEO", "video"];
     const INPUT: &[&str] = &[
         "promptTokensDetails",
         "promptTokenDetails",
@@ -222,8 +223,11 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
         input_audio: of_modality(document, INPUT, AUDIO),
         input_image: of_modality(document, INPUT, IMAGE),
         cache_read_audio: of_modality(document, CACHED, AUDIO),
+        cache_read_image: of_modality(document, CACHED, IMAGE),
+        input_video: of_modality(document, INPUT, VIDEO),
         output_audio: of_modality(document, OUTPUT, AUDIO),
         output_image: of_modality(document, OUTPUT, IMAGE),
+        output_video: of_modality(document, OUTPUT, VIDEO),
         provider_total: document.count(Field::Total),
         ..Usage::default()
     };

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use crate::domain::units::Unit;
-use crate::domain::usage::{FurtherRun, Usage};
+use crate::domain::usage::{FurtherRun, Usage, sum};
 use crate::protocol::document::{Document, Record};
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
@@ -42,6 +42,7 @@ pub(super) const USAGE: &Paths = &[
     ("usage.prompt_tokens_details.cache_write_tokens", Field::CacheWrite),
     ("usage.prompt_tokens_details.audio_tokens", Field::InputAudio),
     ("usage.prompt_tokens_details.image_tokens", Field::InputImage),
+    ("usage.prompt_tokens_details.video_tokens", Field::InputVideo),
     ("usage.completion_tokens_details.reasoning_tokens", Field::Reasoning),
     ("usage.completion_tokens_details.audio_tokens", Field::OutputAudio),
     ("usage.completion_tokens_details.image_tokens", Field::OutputImage),
@@ -79,6 +80,7 @@ const MEDIA_USAGE: &Paths = &[
     ("usage.total_tokens", Field::Total),
     ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
     ("usage.input_tokens_details.image_tokens", Field::InputImage),
+    ("usage.input_tokens_details.cached_tokens_details.image_tokens", Field::CacheReadImage),
     ("usage.input_token_details.audio_tokens", Field::InputAudio),
     ("usage.output_tokens_details.image_tokens", Field::OutputImage),
     ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
@@ -129,6 +131,7 @@ const RESPONSES_PATHS: &Paths = &[
     ("tool_usage.image_gen.output_tokens", Field::Output),
     ("tool_usage.image_gen.total_tokens", Field::Total),
     ("tool_usage.image_gen.cached_tokens", Field::CacheRead),
+    ("tool_usage.image_gen.cached_tokens_details.cached_image_tokens", Field::CacheReadImage),
     ("tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
     ("tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
     ("tool_usage.image_gen.output_tokens_details", Field::Extra),
@@ -165,6 +168,10 @@ const RESPONSES_PATHS: &Paths = &[
     ("response.tool_usage.image_gen.output_tokens", Field::Output),
     ("response.tool_usage.image_gen.total_tokens", Field::Total),
     ("response.tool_usage.image_gen.cached_tokens", Field::CacheRead),
+    (
+        "response.tool_usage.image_gen.cached_tokens_details.cached_image_tokens",
+        Field::CacheReadImage,
+    ),
     ("response.tool_usage.image_gen.input_tokens_details.image_tokens", Field::InputImage),
     ("response.tool_usage.image_gen.output_tokens_details.image_tokens", Field::OutputImage),
     ("response.tool_usage.image_gen.output_tokens_details", Field::Extra),
@@ -296,6 +303,7 @@ pub(in crate::protocol::llm) fn counts(document: &Document) -> Usage {
         document.count(Field::CacheWrite5m),
         document.count(Field::CacheWrite1h),
     );
+    let input_video = document.count(Field::InputVideo).filter(|tokens| *tokens > 0);
     Usage {
         input: document.count(Field::Input),
         output: document.count(Field::Output),
@@ -303,7 +311,11 @@ pub(in crate::protocol::llm) fn counts(document: &Document) -> Usage {
         cache_write_5m,
         cache_write_1h,
         input_audio: document.count(Field::InputAudio),
-        input_image: document.count(Field::InputImage),
+        cache_read_audio: document.count(Field::CacheReadAudio),
+        // Where video is told apart, it stands beside the images.
+        input_image: sum(&[document.count(Field::InputImage), input_video]),
+        cache_read_image: document.count(Field::CacheReadImage),
+        input_video,
         reasoning: document.count(Field::Reasoning),
         output_audio: document.count(Field::OutputAudio),
         output_image: document.count(Field::OutputImage),
