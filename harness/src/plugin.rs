@@ -8,12 +8,16 @@ use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
+/// Reads YAML or JSON. YAML reads most of JSON, but not all of it.
+pub fn yaml_or_json(text: &str) -> Result<Value, serde_yaml_ng::Error> {
+    serde_json::from_str(text).or_else(|_| serde_yaml_ng::from_str(text))
+}
+
 /// Reads a plugin configuration in YAML or JSON.
 pub fn read(file: &Path) -> anyhow::Result<Value> {
     let name = file.display();
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-    let plugin: Value = serde_yaml_ng::from_str(&text)
-        .with_context(|| format!("{name} is neither YAML nor JSON"))?;
+    let plugin = yaml_or_json(&text).with_context(|| format!("{name} is neither YAML nor JSON"))?;
     ensure!(plugin.is_object(), "{name}: expected a mapping with `products`");
     Ok(plugin)
 }

@@ -388,6 +388,193 @@ unnamed\t*\tno provider
 }
 
 #[test]
+fn litellm_prices_by_the_hour_apply_only_in_hours_that_a_card_can_say() {
+    let hours = |hours_utc: &str| json!([{ "hours_utc": hours_utc }]);
+    const WINDOWS: &[&str] = &["off_peak_pricing.windows"];
+    let rows: Vec<(Value, &[&str], &[&str])> = vec![
+        (json!({ "windows": hours("00:30-08:00") }), &["00:30-08:00"], &[]),
+        (
+            json!({ "windows": [{ "hours_utc": ["1:00-02:00", "03:00-00:00"] }] }),
+            &["01:00-02:00", "03:00-00:00"],
+            &[],
+        ),
+        (
+            json!({ "windows": [{ "hours_utc": "04:00-04:00", "weekdays": [6] }],
+            "weekday_timezone": "UTC" }),
+            &["all"],
+            &[],
+        ),
+        (
+            json!({ "windows": [{ "hours_utc": "00:30-08:00", "weekdays": null, "months": null }] }),
+            &["00:30-08:00"],
+            &[],
+        ),
+        // A window without hours is never open.
+        (json!({ "windows": [{}] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": null, "weekdays": [1] }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours": "00:30-08:00" }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": 5 }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": {} }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": [] }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": ["00:30-08:00", 9] }] }), &[], WINDOWS),
+        (json!({ "windows": hours("at night") }), &[], WINDOWS),
+        (json!({ "windows": hours("00:30-25:00") }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": "00:30-08:00", "months": [1] }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": "00:30-08:00", "weekdays": [] }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": "00:30-08:00", "weekdays": [0] }] }), &[], WINDOWS),
+        (json!({ "windows": [{ "hours_utc": "00:30-08:00", "weekdays": "all" }] }), &[], WINDOWS),
+        // What is wrong with one window says nothing of another.
+        (
+            json!({ "windows": [{ "hours_utc": 5 }, { "hours_utc": "00:30-08:00" }] }),
+            &["00:30-08:00"],
+            WINDOWS,
+        ),
+        (json!({ "windows": hours("00:30-08:00"), "months": [1] }), &[], &["off_peak_pricing"]),
+        (
+            json!({ "windows": hours("00:30-08:00"), "output_cost_per_image": 1 }),
+            &["00:30-08:00"],
+            &["off_peak_pricing.output_cost_per_image"],
+        ),
+    ];
+    for (mut off_peak, expected, left_out) in rows {
+        off_peak["input_cost_per_token"] = json!(1e-6);
+        let list = json!({ "m": { "litellm_provider": "deepseek", "mode": "chat",
+            "input_cost_per_token": 2e-6, "output_cost_per_token": 3e-6,
+            "off_peak_pricing": off_peak } });
+        let imported =
+            import_text(Source::Litellm, &list.to_string(), &Wanted::default(), edition());
+        let imported = imported.expect("a card");
+        let rates = rates(&imported);
+        let cheap = rates.iter().filter(|rate| rate["input"] == "1");
+        let cheap: Vec<&str> =
+            cheap.map(|rate| rate["when"]["hours_utc"].as_str().unwrap_or("all")).collect();
+        assert_eq!(cheap, expected, "{off_peak}");
+        assert_eq!(rates.iter().filter(|rate| rate["input"] == "2").count(), 1, "{off_peak}");
+        let found = imported.report.left_out().iter().filter_map(|left| left.member.as_deref());
+        assert_eq!(found.collect::<Vec<_>>(), left_out, "{off_peak}");
+    }
+}
+
+#[test]
+fn litellm_prices_of_all_models_are_those_of_entries_that_price_nothing_else() {
+    for (members, expected) in [
+        (json!({ "code_interpreter_cost_per_session": 0.03 }), "*"),
+        (json!({ "code_interpreter_cost_per_session": 0.03, "input_cost_per_token": null }), "*"),
+        (json!({ "guardrail_cost_per_unit": { "contentPolicyUnits": 0.00015 } }), "*"),
+        (json!({ "code_interpreter_cost_per_session": null, "input_cost_per_token": 1e-6 }), "m"),
+        // Free tokens, too, are those of this model alone.
+        (json!({ "code_interpreter_cost_per_session": 0.03, "input_cost_per_token": 0 }), "m"),
+        (
+            json!({ "guardrail_cost_per_unit": { "a": 1 }, "cache_read_input_token_cost": 1e-6 }),
+            "m",
+        ),
+        (json!({ "code_interpreter_cost_per_session": 0.03, "output_cost_per_image": 0.04 }), "m"),
+        (json!({ "code_interpreter_cost_per_session": 0.03, "output_cost_per_second": 0.04 }), "m"),
+    ] {
+        let mut entry = members.clone();
+        entry["litellm_provider"] = json!("openai");
+        let list = json!({ "m": entry }).to_string();
+        let imported = import_text(Source::Litellm, &list, &Wanted::default(), edition());
+        let rates = rates(&imported.expect("a card"));
+        let models: Vec<&Value> = rates.iter().map(|rate| &rate["model"]).collect();
+        assert_eq!(models, [expected], "{members}");
+    }
+}
+
+#[test]
+fn genai_prices_with_a_condition_that_a_card_cannot_say_are_left_out_and_named() {
+    let always = || json!({ "prices": { "input_mtok": 3 } });
+    let by = |constraint: Value| json!({ "constraint": constraint, "prices": { "input_mtok": 1 } });
+    let known = |from: &str, hours: Option<&str>| {
+        let mut rates = vec![];
+        let from = Some(from).filter(|from| !from.is_empty());
+        rates.push((from.map(str::to_owned), hours.map(str::to_owned)));
+        rates
+    };
+    for (listed, expected, reason) in [
+        (by(json!({ "start_date": "2026-01-01" })), known("2026-01-01", None), ""),
+        (
+            by(json!({ "start_date": "2026-01-01", "end_date": null })),
+            known("2026-01-01", None),
+            "",
+        ),
+        (
+            by(json!({ "start_time": "00:30:00Z", "end_time": "08:00:00+00:00" })),
+            known("", Some("00:30-08:00")),
+            "",
+        ),
+        (by(json!({ "start_date": "2026-01-01", "end_date": "2026-02-01" })), vec![], "cannot say"),
+        (
+            by(json!({ "start_date": "2026-01-01", "start_time": "00:30:00Z" })),
+            vec![],
+            "cannot say",
+        ),
+        (
+            by(json!({ "start_date": "2026-01-01", "start_time": "00:30:00Z",
+                "end_time": "08:00:00Z" })),
+            vec![],
+            "cannot say",
+        ),
+        (
+            by(json!({ "start_time": "00:30:00Z", "end_time": "08:00:00Z", "weekdays": [1] })),
+            vec![],
+            "cannot say",
+        ),
+        (by(json!({ "start_time": "00:30:00Z" })), vec![], "cannot say"),
+        (by(json!({ "start_date": "soon" })), vec![], "cannot say"),
+        (by(json!({})), vec![], "cannot say"),
+        (
+            by(json!({ "start_time": "00:30:00+08:00", "end_time": "08:00:00+08:00" })),
+            vec![],
+            "than of UTC",
+        ),
+        (
+            json!({ "prices": { "input_mtok": 1 }, "when": { "processing": "batch" } }),
+            vec![],
+            "cannot say",
+        ),
+        (json!({ "prices": { "input_mtok": 1 }, "region": "eu" }), vec![], "cannot say"),
+    ] {
+        let import = |prices: &[Value]| {
+            let list = json!([{ "id": "openai", "models": [
+                { "id": "m", "match": { "equals": "m" }, "prices": prices },
+                { "id": "n", "match": { "equals": "n" }, "prices": { "input_mtok": 9 } } ] }]);
+            let list = list.to_string();
+            import_text(Source::GenaiPrices, &list, &Wanted::default(), edition()).expect("a card")
+        };
+        let imported = import(&[always(), listed.clone()]);
+        let rates = of(&rates(&imported), "openai", "m");
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let cheap = rates.iter().filter(|rate| rate["input"] == "1");
+        let cheap: Vec<_> = cheap
+            .map(|rate| (text(&rate["effective_from"]), text(&rate["when"]["hours_utc"])))
+            .collect();
+        assert_eq!(cheap, expected, "{listed}");
+        assert!(rates.iter().any(|rate| rate["input"] == "3"), "{listed}");
+        let left_out = imported.report.to_text();
+        let is_told = left_out.starts_with("openai/m\tprices\tby ") && left_out.contains(reason);
+        assert_eq!(is_told, !reason.is_empty(), "{listed}: {left_out}");
+        // Alone it says nothing of other times.
+        if !reason.is_empty() {
+            let imported = import(std::slice::from_ref(&listed));
+            assert_eq!(of(&self::rates(&imported), "openai", "m"), [] as [Value; 0], "{listed}");
+            let reason = imported.report.reason_of("openai/m");
+            assert_eq!(reason, Some("no price that always applies"), "{listed}");
+        }
+    }
+    // Of a service tier nothing is left to stand in.
+    let list = json!([{ "id": "openai", "models": [{ "id": "m", "match": { "equals": "m" },
+        "prices": { "input_mtok": 3 }, "price_variants": [{ "when": { "processing": "batch" },
+            "prices": { "input_mtok": 1 }, "constraint": { "end_date": "2026-01-01" } }] }] }]);
+    let imported =
+        import_text(Source::GenaiPrices, &list.to_string(), &Wanted::default(), edition());
+    let imported = imported.expect("a card");
+    assert_eq!(of(&rates(&imported), "openai", "m"), [json!({ "input": "3" })]);
+    let expected = "openai/m\tprocessing=batch\tby a condition that a card cannot say\n";
+    assert_eq!(imported.report.to_text(), expected);
+}
+
+#[test]
 fn genai_prices_of_a_provider_apply_to_another_that_sells_its_models() {
     let list = r#"[
         { "id": "openai", "models": [

@@ -356,8 +356,8 @@ impl CheckPricesArgs {
 fn rate_card(file: &Path) -> anyhow::Result<Value> {
     let name = || file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", name()))?;
-    let value: Value = serde_yaml_ng::from_str(&text).with_context(name)?;
-    let card: RateCard = serde_json::from_value(value.clone()).with_context(name)?;
+    let value = plugin::yaml_or_json(&text).with_context(name)?;
+    let card: RateCard = serde_path_to_error::deserialize(&value).with_context(name)?;
     card.validate("").map_err(|refused| anyhow!("{}: {refused}", name()))?;
     Ok(value)
 }

@@ -41,6 +41,7 @@ pub(super) fn generation(call: Option<(&str, &str)>, model: &str, cost: Option<&
         tokens: Tokens { input, output, reasoning, cache_read, ..Tokens::default() },
         units: Units::default(),
         has_unpriced_units: false,
+        is_inconsistent: false,
         reported_cost: None,
         rate,
         price: Decimal::ZERO,

@@ -718,6 +718,152 @@ fn what_envoy_has_extracted_fills_in_and_never_replaces_what_is_known_better() {
 }
 
 #[test]
+fn what_a_tool_reports_and_cannot_be_read_is_told() {
+    let places = json!({"model": "/m", "input": "/in", "output": "/out", "cache_read": "/read",
+        "cache_write": "/write", "cache_write_1h": "/hour", "reasoning": "/think"});
+    let headers = json!({"model": "m", "input": "in", "output": "out", "cache_read": "read",
+        "cache_write": "write", "cache_write_1h": "hour", "reasoning": "think"});
+    let told = |tokens: Value, completeness: &'static str, is_inconsistent: bool| {
+        Some((tokens, completeness, is_inconsistent))
+    };
+    let known = || told(json!({"input": 10, "output": 4}), "COMPLETE", false);
+    let unreadable = || told(json!({}), "FAILED", true);
+    let mut rows = vec![
+        // Servers write numbers as text too.
+        (json!({"in": "10", "out": 4}), known()),
+        (json!({"in": 10.0, "out": 4, "read": null}), known()),
+        (json!({"in": null, "out": null}), None),
+        (json!({"m": "gpt-4o"}), None),
+        (json!({"in": null, "out": 4}), told(json!({"output": 4}), "COMPLETE", false)),
+        (
+            json!({"read": 6, "think": 2}),
+            told(
+                json!({"input": 6, "cache_read": 6, "output": 2,
+            "reasoning": 2}),
+                "COMPLETE",
+                true,
+            ),
+        ),
+        (
+            json!({"in": 10, "out": 4, "write": 6}),
+            told(
+                json!({"input": 10, "output": 4,
+            "cache_write_5m": 6}),
+                "COMPLETE",
+                false,
+            ),
+        ),
+        (
+            json!({"in": 10, "out": 4, "write": 6, "hour": 5}),
+            told(
+                json!({"input": 10, "output": 4,
+            "cache_write_5m": 1, "cache_write_1h": 5}),
+                "COMPLETE",
+                false,
+            ),
+        ),
+        (
+            json!({"in": 10, "out": 4, "hour": 5}),
+            told(
+                json!({"input": 10, "output": 4,
+            "cache_write_1h": 5}),
+                "COMPLETE",
+                false,
+            ),
+        ),
+        // What is more than its whole is beside it.
+        (
+            json!({"in": 20, "out": 4, "write": 6, "hour": 7}),
+            told(
+                json!({"input": 20, "output": 4,
+            "cache_write_5m": 6, "cache_write_1h": 7}),
+                "COMPLETE",
+                true,
+            ),
+        ),
+        (
+            json!({"in": 2, "out": 4, "read": 6}),
+            told(
+                json!({"input": 8, "output": 4,
+            "cache_read": 6}),
+                "COMPLETE",
+                true,
+            ),
+        ),
+    ];
+    for odd in [
+        json!("many"),
+        json!(""),
+        json!(1.5),
+        json!(-1),
+        json!(true),
+        json!([10]),
+        json!({"a": 10}),
+        json!("123456789012345678901234567890"),
+    ] {
+        rows.push((json!({"in": odd, "out": 4}), told(json!({"output": 4}), "COMPLETE", true)));
+        rows.push((json!({"in": odd, "out": odd}), unreadable()));
+        rows.push((json!({"read": odd}), unreadable()));
+    }
+    let in_head = |counts: &Value| {
+        let counts = counts.as_object().expect("an object");
+        let counts = counts.iter().filter(|(_, value)| value.is_string() || value.is_number());
+        let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+        let counts = counts.map(|(name, value)| (name.clone(), text(value)));
+        counts.collect::<Vec<(String, String)>>()
+    };
+    let plain = [(":status", "200"), ("content-type", JSON)];
+    let ask = |rules: Value, head: Head<'_>, result: &Value| {
+        let mut config: Value = serde_json::from_str(&config(&json!({}))).unwrap();
+        config["products"][0]["reported_usage"] = rules;
+        let mut mesh = Mesh::new(&config.to_string());
+        let call = mesh.call("s", "");
+        let body = json!({"id": 1, "result": result}).to_string();
+        mesh.answer(Worker::First, call, head, &body, StreamEnd::Complete);
+        let (tokens, calls) = mesh.events();
+        assert_eq!(calls.len(), 1, "{result}");
+        let count = |counter| mesh.envoy.host.counters.get(&counter).copied().unwrap_or(0);
+        (tokens, count(Counter::UsageUnknown), count(Counter::UsageInconsistent))
+    };
+    for (counts, expected) in rows {
+        let head = in_head(&counts);
+        let is_the_same = head.len() == counts.as_object().expect("an object").len();
+        let head: Vec<(&str, &str)> = plain
+            .into_iter()
+            .chain(head.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            .collect();
+        let mut found = vec![ask(json!({"provider": "openai", "result": places}), &plain, &counts)];
+        if is_the_same {
+            let rules = json!({"provider": "openai", "trusted_headers": headers});
+            found.push(ask(rules, &head, &json!({})));
+        }
+        for (tokens, unknown, inconsistent) in found {
+            let found = tokens.first().map(|event| {
+                let completeness = event["completeness"].as_str().unwrap();
+                (event["tokens"].clone(), completeness, event["inconsistent"] == true)
+            });
+            assert_eq!(found, expected, "{counts}");
+            let (is_unknown, is_inconsistent) = expected
+                .as_ref()
+                .map_or((false, false), |expected| (expected.1 == "FAILED", expected.2));
+            assert_eq!(
+                (unknown, inconsistent),
+                (is_unknown.into(), is_inconsistent.into()),
+                "{counts}"
+            );
+        }
+    }
+    // Two values of one header.
+    let twice = [plain.as_slice(), &[("in", "10"), ("in", "11"), ("out", "4")]].concat();
+    let rules = json!({"provider": "openai", "trusted_headers": headers});
+    let (tokens, ..) = ask(rules, &twice, &json!({}));
+    assert_eq!(
+        (&tokens[0]["tokens"], &tokens[0]["inconsistent"]),
+        (&json!({"output": 4}), &json!(true))
+    );
+}
+
+#[test]
 fn a_tool_may_report_the_generations_that_it_made_inside() {
     let places = json!({"model": "/_meta/usage/model", "input": "/_meta/usage/in", "output": "/structuredContent/a~1b"});
     let headers = json!({"model": "x-model", "input": "x-in", "output": "x-out"});

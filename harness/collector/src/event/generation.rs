@@ -54,6 +54,8 @@ pub struct Generation {
     pub units: Units,
     /// True if it used something beside tokens of which the rate card has no price.
     pub has_unpriced_units: bool,
+    /// True if its counts contradict each other.
+    pub is_inconsistent: bool,
     /// What the provider itself says that it cost, in US dollars.
     pub reported_cost: Option<Decimal>,
     /// What it cost the operator.
@@ -121,9 +123,6 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
             modifiers.name(modifier)?;
         }
     }
-    if data.has("inconsistent") {
-        data.flag("inconsistent")?;
-    }
     let tokens = Tokens::read(&data.members("tokens")?)?;
     let units = data.optional("units", Members::members)?;
     let units = units.map(|units| Units::read(&units)).transpose()?.unwrap_or_default();
@@ -135,6 +134,7 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
         let expected = "false when neither input nor output is known, nor units alone are billed";
         return Err(data.wrong("priced", expected));
     }
+    let is_inconsistent = data.optional("inconsistent", Members::flag)?.unwrap_or(false);
     let unpriced_units = data.optional("unpriced_units", Members::names)?;
     let has_unpriced_units = unpriced_units.is_some_and(|names| !names.is_empty());
     let reported_cost = data.optional("reported_cost", Members::money)?;
@@ -167,6 +167,7 @@ pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
         tokens,
         units,
         has_unpriced_units,
+        is_inconsistent,
         reported_cost,
         rate: rate(data)?,
         price: data.money("price")?,

@@ -170,6 +170,8 @@ pub struct Generations {
     /// Those that used something beside tokens of which the rate card has no price: their known cost is
     /// too low.
     pub unpriced_units_generations: u64,
+    /// Those whose counts contradict each other: their cost is by the reading that costs most.
+    pub inconsistent_generations: u64,
 }
 
 impl Generations {
@@ -178,6 +180,7 @@ impl Generations {
         self.unpriced_generations += other.unpriced_generations;
         self.unknown_usage_generations += other.unknown_usage_generations;
         self.unpriced_units_generations += other.unpriced_units_generations;
+        self.inconsistent_generations += other.inconsistent_generations;
     }
 }
 

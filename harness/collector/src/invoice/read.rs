@@ -90,7 +90,8 @@ fn read_generations(
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, provider, model, count(*),
          sum(provider_cost IS NULL), sum(is_unknown), decimal_sum(price),
-         decimal_sum(coalesce(provider_cost, '0')), sum(has_unpriced_units), units_sum(units) AS units, {}
+         decimal_sum(coalesce(provider_cost, '0')), sum(has_unpriced_units), sum(is_inconsistent), units_sum(units) AS units,
+         {}
          FROM generations{}
          GROUP BY customer, product, product_type, currency, tool, provider, model
          ORDER BY tool NULLS LAST, provider, model",
@@ -106,6 +107,7 @@ fn read_generations(
             unpriced_generations: count(row, 8)?,
             unknown_usage_generations: count(row, 9)?,
             unpriced_units_generations: count(row, 12)?,
+            inconsistent_generations: count(row, 13)?,
         };
         let (price, cost) = (money::column(row, 10)?, money::column(row, 11)?);
         let consumed = Consumed { tokens: TokenTotals::of_row(row)?, units: column(row, "units")? };

@@ -113,6 +113,7 @@ fn write_costs(f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result 
         unpriced_generations,
         unknown_usage_generations,
         unpriced_units_generations,
+        inconsistent_generations,
     } = product.generations;
     if generations == 0 {
         return Ok(());
@@ -137,23 +138,17 @@ fn write_costs(f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result 
     });
     write_table(f, "      ", &models.collect::<Vec<_>>(), 2)?;
     let without_rate = unpriced_generations - unknown_usage_generations.min(unpriced_generations);
-    for (count, what) in
-        [(without_rate, "without a rate"), (unknown_usage_generations, "of unknown usage")]
-    {
-        let noun = if count == 1 { "generation" } else { "generations" };
-        if count > 0 {
-            writeln!(f, "    {count} {noun} {what}: cost unknown")?;
-        }
-    }
+    write_note(f, without_rate, "without a rate: cost unknown")?;
+    write_note(f, unknown_usage_generations, "of unknown usage: cost unknown")?;
     write_units(f, product)?;
-    if unpriced_units_generations > 0 {
-        let noun = if unpriced_units_generations == 1 { "generation" } else { "generations" };
-        writeln!(
-            f,
-            "    {unpriced_units_generations} {noun} with units without a price: cost too low"
-        )?;
-    }
-    Ok(())
+    write_note(f, unpriced_units_generations, "with units without a price: cost too low")?;
+    write_note(f, inconsistent_generations, "with inconsistent counts: cost uncertain")
+}
+
+/// What is to be known about the cost of some generations; nothing if there are none.
+fn write_note(f: &mut fmt::Formatter<'_>, count: u64, what: &str) -> fmt::Result {
+    let noun = if count == 1 { "generation" } else { "generations" };
+    if count > 0 { writeln!(f, "    {count} {noun} {what}") } else { Ok(()) }
 }
 
 /// What was used beside tokens; nothing if there is none.

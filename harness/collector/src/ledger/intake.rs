@@ -13,7 +13,7 @@ use crate::ledger::derive::derive;
 use crate::ledger::fleet::TotalsQuery;
 use crate::ledger::receipt::{Receipt, Rejected};
 use crate::ledger::tables::EVENTS;
-use crate::ledger::tally::Tally;
+use crate::ledger::tally::{Counted, Tally};
 use crate::ledger::{Ledger, lock, outgoing};
 use crate::query;
 
@@ -89,10 +89,10 @@ impl<'a> Batch<'a> {
     fn take(&mut self, index: usize, event: &Event<'_>) -> rusqlite::Result<()> {
         let event_type = event::short_type(&event.event_type);
         match insert(self.ledger, event, &self.received_at)? {
-            Inserted::New(position) => {
+            Inserted::New(position, superseded) => {
                 self.receipt.accepted += 1;
                 self.tally.count("accepted", event_type);
-                self.tally.accept(&event.body);
+                self.tally.accept(&event.body, &superseded);
                 self.queue(event, position)?;
                 self.note_scope(event);
             }
@@ -141,8 +141,8 @@ impl<'a> Batch<'a> {
 }
 
 enum Inserted {
-    /// At this position.
-    New(i64),
+    /// At this position; and the generations that count no more by it.
+    New(i64, Vec<Counted>),
     Duplicate,
     Conflict,
 }
@@ -164,8 +164,8 @@ fn insert(
         return Ok(if same { Inserted::Duplicate } else { Inserted::Conflict });
     }
     let position = ledger.last_insert_rowid();
-    derive(ledger, event, position)?;
-    Ok(Inserted::New(position))
+    let superseded = derive(ledger, event, position)?;
+    Ok(Inserted::New(position, superseded))
 }
 
 /// True if two texts differ only in space and the order of members, as after a proxy or a log has

@@ -19,8 +19,8 @@ use crate::money;
 /// Kept in the file as `PRAGMA user_version`.
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
-/// another.
-const SCHEMA_VERSION: i64 = 7;
+/// another, version 7 no mark of counts that contradict each other.
+const SCHEMA_VERSION: i64 = 8;
 
 /// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
 /// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
@@ -52,6 +52,16 @@ const ADD_QUANTITY: &str = "ALTER TABLE calls ADD COLUMN quantity INTEGER NOT NU
 /// The events that supersede others.
 const SUPERSEDING: &str = "WHERE type = 'agent-meter.token_consumption'
     AND json_extract(raw, '$.data.supersedes') IS NOT NULL";
+
+/// The mark is also in the events that were stored before the ledger had a column for it.
+fn add_inconsistent(table: &str) -> String {
+    format!(
+        "ALTER TABLE {table} ADD COLUMN is_inconsistent INTEGER NOT NULL DEFAULT 0;
+UPDATE {table} SET is_inconsistent = 1 WHERE position IN
+    (SELECT position FROM events WHERE type = 'agent-meter.token_consumption'
+     AND json_extract(raw, '$.data.inconsistent') = 1);\n"
+    )
+}
 
 /// What lets generations supersede others, in a file without it.
 fn add_supersedes() -> String {
@@ -91,6 +101,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
                 transaction.execute_batch(ADD_QUANTITY)?;
                 transaction.execute_batch(ADD_UNITS)?;
                 transaction.execute_batch(&add_supersedes())?;
+                transaction.execute_batch(&add_inconsistent("generations"))?;
                 // Kept as events of unknown types, if a filter sent them before this version.
                 let guards =
                     "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
@@ -112,12 +123,18 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
                 transaction.execute_batch(ADD_UNITS)?;
             }
             transaction.execute_batch(&add_supersedes())?;
+            transaction.execute_batch(&add_inconsistent("generations"))?;
             // A filter may have sent some before this version knew them.
             transaction.execute_batch(&format!(
                 "DELETE FROM generations
                  WHERE position IN (SELECT position FROM events {SUPERSEDING});"
             ))?;
             derive_stored(&transaction, SUPERSEDING)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        7 => {
+            transaction.execute_batch(&add_inconsistent("generations"))?;
+            transaction.execute_batch(&add_inconsistent("superseded"))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(
@@ -157,7 +174,7 @@ fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()
         let position: i64 = row.get(0)?;
         let raw = RawValue::from_string(row.get(1)?)?;
         match event::read(&raw) {
-            Ok(event) => derive(ledger, &event, position)?,
+            Ok(event) => drop(derive(ledger, &event, position)?),
             // The ledger stored it before it knew the type. It counts in nothing, as before.
             Err((id, reason)) => tracing::warn!(id, reason, "a stored event is not valid"),
         }

@@ -108,6 +108,7 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
             "is_unknown" "INTEGER NOT NULL DEFAULT 0" = row.body.is_unknown(),
             "reported_cost" "TEXT" = row.body.reported_cost,
             "supersedes" "TEXT" = row.body.supersedes.as_ref(),
+            "is_inconsistent" "INTEGER NOT NULL DEFAULT 0" = row.body.is_inconsistent,
         },
     ],
     constraint: "",

@@ -1,56 +1,185 @@
 //! Counts what the collector received since it started, as Prometheus metrics.
 //! Only the currency is a label from traffic, so that traffic cannot make metrics without end.
+//!
+//! All but the events are counted as the ledger's sums are: a generation that another supersedes
+//! counts no more. A counter must not fall, so what was counted of it is deducted from what comes
+//! next, which is mostly the generation that supersedes it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
+use rusqlite::Row;
 use rust_decimal::Decimal;
 
 use crate::event::Body;
-use crate::event::generation::Rated;
+use crate::event::generation::Generation;
+use crate::event::tokens::TokenTotals;
 use crate::money;
 
-/// Counts and amounts by the values of their labels.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Tally {
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
     /// By outcome and type.
-    events: BTreeMap<(&'static str, &'static str), u64>,
+    Events,
     /// By whether the cost is known.
-    generations: BTreeMap<&'static str, u64>,
+    Generations,
     /// By kind.
-    tokens: BTreeMap<&'static str, u64>,
+    Tokens,
     /// By currency, and `tool` or `none`: whether it belongs to a call.
-    provider_cost: BTreeMap<(String, &'static str), Decimal>,
+    ProviderCost,
     /// By currency, and `calls` or `tokens`.
-    revenue: BTreeMap<(String, &'static str), Decimal>,
+    Revenue,
+}
+
+impl Family {
+    /// Each with its name and what it says of itself.
+    const ALL: [(Self, &str, &str); 5] = [
+        (
+            Self::Events,
+            "events",
+            "Events received since the collector started, by what became of them.",
+        ),
+        (
+            Self::Generations,
+            "generations",
+            "Generations received since the collector started, without superseded ones, by whether their cost is known.",
+        ),
+        (
+            Self::Tokens,
+            "tokens",
+            "Tokens of these generations; all kinds but input and output are part of these two.",
+        ),
+        (
+            Self::ProviderCost,
+            "provider_cost",
+            "What these generations cost the operator, by whether it belongs to a tool call.",
+        ),
+        (
+            Self::Revenue,
+            "revenue",
+            "What customers are charged for calls and these generations, by what for.",
+        ),
+    ];
+}
+
+/// Counts and amounts, by the values of their labels.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tally(BTreeMap<(Family, String), Sum>);
+
+/// A sum that never falls.
+#[derive(Debug, Default, Clone, Copy)]
+struct Sum {
+    total: Decimal,
+    /// Of it counts no more: deducted from what is added next.
+    owed: Decimal,
+}
+
+impl Sum {
+    /// A sum that no longer fits starts again, which Prometheus takes for a restart.
+    fn add(&mut self, amount: Decimal) {
+        let deducted = self.owed.min(amount);
+        self.owed = money::subtract(self.owed, deducted).unwrap_or_default();
+        let amount = money::subtract(amount, deducted).unwrap_or_default();
+        self.total = money::add(self.total, amount).unwrap_or(amount);
+    }
+
+    fn take_back(&mut self, amount: Decimal) {
+        self.owed = money::add(self.owed, amount).unwrap_or(self.owed);
+    }
+}
+
+/// What is counted of a generation.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    currency: String,
+    is_of_call: bool,
+    is_priced: bool,
+    is_unknown: bool,
+    tokens: TokenTotals,
+    cost: Decimal,
+    price: Decimal,
+}
+
+impl Counted {
+    fn of(generation: &Generation) -> Self {
+        let cost = generation.rate.cost();
+        Self {
+            currency: generation.currency.clone(),
+            is_of_call: generation.call.is_some(),
+            is_priced: cost.is_some(),
+            is_unknown: generation.is_unknown(),
+            tokens: generation.tokens.known(),
+            cost: cost.unwrap_or_default(),
+            price: generation.price,
+        }
+    }
+
+    /// The columns of a query of generations, grouped by position, to be read with
+    /// [`Counted::of_row`].
+    pub(crate) fn columns() -> String {
+        let tokens = TokenTotals::columns();
+        format!(
+            "currency, call_id IS NOT NULL, provider_cost IS NOT NULL, is_unknown,
+             coalesce(provider_cost, '0'), price, {tokens}"
+        )
+    }
+
+    pub(crate) fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            currency: row.get(0)?,
+            is_of_call: row.get(1)?,
+            is_priced: row.get(2)?,
+            is_unknown: row.get(3)?,
+            cost: money::column(row, 4)?,
+            price: money::column(row, 5)?,
+            tokens: TokenTotals::of_row(row)?,
+        })
+    }
+
+    /// Each sum that it is in, with what it adds to it.
+    fn amounts(&self) -> Vec<((Family, String), Decimal)> {
+        let price = match (self.is_priced, self.is_unknown) {
+            (true, _) => "known",
+            (false, true) => "unknown_usage",
+            (false, false) => "no_rate",
+        };
+        let generations = (Family::Generations, format!("cost=\"{price}\""));
+        let mut amounts = vec![(generations, Decimal::ONE)];
+        for (kind, count) in self.tokens.counts() {
+            amounts.push(((Family::Tokens, format!("kind=\"{kind}\"")), count.into()));
+        }
+        let currency = &self.currency;
+        if self.is_priced {
+            let attributed = if self.is_of_call { "tool" } else { "none" };
+            let labels = format!("currency=\"{currency}\",attributed_to=\"{attributed}\"");
+            amounts.push(((Family::ProviderCost, labels), self.cost));
+        }
+        amounts.push((revenue(currency, "tokens"), self.price));
+        amounts
+    }
+}
+
+fn revenue(currency: &str, charged: &str) -> (Family, String) {
+    (Family::Revenue, format!("currency=\"{currency}\",charged_for=\"{charged}\""))
 }
 
 impl Tally {
     pub(crate) fn count(&mut self, outcome: &'static str, event_type: &'static str) {
-        *self.events.entry((outcome, event_type)).or_default() += 1;
+        let labels = format!("outcome=\"{outcome}\",type=\"{event_type}\"");
+        self.sum((Family::Events, labels)).add(Decimal::ONE);
     }
 
-    /// Counts an event that the ledger just stored.
-    pub(crate) fn accept(&mut self, body: &Body) {
+    /// Counts an event that the ledger just stored, and takes back what counts no more by it.
+    pub(crate) fn accept(&mut self, body: &Body, superseded: &[Counted]) {
+        for (key, amount) in superseded.iter().flat_map(Counted::amounts) {
+            self.sum(key).take_back(amount);
+        }
         match body {
-            Body::Call(call) => add(&mut self.revenue, (&call.currency, "calls"), call.price),
+            Body::Call(call) => self.sum(revenue(&call.currency, "calls")).add(call.price),
             Body::Generation(generation) => {
-                let price = match &generation.rate {
-                    Rated::Priced { cost, .. } => {
-                        let attributed = if generation.call.is_some() { "tool" } else { "none" };
-                        let key = (generation.currency.as_str(), attributed);
-                        add(&mut self.provider_cost, key, *cost);
-                        "known"
-                    }
-                    Rated::Unpriced { .. } if generation.is_unknown() => "unknown_usage",
-                    Rated::Unpriced { .. } => "no_rate",
-                };
-                *self.generations.entry(price).or_default() += 1;
-                for (kind, count) in generation.tokens.known().counts() {
-                    let sum = self.tokens.entry(kind).or_default();
-                    *sum = sum.saturating_add(count);
+                for (key, amount) in Counted::of(generation).amounts() {
+                    self.sum(key).add(amount);
                 }
-                add(&mut self.revenue, (&generation.currency, "tokens"), generation.price);
             }
             // Their totals repeat those of the calls and generations.
             Body::GuardTotals(_) | Body::LevelChange(_) => {}
@@ -59,74 +188,29 @@ impl Tally {
     }
 
     pub(crate) fn merge(&mut self, other: Tally) {
-        for (key, count) in other.events {
-            *self.events.entry(key).or_default() += count;
-        }
-        for (key, count) in other.generations {
-            *self.generations.entry(key).or_default() += count;
-        }
-        for (key, count) in other.tokens {
-            let sum = self.tokens.entry(key).or_default();
-            *sum = sum.saturating_add(count);
-        }
-        for ((currency, label), amount) in other.provider_cost {
-            add(&mut self.provider_cost, (&currency, label), amount);
-        }
-        for ((currency, label), amount) in other.revenue {
-            add(&mut self.revenue, (&currency, label), amount);
+        for (key, Sum { total, owed }) in other.0 {
+            let sum = self.sum(key);
+            sum.take_back(owed);
+            sum.add(total);
         }
     }
-}
 
-/// A sum that no longer fits starts again, which Prometheus takes for a restart.
-fn add(
-    sums: &mut BTreeMap<(String, &'static str), Decimal>,
-    (currency, label): (&str, &'static str),
-    amount: Decimal,
-) {
-    let sum = sums.entry((currency.to_owned(), label)).or_default();
-    *sum = money::add(*sum, amount).unwrap_or(amount);
+    fn sum(&mut self, key: (Family, String)) -> &mut Sum {
+        self.0.entry(key).or_default()
+    }
 }
 
 impl Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let help = "Events received since the collector started, by what became of them.";
-        let events = self.events.iter().map(|((outcome, kind), count)| {
-            (format!("outcome=\"{outcome}\",type=\"{kind}\""), count)
-        });
-        family(f, "events", help, events)?;
-        let help =
-            "Generations received since the collector started, by whether their cost is known.";
-        let generations =
-            self.generations.iter().map(|(cost, count)| (format!("cost=\"{cost}\""), count));
-        family(f, "generations", help, generations)?;
-        let help =
-            "Tokens of the generations; all kinds but input and output are part of these two.";
-        let tokens = self.tokens.iter().map(|(kind, count)| (format!("kind=\"{kind}\""), count));
-        family(f, "tokens", help, tokens)?;
-        let help = "What the generations cost the operator, by whether it belongs to a tool call.";
-        let cost = self.provider_cost.iter().map(|((currency, attributed), amount)| {
-            (format!("currency=\"{currency}\",attributed_to=\"{attributed}\""), amount)
-        });
-        family(f, "provider_cost", help, cost)?;
-        let help = "What customers are charged, by what for.";
-        let revenue = self.revenue.iter().map(|((currency, charged), amount)| {
-            (format!("currency=\"{currency}\",charged_for=\"{charged}\""), amount)
-        });
-        family(f, "revenue", help, revenue)
+        for (family, name, help) in Family::ALL {
+            let name = format!("agent_meter_collector_{name}_total");
+            writeln!(f, "# HELP {name} {help}\n# TYPE {name} counter")?;
+            for ((_, labels), Sum { total, .. }) in
+                self.0.iter().filter(|((of, _), _)| *of == family)
+            {
+                writeln!(f, "{name}{{{labels}}} {total}")?;
+            }
+        }
+        Ok(())
     }
-}
-
-fn family(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    help: &str,
-    samples: impl Iterator<Item = (String, impl Display)>,
-) -> fmt::Result {
-    let name = format!("agent_meter_collector_{name}_total");
-    writeln!(f, "# HELP {name} {help}\n# TYPE {name} counter")?;
-    for (labels, value) in samples {
-        writeln!(f, "{name}{{{labels}}} {value}")?;
-    }
-    Ok(())
 }

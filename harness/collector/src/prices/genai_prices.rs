@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::usage::TokenKind;
 use anyhow::{Context, bail};
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -26,46 +27,85 @@ struct Provider {
     fallback_model_providers: Option<Vec<String>>,
 }
 
-/// Prices that apply from a day on, or for a part of the day.
-#[derive(Deserialize)]
+/// Prices that may apply only at some time, or to some requests.
 struct Conditional {
     prices: Object,
-    constraint: Option<Constraint>,
+    applies: Applies,
     /// The condition on a request; none in a model's own prices.
-    #[serde(default)]
     when: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
-struct Constraint {
-    start_date: Option<String>,
-    start_time: Option<String>,
-    end_time: Option<String>,
+/// When prices apply.
+enum Applies {
+    Always,
+    /// From this day on.
+    From(String),
+    /// In this part of each day, in UTC.
+    Hours(String),
+    /// By something that a card cannot say, and why.
+    Otherwise(&'static str),
+}
+
+/// Why a card does not have prices with a condition that the import does not know.
+const UNKNOWN: &str = "by a condition that a card cannot say";
+
+/// The names of the members that are not null.
+fn told(object: &Object) -> impl Iterator<Item = &str> {
+    object.iter().filter(|(_, value)| value.get() != "null").map(|(name, _)| name)
 }
 
 impl Conditional {
-    fn is_by_time_of_day(&self) -> bool {
-        self.constraint.as_ref().is_some_and(|constraint| constraint.start_date.is_none())
+    fn always(prices: Object) -> Self {
+        Self { prices, applies: Applies::Always, when: BTreeMap::new() }
+    }
+
+    fn read(listed: &Object) -> anyhow::Result<Self> {
+        let is_known = |name| matches!(name, "prices" | "constraint" | "when");
+        let applies = match listed.read::<Object>("constraint")? {
+            _ if !told(listed).all(is_known) => Applies::Otherwise(UNKNOWN),
+            Some(constraint) => Applies::read(&constraint)?,
+            None => Applies::Always,
+        };
+        let prices = listed.read("prices")?.context("expected `prices`, found none")?;
+        Ok(Self { prices, applies, when: listed.read("when")?.unwrap_or_default() })
     }
 
     fn start(&self) -> Option<&str> {
-        self.constraint.as_ref().and_then(|constraint| constraint.start_date.as_deref())
-    }
-
-    /// The part of the day; `None` if it is not in whole minutes of UTC.
-    fn hours_utc(&self) -> Option<String> {
-        let Constraint { start_time, end_time, .. } = self.constraint.as_ref()?;
-        let minute = |text: &str| {
-            let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
-            text.strip_suffix(":00").map(str::to_owned)
-        };
-        Some(format!("{}-{}", minute(start_time.as_deref()?)?, minute(end_time.as_deref()?)?))
+        match &self.applies {
+            Applies::From(day) => Some(day),
+            Applies::Always | Applies::Hours(_) | Applies::Otherwise(_) => None,
+        }
     }
 
     /// True if it applies from this day on; `None` is before all days.
     fn is_active(&self, day: Option<&str>) -> bool {
         self.start() <= day
     }
+}
+
+impl Applies {
+    fn read(constraint: &Object) -> anyhow::Result<Self> {
+        let text = |name| constraint.read::<String>(name);
+        let names: BTreeSet<&str> = told(constraint).collect();
+        Ok(match (names.into_iter().collect::<Vec<_>>().as_slice(), text("start_date")?) {
+            (["start_date"], Some(day)) if day.parse::<NaiveDate>().is_ok() => Self::From(day),
+            (["end_time", "start_time"], _) => {
+                let (from, to) = (text("start_time")?, text("end_time")?);
+                match (from.as_deref().and_then(minute), to.as_deref().and_then(minute)) {
+                    (Some(from), Some(to)) => Self::Hours(format!("{from}-{to}")),
+                    _ => Self::Otherwise("by another time of day than of UTC"),
+                }
+            }
+            _ => Self::Otherwise(UNKNOWN),
+        })
+    }
+}
+
+/// A time of day in UTC such as `16:30:00Z`, as a card has it; `None` if it is not in whole minutes
+/// of UTC.
+fn minute(text: &str) -> Option<&str> {
+    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
+    text.strip_suffix(":00")
 }
 
 pub(super) fn read(text: &str, builder: &mut Builder<'_>) -> anyhow::Result<()> {
@@ -136,21 +176,42 @@ fn read_listed(
         return Ok(());
     }
     let prices = model.get("prices").context("expected `prices`, found none")?;
-    let prices: Vec<Conditional> = if prices.get().starts_with('[') {
-        serde_json::from_str(prices.get()).context("prices")?
+    let mut prices: Vec<Conditional> = if prices.get().starts_with('[') {
+        let prices: Vec<Object> = serde_json::from_str(prices.get()).context("prices")?;
+        let prices = prices.iter().map(Conditional::read);
+        prices.collect::<anyhow::Result<_>>().context("prices")?
     } else {
-        let prices = serde_json::from_str(prices.get()).context("prices")?;
-        vec![Conditional { prices, constraint: None, when: BTreeMap::new() }]
+        vec![Conditional::always(serde_json::from_str(prices.get()).context("prices")?)]
     };
+    let before = prices.len();
+    prices.retain(|prices| {
+        let reason = match prices.applies {
+            Applies::Otherwise(reason) => reason,
+            _ if !prices.when.is_empty() => UNKNOWN,
+            _ => return true,
+        };
+        builder.leave_out_price("prices", reason, listed);
+        false
+    });
+    let last = prices.iter().rposition(|prices| matches!(prices.applies, Applies::Always));
+    if prices.len() < before && last.is_none() {
+        // What is left does not say what holds at other times.
+        builder.leave_out("no price that always applies", listed);
+        return Ok(());
+    }
     // The last that applies counts, so a price of all hours hides those before it.
-    let (timed, untimed): (Vec<&Conditional>, Vec<&Conditional>) =
-        prices.iter().partition(|prices| prices.is_by_time_of_day());
-    let last = prices.iter().rposition(|prices| prices.constraint.is_none()).unwrap_or(0);
-    let timed: Vec<&Conditional> = timed
-        .into_iter()
-        .filter(|timed| prices.iter().skip(last).any(|prices| std::ptr::eq(prices, *timed)))
+    let timed = prices.iter().skip(last.unwrap_or(0));
+    let timed: Vec<(&str, &Object)> = timed
+        .filter_map(|prices| match &prices.applies {
+            Applies::Hours(hours) => Some((hours.as_str(), &prices.prices)),
+            Applies::Always | Applies::From(_) | Applies::Otherwise(_) => None,
+        })
         .collect();
-    let variants: Vec<Conditional> = model.read("price_variants")?.unwrap_or_default();
+    let untimed: Vec<&Conditional> =
+        prices.iter().filter(|prices| !matches!(prices.applies, Applies::Hours(_))).collect();
+    let variants: Vec<Object> = model.read("price_variants")?.unwrap_or_default();
+    let variants = variants.iter().map(Conditional::read);
+    let variants = variants.collect::<anyhow::Result<Vec<_>>>().context("price_variants")?;
     let mut tiers = service_tiers(&variants, listed, builder);
     if fit == Fit::Fallback && !tiers.is_empty() {
         // Nor does the list's own calculator take them.
@@ -184,13 +245,9 @@ fn read_listed(
         }
     }
     let mut by_hour: Vec<(When, Table)> = Vec::new();
-    for prices in timed {
-        let Some(hours_utc) = prices.hours_utc() else {
-            builder.leave_out_price("prices", "by another time of day than of UTC", listed);
-            continue;
-        };
-        let when = When { hours_utc: Some(hours_utc), ..When::default() };
-        by_hour.push((when, read_prices(&[&prices.prices], listed, builder)?));
+    for (hours_utc, prices) in timed {
+        let when = When { hours_utc: Some(hours_utc.to_owned()), ..When::default() };
+        by_hour.push((when, read_prices(&[prices], listed, builder)?));
     }
     for (at, (start, table)) in periods.iter().enumerate() {
         let end = periods.get(at + 1).and_then(|(start, _)| *start);
@@ -271,11 +328,11 @@ fn service_tiers<'a>(
                 continue;
             }
         };
-        if variant.is_by_time_of_day() {
-            builder.leave_out_price(&when, "by the time of day", listed);
-            continue;
+        match variant.applies {
+            Applies::Always | Applies::From(_) => tiers.entry(tier).or_default().push(variant),
+            Applies::Hours(_) => builder.leave_out_price(&when, "by the time of day", listed),
+            Applies::Otherwise(reason) => builder.leave_out_price(&when, reason, listed),
         }
-        tiers.entry(tier).or_default().push(variant);
     }
     tiers
 }

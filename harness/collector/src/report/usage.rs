@@ -31,7 +31,7 @@ macro_rules! of_its_call {
 /// Calls and generations in one shape, a column a line: its name, its SQL for a call, and its SQL
 /// for a generation. Each kind of token is one more column, which calls do not have. A generation
 /// that belongs to no call has no tool, status and tier, and a call has no provider and model.
-const ENTRY: [(&str, &str, &str); 28] = [
+const ENTRY: [(&str, &str, &str); 29] = [
     ("time_ms", "time_ms", "time_ms"),
     ("customer", "customer", "customer"),
     ("team", "team", "team"),
@@ -59,6 +59,7 @@ const ENTRY: [(&str, &str, &str); 28] = [
     ("unpriced", "0", "provider_cost IS NULL"),
     ("unknown_usage", "0", "is_unknown"),
     ("unpriced_units", "0", "has_unpriced_units"),
+    ("inconsistent", "0", "is_inconsistent"),
     ("units", "NULL", "units"),
 ];
 
@@ -241,6 +242,8 @@ pub struct UsageRow {
     /// Generations that used something beside tokens of which the rate card has no price: their known
     /// cost is too low.
     pub unpriced_units_generations: u64,
+    /// Generations whose counts contradict each other: their cost is by the reading that costs most.
+    pub inconsistent_generations: u64,
     /// Tokens, as far as they are known.
     pub tokens: TokenTotals,
     /// What is billed beside tokens.
@@ -266,6 +269,7 @@ impl Serialize for UsageRow {
         row.serialize_entry("unpriced_generations", &self.unpriced_generations)?;
         row.serialize_entry("unknown_usage_generations", &self.unknown_usage_generations)?;
         row.serialize_entry("unpriced_units_generations", &self.unpriced_units_generations)?;
+        row.serialize_entry("inconsistent_generations", &self.inconsistent_generations)?;
         for (kind, count) in self.tokens.counts() {
             row.serialize_entry(kind, &count)?;
         }
@@ -326,8 +330,8 @@ fn rows(
         "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
          coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
          decimal_sum(coalesce(cost, '0')), coalesce(sum(request_bytes), 0),
-         coalesce(sum(response_bytes), 0), coalesce(sum(unpriced_units), 0){separator}{columns}, {tokens},
-         units_sum(units) AS units FROM {}{}{grouped}",
+         coalesce(sum(response_bytes), 0), coalesce(sum(unpriced_units), 0),
+         coalesce(sum(inconsistent), 0){separator}{columns}, {tokens}, units_sum(units) AS units FROM {}{}{grouped}",
         *ENTRIES,
         conditions.sql()
     ))?;
@@ -335,7 +339,7 @@ fn rows(
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (revenue, provider_cost) = (money::column(row, 5)?, money::column(row, 6)?);
-        let dimensions = group_by.iter().zip(10..);
+        let dimensions = group_by.iter().zip(11..);
         found.push(UsageRow {
             dimensions: dimensions
                 .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
@@ -349,6 +353,7 @@ fn rows(
             unpriced_generations: count(row, 3)?,
             unknown_usage_generations: count(row, 4)?,
             unpriced_units_generations: count(row, 9)?,
+            inconsistent_generations: count(row, 10)?,
             tokens: TokenTotals::of_row(row)?,
             units: column(row, "units")?,
             request_bytes: count(row, 7)?,

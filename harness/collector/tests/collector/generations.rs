@@ -686,13 +686,14 @@ Total  0.0124 USD
     assert_eq!(
         product["cost_by_tool"][2],
         json!({"tool": null, "generations": 3, "unpriced_generations": 2,
-            "unknown_usage_generations": 1, "unpriced_units_generations": 0, "provider_cost": "0.25"})
+            "unknown_usage_generations": 1, "unpriced_units_generations": 0,
+            "inconsistent_generations": 0, "provider_cost": "0.25"})
     );
     assert_eq!(
         product["cost_by_model"][1],
         json!({"provider": "openai", "model": "__unknown__", "generations": 1,
             "unpriced_generations": 1, "unknown_usage_generations": 1,
-            "unpriced_units_generations": 0, "input": 0, "output": 0, "reasoning": 0, "cache_read": 0,
+            "unpriced_units_generations": 0, "inconsistent_generations": 0, "input": 0, "output": 0, "reasoning": 0, "cache_read": 0,
             "cache_write": 0, "units": {}, "provider_cost": "0"})
     );
     assert_eq!(json["totals"][0]["unpriced_generations"], 2);
@@ -761,6 +762,30 @@ fn what_is_billed_beside_tokens_is_summed_by_name_and_what_has_no_price_is_named
     }
     let model = &invoice.to_json()["products"][0]["cost_by_model"][0];
     assert_eq!(model["units"], json!({"output_images:hd": "2.5"}));
+}
+
+#[test]
+fn counts_that_contradict_each_other_are_shown_wherever_costs_are() {
+    let events = [
+        generation(1, json!({"inconsistent": true})),
+        generation(2, json!({"inconsistent": true, "model": "gpt-4o-mini"})),
+        generation(3, json!({"inconsistent": false})),
+        generation(4, json!({})),
+    ];
+    let ledger = ledger_of(&events);
+    let rows = usage(&ledger, "group_by=model");
+    let expected = json!([["gpt-4o-2024-08-06", 3, 1], ["gpt-4o-mini", 1, 1]]);
+    assert_eq!(only(&rows, &["model", "generations", "inconsistent_generations"]), expected);
+    let invoice = &invoices(&ledger).expect("invoices")[0];
+    let (text, json) = (invoice.to_string(), invoice.to_json());
+    let note = "\n    2 generations with inconsistent counts: cost uncertain\n";
+    assert!(text.contains(note), "{text}");
+    assert_eq!(json["totals"][0]["inconsistent_generations"], 2);
+    assert_eq!(json["products"][0]["cost_by_model"][1]["inconsistent_generations"], 1);
+    let one = &invoices(&ledger_of(&events[1..3])).expect("invoices")[0].to_string();
+    assert!(one.contains("1 generation with inconsistent counts"), "{one}");
+    let none = &invoices(&ledger_of(&events[2..])).expect("invoices")[0].to_string();
+    assert!(!none.contains("inconsistent"), "{none}");
 }
 
 #[test]
@@ -914,6 +939,55 @@ fn what_is_superseded_leaves_every_sum_in_whatever_order_it_comes() {
         let sessions = sessions(&ledger, "");
         assert_eq!(sessions["sessions"][0]["generations"], 2, "{order:?}");
         assert_eq!(sessions["sessions"][0]["total_provider_cost"], "5001", "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_count_what_is_superseded_no_more_and_never_fall() {
+    let of_call = |event: Value| with(event, of_call(9, "search"));
+    let events = [
+        told(1, "0.1.5", 13, None),
+        told(2, "0.1.5.1", 2, None),
+        of_call(told(3, "0.1.7", 90, Some("0.1.5"))),
+        of_call(told(4, "0.1.9", 8, Some("0.1.7"))),
+        with(told(5, "0.1.55", 1, None), json!({"price": "4"})),
+    ];
+    // What is paid back is not counted: the first generation of a label makes up for it.
+    let more = [told(6, "0.2.1", 300, None), of_call(told(7, "0.2.2", 400, None))];
+    let counters = |text: &str| -> Vec<(String, u64)> {
+        let lines = text.lines().filter(|line| line.starts_with("agent_meter_collector_"));
+        let lines = lines.filter_map(|line| line.rsplit_once(' '));
+        lines.map(|(name, value)| (name.to_owned(), value.parse().expect(name))).collect()
+    };
+    for order in permutations(events.len()) {
+        let collector = start().await;
+        let http = Http::new(&collector);
+        let mut before: Vec<(String, u64)> = Vec::new();
+        for event in order.iter().map(|at| &events[*at]).chain(&more) {
+            let body = serde_json::to_vec(&[event]).expect("json");
+            assert_eq!(http.post(BATCH, body).await.0, 200);
+            let now = counters(&http.get("/metrics").await.1);
+            for (name, value) in &before {
+                let found = now.iter().find(|(other, _)| other == name);
+                assert!(found.is_some_and(|(_, now)| now >= value), "{order:?} {name}");
+            }
+            before = now;
+        }
+        let told = |name: &str| {
+            let name = format!("agent_meter_collector_{name}");
+            before.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
+        };
+        for (name, expected) in [
+            (r#"events_total{outcome="accepted",type="token_consumption"}"#, 7),
+            (r#"generations_total{cost="known"}"#, 4),
+            (r#"tokens_total{kind="output"}"#, 709),
+            (r#"provider_cost_total{currency="USD",attributed_to="none"}"#, 301),
+            (r#"provider_cost_total{currency="USD",attributed_to="tool"}"#, 408),
+            (r#"revenue_total{currency="USD",charged_for="tokens"}"#, 4),
+        ] {
+            assert_eq!(told(name), Some(expected), "{order:?} {name}");
+        }
+        collector.stop().await;
     }
 }
 

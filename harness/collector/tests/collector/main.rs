@@ -158,6 +158,7 @@ fn usage(ledger: &Ledger, query: &str) -> Value {
             "unpriced_generations",
             "unknown_usage_generations",
             "unpriced_units_generations",
+            "inconsistent_generations",
             "input",
             "output",
             "reasoning",
@@ -966,7 +967,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 8; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 9; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -987,7 +988,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 8 is newer than 7, the newest this program \
+                "ledger {newer:?}: schema version 9 is newer than 8, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),
@@ -1073,12 +1074,14 @@ Total  29.002 USD
             ],
             "token_lines": [], "cost_by_tool": [], "cost_by_model": [], "generations": 0,
             "unpriced_generations": 0, "unknown_usage_generations": 0, "unpriced_units_generations": 0,
+            "inconsistent_generations": 0,
             "not_billed": {"ERROR": 2, "TIMEOUT": 1}, "sessions_closed": 1,
             "provider_cost": "0", "revenue": "29.002", "margin": "29.002",
             "margin_percent": "100.0",
         }],
         "totals": [{"currency": "USD", "calls": 9, "billable_calls": 6, "generations": 0,
             "unpriced_generations": 0, "unknown_usage_generations": 0, "unpriced_units_generations": 0,
+            "inconsistent_generations": 0,
             "provider_cost": "0", "revenue": "29.002", "margin": "29.002", "margin_percent": "100.0"}],
     });
     assert_eq!(json, expected);
@@ -1183,7 +1186,7 @@ async fn the_routes_answer_over_a_socket() {
         r#"{"rows":[{"tool":"search","status":"SUCCESS","calls":2,"billable_calls":2,"#,
         r#""revenue":"0.002","provider_cost":"0","margin":"0.002","generations":0,"#,
         r#""unpriced_generations":0,"unknown_usage_generations":0,"#,
-        r#""unpriced_units_generations":0,"input":0,"output":0,"reasoning":0,"cache_read":0,"#,
+        r#""unpriced_units_generations":0,"inconsistent_generations":0,"input":0,"output":0,"reasoning":0,"cache_read":0,"#,
         r#""cache_write":0,"units":{},"request_bytes":0,"response_bytes":0}]}"#
     );
     assert_eq!((status, text.as_str()), (200, expected));

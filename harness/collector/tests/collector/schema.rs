@@ -36,6 +36,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "generations ADD COLUMN is_unknown INTEGER NOT NULL DEFAULT 0",
         "generations ADD COLUMN reported_cost TEXT",
         "generations ADD COLUMN supersedes TEXT",
+        "generations ADD COLUMN is_inconsistent INTEGER NOT NULL DEFAULT 0",
     ] {
         written.execute_batch(&format!("ALTER TABLE {column}")).expect("a column");
     }
@@ -44,7 +45,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         let statements = statements(connection).into_iter().filter(is_old);
         statements.filter(|sql| !sql.contains("generations_generation")).collect::<Vec<_>>()
     };
-    assert_eq!((version, old(&made)), (7, old(&written)));
+    assert_eq!((version, old(&made)), (8, old(&written)));
     // What no longer counts keeps all that it was.
     let columns = |table: &str| -> Vec<String> {
         let sql = format!("SELECT name || ' ' || type FROM pragma_table_info('{table}')");
@@ -108,14 +109,62 @@ fn what_a_newer_filter_superseded_before_the_ledger_knew_it_is_made_up_for() {
              credential_type, product, product_type, provider, model, service_tier, completeness,
              estimated, input, output, reasoning, cache_read, cache_write, provider_cost,
              unpriced_reason, rate_card, price, currency, units, has_unpriced_units, is_unknown,
-             reported_cost, supersedes FROM superseded;
+             reported_cost, supersedes, is_inconsistent FROM superseded;
          DROP TABLE superseded;
          DROP INDEX generations_generation;
          DROP INDEX generations_supersedes;
          ALTER TABLE generations DROP COLUMN supersedes;
+         ALTER TABLE generations DROP COLUMN is_inconsistent;
          PRAGMA user_version = 6;",
     )
     .expect("tables");
     drop(old);
     assert_eq!(generations(&Ledger::open(path).expect("a ledger"), ""), expected);
+}
+
+#[test]
+fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    let path = path.to_str().expect("UTF-8");
+    let events = [
+        generation(1, json!({"generation_id": "0.1.5", "inconsistent": true})),
+        generation(2, json!({"generation_id": "0.1.6", "supersedes": "0.1.5"})),
+        generation(3, json!({"generation_id": "0.1.7", "inconsistent": true})),
+        generation(4, json!({"generation_id": "0.1.8", "inconsistent": false})),
+    ];
+    drop(insert(&Ledger::open(path).expect("a ledger"), &events));
+    let marks = || -> Vec<(String, bool)> {
+        let ledger = Connection::open(path).expect("a database");
+        let sql = "SELECT generation_id, is_inconsistent FROM generations
+            UNION SELECT generation_id, is_inconsistent FROM superseded ORDER BY 1";
+        let mut statement = ledger.prepare(sql).expect("a query");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.expect("rows").map(|row| row.expect("a row")).collect()
+    };
+    let expected = [("0.1.5", true), ("0.1.6", false), ("0.1.7", true), ("0.1.8", false)];
+    let expected = expected.map(|(id, mark)| (id.to_owned(), mark));
+    assert_eq!(marks(), expected);
+    // As version 7 had it, and as version 5 did.
+    let before_7 = "ALTER TABLE generations DROP COLUMN units;
+        ALTER TABLE generations DROP COLUMN has_unpriced_units;
+        ALTER TABLE generations DROP COLUMN is_unknown;
+        ALTER TABLE generations DROP COLUMN reported_cost;
+        DROP TABLE superseded;
+        DROP INDEX generations_generation;
+        DROP INDEX generations_supersedes;
+        ALTER TABLE generations DROP COLUMN supersedes;";
+    for (version, statements) in
+        [(7, "ALTER TABLE superseded DROP COLUMN is_inconsistent;"), (5, before_7)]
+    {
+        let old = Connection::open(path).expect("a database");
+        old.execute_batch(statements).expect("tables");
+        old.execute_batch("ALTER TABLE generations DROP COLUMN is_inconsistent;").expect("tables");
+        old.pragma_update(None, "user_version", version).expect("a version");
+        drop(old);
+        drop(Ledger::open(path).expect("a ledger"));
+        // Of version 5 the generation that is superseded was stored, and is gone from this file.
+        let expected = if version == 7 { &expected[..] } else { &expected[1..] };
+        assert_eq!(marks(), expected, "version {version}");
+    }
 }

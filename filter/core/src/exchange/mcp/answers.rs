@@ -232,11 +232,15 @@ impl McpExchange {
             service_tier: ServiceTier::Standard,
             modifiers: Modifiers::default(),
             location: None,
+            completeness: if usage.is_unknown() {
+                Completeness::Failed
+            } else {
+                Completeness::Complete
+            },
             is_thinking: usage.reasoning.is_some_and(|tokens| tokens > 0),
             usage,
             units: Units::default(),
             reported_cost: None,
-            completeness: Completeness::Complete,
             is_estimated: false,
             may_go_on: false,
             is_of_batch: false,

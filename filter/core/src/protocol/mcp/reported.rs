@@ -3,8 +3,11 @@
 
 use std::rc::Rc;
 
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
-use crate::domain::usage::{Usage, UsageSource};
+use crate::domain::usage::{Usage, UsageSource, sum};
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::within_or_beside;
 use crate::protocol::mcp::reported_usage::{Places, ReportedUsage};
@@ -21,18 +24,66 @@ pub struct Reported {
     pub model: Option<String>,
     /// Where the filter read it.
     pub source: UsageSource,
-    /// True if a part was larger than its whole.
+    /// True if a part was larger than its whole, or if a count was no whole number.
     pub(crate) is_inconsistent: bool,
 }
 
+/// What is at the place of a count.
+enum Count {
+    Absent,
+    /// Something, but no whole number.
+    Odd,
+    Known(u64),
+}
+
+impl Count {
+    fn of(number: Option<Decimal>) -> Self {
+        let whole = number.filter(Decimal::is_integer).and_then(|number| number.to_u64());
+        whole.map_or(Self::Odd, Self::Known)
+    }
+}
+
 impl Reported {
-    /// A report of these counts, unless they are unknown. A part that is larger than its whole is
-    /// counted beside it.
-    fn new(reported: Usage, model: Option<String>, source: UsageSource) -> Option<Self> {
+    /// A report of what is told at the places of counts, unless nothing is. A part that is larger
+    /// than its whole is counted beside it; without a whole it is all that is known of it.
+    fn new(
+        told: impl Fn(Field) -> Count,
+        model: Option<String>,
+        source: UsageSource,
+    ) -> Option<Self> {
+        let mut is_odd = false;
+        let mut count = |field| match told(field) {
+            Count::Absent => None,
+            Count::Odd => {
+                is_odd = true;
+                None
+            }
+            Count::Known(count) => Some(count),
+        };
+        let (writes, of_an_hour) = (count(Field::CacheWrite), count(Field::CacheWrite1h));
+        let other_writes = writes.map(|all| all.checked_sub(of_an_hour.unwrap_or(0)));
+        let mut reported = Usage {
+            input: count(Field::Input),
+            output: count(Field::Output),
+            cache_read: count(Field::CacheRead),
+            cache_write_5m: other_writes.map(|others| others.or(writes).unwrap_or(0)),
+            cache_write_1h: of_an_hour,
+            reasoning: count(Field::Reasoning),
+            ..Usage::default()
+        };
+        if reported == Usage::default() && !is_odd {
+            return None;
+        }
+        let of_input = [reported.cache_read, reported.cache_write_5m, reported.cache_write_1h];
+        let wholes = (reported.input, reported.output);
+        reported.input = reported.input.or(sum(&of_input));
+        reported.output = reported.output.or(reported.reasoning);
+        let has_whole = wholes == (reported.input, reported.output);
         let mut usage = reported;
         within_or_beside::settle(&mut usage);
-        let is_inconsistent = usage != reported;
-        (!usage.is_unknown()).then_some(Self { usage, model, source, is_inconsistent })
+        let is_inconsistent =
+            is_odd || !has_whole || other_writes == Some(None) || usage != reported;
+        Some(Self { usage, model, source, is_inconsistent })
     }
 }
 
@@ -82,33 +133,29 @@ impl ReportReader {
 
 /// Reads the usage that the headers of a response report.
 pub(crate) fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Option<Box<Reported>> {
-    let text = |name: &str| core::str::from_utf8(headers.get(name)?).ok();
-    let count = |name: &str| text(name)?.trim().parse().ok();
-    let usage = Usage {
-        input: count(&places.input),
-        output: count(&places.output),
-        cache_read: count(&places.cache_read),
-        cache_write_5m: count(&places.cache_write),
-        reasoning: count(&places.reasoning),
-        ..Usage::default()
+    let fields = fields(places);
+    let text = |bytes| core::str::from_utf8(bytes).ok();
+    let told = |field: Field| {
+        let named = fields.iter().find(|(_, named)| *named == field);
+        let mut values = named.into_iter().flat_map(|(name, _)| headers.all(name));
+        match values.next() {
+            None => Count::Absent,
+            Some(first) if values.any(|other| other != first) => Count::Odd,
+            Some(first) => Count::of(text(first).and_then(|text| text.trim().parse().ok())),
+        }
     };
-    let model = text(&places.model).filter(|model| !model.is_empty()).map(str::to_owned);
-    let source = UsageSource::ResponseHeaders;
-    Reported::new(usage, model, source).map(Box::new)
+    let model = headers.get(&places.model).and_then(text);
+    let model = model.filter(|model| !model.is_empty()).map(str::to_owned);
+    Reported::new(told, model, UsageSource::ResponseHeaders).map(Box::new)
 }
 
 fn reported(document: &Document) -> Option<Reported> {
-    let usage = Usage {
-        input: document.count(Field::Input),
-        output: document.count(Field::Output),
-        cache_read: document.count(Field::CacheRead),
-        cache_write_5m: document.count(Field::CacheWrite),
-        reasoning: document.count(Field::Reasoning),
-        ..Usage::default()
+    let told = |field| match document.has(field) {
+        false => Count::Absent,
+        true => Count::of(document.quantity(field)),
     };
     let model = document.text(Field::Model).map(|model| model.into_owned());
-    let source = UsageSource::McpResult;
-    Reported::new(usage, model, source)
+    Reported::new(told, model, UsageSource::McpResult)
 }
 
 fn fields(places: &Places) -> Vec<(&str, Field)> {
@@ -118,6 +165,7 @@ fn fields(places: &Places) -> Vec<(&str, Field)> {
         (places.output.as_str(), Field::Output),
         (places.cache_read.as_str(), Field::CacheRead),
         (places.cache_write.as_str(), Field::CacheWrite),
+        (places.cache_write_1h.as_str(), Field::CacheWrite1h),
         (places.reasoning.as_str(), Field::Reasoning),
     ];
     fields.into_iter().filter(|(place, _)| !place.is_empty()).collect()

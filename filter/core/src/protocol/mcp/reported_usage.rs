@@ -34,6 +34,8 @@ pub struct Places {
     pub cache_read: String,
     /// The part of `input` that was written to a cache.
     pub cache_write: String,
+    /// The part of `cache_write` that is kept for an hour.
+    pub cache_write_1h: String,
     /// The part of `output` that is reasoning.
     pub reasoning: String,
 }
@@ -45,13 +47,14 @@ impl Places {
     }
 
     /// Every place, with its name.
-    pub fn all(&self) -> [(&'static str, &str); 6] {
+    pub fn all(&self) -> [(&'static str, &str); 7] {
         [
             ("model", &self.model),
             ("input", &self.input),
             ("output", &self.output),
             ("cache_read", &self.cache_read),
             ("cache_write", &self.cache_write),
+            ("cache_write_1h", &self.cache_write_1h),
             ("reasoning", &self.reasoning),
         ]
     }

@@ -1,7 +1,6 @@
 //! Prices by the hour and the weekday in LiteLLM's list.
 
-use anyhow::Context;
-use serde_json::Value;
+use chrono::NaiveTime;
 
 use super::tokens::Name;
 use crate::prices::builder::Builder;
@@ -16,8 +15,8 @@ const WINDOWS: &str = "windows";
 /// The list counts them from 1.
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// How the list writes a whole day.
-const ALL_DAY: &str = "00:00-00:00";
+/// Of which calendar the weekdays are.
+const ZONE: &str = "weekday_timezone";
 
 /// The tables of a model with these standard prices, each with the time in which it applies.
 pub(super) fn read(
@@ -34,15 +33,19 @@ pub(super) fn read(
     if !standard.context_tiers.is_empty() || !standard.service_tiers.is_empty() {
         return leave_out("beside prices by context or service tier; the standard price is taken");
     }
-    let zone = off_peak.read::<String>("weekday_timezone")?;
+    let zone = off_peak.read::<String>(ZONE)?;
     if zone.is_some_and(|zone| zone != "UTC") {
         return leave_out("by weekdays of another zone than UTC; the standard price is taken");
     }
     let Some(windows) = off_peak.read::<Vec<Object>>(WINDOWS)? else {
         return leave_out("not by windows of time; the standard price is taken");
     };
+    let is_known = |name: &str| name == WINDOWS || name == ZONE || name.contains("_cost");
+    if off_peak.iter().any(|(name, value)| !is_known(name) && value.get() != "null") {
+        return leave_out(UNKNOWN);
+    }
     let mut table = standard.clone();
-    for (name, value) in off_peak.iter().filter(|(name, _)| *name != WINDOWS) {
+    for (name, value) in off_peak.iter().filter(|(name, _)| name.contains("_cost")) {
         let member = format!("{OFF_PEAK}.{name}");
         match Name::parse(name) {
             Some(Name { kind, service_tier: None, above: 0 }) => {
@@ -55,23 +58,44 @@ pub(super) fn read(
     }
     let mut found = Vec::new();
     for window in &windows {
-        let mut weekdays = Vec::new();
-        for day in window.read::<Vec<usize>>("weekdays")?.unwrap_or_default() {
-            let name = day.checked_sub(1).and_then(|day| WEEKDAYS.get(day));
-            weekdays.push(*name.context("weekdays: expected numbers from 1 to 7")?);
-        }
-        let hours = match window.read::<Value>("hours_utc")? {
-            Some(Value::String(hours)) => vec![hours],
-            Some(Value::Array(hours)) => {
-                hours.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-            }
-            _ => vec![ALL_DAY.to_owned()],
-        };
-        for hours in hours {
-            let hours_utc = Some(hours).filter(|hours| hours != ALL_DAY);
-            let when = When { location: None, hours_utc, weekdays: weekdays.clone() };
-            found.push((when, table.clone()));
+        match times(window) {
+            Some(times) => found.extend(times.into_iter().map(|when| (when, table.clone()))),
+            None => builder.leave_out_price(&format!("{OFF_PEAK}.{WINDOWS}"), UNKNOWN, listed),
         }
     }
     Ok(found)
+}
+
+const UNKNOWN: &str = "by a condition that a card cannot say; the standard price is taken";
+
+/// When a window is open; `None` if it is not by hours, or by more than a card can say. A window
+/// without hours is never open in LiteLLM.
+fn times(window: &Object) -> Option<Vec<When>> {
+    let is_known = |name: &str| matches!(name, "hours_utc" | "weekdays");
+    if window.iter().any(|(name, value)| !is_known(name) && value.get() != "null") {
+        return None;
+    }
+    let weekdays: Vec<_> = match window.read::<Vec<usize>>("weekdays").ok()? {
+        None => Vec::new(),
+        Some(days) if days.is_empty() => return None,
+        Some(days) => {
+            let name = |day: usize| WEEKDAYS.get(day.checked_sub(1)?).copied();
+            days.into_iter().map(name).collect::<Option<_>>()?
+        }
+    };
+    let hours: Vec<String> = match window.read("hours_utc") {
+        Ok(one) => vec![one?],
+        Err(_) => window.read("hours_utc").ok()??,
+    };
+    let time = |hours: &String| {
+        let clock = |text: &str| NaiveTime::parse_from_str(text.trim(), "%H:%M").ok();
+        let (from, to) = hours.split_once('-')?;
+        let (from, to) = (clock(from)?, clock(to)?);
+        // The list writes a whole day as one that ends when it begins.
+        let hours_utc =
+            (from != to).then(|| format!("{}-{}", from.format("%H:%M"), to.format("%H:%M")));
+        Some(When { location: None, hours_utc, weekdays: weekdays.clone() })
+    };
+    let times: Option<Vec<When>> = hours.iter().map(time).collect();
+    times.filter(|times| !times.is_empty())
 }

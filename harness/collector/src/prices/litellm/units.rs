@@ -6,7 +6,9 @@ use anyhow::Context;
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
 
+use super::hours::OFF_PEAK;
 use super::images::Decorated;
+use super::tokens::{Name, TIERED_PRICING};
 use crate::prices::builder::Builder;
 use crate::prices::card::Table;
 use crate::prices::list::{Object, PLACES_MAX};
@@ -57,9 +59,18 @@ pub(super) fn is_read(name: &str) -> bool {
     READ.contains(&name) || size(name).is_some()
 }
 
-/// Whether an entry prices units of all models of its seller.
+/// Whether an entry prices units of all models of its seller: it has no price of anything else,
+/// which would be one of all models too.
 pub(super) fn is_general(model: &Object) -> bool {
-    model.get(SESSION).is_some() || model.get(GUARDRAIL).is_some()
+    let is_price = |name: &str| {
+        is_read(name) || Name::parse(name).is_some() || matches!(name, TIERED_PRICING | OFF_PEAK)
+    };
+    let mut prices = model.iter().filter(|(name, value)| is_price(name) && value.get() != "null");
+    let mut has_price = false;
+    prices.all(|(name, _)| {
+        has_price = true;
+        matches!(name, SESSION | GUARDRAIL)
+    }) && has_price
 }
 
 /// The member without a size behind it, and the size.
