@@ -209,6 +209,17 @@ impl Usage {
         TokenKind::wholes().all(|kind| self.get(kind).is_none())
     }
 
+    /// How many tokens of this kind there are: zero if none is known. Audio that was read from the
+    /// cache is of two kinds, whether or not these are told.
+    pub(crate) fn part(&self, kind: TokenKind) -> u64 {
+        let known = match kind {
+            TokenKind::CacheRead => self.cache_read.or(self.cache_read_audio),
+            TokenKind::InputAudio => self.input_audio.or(self.cache_read_audio),
+            _ => self.get(kind),
+        };
+        known.unwrap_or(0)
+    }
+
     /// Every count under its name in events: wholes, then their parts, then the parts of the parts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, Option<u64>)> {
         let mut kinds = TokenKind::ALL;

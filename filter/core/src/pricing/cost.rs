@@ -15,6 +15,7 @@ use crate::domain::price_factors::PriceFactors;
 use crate::domain::units::{Unit, UnitName, Units};
 use crate::domain::usage::{TokenKind, Usage};
 use crate::pricing::rate::{InForce, Rate};
+use crate::pricing::unit_rates::GeneralRate;
 use crate::pricing::unpriced::Unpriced;
 
 /// The cost of a generation.
@@ -48,6 +49,17 @@ pub struct Line {
     /// `tokens` times `rate`, divided by a million: exact, with at most 18 decimal places.
     #[serde(with = "rust_decimal::serde::str")]
     pub cost: Decimal,
+}
+
+impl Line {
+    /// What so many of its tokens cost.
+    pub(crate) fn cost_of(&self, tokens: u64) -> Decimal {
+        if tokens == self.tokens {
+            return self.cost;
+        }
+        let units = exact_product(Decimal::from(tokens), self.rate, PLACES_PER_MILLION);
+        units.and_then(money).unwrap_or(self.cost)
+    }
 }
 
 /// Units of one name.
@@ -91,27 +103,26 @@ pub fn cost<'a>(
     cost_with(consumed.into(), rate, &|_| None, factors.into())
 }
 
-/// The same; `general` has the price of a unit of which the rate has none.
+/// The same; `general` has the price of a unit of which the rate has none, in any tier.
 pub(super) fn cost_with(
     consumed: Consumed<'_>,
     rate: &Rate,
-    general: &dyn Fn(UnitName) -> Option<Decimal>,
+    general: &dyn Fn(UnitName) -> Option<GeneralRate>,
     factors: PriceFactors,
 ) -> Result<Priced, Unpriced> {
     let usage = consumed.usage;
     let context = usage.context_input.unwrap_or_else(|| whole(usage, TokenKind::Input));
     let in_force = rate.in_force(&factors, context)?;
-    let rate_of = |name| in_force.unit_rate(name).or_else(|| general(name));
+    let rate_of = |name| in_force.unit_rate(name).or_else(|| general(name).map(|rate| rate.amount));
     let of_units = unit_lines(consumed, &rate_of)?;
-    let is_measured = |kind| of_units.lines.iter().any(|line| line.name.unit.measures() == kind);
+    let is_paid = |kind| of_units.lines.iter().any(|line| line.name.unit.measures() == Some(kind));
     let mut tokens = Vec::new();
     let mut is_inconsistent = false;
     for kind in TokenKind::wholes().filter(|_| !usage.is_unknown()) {
-        // Who bills by the image does not bill the image's tokens.
-        if is_measured(Some(kind)) && in_force.rate(kind).is_none() {
-            continue;
+        let (mut taken, is_split_inconsistent) = split(usage, &in_force, kind);
+        if in_force.rate(kind).is_none() {
+            leave_out_paid(&mut taken, usage, kind, &is_paid);
         }
-        let (taken, is_split_inconsistent) = split(usage, &in_force, kind);
         tokens.extend(taken);
         is_inconsistent |= is_split_inconsistent;
     }
@@ -125,19 +136,45 @@ pub(super) fn cost_with(
     })
 }
 
-/// The cost of units that only `general` has a price of; `None` if there is none.
+/// Leaves out of a whole without a rate what is paid by another measure: who bills by the image does
+/// not bill the image's tokens, and who bills by the character bills none.
+fn leave_out_paid(
+    taken: &mut Vec<(TokenKind, u64)>,
+    usage: &Usage,
+    whole: TokenKind,
+    is_paid: &dyn Fn(TokenKind) -> bool,
+) {
+    let is_taken = |kind| taken.iter().any(|(other, _)| *other == kind);
+    let paid = if is_paid(whole) {
+        u64::MAX
+    } else {
+        let parts = whole.parts().filter(|part| is_paid(*part) && !is_taken(*part));
+        parts.map(|part| usage.part(part)).fold(0, u64::saturating_add)
+    };
+    for (_, tokens) in taken.iter_mut().filter(|(kind, _)| *kind == whole) {
+        *tokens = tokens.saturating_sub(paid);
+    }
+    taken.retain(|(_, tokens)| *tokens > 0);
+}
+
+/// The cost of units that only `general` has a price of; `None` if there is none. No rate of the model
+/// has the tier and the modifiers, so that of the unit must.
 pub(super) fn cost_of_units(
     consumed: Consumed<'_>,
-    general: &dyn Fn(UnitName) -> Option<Decimal>,
+    general: &dyn Fn(UnitName) -> Option<GeneralRate>,
 ) -> Option<Result<Priced, Unpriced>> {
     if !consumed.usage.is_unknown() {
         return None;
     }
-    let of_units = match unit_lines(consumed, general) {
+    let amount = |name| general(name).map(|rate| rate.amount);
+    let of_units = match unit_lines(consumed, &amount) {
         Ok(of_units) if of_units.lines.is_empty() => return None,
         Ok(of_units) => of_units,
         Err(reason) => return Some(Err(reason)),
     };
+    if let Some(lacks) = of_units.lines.iter().find_map(|line| general(line.name)?.lacks) {
+        return Some(Err(lacks));
+    }
     let total = money(of_units.sum).ok_or(Unpriced::MoneyOverflow);
     Some(total.and_then(|total| of_units.priced(Vec::new(), total, consumed.usage)))
 }
@@ -153,9 +190,12 @@ struct OfUnits {
 
 impl OfUnits {
     fn priced(self, lines: Vec<Line>, total: Decimal, usage: &Usage) -> Result<Priced, Unpriced> {
-        if usage.is_unknown() && self.lines.is_empty() {
-            let unpriced = self.unpriced.first().copied();
-            return Err(unpriced.map_or(Unpriced::UnknownUsage, Unpriced::NoRateForUnit));
+        if lines.is_empty() && self.lines.is_empty() {
+            match self.unpriced.first() {
+                Some(unpriced) => return Err(Unpriced::NoRateForUnit(*unpriced)),
+                None if usage.is_unknown() => return Err(Unpriced::UnknownUsage),
+                None => {}
+            }
         }
         Ok(Priced {
             lines,
@@ -169,7 +209,7 @@ impl OfUnits {
 }
 
 /// The cost of each unit. Each request is one request, told or not. A unit without a rate is no loss
-/// if it is another measure of tokens that are known.
+/// if it is another measure of tokens of which there are some.
 fn unit_lines(
     consumed: Consumed<'_>,
     rate_of: &dyn Fn(UnitName) -> Option<Decimal>,
@@ -190,7 +230,7 @@ fn unit_lines(
         };
         let Some(rate) = rate_of(name) else {
             let measured = name.unit.measures();
-            if measured.is_none_or(|kind| consumed.usage.get(kind).is_none()) {
+            if measured.is_none_or(|kind| consumed.usage.part(kind) == 0) {
                 of_units.unpriced.push(name);
             }
             continue;
@@ -203,19 +243,8 @@ fn unit_lines(
     Ok(of_units)
 }
 
-/// How many tokens of this kind there are, without those that another part of the whole has.
-fn part(usage: &Usage, kind: TokenKind) -> u64 {
-    let known = match kind {
-        TokenKind::CacheRead => usage.cache_read.or(usage.cache_read_audio),
-        TokenKind::InputAudio => usage.input_audio.or(usage.cache_read_audio),
-        _ => usage.get(kind),
-    };
-    known.unwrap_or(0)
-}
-
 fn whole(usage: &Usage, kind: TokenKind) -> u64 {
-    let parts =
-        || kind.parts().map(|part_kind| part(usage, part_kind)).fold(0, u64::saturating_add);
+    let parts = || kind.parts().map(|part| usage.part(part)).fold(0, u64::saturating_add);
     let twice = if kind == TokenKind::Input { usage.cache_read_audio.unwrap_or(0) } else { 0 };
     usage.get(kind).unwrap_or_else(|| parts().saturating_sub(twice))
 }
@@ -223,8 +252,8 @@ fn whole(usage: &Usage, kind: TokenKind) -> u64 {
 /// Splits a whole by its rates. Returns whether a part was larger than its whole.
 fn split(usage: &Usage, in_force: &InForce<'_>, kind: TokenKind) -> (Vec<(TokenKind, u64)>, bool) {
     let cached_audio = usage.cache_read_audio.unwrap_or(0);
-    let cache_read = part(usage, TokenKind::CacheRead);
-    let input_audio = part(usage, TokenKind::InputAudio);
+    let cache_read = usage.part(TokenKind::CacheRead);
+    let input_audio = usage.part(TokenKind::InputAudio);
     let mut split = Split::of(in_force, whole(usage, kind));
     let (cached_text, fresh_audio) = if kind == TokenKind::Input {
         split.take_cached_audio(cached_audio, cache_read, input_audio)
@@ -237,7 +266,7 @@ fn split(usage: &Usage, in_force: &InForce<'_>, kind: TokenKind) -> (Vec<(TokenK
             match kind {
                 TokenKind::CacheRead => cached_text,
                 TokenKind::InputAudio => fresh_audio,
-                _ => part(usage, kind),
+                _ => usage.part(kind),
             },
         );
     }
