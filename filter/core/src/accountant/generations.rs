@@ -163,7 +163,7 @@ impl Accountant {
                 .meta
                 .write(&run.event(session, product_type, cause, &charge), run.generation.ended_at);
             self.push(host, json, now);
-            charges.push(Charged::new(charge, run.generation.usage.total()));
+            charges.push(Charged::new(charge, run.generation.usage));
         }
         self.guards.reservations.end(&truth.generation_id);
         self.guard_correct(host, billed, &charges, rules, slot.is_some(), now);
@@ -254,7 +254,7 @@ impl Accountant {
             &rules.pricing.currency,
             now,
         );
-        Some((billed_in, Charged::new(charge, generation.usage.total())))
+        Some((billed_in, Charged::new(charge, generation.usage)))
     }
 
     /// The session of what belongs to a customer, and to none of the customer's agents and
@@ -358,7 +358,7 @@ fn charge_generation<'a>(
         (Ok((priced, _)), Some(reported)) if generation.further.is_empty() => {
             let difference = priced.total.saturating_sub(reported).abs();
             let allowed = reported.checked_mul(llm.cost_difference_above.0);
-            !reported.is_zero() && allowed.is_none_or(|allowed| difference > allowed)
+            allowed.is_none_or(|allowed| difference > allowed)
         }
         _ => false,
     };

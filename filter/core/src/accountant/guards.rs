@@ -18,6 +18,7 @@ use crate::domain::level::{Level, ScopeKind};
 use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
+use crate::domain::usage::{TokenKind, Usage};
 use crate::event::Event;
 use crate::fact::call::{CallEnded, CallKind};
 use crate::fact::generation::GenerationEnded;
@@ -125,7 +126,7 @@ impl Accountant {
         let tool = call.map_or("", |(_, tool)| tool.as_str());
         let lines = charge.cost.as_ref().map(|cost| cost.lines.as_slice()).unwrap_or_default();
         let TokenCharge { at_least, price, .. } = *charge;
-        let run = Run { at_least, price, tokens: generation.usage.total(), lines };
+        let run = Run { at_least, price, usage: generation.usage, lines };
         self.guard_add(host, session, tool, currency, now, |guard| {
             of_run(guard, &run, call.is_some(), rules)
         });
@@ -460,22 +461,23 @@ fn counting<'a>(
 struct Run<'a> {
     at_least: Decimal,
     price: Decimal,
-    tokens: u64,
+    usage: Usage,
     lines: &'a [Line],
 }
 
 impl<'a> Run<'a> {
     fn of(charged: &'a Charged) -> Self {
-        let Charged { at_least, price, tokens, .. } = *charged;
-        Self { at_least, price, tokens, lines: charged.lines.as_deref().unwrap_or_default() }
+        let Charged { at_least, price, usage, .. } = *charged;
+        Self { at_least, price, usage, lines: charged.lines.as_deref().unwrap_or_default() }
     }
 }
 
 /// Returns what a guard counts of a run; `None` if it does not count runs of this kind.
 fn of_run(guard: &Guard, run: &Run<'_>, has_call: bool, rules: &Product) -> Option<ScopeTotals> {
-    let Run { at_least, price, tokens, .. } = *run;
+    let Run { at_least, price, ref usage, .. } = *run;
     match guard.metric {
         None | Some(Metric::AiTokens) => {
+            let tokens = usage.total();
             Some(ScopeTotals { provider_cost: at_least, revenue: price, calls: 0, tokens })
         }
         Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => {
@@ -485,12 +487,19 @@ fn of_run(guard: &Guard, run: &Run<'_>, has_call: bool, rules: &Product) -> Opti
     }
 }
 
-/// Returns the totals of a run for some kinds of token.
+/// Returns the totals of a run for some kinds of token. Kinds without a rate of their own cost what
+/// the whole costs in whose line they are.
 fn of_kinds(kinds: Metric, run: &Run<'_>, rules: &Product) -> ScopeTotals {
-    let mut sums = ScopeTotals::default();
-    for line in run.lines.iter().filter(|line| kinds.has(line.kind)) {
-        sums.provider_cost = sums.provider_cost.saturating_add(line.cost);
-        sums.tokens = sums.tokens.saturating_add(line.tokens);
+    let mut sums = ScopeTotals { tokens: kinds.tokens(&run.usage), ..ScopeTotals::default() };
+    for line in run.lines {
+        let is_within = |part: TokenKind| run.lines.iter().all(|line| line.kind != part);
+        let of_others = kinds.apart_from(line.kind, &run.usage, is_within).min(line.tokens);
+        let cost = if kinds.has(line.kind) {
+            line.cost_of(line.tokens.saturating_sub(of_others))
+        } else {
+            line.cost_of(of_others)
+        };
+        sums.provider_cost = sums.provider_cost.saturating_add(cost);
     }
     if !run.price.is_zero() {
         sums.revenue = rules.pricing.tokens.charge(sums.provider_cost).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::base::pattern::is_fit;
 use crate::base::text::{Duration, Price, Share, ThrottleRate};
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
-use crate::domain::usage::TokenKind;
+use crate::domain::usage::{TokenKind, Usage};
 
 /// A guard. Without `budget` it compares provider cost with revenue, with it usage with a limit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -133,6 +133,28 @@ impl Metric {
             Self::ToolInvocations | Self::ApiCalls | Self::AgentSteps | Self::AiTokens => true,
             _ => self == own,
         }
+    }
+
+    /// How many tokens of these kinds a generation has.
+    pub fn tokens(self, usage: &Usage) -> u64 {
+        let of_whole = |whole| {
+            let parts = self.apart_from(whole, usage, |_| true);
+            if self.has(whole) { usage.part(whole).saturating_sub(parts) } else { parts }
+        };
+        TokenKind::wholes().map(of_whole).fold(0, u64::saturating_add)
+    }
+
+    /// How many tokens are in parts of `whole` that count where the whole does not, or that do not
+    /// where it does, as far as the parts are meant.
+    pub(crate) fn apart_from(
+        self,
+        whole: TokenKind,
+        usage: &Usage,
+        is_meant: impl Fn(TokenKind) -> bool,
+    ) -> u64 {
+        let parts = whole.parts().filter(|_| whole.is_whole());
+        let apart = parts.filter(|part| self.has(*part) != self.has(whole) && is_meant(*part));
+        apart.map(|part| usage.part(part)).fold(0, u64::saturating_add)
     }
 }
 

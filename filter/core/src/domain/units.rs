@@ -78,9 +78,9 @@ units! {
     /// Pages that were annotated as well.
     AnnotatedPages = "annotated_pages";
     /// Images that the model read.
-    InputImages = "input_images", another measure of Input;
+    InputImages = "input_images", another measure of InputImage;
     /// Images that the model made. The variant is their quality, their size, or both.
-    OutputImages = "output_images", another measure of Output;
+    OutputImages = "output_images", another measure of OutputImage;
     /// Audio that the model heard, in seconds.
     InputAudioSeconds = "input_audio_seconds";
     /// Audio that the model made, in seconds.
@@ -99,6 +99,35 @@ units! {
     CacheTokenHours = "cache_token_hours";
     /// Units of text that a guardrail checked. The variant is the policy.
     GuardrailUnits = "guardrail_units";
+    /// What a provider tells among what it bills, under a name that the filter does not know. The
+    /// variant is that name.
+    Other = "other";
+}
+
+/// The words that move the price of images and videos; an empty one is not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The quality.
+    pub quality: String,
+    /// The size.
+    pub size: String,
+}
+
+impl Look {
+    /// These words, and the other ones where there is none here.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        let first = |own: &String, other: &String| {
+            if own.is_empty() { other.clone() } else { own.clone() }
+        };
+        Self { quality: first(&self.quality, &other.quality), size: first(&self.size, &other.size) }
+    }
+
+    /// Gives them to the images and videos among these units.
+    pub fn qualify(&self, units: &mut Units) {
+        units.qualify(Unit::OutputImages, &[&self.quality, &self.size]);
+        units.qualify(Unit::OutputVideoSeconds, &[&self.size]);
+    }
 }
 
 /// A unit with its variant.
@@ -208,6 +237,14 @@ impl Units {
     /// Raises a quantity to the one that is told. What a provider tells again is cumulative.
     pub fn raise(&mut self, name: impl Into<UnitName>, quantity: Decimal) {
         self.put(name.into(), quantity, Decimal::max);
+    }
+
+    /// Raises each quantity to the one that is told there.
+    pub fn raise_all(&mut self, told: &Self) {
+        for Quantity { name, quantity } in told.iter() {
+            self.raise(*name, *quantity);
+        }
+        self.is_over_limit |= told.is_over_limit;
     }
 
     /// Adds to a quantity.

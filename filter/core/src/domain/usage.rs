@@ -163,6 +163,13 @@ usage! {
     output_video: OutputVideo of OutputImage = "output_video";
 }
 
+/// What may be read from the cache and has a rate of its own: each is part of two kinds, the cache
+/// reads and the first one here.
+pub(crate) const CACHED_MEDIA: [(TokenKind, TokenKind); 2] = [
+    (TokenKind::InputAudio, TokenKind::CacheReadAudio),
+    (TokenKind::InputImage, TokenKind::CacheReadImage),
+];
+
 impl TokenKind {
     /// True if it is not a part of another kind.
     pub(crate) fn is_whole(self) -> bool {
@@ -213,6 +220,20 @@ impl Usage {
     /// True if neither input nor output is known.
     pub fn is_unknown(&self) -> bool {
         TokenKind::wholes().all(|kind| self.get(kind).is_none())
+    }
+
+    /// How many tokens of this kind there are: of one that is unknown, as many as its parts, and
+    /// zero if none of them is known. What was read from the cache of audio or images is of two
+    /// kinds, whether or not these are told.
+    pub(crate) fn part(&self, kind: TokenKind) -> u64 {
+        let parts = || {
+            if kind == TokenKind::CacheRead {
+                sum(&CACHED_MEDIA.map(|(_, cached)| self.get(cached)))
+            } else {
+                kind.parts().filter_map(|part| self.get(part)).max()
+            }
+        };
+        self.get(kind).or_else(parts).unwrap_or(0)
     }
 
     /// Every count under its name in events: wholes, then their parts, then the parts of the parts.

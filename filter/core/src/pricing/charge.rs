@@ -4,6 +4,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::units::UnitName;
+use crate::domain::usage::Usage;
 use crate::pricing::card_age::CardAge;
 use crate::pricing::{Line, UnitLine, Unpriced};
 
@@ -67,8 +68,8 @@ impl TokenCharge<'_> {
 /// What remains of a charge that may be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Charged {
-    /// All tokens.
-    pub tokens: u64,
+    /// The tokens.
+    pub usage: Usage,
     /// See [`TokenCharge::cost`].
     pub lines: Option<Vec<Line>>,
     /// See [`TokenCharge::total`].
@@ -83,8 +84,8 @@ pub(crate) struct Charged {
 }
 
 impl Charged {
-    pub(crate) fn new(charge: TokenCharge<'_>, tokens: u64) -> Self {
+    pub(crate) fn new(charge: TokenCharge<'_>, usage: Usage) -> Self {
         let TokenCharge { cost, total, at_least, price, .. } = charge;
-        Self { tokens, lines: cost.ok().map(|cost| cost.lines), total, at_least, price }
+        Self { usage, lines: cost.ok().map(|cost| cost.lines), total, at_least, price }
     }
 }

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::price_factors::PriceFactors;
 use crate::domain::units::{Unit, UnitName, Units};
-use crate::domain::usage::{TokenKind, Usage, sum};
+use crate::domain::usage::{CACHED_MEDIA, TokenKind, Usage};
 use crate::pricing::rate::{InForce, Rate};
+use crate::pricing::unit_rates::GeneralRate;
 use crate::pricing::unpriced::Unpriced;
 
 /// The cost of a generation.
@@ -49,6 +50,17 @@ pub struct Line {
     /// `tokens` times `rate`, divided by a million: exact, with at most 18 decimal places.
     #[serde(with = "rust_decimal::serde::str")]
     pub cost: Decimal,
+}
+
+impl Line {
+    /// What so many of its tokens cost.
+    pub(crate) fn cost_of(&self, tokens: u64) -> Decimal {
+        if tokens == self.tokens {
+            return self.cost;
+        }
+        let units = exact_product(Decimal::from(tokens), self.rate, PLACES_PER_MILLION);
+        units.and_then(money).unwrap_or(self.cost)
+    }
 }
 
 /// Units of one name.
@@ -92,27 +104,26 @@ pub fn cost<'a>(
     cost_with(consumed.into(), rate, &|_| None, factors.into())
 }
 
-/// The same; `general` has the price of a unit of which the rate has none.
+/// The same; `general` has the price of a unit of which the rate has none, in any tier.
 pub(super) fn cost_with(
     consumed: Consumed<'_>,
     rate: &Rate,
-    general: &dyn Fn(UnitName) -> Option<Decimal>,
+    general: &dyn Fn(UnitName) -> Option<GeneralRate>,
     factors: PriceFactors,
 ) -> Result<Priced, Unpriced> {
     let usage = consumed.usage;
     let context = usage.context_input.unwrap_or_else(|| whole(usage, TokenKind::Input));
     let in_force = rate.in_force(&factors, context)?;
-    let rate_of = |name| in_force.unit_rate(name).or_else(|| general(name));
+    let rate_of = |name| in_force.unit_rate(name).or_else(|| general(name).map(|rate| rate.amount));
     let of_units = unit_lines(consumed, &rate_of)?;
-    let is_measured = |kind| of_units.lines.iter().any(|line| line.name.unit.measures() == kind);
+    let is_paid = |kind| of_units.lines.iter().any(|line| line.name.unit.measures() == Some(kind));
     let mut tokens = Vec::new();
     let mut is_inconsistent = false;
     for kind in TokenKind::wholes().filter(|_| !usage.is_unknown()) {
-        // Who bills by the image does not bill the image's tokens.
-        if is_measured(Some(kind)) && in_force.rate(kind).is_none() {
-            continue;
+        let (mut taken, is_split_inconsistent) = split(usage, &in_force, kind);
+        if in_force.rate(kind).is_none() {
+            leave_out_paid(&mut taken, usage, kind, &is_paid);
         }
-        let (taken, is_split_inconsistent) = split(usage, &in_force, kind);
         tokens.extend(taken);
         is_inconsistent |= is_split_inconsistent;
     }
@@ -126,19 +137,45 @@ pub(super) fn cost_with(
     })
 }
 
-/// The cost of units that only `general` has a price of; `None` if there is none.
+/// Leaves out of a whole without a rate what is paid by another measure: who bills by the image does
+/// not bill the image's tokens, and who bills by the character bills none.
+fn leave_out_paid(
+    taken: &mut Vec<(TokenKind, u64)>,
+    usage: &Usage,
+    whole: TokenKind,
+    is_paid: &dyn Fn(TokenKind) -> bool,
+) {
+    let is_taken = |kind| taken.iter().any(|(other, _)| *other == kind);
+    let paid = if is_paid(whole) {
+        u64::MAX
+    } else {
+        let parts = whole.parts().filter(|part| is_paid(*part) && !is_taken(*part));
+        parts.map(|part| usage.part(part)).fold(0, u64::saturating_add)
+    };
+    for (_, tokens) in taken.iter_mut().filter(|(kind, _)| *kind == whole) {
+        *tokens = tokens.saturating_sub(paid);
+    }
+    taken.retain(|(_, tokens)| *tokens > 0);
+}
+
+/// The cost of units that only `general` has a price of; `None` if there is none. No rate of the model
+/// has the tier and the modifiers, so that of the unit must.
 pub(super) fn cost_of_units(
     consumed: Consumed<'_>,
-    general: &dyn Fn(UnitName) -> Option<Decimal>,
+    general: &dyn Fn(UnitName) -> Option<GeneralRate>,
 ) -> Option<Result<Priced, Unpriced>> {
     if !consumed.usage.is_unknown() {
         return None;
     }
-    let of_units = match unit_lines(consumed, general) {
+    let amount = |name| general(name).map(|rate| rate.amount);
+    let of_units = match unit_lines(consumed, &amount) {
         Ok(of_units) if of_units.lines.is_empty() => return None,
         Ok(of_units) => of_units,
         Err(reason) => return Some(Err(reason)),
     };
+    if let Some(lacks) = of_units.lines.iter().find_map(|line| general(line.name)?.lacks) {
+        return Some(Err(lacks));
+    }
     let total = money(of_units.sum).ok_or(Unpriced::MoneyOverflow);
     Some(total.and_then(|total| of_units.priced(Vec::new(), total, consumed.usage)))
 }
@@ -154,9 +191,12 @@ struct OfUnits {
 
 impl OfUnits {
     fn priced(self, lines: Vec<Line>, total: Decimal, usage: &Usage) -> Result<Priced, Unpriced> {
-        if usage.is_unknown() && self.lines.is_empty() {
-            let unpriced = self.unpriced.first().copied();
-            return Err(unpriced.map_or(Unpriced::UnknownUsage, Unpriced::NoRateForUnit));
+        if lines.is_empty() && self.lines.is_empty() {
+            match self.unpriced.first() {
+                Some(unpriced) => return Err(Unpriced::NoRateForUnit(*unpriced)),
+                None if usage.is_unknown() => return Err(Unpriced::UnknownUsage),
+                None => {}
+            }
         }
         Ok(Priced {
             lines,
@@ -170,7 +210,7 @@ impl OfUnits {
 }
 
 /// The cost of each unit. Each request is one request, told or not. A unit without a rate is no loss
-/// if it is another measure of tokens that are known.
+/// if it is another measure of tokens of which there are some.
 fn unit_lines(
     consumed: Consumed<'_>,
     rate_of: &dyn Fn(UnitName) -> Option<Decimal>,
@@ -191,7 +231,7 @@ fn unit_lines(
         };
         let Some(rate) = rate_of(name) else {
             let measured = name.unit.measures();
-            if measured.is_none_or(|kind| consumed.usage.get(kind).is_none()) {
+            if measured.is_none_or(|kind| consumed.usage.part(kind) == 0) {
                 of_units.unpriced.push(name);
             }
             continue;
@@ -204,28 +244,10 @@ fn unit_lines(
     Ok(of_units)
 }
 
-/// What may be read from the cache and has a rate of its own: each is part of two kinds.
-const MEDIA: [(TokenKind, TokenKind); 2] = [
-    (TokenKind::InputAudio, TokenKind::CacheReadAudio),
-    (TokenKind::InputImage, TokenKind::CacheReadImage),
-];
-
-/// How many tokens of this kind there are; of one that is unknown, as many as its parts.
-fn part(usage: &Usage, kind: TokenKind) -> u64 {
-    let parts = || {
-        if kind == TokenKind::CacheRead {
-            sum(&MEDIA.map(|(_, cached)| usage.get(cached)))
-        } else {
-            kind.parts().filter_map(|part| usage.get(part)).max()
-        }
-    };
-    usage.get(kind).or_else(parts).unwrap_or(0)
-}
-
 /// The parts of a whole together, those that stand in two parts once.
 fn parts(usage: &Usage, whole: TokenKind) -> u64 {
-    let parts = whole.parts().map(|kind| part(usage, kind)).fold(0, u64::saturating_add);
-    let twice = MEDIA.iter().filter(|(media, _)| media.whole() == whole);
+    let parts = whole.parts().map(|kind| usage.part(kind)).fold(0, u64::saturating_add);
+    let twice = CACHED_MEDIA.iter().filter(|(media, _)| media.whole() == whole);
     let twice = twice.filter_map(|(_, cached)| usage.get(*cached)).fold(0, u64::saturating_add);
     parts.saturating_sub(twice)
 }
@@ -237,11 +259,11 @@ fn whole(usage: &Usage, kind: TokenKind) -> u64 {
 /// Splits a whole by its rates. Returns whether a part was larger than its whole.
 fn split(usage: &Usage, in_force: &InForce<'_>, kind: TokenKind) -> (Vec<(TokenKind, u64)>, bool) {
     let mut split = Split::of(in_force, whole(usage, kind));
-    let mut cache_read = part(usage, TokenKind::CacheRead);
+    let mut cache_read = usage.part(TokenKind::CacheRead);
     let mut shared = parts(usage, kind).saturating_sub(split.left);
     let mut left_of_media = Vec::new();
-    for (media, cached) in MEDIA.into_iter().filter(|(media, _)| media.whole() == kind) {
-        let tokens = part(usage, media);
+    for (media, cached) in CACHED_MEDIA.into_iter().filter(|(media, _)| media.whole() == kind) {
+        let tokens = usage.part(media);
         let told = usage.get(cached).unwrap_or(0);
         let untold = shared.min(tokens.saturating_sub(told)).min(cache_read.saturating_sub(told));
         shared = shared.saturating_sub(untold);
@@ -254,7 +276,7 @@ fn split(usage: &Usage, in_force: &InForce<'_>, kind: TokenKind) -> (Vec<(TokenK
         let fresh = left_of_media.iter().find(|(media, _)| *media == kind).map(|(_, left)| *left);
         let tokens = match kind {
             TokenKind::CacheRead => cache_read,
-            _ => fresh.unwrap_or_else(|| part(usage, kind)),
+            _ => fresh.unwrap_or_else(|| usage.part(kind)),
         };
         split.take_with_video(usage, kind, tokens);
     }
@@ -320,7 +342,7 @@ impl<'a> Split<'a> {
             _ => return self.take(kind, tokens),
         };
         let told = usage.get(video).unwrap_or(0);
-        self.is_inconsistent |= told > part(usage, kind);
+        self.is_inconsistent |= told > usage.part(kind);
         let of_video = if self.in_force.rate(video).is_some() { told.min(tokens) } else { 0 };
         self.take(video, of_video);
         self.take(kind, tokens.saturating_sub(of_video));

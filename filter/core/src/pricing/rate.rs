@@ -17,7 +17,7 @@ use crate::domain::usage::TokenKind;
 use crate::pricing::circumstances::Circumstances;
 use crate::pricing::instant::Instant;
 use crate::pricing::multipliers::Multipliers;
-use crate::pricing::unit_rates::UnitRates;
+use crate::pricing::unit_rates::{GeneralRate, UnitRates};
 use crate::pricing::unpriced::Unpriced;
 use crate::pricing::when::When;
 use crate::protocol::llm::provider::{Family, Provider};
@@ -111,9 +111,18 @@ impl Rate {
         self.standard.rates.is_empty() && self.service_tiers.iter().all(|(_, t)| t.rates.is_empty())
     }
 
-    /// The standard rate for one of a unit.
-    pub(super) fn unit_rate(&self, name: UnitName) -> Option<Decimal> {
-        self.standard.units.rate(name)
+    /// The rate for one of a unit, and what it does not name of these factors. Without the tier it is
+    /// the standard one.
+    pub(super) fn general_rate(
+        &self,
+        name: UnitName,
+        factors: &PriceFactors,
+    ) -> Option<GeneralRate> {
+        match self.in_force(factors, 0) {
+            Ok(in_force) => in_force.unit_rate(name).map(|amount| (amount, None)),
+            Err(lacks) => self.standard.units.rate(name).map(|amount| (amount, Some(lacks))),
+        }
+        .map(|(amount, lacks)| GeneralRate { amount, lacks })
     }
 
     /// Whether both may apply, and neither goes before the other.

@@ -19,6 +19,7 @@ use crate::pricing::cost::{Consumed, Priced, cost_of_units, cost_with};
 use crate::pricing::instant::Instant;
 use crate::pricing::model_name::{NAMES_MAX, names};
 use crate::pricing::rate::Rate;
+use crate::pricing::unit_rates::GeneralRate;
 use crate::pricing::unpriced::Unpriced;
 use crate::protocol::llm::provider::{Family, Provider};
 
@@ -112,7 +113,8 @@ impl RateCard {
     /// name is unknown. For each name it prefers an exact name of this provider, then one of
     /// `openai_compatible` if the provider speaks so, then one of any provider (`*`), then the first
     /// pattern that matches. Only if none of the names has a rate, it tries them without what
-    /// providers and gateways put around them.
+    /// providers and gateways put around them. If the two names have nothing in common, they may be
+    /// those of two models: then the second is tried only after all forms of the first.
     pub fn find(
         &self,
         provider: impl Into<Provider>,
@@ -148,12 +150,12 @@ impl RateCard {
         provider: Provider,
         model: &str,
         at: &Circumstances,
-    ) -> Option<Decimal> {
+    ) -> Option<GeneralRate> {
         let fitting = self.patterns.iter().filter(|pattern| is_fit(self.text(**pattern), model));
         let fitting = fitting.filter_map(|pattern| self.rate(*pattern)).filter(|rate| {
             rate.rank(provider).is_some() && rate.is_of_units_only() && rate.applies(at)
         });
-        fitting.filter_map(|rate| rate.unit_rate(name)).next()
+        fitting.filter_map(|rate| rate.general_rate(name, &at.factors)).next()
     }
 
     /// The name in the card that a model's name finds.
@@ -326,12 +328,18 @@ fn find<'a>(
     tried: &mut dyn FnMut(&str),
 ) -> Option<Found<'a>> {
     let Sought { provider, told, at } = sought;
-    (0..NAMES_MAX).find_map(|form| {
-        cards.clone().find_map(|card| {
-            let told = told.iter().filter(|model| !model.is_empty());
-            told.filter_map(|model| names(model).nth(form)).find_map(|model| {
-                tried(model);
-                card.find_name(*provider, model, at).map(|name| Found { card, name })
+    let [best, other] = told;
+    // What is not the same model by another name stands in for it only if it has no rate at all.
+    let is_same = names(best).any(|name| names(other).any(|other| other == name));
+    let turns = if is_same { [[*best, *other], [""; 2]] } else { [[*best, ""], [*other, ""]] };
+    turns.iter().find_map(|told| {
+        (0..NAMES_MAX).find_map(|form| {
+            cards.clone().find_map(|card| {
+                let told = told.iter().filter(|model| !model.is_empty());
+                told.filter_map(|model| names(model).nth(form)).find_map(|model| {
+                    tried(model);
+                    card.find_name(*provider, model, at).map(|name| Found { card, name })
+                })
             })
         })
     })

@@ -8,6 +8,15 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use crate::base::text::Price;
 use crate::domain::price_factors::Word;
 use crate::domain::units::UnitName;
+use crate::pricing::unpriced::Unpriced;
+
+/// The price of a unit at a provider, whatever the model.
+#[derive(Clone, Debug)]
+pub(super) struct GeneralRate {
+    pub(super) amount: Decimal,
+    /// What it does not name of that by which the price of the generation moves.
+    pub(super) lacks: Option<Unpriced>,
+}
 
 /// Units, each with its rate for one of it. They are few, so a list is smallest and fastest.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -12,6 +12,9 @@ use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX};
 use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
+/// The name of the items that no path names.
+pub(crate) const UNNAMED: &str = "*";
+
 /// The value of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Value {
@@ -85,14 +88,11 @@ impl Document {
     /// The member as a number of zero or more, which may be a string, or the number of its
     /// occurrences.
     pub fn quantity(&self, field: Field) -> Option<Decimal> {
-        let text = match self.value(field) {
-            Value::Bare(text) | Value::Text(text) => core::str::from_utf8(text).ok()?.trim(),
-            Value::Count(count) => return Some(Decimal::from(*count)),
-            Value::Absent | Value::Null | Value::Container => return None,
-        };
-        let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
-        let number = number.or_else(|_| Decimal::from_scientific(text));
-        number.ok().filter(|number| !number.is_sign_negative())
+        match self.value(field) {
+            Value::Bare(text) | Value::Text(text) => number(text),
+            Value::Count(count) => Some(Decimal::from(*count)),
+            Value::Absent | Value::Null | Value::Container => None,
+        }
     }
 
     /// Whether it may hold something that is billed beside tokens, or a cost.
@@ -132,6 +132,11 @@ impl Document {
     /// Whether the member is `true`.
     pub(crate) fn is_true(&self, field: Field) -> bool {
         matches!(self.value(field), Value::Bare(text) if text == b"true")
+    }
+
+    /// Whether the member is `false`.
+    pub(crate) fn is_false(&self, field: Field) -> bool {
+        matches!(self.value(field), Value::Bare(text) if text == b"false")
     }
 
     /// Whether the document has the member, and its value is not `null`.
@@ -231,6 +236,18 @@ impl Document {
         self.is_object = false;
         self.is_whole = false;
     }
+}
+
+/// Reads a number of zero or more.
+fn number(text: &[u8]) -> Option<Decimal> {
+    let text = core::str::from_utf8(text).ok()?.trim();
+    let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
+    let number = number.or_else(|_| Decimal::from_scientific(text));
+    number.ok().filter(|number| !number.is_sign_negative())
+}
+
+fn is_unnamed(field: u8) -> bool {
+    Field::ALL.get(usize::from(field)) == Some(&Field::Unnamed)
 }
 
 fn whole_number(text: &[u8]) -> Option<u64> {
@@ -367,6 +384,17 @@ impl Builder<'_> {
         self.document.records.push(Record { of, document: record });
     }
 
+    /// Counts so many elements of a name.
+    fn put_item(&mut self, of: Cow<'static, str>, name: Vec<u8>, count: u64) {
+        let items = &mut self.document.items;
+        let same = items.iter_mut().find(|item| item.of == of && item.name == name);
+        if let Some(item) = same {
+            item.count = item.count.saturating_add(count);
+        } else if items.len() < DOCUMENT_ITEMS_MAX {
+            items.push(Item { of, name, count });
+        }
+    }
+
     /// The name of the member that holds the array with `element` in it.
     fn array_of(&self, element: u8) -> Option<Cow<'static, str>> {
         let element = self.node(element).filter(|node| node.step == ELEMENT)?;
@@ -380,7 +408,11 @@ impl Visitor for Builder<'_> {
     }
 
     fn member(&mut self, node: u8, key: &[u8]) -> Want {
-        self.tree.want(node, key)
+        let want = self.tree.want(node, key);
+        if want.scalar.is_some_and(is_unnamed) {
+            self.item.name = key.to_vec();
+        }
+        want
     }
 
     fn element(&mut self, node: u8) -> Want {
@@ -412,6 +444,13 @@ impl Visitor for Builder<'_> {
             }
             Some(Field::ItemDetail) => self.item.detail = value.text.to_vec(),
             Some(Field::ItemCount) => self.item.count = whole_number(value.text),
+            Some(Field::Unnamed) => {
+                let name = [&self.item.detail, &*self.item.name].concat();
+                let count = number(value.text).filter(|number| !number.is_zero());
+                if let Some(count) = count.and_then(|number| number.ceil().to_u64()) {
+                    self.put_item(Cow::Borrowed(UNNAMED), name, count);
+                }
+            }
             Some(counted) if counted.is_counted() && kept != Value::Null => {
                 self.innermost().tally(field);
             }
@@ -433,6 +472,10 @@ impl Visitor for Builder<'_> {
             return;
         }
         if let Some(field) = self.node(node).and_then(|node| node.field) {
+            if is_unnamed(field) {
+                self.item.detail = [&*self.item.name, b"."].concat();
+                return;
+            }
             match Field::ALL.get(usize::from(field)) {
                 Some(counted) if counted.is_counted() => self.innermost().tally(field),
                 _ => self.innermost().set(field, Value::Container),
@@ -453,6 +496,10 @@ impl Visitor for Builder<'_> {
             self.close_record(node, record.1);
             return;
         }
+        if self.node(node).and_then(|node| node.field).is_some_and(is_unnamed) {
+            self.item.detail.clear();
+            return;
+        }
         let Some(of) = self.array_of(node) else { return };
         let Element { mut name, detail, count } = core::mem::take(self.item);
         let Some(count) = count else { return };
@@ -460,12 +507,6 @@ impl Visitor for Builder<'_> {
             name.push(b':');
             name.extend_from_slice(&detail);
         }
-        let items = &mut self.document.items;
-        let same = items.iter_mut().find(|item| item.of == of && item.name == name);
-        if let Some(item) = same {
-            item.count = item.count.saturating_add(count);
-        } else if items.len() < DOCUMENT_ITEMS_MAX {
-            items.push(Item { of, name, count });
-        }
+        self.put_item(of, name, count);
     }
 }

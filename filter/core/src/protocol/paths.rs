@@ -9,6 +9,9 @@ use crate::wire::json::Want;
 /// Stands in a path for the elements of an array.
 pub(super) const ELEMENT: &str = "[]";
 
+/// Stands in a path for every member that no other path names.
+pub(super) const OTHERS: &str = "*";
+
 /// The node of the document itself.
 pub(super) const ROOT: u8 = 0;
 
@@ -171,6 +174,11 @@ fields! {
     OutputVideoSeconds,
     /// Seconds for which a machine ran.
     ComputeSeconds,
+    /// So many of something under a name that no path has, where a provider tells what it bills. An
+    /// object there may hold several.
+    Unnamed,
+    /// What stands there and is billed neither for itself nor again.
+    Unbilled,
     /// The size of images or of a video.
     Size,
     /// The quality of images.
@@ -207,6 +215,8 @@ pub(super) struct Node {
     is_array: bool,
     /// True if an object there is a document.
     is_document: bool,
+    /// The node of the members that no other path names.
+    others: Option<u8>,
 }
 
 /// Paths as a tree.
@@ -265,6 +275,7 @@ impl PathTree {
             is_object: true,
             is_array: false,
             is_document: false,
+            others: None,
         };
         Self { nodes: vec![root], around: None }
     }
@@ -322,8 +333,14 @@ impl PathTree {
 
     fn insert(&mut self, parent: u8, step: Cow<'static, str>) -> Option<u8> {
         let at = u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)?;
+        // It stands for all that is within such a member too.
+        let others = (step == OTHERS).then_some(at);
+        if let Some(parent) = self.nodes.get_mut(usize::from(parent)) {
+            parent.others = parent.others.or(others);
+        }
         let (is_object, is_array, is_document) = (false, false, false);
-        self.nodes.push(Node { parent, step, field: None, is_object, is_array, is_document });
+        let field = None;
+        self.nodes.push(Node { parent, step, field, is_object, is_array, is_document, others });
         Some(at)
     }
 
@@ -333,7 +350,8 @@ impl PathTree {
     }
 
     pub(super) fn want(&self, parent: u8, step: &[u8]) -> Want {
-        let child = self.child(parent, step);
+        let others = || self.nodes.get(usize::from(parent))?.others;
+        let child = self.child(parent, step).or_else(others);
         let Some((at, node)) =
             child.and_then(|at| self.nodes.get(usize::from(at)).map(|node| (at, node)))
         else {

@@ -103,6 +103,9 @@ fn each_run_of_a_response_is_billed_once_and_as_what_it_is() {
         .to_string()
     };
     let tools = json!([{ "type": "function", "name": "f" }, { "type": "image_generation", "model": "gpt-image-1-mini" }]);
+    let mut many = vec![json!({ "type": "function", "name": "f" }); 64];
+    many.push(json!({ "type": "image_generation", "model": "gpt-image-1-mini" }));
+    let many = json!(many);
     let unused = json!({ "input_tokens": 0, "output_tokens": 0, "total_tokens": 0 });
     let rows: Vec<(&str, &str, &str, String, &[&str])> = vec![
         (
@@ -230,6 +233,30 @@ fn each_run_of_a_response_is_billed_once_and_as_what_it_is() {
             RESPONSES,
             response(&tools, &unused),
             &["gpt-5.1 0.003"],
+        ),
+        (
+            "images of a hosted tool behind many other tools",
+            "api.openai.com",
+            RESPONSES,
+            response(&many, &images),
+            &["gpt-5.1 0.003", "image_gen: gpt-image-1-mini 0.03388"],
+        ),
+        (
+            "images of a hosted tool of which only the total can be read",
+            "api.openai.com",
+            RESPONSES,
+            response(
+                &tools,
+                &json!({ "input_tokens": "50", "output_tokens": "4160", "total_tokens": 4210 }),
+            ),
+            &["gpt-5.1 0.003", "image_gen: gpt-image-1-mini unknown_usage"],
+        ),
+        (
+            "images of a hosted tool of which nothing can be read",
+            "api.openai.com",
+            RESPONSES,
+            response(&tools, &json!({ "input_tokens": "50", "output_tokens": "4160" })),
+            &["gpt-5.1 0.003 inconsistent"],
         ),
     ];
     for (name, host, path, body, expected) in rows {

@@ -173,6 +173,21 @@ impl Guarded {
         reasoning: u64,
         more: &[(&str, &str)],
     ) -> u16 {
+        let usage = json!({
+            "prompt_tokens": tokens, "completion_tokens": reasoning,
+            "total_tokens": tokens + reasoning,
+            "completion_tokens_details": { "reasoning_tokens": reasoning },
+        });
+        self.generate_of(customer, &usage, more)
+    }
+
+    /// A generation with this usage.
+    pub(crate) fn generate_of(
+        &mut self,
+        customer: &str,
+        usage: &Value,
+        more: &[(&str, &str)],
+    ) -> u16 {
         let mut head = vec![
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
@@ -182,11 +197,6 @@ impl Guarded {
         head.extend(more);
         let became = self.send(&head, r#"{"model":"gpt-4o"}"#);
         if let Became::Passed(stream, ..) = became {
-            let usage = json!({
-                "prompt_tokens": tokens, "completion_tokens": reasoning,
-                "total_tokens": tokens + reasoning,
-                "completion_tokens_details": { "reasoning_tokens": reasoning },
-            });
             let body = json!({ "id": "c", "object": "chat.completion", "model": "gpt-4o",
                 "choices": [{ "index": 0, "finish_reason": "stop" }], "usage": usage });
             self.answer(stream, &body.to_string());

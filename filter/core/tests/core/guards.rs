@@ -216,6 +216,81 @@ fn a_metric_counts_its_own_cost_only() {
     assert_eq!(event["action"], "alert", "without an action");
 }
 
+/// A budget of 20 tokens of one kind, and how many of 4 generations with 12 of each kind pass.
+#[test]
+fn tokens_of_a_kind_count_whether_or_not_they_have_a_rate_of_their_own() {
+    let with_rates =
+        json!({ "input": "100", "output": "100", "reasoning": "50", "cache_read": "1" });
+    for (metric, passed) in [
+        ("ai_tokens", 1),
+        ("ai_input_tokens", 2),
+        ("ai_cache_read_tokens", 2),
+        ("ai_output_tokens", 2),
+        ("ai_reasoning_tokens", 2),
+        ("ai_cache_write_tokens", 4),
+    ] {
+        for (rates, cost) in [
+            (with_rates.clone(), "computed"),
+            (json!({ "input": "100", "output": "100" }), "computed"),
+            (json!({ "units": { "pages": "1" } }), "computed"),
+            (with_rates.clone(), "reported"),
+        ] {
+            let mut rate = rates.clone();
+            rate["provider"] = json!("openai");
+            rate["model"] = json!("gpt-4o");
+            let more = json!({
+                "rate_cards": [{ "version": "1", "rates": [rate] }],
+                "products": [{
+                    "id": "llm", "type": "AI_AGENT", "match": {"path_prefix": "/v1"},
+                    "identity": {"customer": {"trusted_header": "x-customer-id"}},
+                    "llm": { "cost": cost },
+                }],
+            });
+            let guards = json!([{
+                "id": "quota", "period": "day", "metric": metric, "budget": { "tokens": 20 },
+                "actions": { "level_3": { "threshold": "0%", "action": "block_request" } },
+            }]);
+            let mut guarded = Guarded::with(&guards, &more);
+            let usage = json!({ "prompt_tokens": 24, "completion_tokens": 24, "total_tokens": 48,
+                "prompt_tokens_details": { "cached_tokens": 12 },
+                "completion_tokens_details": { "reasoning_tokens": 12 } });
+            let statuses = (0..4).map(|_| {
+                let status = guarded.generate_of("acme", &usage, &[]);
+                guarded.settle();
+                status
+            });
+            let found = statuses.filter(|status| *status == 200).count();
+            assert_eq!(found, passed, "{metric} {rates} {cost}");
+        }
+    }
+}
+
+/// A kind without a rate of its own costs what its whole does.
+#[test]
+fn the_cost_of_a_kind_is_that_of_its_tokens() {
+    for (metric, cost) in [
+        ("ai_input_tokens", "0.0012"),
+        ("ai_cache_read_tokens", "0.000012"),
+        ("ai_output_tokens", "0.0012"),
+        ("ai_reasoning_tokens", "0.0012"),
+    ] {
+        let rate = json!({ "provider": "openai", "model": "gpt-4o", "input": "100", "output": "100",
+            "cache_read": "1" });
+        let more = json!({ "rate_cards": [{ "version": "1", "rates": [rate] }] });
+        let guards = json!([{
+            "id": "quota", "period": "day", "metric": metric, "budget": { "provider_cost": "1" },
+            "actions": { "level_1": { "threshold": "100%" } },
+        }]);
+        let mut guarded = Guarded::with(&guards, &more);
+        let usage = json!({ "prompt_tokens": 24, "completion_tokens": 24, "total_tokens": 48,
+            "prompt_tokens_details": { "cached_tokens": 12 },
+            "completion_tokens_details": { "reasoning_tokens": 12 } });
+        guarded.generate_of("acme", &usage, &[]);
+        guarded.settle();
+        assert_eq!(guarded.last("budget_level_changed")["used"], cost, "{metric}");
+    }
+}
+
 #[test]
 fn a_new_period_begins_with_a_reason() {
     let mut guarded = Guarded::new(&json!([guard(&json!({ "period": "hour" }))]));

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::seller::Seller;
-use agent_meter_core::domain::units::Units;
 use agent_meter_core::domain::usage::{Completeness, FurtherRun, Usage};
 use agent_meter_core::protocol::llm::provider::{self, Asked, Family, PRESETS};
 use agent_meter_core::protocol::llm::{Generation, ResponseReader, Route};
@@ -76,6 +75,7 @@ struct Told {
 
 impl Told {
     fn new(generation: Generation, is_readable: bool) -> Self {
+        let units = told_units(&generation);
         Self {
             completeness: generation.completeness(is_readable),
             model: generation.model,
@@ -84,13 +84,15 @@ impl Told {
             usage: generation.usage,
             is_inconsistent: generation.is_inconsistent,
             further: generation.further,
-            units: told_units(&generation.units),
+            units,
             reported_cost: generation.reported_cost.map(|cost| cost.to_string()),
         }
     }
 }
 
-fn told_units(units: &Units) -> BTreeMap<String, String> {
+fn told_units(generation: &Generation) -> BTreeMap<String, String> {
+    let mut units = generation.units.clone();
+    generation.look.qualify(&mut units);
     units.iter().map(|told| (told.name.to_string(), told.quantity.to_string())).collect()
 }
 

@@ -4,8 +4,10 @@ use agent_meter_core::base::invalid::ConfigError;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::domain::price_factors::{Modifier, Modifiers, PriceFactors, ServiceTier};
 use agent_meter_core::domain::seller::Seller;
+use agent_meter_core::domain::units::{Unit, Units};
 use agent_meter_core::domain::usage::{TokenKind, Usage};
-use agent_meter_core::pricing::{Line, RateCard, Unpriced, cost};
+use agent_meter_core::pricing::rate_card::price_consumed;
+use agent_meter_core::pricing::{Circumstances, Consumed, Line, RateCard, Unpriced, cost};
 use agent_meter_core::protocol::llm::provider::{Family, Provider};
 use serde_json::{Value, json};
 
@@ -536,11 +538,18 @@ fn the_most_exact_name_decides() {
         ("behind a gateway's prefix", Family::OpenAi, "openai/gpt-4o", "", Some(4)),
         ("with a date that no rate names", Family::Mistral, "gpt-4o-2031-01-31", "", Some(3)),
         (
-            "the name that was asked for, before the answered one without its prefix",
+            "the answered name without its prefix, before another that was asked for",
             Family::OpenAi,
             "x/gpt-4o",
             "gpt-5",
-            Some(2),
+            Some(4),
+        ),
+        (
+            "the answered name without its date, before another that was asked for",
+            Family::Mistral,
+            "gpt-4o-2031-01-31",
+            "x-free",
+            Some(3),
         ),
         (
             "Bedrock's id that was asked for, before the model in the body",
@@ -568,6 +577,52 @@ fn the_most_exact_name_decides() {
         let found = card.find(provider, answered, requested, Timestamp(0));
         let expected: Option<usize> = expected;
         assert_eq!(found, expected.map(|at| &card.rates()[at]), "{what}");
+    }
+}
+
+/// The first card is the operator's own, and names the model as clients do.
+#[test]
+fn a_model_has_the_first_price_of_its_name_even_if_it_answers_with_a_date() {
+    let of = |model: &str, input: &str| {
+        card(&json!([{ "provider": "openai", "model": model, "input": input, "output": "0" }]))
+    };
+    let cards = [of("gpt-4o", "1"), of("gpt-4o-2024-08-06", "2")];
+    for (answered, requested, cost) in [
+        ("gpt-4o-2024-08-06", "gpt-4o", "1"),
+        ("gpt-4o-2024-08-06", "", "2"),
+        ("gpt-4o-2024-08-06", "gpt-5", "2"),
+        ("gpt-4o-2031-01-31", "gpt-5", "1"),
+    ] {
+        let at = Circumstances::from(Timestamp(0));
+        let usage = usage(&json!({ "input": 1_000_000 }));
+        let names = [answered, requested];
+        let priced = price_consumed(&cards.iter(), Family::OpenAi, names, at, &usage);
+        assert_eq!(priced.unwrap().0.total.to_string(), cost, "{answered} {requested}");
+    }
+}
+
+#[test]
+fn a_general_price_of_a_unit_must_name_what_moves_it() {
+    let card = card(&json!([
+        { "provider": "openai", "model": "*", "units": { "pages": "0.01" },
+            "service_tiers": { "flex": { "units": { "pages": "0.005" } } } },
+        { "provider": "openai", "model": "known", "input": "1", "service_tiers": { "turbo": { "input": "2" } } },
+    ]));
+    let (none, some) = (Usage::default(), usage(&json!({ "input": 1_000_000 })));
+    let mut pages = Units::default();
+    pages.add(Unit::Pages, 2.into());
+    for (model, usage, tier, expected) in [
+        ("any", &none, "standard", "0.02"),
+        ("any", &none, "flex", "0.01"),
+        ("any", &none, "turbo", "no rate for the tier \"turbo\""),
+        // The model's own rate knows the tier.
+        ("known", &some, "turbo", "2.02"),
+    ] {
+        let consumed = Consumed { usage, units: Some(&pages) };
+        let tier = ServiceTier::new(tier);
+        let priced = card.price(Family::OpenAi, model, "", Timestamp(0), tier, consumed);
+        let told = priced.map_or_else(|reason| reason.to_string(), |p| p.total.to_string());
+        assert_eq!(told, expected, "{model} {tier:?}");
     }
 }
 

@@ -21,7 +21,9 @@ fn config(llm: &Value) -> String {
     let product = |host: &str, provider: &str| {
         let mut llm = llm.clone();
         llm["provider"] = json!(provider);
-        llm["incomplete_usage"] = json!("bill_observed");
+        if llm["incomplete_usage"].is_null() {
+            llm["incomplete_usage"] = json!("bill_observed");
+        }
         json!({ "id": host, "type": "AI_AGENT", "match": { "host": host, "path_prefix": "/" }, "llm": llm })
     };
     json!({
@@ -57,6 +59,8 @@ fn config(llm: &Value) -> String {
             { "provider": "mistral", "model": "mistral-ocr-latest", "units": { "pages": "0.001", "annotated_pages": "0.002" } },
             { "provider": "mistral", "model": "mistral-medium", "input": "0.4", "output": "2" },
             { "provider": "cohere", "model": "rerank-v4.0", "units": { "search_units": "0.002" } },
+            { "provider": "cohere", "model": "command-a", "input": "1", "output": "1" },
+            { "provider": "cohere", "model": "embed-by-image", "units": { "input_images": "0.0001" } },
         ]}],
         "products": [product(OPENAI, "openai"), product("gemini", "gemini"), product("mistral", "mistral"),
             product("cohere", "cohere"), product(GATEWAY, "openai_compatible")],
@@ -145,6 +149,32 @@ fn each_unit_has_its_price_or_is_named() {
     let conversation = json!({ "object": "conversation.response", "conversation_id": "c",
         "outputs": [{ "type": "message.output", "model": "mistral-medium", "content": "Hot." }],
         "usage": { "prompt_tokens": 188, "completion_tokens": 55, "total_tokens": 243, "connectors": { "web_search": 1 } } });
+    let imagined = json!({ "model": "mistral-medium", "outputs": [], "usage": { "prompt_tokens": 188,
+        "completion_tokens": 55, "total_tokens": 243, "connectors": { "image_generation": 2, "video_maker": 3 } } });
+    let embedded = json!({ "id": "e", "embeddings": {}, "meta": { "billed_units": { "input_tokens": 3, "images": 1000 } } });
+    let without_tokens = json!({ "input_tokens": 0, "output_tokens": 0, "total_tokens": 0 });
+    let mut by_xai = tokens.clone();
+    by_xai["server_side_tool_usage_details"] = json!({ "web_search_calls": 0, "x_search_calls": 7, "mcp_calls": 2, "odd": "word", "none": null });
+    let streamed = json!({ "type": "response.completed", "response": { "status": "completed", "model": "gpt-5.1",
+        "usage": { "input_tokens": 2000, "output_tokens": 50, "total_tokens": 2050,
+            "server_tool_use": { "web_search_requests": 2, "page_reads": "4" },
+            "server_side_tool_usage_details": { "x_search_calls": 7 } } } });
+    let called = [
+        search("browse"),
+        search("find_in_page"),
+        json!({ "type": "video_search_call" }),
+        json!({ "type": "function_call" }),
+        json!({ "type": "mcp_call" }),
+        json!({ "type": "message" }),
+        json!({ "type": "shell_call", "environment": { "type": "local" } }),
+        json!({ "type": "shell_call", "environment": { "type": "container_reference", "container_id": "c1" } }),
+        json!({ "type": "code_interpreter_call", "container_id": "c1" }),
+    ];
+    let mut with_tools = response("gpt-5.1", &json!([]));
+    with_tools["tool_usage"] = json!({ "video_gen": { "output_tokens": 900, "none": 0 }, "web_search": { "num_requests": 2 } });
+    let interaction = json!({ "object": "interaction", "status": "completed", "model": "gemini-2.5-flash",
+        "usage": { "total_input_tokens": 1000, "total_output_tokens": 100, "total_tokens": 1100,
+            "grounding_tool_count": [{ "type": "enterprise_web_search", "count": 3 }] } });
     let rerank =
         json!({ "id": "r", "results": [], "meta": { "billed_units": { "search_units": 2 } } });
     let rows: Vec<(&str, [&str; 2], Value, String, &str)> = vec![
@@ -324,6 +354,116 @@ fn each_unit_has_its_price_or_is_named() {
             "COMPLETE | search_units=2 | 0.004 | ",
         ),
         (
+            "images that have no price, and no tokens either",
+            [OPENAI, IMAGES],
+            json!({ "model": "gpt-image-1" }),
+            json!({ "data": [{ "url": "a" }], "usage": without_tokens }).to_string(),
+            "COMPLETE | output_images=1 | no_rate_for_unit | ",
+        ),
+        (
+            "images that are all of the tokens",
+            [OPENAI, IMAGES],
+            json!({ "model": "image-by-number" }),
+            json!({ "data": [{ "url": "a" }], "usage": { "input_tokens": 0, "output_tokens": 4160,
+                "total_tokens": 4160 } })
+            .to_string(),
+            "COMPLETE | output_images=1 | 0.02 | ",
+        ),
+        (
+            "the tokens of a text are no image's",
+            ["mistral", "/v1/conversations"],
+            none.clone(),
+            imagined.to_string(),
+            "COMPLETE | other:video_maker=3 output_images=2 | 0.0001852 | output_images other:video_maker",
+        ),
+        (
+            "images beside a text that has a price",
+            ["cohere", "/v2/embed"],
+            json!({ "model": "command-a" }),
+            embedded.to_string(),
+            "COMPLETE | input_images=1000 | 0.000003 | input_images",
+        ),
+        (
+            "a text beside images that have a price",
+            ["cohere", "/v2/embed"],
+            json!({ "model": "embed-by-image" }),
+            embedded.to_string(),
+            "COMPLETE | input_images=1000 | no_rate_for_kind | ",
+        ),
+        (
+            "seconds beside tokens of which there are none",
+            [OPENAI, TRANSCRIPTIONS],
+            json!({ "model": "whisper-1" }),
+            json!({ "text": "x", "duration": 600, "usage": without_tokens }).to_string(),
+            "COMPLETE | input_audio_seconds=600 | 0.06 | ",
+        ),
+        (
+            "images of which the response repeats the quality only",
+            [OPENAI, IMAGES],
+            json!({ "model": "dall-e-3", "size": "1024x1792", "quality": "hd" }),
+            json!({ "quality": "hd", "size": null, "data": [{ "url": "a" }] }).to_string(),
+            "COMPLETE | output_images:hd:1024x1792=1 | 0.12 | ",
+        ),
+        (
+            "images that are not as they were asked for",
+            [OPENAI, IMAGES],
+            json!({ "model": "dall-e-3", "size": "1024x1792", "quality": "standard" }),
+            json!({ "quality": "hd", "data": [{ "url": "a" }] }).to_string(),
+            "COMPLETE | output_images:hd:1024x1792=1 | 0.12 | ",
+        ),
+        (
+            "what a provider lists under a name of its own",
+            [GATEWAY, CHAT],
+            none.clone(),
+            chat("gpt-4o", &by_xai),
+            "COMPLETE | other:x_search_calls=7 | 0.0035 | other:x_search_calls",
+        ),
+        (
+            "the same in the last event of a stream",
+            [OPENAI, RESPONSES],
+            none.clone(),
+            format!("data: {streamed}\n\n"),
+            "COMPLETE | other:page_reads=4 other:x_search_calls=7 web_searches=2 | 0.023 | other:x_search_calls other:page_reads",
+        ),
+        (
+            "calls of which some are free, and some are of no kind that is known",
+            [OPENAI, RESPONSES],
+            none.clone(),
+            response("gpt-5.1", &json!(called)).to_string(),
+            "COMPLETE | code_sessions=1 other:video_search_call=1 web_searches=1 | 0.043 | other:video_search_call",
+        ),
+        (
+            "images that a tool made without telling its tokens",
+            [OPENAI, RESPONSES],
+            none.clone(),
+            response("gpt-5.1", &json!([{ "type": "image_generation_call" }, { "type": "image_generation_call" }]))
+                .to_string(),
+            "COMPLETE | output_images=2 | 0.003 | output_images",
+        ),
+        (
+            "the usage of a tool that nobody knows",
+            [OPENAI, RESPONSES],
+            none.clone(),
+            with_tools.to_string(),
+            "COMPLETE | other:video_gen.output_tokens=900 | 0.003 | other:video_gen.output_tokens",
+        ),
+        (
+            "a grounding of another kind",
+            ["gemini", "/v1beta/interactions"],
+            none.clone(),
+            interaction.to_string(),
+            "COMPLETE | other:enterprise_web_search=3 | 0.00055 | other:enterprise_web_search",
+        ),
+        (
+            "all that Cohere bills for a chat",
+            ["cohere", "/v2/chat"],
+            json!({ "model": "command-a" }),
+            json!({ "id": "c", "finish_reason": "COMPLETE", "usage": { "billed_units": {
+                "input_tokens": 5, "output_tokens": 2, "search_units": 1, "classifications": 4 } } })
+            .to_string(),
+            "COMPLETE | other:classifications=4 search_units=1 | 0.000007 | search_units other:classifications",
+        ),
+        (
             "a stream that ends behind a search, without usage",
             [OPENAI, RESPONSES],
             json!({ "model": "gpt-5.1" }),
@@ -336,6 +476,55 @@ fn each_unit_has_its_price_or_is_named() {
     ];
     for (name, place, request, answer, expected) in rows {
         assert_eq!(bill(place, &request, &answer), expected, "{name}");
+    }
+}
+
+#[test]
+fn speech_by_the_character_has_its_price_however_incomplete_usage_is_billed() {
+    for rule in ["estimate", "bill_observed", "waive"] {
+        for (model, expected) in [("tts-1", "0.000075"), ("gpt-4o-mini-tts", "no_rate_for_unit")] {
+            let ask = json!({ "model": model, "input": "Hello" });
+            let llm = json!({ "incomplete_usage": rule });
+            let (_, event) = event(&llm, [OPENAI, "/v1/audio/speech"], &ask, "ID3");
+            let told =
+                if event["priced"] == true { "total_provider_cost" } else { "unpriced_reason" };
+            assert_eq!(
+                (&event[told], &event["units"]["input_characters"]),
+                (&json!(expected), &json!("5")),
+                "{rule} {model}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cost_that_leaves_out_what_another_provider_takes_is_none() {
+    for (own_key, upstream, expected) in [
+        (json!(true), json!(0.02), "0.0201"),
+        (json!(true), json!(null), ""),
+        (json!(true), json!({}), ""),
+        (json!("true"), json!(null), ""),
+        (json!(1), json!(0.02), "0.0201"),
+        (json!(false), json!(null), "0.0001"),
+        (json!(null), json!(0.02), "0.0001"),
+    ] {
+        let more = json!({ "cost": 0.0001, "is_byok": own_key,
+            "cost_details": { "upstream_inference_cost": upstream } });
+        let mut usage = json!({ "prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11 });
+        let mut of_response = json!({ "input_tokens": 10, "output_tokens": 1, "total_tokens": 11 });
+        for (name, value) in more.as_object().unwrap() {
+            usage[name] = value.clone();
+            of_response[name] = value.clone();
+        }
+        let ended = json!({ "type": "response.completed", "response": { "status": "completed",
+            "model": "gpt-4o", "usage": of_response } });
+        for (path, answer) in
+            [(CHAT, chat("gpt-4o", &usage)), (RESPONSES, format!("data: {ended}\n\n"))]
+        {
+            let (_, event) = event(&json!({}), [GATEWAY, path], &json!({}), &answer);
+            let reported = event["reported_cost"].as_str().unwrap_or_default();
+            assert_eq!(reported, expected, "{path} {own_key} {upstream}");
+        }
     }
 }
 
@@ -355,6 +544,9 @@ fn the_cost_that_counts_is_the_configured_one() {
         ("computed", known, json!(0.0036), ("0.0035", "1", "0.0036", false)),
         ("computed", known, json!(0.0034), ("0.0035", "1", "0.0034", false)),
         ("computed", known, json!(0.004), ("0.0035", "1", "0.004", true)),
+        ("computed", known, json!(0), ("0.0035", "1", "0", true)),
+        ("reported", known, json!(0), ("0", "reported", "0", true)),
+        ("reported", unknown, json!(0), ("0", "reported", "0", false)),
         ("computed", known, json!(null), ("0.0035", "1", "", false)),
         ("computed", known, json!(-1), ("0.0035", "1", "", false)),
         ("computed", unknown, json!(0.004), ("no_rate", "", "0.004", false)),

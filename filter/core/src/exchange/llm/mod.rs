@@ -33,7 +33,7 @@ use crate::exchange::link::generation_link;
 use crate::exchange::llm::ask_for_usage::{UsageAsker, UsageRemover};
 use crate::exchange::llm::results::{Fetch, Results};
 use crate::exchange::llm::socket::{Socket, socket_of, step};
-use crate::exchange::llm::told::{Told, bounded, named, told_units};
+use crate::exchange::llm::told::{Told, bounded, is_by_text, named, told_units};
 use crate::exchange::llm::unmetered::unmetered;
 use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
@@ -399,6 +399,7 @@ impl LlmExchange {
         let is_estimated = completeness != Completeness::Complete
             && estimates
             && !generation.is_without_tokens
+            && !is_by_text(&generation, &requested)
             && self.estimate(&mut usage, told.requested_tokens, generation.text_bytes, is_readable);
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         // What a request has made is new, whatever time the server reports: some report none, or

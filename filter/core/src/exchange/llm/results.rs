@@ -97,6 +97,8 @@ impl Fetch<'_> {
     fn generation(&self, result: BatchResult, target: Link, now: Timestamp) -> GenerationEnded {
         let BatchResult { number, generation } = result;
         let completeness = generation.completeness(true).unwrap_or(Completeness::Missing);
+        let mut units = generation.units;
+        generation.look.qualify(&mut units);
         let link = match &generation.id {
             Some(id) => generation_link(self.provider.seller, id),
             None => hash(&[b"result", &target, &number.to_be_bytes()]),
@@ -114,8 +116,8 @@ impl Fetch<'_> {
             location: self.location,
             is_thinking: generation.usage.reasoning.is_some_and(|tokens| tokens > 0),
             usage: generation.usage,
-            is_inconsistent: generation.is_inconsistent || generation.units.is_over_limit(),
-            units: generation.units,
+            is_inconsistent: generation.is_inconsistent || units.is_over_limit(),
+            units,
             reported_cost: generation.reported_cost,
             completeness,
             is_estimated: false,

@@ -24,6 +24,12 @@ pub(super) struct Told {
     pub(super) is_step: bool,
 }
 
+/// Whether the response is speech, of which only the text that the request tells can be counted:
+/// characters, and no tokens.
+pub(super) fn is_by_text(generation: &Generation, requested: &Requested) -> bool {
+    generation.is_binary && requested.input_characters > 0
+}
+
 /// What is billed beside tokens, as the response and the request tell it, and how much of all is
 /// known then. `is_told` is true if tokens are told or estimated.
 pub(super) fn told_units(
@@ -33,8 +39,8 @@ pub(super) fn told_units(
     completeness: Completeness,
 ) -> (Units, Completeness) {
     let mut units = generation.units.clone();
-    // Speech is billed by its text, which the request tells, unless it is billed by tokens.
-    let is_speech = !is_told && generation.is_binary && requested.input_characters > 0;
+    // Speech is billed by its text, unless it is billed by tokens.
+    let is_speech = !is_told && is_by_text(generation, requested);
     let is_video = generation.is_without_tokens && requested.video_seconds.is_some();
     if is_speech {
         units.raise(Unit::InputCharacters, Decimal::from(requested.input_characters));
@@ -42,6 +48,7 @@ pub(super) fn told_units(
     if is_told || is_video || completeness == Completeness::Complete {
         requested.add_to(&mut units);
     }
+    generation.look.or(&requested.look).qualify(&mut units);
     let is_by_request = is_speech || (is_video && !units.is_empty());
     (units, if is_by_request { Completeness::Complete } else { completeness })
 }

@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 
 use crate::domain::price_factors::{Modifier, Modifiers, ServiceTier};
-use crate::domain::units::Units;
+use crate::domain::units::{Look, Units};
 use crate::domain::usage::{Completeness, FurtherRun, Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::stream_error::StreamError;
@@ -44,6 +44,8 @@ pub struct Generation {
     pub usage: Usage,
     /// What the provider bills beside tokens.
     pub units: Units,
+    /// How images and videos look.
+    pub look: Look,
     /// What the provider says that it cost, in US dollars.
     pub reported_cost: Option<Decimal>,
     /// The model that answered.
@@ -141,6 +143,7 @@ impl Generation {
         self.modifiers = modifiers(document).or(self.modifiers);
         keep(&mut self.created_at, document.count(Field::CreatedAt));
         units::tell(&mut self.units, document);
+        self.look = units::look(document).or(&self.look);
         self.reported_cost = self.reported_cost.max(units::reported_cost(document));
         self.text_bytes = self.text_bytes.saturating_add(document.text_bytes());
     }

@@ -8,10 +8,11 @@ use rust_decimal::Decimal;
 use crate::base::limits::{BYTES_PER_TOKEN, DATA_BYTES_PER_TOKEN, TEXT_BLOCK_BYTES};
 use crate::base::time::len_u64;
 use crate::domain::price_factors::{Modifiers, ServiceTier};
-use crate::domain::units::{Unit, Units};
+use crate::domain::units::{Look, Unit, Units};
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::form::Form;
 use crate::protocol::llm::generation::modifiers;
+use crate::protocol::llm::units;
 use crate::protocol::paths::{Field, PathTree, Paths};
 use crate::protocol::request_body::BodyHead;
 use crate::wire::encoding::{DecodedBytes, Decoder};
@@ -85,10 +86,8 @@ pub struct Requested {
     pub(crate) is_search: bool,
     /// The size of that search's context.
     pub(crate) search_context: Option<String>,
-    /// The size of the images or the video.
-    pub size: Option<String>,
-    /// The quality of the images.
-    pub quality: Option<String>,
+    /// How the images or the video shall look.
+    pub look: Look,
     /// True if the pages are to be annotated.
     pub(crate) is_annotated: bool,
     /// The form of the result.
@@ -108,20 +107,16 @@ pub struct Requested {
 impl Requested {
     /// Adds to what the response tells of what is billed beside tokens what only the request tells.
     pub(crate) fn add_to(&self, units: &mut Units) {
-        let [context, size, quality] = [&self.search_context, &self.size, &self.quality]
-            .map(|text| text.as_deref().unwrap_or_default());
-        units.qualify(Unit::OutputImages, &[quality, size]);
         // The answer to a request for a video says nothing about it.
         if let Some(seconds) = self.video_seconds.filter(|_| units.is_empty()) {
             let videos = Decimal::from(self.number.unwrap_or(1).max(1));
             units.raise(Unit::OutputVideoSeconds, seconds.saturating_mul(videos));
         }
-        units.qualify(Unit::OutputVideoSeconds, &[size]);
         let is_told =
             [Unit::WebSearches, Unit::Requests].iter().any(|unit| units.of(*unit).is_some());
         if self.is_search && !is_told {
             units.raise(Unit::WebSearches, Decimal::ONE);
-            units.qualify(Unit::WebSearches, &[context]);
+            units.qualify(Unit::WebSearches, &[self.search_context.as_deref().unwrap_or_default()]);
         }
         if let Some(pages) = units.of(Unit::Pages).filter(|_| self.is_annotated) {
             units.raise(Unit::AnnotatedPages, pages);
@@ -262,8 +257,7 @@ impl LlmRequestBody {
                 || document.is(Field::Thinking, "enabled"),
             is_search: document.has(Field::WebSearches),
             search_context: text(document, Field::SearchContext),
-            size: text(document, Field::Size),
-            quality: text(document, Field::Quality),
+            look: units::look(document),
             is_annotated: document.has(Field::AnnotatedPages),
             response_format: text(document, Field::ResponseFormat),
             number: document.count(Field::Number),

@@ -62,7 +62,8 @@ fn settle(generation: &mut Generation) {
 
 /// Adds a run beside the response's own to those for the same purpose by the same model.
 fn add(generation: &mut Generation, mut run: FurtherRun) {
-    if run.usage.total() == 0 {
+    // A run of which only the total, or a part, can be read is one.
+    if run.usage.counts().all(|(_, count)| count.unwrap_or(0) == 0) {
         return;
     }
     run.model = run.model.or_else(|| generation.model.clone());

@@ -2,11 +2,13 @@
 //!
 //! Where a number stands is in the provider's file. What it means is here, one line for each.
 
+use std::collections::BTreeSet;
+
 use rust_decimal::Decimal;
 
 use crate::domain::price_factors::Word;
-use crate::domain::units::{Unit, UnitName, Units};
-use crate::protocol::document::Document;
+use crate::domain::units::{Look, Unit, UnitName, Units};
+use crate::protocol::document::{Document, UNNAMED};
 use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 
@@ -38,6 +40,7 @@ pub(super) const OPENAI_SHAPED: &Paths = &[
     ("usage.cost.total_cost", Field::ReportedCost),
     // OpenRouter.
     ("usage.server_tool_use.web_search_requests", Field::WebSearches),
+    ("usage.server_tool_use.*", Field::Unnamed),
     ("usage.cost", Field::ReportedCost),
     ("usage.is_byok", Field::IsOwnKey),
     ("usage.cost_details.upstream_inference_cost", Field::UpstreamCost),
@@ -47,6 +50,8 @@ pub(super) const OPENAI_SHAPED: &Paths = &[
     ("usage.server_side_tool_usage_details.web_search_calls", Field::WebSearches),
     ("usage.server_side_tool_usage_details.code_interpreter_calls", Field::CodeSessions),
     ("usage.server_side_tool_usage_details.file_search_calls", Field::FileSearches),
+    ("usage.server_side_tool_usage_details.mcp_calls", Field::Unbilled),
+    ("usage.server_side_tool_usage_details.*", Field::Unnamed),
     // Rerankers, in Cohere's shape.
     ("meta.billed_units.search_units", Field::SearchUnits),
     // Mistral.
@@ -58,14 +63,31 @@ pub(super) const IN_RESPONSE: &Paths = &[
     ("response.usage.cost", Field::ReportedCost),
     ("response.usage.num_sources_used", Field::SearchSources),
     ("response.usage.cost_in_usd_ticks", Field::ReportedCostTicks),
+    ("response.usage.is_byok", Field::IsOwnKey),
+    ("response.usage.cost_details.upstream_inference_cost", Field::UpstreamCost),
+    ("response.usage.server_tool_use.web_search_requests", Field::WebSearches),
+    ("response.usage.server_tool_use.*", Field::Unnamed),
+    ("response.usage.server_side_tool_usage_details.web_search_calls", Field::WebSearches),
+    ("response.usage.server_side_tool_usage_details.code_interpreter_calls", Field::CodeSessions),
+    ("response.usage.server_side_tool_usage_details.file_search_calls", Field::FileSearches),
+    ("response.usage.server_side_tool_usage_details.mcp_calls", Field::Unbilled),
+    ("response.usage.server_side_tool_usage_details.*", Field::Unnamed),
     ("response.output[].type", Field::ItemKind),
     ("response.output[].action.type", Field::ItemDetail),
     ("response.output[].container_id", Field::ItemDetail),
+    ("response.output[].environment.container_id", Field::ItemDetail),
+    // Its searches are among the outputs.
+    ("response.tool_usage.web_search", Field::Unbilled),
+    ("response.tool_usage.*", Field::Unnamed),
     ("item.type", Field::ToolCall),
     ("item.action.type", Field::ToolAction),
+    ("item.environment.container_id", Field::ToolAction),
     ("output[].type", Field::ItemKind),
     ("output[].action.type", Field::ItemDetail),
     ("output[].container_id", Field::ItemDetail),
+    ("output[].environment.container_id", Field::ItemDetail),
+    ("tool_usage.web_search", Field::Unbilled),
+    ("tool_usage.*", Field::Unnamed),
 ];
 
 /// Takes over the units of a document.
@@ -87,34 +109,76 @@ pub(super) fn tell(units: &mut Units, document: &Document) {
         let variant = Some(Word::new(&context));
         units.raise(UnitName { unit: Unit::Requests, variant }, Decimal::ONE);
     }
-    let (quality, size) = (text(Field::Quality), text(Field::Size));
-    units.qualify(Unit::OutputImages, &[&quality, &size]);
-    units.qualify(Unit::OutputVideoSeconds, &[&size]);
-    tell_tool_calls(units, document);
+    tell_items(units, document);
 }
 
-/// Counts the calls of hosted tools: those that Gemini's Interactions count themselves, and those
-/// among the outputs of a response (Responses API). Opening a page and looking for a text in it is no
-/// search. Calls of the code interpreter share their container.
-fn tell_tool_calls(units: &mut Units, document: &Document) {
-    let count = |is_meant: fn(&[u8]) -> bool| {
-        let meant = document.items_of("output").filter(|(name, _)| is_meant(name));
-        meant.map(|(_, count)| count).fold(0, u64::saturating_add)
+/// The words of images and videos in a document.
+pub(super) fn look(document: &Document) -> Look {
+    let text = |field| document.text(field).unwrap_or_default().into_owned();
+    Look { quality: text(Field::Quality), size: text(Field::Size) }
+}
+
+/// As what a hosted tool's call is billed; `None` if it is free, if it is paid by its tokens or its
+/// own counts, or if it is no call. What a call that nobody knows costs is not known either.
+fn billed_as(kind: &str, detail: &str) -> Option<UnitName> {
+    let unit = match (kind, detail) {
+        // To open a page, or to look for a text in it, is no search.
+        ("web_search_call", "open_page" | "find_in_page" | "find") => return None,
+        ("web_search_call", _) => Unit::WebSearches,
+        ("file_search_call", _) => Unit::FileSearches,
+        ("code_interpreter_call", _) => Unit::CodeSessions,
+        ("image_generation_call", _) => Unit::OutputImages,
+        // A client's own shell has no container.
+        ("shell_call", "") => return None,
+        ("shell_call", _) => Unit::CodeSessions,
+        (
+            "function_call" | "custom_tool_call" | "computer_call" | "local_shell_call"
+            | "apply_patch_call" | "mcp_call" | "tool_search_call",
+            _,
+        ) => return None,
+        (kind, _) if kind.ends_with("_call") => return Some(other(kind)),
+        _ => return None,
     };
-    let searches = count(|name| matches!(name, b"web_search_call" | b"web_search_call:search"));
-    let files = count(|name| name == b"file_search_call");
-    let containers =
-        document.items_of("output").filter(|(name, _)| name.starts_with(b"code_interpreter_call"));
-    let of_grounding = |kind: &[u8]| {
-        let meant = document.items_of("grounding_tool_count").find(|(name, _)| *name == kind);
-        Decimal::from(meant.map_or(0, |(_, count)| count))
-    };
-    units.raise(Unit::WebSearches, of_grounding(b"google_search"));
-    units.raise(Unit::MapsQueries, of_grounding(b"google_maps"));
-    units.raise(Unit::FileSearches, of_grounding(b"retrieval"));
-    units.raise(Unit::WebSearches, Decimal::from(searches));
-    units.raise(Unit::FileSearches, Decimal::from(files));
-    units.raise(Unit::CodeSessions, Decimal::from(containers.count()));
+    Some(unit.into())
+}
+
+/// What is billed under a name that the filter does not know.
+fn other(name: &str) -> UnitName {
+    let variant = Some(Word::new(name)).filter(|word| !word.as_str().is_empty());
+    UnitName { unit: Unit::Other, variant }
+}
+
+/// Counts what a document lists under names: calls of hosted tools among the outputs of a response
+/// (Responses API), those that Gemini's Interactions count themselves, and what no path names. Calls
+/// that run code share their container.
+fn tell_items(units: &mut Units, document: &Document) {
+    let mut told = Units::default();
+    let mut containers = BTreeSet::new();
+    for (name, count) in document.items_of("output") {
+        let name = String::from_utf8_lossy(name);
+        let (kind, detail) = name.split_once(':').unwrap_or((&name, ""));
+        match billed_as(kind, detail) {
+            Some(UnitName { unit: Unit::CodeSessions, .. }) => {
+                containers.insert(detail.to_owned());
+            }
+            Some(name) => told.add(name, Decimal::from(count)),
+            None => {}
+        }
+    }
+    told.add(Unit::CodeSessions, Decimal::from(containers.len()));
+    for (name, count) in document.items_of("grounding_tool_count") {
+        let name = match name {
+            b"google_search" => Unit::WebSearches.into(),
+            b"google_maps" => Unit::MapsQueries.into(),
+            b"retrieval" => Unit::FileSearches.into(),
+            name => other(&String::from_utf8_lossy(name)),
+        };
+        told.add(name, Decimal::from(count));
+    }
+    for (name, count) in document.items_of(UNNAMED) {
+        told.add(other(&String::from_utf8_lossy(name)), Decimal::from(count));
+    }
+    units.raise_all(&told);
 }
 
 /// Counts the call of a hosted tool that one event of a stream reports: the response itself may never
@@ -122,16 +186,15 @@ fn tell_tool_calls(units: &mut Units, document: &Document) {
 pub(super) fn tell_tool_call(calls: &mut Units, document: &Document) {
     let kind = document.text(Field::ToolCall).unwrap_or_default();
     let action = document.text(Field::ToolAction).unwrap_or_default();
-    match (kind.as_ref(), action.as_ref()) {
-        ("web_search_call", "" | "search") => calls.add(Unit::WebSearches, Decimal::ONE),
-        ("file_search_call", _) => calls.add(Unit::FileSearches, Decimal::ONE),
-        ("code_interpreter_call", _) => calls.raise(Unit::CodeSessions, Decimal::ONE),
-        _ => {}
+    match billed_as(&kind, &action) {
+        Some(name) if name.unit == Unit::CodeSessions => calls.raise(name, Decimal::ONE),
+        Some(name) => calls.add(name, Decimal::ONE),
+        None => {}
     }
 }
 
 /// What the provider says that the generation cost, in US dollars. Who pays another provider with a
-/// key of its own pays both.
+/// key of its own pays both, and without the other one's price the cost is not known.
 pub(super) fn reported_cost(document: &Document) -> Option<Decimal> {
     if !document.is_about_units() {
         return None;
@@ -139,9 +202,9 @@ pub(super) fn reported_cost(document: &Document) -> Option<Decimal> {
     let ticks = document.quantity(Field::ReportedCostTicks);
     let of_ticks = ticks.and_then(|ticks| ticks.checked_mul(Decimal::new(1, 10)));
     let cost = document.quantity(Field::ReportedCost).or(of_ticks)?;
-    let upstream = document.quantity(Field::UpstreamCost);
-    let upstream = upstream.filter(|_| document.is_true(Field::IsOwnKey));
-    bounded(cost.checked_add(upstream.unwrap_or_default())?)
+    let is_own_key = document.has(Field::IsOwnKey) && !document.is_false(Field::IsOwnKey);
+    let upstream = if is_own_key { document.quantity(Field::UpstreamCost)? } else { Decimal::ZERO };
+    bounded(cost.checked_add(upstream)?)
 }
 
 /// The cost in a header of LiteLLM's proxy.

@@ -48,6 +48,9 @@ pub(super) const PATHS: &Paths = &[
     ("usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
     ("usage.output_tokens_details.thinking_tokens", Field::Reasoning),
     ("usage.server_tool_use.web_search_requests", Field::WebSearches),
+    // What is fetched is paid by its tokens.
+    ("usage.server_tool_use.web_fetch_requests", Field::Unbilled),
+    ("usage.server_tool_use.*", Field::Unnamed),
     ("usage.service_tier", Field::Tier),
     ("usage.speed", Field::Speed),
     ("usage.inference_geo", Field::InferenceGeo),
@@ -61,6 +64,8 @@ pub(super) const PATHS: &Paths = &[
     ("message.usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
     ("message.usage.output_tokens_details.thinking_tokens", Field::Reasoning),
     ("message.usage.server_tool_use.web_search_requests", Field::WebSearches),
+    ("message.usage.server_tool_use.web_fetch_requests", Field::Unbilled),
+    ("message.usage.server_tool_use.*", Field::Unnamed),
     ("message.usage.service_tier", Field::Tier),
     ("message.usage.speed", Field::Speed),
     ("message.usage.inference_geo", Field::InferenceGeo),

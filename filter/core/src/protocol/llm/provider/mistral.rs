@@ -37,6 +37,7 @@ const MORE: &Paths = &[
     ("usage.connectors.code_interpreter", Field::CodeSessions),
     ("usage.connectors.document_library", Field::FileSearches),
     ("usage.connectors.image_generation", Field::OutputImages),
+    ("usage.connectors.*", Field::Unnamed),
     ("usage.service_tier", Field::Tier),
     ("usage.num_cached_tokens", Field::CacheRead),
     ("usage.prompt_token_details.cached_tokens", Field::CacheRead),

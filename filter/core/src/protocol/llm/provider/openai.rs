@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use crate::domain::units::Unit;
 use crate::domain::usage::{FurtherRun, Usage, sum};
-use crate::protocol::document::{Document, Record};
+use crate::protocol::document::Document;
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, by_lifetime};
@@ -123,9 +123,8 @@ const RESPONSES_PATHS: &Paths = &[
     ("usage.output_tokens", Field::Output),
     ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
     ("usage.total_tokens", Field::Total),
-    ("tools[]", Field::Record),
-    ("tools[].type", Field::Kind),
-    ("tools[].model", Field::Model),
+    ("tools[].type", Field::ItemKind),
+    ("tools[].model", Field::ItemDetail),
     ("tool_usage.image_gen", Field::Record),
     ("tool_usage.image_gen.input_tokens", Field::Input),
     ("tool_usage.image_gen.output_tokens", Field::Output),
@@ -160,9 +159,8 @@ const RESPONSES_PATHS: &Paths = &[
     ("response.usage.output_tokens", Field::Output),
     ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
     ("response.usage.total_tokens", Field::Total),
-    ("response.tools[]", Field::Record),
-    ("response.tools[].type", Field::Kind),
-    ("response.tools[].model", Field::Model),
+    ("response.tools[].type", Field::ItemKind),
+    ("response.tools[].model", Field::ItemDetail),
     ("response.tool_usage.image_gen", Field::Record),
     ("response.tool_usage.image_gen.input_tokens", Field::Input),
     ("response.tool_usage.image_gen.output_tokens", Field::Output),
@@ -357,7 +355,7 @@ fn report_media(generation: &mut Generation, document: &Document, reported: Usag
     if reported.is_unknown() && generation.units.is_empty() {
         return;
     }
-    if !reported.is_unknown() {
+    if reported.total() > 0 {
         // Who bills the tokens of audio does not bill its seconds.
         generation.units.remove(Unit::InputAudioSeconds);
     }
@@ -366,29 +364,40 @@ fn report_media(generation: &mut Generation, document: &Document, reported: Usag
 }
 
 /// Reports what hosted tools have used, which is beside the usage of the response: `tool_usage` for
-/// images, whose model only the tool's own settings name, and `svg_usage`.
+/// images, whose model only the tool's own settings name, and `svg_usage`. Images without tokens are
+/// counted as images.
 fn report_runs(generation: &mut Generation, document: &Document) {
-    let text = |record: &Record, field| record.document.text(field).map(Cow::into_owned);
-    let is_image_tool = |record: &&Record| record.document.is(Field::Kind, "image_generation");
-    let image_model = document.records.iter().find(is_image_tool);
-    let image_model = image_model.and_then(|tool| text(tool, Field::Model));
     let mut runs = Vec::new();
-    for record in document.records.iter().filter(|record| record.of != "tools") {
+    for record in &document.records {
         let mut usage = counts(&record.document);
-        let mut model = text(record, Field::Model);
+        let mut model = record.document.text(Field::Model).map(Cow::into_owned);
         if record.of == "image_gen" {
             usage = of_images(&record.document, usage);
-            model = Some(image_model.clone().unwrap_or_else(|| IMAGE_MODEL.to_owned()));
+            model = Some(image_model(document));
+            if usage.total() > 0 {
+                generation.units.remove(Unit::OutputImages);
+            }
         }
-        generation.is_inconsistent |= within_or_beside::settle(&mut usage);
+        let is_unread = usage.counts().all(|(_, count)| count.is_none());
+        generation.is_inconsistent |= is_unread || within_or_beside::settle(&mut usage);
         let purpose = record.of.clone().into_owned();
         let run = FurtherRun { purpose, model, usage };
         runs.push(Run { place: Place::Beside, run });
     }
     if !runs.is_empty() {
         generation.runs = runs;
-        generation.is_inconsistent |= document.has_more_records;
     }
+    generation.is_inconsistent |= document.has_more_records;
+}
+
+/// The model of the image tool.
+fn image_model(document: &Document) -> String {
+    let name = |tool: &[u8]| {
+        let name = tool.strip_prefix(b"image_generation:")?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    };
+    let named = document.items_of("tools").find_map(|(tool, _)| name(tool));
+    named.unwrap_or_else(|| IMAGE_MODEL.to_owned())
 }
 
 /// What is generated as images, without saying more, is images.
