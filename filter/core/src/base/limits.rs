@@ -35,7 +35,7 @@ pub(crate) const API_KEY_BYTES_MAX: usize = 8192;
 pub(crate) const TRACKED_DEPTH_MAX: usize = 8;
 
 /// Elements with a name and a count, such as tokens by modality, that the filter keeps of a
-/// document.
+/// document. Beyond this number, the usage counts as inconsistent.
 pub(crate) const DOCUMENT_ITEMS_MAX: usize = 32;
 
 /// Objects within a document, such as the iterations of an agent's turn, that the filter keeps as

@@ -8,6 +8,9 @@ use serde::ser::{Serialize, Serializer};
 /// The most bytes of a provider's word that count.
 pub(crate) const WORD_BYTES_MAX: usize = 31;
 
+/// Stands for a provider's word that is there and cannot be read. No rate names it.
+pub(crate) const UNREADABLE: &str = "unreadable";
+
 /// A word of a provider, in lower case, cut at [`WORD_BYTES_MAX`] bytes. Everything beyond letters,
 /// digits and `-._:` is `_`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,10 +75,7 @@ pub enum ServiceTier {
 impl ServiceTier {
     /// The tier of a provider's word. Only words that are known to mean the list price mean it.
     pub fn new(word: &str) -> Self {
-        // Vertex AI prefixes the names of its traffic types, Gemini the tiers in its requests.
-        let prefixes = ["SERVICE_TIER_", "TRAFFIC_TYPE_", "ON_DEMAND_"];
-        let bare = prefixes.into_iter().find_map(|prefix| word.trim().strip_prefix(prefix));
-        let word = Word::new(bare.unwrap_or(word));
+        let word = bare(word);
         match word.as_str() {
             "" | "standard" | "default" | "auto" | "on_demand" | "standard_only"
             | "unspecified" => Self::Standard,
@@ -84,6 +84,12 @@ impl ServiceTier {
             "priority" => Self::Priority,
             _ => Self::Other(word),
         }
+    }
+
+    /// The tier that a request or a response tells by a word; `None` if the word says nothing.
+    pub fn told(word: &str) -> Option<Self> {
+        let is_silent = word.trim().is_empty() || bare(word).as_str() == "unspecified";
+        (!is_silent).then(|| Self::new(word))
     }
 
     /// The name in events and rate cards.
@@ -96,6 +102,14 @@ impl ServiceTier {
             Self::Other(word) => word.as_str(),
         }
     }
+}
+
+/// A tier without what Vertex AI puts before the names of its traffic types, and Gemini before the
+/// tiers in its requests.
+fn bare(tier: &str) -> Word {
+    let prefixes = ["SERVICE_TIER_", "TRAFFIC_TYPE_", "ON_DEMAND_"];
+    let bare = prefixes.into_iter().find_map(|prefix| tier.trim().strip_prefix(prefix));
+    Word::new(bare.unwrap_or(tier))
 }
 
 impl Serialize for ServiceTier {
@@ -230,6 +244,14 @@ mod tests {
         ] {
             assert_eq!(ServiceTier::new(word).name(), name, "{word:?}");
         }
+    }
+
+    #[test]
+    fn a_word_that_says_nothing_tells_no_tier() {
+        for word in ["", " ", "\n", "TRAFFIC_TYPE_UNSPECIFIED", "SERVICE_TIER_UNSPECIFIED"] {
+            assert_eq!(ServiceTier::told(word), None, "{word:?}");
+        }
+        assert_eq!(ServiceTier::told("default"), Some(ServiceTier::Standard));
     }
 
     #[test]

@@ -207,7 +207,7 @@ pub struct Quantity {
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Units {
     told: Vec<Quantity>,
-    /// True if there were more names than the filter keeps.
+    /// True if there were more names, or more of one, than the filter keeps.
     is_over_limit: bool,
 }
 
@@ -217,7 +217,7 @@ impl Units {
         self.told.is_empty()
     }
 
-    /// Whether there were more names than these hold.
+    /// Whether there were more names, or more of one, than these hold.
     pub fn is_over_limit(&self) -> bool {
         self.is_over_limit
     }
@@ -276,10 +276,14 @@ impl Units {
             return;
         }
         let limit = Decimal::from(QUANTITY_END);
-        if let Some(told) = self.told.iter_mut().find(|told| told.name == name) {
-            told.quantity = put(told.quantity, quantity).min(limit).normalize();
+        let told = self.told.iter_mut().find(|told| told.name == name);
+        let quantity = told.as_ref().map_or(quantity, |told| put(told.quantity, quantity));
+        self.is_over_limit |= quantity > limit;
+        let quantity = quantity.min(limit).normalize();
+        if let Some(told) = told {
+            told.quantity = quantity;
         } else if self.told.len() < UNITS_MAX {
-            self.told.push(Quantity { name, quantity: quantity.min(limit).normalize() });
+            self.told.push(Quantity { name, quantity });
         } else {
             self.is_over_limit = true;
         }
@@ -319,8 +323,10 @@ mod tests {
         units.raise(Unit::Pages, Decimal::NEGATIVE_ONE);
         assert_eq!(units.of(Unit::WebSearches), Some(Decimal::from(3)));
         assert_eq!(units.of(Unit::Pages), None);
+        assert!(!units.is_over_limit());
         units.add(Unit::WebSearches, Decimal::MAX);
         assert_eq!(units.of(Unit::WebSearches), Some(Decimal::from(QUANTITY_END)));
+        assert!(units.is_over_limit());
         let second = "0.12345649".parse().unwrap();
         units.raise(Unit::InputAudioSeconds, second);
         assert_eq!(units.of(Unit::InputAudioSeconds).unwrap().to_string(), "0.123457");

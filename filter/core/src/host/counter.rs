@@ -114,7 +114,8 @@ counters! {
     GenerationsUnpriced = "generations_unpriced",
     /// Generations whose response did not report usage.
     UsageUnknown = "usage_unknown",
-    /// Generations whose counts contradict each other: a part is larger than its whole.
+    /// Generations whose counts contradict each other, such as a part that is larger than its whole,
+    /// or of which something that bears on the price could not be read.
     UsageInconsistent = "usage_inconsistent",
     /// Generations that used something beside tokens of which the rate card has no price.
     UnitsUnpriced = "units_unpriced",

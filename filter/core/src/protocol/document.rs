@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX};
+use crate::domain::price_factors::{ServiceTier, UNREADABLE};
 use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
@@ -67,6 +68,9 @@ pub struct Document {
     pub records: Vec<Record>,
     /// True if there were more records than the document keeps.
     pub has_more_records: bool,
+    /// True if it holds something that bears on the price and that the reader could not read, or
+    /// could not keep.
+    is_odd: bool,
     text_bytes: u64,
     input_characters: u64,
     is_object: bool,
@@ -76,23 +80,23 @@ pub struct Document {
 }
 
 impl Document {
-    /// The member as a whole number of zero or more. `12.0` is one; `1.5`, `-1` and `"12"` are not.
+    /// The member as a number of zero or more, which is rounded up; `None` if it is no such number.
+    /// `12` and `12.0` are counts as they should be; `1.5` and `"12"` are read too, but make the
+    /// document odd.
     pub fn count(&self, field: Field) -> Option<u64> {
-        match self.value(field) {
-            Value::Bare(text) => whole_number(text),
-            Value::Count(count) => Some(*count),
-            Value::Absent | Value::Null | Value::Text(_) | Value::Container => None,
-        }
+        self.value(field).count()
+    }
+
+    /// Whether it holds a count, a quantity or a word that moves the price, and the reader could not
+    /// read it, or read it only by leniency; or more of what it counts than it keeps.
+    pub fn is_odd(&self) -> bool {
+        self.is_odd
     }
 
     /// The member as a number of zero or more, which may be a string, or the number of its
     /// occurrences.
     pub fn quantity(&self, field: Field) -> Option<Decimal> {
-        match self.value(field) {
-            Value::Bare(text) | Value::Text(text) => number(text),
-            Value::Count(count) => Some(Decimal::from(*count)),
-            Value::Absent | Value::Null | Value::Container => None,
-        }
+        self.value(field).quantity()
     }
 
     /// Whether it may hold something that is billed beside tokens, or a cost.
@@ -111,6 +115,18 @@ impl Document {
         match self.value(field) {
             Value::Text(text) if !text.is_empty() => Some(String::from_utf8_lossy(text)),
             _ => None,
+        }
+    }
+
+    /// The member as a word that moves the price, unless it is blank. What is there and is no string
+    /// is [`UNREADABLE`], which is no word for the list price.
+    pub fn word(&self, field: Field) -> Option<Cow<'_, str>> {
+        match self.value(field) {
+            Value::Absent | Value::Null => None,
+            Value::Text(text) => {
+                Some(String::from_utf8_lossy(text)).filter(|text| !text.trim().is_empty())
+            }
+            Value::Bare(_) | Value::Container | Value::Count(_) => Some(UNREADABLE.into()),
         }
     }
 
@@ -144,14 +160,14 @@ impl Document {
         !matches!(self.value(field), Value::Absent | Value::Null)
     }
 
-    /// The sum of the counts of the elements of `array` that have one of these names. `None` if
-    /// there is no such element.
+    /// The sum of the counts of the elements of `array` that have one of these names, in any case.
+    /// `None` if there is no such element.
     pub fn sum(&self, array: &str, names: &[&str]) -> Option<u64> {
-        let is_meant =
-            |item: &&Item| item.of == array && names.iter().any(|n| n.as_bytes() == item.name);
-        let mut counts = self.items.iter().filter(is_meant).map(|item| item.count).peekable();
-        counts.peek()?;
-        Some(counts.fold(0, u64::saturating_add))
+        let is_meant = |(name, _): &(&[u8], u64)| {
+            names.iter().any(|meant| meant.as_bytes().eq_ignore_ascii_case(name))
+        };
+        let meant = self.items_of(array).filter(is_meant);
+        meant.map(|(_, count)| count).reduce(u64::saturating_add)
     }
 
     /// Whether the document is an object.
@@ -202,28 +218,32 @@ impl Document {
         }
     }
 
-    fn set(&mut self, field: u8, value: Value) {
+    /// Sets a member. Returns whether an earlier one with the same meaning counts other tokens.
+    fn set(&mut self, field: u8, value: Value) -> bool {
         let at = usize::from(field);
         if self.values.len() <= at {
             self.values.resize(at.saturating_add(1), Value::Absent);
         }
-        if let Some(place) = self.values.get_mut(at)
-            // One field may stand at several paths: a `null` at one path must not replace a value
-            // from another.
-            && (value != Value::Null || *place == Value::Absent)
-        {
-            *place = value;
-        }
+        let (Some(meaning), Some(place)) = (Field::ALL.get(at).copied(), self.values.get_mut(at))
+        else {
+            return false;
+        };
+        let tokens = |value: &Value| value.count().filter(|count| *count > 0);
+        let is_another = meaning.is_tokens()
+            && !meaning.adds_up()
+            && tokens(place).is_some_and(|earlier| tokens(&value).is_some_and(|it| it != earlier));
+        *place = of_both(meaning, core::mem::take(place), value);
+        is_another
     }
 
-    /// Counts one more of a kind that is counted.
-    fn tally(&mut self, field: u8) {
+    /// Counts more of a kind that is counted.
+    fn tally(&mut self, field: u8, more: u64) {
         let at = usize::from(field);
         let before = match self.values.get(at) {
             Some(Value::Count(count)) => *count,
             _ => 0,
         };
-        self.set(field, Value::Count(before.saturating_add(1)));
+        self.set(field, Value::Count(before.saturating_add(more)));
     }
 
     fn clear(&mut self) {
@@ -231,6 +251,7 @@ impl Document {
         self.items.clear();
         self.records.clear();
         self.has_more_records = false;
+        self.is_odd = false;
         self.text_bytes = 0;
         self.input_characters = 0;
         self.is_object = false;
@@ -238,24 +259,80 @@ impl Document {
     }
 }
 
-/// Reads a number of zero or more.
-fn number(text: &[u8]) -> Option<Decimal> {
-    let text = core::str::from_utf8(text).ok()?.trim();
-    let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
-    let number = number.or_else(|_| Decimal::from_scientific(text));
-    number.ok().filter(|number| !number.is_sign_negative())
-}
-
 fn is_unnamed(field: u8) -> bool {
     Field::ALL.get(usize::from(field)) == Some(&Field::Unnamed)
 }
 
-fn whole_number(text: &[u8]) -> Option<u64> {
-    let text = core::str::from_utf8(text).ok()?;
-    text.parse().ok().or_else(|| {
-        let number = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-        number.ok().filter(Decimal::is_integer)?.to_u64()
-    })
+impl Value {
+    fn new(scalar: &Scalar<'_>) -> Self {
+        match (scalar.is_string, scalar.text) {
+            (true, text) => Self::Text(text.to_vec()),
+            (false, b"null") => Self::Null,
+            (false, text) => Self::Bare(text.to_vec()),
+        }
+    }
+
+    fn quantity(&self) -> Option<Decimal> {
+        let text = match self {
+            Self::Bare(text) | Self::Text(text) => core::str::from_utf8(text).ok()?.trim(),
+            Self::Count(count) => return Some(Decimal::from(*count)),
+            Self::Absent | Self::Null | Self::Container => return None,
+        };
+        let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
+        let number = number.or_else(|_| Decimal::from_scientific(text));
+        number.ok().filter(|number| !number.is_sign_negative() || number.is_zero())
+    }
+
+    fn count(&self) -> Option<u64> {
+        match self {
+            Self::Count(count) => Some(*count),
+            _ => self.quantity()?.ceil().to_u64(),
+        }
+    }
+
+    /// Whether it is there, and not what a member of this meaning should be.
+    fn is_odd(&self, meaning: Field) -> bool {
+        match self {
+            Self::Absent | Self::Null | Self::Count(_) => false,
+            _ if meaning == Field::CacheWriteOther => self.count().is_some_and(|count| count > 0),
+            _ if meaning.is_tokens() || meaning == Field::ItemCount => {
+                let is_whole = self.quantity().is_some_and(|number| number.is_integer());
+                !is_whole || self.count().is_none() || matches!(self, Self::Text(_))
+            }
+            _ if meaning.is_quantity() => self.quantity().is_none(),
+            Self::Text(text) => meaning.is_word() && core::str::from_utf8(text).is_err(),
+            Self::Bare(_) | Self::Container => meaning.is_word(),
+        }
+    }
+}
+
+/// The value of a member that stands at several paths: what is told before what is not, and of two
+/// numbers the greater.
+fn of_both(meaning: Field, earlier: Value, later: Value) -> Value {
+    let is_number = meaning.is_tokens() || meaning.is_quantity();
+    match (&earlier, &later) {
+        (Value::Absent, _) => later,
+        (_, Value::Null) => earlier,
+        (_, _) if is_number && earlier.quantity() > later.quantity() => earlier,
+        (Value::Text(one), Value::Text(other)) if meaning == Field::Tier => {
+            Value::Text(special_tier(one, other).to_vec())
+        }
+        _ => later,
+    }
+}
+
+/// The one of two tiers that says something and is not the list price. Of two such tiers none is
+/// certain.
+fn special_tier<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
+    let [of_one, of_other] =
+        [one, other].map(|tier| ServiceTier::told(&String::from_utf8_lossy(tier)));
+    match (of_one, of_other) {
+        (None, _) => other,
+        (_, None | Some(ServiceTier::Standard)) => one,
+        (Some(ServiceTier::Standard), _) => other,
+        _ if of_one == of_other => one,
+        _ => UNREADABLE.as_bytes(),
+    }
 }
 
 /// Reads documents one after another.
@@ -392,6 +469,8 @@ impl Builder<'_> {
             item.count = item.count.saturating_add(count);
         } else if items.len() < DOCUMENT_ITEMS_MAX {
             items.push(Item { of, name, count });
+        } else {
+            self.document.is_odd = true;
         }
     }
 
@@ -423,38 +502,42 @@ impl Visitor for Builder<'_> {
     }
 
     fn scalar(&mut self, field: u8, value: Scalar<'_>) {
-        let meaning = Field::ALL.get(usize::from(field));
-        let kept = match (value.is_string, value.text) {
-            (true, text) => Value::Text(text.to_vec()),
-            (false, b"null") => Value::Null,
-            (false, text) => Value::Bare(text.to_vec()),
-        };
+        let Some(meaning) = Field::ALL.get(usize::from(field)).copied() else { return };
+        let kept = Value::new(&value);
+        self.document.is_odd |= kept.is_odd(meaning);
         match meaning {
-            Some(Field::OutputText) => {
+            Field::OutputText => {
                 let bytes = if value.is_string { value.bytes } else { 0 };
                 self.document.text_bytes = self.document.text_bytes.saturating_add(bytes);
             }
-            Some(Field::InputText) if value.is_string => {
+            Field::InputText if value.is_string => {
                 self.document.input_characters = value.characters;
             }
-            Some(Field::ItemName) => self.item.name = value.text.to_vec(),
-            Some(Field::ItemKind) => {
+            Field::ItemName => self.item.name = value.text.to_vec(),
+            Field::ItemKind => {
                 self.item.name = value.text.to_vec();
                 self.item.count = Some(1);
             }
-            Some(Field::ItemDetail) => self.item.detail = value.text.to_vec(),
-            Some(Field::ItemCount) => self.item.count = whole_number(value.text),
-            Some(Field::Unnamed) => {
+            Field::ItemDetail => self.item.detail = value.text.to_vec(),
+            Field::ItemCount => self.item.count = kept.count(),
+            Field::Unnamed => {
                 let name = [&self.item.detail, &*self.item.name].concat();
-                let count = number(value.text).filter(|number| !number.is_zero());
-                if let Some(count) = count.and_then(|number| number.ceil().to_u64()) {
+                if let Some(count) = kept.count().filter(|count| *count > 0) {
                     self.put_item(Cow::Borrowed(UNNAMED), name, count);
                 }
             }
-            Some(counted) if counted.is_counted() && kept != Value::Null => {
-                self.innermost().tally(field);
+            counted if counted.is_counted() && kept != Value::Null => {
+                self.innermost().tally(field, 1);
             }
-            _ => self.innermost().set(field, kept),
+            adding if adding.adds_up() => {
+                if let Some(count) = kept.count() {
+                    self.innermost().tally(field, count);
+                }
+            }
+            _ => {
+                let is_another = self.innermost().set(field, kept);
+                self.document.is_odd |= is_another;
+            }
         }
     }
 
@@ -471,14 +554,19 @@ impl Visitor for Builder<'_> {
             *self.record = Some(Box::new((node, Document::default())));
             return;
         }
-        if let Some(field) = self.node(node).and_then(|node| node.field) {
-            if is_unnamed(field) {
+        let field = self.node(node).and_then(|node| node.field);
+        if let Some(field) = field
+            && let Some(meaning) = Field::ALL.get(usize::from(field)).copied()
+        {
+            if meaning == Field::Unnamed {
                 self.item.detail = [&*self.item.name, b"."].concat();
                 return;
             }
-            match Field::ALL.get(usize::from(field)) {
-                Some(counted) if counted.is_counted() => self.innermost().tally(field),
-                _ => self.innermost().set(field, Value::Container),
+            self.document.is_odd |= Value::Container.is_odd(meaning);
+            if meaning.is_counted() {
+                self.innermost().tally(field, 1);
+            } else {
+                self.innermost().set(field, Value::Container);
             }
         }
         if self.node(node).is_some_and(|node| node.step == ELEMENT) {

@@ -55,6 +55,8 @@ fields! {
     CacheWrite5m,
     /// Tokens written to a cache for 1 hour.
     CacheWrite1h,
+    /// Tokens written to a cache for a time that the format does not know. Several add up.
+    CacheWriteOther,
     /// Reasoning tokens.
     Reasoning,
     /// Tokens that tools add to the prompt, where the provider counts them apart.
@@ -63,6 +65,8 @@ fields! {
     InputAudio,
     /// Input images, in tokens.
     InputImage,
+    /// Input video, in tokens.
+    InputVideo,
     /// Output audio, in tokens.
     OutputAudio,
     /// Output images, in tokens.
@@ -71,6 +75,10 @@ fields! {
     BilledInput,
     /// Output tokens that the provider bills, where it counts them apart.
     BilledOutput,
+    /// Input tokens of one of several results, which add up.
+    EachInput,
+    /// Output tokens of one of several results, which add up.
+    EachOutput,
     /// The total that the provider reports.
     Total,
     /// Another member, which the provider's file explains.
@@ -133,8 +141,6 @@ fields! {
     CacheReadAudio,
     /// Input images that were read from a cache, in tokens.
     CacheReadImage,
-    /// Input video, in tokens.
-    InputVideo,
     --
     /// The kind of a hosted tool's call.
     ToolCall,
@@ -142,6 +148,8 @@ fields! {
     ToolAction,
     /// Searches of the web.
     WebSearches,
+    /// Searches of the web among the pages of news agencies and the like.
+    PremiumSearches,
     /// Queries of a search, each one a text.
     SearchQuery,
     /// Sources from a map, each one an object.
@@ -197,6 +205,63 @@ impl Field {
     /// Whether each occurrence counts as one.
     pub(super) const fn is_counted(self) -> bool {
         matches!(self, Self::SearchQuery | Self::MapsSource | Self::MadeImage)
+    }
+
+    /// Whether it is a number of tokens: a whole number of zero or more.
+    pub(super) const fn is_tokens(self) -> bool {
+        matches!(
+            self,
+            Self::Input
+                | Self::Output
+                | Self::CacheRead
+                | Self::CacheWrite
+                | Self::CacheWrite5m
+                | Self::CacheWrite1h
+                | Self::Reasoning
+                | Self::ToolPrompt
+                | Self::InputAudio
+                | Self::InputImage
+                | Self::InputVideo
+                | Self::OutputAudio
+                | Self::OutputImage
+                | Self::BilledInput
+                | Self::BilledOutput
+                | Self::EachInput
+                | Self::EachOutput
+                | Self::Total
+                | Self::CacheReadAudio
+                | Self::CacheReadImage
+        )
+    }
+
+    /// Whether it is a quantity of something that is billed beside tokens: a number of zero or more.
+    pub(super) const fn is_quantity(self) -> bool {
+        matches!(
+            self,
+            Self::WebSearches
+                | Self::PremiumSearches
+                | Self::FileSearches
+                | Self::SearchSources
+                | Self::CodeSessions
+                | Self::CitationTokens
+                | Self::SearchUnits
+                | Self::Pages
+                | Self::InputImages
+                | Self::OutputImages
+                | Self::InputAudioSeconds
+                | Self::OutputVideoSeconds
+                | Self::ComputeSeconds
+        )
+    }
+
+    /// Whether it is a word that moves the price.
+    pub(super) const fn is_word(self) -> bool {
+        matches!(self, Self::Tier | Self::Speed | Self::InferenceGeo | Self::Latency)
+    }
+
+    /// Whether the numbers of several members add up.
+    pub(super) const fn adds_up(self) -> bool {
+        matches!(self, Self::CacheWriteOther | Self::EachInput | Self::EachOutput)
     }
 }
 

@@ -242,20 +242,20 @@ fn each_run_of_a_response_is_billed_once_and_as_what_it_is() {
             &["gpt-5.1 0.003", "image_gen: gpt-image-1-mini 0.03388"],
         ),
         (
-            "images of a hosted tool of which only the total can be read",
+            "images of a hosted tool whose counts are texts",
             "api.openai.com",
             RESPONSES,
             response(
                 &tools,
                 &json!({ "input_tokens": "50", "output_tokens": "4160", "total_tokens": 4210 }),
             ),
-            &["gpt-5.1 0.003", "image_gen: gpt-image-1-mini unknown_usage"],
+            &["gpt-5.1 0.003 inconsistent", "image_gen: gpt-image-1-mini 0.03338 inconsistent"],
         ),
         (
             "images of a hosted tool of which nothing can be read",
             "api.openai.com",
             RESPONSES,
-            response(&tools, &json!({ "input_tokens": "50", "output_tokens": "4160" })),
+            response(&tools, &json!({ "input_tokens": "fifty", "output_tokens": -1 })),
             &["gpt-5.1 0.003 inconsistent"],
         ),
     ];

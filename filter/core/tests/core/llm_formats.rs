@@ -3,7 +3,7 @@
 use agent_meter_core::domain::price_factors::ServiceTier;
 use agent_meter_core::domain::usage::{Completeness, Usage};
 use agent_meter_core::protocol::llm::provider::Family;
-use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader};
+use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader, Route};
 use agent_meter_core::protocol::request_body::BodyHead;
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 
@@ -14,6 +14,11 @@ const CHAT: &str = "/v1/chat/completions";
 /// What a body tells on a path of a provider, the same however it is cut.
 fn read(provider: Family, path: &str, content_type: &str, body: &str) -> (Generation, bool) {
     let route = route(Some(provider), "POST", "gateway", path).expect("a route");
+    read_by(&route, content_type, body)
+}
+
+/// What a body tells on a route, the same however it is cut.
+pub(crate) fn read_by(route: &Route, content_type: &str, body: &str) -> (Generation, bool) {
     let headers = [("content-type".to_owned(), content_type.as_bytes().to_vec())];
     let mut told = cuts(body.as_bytes()).into_iter().map(|cut| {
         let mut reader = ResponseReader::new(route.format, &ResponseHead::read(Headers(&headers)));
@@ -185,22 +190,31 @@ fn a_generation_that_is_asked_for_again_is_told_again() {
 
 #[test]
 fn counts_are_whole_numbers_however_they_are_written() {
-    for (input, told) in [
-        ("12", Some(12)),
-        ("12.0", Some(12)),
-        ("1.2e1", Some(12)),
-        ("12.5", None),
-        ("-12", None),
-        ("\"12\"", None),
-        ("null", None),
-        ("[12]", None),
-        ("123456789012345678901234567890", None),
+    for (input, told, is_odd) in [
+        ("12", Some(12), false),
+        ("12.0", Some(12), false),
+        ("1.2e1", Some(12), false),
+        ("12.5", Some(13), true),
+        ("\"12\"", Some(12), true),
+        ("-12", None, true),
+        ("\"\"", None, true),
+        ("true", None, true),
+        ("[12]", None, true),
+        ("{}", None, true),
+        ("123456789012345678901234567890", None, true),
+        ("null", None, false),
     ] {
         let body = format!(
             "{{ \"usage\" :\r\n\t{{\"prompt_tokens\": {input} , \"completion_tokens\":3}}\n}}"
         );
-        let found = usage(Family::OpenAi, CHAT, "application/json", &body);
-        assert_eq!((found.input, found.output), (told, Some(3)), "{input}");
+        let (found, _) = read(Family::OpenAi, CHAT, "application/json", &body);
+        assert_eq!((found.usage.input, found.usage.output), (told, Some(3)), "{input}");
+        assert_eq!(found.is_inconsistent, is_odd, "{input}");
+        let completeness = match told {
+            Some(_) => Completeness::Complete,
+            None => Completeness::Partial,
+        };
+        assert_eq!(found.completeness(true), Some(completeness), "{input}");
     }
 }
 

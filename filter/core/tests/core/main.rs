@@ -53,6 +53,7 @@ mod steps;
 mod stops;
 mod support;
 mod units;
+mod unread;
 mod unseen;
 mod websocket;
 mod when;

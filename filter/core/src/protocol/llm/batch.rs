@@ -97,7 +97,7 @@ impl DecodedBytes for Body {
             let read = reader.feed(piece, &mut |document| {
                 *bodies = bodies.saturating_add(1);
                 let mut generation = Generation::default();
-                fold(&mut generation, document);
+                generation.apply(*fold, document);
                 runs::finish(&mut generation);
                 // A batch holds a response when it is done, and a body here is whole.
                 generation.stage = Stage::Final;

@@ -3,7 +3,7 @@
 
 use crate::domain::usage::{Usage, sum};
 use crate::protocol::document::Document;
-use crate::protocol::llm::generation::{Generation, by_lifetime, keep, raise};
+use crate::protocol::llm::generation::{Generation, by_lifetime, keep, long_writes, raise};
 use crate::protocol::paths::Field;
 
 /// Such counts, as far as one document or head reports them.
@@ -26,7 +26,7 @@ impl Counts {
             cache_read: document.count(Field::CacheRead),
             cache_write: document.count(Field::CacheWrite),
             cache_write_5m: document.count(Field::CacheWrite5m),
-            cache_write_1h: document.count(Field::CacheWrite1h),
+            cache_write_1h: long_writes(document),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 
-use crate::domain::price_factors::{Modifier, Modifiers, ServiceTier};
+use crate::domain::price_factors::{Modifier, Modifiers, ServiceTier, UNREADABLE};
 use crate::domain::units::{Look, Units};
 use crate::domain::usage::{Completeness, FurtherRun, Usage, sum};
 use crate::protocol::document::Document;
@@ -11,13 +11,16 @@ use crate::protocol::llm::units;
 use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 
+/// Applies one document to a generation: a body, an element of a streamed array, or an event.
+pub type Fold = fn(&mut Generation, &Document);
+
 /// How one wire format reports its usage. The formats are in the providers' files.
 #[derive(Debug)]
 pub struct Format {
     /// The members that the format needs.
     pub paths: &'static [&'static Paths],
-    /// Applies one document: a body, an element of a streamed array, or an event.
-    pub fold: fn(&mut Generation, &Document),
+    /// Applies one document.
+    pub fold: Fold,
     /// Applies the response's headers, if they report something.
     pub head: Option<fn(&mut Generation, Headers<'_>)>,
     /// How a stream in this format reports that it ends with an error.
@@ -72,10 +75,16 @@ pub struct Generation {
     pub(crate) is_binary: bool,
     /// True if it is not paid in tokens, so that there are none to estimate.
     pub(crate) is_without_tokens: bool,
+    /// True if it may be paid by what is told beside tokens alone: images, pages, audio, searches of
+    /// a reranker.
+    pub(super) may_lack_tokens: bool,
+    /// The size of the generated text that has passed since a document told the output, in bytes.
+    pub(super) untold_bytes: Option<u64>,
     /// True if the counts are of OpenAI's shape, in which only the total says whether a part is
     /// within its whole or beside it.
     pub(super) is_openai_shaped: bool,
-    /// True if the counts contradict each other.
+    /// True if the counts contradict each other, or something that bears on the price could not be
+    /// read.
     pub is_inconsistent: bool,
     /// The runs that the usage lists, until the response has ended.
     pub(super) runs: Vec<Run>,
@@ -122,6 +131,20 @@ pub(super) struct Run {
 }
 
 impl Generation {
+    /// Applies one document.
+    pub(super) fn apply(&mut self, fold: Fold, document: &Document) {
+        let before = self.text_bytes;
+        fold(self, document);
+        self.is_inconsistent |= document.is_odd();
+        let outputs = [Field::Output, Field::BilledOutput, Field::EachOutput];
+        self.untold_bytes = if outputs.iter().any(|field| document.count(*field).is_some()) {
+            Some(0)
+        } else {
+            let bytes = self.text_bytes.saturating_sub(before);
+            self.untold_bytes.map(|untold| untold.saturating_add(bytes))
+        };
+    }
+
     /// Takes over the counts in `reported`. What a provider reports again is cumulative, so a count
     /// never falls.
     pub fn report(&mut self, reported: Usage) {
@@ -137,9 +160,7 @@ impl Generation {
         if let Some(id) = document.text(Field::Id) {
             self.id = Some(id.into_owned());
         }
-        if let Some(tier) = document.text(Field::Tier) {
-            self.service_tier = Some(ServiceTier::new(&tier));
-        }
+        keep(&mut self.service_tier, tier(document));
         self.modifiers = modifiers(document).or(self.modifiers);
         keep(&mut self.created_at, document.count(Field::CreatedAt));
         units::tell(&mut self.units, document);
@@ -153,16 +174,27 @@ impl Generation {
     pub fn completeness(&self, is_readable: bool) -> Option<Completeness> {
         match self.stage {
             Stage::Unfinished => None,
-            Stage::Final if self.usage.is_unknown() && !self.units.is_empty() => {
+            Stage::Final
+                if self.usage.is_unknown() && self.may_lack_tokens && !self.units.is_empty() =>
+            {
                 Some(Completeness::Complete)
             }
             _ if self.usage.is_unknown() && is_readable => Some(Completeness::Missing),
             _ if self.usage.is_unknown() => Some(Completeness::Failed),
-            Stage::Final => Some(Completeness::Complete),
             // The usage may have come before the reason why the generation ended.
-            Stage::Open if self.is_finished => Some(Completeness::Complete),
-            Stage::Open => Some(Completeness::Partial),
+            Stage::Open if !self.is_finished => Some(Completeness::Partial),
+            Stage::Final | Stage::Open if self.lacks_counts() => Some(Completeness::Partial),
+            Stage::Final | Stage::Open => Some(Completeness::Complete),
         }
+    }
+
+    /// Whether some of the tokens are not among the counts: nothing was told of the input, text came
+    /// after the last count of the output, or the count of the output could not be read.
+    fn lacks_counts(&self) -> bool {
+        let Usage { input, output, .. } = self.usage;
+        input.is_none()
+            || (output.is_none() && self.is_inconsistent)
+            || self.untold_bytes.is_some_and(|bytes| bytes > 0)
     }
 }
 
@@ -199,14 +231,37 @@ pub(super) fn modifiers(document: &Document) -> Modifiers {
         (Field::InferenceGeo, Modifier::InferenceGeo),
         (Field::Latency, Modifier::Latency),
     ] {
-        if let Some(word) = document.text(field) {
+        if let Some(word) = document.word(field) {
             modifiers.tell(modifier, &word);
         }
     }
     modifiers
 }
 
-/// Reads a count from a header.
-pub(super) fn header_count(headers: Headers<'_>, name: &str) -> Option<u64> {
-    core::str::from_utf8(headers.get(name)?).ok()?.trim().parse().ok()
+/// Reads the service tier of a document.
+pub(super) fn tier(document: &Document) -> Option<ServiceTier> {
+    document.word(Field::Tier).and_then(|tier| ServiceTier::told(&tier))
+}
+
+/// Reads the tokens that were written to a cache for an hour. What is written for a time that is not
+/// known counts as written for the longer one.
+pub(super) fn long_writes(document: &Document) -> Option<u64> {
+    let other = document.count(Field::CacheWriteOther).filter(|count| *count > 0);
+    sum(&[document.count(Field::CacheWrite1h), other])
+}
+
+impl Generation {
+    /// Reads a count from a header.
+    pub(super) fn header_count(&mut self, headers: Headers<'_>, name: &str) -> Option<u64> {
+        let text = headers.get(name)?;
+        let count = core::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
+        self.is_inconsistent |= count.is_none();
+        count
+    }
+}
+
+/// Reads a word that moves the price from a header. What is no text is [`UNREADABLE`].
+pub(super) fn header_word<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {
+    let word = core::str::from_utf8(headers.get(name)?).unwrap_or(UNREADABLE);
+    Some(word).filter(|word| !word.trim().is_empty())
 }

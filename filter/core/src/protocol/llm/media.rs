@@ -75,4 +75,5 @@ fn head_of_media(generation: &mut Generation, headers: Headers<'_>) {
 fn head_of_uncounted(generation: &mut Generation, headers: Headers<'_>) {
     head_of_media(generation, headers);
     generation.is_without_tokens = true;
+    generation.may_lack_tokens = true;
 }

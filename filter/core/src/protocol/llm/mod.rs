@@ -25,7 +25,7 @@ pub(crate) mod within_or_beside;
 pub use self::endpoint::PriceLists;
 pub(crate) use self::envoy::read_token_usage;
 pub(crate) use self::generation::Stage;
-pub use self::generation::{Format, Generation, Parts};
+pub use self::generation::{Fold, Format, Generation, Parts};
 pub use self::provider::{Family, Provider, Route};
 pub use self::request::{LlmRequestBody, Requested};
 pub use self::response::ResponseReader;

@@ -60,7 +60,9 @@ fn fold(generation: &mut Generation, document: &Document) {
     }
     units::tell(&mut generation.units, document);
     report(generation, counts(document));
-    if matches!(&*kind, "response.done") || kind.ends_with("transcription.completed") {
+    let is_transcription = kind.ends_with("transcription.completed");
+    generation.may_lack_tokens |= is_transcription;
+    if matches!(&*kind, "response.done") || is_transcription {
         generation.stage = Stage::Final;
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::price_factors::{Modifiers, ServiceTier};
 use crate::domain::units::{Look, Unit, Units};
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::form::Form;
-use crate::protocol::llm::generation::modifiers;
+use crate::protocol::llm::generation::{modifiers, tier};
 use crate::protocol::llm::units;
 use crate::protocol::paths::{Field, PathTree, Paths};
 use crate::protocol::request_body::BodyHead;
@@ -62,8 +62,8 @@ const PATHS: &Paths = &[
     ("stream_id", Field::Lane),
 ];
 
-/// Speech.
-const SPEECH: &Paths = &[("input", Field::InputText)];
+/// Speech, whose speed is how fast the voice is.
+const SPEECH: &Paths = &[("input", Field::InputText), ("speed", Field::Extra)];
 
 /// What a client asks for in a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -251,7 +251,7 @@ impl LlmRequestBody {
             is_streamed: document.is_true(Field::Stream),
             is_background: document.is_true(Field::Background),
             conversation: text(document, Field::Conversation),
-            service_tier: document.text(Field::Tier).map(|tier| ServiceTier::new(&tier)),
+            service_tier: tier(document),
             modifiers: modifiers(document),
             is_thinking: document.is_true(Field::Thinking)
                 || document.is(Field::Thinking, "enabled"),

@@ -1,9 +1,9 @@
 //! Reads what a response reports about a generation as it passes: JSON, a streamed array,
 //! server-sent events, JSON lines or an Amazon event stream, plain or with a content coding.
 
-use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::document::DocumentReader;
 use crate::protocol::llm::bedrock_chunks::Unwrapper;
-use crate::protocol::llm::generation::{Format, Generation, Stage};
+use crate::protocol::llm::generation::{Fold, Format, Generation, Stage};
 use crate::protocol::llm::{bedrock_chunks, runs, units};
 use crate::protocol::paths::PathTree;
 use crate::wire::amazon_event_stream::MessageHeaders;
@@ -29,7 +29,7 @@ pub struct ResponseReader {
 #[derive(Debug)]
 struct Body {
     generation: Generation,
-    fold: fn(&mut Generation, &Document),
+    fold: Fold,
     reader: DocumentReader,
     /// As the media type says, until the first bytes say otherwise.
     framing: Framing,
@@ -64,7 +64,7 @@ impl Texts {
         mut piece: &[u8],
         reader: &mut DocumentReader,
         generation: &mut Generation,
-        fold: fn(&mut Generation, &Document),
+        fold: Fold,
     ) {
         loop {
             if reader.progress() == Progress::Complete {
@@ -76,7 +76,7 @@ impl Texts {
                 generation.is_streamed = true;
                 reader.restart();
             }
-            let read = reader.feed(piece, &mut |document| fold(generation, document));
+            let read = reader.feed(piece, &mut |document| generation.apply(fold, document));
             piece = piece.get(read..).unwrap_or_default();
             if reader.progress() != Progress::Complete {
                 return;
@@ -264,7 +264,7 @@ impl Body {
                     if at > 0 {
                         reader.restart();
                     }
-                    reader.feed(line, &mut |document| fold(generation, document));
+                    reader.feed(line, &mut |document| generation.apply(*fold, document));
                 }
             }
         }
@@ -306,26 +306,18 @@ impl Body {
 }
 
 /// Applies the data of an event. Ignores data that is cut off or is not JSON, such as `[DONE]`.
-fn fold_event(
-    generation: &mut Generation,
-    fold: fn(&mut Generation, &Document),
-    reader: &DocumentReader,
-) {
+fn fold_event(generation: &mut Generation, fold: Fold, reader: &DocumentReader) {
     if reader.progress() == Progress::Complete && reader.document().is_object() {
-        fold(generation, reader.document());
+        generation.apply(fold, reader.document());
     }
 }
 
 /// Applies what came of a document that was cut off. Whatever it says of its end, its usage may not
 /// be all: the members behind the cut may have told more.
-fn fold_cut(
-    generation: &mut Generation,
-    fold: fn(&mut Generation, &Document),
-    reader: &mut DocumentReader,
-) {
+fn fold_cut(generation: &mut Generation, fold: Fold, reader: &mut DocumentReader) {
     let Some(document) = reader.cut_document() else { return };
     let (stage, is_finished) = (generation.stage, generation.is_finished);
-    fold(generation, document);
+    generation.apply(fold, document);
     generation.is_finished = is_finished;
     if generation.stage == Stage::Final {
         generation.stage = stage;
@@ -336,7 +328,7 @@ fn fold_cut(
 struct EventSink<'a> {
     reader: &'a mut DocumentReader,
     generation: &'a mut Generation,
-    fold: fn(&mut Generation, &Document),
+    fold: Fold,
 }
 
 impl sse::SseHandler for EventSink<'_> {
@@ -355,7 +347,7 @@ struct FrameSink<'a> {
     unwrapper: &'a mut Unwrapper,
     reader: &'a mut DocumentReader,
     generation: &'a mut Generation,
-    fold: fn(&mut Generation, &Document),
+    fold: Fold,
 }
 
 impl amazon_event_stream::FrameHandler for FrameSink<'_> {

@@ -13,9 +13,11 @@ fn sum<'a>(runs: impl Iterator<Item = &'a FurtherRun>) -> Usage {
 
 /// Ends a generation: what only all of its counts tell.
 pub(super) fn finish(generation: &mut Generation) {
-    if generation.is_openai_shaped {
-        generation.is_inconsistent |= within_or_beside::settle(&mut generation.usage);
-    }
+    let complete = match generation.is_openai_shaped {
+        true => within_or_beside::settle,
+        false => within_or_beside::fill,
+    };
+    generation.is_inconsistent |= complete(&mut generation.usage);
     settle(generation);
 }
 

@@ -189,14 +189,14 @@ impl SocketReader {
             "conversation.item.input_audio_transcription.completed" => {
                 let mut made = self.begin(lane, now, events);
                 made.requested.model = self.transcriber.clone();
-                (self.api.format().fold)(&mut made.generation, document);
+                made.generation.apply(self.api.format().fold, document);
                 events.push(SocketEvent::Ended(Box::new(made)));
             }
             "response.created" => {
                 // What was under way there has ended unseen.
                 self.close(&lane, events);
                 let mut made = self.begin(lane, now, events);
-                (self.api.format().fold)(&mut made.generation, document);
+                made.generation.apply(self.api.format().fold, document);
                 if self.open.len() < SOCKET_LANES_MAX {
                     self.open.push(made);
                 } else {
@@ -207,7 +207,7 @@ impl SocketReader {
             _ if kind.starts_with("response.") => {
                 let fold = self.api.format().fold;
                 if let Some(open) = self.open.iter_mut().find(|open| open.lane == lane) {
-                    fold(&mut open.generation, document);
+                    open.generation.apply(fold, document);
                     if open.generation.stage == Stage::Final {
                         self.close(&lane, events);
                     }
@@ -215,7 +215,7 @@ impl SocketReader {
                 }
                 // Its beginning was not seen.
                 let mut generation = Generation::default();
-                fold(&mut generation, document);
+                generation.apply(fold, document);
                 if generation.stage == Stage::Final {
                     let made = self.begin(lane, now, events);
                     let made = SocketGeneration { generation, ..made };

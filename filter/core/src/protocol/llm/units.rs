@@ -100,6 +100,10 @@ pub(super) fn tell(units: &mut Units, document: &Document) {
             units.raise(*unit, quantity);
         }
     }
+    if let Some(searches) = document.quantity(Field::PremiumSearches) {
+        let variant = Some(Word::new("premium"));
+        units.raise(UnitName { unit: Unit::WebSearches, variant }, searches);
+    }
     if document.has(Field::MapsSource) {
         units.raise(Unit::MapsQueries, Decimal::ONE);
     }

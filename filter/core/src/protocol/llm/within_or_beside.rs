@@ -7,9 +7,22 @@
 
 use crate::domain::usage::Usage;
 
+/// Gives what the total holds beyond input and output to the one that is not told, else to the
+/// output, the dearer one. Returns whether there was something, so that the counts contradict each
+/// other.
+pub(crate) fn fill(usage: &mut Usage) -> bool {
+    let rest = usage.provider_total.unwrap_or(0).saturating_sub(usage.total());
+    if rest == 0 || usage.is_unknown() {
+        return false;
+    }
+    let side = if usage.input.is_none() { &mut usage.input } else { &mut usage.output };
+    *side = Some(side.unwrap_or(0).saturating_add(rest));
+    true
+}
+
 /// Makes input and output include all their parts. Returns whether the counts contradict each other.
 pub(crate) fn settle(usage: &mut Usage) -> bool {
-    let (Some(input), Some(output)) = (usage.input, usage.output) else { return false };
+    let (Some(input), Some(output)) = (usage.input, usage.output) else { return fill(usage) };
     let cache_read = usage.cache_read.unwrap_or(0);
     let cache_write =
         usage.cache_write_5m.unwrap_or(0).saturating_add(usage.cache_write_1h.unwrap_or(0));
@@ -97,9 +110,18 @@ mod tests {
     }
 
     #[test]
-    fn a_count_alone_stays_what_it_is() {
-        let mut usage = Usage { input: Some(5), provider_total: Some(9), ..Usage::default() };
-        assert!(!settle(&mut usage));
-        assert_eq!((usage.input, usage.output), (Some(5), None));
+    fn what_the_total_holds_beside_a_count_alone_is_the_other_one() {
+        for (told, total, wanted, is_inconsistent) in [
+            ((Some(5), None), Some(9), (Some(5), Some(4)), true),
+            ((None, Some(5)), Some(120_005), (Some(120_000), Some(5)), true),
+            ((Some(5), None), Some(5), (Some(5), None), false),
+            ((Some(5), None), None, (Some(5), None), false),
+            ((None, None), Some(9), (None, None), false),
+        ] {
+            let (input, output) = told;
+            let mut usage = Usage { input, output, provider_total: total, ..Usage::default() };
+            assert_eq!(settle(&mut usage), is_inconsistent, "{told:?}");
+            assert_eq!((usage.input, usage.output), wanted, "{told:?}");
+        }
     }
 }

@@ -46,6 +46,7 @@ pub(super) const PATHS: &Paths = &[
     ("usage.cache_creation_input_tokens", Field::CacheWrite),
     ("usage.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
     ("usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("usage.cache_creation.*", Field::CacheWriteOther),
     ("usage.output_tokens_details.thinking_tokens", Field::Reasoning),
     ("usage.server_tool_use.web_search_requests", Field::WebSearches),
     // What is fetched is paid by its tokens.
@@ -62,6 +63,7 @@ pub(super) const PATHS: &Paths = &[
     ("message.usage.cache_creation_input_tokens", Field::CacheWrite),
     ("message.usage.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
     ("message.usage.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("message.usage.cache_creation.*", Field::CacheWriteOther),
     ("message.usage.output_tokens_details.thinking_tokens", Field::Reasoning),
     ("message.usage.server_tool_use.web_search_requests", Field::WebSearches),
     ("message.usage.server_tool_use.web_fetch_requests", Field::Unbilled),
@@ -78,6 +80,7 @@ pub(super) const PATHS: &Paths = &[
     ("usage.iterations[].cache_creation_input_tokens", Field::CacheWrite),
     ("usage.iterations[].cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
     ("usage.iterations[].cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("usage.iterations[].cache_creation.*", Field::CacheWriteOther),
     ("delta.stop_reason", Field::Finish),
     ("delta.text", Field::OutputText),
     ("delta.thinking", Field::OutputText),

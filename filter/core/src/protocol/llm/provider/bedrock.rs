@@ -21,7 +21,7 @@ use crate::domain::units::Unit;
 use crate::protocol::document::Document;
 use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
-use crate::protocol::llm::generation::{Format, Generation, Stage, header_count, raise};
+use crate::protocol::llm::generation::{Format, Generation, Stage, header_word, keep, raise};
 use crate::protocol::llm::media::UNCOUNTED;
 use crate::protocol::llm::provider::{anthropic, openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
@@ -90,7 +90,7 @@ const NOVA: &Paths = &[
 /// finished.
 const TITAN: &Paths = &[
     ("inputTextTokenCount", Field::Input),
-    ("results[].tokenCount", Field::Output),
+    ("results[].tokenCount", Field::EachOutput),
     ("results[].completionReason", Field::Finish),
     ("totalOutputTextTokenCount", Field::Output),
     ("completionReason", Field::Finish),
@@ -180,11 +180,24 @@ fn split_model<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'a [&'b str], &'b st
 
 /// The counts in the model's own members.
 fn counts(document: &Document) -> Counts {
+    let counts = Counts::of(document);
+    let written_for = |is_meant: fn(&[u8]) -> bool| {
+        let meant = document.items_of("cacheDetails").filter(|(ttl, _)| is_meant(ttl));
+        meant.map(|(_, count)| count).reduce(u64::saturating_add)
+    };
     Counts {
-        cache_write_5m: document.sum("cacheDetails", &["5m"]),
-        cache_write_1h: document.sum("cacheDetails", &["1h"]),
-        ..Counts::of(document)
+        output: counts.output.max(document.count(Field::EachOutput)),
+        cache_write_5m: written_for(|ttl| ttl == b"5m"),
+        // A time that is not known is the longer one.
+        cache_write_1h: written_for(|ttl| ttl != b"5m"),
+        ..counts
     }
+}
+
+/// Whether it tells of tokens that were written to a cache for a time that is not known.
+fn has_other_lifetime(document: &Document) -> bool {
+    let is_other = |(ttl, count): (&[u8], u64)| !matches!(ttl, b"5m" | b"1h") && count > 0;
+    document.items_of("cacheDetails").any(is_other)
 }
 
 fn tell_metrics(generation: &mut Generation, document: &Document) {
@@ -205,7 +218,9 @@ fn fold_own(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     generation.is_finished |= document.has(Field::Finish);
     let reported = counts(document);
+    generation.is_inconsistent |= has_other_lifetime(document);
     if generation.units.of(Unit::OutputImages).is_some() {
+        generation.may_lack_tokens = true;
         generation.stage = Stage::Final;
     }
     if reported.is_unknown() {
@@ -242,21 +257,20 @@ fn fold_invoke(generation: &mut Generation, document: &Document) {
 
 fn head_of_invoke(generation: &mut Generation, headers: Headers<'_>) {
     let reported = Counts {
-        input: header_count(headers, "x-amzn-bedrock-input-token-count"),
-        output: header_count(headers, "x-amzn-bedrock-output-token-count"),
-        cache_read: header_count(headers, "x-amzn-bedrock-cache-read-input-token-count"),
-        cache_write: header_count(headers, "x-amzn-bedrock-cache-write-input-token-count"),
+        input: generation.header_count(headers, "x-amzn-bedrock-input-token-count"),
+        output: generation.header_count(headers, "x-amzn-bedrock-output-token-count"),
+        cache_read: generation.header_count(headers, "x-amzn-bedrock-cache-read-input-token-count"),
+        cache_write: generation
+            .header_count(headers, "x-amzn-bedrock-cache-write-input-token-count"),
         ..Counts::default()
     };
     if !reported.is_unknown() {
         reported.report(generation);
         generation.stage = Stage::Final;
     }
-    let text = |name| headers.get(name).and_then(|text| core::str::from_utf8(text).ok());
-    if let Some(tier) = text("x-amzn-bedrock-service-tier") {
-        generation.service_tier = Some(ServiceTier::new(tier));
-    }
-    if let Some(latency) = text("x-amzn-bedrock-performanceconfig-latency") {
+    let tier = header_word(headers, "x-amzn-bedrock-service-tier").and_then(ServiceTier::told);
+    keep(&mut generation.service_tier, tier);
+    if let Some(latency) = header_word(headers, "x-amzn-bedrock-performanceconfig-latency") {
         generation.modifiers.tell(Modifier::Latency, latency);
     }
 }

@@ -77,12 +77,21 @@ pub(super) const NATIVE: Format = Format {
     error: StreamError::Cohere,
 };
 
+/// Embeddings, of pictures too, and reranks.
+const EMBED: Format = Format { fold: fold_embedding, ..NATIVE };
+
 /// The endpoint of a request to a path like Cohere's.
 pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
     match (method, segments) {
-        ("POST", [.., "chat" | "generate" | "embed" | "rerank"]) => Some(Endpoint::of(&NATIVE)),
+        ("POST", [.., "chat" | "generate"]) => Some(Endpoint::of(&NATIVE)),
+        ("POST", [.., "embed" | "rerank"]) => Some(Endpoint::of(&EMBED)),
         _ => openai_compatible::endpoint(method, segments),
     }
+}
+
+fn fold_embedding(generation: &mut Generation, document: &Document) {
+    generation.may_lack_tokens = true;
+    fold(generation, document);
 }
 
 fn fold(generation: &mut Generation, document: &Document) {

@@ -24,6 +24,7 @@ pub(super) const GENERATION: Format = Format {
             "usage.prompt_tokens_details.cache_creation.ephemeral_5m_input_tokens",
             Field::CacheWrite5m,
         ),
+        ("usage.prompt_tokens_details.cache_creation.*", Field::CacheWriteOther),
         ("usage.input_tokens_details.cached_tokens", Field::CacheRead),
         ("usage.input_tokens_details.image_tokens", Field::InputImage),
         ("usage.input_tokens_details.video_tokens", Field::InputVideo),

@@ -15,7 +15,7 @@ use crate::domain::usage::{Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
-use crate::protocol::llm::generation::{Format, Generation, Stage, raise};
+use crate::protocol::llm::generation::{Format, Generation, Stage, header_word, keep, raise};
 use crate::protocol::llm::media::UNCOUNTED;
 use crate::protocol::llm::provider::{openai, openai_compatible};
 use crate::protocol::llm::stream_error::StreamError;
@@ -184,22 +184,20 @@ pub(super) fn content_endpoint(method: &str, segments: &[&str]) -> Option<Endpoi
 
 /// Reads the tier from the header of the Gemini API.
 fn head(generation: &mut Generation, headers: Headers<'_>) {
-    let tier = headers.get("x-gemini-service-tier");
-    if let Some(tier) = tier.and_then(|tier| core::str::from_utf8(tier).ok()) {
-        generation.service_tier = Some(ServiceTier::new(tier));
-    }
+    let tier = header_word(headers, "x-gemini-service-tier").and_then(ServiceTier::told);
+    keep(&mut generation.service_tier, tier);
 }
 
-/// The sum of the counts of one modality in these arrays. Its name is in capitals, except in
-/// Interactions.
+/// The sum of the counts of one modality in these arrays.
 fn of_modality(document: &Document, arrays: &[&str], names: &[&str]) -> Option<u64> {
     arrays.iter().fold(None, |known, array| sum(&[known, document.sum(array, names)]))
 }
 
 fn fold_counts(generation: &mut Generation, document: &Document) {
-    const AUDIO: &[&str] = &["AUDIO", "audio"];
-    const IMAGE: &[&str] = &["IMAGE", "VIDEO", "image", "video"];
-    const VIDEO: &[&str] = &["VIDEO", "video"];
+    const AUDIO: &[&str] = &["AUDIO"];
+    const IMAGE: &[&str] = &["IMAGE", "VIDEO"];
+    const VIDEO: &[&str] = &["VIDEO"];
+    const OTHER: &[&str] = &["TEXT", "DOCUMENT", "MODALITY_UNSPECIFIED", ""];
     const INPUT: &[&str] = &[
         "promptTokensDetails",
         "promptTokenDetails",
@@ -211,6 +209,12 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
     const OUTPUT: &[&str] = &["candidatesTokensDetails", "output_tokens_by_modality"];
 
     generation.tell_head(document);
+    let is_unknown = |(name, count): (&[u8], u64)| {
+        let mut known = [AUDIO, IMAGE, OTHER].into_iter().flatten();
+        count > 0 && !known.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    let mut arrays = [INPUT, CACHED, OUTPUT].into_iter().flatten();
+    generation.is_inconsistent |= arrays.any(|array| document.items_of(array).any(is_unknown));
     let parts = &mut generation.parts;
     raise(&mut parts.input, document.count(Field::Input));
     raise(&mut parts.tool_prompt, document.count(Field::ToolPrompt));

@@ -33,7 +33,7 @@ pub(super) const PRICE_LISTS: PriceLists = PriceLists {
 const MORE: &Paths = &[
     ("usage.prompt_audio_seconds", Field::InputAudioSeconds),
     ("usage.connectors.web_search", Field::WebSearches),
-    ("usage.connectors.web_search_premium", Field::WebSearches),
+    ("usage.connectors.web_search_premium", Field::PremiumSearches),
     ("usage.connectors.code_interpreter", Field::CodeSessions),
     ("usage.connectors.document_library", Field::FileSearches),
     ("usage.connectors.image_generation", Field::OutputImages),

@@ -14,7 +14,9 @@ use crate::domain::usage::{FurtherRun, Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
-use crate::protocol::llm::generation::{Format, Generation, Place, Run, Stage, by_lifetime};
+use crate::protocol::llm::generation::{
+    Format, Generation, Place, Run, Stage, by_lifetime, long_writes,
+};
 use crate::protocol::llm::media::{SPEECH, UNCOUNTED};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::llm::units;
@@ -120,6 +122,7 @@ const RESPONSES_PATHS: &Paths = &[
     ("usage.input_tokens_details.cache_write_tokens", Field::CacheWrite),
     ("usage.input_tokens_details.cache_write_tokens_details.ttl_30m_tokens", Field::CacheWrite5m),
     ("usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens", Field::CacheWrite1h),
+    ("usage.input_tokens_details.cache_write_tokens_details.*", Field::CacheWriteOther),
     ("usage.output_tokens", Field::Output),
     ("usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
     ("usage.total_tokens", Field::Total),
@@ -156,6 +159,7 @@ const RESPONSES_PATHS: &Paths = &[
         "response.usage.input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",
         Field::CacheWrite1h,
     ),
+    ("response.usage.input_tokens_details.cache_write_tokens_details.*", Field::CacheWriteOther),
     ("response.usage.output_tokens", Field::Output),
     ("response.usage.output_tokens_details.reasoning_tokens", Field::Reasoning),
     ("response.usage.total_tokens", Field::Total),
@@ -226,6 +230,8 @@ fn fold_result(generation: &mut Generation, document: &Document) {
         fold_responses(generation, document);
     } else {
         fold_chat(generation, document);
+        // Images, pages and the like name no kind.
+        generation.may_lack_tokens = !document.has(Field::Kind);
     }
 }
 
@@ -299,7 +305,7 @@ pub(in crate::protocol::llm) fn counts(document: &Document) -> Usage {
     let (cache_write_5m, cache_write_1h) = by_lifetime(
         document.count(Field::CacheWrite),
         document.count(Field::CacheWrite5m),
-        document.count(Field::CacheWrite1h),
+        long_writes(document),
     );
     let input_video = document.count(Field::InputVideo).filter(|tokens| *tokens > 0);
     Usage {
@@ -351,6 +357,7 @@ fn fold_images(generation: &mut Generation, document: &Document) {
 
 fn report_media(generation: &mut Generation, document: &Document, reported: Usage) {
     generation.tell_head(document);
+    generation.may_lack_tokens = true;
     report_runs(generation, document);
     if reported.is_unknown() && generation.units.is_empty() {
         return;

@@ -46,6 +46,7 @@ const ELSEWHERE: &Paths = &[
     ("usage.prompt_tokens_details.cache_creation_input_tokens", Field::CacheWrite),
     ("usage.prompt_tokens_details.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
     ("usage.prompt_tokens_details.cache_creation.ephemeral_1h_input_tokens", Field::CacheWrite1h),
+    ("usage.prompt_tokens_details.cache_creation.*", Field::CacheWriteOther),
     // SGLang.
     ("usage.reasoning_tokens", Field::Reasoning),
     // Groq, without `include_usage`.
@@ -95,6 +96,7 @@ fn fold_embedding(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
     let mut reported = openai::counts(document);
     reported.input = reported.input.or(reported.provider_total);
+    generation.may_lack_tokens = true;
     if !reported.is_unknown() || !generation.units.is_empty() {
         openai::report(generation, reported);
         generation.stage = Stage::Final;

@@ -8,7 +8,7 @@
 //! of the prompt.
 
 use crate::protocol::document::Document;
-use crate::protocol::llm::generation::{Format, Generation, Stage, header_count, raise};
+use crate::protocol::llm::generation::{Format, Generation, Stage, raise};
 use crate::protocol::llm::provider::openai;
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
 use crate::protocol::llm::stream_error::StreamError;
@@ -38,8 +38,8 @@ pub(super) const GENERATE: Format = Format {
 };
 
 fn head(generation: &mut Generation, headers: Headers<'_>) {
-    generation.usage.input = header_count(headers, "x-prompt-tokens");
-    generation.usage.output = header_count(headers, "x-generated-tokens");
+    generation.usage.input = generation.header_count(headers, "x-prompt-tokens");
+    generation.usage.output = generation.header_count(headers, "x-generated-tokens");
     if generation.usage.output.is_some() {
         generation.stage = Stage::Final;
     }

@@ -19,8 +19,8 @@ pub(super) const TEXT: Format = Format {
         &[
             ("model_id", Field::Model),
             ("input_token_count", Field::BilledInput),
-            ("results[].input_token_count", Field::BilledInput),
-            ("results[].generated_token_count", Field::BilledOutput),
+            ("results[].input_token_count", Field::EachInput),
+            ("results[].generated_token_count", Field::EachOutput),
             ("results[].stop_reason", Field::Status),
             ("results[].generated_text", Field::OutputText),
         ],
@@ -31,7 +31,8 @@ pub(super) const TEXT: Format = Format {
 };
 
 fn fold(generation: &mut Generation, document: &Document) {
-    let (input, output) = (document.count(Field::BilledInput), document.count(Field::BilledOutput));
+    let input = document.count(Field::EachInput).or(document.count(Field::BilledInput));
+    let output = document.count(Field::EachOutput);
     let reason = document.text(Field::Status);
     generation.is_finished |= reason.is_some_and(|reason| reason != "not_finished");
     if input.is_none() && output.is_none() {
