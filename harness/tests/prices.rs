@@ -74,8 +74,10 @@ fn card(change: fn(&mut Value)) -> String {
     card.to_string()
 }
 
-/// Names of files and lists that none of the commands can use as a card, and what is said of them.
-const NO_CARDS: [(&str, fn(&mut Value), &str); 6] = [
+/// The name of a file that is no card, what is wrong with it, and what is said of it.
+type NoCard = (&'static str, fn(&mut Value), &'static str);
+
+const NO_CARDS: [NoCard; 6] = [
     ("other.yaml", |card| card["rates"][0]["inptu"] = json!("1"), "unknown field `inptu`"),
     ("less.json", |card| card["rates"][0]["input"] = json!("-1"), "rates[0].input"),
     ("none.json", |card| card["rates"] = json!({}), "expected a sequence"),
