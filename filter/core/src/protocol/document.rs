@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX};
+use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX, DOUBTS_MAX};
 use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
@@ -64,6 +64,8 @@ pub struct Document {
     pub records: Vec<Record>,
     /// True if there were more records than the document keeps.
     pub has_more_records: bool,
+    /// The fields of which another reader may see another value, each with values that it may see.
+    unclear: Vec<(u8, Vec<u8>)>,
     text_bytes: u64,
     input_characters: u64,
     is_object: bool,
@@ -186,6 +188,30 @@ impl Document {
         self.put(field, Value::Absent);
     }
 
+    /// The fields that were told twice with different values or, where the tree is strict, under a
+    /// name that other readers may take for theirs: it is not certain which one a server takes.
+    pub(crate) fn unclear(&self) -> impl Iterator<Item = Field> {
+        let fields = self.unclear.iter().map(|(field, _)| usize::from(*field));
+        fields.filter_map(|field| Field::ALL.get(field).copied())
+    }
+
+    /// Some of the texts that a server may take for this member, if that is not certain.
+    pub(crate) fn texts_in_doubt(&self, field: Field) -> Vec<String> {
+        let is_it = |number: u8| Field::ALL.get(usize::from(number)) == Some(&field);
+        let doubts = self.unclear.iter().filter(|(number, _)| is_it(*number));
+        let texts: Vec<String> =
+            doubts.map(|(_, text)| String::from_utf8_lossy(text).into_owned()).collect();
+        let told = self.text(field).filter(|_| !texts.is_empty()).map(Cow::into_owned);
+        texts.into_iter().chain(told).filter(|text| !text.is_empty()).collect()
+    }
+
+    fn doubt(&mut self, field: u8, text: &[u8]) {
+        let doubts = self.unclear.iter().filter(|(number, _)| *number == field).count();
+        if doubts < DOUBTS_MAX {
+            self.unclear.push((field, text.to_vec()));
+        }
+    }
+
     fn put(&mut self, field: Field, value: Value) {
         let at = Field::ALL.iter().position(|other| *other == field);
         let Some(at) = at else { return };
@@ -201,6 +227,12 @@ impl Document {
         let at = usize::from(field);
         if self.values.len() <= at {
             self.values.resize(at.saturating_add(1), Value::Absent);
+        }
+        // A container only holds what tells the value.
+        if let Some(Value::Bare(told) | Value::Text(told)) =
+            self.values.get(at).filter(|told| value != Value::Container && **told != value)
+        {
+            self.doubt(field, &told.clone());
         }
         if let Some(place) = self.values.get_mut(at)
             // One field may stand at several paths: a `null` at one path must not replace a value
@@ -226,6 +258,7 @@ impl Document {
         self.items.clear();
         self.records.clear();
         self.has_more_records = false;
+        self.unclear.clear();
         self.text_bytes = 0;
         self.input_characters = 0;
         self.is_object = false;
@@ -294,6 +327,16 @@ impl DocumentReader {
     pub(crate) fn is_unreadable(&self) -> bool {
         let is_scalar = self.scanner.has_started() && !self.holds_documents;
         is_scalar || self.progress() == Progress::Failed
+    }
+
+    /// Whether the text has begun and not ended.
+    pub(crate) fn is_within(&self) -> bool {
+        self.scanner.has_started() && self.progress() == Progress::Open
+    }
+
+    /// Whether another reader may see another structure in the text: see [`Scanner::is_lax`].
+    pub(crate) fn is_lax(&self) -> bool {
+        self.scanner.is_lax()
     }
 
     /// Sets the type of the event that carries the text.
@@ -380,7 +423,13 @@ impl Visitor for Builder<'_> {
     }
 
     fn member(&mut self, node: u8, key: &[u8]) -> Want {
-        self.tree.want(node, key)
+        let want = self.tree.want(node, key);
+        if want != Want::NOTHING {
+            return want;
+        }
+        let Some((name, field)) = self.tree.taken_for(node, key) else { return want };
+        self.document.doubt(field, b"");
+        self.tree.want(node, name.as_bytes())
     }
 
     fn element(&mut self, node: u8) -> Want {

@@ -10,6 +10,7 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai_compatible;
@@ -68,6 +69,7 @@ pub(super) const NATIVE: Format = Format {
     fold,
     head: None,
     error: StreamError::Cohere,
+    asks: asks::MODEL,
 };
 
 /// The endpoint of a request to a path like Cohere's.

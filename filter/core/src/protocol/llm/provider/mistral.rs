@@ -8,6 +8,7 @@
 
 use crate::domain::usage::sum;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
@@ -47,6 +48,7 @@ const CHAT: Format = Format {
     fold: openai::fold_chat,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 /// The body, and the events of a stream; the last event reports the usage. Transcriptions have the
@@ -69,6 +71,7 @@ pub(super) const CONVERSATION: Format = Format {
     fold: fold_conversation,
     head: None,
     error: StreamError::MistralConversation,
+    asks: asks::MODEL,
 };
 
 /// The endpoint of a request to a path like Mistral's.

@@ -384,6 +384,7 @@ fn by_path(segments: &[&str]) -> Option<Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::TRACKED_DEPTH_MAX;
     use crate::protocol::paths::PathTree;
 
     #[test]
@@ -401,9 +402,21 @@ mod tests {
                 let Some(Batch { bodies, format }) = batch else { continue };
                 let tree = PathTree::within(bodies, format.paths);
                 assert!(tree.nodes.len() < 254, "{} {path}", family.name());
+                assert!(tree.depth() <= TRACKED_DEPTH_MAX, "{} {path}", family.name());
                 found += 1;
             }
         }
         assert_eq!(found, 9);
+    }
+
+    // A document may be an element of an array.
+    #[test]
+    fn every_member_of_a_format_is_within_what_the_scanner_follows() {
+        for operation in Operation::ALL {
+            let format = operation.endpoint(None).format;
+            let tree = PathTree::new(format.paths);
+            assert!(tree.nodes.len() < 254, "{}", operation.name());
+            assert!(tree.depth() < TRACKED_DEPTH_MAX, "{}", operation.name());
+        }
     }
 }
