@@ -5,6 +5,7 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
+use crate::accountant::awaited::Awaited;
 use crate::accountant::pending_ends::PendingEnd;
 use crate::base::hash::hash;
 use crate::base::limits::{
@@ -85,6 +86,9 @@ impl Accountant {
                 let time_max = Millis(GENERATION_TIME_MAX_MS);
                 let is_kept = self.attributions.generation_started(started, time_max);
                 host.count(Counter::AttributionOverLimit, u64::from(!is_kept));
+            }
+            Some(Fact::GenerationAwaited { link, holder, at }) => {
+                self.await_generation(Awaited { link, holder, at });
             }
             Some(Fact::Generation(generation)) => {
                 if let Some((generation, cause)) = self.attributions.generation_ended(generation) {

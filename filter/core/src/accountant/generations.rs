@@ -6,10 +6,12 @@ use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Cause;
+use crate::accountant::awaited::Awaited;
 use crate::accountant::corrections::{BilledIn, Provisional};
 use crate::accountant::estimates::Estimate;
 use crate::accountant::fold::Activity;
 use crate::admission::session::{SessionKey, session_ref};
+use crate::base::limits::{AWAITED_MAX, SEEN_AGE_MAX_S};
 use crate::base::time::Timestamp;
 use crate::config::product::{Product, ProductType};
 use crate::config::{Config, CostSource, IncompleteUsage, REPORTED_CURRENCY};
@@ -46,13 +48,14 @@ impl Accountant {
         let earlier = self.estimates.told(&link).or_else(|| self.corrections.told(&link));
         let is_known = match earlier {
             Some(earlier) => told <= earlier,
-            None => {
-                !self.seen_generations.is_new(&link, created_at, now)
-                    || !self.seen_results.is_new(&link, created_at, now)
-            }
+            None => self.seen_generations.has(&link) || self.seen_results.has(&link),
         };
+        let is_awaited = self.awaited.take(&link).is_some();
         if is_known {
             host.count(Counter::GenerationsToldAgain, 1);
+        } else if earlier.is_none() && !is_awaited && is_old(created_at, now) {
+            // What is remembered does not reach back so far: it may have been counted.
+            host.count(Counter::GenerationsTooOld, 1);
         } else if let Some(estimate) = self.estimates.take(&link) {
             let replaced = generation.instead_of(&estimate.generation);
             self.bill_told(host, link, Box::new(replaced), estimate.cause, now);
@@ -65,6 +68,15 @@ impl Accountant {
             } else if let Some(first) = self.estimates.insert(link, generation, cause, now) {
                 self.bill_estimate(host, first, now);
             }
+        }
+    }
+
+    /// Notes that a generation was asked for, which a later response tells.
+    pub(super) fn await_generation(&mut self, awaited: Awaited) {
+        let link = &awaited.link;
+        let is_told = self.estimates.told(link).is_some() || self.corrections.told(link).is_some();
+        if !is_told && !self.seen_generations.has(link) {
+            self.awaited.insert(awaited, AWAITED_MAX);
         }
     }
 
@@ -111,7 +123,7 @@ impl Accountant {
             self.seen_generations.remember(billed.link);
         }
         if told != Told::Whole {
-            let is_forgotten = self.corrections.insert(billed);
+            let is_forgotten = self.corrections.remember(billed);
             host.count(Counter::CorrectionsForgotten, u64::from(is_forgotten));
         }
     }
@@ -271,6 +283,13 @@ impl Accountant {
         };
         session_ref(&product, identity, SessionKey::Window)
     }
+}
+
+/// Whether a generation is older than what the accountant remembers. `created_at` is when the client
+/// asked for it, in seconds since 1970, if that is known.
+fn is_old(created_at: Option<u64>, now: Timestamp) -> bool {
+    let oldest_s = (now.0 / 1000).saturating_sub(SEEN_AGE_MAX_S);
+    created_at.is_some_and(|created_at| created_at < oldest_s)
 }
 
 /// One run of a model that is billed.

@@ -19,6 +19,7 @@ pub(super) struct Meta {
     pub(super) calls_high: u32,
     pub(super) generations_high: u32,
     pub(super) corrections_high: u32,
+    pub(super) awaited_high: u32,
     pub(super) results_at: usize,
     /// True if every page of results was written.
     pub(super) has_all_results: bool,
@@ -42,6 +43,7 @@ impl Meta {
             calls_high: 0,
             generations_high: 0,
             corrections_high: 0,
+            awaited_high: 0,
             results_at: 0,
             has_all_results: false,
             seen_at: 0,

@@ -14,11 +14,13 @@ pub(crate) mod seen_generations;
 
 mod answers;
 mod attribution;
+mod awaited;
 mod evidence;
 mod fold;
 mod generations;
 mod guard_state;
 mod guards;
+mod linked;
 mod meta;
 mod pending_ends;
 mod state;
@@ -26,11 +28,13 @@ mod state;
 use std::rc::Rc;
 
 use crate::accountant::attribution::Attributions;
-use crate::accountant::corrections::Corrections;
+use crate::accountant::awaited::Awaited;
+use crate::accountant::corrections::Provisional;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::Evidence;
 use crate::accountant::guard_state::Guards;
 use crate::accountant::joins::JoinTable;
+use crate::accountant::linked::LinkTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Dispatch, Outbox};
 use crate::accountant::pending_ends::PendingEnds;
@@ -77,7 +81,8 @@ pub(crate) struct Accountant {
     /// Results of batches, which are many at once.
     seen_results: SeenGenerations,
     estimates: Estimates,
-    corrections: Corrections,
+    corrections: LinkTable<Provisional>,
+    awaited: LinkTable<Awaited>,
     guards: Guards,
     outbox: Outbox,
     journals: Reader,

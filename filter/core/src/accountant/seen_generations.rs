@@ -3,8 +3,6 @@
 
 use std::collections::HashSet;
 
-use crate::base::limits::SEEN_AGE_MAX_S;
-use crate::base::time::Timestamp;
 use crate::domain::ids::Link;
 use crate::shared_data::recent::Recent;
 
@@ -22,12 +20,9 @@ impl SeenGenerations {
         Self { recent, links }
     }
 
-    /// Whether a generation has not been counted yet, as far as this remembers. `created_at` is
-    /// when the client asked for it, in seconds since 1970, if that is known: a generation that is
-    /// too old to be remembered was counted long ago.
-    pub(crate) fn is_new(&self, link: &Link, created_at: Option<u64>, now: Timestamp) -> bool {
-        let oldest_s = (now.0 / 1000).saturating_sub(SEEN_AGE_MAX_S);
-        !self.links.contains(link) && created_at.is_none_or(|created_at| created_at >= oldest_s)
+    /// Whether a generation was counted, as far as this remembers.
+    pub(crate) fn has(&self, link: &Link) -> bool {
+        self.links.contains(link)
     }
 
     /// Remembers a generation.

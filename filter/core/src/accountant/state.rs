@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
-use crate::accountant::corrections::Corrections;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::{Evidence, UsedAnswers};
 use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
 use crate::accountant::joins::JoinTable;
+use crate::accountant::linked::LinkTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::pending_ends::PendingEnds;
@@ -56,7 +56,8 @@ impl Accountant {
             seen_generations: SeenGenerations::default(),
             seen_results: SeenGenerations::default(),
             estimates: Estimates::default(),
-            corrections: Corrections::default(),
+            corrections: LinkTable::default(),
+            awaited: LinkTable::default(),
             guards: Guards::default(),
             outbox,
             journals,
@@ -115,6 +116,10 @@ impl Accountant {
             let billed = read_value(host, &correction_key(&self.prefix, slot));
             self.corrections.restore(slot, billed);
         }
+        for slot in 0..self.meta.awaited_high {
+            let awaited = read_value(host, &awaited_key(&self.prefix, slot));
+            self.awaited.restore(slot, awaited);
+        }
         let results = Recent::of_pages(BATCH_PAGES, self.meta.results_at, |at| {
             // Most pages were never written.
             (at <= self.meta.results_at || self.meta.has_all_results)
@@ -146,21 +151,7 @@ impl Accountant {
             let value = attributions.generations.get(slot).map(encoded).unwrap_or_default();
             writes.push((generation_key(&self.prefix, slot), value));
         }
-        for (at, page) in self.seen_generations.recent.take_dirty() {
-            writes.push((seen_key(&self.prefix, at), encoded(page)));
-        }
-        for (at, page) in self.seen_results.recent.take_dirty() {
-            // The pages behind the present one are those of the last round.
-            self.meta.has_all_results |= at >= BATCH_PAGES.saturating_sub(1);
-            writes.push((result_key(&self.prefix, at), encoded(page)));
-        }
-        if self.estimates.take_dirty() {
-            writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
-        }
-        for slot in self.corrections.slots.take_dirty() {
-            let value = self.corrections.slots.get(slot).map(encoded).unwrap_or_default();
-            writes.push((correction_key(&self.prefix, slot), value));
-        }
+        self.generation_writes(&mut writes);
         if let Some(ends) = self.ends.take_dirty() {
             writes.push((ends_key(&self.prefix), encoded(&ends)));
         }
@@ -185,6 +176,7 @@ impl Accountant {
             self.meta.calls_high = self.attributions.calls.high();
             self.meta.generations_high = self.attributions.generations.high();
             self.meta.corrections_high = self.corrections.slots.high();
+            self.meta.awaited_high = self.awaited.slots.high();
             self.meta.results_at = self.seen_results.recent.at();
             self.meta.seen_at = self.seen_generations.recent.at();
             self.meta.used_at = self.evidence.used.recent.at();
@@ -193,6 +185,29 @@ impl Accountant {
             writes.push((meta_key(&self.prefix), encoded(&self.meta)));
         }
         writes
+    }
+
+    /// What is remembered of generations that were told, or will be.
+    fn generation_writes(&mut self, writes: &mut Vec<(String, Vec<u8>)>) {
+        for (at, page) in self.seen_generations.recent.take_dirty() {
+            writes.push((seen_key(&self.prefix, at), encoded(page)));
+        }
+        for (at, page) in self.seen_results.recent.take_dirty() {
+            // The pages behind the present one are those of the last round.
+            self.meta.has_all_results |= at >= BATCH_PAGES.saturating_sub(1);
+            writes.push((result_key(&self.prefix, at), encoded(page)));
+        }
+        if self.estimates.take_dirty() {
+            writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
+        }
+        for slot in self.corrections.slots.take_dirty() {
+            let value = self.corrections.slots.get(slot).map(encoded).unwrap_or_default();
+            writes.push((correction_key(&self.prefix, slot), value));
+        }
+        for slot in self.awaited.slots.take_dirty() {
+            let value = self.awaited.slots.get(slot).map(encoded).unwrap_or_default();
+            writes.push((awaited_key(&self.prefix, slot), value));
+        }
     }
 
     pub(super) fn set_gauges(&self, host: &mut impl Host) {
@@ -247,6 +262,10 @@ fn result_key(prefix: &str, page: usize) -> String {
 
 fn correction_key(prefix: &str, slot: u32) -> String {
     format!("{prefix}b{slot}")
+}
+
+fn awaited_key(prefix: &str, slot: u32) -> String {
+    format!("{prefix}n{slot}")
 }
 
 fn ends_key(prefix: &str) -> String {

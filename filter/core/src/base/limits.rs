@@ -31,8 +31,9 @@ pub(crate) const IDENTITY_BYTES_MAX: usize = 256;
 /// Bytes of an API key that the filter hashes. Tokens of several KiB fit; events contain the hash.
 pub(crate) const API_KEY_BYTES_MAX: usize = 8192;
 
-/// Nested containers that the JSON scanner follows by name. It skips deeper ones by their brackets.
-pub(crate) const TRACKED_DEPTH_MAX: usize = 8;
+/// Nested containers that the JSON scanner follows by name: the deepest, in a batch of Gemini, are
+/// 13. It skips deeper ones by their brackets.
+pub(crate) const TRACKED_DEPTH_MAX: usize = 14;
 
 /// Elements with a name and a count, such as tokens by modality, that the filter keeps of a
 /// document. Beyond this number, the usage counts as inconsistent.
@@ -41,6 +42,9 @@ pub(crate) const DOCUMENT_ITEMS_MAX: usize = 32;
 /// Objects within a document, such as the iterations of an agent's turn, that the filter keeps as
 /// documents of their own. Beyond this number, the usage counts as inconsistent.
 pub(crate) const DOCUMENT_RECORDS_MAX: usize = 64;
+
+/// Values of one member that the filter keeps if it is not certain which one a server takes.
+pub(crate) const DOUBTS_MAX: usize = 3;
 
 /// Units beside tokens, each with its variant, that the filter keeps of a generation.
 pub(crate) const UNITS_MAX: usize = 12;
@@ -133,6 +137,11 @@ pub(crate) const ESTIMATE_WAIT_MS: u64 = 30_000;
 /// about 1 KiB each. Beyond this number, the customer with the most of them gives way: the
 /// accountant forgets its oldest, whose truth is then dropped.
 pub(crate) const PROVISIONAL_MAX: usize = 1024;
+
+/// Generations that were asked for and that a later response tells, at about 150 bytes each. Beyond
+/// this number, the customer with the most of them gives way: the accountant forgets its oldest,
+/// which then counts only if it is polled within [`SEEN_AGE_MAX_S`].
+pub(crate) const AWAITED_MAX: usize = 4096;
 
 /// The age in seconds beyond which the accountant takes a generation that it observes again for one
 /// that it has counted: on a busy day, its memory does not reach further back.

@@ -76,6 +76,9 @@ pub struct GenerationEnded {
     pub model: Option<String>,
     /// The model, as the request names it.
     pub model_requested: Option<String>,
+    /// Names of which the request asks for one, if it is not certain for which: then
+    /// `model_requested` is none of them.
+    pub(crate) models_in_doubt: Vec<String>,
     /// The tier that decides the rate.
     pub service_tier: ServiceTier,
     /// What else moves the rate.
@@ -167,6 +170,7 @@ impl GenerationEnded {
             generation.generation_id = format!("{}.{number}", self.generation_id);
             generation.model.clone_from(&run.model);
             generation.model_requested = None;
+            generation.models_in_doubt = Vec::new();
             generation.usage = run.usage;
             // What is beside the tokens, and the whole cost, belong to the response's own run.
             generation.units = Units::default();

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
 use crate::domain::identity::ANONYMOUS;
+use crate::domain::ids::Link;
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::{SessionEnd, SessionRef};
 use crate::fact::call::{
@@ -103,6 +104,15 @@ pub enum Fact {
     },
     /// A client has requested a generation.
     GenerationStarted(GenerationStarted),
+    /// A client has requested a generation that only a later response tells.
+    GenerationAwaited {
+        /// What that response carries.
+        link: Link,
+        /// The customer.
+        holder: Holder,
+        /// When.
+        at: Timestamp,
+    },
     /// A generation has ended.
     Generation(Box<GenerationEnded>),
     /// The session is over.
@@ -136,7 +146,9 @@ impl Fact {
             Self::Generation(generation) => &generation.session,
             Self::CallUpdate(update) => return update.holder,
             Self::OtherOpen(other) => return other.holder,
-            Self::Redirected { holder, .. } | Self::OtherAnswered { holder, .. } => return *holder,
+            Self::Redirected { holder, .. }
+            | Self::OtherAnswered { holder, .. }
+            | Self::GenerationAwaited { holder, .. } => return *holder,
             Self::Released { holder, .. } => return *holder,
             Self::GenerationStarted(started) => {
                 return holder_of(started.customer.as_deref().unwrap_or(ANONYMOUS));

@@ -51,7 +51,7 @@ counters! {
     /// Requests whose stream ended before the filter had read their message: a later filter, or the
     /// server, answered first, or the client left. Their heads do not say whether they make a call.
     ExchangesUnread = "exchanges_unread",
-    /// Requests of MCP and A2A that the filter did not understand for certain.
+    /// Requests of MCP and A2A, and for generations, that the filter did not understand for certain.
     RequestUnparsed = "request_unparsed",
     /// Those of them that it rejected.
     RequestsUnreadable = "requests_unreadable",
@@ -99,11 +99,14 @@ counters! {
     WebSocketsUnread = "websockets_unread",
     /// Requests for a WebSocket that the filter answered with 426.
     WebSocketsRefused = "websockets_refused",
-    /// Results of batches that the filter could not take because too many came at once, or files of
-    /// them whose coding it could not read to the end.
+    /// Results of batches that the filter could not take because too many came at once, lines
+    /// between them that it could not read, and files of them whose end it could not read.
     BatchResultsUnread = "batch_results_unread",
     /// Generations that the filter observed again after it had counted them.
     GenerationsToldAgain = "generations_told_again",
+    /// Generations that the filter knows only from a response that a client asked for more than a
+    /// day after they were created: it took them for counted.
+    GenerationsTooOld = "generations_too_old",
     /// Generations that were billed before everything about them was told, by an estimate for
     /// instance, and whose truth came later: its event supersedes theirs.
     GenerationsCorrected = "generations_corrected",
@@ -115,7 +118,7 @@ counters! {
     /// Generations whose response did not report usage.
     UsageUnknown = "usage_unknown",
     /// Generations whose counts contradict each other, such as a part that is larger than its whole,
-    /// or of which something that bears on the price could not be read.
+    /// or of which something that bears on the price could not be read, in the response or the request.
     UsageInconsistent = "usage_inconsistent",
     /// Generations that used something beside tokens of which the rate card has no price.
     UnitsUnpriced = "units_unpriced",

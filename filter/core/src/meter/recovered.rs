@@ -101,6 +101,7 @@ fn ended_at(fact: &Fact) -> Option<Timestamp> {
         | Fact::Reserved(_)
         | Fact::Released { .. }
         | Fact::GenerationStarted(_)
+        | Fact::GenerationAwaited { .. }
         | Fact::SessionEnd { .. } => None,
     }
 }

@@ -398,15 +398,28 @@ fn price_sought<'a>(
 }
 
 /// What a generation without a rate for its tier or its modifiers, or without the cost that its
-/// provider should report, costs at the list price; zero for any other generation without a cost.
-/// The client chooses the tier, so it must not get out of what it pays, and of guards, by choosing
-/// one that the card does not know.
+/// provider should report, costs at the list price, and one that asks for a model in doubt at the
+/// dearest of the models; zero for any other generation without a cost. The client chooses the tier
+/// and writes the request, so it must not get out of what it pays, and of guards, by choosing what
+/// the card does not know, or what is not certain.
 pub fn list_price<'a>(
     cards: &(impl Iterator<Item = &'a RateCard> + Clone),
     generation: &GenerationEnded,
     reason: &Unpriced,
 ) -> Decimal {
     use Unpriced::{NoRateForModifier, NoRateForTier, NoReportedCost};
+    if let Some((model, others)) = generation.models_in_doubt.split_first() {
+        let mut asked = generation.clone();
+        asked.model_requested = Some(model.clone());
+        asked.models_in_doubt = Vec::new();
+        let total = |priced: (Priced, &RateCard)| Ok(priced.0.total);
+        let own = price(cards, &asked)
+            .and_then(total)
+            .unwrap_or_else(|reason| list_price(cards, &asked, &reason));
+        asked.model_requested = None;
+        asked.models_in_doubt = others.to_vec();
+        return own.max(list_price(cards, &asked, reason));
+    }
     if !matches!(reason, NoRateForTier(_) | NoRateForModifier(..) | NoReportedCost) {
         return Decimal::ZERO;
     }

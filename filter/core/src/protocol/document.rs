@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX};
+use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX, DOUBTS_MAX};
 use crate::domain::price_factors::{ServiceTier, UNREADABLE};
 use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
@@ -71,6 +71,8 @@ pub struct Document {
     /// True if it holds something that bears on the price and that the reader could not read, or
     /// could not keep.
     is_odd: bool,
+    /// The fields of which another reader may see another value, each with values that it may see.
+    unclear: Vec<(u8, Vec<u8>)>,
     text_bytes: u64,
     input_characters: u64,
     is_object: bool,
@@ -207,6 +209,30 @@ impl Document {
         self.put(field, Value::Absent);
     }
 
+    /// The fields that were told twice with different values or, where the tree is strict, under a
+    /// name that other readers may take for theirs: it is not certain which one a server takes.
+    pub(crate) fn unclear(&self) -> impl Iterator<Item = Field> {
+        let fields = self.unclear.iter().map(|(field, _)| usize::from(*field));
+        fields.filter_map(|field| Field::ALL.get(field).copied())
+    }
+
+    /// Some of the texts that a server may take for this member, if that is not certain.
+    pub(crate) fn texts_in_doubt(&self, field: Field) -> Vec<String> {
+        let is_it = |number: u8| Field::ALL.get(usize::from(number)) == Some(&field);
+        let doubts = self.unclear.iter().filter(|(number, _)| is_it(*number));
+        let texts: Vec<String> =
+            doubts.map(|(_, text)| String::from_utf8_lossy(text).into_owned()).collect();
+        let told = self.text(field).filter(|_| !texts.is_empty()).map(Cow::into_owned);
+        texts.into_iter().chain(told).filter(|text| !text.is_empty()).collect()
+    }
+
+    fn doubt(&mut self, field: u8, text: &[u8]) {
+        let doubts = self.unclear.iter().filter(|(number, _)| *number == field).count();
+        if doubts < DOUBTS_MAX {
+            self.unclear.push((field, text.to_vec()));
+        }
+    }
+
     fn put(&mut self, field: Field, value: Value) {
         let at = Field::ALL.iter().position(|other| *other == field);
         let Some(at) = at else { return };
@@ -223,6 +249,12 @@ impl Document {
         let at = usize::from(field);
         if self.values.len() <= at {
             self.values.resize(at.saturating_add(1), Value::Absent);
+        }
+        // A container only holds what tells the value.
+        if let Some(Value::Bare(told) | Value::Text(told)) =
+            self.values.get(at).filter(|told| value != Value::Container && **told != value)
+        {
+            self.doubt(field, &told.clone());
         }
         let (Some(meaning), Some(place)) = (Field::ALL.get(at).copied(), self.values.get_mut(at))
         else {
@@ -252,6 +284,7 @@ impl Document {
         self.records.clear();
         self.has_more_records = false;
         self.is_odd = false;
+        self.unclear.clear();
         self.text_bytes = 0;
         self.input_characters = 0;
         self.is_object = false;
@@ -390,6 +423,16 @@ impl DocumentReader {
         is_scalar || self.progress() == Progress::Failed
     }
 
+    /// Whether the text has begun and not ended.
+    pub(crate) fn is_within(&self) -> bool {
+        self.scanner.has_started() && self.progress() == Progress::Open
+    }
+
+    /// Whether another reader may see another structure in the text: see [`Scanner::is_lax`].
+    pub(crate) fn is_lax(&self) -> bool {
+        self.scanner.is_lax()
+    }
+
     /// Sets the type of the event that carries the text.
     pub(crate) fn set_event_type(&mut self, event_type: &[u8]) {
         self.document.event_type.clear();
@@ -491,7 +534,12 @@ impl Visitor for Builder<'_> {
         if want.scalar.is_some_and(is_unnamed) {
             self.item.name = key.to_vec();
         }
-        want
+        if want != Want::NOTHING {
+            return want;
+        }
+        let Some((name, field)) = self.tree.taken_for(node, key) else { return want };
+        self.document.doubt(field, b"");
+        self.tree.want(node, name.as_bytes())
     }
 
     fn element(&mut self, node: u8) -> Want {

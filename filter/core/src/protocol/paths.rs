@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::wire::json::Want;
+use crate::wire::member_check::is_alike;
 
 /// Stands in a path for the elements of an array.
 pub(super) const ELEMENT: &str = "[]";
@@ -290,6 +291,8 @@ pub(crate) struct PathTree {
     pub(super) nodes: Vec<Node>,
     /// The node of the text, if documents are somewhere within it.
     around: Option<u8>,
+    /// True if other readers may take other names of members for those of the tree.
+    is_strict: bool,
 }
 
 /// The steps of a path.
@@ -305,11 +308,22 @@ impl PathTree {
     /// Builds the tree of a format's tables. The tree leaves out paths beyond its 254th step; a
     /// test keeps the tables smaller.
     pub(crate) fn new(tables: &[&'static Paths]) -> Rc<Self> {
+        Rc::new(Self::of(tables))
+    }
+
+    /// Builds the tree of tables for documents that clients write.
+    pub(crate) fn strict(tables: &[&'static Paths]) -> Rc<Self> {
+        let mut tree = Self::of(tables);
+        tree.is_strict = true;
+        Rc::new(tree)
+    }
+
+    fn of(tables: &[&'static Paths]) -> Self {
         let mut tree = Self::empty();
         for (path, field) in tables.iter().copied().flatten() {
             tree.add(steps(path), *field);
         }
-        Rc::new(tree)
+        tree
     }
 
     /// Builds the tree of JSON pointers (RFC 6901) below the member `under`, and of further paths.
@@ -342,7 +356,7 @@ impl PathTree {
             is_document: false,
             others: None,
         };
-        Self { nodes: vec![root], around: None }
+        Self { nodes: vec![root], around: None, is_strict: false }
     }
 
     /// Builds the tree of a format's tables for documents that are at these places of a text.
@@ -409,9 +423,29 @@ impl PathTree {
         Some(at)
     }
 
+    /// The most containers that are open within the deepest member, if it is one.
+    #[cfg(test)]
+    pub(super) fn depth(&self) -> usize {
+        let parent = |at: &u8| self.nodes.get(usize::from(*at)).map(|node| node.parent);
+        let to_top = |node: &Node| core::iter::successors(Some(node.parent), parent).count();
+        let around = self.nodes.iter().filter(|node| node.is_document).map(to_top).max();
+        let own = self.nodes.iter().map(to_top).max().unwrap_or(0);
+        around.map_or(own, |around| around.saturating_sub(1).saturating_add(own))
+    }
+
     fn child(&self, parent: u8, step: &[u8]) -> Option<u8> {
         let is_child = |node: &Node| node.parent == parent && node.step.as_bytes() == step;
         self.nodes.iter().position(is_child).and_then(|at| u8::try_from(at).ok())
+    }
+
+    /// The member for which other readers may take `key`, which names none, and its field.
+    pub(super) fn taken_for(&self, parent: u8, key: &[u8]) -> Option<(&str, u8)> {
+        if !self.is_strict {
+            return None;
+        }
+        let is_taken = |node: &&Node| node.parent == parent && is_alike(key, &node.step);
+        let node = self.nodes.iter().find(is_taken)?;
+        Some((&node.step, node.field?))
     }
 
     pub(super) fn want(&self, parent: u8, step: &[u8]) -> Want {

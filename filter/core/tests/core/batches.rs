@@ -136,6 +136,27 @@ fn rows() -> Vec<Row> {
             format!("{{\"id\": oops]\n{}", lines(&[openai(200, &chat(Some("1"), 10, 3))])),
             vec![("1", 10, 3)],
         ),
+        // What tells no counts was generated all the same; an error was not.
+        (
+            file,
+            "api.openai.com",
+            lines(&[
+                openai(200, &json!({"id": "x", "object": "chat.completion", "usage": null})),
+                openai(422, &json!({"object": "error", "message": "no"})),
+                openai(200, &chat(Some("1"), 10, 3)),
+            ]),
+            vec![("MISSING", 0, 0), ("1", 10, 3)],
+        ),
+        (
+            file,
+            "api.mistral.ai",
+            lines(&[openai(
+                200,
+                &json!({"model": "mistral-ocr", "pages": [],
+                "usage_info": {"pages_processed": 900}}),
+            )]),
+            vec![("pages", 0, 0)],
+        ),
         // The last line may have no end.
         (
             file,
@@ -193,9 +214,12 @@ fn each_result_is_counted_once_however_often_it_is_fetched() {
             .collect();
         let expected: Vec<_> = results.iter().map(|(_, input, output)| (*input, *output)).collect();
         assert_eq!(counts, expected, "{host}{path}: {file}");
-        for event in &tokens {
+        for (event, (name, ..)) in tokens.iter().zip(&results) {
+            let completeness = if *name == "MISSING" { "MISSING" } else { "COMPLETE" };
             assert_eq!(event["service_tier"], "batch", "{host}{path}");
-            assert_eq!(event["completeness"], "COMPLETE", "{host}{path}");
+            assert_eq!(event["completeness"], completeness, "{host}{path}");
+            let pages = if *name == "pages" { json!({"pages": "900"}) } else { Value::Null };
+            assert_eq!(event["units"], pages, "{host}{path}");
         }
         mesh.fetch(path, host, "", "200", &[file.as_bytes()]);
         mesh.fetch(path, host, "gzip", "200", &[&gzip(file.as_bytes())]);
@@ -232,6 +256,54 @@ fn a_file_of_results_tells_the_same_however_it_is_cut() {
             assert_eq!(told, results.len() as u64 + twice, "{host}{path} {coding} {number}");
             mesh.envoy.deliver(0);
         }
+    }
+}
+
+#[test]
+fn what_is_damaged_between_results_is_counted() {
+    let good = lines(&[openai(200, &chat(Some("1"), 10, 3))]);
+    let cut = good.trim_end().trim_end_matches('}');
+    for (file, unread) in [
+        (good.clone(), 0),
+        (format!("{good}\n  \n{good}"), 0),
+        (format!("{good}{{\"id\": oops]\n{good}"), 1),
+        (format!("{{\"id\": oops]\n{good}<html>\n"), 2),
+        (format!("{good}<html>"), 1),
+        (format!("{good}{cut}"), 1),
+        // No results, so nothing to miss.
+        ("%PDF-1.7\n\u{0}\u{1}{\n".to_owned(), 0),
+        ("<html>\n<html>\n".to_owned(), 0),
+    ] {
+        for cut in cuts(file.as_bytes()).into_iter().step_by(3) {
+            let mut mesh = Mesh::new(&llm());
+            mesh.fetch("/v1/files/file-out/content", "api.openai.com", "", "200", &cut);
+            let found = mesh.envoy.host.counters.get(&Counter::BatchResultsUnread).copied();
+            assert_eq!(found.unwrap_or(0), unread, "{file}");
+        }
+    }
+}
+
+/// The deepest members of a batch within its operation.
+#[test]
+fn an_inlined_batch_tells_its_parts() {
+    let mut body = content("g1", 1000, 3);
+    body["response"]["usageMetadata"]["promptTokensDetails"] =
+        json!([{"modality": "TEXT", "tokenCount": 100}, {"modality": "AUDIO", "tokenCount": 900}]);
+    body["response"]["candidates"][0]["groundingMetadata"] =
+        json!({"webSearchQueries": ["a", "b"], "groundingChunks": [{"maps": {"uri": "u"}}]});
+    let results = json!({"inlinedResponses": {"inlinedResponses": [body]}});
+    for batch in [
+        json!({"name": "batches/1", "response": results}),
+        json!({"name": "batches/1", "metadata": {"output": results}}),
+    ] {
+        let mut mesh = Mesh::new(&llm());
+        let host = "generativelanguage.googleapis.com";
+        mesh.fetch("/v1beta/batches/1", host, "", "200", &[batch.to_string().as_bytes()]);
+        let told = mesh.told();
+        let tokens =
+            json!({"input": 1000, "output": 3, "input_audio": 900, "provider_total": 1003});
+        assert_eq!(told[0]["tokens"], tokens, "{batch}");
+        assert_eq!(told[0]["units"], json!({"web_searches": "2", "maps_queries": "1"}), "{batch}");
     }
 }
 

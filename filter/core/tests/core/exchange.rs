@@ -96,6 +96,7 @@ pub(crate) fn calls(observed: &Observed) -> Vec<(&str, String)> {
             | Fact::Reserved(_)
             | Fact::Released { .. }
             | Fact::GenerationStarted(_)
+            | Fact::GenerationAwaited { .. }
             | Fact::Generation(_)
             | Fact::Running { .. }
             | Fact::SessionEnd { .. }
@@ -567,6 +568,7 @@ fn sessions_end_by_delete_and_by_404_only_where_a_session_is_named() {
             | Fact::Reserved(_)
             | Fact::Released { .. }
             | Fact::GenerationStarted(_)
+            | Fact::GenerationAwaited { .. }
             | Fact::Generation(_)
             | Fact::CallUpdate(_)
             | Fact::Calls(_)

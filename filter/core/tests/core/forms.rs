@@ -8,7 +8,7 @@ use agent_meter_core::wire::http::Headers;
 use serde_json::json;
 
 use crate::generations::{JSON, Mesh, Worker};
-use crate::support::{cuts, rate, test};
+use crate::support::{cuts, rate, route, test};
 
 const FORM: &str = "multipart/form-data; boundary=\"x y\"";
 
@@ -21,7 +21,8 @@ fn form(parts: &[(&str, &str)]) -> String {
 
 fn requested(media_type: &str, is_speech: bool, chunks: &[&[u8]]) -> Requested {
     let headers = [("content-type".to_owned(), media_type.as_bytes().to_vec())];
-    let mut reader = LlmRequestBody::new(BodyHead::read(Headers(&headers)), is_speech);
+    let asks = route(None, "POST", "gw", "/v1/images/edits").expect("a route").format.asks;
+    let mut reader = LlmRequestBody::new(BodyHead::read(Headers(&headers)), asks, is_speech);
     chunks.iter().for_each(|chunk| reader.feed(chunk));
     reader.requested()
 }

@@ -423,7 +423,7 @@ fn a_stored_response_is_counted_once_however_often_it_is_told() {
     let stream = mesh.send(Worker::First, &get, "");
     mesh.answer(Worker::First, stream, &head, &old, StreamEnd::Complete);
     assert_eq!(mesh.events().0.len(), 0);
-    assert_eq!(mesh.envoy.host.counters[&Counter::GenerationsToldAgain], 3);
+    assert_eq!(mesh.envoy.host.counters[&Counter::GenerationsTooOld], 1);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What providers' wire formats hold in store beside the golden bodies: who is asked, and odd texts, inline.
 
 use agent_meter_core::domain::price_factors::ServiceTier;
+use agent_meter_core::domain::units::{Unit, Units};
 use agent_meter_core::domain::usage::{Completeness, Usage};
 use agent_meter_core::protocol::llm::provider::Family;
-use agent_meter_core::protocol::llm::{Generation, LlmRequestBody, ResponseReader, Route};
+use agent_meter_core::protocol::llm::{
+    Generation, LlmRequestBody, Requested, ResponseReader, Route,
+};
 use agent_meter_core::protocol::request_body::BodyHead;
 use agent_meter_core::wire::http::{Headers, ResponseHead};
 
@@ -372,33 +375,150 @@ fn the_tier_is_read_wherever_it_is_told() {
     assert_eq!(told.service_tier, Some(ServiceTier::Flex));
 }
 
+/// What a request says on a path of a provider, the same however it is cut.
+fn requested(provider: Family, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Requested {
+    let asks = route(Some(provider), "POST", "gw", path).expect("a route").format.asks;
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());
+    let headers: Vec<_> = headers.iter().map(owned).collect();
+    let mut told = cuts(body).into_iter().map(|cut| {
+        let mut reader = LlmRequestBody::new(BodyHead::read(Headers(&headers)), asks, false);
+        cut.iter().for_each(|chunk| reader.feed(chunk));
+        reader.end();
+        reader.requested()
+    });
+    let first = told.next().expect("a cut");
+    assert!(told.all(|again| again == first), "{body:?}");
+    first
+}
+
+const CONTENT: &str = "/v1beta/models/m:generateContent";
+const CONVERSE: &str = "/model/m/converse";
+
 #[test]
 fn a_request_names_the_model_the_tier_and_how_the_response_shall_come() {
-    for (body, model, tier, is_streamed, is_background) in [
-        (r#"{"model":"m","stream":true}"#, Some("m"), None, true, false),
-        (r#"{"background":true,"model":"m"}"#, Some("m"), None, false, true),
+    use ServiceTier::{Flex, Priority, Standard};
+    for (provider, path, body, model, tier, is_streamed, is_background) in [
+        (Family::OpenAi, CHAT, r#"{"model":"m","stream":true}"#, Some("m"), None, true, false),
+        (Family::OpenAi, CHAT, r#"{"background":true,"model":"m"}"#, Some("m"), None, false, true),
         (
+            Family::OpenAi,
+            CHAT,
             r#"{"service_tier":"auto","stream":false}"#,
             None,
-            Some(ServiceTier::Standard),
+            Some(Standard),
             false,
             false,
         ),
-        (r#"{"serviceTier":"SERVICE_TIER_FLEX"}"#, None, Some(ServiceTier::Flex), false, false),
-        (r#"{"serviceTier":{"type":"priority"}}"#, None, Some(ServiceTier::Priority), false, false),
-        (r#"{"messages":[{"model":"no","stream":true}]}"#, None, None, false, false),
+        (
+            Family::Gemini,
+            CONTENT,
+            r#"{"serviceTier":"SERVICE_TIER_FLEX"}"#,
+            None,
+            Some(Flex),
+            false,
+            false,
+        ),
+        (
+            Family::Bedrock,
+            CONVERSE,
+            r#"{"serviceTier":{"type":"priority"}}"#,
+            None,
+            Some(Priority),
+            false,
+            false,
+        ),
+        (
+            Family::OpenAi,
+            CHAT,
+            r#"{"messages":[{"model":"no","stream":true}]}"#,
+            None,
+            None,
+            false,
+            false,
+        ),
+        // What the members of another format say.
+        (
+            Family::OpenAi,
+            CHAT,
+            r#"{"model":"m","model_id":"n","modelId":"n","servingMode":{"modelId":"n"},
+                "service_tier":"priority","serviceTier":"flex"}"#,
+            Some("m"),
+            Some(Priority),
+            false,
+            false,
+        ),
+        (
+            Family::Bedrock,
+            "/async-invoke",
+            r#"{"modelId":"m","model":"n"}"#,
+            Some("m"),
+            None,
+            false,
+            false,
+        ),
     ] {
-        for cut in cuts(body.as_bytes()) {
-            let mut reader = LlmRequestBody::new(BodyHead::read(Headers(&[])), false);
-            cut.iter().for_each(|chunk| reader.feed(chunk));
-            let told = reader.requested();
-            assert_eq!(told.model.as_deref(), model, "{body}");
-            assert_eq!(told.service_tier, tier, "{body}");
-            assert_eq!(
-                (told.is_streamed, told.is_background),
-                (is_streamed, is_background),
-                "{body}"
-            );
-        }
+        let told = requested(provider, path, &[], body.as_bytes());
+        assert_eq!(told.model.as_deref(), model, "{body}");
+        assert_eq!(told.service_tier, tier, "{body}");
+        assert_eq!((told.is_streamed, told.is_background), (is_streamed, is_background), "{body}");
+        assert!(!told.is_unclear, "{body}");
+    }
+}
+
+#[test]
+fn what_another_reader_may_see_in_a_request_is_unclear() {
+    let utf16: &[(&str, &str)] = &[("content-type", "application/json; charset=utf-16")];
+    let brotli: &[(&str, &str)] = &[("content-encoding", "br")];
+    let form: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
+    for (headers, body, model, is_unclear) in [
+        (&[][..], r#"{"model":"m"}"#, Some("m"), false),
+        (&[], r#"{"model":"m","model":"m"}"#, Some("m"), false),
+        (&[], r#"{"model":null,"model":"m"}"#, Some("m"), false),
+        (&[], r#"{"model":"m","model":"n"}"#, None, true),
+        (&[], r#"{"model":"m","model":"n","model":"m"}"#, None, true),
+        (&[], r#"{"model":"m","model":null}"#, None, true),
+        (&[], r#"{"model":"m","Model":"n"}"#, None, true),
+        (&[], r#"{"MODEL":"n"}"#, None, true),
+        (&[], r#"{"model":"m","service_tier":"flex","service_tier":"priority"}"#, Some("m"), true),
+        (&[], r#"{"model":"m","enable_thinking":true,"thinking":{"type":"on"}}"#, Some("m"), false),
+        (&[], r#"{"model":"m"} {}"#, Some("m"), true),
+        (&[], r#"{"model":"m""#, Some("m"), true),
+        (&[], "model=m", None, true),
+        (&[], "", None, false),
+        (brotli, "\u{b}\u{1}", None, true),
+        (brotli, "", None, false),
+        (utf16, r#"{"model":"m"}"#, Some("m"), true),
+        // What curl says of JSON, if nobody says otherwise.
+        (form, r#"{"model":"m"}"#, Some("m"), false),
+    ] {
+        let told = requested(Family::OpenAi, CHAT, headers, body.as_bytes());
+        assert_eq!((told.model.as_deref(), told.is_unclear), (model, is_unclear), "{body}");
+        let is_tier_told = body.contains("priority");
+        assert_eq!(told.service_tier, is_tier_told.then(|| ServiceTier::new("unreadable")), "{body}");
+    }
+}
+
+#[test]
+fn a_number_of_videos_that_cannot_be_read_is_not_one() {
+    let told = |count: &str| {
+        let body = format!(r#"{{"parameters":{{"durationSeconds":8,"sampleCount":{count}}}}}"#);
+        let path = "/v1beta/models/veo-3:predictLongRunning";
+        let told = requested(Family::Gemini, path, &[], body.as_bytes());
+        let mut units = Units::default();
+        told.add_to(&mut units);
+        units.of(Unit::OutputVideoSeconds).map(|seconds| seconds.to_string())
+    };
+    for (count, seconds) in [
+        ("4", Some("32")),
+        ("\"4\"", Some("32")),
+        ("4.0", Some("32")),
+        ("null", Some("8")),
+        ("0", Some("8")),
+        ("\"many\"", None),
+        ("4.5", None),
+        ("-4", None),
+        ("[4]", None),
+    ] {
+        assert_eq!(told(count).as_deref(), seconds, "{count}");
     }
 }

@@ -6,6 +6,7 @@ mod accountant;
 mod already_metered;
 mod amazon_event_stream;
 mod ask_for_usage;
+mod asks;
 mod batches;
 mod bedrock;
 mod bills;
@@ -43,6 +44,7 @@ mod plan;
 #[path = "../play.rs"]
 mod play;
 mod plays;
+mod polls;
 mod products;
 mod rates;
 mod scanner;

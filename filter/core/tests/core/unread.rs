@@ -423,7 +423,11 @@ fn a_tier_that_is_no_word_is_not_the_list_price() {
     ] {
         let (told, _) = of_chat(tier);
         assert_eq!((told.service_tier, told.is_inconsistent), (expected, is_odd), "{tier}");
-        let mut request = LlmRequestBody::new(BodyHead::read(Headers(&[])), false);
+        let mut request = LlmRequestBody::new(
+            BodyHead::read(Headers(&[])),
+            route("openai", CHAT).format.asks,
+            false,
+        );
         request.feed(format!(r#"{{"service_tier":{tier}}}"#).as_bytes());
         assert_eq!(request.requested().service_tier, expected, "{tier}");
     }
@@ -454,7 +458,11 @@ fn a_modifier_that_is_no_word_is_not_the_list_price() {
         assert_eq!(words, special, "{usage}");
     }
     // How fast a voice speaks.
-    let mut request = LlmRequestBody::new(BodyHead::read(Headers(&[])), true);
+    let mut request = LlmRequestBody::new(
+        BodyHead::read(Headers(&[])),
+        route("openai", "/v1/audio/speech").format.asks,
+        true,
+    );
     request.feed(br#"{"input":"Hello","speed":1.25}"#);
     assert_eq!(request.requested().modifiers.special().count(), 0);
 }

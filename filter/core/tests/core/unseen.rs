@@ -56,7 +56,23 @@ fn what_may_be_generated_unseen_is_counted_or_refused() {
         ("POST", "/v1/moderations", &[], false),
         ("POST", "/v1/threads/t/messages", &[], false),
         ("POST", "/v1/chat/completions/chatcmpl-1", &[], false),
+        ("POST", "/v1/conversations/conv_1/items", &[], false),
+        ("POST", "/v1/uploads/u/parts", &[], false),
+        ("POST", "/v1/assistants/a", &[], false),
         ("DELETE", "/v1/responses/resp_1", &[], false),
+        // What costs money although no tokens are told.
+        ("POST", "/v1beta/cachedContents", &[], true),
+        ("POST", "/guardrail/g/version/1/apply", &[], true),
+        ("POST", "/v1/guardrails/apply-guardrail", &[], true),
+        ("POST", "/v1/containers", &[], true),
+        ("POST", "/v1/fine_tuning/jobs", &[], true),
+        ("POST", "/v1/vector_stores/vs/search", &[], true),
+        // What only looks free in one reading, or by one of its words.
+        ("POST", "/files/../v1/jobs/run", &[], true),
+        ("POST", "/files/..%2fv1/jobs/run", &[], true),
+        ("POST", "/v1/jobs/run/..%2f..%2f..%2fv1%2ffiles", &[], true),
+        ("POST", "/v1/jobs/run%2f..%2f..%2ffiles", &[], true),
+        ("POST", "/v1/threads/t/jobs", &[], true),
         ("POST", "/v1/chat/completions", &[], false),
     ] {
         for (product_type, unseen, counted) in [
@@ -83,6 +99,27 @@ fn what_may_be_generated_unseen_is_counted_or_refused() {
                 "{name}"
             );
         }
+    }
+}
+
+#[test]
+fn what_one_provider_makes_free_another_sells() {
+    for (provider, path, is_unseen) in [
+        ("openai", "/v1/moderations", false),
+        ("mistral", "/v1/moderations", true),
+        ("openai", "/v1/conversations", false),
+        ("azure_openai", "/openai/v1/conversations", false),
+        ("openai_compatible", "/v1/conversations", true),
+        ("gemini", "/v1beta/models/m:countTokens", false),
+        ("bedrock", "/model/m/count-tokens", false),
+        ("vllm", "/tokenize", false),
+        ("ollama", "/api/show", false),
+    ] {
+        let config = config("AI_AGENT", "pass").replace("\"openai\"", &format!("\"{provider}\""));
+        let mut envoy = Envoy::new(&config);
+        begin(&mut envoy, 1, "POST", path, &[]);
+        let count = envoy.host.counters.get(&Counter::LlmRequestsUnseen).copied();
+        assert_eq!(count.unwrap_or(0), u64::from(is_unseen), "{provider} {path}");
     }
 }
 

@@ -42,8 +42,9 @@ use crate::host::counter::Counter;
 use crate::protocol::llm::location::location;
 use crate::protocol::llm::provider::{agent_run, conversation_in, is_creation, is_speech, route};
 use crate::protocol::llm::{
-    Generation, LlmRequestBody, Requested, ResponseReader, Route, read_token_usage,
+    Generation, LlmRequestBody, Requested, ResponseReader, Route, Stage, read_token_usage,
 };
+use crate::shared_data::shares::holder_of;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::ContentCoding;
@@ -123,7 +124,7 @@ impl LlmExchange {
         let can_ask = rules.ask_for_usage && head.body.coding == ContentCoding::Identity;
         let asker = (can_ask && route.takes_stream_options).then(Box::default);
         let share = head.body.share.clone();
-        let request = LlmRequestBody::new(head.body, is_speech(path));
+        let request = LlmRequestBody::new(head.body, route.format.asks, is_speech(path));
         let started_at = head.arrived_at;
         let session = session_ref(&product, head.identity, session_key);
         let started = GenerationStarted {
@@ -197,6 +198,7 @@ impl Exchange for LlmExchange {
     }
 
     fn request_end(&mut self, _now: Timestamp) {
+        self.request.end();
         self.name_session();
     }
 
@@ -353,12 +355,15 @@ impl LlmExchange {
         let (mut generation, is_readable) =
             self.response.take().map_or((Generation::default(), true), ResponseReader::end);
         generation.is_streamed = is_streamed;
+        let mut requested = self.request.requested();
+        // Where the path names the model, the server looks at no other name.
+        requested.model = self.route.model.clone().or(requested.model);
         let told = Told {
             id: core::mem::take(&mut self.id),
             caused_by: self.caused_by.take(),
             generation,
             is_readable,
-            requested: self.request.requested(),
+            requested,
             requested_tokens: self.request.tokens(),
             started_at: self.started_at,
             is_step: false,
@@ -373,6 +378,7 @@ impl LlmExchange {
             let step = is_step.then(|| step(&told, &self.session, self.http_status, now));
             let own = step.as_ref().map(|step| (step.call_id.clone(), step.tool.clone()));
             told.caused_by = self.caused_by.clone().or(own);
+            told.requested.model = told.requested.model.or_else(|| self.route.model.clone());
             let ended = self.report(told, now).map(|ended| Fact::Generation(Box::new(ended)));
             self.observed.facts.extend(ended.into_iter().chain(step.map(Fact::Call)));
         }
@@ -381,7 +387,14 @@ impl LlmExchange {
     /// What the accountant gets to know of a generation that has ended; `None` if there is none.
     fn report(&mut self, told: Told, now: Timestamp) -> Option<GenerationEnded> {
         let Told { id, caused_by, generation, is_readable, requested, .. } = told;
-        let completeness = generation.completeness(is_readable)?;
+        if requested.is_unclear {
+            self.observed.counts.push(Counter::RequestUnparsed);
+        }
+        let stage = generation.stage;
+        let Some(completeness) = generation.completeness(is_readable) else {
+            self.await_polls(generation.id.as_deref(), now);
+            return None;
+        };
         let (mut usage, completeness, source) = self.with_envoy(generation.usage, completeness);
         if usage.is_unknown() && completeness != Completeness::Complete {
             if self.http_status >= 400 {
@@ -389,8 +402,9 @@ impl LlmExchange {
                 return None;
             }
             // The response to a later request reports a generation that the provider makes in the
-            // background.
-            if self.is_poll || requested.is_background {
+            // background. Once it is over, none reports more.
+            if stage != Stage::Final && (self.is_poll || requested.is_background) {
+                self.await_polls(generation.id.as_deref(), now);
                 return None;
             }
         }
@@ -409,7 +423,8 @@ impl LlmExchange {
             seen_as.map(|id| (generation_link(self.route.provider.seller, id), created_at));
         let is_told = !usage.is_unknown();
         let (units, completeness) = told_units(&generation, &requested, is_told, completeness);
-        let Requested { model, service_tier, modifiers, is_thinking, .. } = requested;
+        let Requested { model, service_tier, modifiers, is_thinking, is_unclear, .. } = requested;
+        let doubts = requested.models_in_doubt.into_iter().map(bounded).map(escaped).collect();
         Some(GenerationEnded {
             generation_id: id,
             session: self.session.clone(),
@@ -417,13 +432,14 @@ impl LlmExchange {
             caused_by,
             provider: self.route.provider,
             model: generation.model.map(escaped),
-            model_requested: model.or_else(|| self.route.model.clone()).map(bounded).map(escaped),
+            models_in_doubt: if model.is_none() { doubts } else { Vec::new() },
+            model_requested: model.map(bounded).map(escaped),
             service_tier: generation.service_tier.or(service_tier).unwrap_or_default(),
             modifiers: generation.modifiers.or(modifiers),
             location: self.location,
             is_thinking: is_thinking || usage.reasoning.is_some_and(|tokens| tokens > 0),
             usage,
-            is_inconsistent: generation.is_inconsistent || units.is_over_limit(),
+            is_inconsistent: generation.is_inconsistent || units.is_over_limit() || is_unclear,
             units,
             reported_cost: generation.reported_cost,
             completeness,
@@ -438,6 +454,20 @@ impl LlmExchange {
             started_at: told.started_at.min(now),
             ended_at: now,
         })
+    }
+
+    /// Tells the accountant of a generation that this request has made and that only a later
+    /// response reports.
+    fn await_polls(&mut self, id: Option<&str>, now: Timestamp) {
+        if let Some(id) = id
+            && self.is_creation
+            && self.route.reports_again
+            && self.http_status < 400
+        {
+            let link = generation_link(self.route.provider.seller, id);
+            let holder = holder_of(&self.session.identity.customer);
+            self.observed.facts.push(Fact::GenerationAwaited { link, holder, at: now });
+        }
     }
 
     /// Uses the record of Envoy's own filter if this exchange has no complete usage of its own, or

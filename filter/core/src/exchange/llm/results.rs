@@ -111,6 +111,7 @@ impl Fetch<'_> {
             provider: self.provider,
             model: generation.model.map(bounded).map(escaped),
             model_requested: None,
+            models_in_doubt: Vec::new(),
             service_tier: ServiceTier::new("batch"),
             modifiers: generation.modifiers,
             location: self.location,

@@ -54,7 +54,7 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn new(api: SocketApi, started: Option<GenerationStarted>, is_agent: bool) -> Self {
-        let message = LlmRequestBody::new(BodyHead::read(Headers(&[])), false);
+        let message = LlmRequestBody::new(BodyHead::read(Headers(&[])), api.format().asks, false);
         let is_step = is_agent && api == SocketApi::Responses;
         Self { reader: SocketReader::new(api, message), started, is_step, is_open: false }
     }

@@ -11,7 +11,9 @@ use crate::protocol::path_template::template;
 pub(super) fn unmetered(product: &Product, rules: &LlmRules, head: &RequestHead<'_>) -> Unmetered {
     let is_tunnel = head.is_upgrade || head.methods().any(|method| method == "CONNECT");
     let is_post = head.methods().any(|method| method == "POST");
-    let is_free = !head.is_grpc && head.target.paths().any(is_free);
+    let host = core::str::from_utf8(head.authority).unwrap_or_default();
+    let is_free =
+        !head.is_grpc && head.target.paths().all(|path| is_free(rules.asked(), host, path));
     if !is_tunnel && (!is_post || is_free) {
         return Unmetered::Free;
     }

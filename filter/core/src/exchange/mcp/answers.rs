@@ -229,6 +229,7 @@ impl McpExchange {
             provider: Provider::named(seller),
             model: model.map(escaped),
             model_requested: None,
+            models_in_doubt: Vec::new(),
             service_tier: ServiceTier::Standard,
             modifiers: Modifiers::default(),
             location: None,

@@ -5,7 +5,7 @@
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::runs;
-use crate::protocol::paths::PathTree;
+use crate::protocol::paths::{Field, PathTree};
 use crate::wire::decode_budget::DecodeShare;
 use crate::wire::encoding::{ContentCoding, DecodedBytes, Decoder};
 use crate::wire::json::Progress;
@@ -40,6 +40,8 @@ struct Body {
     results: Vec<BatchResult>,
     results_max: usize,
     left_out: u64,
+    /// Lines that are no JSON.
+    damaged: u64,
 }
 
 impl BatchReader {
@@ -49,7 +51,7 @@ impl BatchReader {
         let Batch { format, bodies } = batch;
         let reader = DocumentReader::new(PathTree::within(bodies, format.paths));
         let (results, fold) = (Vec::new(), format.fold);
-        let body = Body { fold, reader, bodies: 0, results, results_max, left_out: 0 };
+        let body = Body { fold, reader, bodies: 0, results, results_max, left_out: 0, damaged: 0 };
         Self(Decoder::new(coding, body).map_err(drop))
     }
 
@@ -71,18 +73,26 @@ impl BatchReader {
     pub(crate) fn take(&mut self) -> (Vec<BatchResult>, u64) {
         let Ok(decoder) = &mut self.0 else { return Default::default() };
         let mut body = decoder.sink();
-        (core::mem::take(&mut body.results), core::mem::take(&mut body.left_out))
+        let left_out = core::mem::take(&mut body.left_out);
+        // Of a file of results each damaged line may have been one. A file without any is another.
+        let damaged = if body.bodies > 0 { core::mem::take(&mut body.damaged) } else { 0 };
+        (core::mem::take(&mut body.results), left_out.saturating_add(damaged))
     }
 
-    /// Whether some of the file could not be read because of its coding.
+    /// Whether the end of the file could not be read: because of its coding or, of a file with
+    /// results, because it is damaged or missing.
     pub(crate) fn is_broken(&mut self) -> bool {
-        self.0.as_mut().map_or(true, |decoder| decoder.is_broken())
+        let Ok(decoder) = &mut self.0 else { return true };
+        let is_broken = decoder.is_broken();
+        let body = decoder.sink();
+        let is_whole = body.reader.progress() != Progress::Failed && !body.reader.is_within();
+        is_broken || (body.bodies > 0 && !is_whole)
     }
 }
 
 impl DecodedBytes for Body {
     fn decoded(&mut self, mut piece: &[u8]) {
-        let Self { fold, reader, bodies, results, results_max, left_out } = self;
+        let Self { fold, reader, bodies, results, results_max, left_out, damaged } = self;
         while !piece.is_empty() {
             match reader.progress() {
                 Progress::Open => {}
@@ -91,6 +101,7 @@ impl DecodedBytes for Body {
                 Progress::Failed => {
                     let Some(at) = memchr::memchr(b'\n', piece) else { return };
                     piece = piece.get(at..).unwrap_or_default();
+                    *damaged = damaged.saturating_add(1);
                     reader.restart();
                 }
             }
@@ -101,8 +112,9 @@ impl DecodedBytes for Body {
                 runs::finish(&mut generation);
                 // A batch holds a response when it is done, and a body here is whole.
                 generation.stage = Stage::Final;
-                if generation.usage.is_unknown() && generation.units.is_empty() {
-                    // It failed.
+                let is_failed = document.has(Field::Error) || document.is(Field::Kind, "error");
+                if is_failed && generation.usage.is_unknown() && generation.units.is_empty() {
+                    // Nothing was generated. A body without counts may have some to bill.
                 } else if results.len() < *results_max {
                     results.push(BatchResult { number: *bodies, generation });
                 } else {

@@ -1,12 +1,15 @@
 //! Reads a request for a generation that is a form: what its small fields say, as a document.
 
+use crate::base::limits::DOUBTS_MAX;
 use crate::protocol::document::Document;
 use crate::protocol::paths::Field;
 use crate::wire::member_check::is_alike;
 use crate::wire::multipart::{FormField, FormReader};
 
+const MODEL: &str = "model";
+
 const FIELDS: &[(&str, Field)] = &[
-    ("model", Field::Model),
+    (MODEL, Field::Model),
     ("service_tier", Field::Tier),
     ("stream", Field::Stream),
     ("response_format", Field::ResponseFormat),
@@ -22,22 +25,43 @@ pub(super) struct Form {
     document: Document,
     /// The fields that come with two values, so that it is not certain which the server takes.
     unclear: Vec<Field>,
+    /// Names of the model that the server may take.
+    models: Vec<String>,
 }
 
 impl Form {
     pub(super) fn new(reader: FormReader) -> Self {
-        Self { reader, document: Document::default(), unclear: Vec::new() }
+        Self { reader, document: Document::default(), unclear: Vec::new(), models: Vec::new() }
     }
 
     /// Reads the next bytes.
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        let Self { reader, document, unclear } = self;
-        reader.feed(piece, &mut |found| tell(document, unclear, found));
+        let Self { reader, document, unclear, models } = self;
+        reader.feed(piece, &mut |found| {
+            if is_alike(found.name, MODEL) {
+                let name = String::from_utf8_lossy(found.value).into_owned();
+                // Servers take the first or the last.
+                models.truncate(DOUBTS_MAX.saturating_sub(1));
+                models.push(name);
+            }
+            tell(document, unclear, found);
+        });
     }
 
     /// What the fields say; nothing if the server may see other fields.
     pub(super) fn document(&self) -> Option<&Document> {
         (!self.reader.is_doubtful()).then_some(&self.document)
+    }
+
+    /// Whether the server may see other fields, or other values of them.
+    pub(super) fn is_unclear(&self) -> bool {
+        self.reader.is_doubtful() || !self.unclear.is_empty()
+    }
+
+    /// The names of the model that the server may take, if it is not certain which.
+    pub(super) fn models_in_doubt(&self) -> &[String] {
+        let is_certain = !self.reader.is_doubtful() && !self.unclear.contains(&Field::Model);
+        if is_certain { &[] } else { &self.models }
     }
 
     /// The bytes of the fields and of the files.

@@ -25,6 +25,8 @@ pub struct Format {
     pub head: Option<fn(&mut Generation, Headers<'_>)>,
     /// How a stream in this format reports that it ends with an error.
     pub error: StreamError,
+    /// By which members a request names the model and the tier.
+    pub asks: &'static Paths,
 }
 
 /// How far a generation has progressed.

@@ -3,6 +3,7 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::{Field, Paths};
@@ -24,6 +25,7 @@ pub(super) const SPEECH: Format = Format {
     fold: fold_speech,
     head: Some(head_of_media),
     error: StreamError::OpenAiEvent,
+    asks: asks::MODEL,
 };
 
 const UNCOUNTED_PATHS: &Paths = &[
@@ -43,6 +45,7 @@ pub(super) const UNCOUNTED: Format = Format {
     fold: fold_uncounted,
     head: Some(head_of_uncounted),
     error: StreamError::OpenAiEvent,
+    asks: asks::MODEL,
 };
 
 fn fold_speech(generation: &mut Generation, document: &Document) {

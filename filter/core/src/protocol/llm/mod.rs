@@ -5,6 +5,7 @@ pub mod provider;
 
 pub(crate) mod batch;
 
+mod asks;
 mod bedrock_chunks;
 mod cache_apart;
 mod endpoint;

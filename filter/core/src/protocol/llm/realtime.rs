@@ -6,6 +6,7 @@
 //! transcribed by a model of its own, with a usage of its own.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{counts, report};
 use crate::protocol::llm::stream_error::StreamError;
@@ -47,6 +48,7 @@ pub(super) const REALTIME: Format = Format {
     fold,
     head: None,
     error: StreamError::OpenAiEvent,
+    asks: asks::MODEL,
 };
 
 fn fold(generation: &mut Generation, document: &Document) {

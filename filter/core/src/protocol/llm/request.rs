@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 
 use crate::base::limits::{BYTES_PER_TOKEN, DATA_BYTES_PER_TOKEN, TEXT_BLOCK_BYTES};
 use crate::base::time::len_u64;
-use crate::domain::price_factors::{Modifiers, ServiceTier};
+use crate::domain::price_factors::{Modifiers, ServiceTier, UNREADABLE};
 use crate::domain::units::{Look, Unit, Units};
 use crate::protocol::document::{Document, DocumentReader};
 use crate::protocol::llm::form::Form;
@@ -15,19 +16,14 @@ use crate::protocol::llm::generation::{modifiers, tier};
 use crate::protocol::llm::units;
 use crate::protocol::paths::{Field, PathTree, Paths};
 use crate::protocol::request_body::BodyHead;
+use crate::wire::doubt::Doubt;
 use crate::wire::encoding::{DecodedBytes, Decoder};
 use crate::wire::multipart::FormReader;
 
+/// What requests of all formats may say. The model and the tier are in the table of the format.
 const PATHS: &Paths = &[
-    ("model", Field::Model),
-    // watsonx, and OCI.
-    ("model_id", Field::Model),
-    ("servingMode.modelId", Field::Model),
     ("stream", Field::Stream),
-    ("service_tier", Field::Tier),
-    // Gemini, and Bedrock.
-    ("serviceTier", Field::Tier),
-    ("serviceTier.type", Field::Tier),
+    // Bedrock.
     ("performanceConfig.latency", Field::Latency),
     // Anthropic.
     ("speed", Field::Speed),
@@ -36,6 +32,7 @@ const PATHS: &Paths = &[
     // DashScope, and servers that pass it to a model's template; Anthropic and others.
     ("enable_thinking", Field::Thinking),
     ("chat_template_kwargs.enable_thinking", Field::Thinking),
+    ("thinking", Field::Thinking),
     ("thinking.type", Field::Thinking),
     // Responses: an id, or an object with one.
     ("conversation", Field::Conversation),
@@ -55,8 +52,6 @@ const PATHS: &Paths = &[
     ("parameters.sampleCount", Field::Number),
     ("parameters.durationSeconds", Field::OutputVideoSeconds),
     ("parameters.resolution", Field::Size),
-    // Bedrock's asynchronous invocations.
-    ("modelId", Field::Model),
     // Messages on a WebSocket.
     ("type", Field::Kind),
     ("stream_id", Field::Lane),
@@ -102,11 +97,16 @@ pub struct Requested {
     pub kind: Option<String>,
     /// The lane on which the response shall come.
     pub lane: Option<String>,
+    /// True if the server may read something else in the request, or what the filter cannot read:
+    /// what it says of the model, the tier and the like may not be what the provider bills.
+    pub is_unclear: bool,
+    /// Names of the model of which the server may take one, if it is not certain which.
+    pub models_in_doubt: Vec<String>,
 }
 
 impl Requested {
     /// Adds to what the response tells of what is billed beside tokens what only the request tells.
-    pub(crate) fn add_to(&self, units: &mut Units) {
+    pub fn add_to(&self, units: &mut Units) {
         // The answer to a request for a video says nothing about it.
         if let Some(seconds) = self.video_seconds.filter(|_| units.is_empty()) {
             let videos = Decimal::from(self.number.unwrap_or(1).max(1));
@@ -131,6 +131,10 @@ pub struct LlmRequestBody {
     decoder: Option<Decoder<Body>>,
     /// Bytes that the reader could not decode.
     bytes: u64,
+    /// True if the head leaves open how the server reads the body.
+    is_head_unclear: bool,
+    /// True if all of the body has come.
+    is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -156,6 +160,21 @@ impl Body {
         match self {
             Self::Json(reader, _) => Some(reader.document()),
             Self::Form(form) => form.document(),
+        }
+    }
+
+    /// Whether a server may read something else than the document says, or the body is none.
+    fn is_unclear(&self, is_whole: bool) -> bool {
+        match self {
+            Self::Json(reader, _) => {
+                let unclear = reader.document().unclear();
+                reader.is_unreadable()
+                    || reader.is_lax()
+                    || (is_whole && reader.is_within())
+                    // Whether the model thinks is told in several places, in words of their own.
+                    || unclear.into_iter().any(|field| field != Field::Thinking)
+            }
+            Self::Form(form) => form.is_unclear(),
         }
     }
 
@@ -206,15 +225,18 @@ impl TextSize {
 }
 
 impl LlmRequestBody {
-    /// Creates a reader for the body of a request with this head. `is_speech` is true if the text
-    /// to speak decides the price.
-    pub fn new(head: BodyHead, is_speech: bool) -> Self {
-        let BodyHead { coding, share, form_delimiter, .. } = head;
+    /// Creates a reader for the body of a request with this head, which names the model and the tier
+    /// as `asks` says. `is_speech` is true if the text to speak decides the price.
+    pub fn new(head: BodyHead, asks: &'static Paths, is_speech: bool) -> Self {
+        let BodyHead { coding, share, form_delimiter, doubt } = head;
+        // Many clients send JSON as another media type, and most servers read it all the same.
+        let is_head_unclear = doubt == Some(Doubt::Charset);
         let body = match form_delimiter {
             Some(delimiter) => Body::Form(Box::new(Form::new(FormReader::new(delimiter)))),
             None => {
-                let tables: &[&Paths] = if is_speech { &[PATHS, SPEECH] } else { &[PATHS] };
-                let reader = DocumentReader::new(PathTree::new(tables));
+                let speech: &[&Paths] = if is_speech { &[SPEECH] } else { &[] };
+                let tables = [&[PATHS, asks], speech].concat();
+                let reader = DocumentReader::new(PathTree::strict(&tables));
                 Body::Json(Box::new(reader), TextSize::default())
             }
         };
@@ -222,7 +244,7 @@ impl LlmRequestBody {
         if let Some(decoder) = &mut decoder {
             decoder.limit(&share);
         }
-        Self { decoder, bytes: 0 }
+        Self { decoder, bytes: 0, is_head_unclear, is_whole: false }
     }
 
     /// Reads the next bytes.
@@ -231,6 +253,11 @@ impl LlmRequestBody {
             Some(decoder) => decoder.feed(chunk),
             None => self.bytes = self.bytes.saturating_add(len_u64(chunk.len())),
         }
+    }
+
+    /// Notes that all of the body has come.
+    pub fn end(&mut self) {
+        self.is_whole = true;
     }
 
     /// Begins a new text, which must be JSON without a coding.
@@ -245,29 +272,20 @@ impl LlmRequestBody {
 
     /// What the reader has found so far.
     pub fn requested(&mut self) -> Requested {
-        let text = |document: &Document, field| document.text(field).map(Cow::into_owned);
-        let read = |document: &Document| Requested {
-            model: text(document, Field::Model),
-            is_streamed: document.is_true(Field::Stream),
-            is_background: document.is_true(Field::Background),
-            conversation: text(document, Field::Conversation),
-            service_tier: tier(document),
-            modifiers: modifiers(document),
-            is_thinking: document.is_true(Field::Thinking)
-                || document.is(Field::Thinking, "enabled"),
-            is_search: document.has(Field::WebSearches),
-            search_context: text(document, Field::SearchContext),
-            look: units::look(document),
-            is_annotated: document.has(Field::AnnotatedPages),
-            response_format: text(document, Field::ResponseFormat),
-            number: document.count(Field::Number),
-            video_seconds: document.quantity(Field::OutputVideoSeconds),
-            input_characters: document.input_characters(),
-            kind: text(document, Field::Kind),
-            lane: text(document, Field::Lane),
+        let is_empty = self.tokens() == 0;
+        let Some(decoder) = &mut self.decoder else {
+            return Requested { is_unclear: !is_empty, ..Requested::default() };
         };
-        let Some(decoder) = &mut self.decoder else { return Requested::default() };
-        decoder.sink().document().map(read).unwrap_or_default()
+        let is_broken = decoder.is_broken();
+        let body = decoder.sink();
+        let is_unclear =
+            !is_empty && (is_broken || self.is_head_unclear || body.is_unclear(self.is_whole));
+        let models_in_doubt = match &*body {
+            Body::Json(reader, _) => reader.document().texts_in_doubt(Field::Model),
+            Body::Form(form) => form.models_in_doubt().to_vec(),
+        };
+        let certain = body.document().map(requested).unwrap_or_default();
+        Requested { is_unclear, models_in_doubt, ..certain }
     }
 
     /// An estimate of the tokens in the body so far.
@@ -275,4 +293,57 @@ impl LlmRequestBody {
         let of_text = self.decoder.as_mut().map_or(0, |decoder| decoder.sink().tokens());
         of_text.saturating_add(self.bytes.div_ceil(BYTES_PER_TOKEN))
     }
+}
+
+/// What a document asks for. Of what is told twice nothing is certain.
+fn requested(document: &Document) -> Requested {
+    let unclear: Vec<Field> = document.unclear().collect();
+    if unclear.is_empty() {
+        return certain(document);
+    }
+    let mut cleared = document.clone();
+    unclear.iter().for_each(|field| cleared.forget(*field));
+    let is_thinking = unclear.contains(&Field::Thinking);
+    let mut requested = certain(&cleared);
+    requested.is_thinking |= is_thinking;
+    if unclear.contains(&Field::Tier) {
+        requested.service_tier = Some(ServiceTier::new(UNREADABLE));
+    }
+    requested
+}
+
+fn certain(document: &Document) -> Requested {
+    let text = |field| document.text(field).map(Cow::into_owned);
+    let number = document.quantity(Field::Number).filter(Decimal::is_integer);
+    let number = number.and_then(|number| number.to_u64());
+    // A number of videos that cannot be read is no 1.
+    let is_number_odd = document.has(Field::Number) && number.is_none();
+    let seconds = document.quantity(Field::OutputVideoSeconds);
+    Requested {
+        model: text(Field::Model),
+        is_streamed: document.is_true(Field::Stream),
+        is_background: document.is_true(Field::Background),
+        conversation: text(Field::Conversation),
+        service_tier: tier(document),
+        modifiers: modifiers(document),
+        is_thinking: document.has(Field::Thinking) && !is_off(document),
+        is_search: document.has(Field::WebSearches),
+        search_context: text(Field::SearchContext),
+        look: units::look(document),
+        is_annotated: document.has(Field::AnnotatedPages),
+        response_format: text(Field::ResponseFormat),
+        number,
+        video_seconds: seconds.filter(|_| !is_number_odd),
+        input_characters: document.input_characters(),
+        kind: text(Field::Kind),
+        lane: text(Field::Lane),
+        is_unclear: false,
+        models_in_doubt: Vec::new(),
+    }
+}
+
+/// Whether a document says that the model shall not think.
+fn is_off(document: &Document) -> bool {
+    let off: &[&[u8]] = &[b"false", b"disabled", b"none"];
+    document.raw(Field::Thinking).is_some_and(|(_, word)| off.contains(&word))
 }

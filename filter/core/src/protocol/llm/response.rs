@@ -128,6 +128,8 @@ fn without_padding(piece: &[u8]) -> &[u8] {
 struct Frames {
     framer: amazon_event_stream::Framer,
     unwrapper: Unwrapper,
+    /// True if an event could not be read, which may have reported more.
+    has_lost: bool,
 }
 
 impl ResponseReader {
@@ -255,8 +257,10 @@ impl Body {
                 framer.feed(piece, &mut EventSink { reader, generation, fold: *fold });
             }
             Framing::Frames(frames) => {
-                let Frames { framer, unwrapper } = frames.as_mut();
-                framer.feed(piece, &mut FrameSink { unwrapper, reader, generation, fold: *fold });
+                let Frames { framer, unwrapper, has_lost } = frames.as_mut();
+                let fold = *fold;
+                framer
+                    .feed(piece, &mut FrameSink { unwrapper, has_lost, reader, generation, fold });
             }
             Framing::Lines => {
                 // JSON escapes line breaks, so a line break always ends a text.
@@ -292,16 +296,24 @@ impl Body {
             Framing::Json(texts) => {
                 self.is_unreadable |= !texts.has_whole && self.reader.is_unreadable();
             }
-            Framing::Frames(frames) if frames.framer.is_broken() => {
-                self.is_unreadable = true;
+            Framing::Frames(frames) => {
                 // What the reader skipped may have reported more.
-                self.generation.is_finished = false;
-                if self.generation.stage == Stage::Final {
-                    self.generation.stage = Stage::Open;
+                if frames.framer.is_broken() {
+                    reopen(&mut self.generation);
                 }
+                let has_lost = frames.framer.is_broken() || frames.has_lost;
+                self.is_unreadable |= has_lost && self.generation.stage != Stage::Final;
             }
-            Framing::Events(_) | Framing::Lines | Framing::Frames(_) => {}
+            Framing::Events(_) | Framing::Lines => {}
         }
+    }
+}
+
+/// Takes back that everything was reported.
+fn reopen(generation: &mut Generation) {
+    generation.is_finished = false;
+    if generation.stage == Stage::Final {
+        generation.stage = Stage::Open;
     }
 }
 
@@ -345,6 +357,7 @@ impl sse::SseHandler for EventSink<'_> {
 /// Reads the messages of an Amazon event stream; ignores exceptions.
 struct FrameSink<'a> {
     unwrapper: &'a mut Unwrapper,
+    has_lost: &'a mut bool,
     reader: &'a mut DocumentReader,
     generation: &'a mut Generation,
     fold: Fold,
@@ -364,7 +377,13 @@ impl amazon_event_stream::FrameHandler for FrameSink<'_> {
 
     fn dispatch(&mut self, headers: &MessageHeaders) {
         let is_wrapped = headers.event_type == bedrock_chunks::EVENT_TYPE;
-        let is_whole = !is_wrapped || self.unwrapper.end();
+        let is_unwrapped = !is_wrapped || self.unwrapper.end();
+        let is_whole = is_unwrapped && !self.reader.is_unreadable() && !self.reader.is_within();
+        if headers.is_event() && !is_whole {
+            *self.has_lost = true;
+            // Only a later event can tell for certain that nothing is missing.
+            reopen(self.generation);
+        }
         if is_whole && headers.is_event() {
             self.reader.set_event_type(&headers.event_type);
             fold_event(self.generation, self.fold, self.reader);

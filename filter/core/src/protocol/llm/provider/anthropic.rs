@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use crate::domain::usage::FurtherRun;
 use crate::protocol::document::{Document, Record};
+use crate::protocol::llm::asks;
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
@@ -89,7 +90,7 @@ pub(super) const PATHS: &Paths = &[
 
 /// Messages, plain and streamed.
 pub(super) const MESSAGES: Format =
-    Format { paths: &[PATHS], fold, head: None, error: StreamError::Anthropic };
+    Format { paths: &[PATHS], fold, head: None, error: StreamError::Anthropic, asks: asks::MODEL };
 
 const RESULTS: Batch = Batch { format: &MESSAGES, bodies: &["result.message"] };
 

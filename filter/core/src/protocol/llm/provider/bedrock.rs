@@ -19,6 +19,7 @@
 use crate::domain::price_factors::{Modifier, ServiceTier};
 use crate::domain::units::Unit;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::cache_apart::Counts;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at};
 use crate::protocol::llm::generation::{Format, Generation, Stage, header_word, keep, raise};
@@ -59,6 +60,7 @@ pub(super) const CONVERSE: Format = Format {
     fold: fold_own,
     head: None,
     error: StreamError::Bedrock,
+    asks: asks::BEDROCK,
 };
 
 /// What Bedrock adds to the last event of a stream, whoever the model's vendor is.
@@ -142,7 +144,11 @@ pub(super) const INVOKE: Format = Format {
     fold: fold_invoke,
     head: Some(head_of_invoke),
     error: StreamError::Bedrock,
+    asks: asks::BEDROCK,
 };
+
+/// Videos and the like, which Bedrock writes to a bucket.
+const ASYNC_INVOKE: Format = Format { asks: asks::BEDROCK, ..UNCOUNTED };
 
 /// The endpoint of a request to a path of Bedrock's runtime. Counting tokens and applying a
 /// guardrail are not generations.
@@ -157,8 +163,7 @@ pub(super) fn endpoint(method: &str, segments: &[&str]) -> Option<Endpoint> {
         return Some(Endpoint { format, model, reports_again: false });
     }
     match (method, segments) {
-        // Videos and the like, which Bedrock writes to a bucket.
-        ("POST", [.., "async-invoke"]) => Some(Endpoint::of(&UNCOUNTED)),
+        ("POST", [.., "async-invoke"]) => Some(Endpoint::of(&ASYNC_INVOKE)),
         _ => openai_compatible::endpoint(method, segments),
     }
 }

@@ -5,6 +5,7 @@
 //! it at the top, and `usage` in the last event. Some models stream chunks of OpenAI's too, the last
 //! of which may report counts of zero before that event.
 
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::Format;
 use crate::protocol::llm::provider::openai;
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
@@ -29,4 +30,5 @@ pub(super) const RUN: Format = Format {
     fold: openai::fold_chat,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };

@@ -10,6 +10,7 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai_compatible;
@@ -75,6 +76,7 @@ pub(super) const NATIVE: Format = Format {
     fold,
     head: None,
     error: StreamError::Cohere,
+    asks: asks::MODEL,
 };
 
 /// Embeddings, of pictures too, and reranks.

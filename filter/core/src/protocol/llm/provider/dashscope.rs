@@ -7,6 +7,7 @@
 //! until the end. An embedding reports a total alone, which is its input.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai;
 use crate::protocol::llm::stream_error::StreamError;
@@ -37,6 +38,7 @@ pub(super) const GENERATION: Format = Format {
     fold,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 fn fold(generation: &mut Generation, document: &Document) {

@@ -4,6 +4,7 @@
 //! `prompt_cache_miss_tokens`; `completion_tokens` includes reasoning. While a request waits,
 //! DeepSeek sends empty lines (or comments, in a stream) to keep the connection alive.
 
+use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::Format;
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
@@ -25,6 +26,7 @@ const CHAT: Format = Format {
     fold: openai::fold_chat,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 /// The endpoint of a request to a path like DeepSeek's.

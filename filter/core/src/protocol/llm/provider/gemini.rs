@@ -13,6 +13,7 @@
 use crate::domain::price_factors::ServiceTier;
 use crate::domain::usage::{Usage, sum};
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, split_verb};
 use crate::protocol::llm::generation::{Format, Generation, Stage, header_word, keep, raise};
@@ -60,8 +61,13 @@ const CONTENT: &Paths = &[
 ];
 
 /// generateContent and streamGenerateContent.
-pub(super) const GENERATE: Format =
-    Format { paths: &[CONTENT], fold: fold_content, head: Some(head), error: StreamError::Google };
+pub(super) const GENERATE: Format = Format {
+    paths: &[CONTENT],
+    fold: fold_content,
+    head: Some(head),
+    error: StreamError::Google,
+    asks: asks::GEMINI,
+};
 
 /// embedContent and batchEmbedContents.
 pub(super) const EMBED: Format = Format {
@@ -76,6 +82,7 @@ pub(super) const EMBED: Format = Format {
     fold: fold_embedding,
     head: None,
     error: StreamError::Google,
+    asks: asks::GEMINI,
 };
 
 /// Interactions: the body, and the events of a stream, whose `interaction` is the body.
@@ -130,6 +137,7 @@ pub(super) const INTERACTION: Format = Format {
     fold: fold_interaction,
     head: Some(head),
     error: StreamError::GoogleInteraction,
+    asks: asks::MODEL,
 };
 
 /// The file of a batch's results.

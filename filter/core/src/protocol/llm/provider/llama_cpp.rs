@@ -7,6 +7,7 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::stream_error::StreamError;
 use crate::protocol::paths::Field;
@@ -23,6 +24,7 @@ pub(super) const COMPLETION: Format = Format {
     fold,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 fn fold(generation: &mut Generation, document: &Document) {

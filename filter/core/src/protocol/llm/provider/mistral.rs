@@ -8,6 +8,7 @@
 
 use crate::domain::usage::sum;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
@@ -48,6 +49,7 @@ const CHAT: Format = Format {
     fold: openai::fold_chat,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 /// The body, and the events of a stream; the last event reports the usage. Transcriptions have the
@@ -70,6 +72,7 @@ pub(super) const CONVERSATION: Format = Format {
     fold: fold_conversation,
     head: None,
     error: StreamError::MistralConversation,
+    asks: asks::MODEL,
 };
 
 /// The endpoint of a request to a path like Mistral's.

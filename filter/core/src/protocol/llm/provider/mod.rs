@@ -303,40 +303,37 @@ pub(crate) fn socket_route(
     Some((known.to(family, endpoint), api))
 }
 
-/// Whether providers charge nothing for a `POST` to this path: it counts tokens, or keeps files,
-/// threads and the like.
-pub(crate) fn is_free(path: &str) -> bool {
-    const ENDS: &[&str] = &[
-        "count_tokens",
-        "input_tokens",
-        "moderations",
-        "tokenize",
-        "detokenize",
-        "apply_template",
-        "apply-guardrail",
-    ];
-    const ROOMS: &[&str] = &[
-        "files",
-        "uploads",
-        "vector_stores",
-        "assistants",
-        "threads",
-        "conversations",
-        "containers",
-        "cachedcontents",
-        "fine_tuning",
-        "guardrail",
-    ];
+/// Whether the provider charges nothing for a `POST` to this path: it counts tokens, or keeps files,
+/// threads and the like. What is stored for a price, such as caches and stores of vectors, is not
+/// free.
+pub(crate) fn is_free(asked: Asked<'_>, host: &str, path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     let segments = segments(&path);
-    let last = segments.last().copied().unwrap_or_default();
-    let verb = last.rsplit(':').next().unwrap_or_default();
-    ENDS.contains(&last)
-        || ["counttokens", "computetokens", "count-tokens", "fetchpredictoperation"].contains(&verb)
-        || segments.iter().any(|segment| ROOMS.contains(segment))
+    let family = Known::of(asked, host).family;
+    match segments.as_slice() {
+        [.., "messages", "count_tokens"] | [.., "responses", "input_tokens"] => true,
+        [.., "tokenize" | "detokenize" | "apply-template" | "apply_template"] => true,
+        // Mistral charges for them.
+        [.., "moderations"] => family.is_some_and(|family| family != Family::Mistral),
+        [.., "files" | "uploads" | "assistants" | "threads"]
+        | [.., "uploads", _, "parts" | "complete" | "cancel"]
+        | [.., "assistants" | "threads", _]
+        | [.., "threads", _, "messages"]
+        | [.., "threads", _, "messages" | "runs", _] => true,
+        // With Mistral, and whoever passes requests on to it, they make generations.
+        [.., "conversations"] | [.., "conversations", _] | [.., "conversations", _, "items"] => {
+            matches!(family, Some(Family::OpenAi | Family::AzureOpenAi))
+        }
         // What is stored of a completion is changed.
-        || matches!(segments.as_slice(), [.., "chat", "completions", _])
-        || matches!(segments.as_slice(), [.., "api", "show" | "pull" | "push" | "copy" | "create"])
+        [.., "chat", "completions", _] => true,
+        [.., "api", "show" | "pull" | "push" | "copy" | "create"] => true,
+        [.., call] => {
+            let verb = call.rsplit(':').next().unwrap_or_default();
+            ["counttokens", "computetokens", "count-tokens", "fetchpredictoperation"]
+                .contains(&verb)
+        }
+        [] => false,
+    }
 }
 
 /// The name in events of a request that runs an agent (Responses and Assistants runs); `None` if
@@ -387,6 +384,7 @@ fn by_path(segments: &[&str]) -> Option<Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::TRACKED_DEPTH_MAX;
     use crate::protocol::paths::PathTree;
 
     #[test]
@@ -404,9 +402,21 @@ mod tests {
                 let Some(Batch { bodies, format }) = batch else { continue };
                 let tree = PathTree::within(bodies, format.paths);
                 assert!(tree.nodes.len() < 254, "{} {path}", family.name());
+                assert!(tree.depth() <= TRACKED_DEPTH_MAX, "{} {path}", family.name());
                 found += 1;
             }
         }
         assert_eq!(found, 9);
+    }
+
+    // A document may be an element of an array.
+    #[test]
+    fn every_member_of_a_format_is_within_what_the_scanner_follows() {
+        for operation in Operation::ALL {
+            let format = operation.endpoint(None).format;
+            let tree = PathTree::new(format.paths);
+            assert!(tree.nodes.len() < 254, "{}", operation.name());
+            assert!(tree.depth() < TRACKED_DEPTH_MAX, "{}", operation.name());
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! an embedding and of the last event of a stream, which has it only if the request asks for it.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai;
 use crate::protocol::llm::stream_error::StreamError;
@@ -33,6 +34,7 @@ pub(super) const CHAT: Format = Format {
     fold,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::OCI,
 };
 
 fn fold(generation: &mut Generation, document: &Document) {

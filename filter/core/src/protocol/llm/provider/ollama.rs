@@ -8,6 +8,7 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai_compatible;
@@ -48,6 +49,7 @@ pub(super) const NATIVE: Format = Format {
     fold,
     head: None,
     error: StreamError::Ollama,
+    asks: asks::MODEL,
 };
 
 /// The endpoint of a request to a path like Ollama's.

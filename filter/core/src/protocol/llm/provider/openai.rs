@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use crate::domain::units::Unit;
 use crate::domain::usage::{FurtherRun, Usage, sum};
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{
@@ -72,6 +73,7 @@ pub(super) const CHAT: Format = Format {
     fold: fold_chat,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 const MEDIA_USAGE: &Paths = &[
@@ -104,8 +106,13 @@ const MEDIA_USAGE: &Paths = &[
     ("svg_usage.total_tokens", Field::Total),
 ];
 
-pub(super) const MEDIA: Format =
-    Format { paths: &[MEDIA_USAGE], fold: fold_media, head: None, error: StreamError::OpenAiEvent };
+pub(super) const MEDIA: Format = Format {
+    paths: &[MEDIA_USAGE],
+    fold: fold_media,
+    head: None,
+    error: StreamError::OpenAiEvent,
+    asks: asks::MODEL,
+};
 
 pub(super) const IMAGES: Format = Format { fold: fold_images, ..MEDIA };
 
@@ -190,6 +197,7 @@ pub(in crate::protocol::llm) const RESPONSES: Format = Format {
     fold: fold_responses,
     head: None,
     error: StreamError::OpenAiEvent,
+    asks: asks::MODEL,
 };
 
 pub(super) const RUNS: Format = Format {
@@ -207,12 +215,21 @@ pub(super) const RUNS: Format = Format {
     fold: fold_run,
     head: None,
     error: StreamError::OpenAiEvent,
+    asks: asks::MODEL,
 };
 
 /// The file of a batch's results, of any endpoint: each line has the body of a response.
 const RESULTS: Batch = Batch {
     format: &Format {
-        paths: &[USAGE, COMPLETION, RESPONSES_PATHS, units::OPENAI_SHAPED, units::IN_RESPONSE],
+        paths: &[
+            USAGE,
+            COMPLETION,
+            RESPONSES_PATHS,
+            units::OPENAI_SHAPED,
+            units::IN_RESPONSE,
+            // Pages of Mistral's.
+            &[("usage_info.pages_processed", Field::Pages), ("error", Field::Error)],
+        ],
         fold: fold_result,
         ..CHAT
     },
@@ -427,8 +444,11 @@ fn fold_responses(generation: &mut Generation, document: &Document) {
         Some("completed" | "incomplete" | "failed" | "cancelled") => {
             generation.stage = Stage::Final;
         }
-        Some("queued" | "in_progress") if !is_event => generation.stage = Stage::Unfinished,
-        _ => {}
+        // The stream goes on, whatever an event says otherwise.
+        Some(_) if is_event => {}
+        Some("queued" | "in_progress") => generation.stage = Stage::Unfinished,
+        Some(_) => generation.stage = Stage::Final,
+        None => {}
     }
 }
 
@@ -442,11 +462,11 @@ fn fold_run(generation: &mut Generation, document: &Document) {
     report_counts(generation, document);
     generation.may_go_on = document.is(Field::Status, "incomplete");
     generation.stage = match document.text(Field::Status).as_deref() {
-        Some("completed" | "incomplete" | "failed" | "cancelled" | "expired") => Stage::Final,
         // The stream goes on: if it ends here, it was cut off.
         Some("queued" | "in_progress" | "cancelling") if generation.is_streamed => Stage::Open,
         // The client will ask again, or submit what the run waits for.
-        Some(_) => Stage::Unfinished,
+        Some("queued" | "in_progress" | "cancelling" | "requires_action") => Stage::Unfinished,
+        Some(_) => Stage::Final,
         None => generation.stage,
     };
 }

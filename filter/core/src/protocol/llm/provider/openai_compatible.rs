@@ -7,6 +7,7 @@
 //! (`within_or_beside.rs`). Embeddings and scores have no output, so a total alone is their input.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::batch::Batch;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
@@ -63,6 +64,7 @@ pub(super) const CHAT: Format = Format {
     fold: openai::fold_chat,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 /// Embeddings, also Voyage's of pictures and documents, reranks and scores.
@@ -71,6 +73,7 @@ pub(super) const EMBED: Format = Format {
     fold: fold_embedding,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 /// The endpoint of a request to a server that is compatible with OpenAI.

@@ -4,6 +4,7 @@
 //! `response` is the answer of a chat, and null until `status` is `COMPLETED`.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai;
 use crate::protocol::llm::stream_error::StreamError;
@@ -27,12 +28,15 @@ pub(super) const ASYNC_CHAT: Format = Format {
     fold,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    let status = document.text(Field::Status).unwrap_or_default();
-    let is_over = matches!(status.as_ref(), "COMPLETED" | "FAILED");
     openai::report(generation, openai::counts(document));
-    generation.stage = if is_over { Stage::Final } else { Stage::Unfinished };
+    generation.stage = match document.text(Field::Status).as_deref() {
+        Some("CREATED" | "IN_PROGRESS") => Stage::Unfinished,
+        Some(_) => Stage::Final,
+        None => generation.stage,
+    };
 }

@@ -8,6 +8,7 @@
 //! of the prompt.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage, raise};
 use crate::protocol::llm::provider::openai;
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
@@ -35,6 +36,7 @@ pub(super) const GENERATE: Format = Format {
     fold,
     head: Some(head),
     error: StreamError::OpenAi,
+    asks: asks::MODEL,
 };
 
 fn head(generation: &mut Generation, headers: Headers<'_>) {

@@ -6,6 +6,7 @@
 //! for each text; the filter adds them up. An embedding has no output.
 
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec, is_at, split_verb};
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::media::UNCOUNTED;
@@ -31,6 +32,7 @@ pub(super) const PREDICT: Format = Format {
     fold: fold_prediction,
     head: None,
     error: StreamError::Google,
+    asks: asks::GEMINI,
 };
 
 /// The endpoint of a request to a path like Vertex AI's.

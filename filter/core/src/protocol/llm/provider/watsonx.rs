@@ -6,6 +6,7 @@
 
 use crate::domain::usage::Usage;
 use crate::protocol::document::Document;
+use crate::protocol::llm::asks;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai;
 use crate::protocol::llm::provider::openai::{COMPLETION, USAGE};
@@ -28,6 +29,7 @@ pub(super) const TEXT: Format = Format {
     fold,
     head: None,
     error: StreamError::OpenAi,
+    asks: asks::WATSONX,
 };
 
 fn fold(generation: &mut Generation, document: &Document) {
