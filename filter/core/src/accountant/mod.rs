@@ -17,6 +17,7 @@ mod attribution;
 mod evidence;
 mod fold;
 mod generations;
+mod guard_runs;
 mod guard_state;
 mod guards;
 mod meta;

@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX};
+use crate::protocol::numbers::{number, whole_number};
 use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
@@ -238,24 +239,8 @@ impl Document {
     }
 }
 
-/// Reads a number of zero or more.
-fn number(text: &[u8]) -> Option<Decimal> {
-    let text = core::str::from_utf8(text).ok()?.trim();
-    let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
-    let number = number.or_else(|_| Decimal::from_scientific(text));
-    number.ok().filter(|number| !number.is_sign_negative())
-}
-
 fn is_unnamed(field: u8) -> bool {
     Field::ALL.get(usize::from(field)) == Some(&Field::Unnamed)
-}
-
-fn whole_number(text: &[u8]) -> Option<u64> {
-    let text = core::str::from_utf8(text).ok()?;
-    text.parse().ok().or_else(|| {
-        let number = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text));
-        number.ok().filter(Decimal::is_integer)?.to_u64()
-    })
 }
 
 /// Reads documents one after another.
