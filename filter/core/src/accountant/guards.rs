@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
 use crate::accountant::corrections::Provisional;
+use crate::accountant::guard_runs::{Run, of_run};
 use crate::accountant::guard_state::{reservation_key, scope_key};
 use crate::base::limits::{
     COLLECTOR_LOST_TICKS, LEAK_READINGS, RESERVATIONS_MAX, TOTALS_PER_TICK_MAX, TOTALS_TICKS,
@@ -18,7 +19,6 @@ use crate::domain::level::{Level, ScopeKind};
 use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
-use crate::domain::usage::{TokenKind, Usage};
 use crate::event::Event;
 use crate::fact::call::{CallEnded, CallKind};
 use crate::fact::generation::GenerationEnded;
@@ -32,7 +32,6 @@ use crate::guard::scope_status::{
 };
 use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::pricing::Line;
 use crate::pricing::charge::{CallCharge, Charged, TokenCharge};
 use crate::sink::reply::FleetTotals;
 
@@ -455,54 +454,4 @@ fn counting<'a>(
         let has_scope = guard.scope != ScopeKind::Tool || !tool.is_empty();
         guard.loop_rule.is_none() && has_scope
     })
-}
-
-/// What guards count of one run of a model.
-struct Run<'a> {
-    at_least: Decimal,
-    price: Decimal,
-    usage: Usage,
-    lines: &'a [Line],
-}
-
-impl<'a> Run<'a> {
-    fn of(charged: &'a Charged) -> Self {
-        let Charged { at_least, price, usage, .. } = *charged;
-        Self { at_least, price, usage, lines: charged.lines.as_deref().unwrap_or_default() }
-    }
-}
-
-/// Returns what a guard counts of a run; `None` if it does not count runs of this kind.
-fn of_run(guard: &Guard, run: &Run<'_>, has_call: bool, rules: &Product) -> Option<ScopeTotals> {
-    let Run { at_least, price, ref usage, .. } = *run;
-    match guard.metric {
-        None | Some(Metric::AiTokens) => {
-            let tokens = usage.total();
-            Some(ScopeTotals { provider_cost: at_least, revenue: price, calls: 0, tokens })
-        }
-        Some(Metric::ToolInvocations | Metric::ApiCalls | Metric::AgentSteps) => {
-            has_call.then(|| ScopeTotals { provider_cost: at_least, ..ScopeTotals::default() })
-        }
-        Some(kinds) => Some(of_kinds(kinds, run, rules)),
-    }
-}
-
-/// Returns the totals of a run for some kinds of token. Kinds without a rate of their own cost what
-/// the whole costs in whose line they are.
-fn of_kinds(kinds: Metric, run: &Run<'_>, rules: &Product) -> ScopeTotals {
-    let mut sums = ScopeTotals { tokens: kinds.tokens(&run.usage), ..ScopeTotals::default() };
-    for line in run.lines {
-        let is_within = |part: TokenKind| run.lines.iter().all(|line| line.kind != part);
-        let of_others = kinds.apart_from(line.kind, &run.usage, is_within).min(line.tokens);
-        let cost = if kinds.has(line.kind) {
-            line.cost_of(line.tokens.saturating_sub(of_others))
-        } else {
-            line.cost_of(of_others)
-        };
-        sums.provider_cost = sums.provider_cost.saturating_add(cost);
-    }
-    if !run.price.is_zero() {
-        sums.revenue = rules.pricing.tokens.charge(sums.provider_cost).unwrap_or_default();
-    }
-    sums
 }

@@ -18,6 +18,7 @@ mod awaited;
 mod evidence;
 mod fold;
 mod generations;
+mod guard_runs;
 mod guard_state;
 mod guards;
 mod linked;
