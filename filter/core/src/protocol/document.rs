@@ -6,30 +6,15 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 
 use crate::base::limits::{DOCUMENT_ITEMS_MAX, DOCUMENT_RECORDS_MAX, DOUBTS_MAX};
-use crate::domain::price_factors::{ServiceTier, UNREADABLE};
+use crate::domain::price_factors::UNREADABLE;
+use crate::protocol::member::{Value, of_both};
 use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
 /// The name of the items that no path names.
 pub(crate) const UNNAMED: &str = "*";
-
-/// The value of a member.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Value {
-    #[default]
-    Absent,
-    Null,
-    /// A number or literal, as written.
-    Bare(Vec<u8>),
-    Text(Vec<u8>),
-    /// An object or array.
-    Container,
-    /// So many members of a kind that is counted.
-    Count(u64),
-}
 
 /// Elements of one name and the sum of their counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,78 +279,6 @@ impl Document {
 
 fn is_unnamed(field: u8) -> bool {
     Field::ALL.get(usize::from(field)) == Some(&Field::Unnamed)
-}
-
-impl Value {
-    fn new(scalar: &Scalar<'_>) -> Self {
-        match (scalar.is_string, scalar.text) {
-            (true, text) => Self::Text(text.to_vec()),
-            (false, b"null") => Self::Null,
-            (false, text) => Self::Bare(text.to_vec()),
-        }
-    }
-
-    fn quantity(&self) -> Option<Decimal> {
-        let text = match self {
-            Self::Bare(text) | Self::Text(text) => core::str::from_utf8(text).ok()?.trim(),
-            Self::Count(count) => return Some(Decimal::from(*count)),
-            Self::Absent | Self::Null | Self::Container => return None,
-        };
-        let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
-        let number = number.or_else(|_| Decimal::from_scientific(text));
-        number.ok().filter(|number| !number.is_sign_negative() || number.is_zero())
-    }
-
-    fn count(&self) -> Option<u64> {
-        match self {
-            Self::Count(count) => Some(*count),
-            _ => self.quantity()?.ceil().to_u64(),
-        }
-    }
-
-    /// Whether it is there, and not what a member of this meaning should be.
-    fn is_odd(&self, meaning: Field) -> bool {
-        match self {
-            Self::Absent | Self::Null | Self::Count(_) => false,
-            _ if meaning == Field::CacheWriteOther => self.count().is_some_and(|count| count > 0),
-            _ if meaning.is_tokens() || meaning == Field::ItemCount => {
-                let is_whole = self.quantity().is_some_and(|number| number.is_integer());
-                !is_whole || self.count().is_none() || matches!(self, Self::Text(_))
-            }
-            _ if meaning.is_quantity() => self.quantity().is_none(),
-            Self::Text(text) => meaning.is_word() && core::str::from_utf8(text).is_err(),
-            Self::Bare(_) | Self::Container => meaning.is_word(),
-        }
-    }
-}
-
-/// The value of a member that stands at several paths: what is told before what is not, and of two
-/// numbers the greater.
-fn of_both(meaning: Field, earlier: Value, later: Value) -> Value {
-    let is_number = meaning.is_tokens() || meaning.is_quantity();
-    match (&earlier, &later) {
-        (Value::Absent, _) => later,
-        (_, Value::Null) => earlier,
-        (_, _) if is_number && earlier.quantity() > later.quantity() => earlier,
-        (Value::Text(one), Value::Text(other)) if meaning == Field::Tier => {
-            Value::Text(special_tier(one, other).to_vec())
-        }
-        _ => later,
-    }
-}
-
-/// The one of two tiers that says something and is not the list price. Of two such tiers none is
-/// certain.
-fn special_tier<'a>(one: &'a [u8], other: &'a [u8]) -> &'a [u8] {
-    let [of_one, of_other] =
-        [one, other].map(|tier| ServiceTier::told(&String::from_utf8_lossy(tier)));
-    match (of_one, of_other) {
-        (None, _) => other,
-        (_, None | Some(ServiceTier::Standard)) => one,
-        (Some(ServiceTier::Standard), _) => other,
-        _ if of_one == of_other => one,
-        _ => UNREADABLE.as_bytes(),
-    }
 }
 
 /// Reads documents one after another.

@@ -9,5 +9,6 @@ pub mod a2a;
 pub mod document;
 pub mod llm;
 pub mod mcp;
+mod member;
 pub(crate) mod path_template;
 pub mod paths;

@@ -494,7 +494,11 @@ fn what_another_reader_may_see_in_a_request_is_unclear() {
         let told = requested(Family::OpenAi, CHAT, headers, body.as_bytes());
         assert_eq!((told.model.as_deref(), told.is_unclear), (model, is_unclear), "{body}");
         let is_tier_told = body.contains("priority");
-        assert_eq!(told.service_tier, is_tier_told.then(|| ServiceTier::new("unreadable")), "{body}");
+        assert_eq!(
+            told.service_tier,
+            is_tier_told.then(|| ServiceTier::new("unreadable")),
+            "{body}"
+        );
     }
 }
 
