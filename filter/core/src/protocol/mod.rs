@@ -7,6 +7,7 @@ pub(crate) mod trace_context;
 
 pub mod a2a;
 pub mod document;
+pub(crate) mod document_reader;
 pub mod llm;
 pub mod mcp;
 mod member;

@@ -8,7 +8,7 @@
 //! sets `include_usage`, the filter changes neither the request nor its response.
 
 use crate::base::limits::HELD_EVENT_BYTES_MAX;
-use crate::protocol::document::DocumentReader;
+use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::paths::{Field, PathTree, Paths};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::sse::{EventType, Framer, SseHandler};

@@ -17,7 +17,6 @@ use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
 use crate::admission::session::{SessionKey, session_ref};
-use crate::base::limits::BYTES_PER_TOKEN;
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::product::{Product, Speaks};
 use crate::config::{IncompleteUsage, LlmRules, OnWebSocket};
@@ -33,7 +32,7 @@ use crate::exchange::link::generation_link;
 use crate::exchange::llm::ask_for_usage::{UsageAsker, UsageRemover};
 use crate::exchange::llm::results::{Fetch, Results};
 use crate::exchange::llm::socket::{Socket, socket_of, step};
-use crate::exchange::llm::told::{Told, bounded, is_by_text, named, told_units};
+use crate::exchange::llm::told::{Told, bounded, estimate, is_by_text, named, told_units};
 use crate::exchange::llm::unmetered::unmetered;
 use crate::fact::Fact;
 use crate::fact::generation::{GenerationEnded, GenerationStarted};
@@ -414,7 +413,11 @@ impl LlmExchange {
             && estimates
             && !generation.is_without_tokens
             && !is_by_text(&generation, &requested)
-            && self.estimate(&mut usage, told.requested_tokens, generation.text_bytes, is_readable);
+            && {
+                // Of a response that the filter cannot read, all may be text.
+                let all = if is_readable { 0 } else { self.response_bytes };
+                estimate(&mut usage, told.requested_tokens, generation.text_bytes.max(all))
+            };
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         // What a request has made is new, whatever time the server reports: some report none, or
         // that of a recording.
@@ -493,25 +496,5 @@ impl LlmExchange {
         }
         self.observed.counts.push(Counter::UsageDisagreement);
         (usage, completeness, UsageSource::Body)
-    }
-
-    /// Estimates what is unknown from the bytes transferred. Returns whether it changed anything.
-    fn estimate(
-        &self,
-        usage: &mut Usage,
-        requested_tokens: u64,
-        text_bytes: u64,
-        is_readable: bool,
-    ) -> bool {
-        let is_some = |count: &u64| *count > 0;
-        let before = *usage;
-        if usage.input.is_none() {
-            usage.input = Some(requested_tokens).filter(is_some);
-        }
-        // Of a response that the filter cannot read, all may be text.
-        let bytes = if is_readable { text_bytes } else { text_bytes.max(self.response_bytes) };
-        // A cut stream may contain a first count, and more text after it.
-        usage.output = usage.output.max(Some(bytes.div_ceil(BYTES_PER_TOKEN)).filter(is_some));
-        *usage != before
     }
 }

@@ -2,11 +2,11 @@
 
 use rust_decimal::Decimal;
 
-use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::limits::{BYTES_PER_TOKEN, VALUE_BYTES_MAX};
 use crate::base::time::Timestamp;
 use crate::domain::names::escaped;
 use crate::domain::units::{Unit, Units};
-use crate::domain::usage::{Completeness, FurtherRun};
+use crate::domain::usage::{Completeness, FurtherRun, Usage};
 use crate::protocol::llm::{Generation, Requested};
 
 /// One generation, as its request and its response tell of it.
@@ -51,6 +51,18 @@ pub(super) fn told_units(
     generation.look.or(&requested.look).qualify(&mut units);
     let is_by_request = is_speech || (is_video && !units.is_empty());
     (units, if is_by_request { Completeness::Complete } else { completeness })
+}
+
+/// Estimates what is unknown from the bytes transferred. Returns whether it changed anything.
+pub(super) fn estimate(usage: &mut Usage, requested_tokens: u64, text_bytes: u64) -> bool {
+    let is_some = |count: &u64| *count > 0;
+    let before = *usage;
+    if usage.input.is_none() {
+        usage.input = Some(requested_tokens).filter(is_some);
+    }
+    // A cut stream may contain a first count, and more text after it.
+    usage.output = usage.output.max(Some(text_bytes.div_ceil(BYTES_PER_TOKEN)).filter(is_some));
+    *usage != before
 }
 
 /// A further run with names that the filter can report.

@@ -2,7 +2,8 @@
 //! text with an array of them. Each result holds the body of a response, which is read like any
 //! other. A file without such bodies, such as a batch's input, has no results.
 
-use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::document::Document;
+use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::runs;
 use crate::protocol::paths::{Field, PathTree};

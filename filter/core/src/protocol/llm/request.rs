@@ -10,7 +10,8 @@ use crate::base::limits::{BYTES_PER_TOKEN, DATA_BYTES_PER_TOKEN, TEXT_BLOCK_BYTE
 use crate::base::time::len_u64;
 use crate::domain::price_factors::{Modifiers, ServiceTier, UNREADABLE};
 use crate::domain::units::{Look, Unit, Units};
-use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::document::Document;
+use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::llm::form::Form;
 use crate::protocol::llm::generation::{modifiers, tier};
 use crate::protocol::llm::units;

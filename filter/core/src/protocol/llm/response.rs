@@ -1,7 +1,7 @@
 //! Reads what a response reports about a generation as it passes: JSON, a streamed array,
 //! server-sent events, JSON lines or an Amazon event stream, plain or with a content coding.
 
-use crate::protocol::document::DocumentReader;
+use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::llm::bedrock_chunks::Unwrapper;
 use crate::protocol::llm::generation::{Fold, Format, Generation, Stage};
 use crate::protocol::llm::{bedrock_chunks, runs, units};

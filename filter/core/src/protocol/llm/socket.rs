@@ -7,7 +7,8 @@
 
 use crate::base::limits::SOCKET_LANES_MAX;
 use crate::base::time::Timestamp;
-use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::document::Document;
+use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::RESPONSES;
 use crate::protocol::llm::realtime::REALTIME;

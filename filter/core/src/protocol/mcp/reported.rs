@@ -8,7 +8,8 @@ use rust_decimal::prelude::ToPrimitive;
 
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::domain::usage::{Usage, UsageSource, sum};
-use crate::protocol::document::{Document, DocumentReader};
+use crate::protocol::document::Document;
+use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::llm::within_or_beside;
 use crate::protocol::mcp::reported_usage::{Places, ReportedUsage};
 use crate::protocol::paths::{Field, PathTree, Paths};
