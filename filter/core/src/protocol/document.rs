@@ -135,6 +135,12 @@ impl Document {
         !matches!(self.value(field), Value::Absent | Value::Null)
     }
 
+    /// Whether it tells why the generation has ended. Some servers send an empty reason with each
+    /// chunk before the end.
+    pub(crate) fn tells_the_end(&self) -> bool {
+        self.has(Field::Finish) && !self.is(Field::Finish, "")
+    }
+
     /// The sum of the counts of the elements of `array` that have one of these names, in any case.
     /// `None` if there is no such element.
     pub fn sum(&self, array: &str, names: &[&str]) -> Option<u64> {

@@ -151,6 +151,8 @@ fields! {
     WebSearches,
     /// Searches of the web among the pages of news agencies and the like.
     PremiumSearches,
+    /// Searches of the web that are billed, of those that were made.
+    BilledSearches,
     /// Queries of a search, each one a text.
     SearchQuery,
     /// Sources from a map, each one an object.
@@ -241,6 +243,7 @@ impl Field {
             self,
             Self::WebSearches
                 | Self::PremiumSearches
+                | Self::BilledSearches
                 | Self::FileSearches
                 | Self::SearchSources
                 | Self::CodeSessions

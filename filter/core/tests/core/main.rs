@@ -49,6 +49,7 @@ mod products;
 mod rates;
 mod scanner;
 mod sellers;
+mod shapes;
 mod shares;
 mod sse;
 mod steps;

@@ -445,7 +445,7 @@ fn each_unit_has_its_price_or_is_named() {
             [OPENAI, RESPONSES],
             none.clone(),
             with_tools.to_string(),
-            "COMPLETE | other:video_gen.output_tokens=900 | 0.003 | other:video_gen.output_tokens",
+            "COMPLETE | other:video_gen.output_tokens=900 web_searches=2 | 0.023 | other:video_gen.output_tokens",
         ),
         (
             "a grounding of another kind",

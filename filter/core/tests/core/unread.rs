@@ -54,7 +54,7 @@ fn told(provider: &str, path: &str, body: &str) -> String {
     words.join(" ")
 }
 
-fn check(rows: &[(&str, &str, &str, &str, &str)]) {
+pub(crate) fn check(rows: &[(&str, &str, &str, &str, &str)]) {
     for (name, provider, path, body, expected) in rows {
         assert_eq!(told(provider, path, body), *expected, "{name}");
     }

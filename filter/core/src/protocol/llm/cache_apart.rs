@@ -42,8 +42,26 @@ impl Counts {
         generation.usage
     }
 
-    /// Reports counts of which later ones may follow.
+    /// Reports counts of which later ones may follow. A server may count as input first what it
+    /// counts as read from the cache later: if later counts are not less together, they are the
+    /// whole truth.
     pub(super) fn report(self, generation: &mut Generation) {
+        let Generation { usage, parts, .. } = generation;
+        let writes = |all: Option<u64>, of_5m, of_1h| all.max(sum(&[of_5m, of_1h]));
+        let known = sum(&[
+            parts.input,
+            usage.cache_read,
+            writes(parts.cache_write, parts.cache_write_5m, parts.cache_write_1h),
+        ]);
+        let told = sum(&[
+            self.input,
+            self.cache_read,
+            writes(self.cache_write, self.cache_write_5m, self.cache_write_1h),
+        ]);
+        if told >= known {
+            keep(&mut parts.input, self.input);
+            keep(&mut usage.cache_read, self.cache_read);
+        }
         self.put(generation, raise);
     }
 

@@ -38,6 +38,8 @@ pub(super) const OPENAI_SHAPED: &Paths = &[
     ("usage.citation_tokens", Field::CitationTokens),
     ("usage.search_context_size", Field::SearchContext),
     ("usage.cost.total_cost", Field::ReportedCost),
+    ("usage.tool_calls_details.search_web.invocation", Field::WebSearches),
+    ("usage.tool_calls_details.*", Field::Unnamed),
     // OpenRouter.
     ("usage.server_tool_use.web_search_requests", Field::WebSearches),
     ("usage.server_tool_use.*", Field::Unnamed),
@@ -61,6 +63,9 @@ pub(super) const OPENAI_SHAPED: &Paths = &[
 /// The same within the events of the Responses API.
 pub(super) const IN_RESPONSE: &Paths = &[
     ("response.usage.cost", Field::ReportedCost),
+    ("response.usage.cost.total_cost", Field::ReportedCost),
+    ("response.usage.tool_calls_details.search_web.invocation", Field::WebSearches),
+    ("response.usage.tool_calls_details.*", Field::Unnamed),
     ("response.usage.num_sources_used", Field::SearchSources),
     ("response.usage.cost_in_usd_ticks", Field::ReportedCostTicks),
     ("response.usage.is_byok", Field::IsOwnKey),
@@ -76,8 +81,7 @@ pub(super) const IN_RESPONSE: &Paths = &[
     ("response.output[].action.type", Field::ItemDetail),
     ("response.output[].container_id", Field::ItemDetail),
     ("response.output[].environment.container_id", Field::ItemDetail),
-    // Its searches are among the outputs.
-    ("response.tool_usage.web_search", Field::Unbilled),
+    ("response.tool_usage.web_search.num_requests", Field::BilledSearches),
     ("response.tool_usage.*", Field::Unnamed),
     ("item.type", Field::ToolCall),
     ("item.action.type", Field::ToolAction),
@@ -86,7 +90,7 @@ pub(super) const IN_RESPONSE: &Paths = &[
     ("output[].action.type", Field::ItemDetail),
     ("output[].container_id", Field::ItemDetail),
     ("output[].environment.container_id", Field::ItemDetail),
-    ("tool_usage.web_search", Field::Unbilled),
+    ("tool_usage.web_search.num_requests", Field::BilledSearches),
     ("tool_usage.*", Field::Unnamed),
 ];
 
@@ -114,6 +118,11 @@ pub(super) fn tell(units: &mut Units, document: &Document) {
         units.raise(UnitName { unit: Unit::Requests, variant }, Decimal::ONE);
     }
     tell_items(units, document);
+    // Not all searches are billed: what the provider bills takes the place of their number.
+    if let Some(searches) = document.quantity(Field::BilledSearches) {
+        units.remove(Unit::WebSearches);
+        units.raise(Unit::WebSearches, searches);
+    }
 }
 
 /// The words of images and videos in a document.

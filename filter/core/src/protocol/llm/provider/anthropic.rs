@@ -129,14 +129,19 @@ fn iteration(record: &Record) -> Run {
 
 pub(super) fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.is_finished |= document.has(Field::Finish);
-    // Writes without a lifetime last for 5 minutes, which is the API's default.
-    Counts::of(document).report(generation);
-    raise(&mut generation.usage.reasoning, document.count(Field::Reasoning));
+    generation.is_finished |= document.tells_the_end();
     if !document.records.is_empty() {
         generation.runs = document.records.iter().map(iteration).collect();
         generation.is_inconsistent |= document.has_more_records;
+        // The lifetimes of a usage may be those of its first turn; each turn tells its own.
+        let turns = generation.runs.iter().filter(|turn| matches!(turn.place, Place::Within));
+        let long =
+            turns.filter_map(|turn| turn.run.usage.cache_write_1h).reduce(u64::saturating_add);
+        raise(&mut generation.parts.cache_write_1h, long);
     }
+    // Writes without a lifetime last for 5 minutes, which is the API's default.
+    Counts::of(document).report(generation);
+    raise(&mut generation.usage.reasoning, document.count(Field::Reasoning));
     let is_whole = document.is(Field::Kind, "message");
     let is_last = document.is(Field::Kind, "message_delta") && generation.is_finished;
     if (is_whole || is_last) && generation.usage.output.is_some() {

@@ -221,7 +221,7 @@ fn tell_metrics(generation: &mut Generation, document: &Document) {
 
 fn fold_own(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.is_finished |= document.has(Field::Finish);
+    generation.is_finished |= document.tells_the_end();
     let reported = counts(document);
     generation.is_inconsistent |= has_other_lifetime(document);
     if generation.units.of(Unit::OutputImages).is_some() {

@@ -4,7 +4,7 @@
 //!
 //! `promptTokenCount` includes cached tokens, but not `toolUsePromptTokenCount`, what tools gave to
 //! the model; `candidatesTokenCount` does not include `thoughtsTokenCount`. `totalTokenCount` is
-//! the sum of these four. The details by modality are subsets of their count. Each chunk of a
+//! the sum of these four; where it is the sum without the thoughts, the candidates include them. The details by modality are subsets of their count. Each chunk of a
 //! stream reports the counts so far. The Interactions API reports the same under other names:
 //! `total_input_tokens` and `total_tool_use_tokens`, `total_output_tokens` and
 //! `total_thought_tokens`. Behind OpenAI's paths only the total includes the thoughts. Gemini leaves
@@ -228,9 +228,16 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
     raise(&mut parts.tool_prompt, document.count(Field::ToolPrompt));
     raise(&mut parts.output, document.count(Field::Output));
     raise(&mut generation.usage.reasoning, document.count(Field::Reasoning));
+    let input = sum(&[generation.parts.input, generation.parts.tool_prompt]);
+    let (output, reasoning) = (generation.parts.output, generation.usage.reasoning);
+    let total = document.count(Field::Total);
+    // Some servers count the thoughts among the candidates: the total tells.
+    let is_within = reasoning.is_some_and(|thoughts| thoughts > 0 && output >= Some(thoughts))
+        && total.is_some()
+        && total == sum(&[input, output]);
     let reported = Usage {
-        input: sum(&[generation.parts.input, generation.parts.tool_prompt]),
-        output: sum(&[generation.parts.output, generation.usage.reasoning]),
+        input,
+        output: if is_within { output } else { sum(&[output, reasoning]) },
         cache_read: document.count(Field::CacheRead),
         input_audio: of_modality(document, INPUT, AUDIO),
         input_image: of_modality(document, INPUT, IMAGE),
@@ -240,7 +247,7 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
         output_audio: of_modality(document, OUTPUT, AUDIO),
         output_image: of_modality(document, OUTPUT, IMAGE),
         output_video: of_modality(document, OUTPUT, VIDEO),
-        provider_total: document.count(Field::Total),
+        provider_total: total,
         ..Usage::default()
     };
     generation.report(reported);
@@ -248,7 +255,7 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
 
 fn fold_content(generation: &mut Generation, document: &Document) {
     fold_counts(generation, document);
-    generation.is_finished |= document.has(Field::Finish);
+    generation.is_finished |= document.tells_the_end();
     if generation.is_finished && !generation.usage.is_unknown() {
         generation.stage = Stage::Final;
     }

@@ -39,7 +39,7 @@ pub(super) const CHAT: Format = Format {
 
 fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.is_finished |= document.has(Field::Finish);
+    generation.is_finished |= document.tells_the_end();
     let reported = openai::counts(document);
     if reported.is_unknown() {
         return;

@@ -49,6 +49,8 @@ pub(super) const USAGE: &Paths = &[
     ("usage.completion_tokens_details.reasoning_tokens", Field::Reasoning),
     ("usage.completion_tokens_details.audio_tokens", Field::OutputAudio),
     ("usage.completion_tokens_details.image_tokens", Field::OutputImage),
+    // Vertex AI.
+    ("usage.extra_properties.google.traffic_type", Field::Tier),
 ];
 
 /// The other members of Chat Completions and their chunks, legacy Completions and Embeddings.
@@ -200,6 +202,9 @@ pub(in crate::protocol::llm) const RESPONSES: Format = Format {
     asks: asks::MODEL,
 };
 
+/// A compaction, whose usage is that of a response: it tells no state.
+const COMPACTION: Format = Format { fold: fold_compaction, ..RESPONSES };
+
 pub(super) const RUNS: Format = Format {
     paths: &[&[
         ("object", Field::Kind),
@@ -272,9 +277,8 @@ pub(super) fn endpoint_with(
         ("POST", [.., "ocr" | "videos"])
         | ("POST", [.., "videos", "edits" | "extensions" | "generations"])
         | ("POST", [.., "videos", _, "remix"]) => Some(once(&UNCOUNTED)),
-        // A compaction is billed by its usage, which stands where that of media does.
-        ("POST", [.., "audio", "transcriptions" | "translations"])
-        | ("POST", [.., "responses", "compact"]) => Some(once(&MEDIA)),
+        ("POST", [.., "audio", "transcriptions" | "translations"]) => Some(once(&MEDIA)),
+        ("POST", [.., "responses", "compact"]) => Some(once(&COMPACTION)),
         ("POST", [.., "responses"] | [.., "responses", _, "cancel"])
         | ("GET", [.., "responses", _]) => Some(again(&RESPONSES)),
         ("POST", [.., "threads", "runs"] | [.., "threads", _, "runs"])
@@ -347,7 +351,7 @@ pub(in crate::protocol::llm) fn counts(document: &Document) -> Usage {
 
 pub(super) fn fold_chat(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
-    generation.is_finished |= document.has(Field::Finish);
+    generation.is_finished |= document.tells_the_end();
     let reported = counts(document);
     if reported.is_unknown() {
         return;
@@ -449,6 +453,13 @@ fn fold_responses(generation: &mut Generation, document: &Document) {
         Some("queued" | "in_progress") => generation.stage = Stage::Unfinished,
         Some(_) => generation.stage = Stage::Final,
         None => {}
+    }
+}
+
+fn fold_compaction(generation: &mut Generation, document: &Document) {
+    fold_responses(generation, document);
+    if !generation.usage.is_unknown() {
+        generation.stage = Stage::Final;
     }
 }
 

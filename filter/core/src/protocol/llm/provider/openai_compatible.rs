@@ -43,6 +43,20 @@ const ELSEWHERE: &Paths = &[
     // LiteLLM.
     ("usage.cache_read_input_tokens", Field::CacheRead),
     ("usage.cache_creation_input_tokens", Field::CacheWrite),
+    ("usage.prompt_tokens_details.cache_creation_tokens", Field::CacheWrite),
+    (
+        "usage.prompt_tokens_details.cache_creation_token_details.ephemeral_5m_input_tokens",
+        Field::CacheWrite5m,
+    ),
+    (
+        "usage.prompt_tokens_details.cache_creation_token_details.ephemeral_30m_input_tokens",
+        Field::CacheWriteOther,
+    ),
+    (
+        "usage.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
+        Field::CacheWrite1h,
+    ),
+    ("usage.prompt_tokens_details.cache_creation_token_details.*", Field::CacheWriteOther),
     // DashScope.
     ("usage.prompt_tokens_details.cache_creation_input_tokens", Field::CacheWrite),
     ("usage.prompt_tokens_details.cache_creation.ephemeral_5m_input_tokens", Field::CacheWrite5m),
