@@ -141,6 +141,17 @@ fn searches_that_are_billed_take_the_place_of_those_that_were_made() {
 }
 
 #[test]
+fn tokens_of_pictures_stand_beside_the_text() {
+    check(&[(
+        "embeddings",
+        "cohere",
+        "/v2/embed",
+        r#"{"id":"e","embeddings":{},"meta":{"billed_units":{"input_tokens":50,"text_tokens":50,"images":1,"image_tokens":700}}}"#,
+        "Complete in=750 image=700 input_images=1",
+    )]);
+}
+
+#[test]
 fn an_empty_reason_is_no_end() {
     check(&[
         (

@@ -8,7 +8,7 @@
 //! `cached_tokens` is a part of the input. Reasoning is a part of the output, which Cohere does not
 //! report separately. Cohere bills a rerank by the search and reports no tokens for it.
 
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Usage, sum};
 use crate::protocol::document::Document;
 use crate::protocol::llm::asks;
 use crate::protocol::llm::endpoint::{Endpoint, PriceLists, Spec};
@@ -63,6 +63,9 @@ pub(super) const NATIVE: Format = Format {
         ("meta.billed_units.search_units", Field::SearchUnits),
         ("meta.billed_units.*", Field::Unnamed),
         ("meta.billed_units.images", Field::InputImages),
+        // Tokens of pictures stand beside the input; those of the text are the input.
+        ("meta.billed_units.image_tokens", Field::InputImage),
+        ("meta.billed_units.text_tokens", Field::Unbilled),
         ("meta.billed_units.pages", Field::Pages),
         ("meta.cached_tokens", Field::CacheRead),
         ("response.meta.tokens.input_tokens", Field::Input),
@@ -98,8 +101,11 @@ fn fold_embedding(generation: &mut Generation, document: &Document) {
 
 fn fold(generation: &mut Generation, document: &Document) {
     generation.tell_head(document);
+    let text = document.count(Field::BilledInput).or(document.count(Field::Input));
+    let input_image = document.count(Field::InputImage);
     let reported = Usage {
-        input: document.count(Field::BilledInput).or(document.count(Field::Input)),
+        input: sum(&[text, input_image]),
+        input_image,
         output: document.count(Field::BilledOutput).or(document.count(Field::Output)),
         cache_read: document.count(Field::CacheRead),
         ..Usage::default()
