@@ -17,7 +17,7 @@ use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{BodyAction, HeadAction, VmInfo};
-use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::sink::reply::{HttpReply, Reply};
 use agent_meter_core::wire::http::Headers;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -176,7 +176,7 @@ impl Envoy {
         let events: Vec<Value> = serde_json::from_slice(&body).expect("a batch is a list");
         // What was refused did leave the filter.
         events.into_iter().for_each(|event| self.host.take(event));
-        let reply = Reply::parse(status, None, answer);
+        let reply = Reply::parse(&HttpReply { status, body: answer, ..HttpReply::default() });
         let Self { host, worker, main, now, waiting, .. } = self;
         for meter in [worker, main] {
             waiting.extend(meter.reply(host, part, reply.clone(), *now));

@@ -12,7 +12,7 @@ use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::VmInfo;
 use agent_meter_core::sink::format::Format;
-use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::sink::reply::{HttpReply, Reply};
 use agent_meter_core::wire::http::Headers;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, MapType};
@@ -23,9 +23,9 @@ use crate::vm::Vm;
 
 /// How often the filter looks for due work.
 const TICK_PERIOD: Duration = Duration::from_millis(250);
-/// The filter reads up to this many bytes of the collector's reply. It cannot parse a longer reply,
-/// and takes every event as accepted.
-const REPLY_BYTES_MAX: usize = 256 * 1024;
+/// The filter reads up to this many bytes of the collector's reply; a longer one is no receipt. The
+/// totals of the scopes of 1,000 events need about a quarter.
+const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Root {
@@ -83,9 +83,21 @@ impl Context for Root {
         let body =
             host::buffer(BufferType::HttpCallResponseBody, 0, body_size.min(REPLY_BYTES_MAX));
         let Some(format) = self.format() else { return };
-        let reply = format.reply(status, headers.get("retry-after"), &body);
-        if let Reply::Failed { .. } | Reply::Refused = reply {
-            log::warn!("agent-meter delivery failed http_status={status}");
+        let reply = format.reply(&HttpReply {
+            status,
+            media_type: headers.get("content-type"),
+            retry_after: headers.get("retry-after"),
+            body: &body,
+            at: host::now(),
+        });
+        match reply {
+            Reply::Taken { .. } => {}
+            Reply::Failed { .. } | Reply::Refused => {
+                log::warn!("agent-meter delivery failed http_status={status}");
+            }
+            Reply::NoReceipt => {
+                log::warn!("agent-meter delivery failed http_status={status}: no receipt");
+            }
         }
         let requests = self.settle(part, reply);
         self.send(requests);

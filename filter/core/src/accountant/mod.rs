@@ -135,9 +135,9 @@ impl Accountant {
         reply: Reply,
         now: Timestamp,
     ) -> Vec<Dispatch> {
-        if !matches!(reply, Reply::Taken { .. }) {
-            host.count(Counter::BatchesFailed, 1);
-        }
+        let reply = self.outbox.checked(part, reply);
+        host.count(Counter::BatchesFailed, u64::from(!matches!(reply, Reply::Taken { .. })));
+        host.count(Counter::BatchesWithoutReceipt, u64::from(reply == Reply::NoReceipt));
         if let Reply::Taken { verdicts, .. } = &reply {
             self.apply_fleet_totals(host, verdicts);
         }

@@ -225,6 +225,19 @@ impl Outbox {
         requests
     }
 
+    /// The reply, unless it is a receipt that does not account for every event of its part.
+    pub(crate) fn checked(&self, number: u64, reply: Reply) -> Reply {
+        let sent = self.parts.get(&number).map(|part| part.to.saturating_sub(part.from));
+        match (&reply, sent) {
+            (Reply::Taken { accounted: Some(accounted), .. }, Some(sent))
+                if *accounted != len_u64(sent) =>
+            {
+                Reply::NoReceipt
+            }
+            _ => reply,
+        }
+    }
+
     /// Applies the collector's reply. A reply for a part that is unknown, or settled already,
     /// changes nothing.
     pub(crate) fn reply(
@@ -257,10 +270,14 @@ impl Outbox {
                 }
             }
             Reply::Refused => settled.refused = self.settle(number),
-            Reply::Failed { retry_after } => {
+            Reply::Failed { .. } | Reply::NoReceipt => {
+                let asked = match reply {
+                    Reply::Failed { retry_after } => retry_after,
+                    _ => None,
+                };
                 part.state = PartState::Waiting;
                 self.failures = self.failures.saturating_add(1);
-                let wait = retry_after
+                let wait = asked
                     .map(|wait| wait.min(RETRY_AFTER_MAX))
                     .unwrap_or_else(|| self.backoff(delivery, number));
                 self.paused_until = now.plus(wait);

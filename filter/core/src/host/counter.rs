@@ -190,6 +190,9 @@ counters! {
     BatchesSent = "batches_sent",
     /// Batches that the collector did not accept.
     BatchesFailed = "batches_failed",
+    /// Of these, batches to which a success came back that is no receipt: a page, a text that is not
+    /// JSON, or a count that leaves events out.
+    BatchesWithoutReceipt = "batches_without_receipt",
     /// Events that the collector refused permanently.
     EventsRefused = "events_refused",
 }

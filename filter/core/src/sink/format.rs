@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use crate::sink::reply::Reply;
+use crate::sink::reply::{HttpReply, Reply};
 use crate::sink::stored_event::StoredEvent;
 
 /// How events become a request, and what the collector's reply means. The same events always give
@@ -27,9 +27,9 @@ pub trait Format: Debug + Sync {
     /// Writes the body of one request from events in this format.
     fn batch(&self, events: &mut dyn Iterator<Item = String>) -> Vec<u8>;
 
-    /// Interprets a reply: its HTTP status (0 if there was none), `Retry-After` and body.
-    fn reply(&self, http_status: u16, retry_after: Option<&[u8]>, body: &[u8]) -> Reply {
-        Reply::parse(http_status, retry_after, body)
+    /// Interprets a reply.
+    fn reply(&self, reply: &HttpReply<'_>) -> Reply {
+        Reply::parse(reply)
     }
 }
 

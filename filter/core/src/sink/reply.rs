@@ -1,11 +1,13 @@
 //! Reads the reply of the collector.
 
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::base::hash::unhex;
-use crate::base::time::Millis;
+use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::scope_totals::{ScopeKey, ScopeTotals};
+use crate::wire::http_date::http_date;
+use crate::wire::media_type::{MediaType, is_plain_text};
 
 /// The totals of one scope in all other Envoys, as the collector reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,16 +22,36 @@ pub struct FleetTotals {
     pub contracted: Option<Decimal>,
 }
 
+/// What came back for a request to the collector.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HttpReply<'a> {
+    /// The HTTP status; 0 if there was none.
+    pub status: u16,
+    /// `Content-Type`.
+    pub media_type: Option<&'a [u8]>,
+    /// `Retry-After`: seconds, or a date.
+    pub retry_after: Option<&'a [u8]>,
+    /// The body.
+    pub body: &'a [u8],
+    /// When it came.
+    pub at: Timestamp,
+}
+
 /// The result of a request to the collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The collector accepted the body, except the events with these sequence numbers.
     Taken {
+        /// For how many events the answer accounts; `None` if it does not say.
+        accounted: Option<u64>,
         /// Sequence numbers of the events that the collector refuses for good.
         refused: Vec<u64>,
         /// The totals of the other Envoys, by scope.
         verdicts: Vec<FleetTotals>,
     },
+    /// A success that acknowledges nothing: a page, a text that is not JSON, or a count that leaves
+    /// events out. Somebody else may have answered, such as a proxy that wants a login.
+    NoReceipt,
     /// The collector refuses this body, and will refuse it again.
     Refused,
     /// The result is unknown, or the collector asks the filter to wait.
@@ -40,46 +62,53 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Reads a reply: its HTTP status (0 if there was none), `Retry-After` and body.
-    pub fn parse(http_status: u16, retry_after: Option<&[u8]>, body: &[u8]) -> Self {
-        #[derive(Default, Deserialize)]
-        struct Answer {
-            #[serde(default)]
-            rejected: Vec<Rejected>,
-            #[serde(default)]
-            verdicts: Vec<serde_json::Value>,
-        }
-        #[derive(Deserialize)]
-        struct Rejected {
-            id: String,
-        }
-        match http_status {
-            200..=299 => {
-                // Many collectors reply with an empty body, or one of their own: they accepted all
-                // events.
-                let answer = serde_json::from_slice::<Answer>(body).ok();
-                let Answer { rejected, verdicts } = answer.unwrap_or_default();
-                Self::Taken {
-                    refused: rejected.iter().filter_map(|r| r.id.parse().ok()).collect(),
-                    verdicts: verdicts.iter().filter_map(fleet_totals).collect(),
-                }
-            }
+    /// Reads a reply.
+    pub fn parse(reply: &HttpReply<'_>) -> Self {
+        match reply.status {
+            200..=299 => receipt(reply),
             400 | 413 | 415 | 422 => Self::Refused,
-            _ => {
-                let seconds = retry_after
-                    .and_then(|value| core::str::from_utf8(value).ok())
-                    .and_then(|text| text.trim().parse::<u64>().ok());
-                Self::Failed { retry_after: seconds.map(Millis::from_seconds) }
-            }
+            _ => Self::Failed { retry_after: retry_after(reply) },
         }
     }
 }
 
+/// Reads a success. Many collectors answer without a body, or with one of their own: they accepted
+/// all events. A body is JSON, or a text that says that it is one.
+fn receipt(reply: &HttpReply<'_>) -> Reply {
+    let body = reply.body.trim_ascii();
+    let is_text = reply.media_type.is_some_and(is_plain_text);
+    let is_json = reply.media_type.is_none_or(|told| MediaType::parse(told) == MediaType::Json);
+    let answer = match serde_json::from_slice::<Value>(body) {
+        Ok(answer) if is_json || is_text => answer,
+        _ if is_text || body.is_empty() => Value::Null,
+        _ => return Reply::NoReceipt,
+    };
+    let entries = |name: &str| answer.get(name).and_then(Value::as_array);
+    let count = |name: &str| {
+        let listed = || entries(name).map(|entries| len_u64(entries.len()));
+        answer.get(name).and_then(Value::as_u64).or_else(listed)
+    };
+    let further = ["duplicates", "rejected"].into_iter().filter_map(count);
+    let ids = entries("rejected").into_iter().flatten().filter_map(|event| event.get("id"));
+    Reply::Taken {
+        accounted: count("accepted").map(|accepted| further.fold(accepted, u64::saturating_add)),
+        refused: ids.filter_map(|id| id.as_str()?.parse().ok()).collect(),
+        verdicts: entries("verdicts").into_iter().flatten().filter_map(fleet_totals).collect(),
+    }
+}
+
+/// How long the collector asks to wait (RFC 9110, section 10.2.3).
+fn retry_after(reply: &HttpReply<'_>) -> Option<Millis> {
+    let told = core::str::from_utf8(reply.retry_after?).ok()?.trim();
+    let seconds = told.parse::<u64>().ok().map(Millis::from_seconds);
+    seconds.or_else(|| Some(http_date(told)?.saturating_since(reply.at)))
+}
+
 /// Reads one element of `verdicts`; `None` if it is unreadable, which does not affect the others.
-fn fleet_totals(verdict: &serde_json::Value) -> Option<FleetTotals> {
-    let text = |name: &str| verdict.get(name).and_then(serde_json::Value::as_str);
+fn fleet_totals(verdict: &Value) -> Option<FleetTotals> {
+    let text = |name: &str| verdict.get(name).and_then(Value::as_str);
     let money = |name: &str| text(name).and_then(|text| Decimal::from_str_exact(text).ok());
-    let number = |name: &str| verdict.get(name).and_then(serde_json::Value::as_u64);
+    let number = |name: &str| verdict.get(name).and_then(Value::as_u64);
     Some(FleetTotals {
         key: unhex(text("scope_key")?)?,
         period_started_at: text("period_started_at").map(str::to_owned),

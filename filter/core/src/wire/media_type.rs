@@ -47,6 +47,12 @@ impl MediaType {
     }
 }
 
+/// Whether a body of this media type is text without a form.
+pub(crate) fn is_plain_text(value: &[u8]) -> bool {
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(b"text/plain")
+}
+
 /// Whether a body of this media type is audio, an image or a video.
 pub(crate) fn is_media(value: &[u8]) -> bool {
     let kind = value.split(|byte| *byte == b'/').next().unwrap_or_default().trim_ascii();

@@ -4,6 +4,7 @@
 pub mod accept_encoding;
 pub(crate) mod headers;
 pub mod http;
+pub(crate) mod http_date;
 pub(crate) mod json_rpc;
 
 pub mod amazon_event_stream;

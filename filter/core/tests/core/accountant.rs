@@ -1,11 +1,11 @@
 //! Sessions, events and delivery, one VM at a time and without faults.
 
-use agent_meter_core::base::time::Millis;
+use agent_meter_core::base::time::{Millis, Timestamp};
 use agent_meter_core::host::counter::{Counter, Gauge};
-use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::sink::reply::{HttpReply, Reply};
 use serde_json::{Value, json};
 
-use crate::host::{Envoy, events, taken};
+use crate::host::{Envoy, answered, events, taken};
 use crate::support::test;
 
 const CONFIG: &str = r#"{
@@ -112,6 +112,65 @@ fn events_are_written_as_documented() {
     let doc = include_str!("../../../EVENTS.md");
     let shown = doc.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Value>>(shown).unwrap(), want);
+}
+
+#[test]
+fn only_an_answer_that_accounts_for_every_event_is_a_receipt() {
+    const JSON: Option<&[u8]> = Some(b"application/json; charset=utf-8");
+    const TEXT: Option<&[u8]> = Some(b"text/plain");
+    const HTML: Option<&[u8]> = Some(b"text/html");
+    for (what, media_type, body, is_receipt) in [
+        ("no body", None, "", true),
+        ("no body, whatever its type", HTML, "", true),
+        ("all accepted", JSON, r#"{"accepted":2,"duplicates":0,"rejected":[]}"#, true),
+        ("some before", None, r#"{"accepted":1,"duplicates":1}"#, true),
+        ("one left out", JSON, r#"{"accepted":1,"duplicates":0,"rejected":[]}"#, false),
+        ("one too many", JSON, r#"{"accepted":2,"duplicates":1,"rejected":[]}"#, false),
+        ("rejected by number", JSON, r#"{"accepted":1,"rejected":1}"#, true),
+        ("an answer without counts", JSON, r#"{"status":"ok"}"#, true),
+        ("an answer in other words", JSON, r#"{"accepted":true}"#, true),
+        ("a list", JSON, "[]", true),
+        ("a text", TEXT, "OK", true),
+        ("counts in a text", TEXT, r#"{"accepted":1}"#, false),
+        ("a page", HTML, "<html>Log in</html>", false),
+        ("JSON as a page", HTML, r#"{"accepted":2}"#, false),
+        ("a page as JSON", JSON, "<html>Log in</html>", false),
+        ("a page without a type", None, "<html>Log in</html>", false),
+        ("JSON that was cut", JSON, r#"{"accepted":2,"dupl"#, false),
+    ] {
+        let mut envoy = Envoy::new(CONFIG);
+        envoy.call("s", "lookup", "{}");
+        let batch = (0..8).flat_map(|_| envoy.tick(250)).next().expect("a batch");
+        assert_eq!(events(&batch).len(), 2);
+        let body = body.as_bytes();
+        let reply =
+            Reply::parse(&HttpReply { status: 200, media_type, body, ..HttpReply::default() });
+        let _ = envoy.reply(&batch, reply);
+        let again = (0..8).flat_map(|_| envoy.tick(250)).next();
+        assert_eq!(again.map(|again| again.body), (!is_receipt).then_some(batch.body), "{what}");
+        let counted = |counter| envoy.host.counters.get(&counter).copied().unwrap_or(0);
+        let failed = u64::from(!is_receipt);
+        assert_eq!(counted(Counter::BatchesWithoutReceipt), failed, "{what}");
+        assert_eq!(counted(Counter::BatchesFailed), failed, "{what}");
+    }
+}
+
+#[test]
+fn the_collector_says_how_long_to_wait_in_seconds_or_until_when() {
+    let at = Timestamp(784_111_777_000);
+    for (told, expected_ms) in [
+        ("7", Some(7000)),
+        (" 0 ", Some(0)),
+        ("Sun, 06 Nov 1994 08:51:37 GMT", Some(120_000)),
+        ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+        ("soon", None),
+    ] {
+        let retry_after = Some(told.as_bytes());
+        let reply =
+            Reply::parse(&HttpReply { status: 503, retry_after, at, ..HttpReply::default() });
+        let expected = Reply::Failed { retry_after: expected_ms.map(Millis) };
+        assert_eq!(reply, expected, "{told}");
+    }
 }
 
 #[test]
@@ -264,7 +323,8 @@ fn failures_pause_everything_and_retries_send_the_same_bytes() {
     assert!((12_000..=16_500).contains(&waited_ms), "{waited_ms} ms");
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].body, sent[0].body);
-    let retry_after = Reply::parse(429, Some(b"7"), b"");
+    let told = HttpReply { status: 429, retry_after: Some(b"7"), ..HttpReply::default() };
+    let retry_after = Reply::parse(&told);
     assert_eq!(retry_after, Reply::Failed { retry_after: Some(Millis(7000)) });
     envoy.reply(&again[0], retry_after);
     assert!(envoy.tick(6900).is_empty());
@@ -332,15 +392,15 @@ fn a_poison_event_is_set_aside_and_the_rest_goes_on() {
             let poison = events.iter().find(|event| is_poison(event));
             let reply = match poison {
                 Some(poison) if names_it => {
-                    let body =
-                        json!({"accepted": 1, "rejected": [{"id": poison["id"], "reason": "no"}]});
+                    let accepted = events.len() - 1;
+                    let body = json!({"accepted": accepted, "rejected": [{"id": poison["id"], "reason": "no"}]});
                     stored.extend(events.iter().filter(|event| !is_poison(event)).cloned());
-                    Reply::parse(200, None, body.to_string().as_bytes())
+                    answered(200, body.to_string().as_bytes())
                 }
-                Some(_) => Reply::parse(400, None, b"bad batch"),
+                Some(_) => answered(400, b"bad batch"),
                 None => {
                     stored.extend(events);
-                    Reply::parse(204, None, b"")
+                    taken()
                 }
             };
             waiting.extend(envoy.reply(&batch, reply));

@@ -5,11 +5,10 @@ use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::Counter;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{BodyAction, HeadAction};
-use agent_meter_core::sink::reply::Reply;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
 
-use crate::host::{Envoy, Memory, meter};
+use crate::host::{Envoy, Memory, answered, meter};
 
 /// Two workers, one product of tools and one of generations at 0.10 USD each, and these guards.
 pub(crate) struct Guarded {
@@ -239,7 +238,7 @@ impl Guarded {
                 events.sort_by_key(|event| event["sequence"].as_str().map(str::to_owned));
                 self.told.extend(events);
                 let body = json!({ "verdicts": verdicts }).to_string();
-                let reply = Reply::parse(200, None, body.as_bytes());
+                let reply = answered(200, body.as_bytes());
                 waiting.extend(self.envoy.reply(&dispatch, reply));
             }
         }

@@ -10,7 +10,7 @@ use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{HeadAction, VmInfo};
-use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::sink::reply::{HttpReply, Reply};
 use agent_meter_core::wire::http::Headers;
 use serde_json::Value;
 
@@ -273,7 +273,12 @@ impl Envoy {
 }
 
 pub(crate) fn taken() -> Reply {
-    Reply::Taken { refused: Vec::new(), verdicts: Vec::new() }
+    answered(204, b"")
+}
+
+/// A reply of the collector without further headers.
+pub(crate) fn answered(status: u16, body: &[u8]) -> Reply {
+    Reply::parse(&HttpReply { status, body, ..HttpReply::default() })
 }
 
 pub(crate) fn events(dispatch: &Dispatch) -> Vec<Value> {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::{Conflict, Expect, Host};
-use agent_meter_core::sink::reply::Reply;
+use agent_meter_core::sink::reply::{HttpReply, Reply};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -135,15 +135,19 @@ impl World {
         let roll = if self.has_faults { self.dice.below(100) } else { 99 };
         // Down, or the request got lost.
         if roll < 15 {
-            return Reply::parse(503, None, b"upstream connect error");
+            return answered(503, b"upstream connect error");
         }
         let events: Vec<Box<RawValue>> = serde_json::from_slice(body).unwrap();
         if events.is_empty() || events.len() > 100 {
             self.violations.push(format!("a batch of {} events", events.len()));
         }
+        // Not the collector answers, but a proxy that wants a login.
+        if roll == 16 {
+            return answered(200, b"<html>Log in</html>");
+        }
         // Too large for a picky one.
         if roll < 20 && events.len() > 1 {
-            return Reply::parse(413, None, b"");
+            return answered(413, b"");
         }
         let mut refused = Vec::new();
         for event in &events {
@@ -155,17 +159,23 @@ impl World {
         }
         match roll {
             // Stored, but the answer got lost or wrong.
-            23..33 => Reply::parse(504, None, b""),
-            33..36 => Reply::parse(429, Some(b"2"), b""),
+            23..30 => answered(504, b""),
+            30..33 => answered(200, br#"{"accepted":0,"duplicates":0,"rejected":[]}"#),
+            33..36 => Reply::parse(&HttpReply {
+                status: 429,
+                retry_after: Some(b"2"),
+                ..HttpReply::default()
+            }),
             _ => {
                 let rejected: Vec<Value> = refused
                     .iter()
                     .map(|id| serde_json::json!({"id": id, "reason": "picky"}))
                     .collect();
                 let verdicts = self.verdicts(&events);
-                let answer =
-                    serde_json::json!({"accepted": 1, "rejected": rejected, "verdicts": verdicts});
-                Reply::parse(200, None, answer.to_string().as_bytes())
+                let accepted = events.len() - refused.len();
+                let answer = serde_json::json!({"accepted": accepted, "rejected": rejected,
+                    "verdicts": verdicts});
+                answered(200, answer.to_string().as_bytes())
             }
         }
     }
@@ -207,6 +217,10 @@ impl World {
             self.spilled_facts.push(serde_json::from_str(body).unwrap());
         }
     }
+}
+
+fn answered(status: u16, body: &[u8]) -> Reply {
+    Reply::parse(&HttpReply { status, body, ..HttpReply::default() })
 }
 
 /// What happens between two host calls of one VM.
