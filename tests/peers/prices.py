@@ -43,6 +43,12 @@ BLOCKS = [
     {"input": 100, "output": 5000, "reasoning": 4200},
     {"input": 2000, "output": 4000, "input_image": 1500, "output_image": 3900},
 ]
+# Blocks for models that have such a price: without one the two charge cached images and video as different kinds.
+PRICED_BLOCKS = {
+    "cache_image_read_mtok": {"input": 3000, "output": 10, "cache_read": 2000, "input_image": 1500, "cache_read_image": 700},
+    "input_video_mtok": {"input": 2000, "output": 10, "input_image": 1500, "input_video": 1500},
+    "output_video_mtok": {"input": 20, "output": 4000, "output_image": 3900, "output_video": 3900},
+}
 THEIRS = {
     "input": "input_tokens",
     "output": "output_tokens",
@@ -52,17 +58,22 @@ THEIRS = {
     "input_audio": "input_audio_tokens",
     "cache_read_audio": "cache_audio_read_tokens",
     "input_image": "input_image_tokens",
+    "cache_read_image": "cache_image_read_tokens",
+    "input_video": "input_video_tokens",
     "reasoning": "output_reasoning_tokens",
     "output_audio": "output_audio_tokens",
     "output_image": "output_image_tokens",
+    "output_video": "output_video_tokens",
 }
+# These are part of two kinds, or of a part.
+INNER = ("cache_read_audio", "cache_read_image", "input_video", "output_video")
 
 
 def any_block(seed: str) -> dict:
     """A block of every kind, whose parts fit into their wholes."""
     dice = random.Random(zlib.crc32(seed.encode()))
     size = 10 ** dice.randint(1, 6)
-    block = {key: dice.randrange(size) for key in THEIRS if key not in ("input", "output", "cache_read_audio")}
+    block = {key: dice.randrange(size) for key in THEIRS if key not in ("input", "output", *INNER)}
     block["cache_read_audio"] = dice.randrange(min(block["cache_read"], block["input_audio"]) + 1)
     block["input"] = dice.randrange(size) + sum(
         block[key] for key in ("cache_read", "cache_write_5m", "cache_write_1h", "input_audio", "input_image")
@@ -74,6 +85,9 @@ def any_block(seed: str) -> dict:
 def usage(block: dict) -> types.Usage:
     """Their form of a block; a zero says that there were none, of cached images for example."""
     counts = dict.fromkeys(TOKEN_KEYS, 0) | {THEIRS[key]: count for key, count in block.items()}
+    # Their images are without video.
+    for way in ("input", "output"):
+        counts[f"{way}_image_tokens"] -= counts[f"{way}_video_tokens"]
     counts["cache_write_tokens"] = counts["cache_write_5m_tokens"] + counts["cache_write_1h_tokens"]
     return types.Usage(**counts)
 
@@ -108,13 +122,21 @@ def instants(model) -> list[datetime.datetime]:
     return [NOW, *hours, *(datetime.datetime.combine(start - datetime.timedelta(days=1), last) for start in sorted(starts))]
 
 
+def has(model, price: str) -> bool:
+    """Whether the model has this price at any time."""
+    prices = [one.prices for one in model.prices] if isinstance(model.prices, list) else [model.prices]
+    prices += [variant.prices for variant in model.price_variants or []]
+    return all(getattr(one, price, None) is not None for one in prices)
+
+
 def cases(provider, model) -> list[dict]:
     found = []
     # The first clause names it for all blocks; the others only once, which is enough for the name.
     for nth, name in enumerate(dict.fromkeys(names(model.match))):
         if provider.find_model(name, all_providers=providers) is not model:
             continue
-        blocks = [*BLOCKS, any_block(name), any_block(name + "again")] if not found else [BLOCKS[9]]
+        further = [block for price, block in PRICED_BLOCKS.items() if has(model, price)]
+        blocks = [*BLOCKS, *further, any_block(name), any_block(name + "again")] if not found else [BLOCKS[9]]
         for at in instants(model):
             for tier, context in CONTEXTS.items():
                 if context and not any(context == variant.when for variant in model.price_variants or []):

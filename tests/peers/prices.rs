@@ -38,7 +38,7 @@ struct Case {
 /// Why costs differ, and how many blocks differ for that reason.
 const EXPLAINED: [(&str, &str, usize); 2] = [
     (NO_PRICE, "costs nothing there; here it has no rate", 3255),
-    (FREE_THERE, "output of embeddings, which there is none of; here it has no cost", 2519),
+    (FREE_THERE, "output of embeddings, which there is none of; here it has no cost", 2523),
 ];
 const NO_PRICE: &str = "no price";
 const FREE_THERE: &str = "a kind without a price";
