@@ -412,15 +412,9 @@ impl Accountant {
     pub(super) fn guard_writes(&mut self, writes: &mut Vec<(String, Vec<u8>)>) {
         let config = Rc::clone(&self.config);
         let guards = &mut self.guards;
-        for slot in guards.scopes.slots.take_dirty() {
-            let value = guards.scopes.slots.get(slot).map(crate::shared_data::commit::encoded);
-            writes.push((scope_key(&self.prefix, slot), value.unwrap_or_default()));
-        }
-        for slot in guards.reservations.slots.take_dirty() {
-            let value =
-                guards.reservations.slots.get(slot).map(crate::shared_data::commit::encoded);
-            writes.push((reservation_key(&self.prefix, slot), value.unwrap_or_default()));
-        }
+        let prefix = &self.prefix;
+        writes.extend(guards.scopes.slots.take_writes(|slot| scope_key(prefix, slot)));
+        writes.extend(guards.reservations.slots.take_writes(|slot| reservation_key(prefix, slot)));
         let blocks = |guard: &&Rc<Guard>| {
             guards.is_collector_lost && guard.on_collector_loss == OnCollectorLoss::Block
         };

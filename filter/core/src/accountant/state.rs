@@ -142,15 +142,9 @@ impl Accountant {
             let value = self.joins.get(slot).map(encoded).unwrap_or_default();
             writes.push((join_key(&self.prefix, slot), value));
         }
-        let attributions = &mut self.attributions;
-        for slot in attributions.calls.take_dirty() {
-            let value = attributions.calls.get(slot).map(encoded).unwrap_or_default();
-            writes.push((call_key(&self.prefix, slot), value));
-        }
-        for slot in attributions.generations.take_dirty() {
-            let value = attributions.generations.get(slot).map(encoded).unwrap_or_default();
-            writes.push((generation_key(&self.prefix, slot), value));
-        }
+        let (prefix, attributions) = (&self.prefix, &mut self.attributions);
+        writes.extend(attributions.calls.take_writes(|slot| call_key(prefix, slot)));
+        writes.extend(attributions.generations.take_writes(|slot| generation_key(prefix, slot)));
         self.generation_writes(&mut writes);
         if let Some(ends) = self.ends.take_dirty() {
             writes.push((ends_key(&self.prefix), encoded(&ends)));
@@ -189,6 +183,7 @@ impl Accountant {
 
     /// What is remembered of generations that were told, or will be.
     fn generation_writes(&mut self, writes: &mut Vec<(String, Vec<u8>)>) {
+        let prefix = &self.prefix;
         for (at, page) in self.seen_generations.recent.take_dirty() {
             writes.push((seen_key(&self.prefix, at), encoded(page)));
         }
@@ -200,14 +195,8 @@ impl Accountant {
         if self.estimates.take_dirty() {
             writes.push((estimates_key(&self.prefix), encoded(&self.estimates)));
         }
-        for slot in self.corrections.slots.take_dirty() {
-            let value = self.corrections.slots.get(slot).map(encoded).unwrap_or_default();
-            writes.push((correction_key(&self.prefix, slot), value));
-        }
-        for slot in self.awaited.slots.take_dirty() {
-            let value = self.awaited.slots.get(slot).map(encoded).unwrap_or_default();
-            writes.push((awaited_key(&self.prefix, slot), value));
-        }
+        writes.extend(self.corrections.slots.take_writes(|slot| correction_key(prefix, slot)));
+        writes.extend(self.awaited.slots.take_writes(|slot| awaited_key(prefix, slot)));
     }
 
     pub(super) fn set_gauges(&self, host: &mut impl Host) {

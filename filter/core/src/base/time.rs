@@ -33,6 +33,16 @@ impl Timestamp {
         Self(self.0.saturating_add(span.0))
     }
 
+    /// The time of a date and a clock in UTC; `None` if there is none such, or before 1970.
+    pub(crate) fn of_utc(date: [i16; 3], [hour, minute, second]: [i16; 3]) -> Option<Self> {
+        let [year, month, day] = date;
+        let [month, day, hour, minute, second] =
+            [month, day, hour, minute, second].map(|number| i8::try_from(number).unwrap_or(-1));
+        let date = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+        let time = jiff::tz::Offset::UTC.to_timestamp(date).ok()?;
+        u64::try_from(time.as_millisecond()).ok().map(Self)
+    }
+
     /// RFC 3339 in UTC with milliseconds, like `2026-11-23T09:30:00.250Z`; at most the year 9999.
     pub(crate) fn to_rfc3339(self) -> String {
         const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use crate::base::time::{Millis, Timestamp};
 
 /// The age of a card's prices, in classes: who bills looks at what was priced by old ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CardAge {
     /// Seven days or less, or the card is younger than the generation.
     Within7Days,
@@ -16,7 +16,6 @@ pub enum CardAge {
     /// More than 90 days.
     Over90Days,
     /// The card has no date.
-    #[default]
     Unknown,
 }
 

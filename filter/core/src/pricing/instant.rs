@@ -12,13 +12,8 @@ pub(super) struct Instant(pub(super) Timestamp);
 impl Instant {
     fn parse(text: &str) -> Option<Self> {
         let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
-        let [year, month, day] = numbers(date, '-')?;
-        let [hour, minute, second] = numbers(time.strip_suffix('Z')?, ':')?;
-        let [month, day, hour, minute, second] =
-            [month, day, hour, minute, second].map(|number| i8::try_from(number).unwrap_or(-1));
-        let date = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-        let time = jiff::tz::Offset::UTC.to_timestamp(date).ok()?;
-        u64::try_from(time.as_millisecond()).ok().map(|millis| Self(Timestamp(millis)))
+        let clock = numbers(time.strip_suffix('Z')?, ':')?;
+        Timestamp::of_utc(numbers(date, '-')?, clock).map(Self)
     }
 }
 

@@ -172,8 +172,7 @@ impl Document {
     }
 
     fn value(&self, field: Field) -> &Value {
-        let at = Field::ALL.iter().position(|other| *other == field);
-        at.and_then(|at| self.values.get(at)).unwrap_or(&Value::Absent)
+        self.values.get(field.number()).unwrap_or(&Value::Absent)
     }
 
     /// Sets a member that does not come out of JSON.
@@ -205,6 +204,14 @@ impl Document {
         texts.into_iter().chain(told).filter(|text| !text.is_empty()).collect()
     }
 
+    /// Keeps what was told of a member before, if something else is told now.
+    pub(super) fn doubt_another(&mut self, field: u8, value: &Value) {
+        let told = self.values.get(usize::from(field)).filter(|told| *told != value);
+        if let Some(Value::Bare(told) | Value::Text(told)) = told {
+            self.doubt(field, &told.clone());
+        }
+    }
+
     pub(super) fn doubt(&mut self, field: u8, text: &[u8]) {
         let doubts = self.unclear.iter().filter(|(number, _)| *number == field).count();
         if doubts < DOUBTS_MAX {
@@ -213,8 +220,7 @@ impl Document {
     }
 
     fn put(&mut self, field: Field, value: Value) {
-        let at = Field::ALL.iter().position(|other| *other == field);
-        let Some(at) = at else { return };
+        let at = field.number();
         if self.values.len() <= at {
             self.values.resize(at.saturating_add(1), Value::Absent);
         }
@@ -228,12 +234,6 @@ impl Document {
         let at = usize::from(field);
         if self.values.len() <= at {
             self.values.resize(at.saturating_add(1), Value::Absent);
-        }
-        // A container only holds what tells the value.
-        if let Some(Value::Bare(told) | Value::Text(told)) =
-            self.values.get(at).filter(|told| value != Value::Container && **told != value)
-        {
-            self.doubt(field, &told.clone());
         }
         let (Some(meaning), Some(place)) = (Field::ALL.get(at).copied(), self.values.get_mut(at))
         else {

@@ -155,7 +155,6 @@ impl Builder<'_> {
         self.document.records.push(Record { of, document: record });
     }
 
-    /// Counts so many elements of a name.
     /// The name of the member that holds the array with `element` in it.
     fn array_of(&self, element: u8) -> Option<Cow<'static, str>> {
         let element = self.node(element).filter(|node| node.step == ELEMENT)?;
@@ -190,13 +189,14 @@ impl Visitor for Builder<'_> {
 
     fn scalar(&mut self, field: u8, value: Scalar<'_>) {
         let Some(meaning) = Field::ALL.get(usize::from(field)).copied() else { return };
+        // Of most documents of a stream this is all that they hold.
+        if meaning == Field::OutputText {
+            self.document.add_text(if value.is_string { value.bytes } else { 0 });
+            return;
+        }
         let kept = Value::new(&value);
         self.document.is_odd |= kept.is_odd(meaning);
         match meaning {
-            Field::OutputText => {
-                let bytes = if value.is_string { value.bytes } else { 0 };
-                self.document.add_text(bytes);
-            }
             Field::InputText if value.is_string => {
                 self.document.input_characters = value.characters;
             }
@@ -222,6 +222,9 @@ impl Visitor for Builder<'_> {
                 }
             }
             _ => {
+                if self.tree.is_strict() {
+                    self.innermost().doubt_another(field, &kept);
+                }
                 let is_another = self.innermost().set(field, kept);
                 self.document.is_odd |= is_another;
             }

@@ -39,6 +39,9 @@ impl Value {
             Self::Count(count) => return Some(Decimal::from(*count)),
             Self::Absent | Self::Null | Self::Container => return None,
         };
+        if let Ok(number) = text.parse::<u64>() {
+            return Some(Decimal::from(number));
+        }
         let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
         let number = number.or_else(|_| Decimal::from_scientific(text));
         number.ok().filter(|number| !number.is_sign_negative() || number.is_zero())
@@ -58,8 +61,8 @@ impl Value {
             Self::Absent | Self::Null | Self::Count(_) => false,
             _ if meaning == Field::CacheWriteOther => self.count().is_some_and(|count| count > 0),
             _ if meaning.is_tokens() || meaning == Field::ItemCount => {
-                let is_whole = self.quantity().is_some_and(|number| number.is_integer());
-                !is_whole || self.count().is_none() || matches!(self, Self::Text(_))
+                let whole = self.quantity().filter(Decimal::is_integer);
+                whole.and_then(|number| number.to_u64()).is_none() || matches!(self, Self::Text(_))
             }
             _ if meaning.is_quantity() => self.quantity().is_none(),
             Self::Text(text) => meaning.is_word() && core::str::from_utf8(text).is_err(),

@@ -37,6 +37,12 @@ macro_rules! fields {
             /// Every field, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+ $(Self::$beside,)+];
 
+            /// Its place in [`Self::ALL`].
+            #[expect(clippy::as_conversions, reason = "nothing is cut off a variant's number")]
+            pub(super) const fn number(self) -> usize {
+                self as usize
+            }
+
             /// The number of the first field that is about what is billed beside tokens.
             pub(super) const FIRST_BESIDE_TOKENS: usize = [$(Self::$variant),+].len();
         }
@@ -277,6 +283,9 @@ pub type Paths = [(&'static str, Field)];
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) parent: u8,
+    /// The first node within it, and the next one within its parent.
+    child: Option<u8>,
+    sibling: Option<u8>,
     pub(super) step: Cow<'static, str>,
     /// The number of its meaning.
     pub(super) field: Option<u8>,
@@ -294,7 +303,7 @@ pub(crate) struct PathTree {
     pub(super) nodes: Vec<Node>,
     /// The node of the text, if documents are somewhere within it.
     around: Option<u8>,
-    /// True if other readers may take other names of members for those of the tree.
+    /// See [`Self::is_strict`].
     is_strict: bool,
 }
 
@@ -352,6 +361,8 @@ impl PathTree {
         let step = Cow::Borrowed("");
         let root = Node {
             parent: DOCUMENTS,
+            child: None,
+            sibling: None,
             step,
             field: None,
             is_object: true,
@@ -392,8 +403,7 @@ impl PathTree {
     fn add(&mut self, steps: impl Iterator<Item = Cow<'static, str>>, field: Field) {
         let Some(at) = self.follow(ROOT, steps) else { return };
         if let Some(node) = self.nodes.get_mut(usize::from(at)) {
-            let number = Field::ALL.iter().position(|other| *other == field);
-            node.field = number.and_then(|number| u8::try_from(number).ok());
+            node.field = u8::try_from(field.number()).ok();
         }
     }
 
@@ -417,12 +427,28 @@ impl PathTree {
         let at = u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)?;
         // It stands for all that is within such a member too.
         let others = (step == OTHERS).then_some(at);
+        let last = self.children(parent).last().map(|(last, _)| last);
         if let Some(parent) = self.nodes.get_mut(usize::from(parent)) {
             parent.others = parent.others.or(others);
+            parent.child = parent.child.or(Some(at));
+        }
+        if let Some(last) = last.and_then(|last| self.nodes.get_mut(usize::from(last))) {
+            last.sibling = Some(at);
         }
         let (is_object, is_array, is_document) = (false, false, false);
         let field = None;
-        self.nodes.push(Node { parent, step, field, is_object, is_array, is_document, others });
+        let (child, sibling) = (None, None);
+        self.nodes.push(Node {
+            parent,
+            child,
+            sibling,
+            step,
+            field,
+            is_object,
+            is_array,
+            is_document,
+            others,
+        });
         Some(at)
     }
 
@@ -436,9 +462,21 @@ impl PathTree {
         around.map_or(own, |around| around.saturating_sub(1).saturating_add(own))
     }
 
+    /// The nodes within one, in the order in which they were added.
+    fn children(&self, parent: u8) -> impl Iterator<Item = (u8, &Node)> {
+        let node = |at: u8| Some((at, self.nodes.get(usize::from(at))?));
+        let first = self.nodes.get(usize::from(parent)).and_then(|parent| parent.child);
+        let next = move |(_, before): &(u8, &Node)| before.sibling.and_then(node);
+        core::iter::successors(first.and_then(node), next)
+    }
+
     fn child(&self, parent: u8, step: &[u8]) -> Option<u8> {
-        let is_child = |node: &Node| node.parent == parent && node.step.as_bytes() == step;
-        self.nodes.iter().position(is_child).and_then(|at| u8::try_from(at).ok())
+        self.children(parent).find(|(_, node)| node.step.as_bytes() == step).map(|(at, _)| at)
+    }
+
+    /// Whether other readers may take other names of members for those of the tree.
+    pub(super) fn is_strict(&self) -> bool {
+        self.is_strict
     }
 
     /// The member for which other readers may take `key`, which names none, and its field.
@@ -446,8 +484,7 @@ impl PathTree {
         if !self.is_strict {
             return None;
         }
-        let is_taken = |node: &&Node| node.parent == parent && is_alike(key, &node.step);
-        let node = self.nodes.iter().find(is_taken)?;
+        let (_, node) = self.children(parent).find(|(_, node)| is_alike(key, &node.step))?;
         Some((&node.step, node.field?))
     }
 

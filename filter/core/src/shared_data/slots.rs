@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
+use crate::shared_data::commit::encoded;
 use crate::shared_data::free_slots::FreeSlots;
 
 /// A set of things, each in its own slot.
@@ -70,8 +73,16 @@ impl<T> Slots<T> {
         self.things.iter().map(|(slot, thing)| (*slot, thing))
     }
 
-    /// The slots that changed since the last call.
-    pub(crate) fn take_dirty(&mut self) -> BTreeSet<u32> {
-        core::mem::take(&mut self.dirty)
+    /// What has to be written of the slots that changed since the last call: each key, and its value,
+    /// which is empty for a slot that is free.
+    pub(crate) fn take_writes(
+        &mut self,
+        key: impl Fn(u32) -> String,
+    ) -> impl Iterator<Item = (String, Vec<u8>)>
+    where
+        T: Serialize,
+    {
+        let dirty = core::mem::take(&mut self.dirty).into_iter();
+        dirty.map(move |slot| (key(slot), self.get(slot).map(encoded).unwrap_or_default()))
     }
 }

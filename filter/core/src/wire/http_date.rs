@@ -11,13 +11,10 @@ pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     let (_, rest) = text.split_once(", ")?;
     let mut words = rest.strip_suffix(" GMT")?.split(' ');
     let [day, month, year, time] = [words.next()?, words.next()?, words.next()?, words.next()?];
-    let month = MONTHS.iter().position(|name| *name == month)?.checked_add(1)?;
-    let mut parts = time.split(':').map(|part| part.parse::<i8>().ok());
-    let [hour, minute, second] = [parts.next()??, parts.next()??, parts.next()??];
-    let (year, month, day) = (year.parse().ok()?, i8::try_from(month).ok()?, day.parse().ok()?);
-    let date = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    let time = jiff::tz::Offset::UTC.to_timestamp(date).ok()?;
-    u64::try_from(time.as_millisecond()).ok().map(Timestamp)
+    let month = (1..).zip(MONTHS).find(|(_, name)| *name == month).map(|(month, _)| month)?;
+    let mut parts = time.split(':').map(|part| part.parse().ok());
+    let clock = [parts.next()??, parts.next()??, parts.next()??];
+    Timestamp::of_utc([year.parse().ok()?, month, day.parse().ok()?], clock)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const JSON_LINES: &[&str] =
 impl MediaType {
     /// Reads a header value. Types are case-insensitive; the parser ignores parameters.
     pub fn parse(value: &[u8]) -> Self {
-        let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let essence = essence(value);
         if essence.eq_ignore_ascii_case(b"text/event-stream") {
             Self::EventStream
         } else if essence.eq_ignore_ascii_case(b"application/vnd.amazon.eventstream") {
@@ -49,8 +49,12 @@ impl MediaType {
 
 /// Whether a body of this media type is text without a form.
 pub(crate) fn is_plain_text(value: &[u8]) -> bool {
-    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    essence.eq_ignore_ascii_case(b"text/plain")
+    essence(value).eq_ignore_ascii_case(b"text/plain")
+}
+
+/// A media type without its parameters.
+fn essence(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// Whether a body of this media type is audio, an image or a video.

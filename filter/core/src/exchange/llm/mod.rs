@@ -409,15 +409,14 @@ impl LlmExchange {
         }
         // If the filter itself has cut the response off, the provider charges for it nevertheless.
         let estimates = self.is_stopped || self.rules.incomplete_usage == IncompleteUsage::Estimate;
+        // Of a response that the filter cannot read, all may be text.
+        let all_bytes = if is_readable { 0 } else { self.response_bytes };
+        let text_bytes = generation.text_bytes.max(all_bytes);
         let is_estimated = completeness != Completeness::Complete
             && estimates
             && !generation.is_without_tokens
             && !is_by_text(&generation, &requested)
-            && {
-                // Of a response that the filter cannot read, all may be text.
-                let all = if is_readable { 0 } else { self.response_bytes };
-                estimate(&mut usage, told.requested_tokens, generation.text_bytes.max(all))
-            };
+            && estimate(&mut usage, told.requested_tokens, text_bytes);
         let seen_as = self.route.reports_again.then_some(generation.id.as_deref()).flatten();
         // What a request has made is new, whatever time the server reports: some report none, or
         // that of a recording.

@@ -166,7 +166,9 @@ impl Generation {
         self.modifiers = modifiers(document).or(self.modifiers);
         keep(&mut self.created_at, document.count(Field::CreatedAt));
         units::tell(&mut self.units, document);
-        self.look = units::look(document).or(&self.look);
+        if document.is_about_units() {
+            self.look = units::look(document).or(&self.look);
+        }
         self.reported_cost = self.reported_cost.max(units::reported_cost(document));
         self.text_bytes = self.text_bytes.saturating_add(document.text_bytes());
     }

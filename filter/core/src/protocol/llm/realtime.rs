@@ -2,8 +2,8 @@
 //!
 //! A response is told by `response.created` and `response.done`, whose `usage` is inclusive:
 //! `input_tokens` holds text, audio, images and what was read from the cache, of which
-//! `cached_tokens_details` tells the audio and the images. The model is the session's. What users say may be
-//! transcribed by a model of its own, with a usage of its own.
+//! `cached_tokens_details` tells the audio and the images. The model is the session's. What users say
+//! may be transcribed by a model of its own, with a usage of its own.
 
 use crate::protocol::document::Document;
 use crate::protocol::llm::asks;

@@ -4,11 +4,11 @@
 //!
 //! `promptTokenCount` includes cached tokens, but not `toolUsePromptTokenCount`, what tools gave to
 //! the model; `candidatesTokenCount` does not include `thoughtsTokenCount`. `totalTokenCount` is
-//! the sum of these four; where it is the sum without the thoughts, the candidates include them. The details by modality are subsets of their count. Each chunk of a
-//! stream reports the counts so far. The Interactions API reports the same under other names:
-//! `total_input_tokens` and `total_tool_use_tokens`, `total_output_tokens` and
-//! `total_thought_tokens`. Behind OpenAI's paths only the total includes the thoughts. Gemini leaves
-//! out a count of zero.
+//! the sum of these four; where it is the sum without the thoughts, the candidates include them. The
+//! details by modality are subsets of their count. Each chunk of a stream reports the counts so far.
+//! The Interactions API reports the same under other names: `total_input_tokens` and
+//! `total_tool_use_tokens`, `total_output_tokens` and `total_thought_tokens`. Behind OpenAI's paths
+//! only the total includes the thoughts. Gemini leaves out a count of zero.
 
 use crate::domain::price_factors::ServiceTier;
 use crate::domain::usage::{Usage, sum};
