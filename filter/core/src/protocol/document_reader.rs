@@ -8,7 +8,8 @@ use std::rc::Rc;
 use crate::base::limits::DOCUMENT_RECORDS_MAX;
 use crate::protocol::document::{Document, Record, UNNAMED};
 use crate::protocol::member::Value;
-use crate::protocol::paths::{DOCUMENTS, ELEMENT, Field, Node, PathTree, ROOT};
+use crate::protocol::path_tree::{DOCUMENTS, ELEMENT, Node, PathTree, ROOT};
+use crate::protocol::paths::Field;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 
 /// What the reader has read of an element of an array.

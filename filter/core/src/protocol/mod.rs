@@ -12,4 +12,5 @@ pub mod llm;
 pub mod mcp;
 mod member;
 pub(crate) mod path_template;
+pub(crate) mod path_tree;
 pub mod paths;

@@ -9,7 +9,8 @@
 
 use crate::base::limits::HELD_EVENT_BYTES_MAX;
 use crate::protocol::document_reader::DocumentReader;
-use crate::protocol::paths::{Field, PathTree, Paths};
+use crate::protocol::path_tree::PathTree;
+use crate::protocol::paths::{Field, Paths};
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::sse::{EventType, Framer, SseHandler};
 

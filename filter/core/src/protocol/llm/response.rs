@@ -5,7 +5,7 @@ use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::llm::bedrock_chunks::Unwrapper;
 use crate::protocol::llm::generation::{Fold, Format, Generation, Stage};
 use crate::protocol::llm::{bedrock_chunks, runs, units};
-use crate::protocol::paths::PathTree;
+use crate::protocol::path_tree::PathTree;
 use crate::wire::amazon_event_stream::MessageHeaders;
 use crate::wire::boundary::Unit;
 use crate::wire::decode_budget::DecodeShare;

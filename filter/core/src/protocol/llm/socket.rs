@@ -13,7 +13,8 @@ use crate::protocol::llm::generation::{Format, Generation, Stage};
 use crate::protocol::llm::provider::openai::RESPONSES;
 use crate::protocol::llm::realtime::REALTIME;
 use crate::protocol::llm::{LlmRequestBody, Requested, runs};
-use crate::protocol::paths::{Field, PathTree, Paths};
+use crate::protocol::path_tree::PathTree;
+use crate::protocol::paths::{Field, Paths};
 use crate::wire::json::Progress;
 use crate::wire::websocket::{FramePart, FrameReader};
 

@@ -12,7 +12,8 @@ use crate::protocol::document::Document;
 use crate::protocol::document_reader::DocumentReader;
 use crate::protocol::llm::within_or_beside;
 use crate::protocol::mcp::reported_usage::{Places, ReportedUsage};
-use crate::protocol::paths::{Field, PathTree, Paths};
+use crate::protocol::path_tree::PathTree;
+use crate::protocol::paths::{Field, Paths};
 use crate::wire::http::Headers;
 use crate::wire::json_rpc::Id;
 

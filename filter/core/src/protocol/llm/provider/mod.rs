@@ -385,7 +385,7 @@ fn by_path(segments: &[&str]) -> Option<Family> {
 mod tests {
     use super::*;
     use crate::base::limits::TRACKED_DEPTH_MAX;
-    use crate::protocol::paths::PathTree;
+    use crate::protocol::path_tree::PathTree;
 
     #[test]
     fn the_tables_of_results_fit_a_tree() {
