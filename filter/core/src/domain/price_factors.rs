@@ -75,7 +75,10 @@ pub enum ServiceTier {
 impl ServiceTier {
     /// The tier of a provider's word. Only words that are known to mean the list price mean it.
     pub fn new(word: &str) -> Self {
-        let word = bare(word);
+        Self::of(bare(word))
+    }
+
+    fn of(word: Word) -> Self {
         match word.as_str() {
             "" | "standard" | "default" | "auto" | "on_demand" | "standard_only"
             | "unspecified" => Self::Standard,
@@ -88,8 +91,9 @@ impl ServiceTier {
 
     /// The tier that a request or a response tells by a word; `None` if the word says nothing.
     pub fn told(word: &str) -> Option<Self> {
-        let is_silent = word.trim().is_empty() || bare(word).as_str() == "unspecified";
-        (!is_silent).then(|| Self::new(word))
+        let bare = bare(word);
+        let is_silent = bare.as_str() == "unspecified" || word.trim().is_empty();
+        (!is_silent).then(|| Self::of(bare))
     }
 
     /// The name in events and rate cards.
@@ -108,7 +112,8 @@ impl ServiceTier {
 /// tiers in its requests.
 fn bare(tier: &str) -> Word {
     let prefixes = ["SERVICE_TIER_", "TRAFFIC_TYPE_", "ON_DEMAND_"];
-    let bare = prefixes.into_iter().find_map(|prefix| tier.trim().strip_prefix(prefix));
+    let tier = tier.trim();
+    let bare = prefixes.into_iter().find_map(|prefix| tier.strip_prefix(prefix));
     Word::new(bare.unwrap_or(tier))
 }
 

@@ -41,6 +41,8 @@ pub struct Document {
     pub records: Vec<Record>,
     /// True if there were more records than the document keeps.
     pub has_more_records: bool,
+    tells_tokens: bool,
+    tells_words: bool,
     /// True if it holds something that bears on the price and that the reader could not read, or
     /// could not keep.
     pub(super) is_odd: bool,
@@ -74,9 +76,24 @@ impl Document {
         self.value(field).quantity()
     }
 
-    /// Whether it may hold something that is billed beside tokens, or a cost.
-    pub(crate) fn is_about_units(&self) -> bool {
-        self.values.len() > Field::FIRST_BESIDE_TOKENS || !self.items.is_empty()
+    /// Whether it may tell tokens. Most documents of a stream tell none.
+    pub(crate) fn tells_tokens(&self) -> bool {
+        self.tells_tokens
+    }
+
+    /// Whether it may tell words that move the price.
+    pub(crate) fn tells_words(&self) -> bool {
+        self.tells_words
+    }
+
+    /// Whether it may tell something that is billed beside tokens, or a cost.
+    pub(crate) fn tells_units(&self) -> bool {
+        self.values.len() > Field::FIRST_BESIDE_TOKENS
+    }
+
+    /// All elements with a name, by the name of the member that holds their array.
+    pub(crate) fn items(&self) -> impl Iterator<Item = (&str, &[u8], u64)> {
+        self.items.iter().map(|item| (&*item.of, item.name.as_slice(), item.count))
     }
 
     /// The names of the elements of `array`, each with the sum of their counts.
@@ -219,7 +236,13 @@ impl Document {
         }
     }
 
+    fn note(&mut self, field: Field) {
+        self.tells_tokens |= field.is_tokens() || field.adds_up();
+        self.tells_words |= field.is_word();
+    }
+
     fn put(&mut self, field: Field, value: Value) {
+        self.note(field);
         let at = field.number();
         if self.values.len() <= at {
             self.values.resize(at.saturating_add(1), Value::Absent);
@@ -244,6 +267,7 @@ impl Document {
             && !meaning.adds_up()
             && tokens(place).is_some_and(|earlier| tokens(&value).is_some_and(|it| it != earlier));
         *place = of_both(meaning, core::mem::take(place), value);
+        self.note(meaning);
         is_another
     }
 
@@ -284,6 +308,8 @@ impl Document {
         self.items.clear();
         self.records.clear();
         self.has_more_records = false;
+        self.tells_tokens = false;
+        self.tells_words = false;
         self.is_odd = false;
         self.unclear.clear();
         self.text_bytes = 0;

@@ -199,7 +199,7 @@ impl Visitor for Builder<'_> {
         self.document.is_odd |= kept.is_odd(meaning);
         match meaning {
             Field::InputText if value.is_string => {
-                self.document.input_characters = value.characters;
+                self.document.input_characters = value.characters();
             }
             Field::ItemName => self.item.name = value.text.to_vec(),
             Field::ItemKind => {

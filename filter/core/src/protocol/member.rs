@@ -32,6 +32,18 @@ impl Value {
         }
     }
 
+    /// The value, if it is written in digits alone, as all counts are that servers should send.
+    fn digits(&self) -> Option<u64> {
+        let (Self::Bare(text) | Self::Text(text)) = self else { return None };
+        if text.is_empty() {
+            return None;
+        }
+        text.iter().try_fold(0_u64, |number, byte| {
+            let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+            number.checked_mul(10)?.checked_add(u64::from(digit))
+        })
+    }
+
     /// The value as a number of zero or more, which may be a string.
     pub(super) fn quantity(&self) -> Option<Decimal> {
         let text = match self {
@@ -39,7 +51,7 @@ impl Value {
             Self::Count(count) => return Some(Decimal::from(*count)),
             Self::Absent | Self::Null | Self::Container => return None,
         };
-        if let Ok(number) = text.parse::<u64>() {
+        if let Some(number) = self.digits() {
             return Some(Decimal::from(number));
         }
         let number = Decimal::from_str_exact(text).or_else(|_| text.parse());
@@ -50,8 +62,11 @@ impl Value {
     /// The same, rounded up.
     pub(super) fn count(&self) -> Option<u64> {
         match self {
+            Self::Absent | Self::Null | Self::Container => None,
             Self::Count(count) => Some(*count),
-            _ => self.quantity()?.ceil().to_u64(),
+            Self::Bare(_) | Self::Text(_) => {
+                self.digits().or_else(|| self.quantity()?.ceil().to_u64())
+            }
         }
     }
 
@@ -61,6 +76,9 @@ impl Value {
             Self::Absent | Self::Null | Self::Count(_) => false,
             _ if meaning == Field::CacheWriteOther => self.count().is_some_and(|count| count > 0),
             _ if meaning.is_tokens() || meaning == Field::ItemCount => {
+                if matches!(self, Self::Bare(_)) && self.digits().is_some() {
+                    return false;
+                }
                 let whole = self.quantity().filter(Decimal::is_integer);
                 whole.and_then(|number| number.to_u64()).is_none() || matches!(self, Self::Text(_))
             }

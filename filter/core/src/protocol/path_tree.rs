@@ -1,6 +1,7 @@
 //! Paths as a tree, in which a reader finds each member that it comes to.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::protocol::paths::{Field, Paths};
@@ -47,6 +48,44 @@ pub(crate) struct PathTree {
     is_strict: bool,
 }
 
+/// A tree that was built, and of what.
+struct Built {
+    is_strict: bool,
+    places: &'static [&'static str],
+    tables: Vec<&'static Paths>,
+    tree: Rc<PathTree>,
+}
+
+thread_local! {
+    /// The trees of all formats that were met. A tree is larger than the rest of a reader, and takes
+    /// longer to build than a short response to read. Their number is that of the formats.
+    static BUILT: RefCell<Vec<Built>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The tree of these tables, which `build` builds if there is none.
+fn shared(
+    is_strict: bool,
+    places: &'static [&'static str],
+    tables: &[&'static Paths],
+    build: impl FnOnce() -> PathTree,
+) -> Rc<PathTree> {
+    BUILT.with_borrow_mut(|built| {
+        let is_it = |one: &&Built| {
+            one.is_strict == is_strict
+                && one.places == places
+                && one.tables.len() == tables.len()
+                && one.tables.iter().zip(tables).all(|(one, other)| core::ptr::eq(*one, *other))
+        };
+        if let Some(found) = built.iter().find(is_it) {
+            return Rc::clone(&found.tree);
+        }
+        let tree = Rc::new(build());
+        let tables = tables.to_vec();
+        built.push(Built { is_strict, places, tables, tree: Rc::clone(&tree) });
+        tree
+    })
+}
+
 /// The steps of a path.
 fn steps(path: &'static str) -> impl Iterator<Item = Cow<'static, str>> {
     let steps = path.split('.').flat_map(|step| match step.strip_suffix(ELEMENT) {
@@ -57,25 +96,27 @@ fn steps(path: &'static str) -> impl Iterator<Item = Cow<'static, str>> {
 }
 
 impl PathTree {
-    /// Builds the tree of a format's tables. The tree leaves out paths beyond its 254th step; a
-    /// test keeps the tables smaller.
+    /// The tree of a format's tables. It leaves out paths beyond its 254th step; a test keeps the
+    /// tables smaller.
     pub(crate) fn new(tables: &[&'static Paths]) -> Rc<Self> {
-        Rc::new(Self::of(tables))
+        shared(false, &[], tables, || Self::of(tables))
     }
 
-    /// Builds the tree of tables for documents that clients write.
+    /// The tree of tables for documents that clients write.
     pub(crate) fn strict(tables: &[&'static Paths]) -> Rc<Self> {
-        let mut tree = Self::of(tables);
-        tree.is_strict = true;
-        Rc::new(tree)
+        shared(true, &[], tables, || Self { is_strict: true, ..Self::of(tables) })
     }
 
     fn of(tables: &[&'static Paths]) -> Self {
         let mut tree = Self::empty();
-        for (path, field) in tables.iter().copied().flatten() {
-            tree.add(steps(path), *field);
-        }
+        tree.add_all(tables);
         tree
+    }
+
+    fn add_all(&mut self, tables: &[&'static Paths]) {
+        for (path, field) in tables.iter().copied().flatten() {
+            self.add(steps(path), *field);
+        }
     }
 
     /// Builds the tree of JSON pointers (RFC 6901) below the member `under`, and of further paths.
@@ -113,21 +154,21 @@ impl PathTree {
         Self { nodes: vec![root], around: None, is_strict: false }
     }
 
-    /// Builds the tree of a format's tables for documents that are at these places of a text.
-    pub(crate) fn within(places: &[&'static str], tables: &[&'static Paths]) -> Rc<Self> {
-        let mut tree = Self::empty();
-        tree.around = tree.insert(DOCUMENTS, Cow::Borrowed(""));
-        for place in places {
-            let Some(around) = tree.around else { break };
-            let node = tree.follow(around, steps(place));
-            if let Some(node) = node.and_then(|node| tree.nodes.get_mut(usize::from(node))) {
-                node.is_document = true;
+    /// The tree of a format's tables for documents that are at these places of a text.
+    pub(crate) fn within(places: &'static [&'static str], tables: &[&'static Paths]) -> Rc<Self> {
+        shared(false, places, tables, || {
+            let mut tree = Self::empty();
+            tree.around = tree.insert(DOCUMENTS, Cow::Borrowed(""));
+            for place in places {
+                let Some(around) = tree.around else { break };
+                let node = tree.follow(around, steps(place));
+                if let Some(node) = node.and_then(|node| tree.nodes.get_mut(usize::from(node))) {
+                    node.is_document = true;
+                }
             }
-        }
-        for (path, field) in tables.iter().copied().flatten() {
-            tree.add(steps(path), *field);
-        }
-        Rc::new(tree)
+            tree.add_all(tables);
+            tree
+        })
     }
 
     /// What the reader wants of the text itself.

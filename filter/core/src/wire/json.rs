@@ -15,6 +15,7 @@ use crate::base::limits::{KEY_BYTES_MAX, TRACKED_DEPTH_MAX, VALUE_BYTES_MAX};
 use crate::base::time::len_u64;
 use crate::wire::BYTE_ORDER_MARK;
 pub use crate::wire::json_visitor::Visitor;
+use crate::wire::json_visitor::characters_of;
 pub(crate) use crate::wire::json_visitor::{Scalar, Want};
 
 /// How far the scanner has read a text.
@@ -82,7 +83,8 @@ pub(crate) struct Scanner {
     /// A hash of what is not kept of the text.
     rest: Fingerprint,
     text_bytes: u64,
-    text_characters: u64,
+    /// Unicode scalar values of what is not kept of the text.
+    rest_characters: u64,
     /// The first half of a surrogate pair.
     high_surrogate: Option<u16>,
     has_started: bool,
@@ -102,7 +104,7 @@ impl Default for Scanner {
             is_truncated: false,
             rest: Fingerprint::default(),
             text_bytes: 0,
-            text_characters: 0,
+            rest_characters: 0,
             high_surrogate: None,
             has_started: false,
             mark_bytes_seen: 0,
@@ -434,8 +436,8 @@ impl Scanner {
     fn finish_scalar(&mut self, is_string: bool, visitor: &mut impl Visitor) {
         if let Some(field) = self.want.scalar {
             let (text, is_truncated, bytes) = (&self.text, self.is_truncated, self.text_bytes);
-            let (rest, characters) = (self.rest, self.text_characters);
-            let value = Scalar { is_string, text, is_truncated, rest, bytes, characters };
+            let (rest, rest_characters) = (self.rest, self.rest_characters);
+            let value = Scalar { is_string, text, is_truncated, rest, bytes, rest_characters };
             visitor.scalar(field, value);
         }
         self.value_ended();
@@ -452,7 +454,7 @@ impl Scanner {
     fn clear_text(&mut self) {
         self.text.clear();
         self.text_bytes = 0;
-        self.text_characters = 0;
+        self.rest_characters = 0;
         self.is_truncated = false;
         self.rest = Fingerprint::default();
         self.high_surrogate = None;
@@ -470,15 +472,13 @@ impl Scanner {
         let bytes_max = if self.reads_key { KEY_BYTES_MAX } else { VALUE_BYTES_MAX };
         let room = bytes_max.saturating_sub(self.text.len());
         self.text_bytes = self.text_bytes.saturating_add(len_u64(bytes.len()));
-        // Each character has one byte that does not continue another.
-        let starts = bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
-        self.text_characters = self.text_characters.saturating_add(len_u64(starts));
-        let (kept, rest) = bytes.split_at_checked(room).unwrap_or((bytes, b""));
+        let Some((kept, rest)) = bytes.split_at_checked(room).filter(|_| bytes.len() > room) else {
+            return self.text.extend_from_slice(bytes);
+        };
         self.text.extend_from_slice(kept);
-        if !rest.is_empty() {
-            self.is_truncated = true;
-            self.rest.feed(rest);
-        }
+        self.is_truncated = true;
+        self.rest.feed(rest);
+        self.rest_characters = self.rest_characters.saturating_add(characters_of(rest));
     }
 }
 

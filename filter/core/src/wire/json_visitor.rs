@@ -1,6 +1,7 @@
 //! What the JSON scanner reports to a visitor, and what the visitor asks for.
 
 use crate::base::fingerprint::Fingerprint;
+use crate::base::time::len_u64;
 
 /// What the visitor wants of the next value, depending on the type that it turns out to have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,14 +46,25 @@ pub struct Scalar<'a> {
     pub(crate) rest: Fingerprint,
     /// The length of the whole text in bytes, including what the scanner did not keep.
     pub bytes: u64,
-    /// The same in Unicode scalar values.
-    pub(crate) characters: u64,
+    /// The Unicode scalar values of what the scanner did not keep.
+    pub(super) rest_characters: u64,
+}
+
+/// The number of Unicode scalar values in a piece of UTF-8: each has one byte that does not continue
+/// another.
+pub(super) fn characters_of(piece: &[u8]) -> u64 {
+    len_u64(piece.iter().filter(|byte| **byte & 0xC0 != 0x80).count())
 }
 
 impl Scalar<'_> {
     /// Whether the value is the literal `null`.
     pub(crate) fn is_null(&self) -> bool {
         !self.is_string && self.text == b"null"
+    }
+
+    /// The length of the whole text in Unicode scalar values.
+    pub(crate) fn characters(&self) -> u64 {
+        characters_of(self.text).saturating_add(self.rest_characters)
     }
 
     /// What stands for the whole text: two texts that differ anywhere differ here. Of a long one it

@@ -139,7 +139,9 @@ impl Generation {
         fold(self, document);
         self.is_inconsistent |= document.is_odd();
         let outputs = [Field::Output, Field::BilledOutput, Field::EachOutput];
-        self.untold_bytes = if outputs.iter().any(|field| document.count(*field).is_some()) {
+        let tells_output =
+            document.tells_tokens() && outputs.iter().any(|field| document.count(*field).is_some());
+        self.untold_bytes = if tells_output {
             Some(0)
         } else {
             let bytes = self.text_bytes.saturating_sub(before);
@@ -162,14 +164,16 @@ impl Generation {
         if let Some(id) = document.text(Field::Id) {
             self.id = Some(id.into_owned());
         }
-        keep(&mut self.service_tier, tier(document));
-        self.modifiers = modifiers(document).or(self.modifiers);
+        if document.tells_words() {
+            keep(&mut self.service_tier, tier(document));
+            self.modifiers = modifiers(document).or(self.modifiers);
+        }
         keep(&mut self.created_at, document.count(Field::CreatedAt));
         units::tell(&mut self.units, document);
-        if document.is_about_units() {
+        if document.tells_units() {
             self.look = units::look(document).or(&self.look);
+            self.reported_cost = self.reported_cost.max(units::reported_cost(document));
         }
-        self.reported_cost = self.reported_cost.max(units::reported_cost(document));
         self.text_bytes = self.text_bytes.saturating_add(document.text_bytes());
     }
 

@@ -96,9 +96,18 @@ pub(super) const IN_RESPONSE: &Paths = &[
 
 /// Takes over the units of a document.
 pub(super) fn tell(units: &mut Units, document: &Document) {
-    if !document.is_about_units() {
-        return;
+    if document.tells_units() {
+        tell_members(units, document);
     }
+    tell_items(units, document);
+    // Not all searches are billed: what the provider bills takes the place of their number.
+    if let Some(searches) = document.quantity(Field::BilledSearches) {
+        units.remove(Unit::WebSearches);
+        units.raise(Unit::WebSearches, searches);
+    }
+}
+
+fn tell_members(units: &mut Units, document: &Document) {
     for (field, unit) in TOLD {
         if let Some(quantity) = document.quantity(*field) {
             units.raise(*unit, quantity);
@@ -116,12 +125,6 @@ pub(super) fn tell(units: &mut Units, document: &Document) {
     if !context.is_empty() {
         let variant = Some(Word::new(&context));
         units.raise(UnitName { unit: Unit::Requests, variant }, Decimal::ONE);
-    }
-    tell_items(units, document);
-    // Not all searches are billed: what the provider bills takes the place of their number.
-    if let Some(searches) = document.quantity(Field::BilledSearches) {
-        units.remove(Unit::WebSearches);
-        units.raise(Unit::WebSearches, searches);
     }
 }
 
@@ -167,30 +170,34 @@ fn other(name: &str) -> UnitName {
 fn tell_items(units: &mut Units, document: &Document) {
     let mut told = Units::default();
     let mut containers = BTreeSet::new();
-    for (name, count) in document.items_of("output") {
-        let name = String::from_utf8_lossy(name);
-        let (kind, detail) = name.split_once(':').unwrap_or((&name, ""));
-        match billed_as(kind, detail) {
-            Some(UnitName { unit: Unit::CodeSessions, .. }) => {
-                containers.insert(detail.to_owned());
+    for (array, name, count) in document.items() {
+        let name = || String::from_utf8_lossy(name);
+        match array {
+            "output" => {
+                let name = name();
+                let (kind, detail) = name.split_once(':').unwrap_or((&name, ""));
+                match billed_as(kind, detail) {
+                    Some(UnitName { unit: Unit::CodeSessions, .. }) => {
+                        containers.insert(detail.to_owned());
+                    }
+                    Some(name) => told.add(name, Decimal::from(count)),
+                    None => {}
+                }
             }
-            Some(name) => told.add(name, Decimal::from(count)),
-            None => {}
+            "grounding_tool_count" => {
+                let name = match &*name() {
+                    "google_search" => Unit::WebSearches.into(),
+                    "google_maps" => Unit::MapsQueries.into(),
+                    "retrieval" => Unit::FileSearches.into(),
+                    name => other(name),
+                };
+                told.add(name, Decimal::from(count));
+            }
+            UNNAMED => told.add(other(&name()), Decimal::from(count)),
+            _ => {}
         }
     }
     told.add(Unit::CodeSessions, Decimal::from(containers.len()));
-    for (name, count) in document.items_of("grounding_tool_count") {
-        let name = match name {
-            b"google_search" => Unit::WebSearches.into(),
-            b"google_maps" => Unit::MapsQueries.into(),
-            b"retrieval" => Unit::FileSearches.into(),
-            name => other(&String::from_utf8_lossy(name)),
-        };
-        told.add(name, Decimal::from(count));
-    }
-    for (name, count) in document.items_of(UNNAMED) {
-        told.add(other(&String::from_utf8_lossy(name)), Decimal::from(count));
-    }
     units.raise_all(&told);
 }
 
@@ -209,9 +216,6 @@ pub(super) fn tell_tool_call(calls: &mut Units, document: &Document) {
 /// What the provider says that the generation cost, in US dollars. Who pays another provider with a
 /// key of its own pays both, and without the other one's price the cost is not known.
 pub(super) fn reported_cost(document: &Document) -> Option<Decimal> {
-    if !document.is_about_units() {
-        return None;
-    }
     let ticks = document.quantity(Field::ReportedCostTicks);
     let of_ticks = ticks.and_then(|ticks| ticks.checked_mul(Decimal::new(1, 10)));
     let cost = document.quantity(Field::ReportedCost).or(of_ticks)?;

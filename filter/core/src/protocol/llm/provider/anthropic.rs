@@ -139,9 +139,11 @@ pub(super) fn fold(generation: &mut Generation, document: &Document) {
             turns.filter_map(|turn| turn.run.usage.cache_write_1h).reduce(u64::saturating_add);
         raise(&mut generation.parts.cache_write_1h, long);
     }
-    // Writes without a lifetime last for 5 minutes, which is the API's default.
-    Counts::of(document).report(generation);
-    raise(&mut generation.usage.reasoning, document.count(Field::Reasoning));
+    if document.tells_tokens() || !document.records.is_empty() {
+        // Writes without a lifetime last for 5 minutes, which is the API's default.
+        Counts::of(document).report(generation);
+        raise(&mut generation.usage.reasoning, document.count(Field::Reasoning));
+    }
     let is_whole = document.is(Field::Kind, "message");
     let is_last = document.is(Field::Kind, "message_delta") && generation.is_finished;
     if (is_whole || is_last) && generation.usage.output.is_some() {

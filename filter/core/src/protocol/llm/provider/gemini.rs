@@ -196,33 +196,65 @@ fn head(generation: &mut Generation, headers: Headers<'_>) {
     keep(&mut generation.service_tier, tier);
 }
 
-/// The sum of the counts of one modality in these arrays.
-fn of_modality(document: &Document, arrays: &[&str], names: &[&str]) -> Option<u64> {
-    arrays.iter().fold(None, |known, array| sum(&[known, document.sum(array, names)]))
+/// Whose tokens an array of modalities counts.
+#[derive(Clone, Copy)]
+enum Side {
+    Input,
+    Cached,
+    Output,
+}
+
+fn side(array: &str) -> Option<Side> {
+    match array {
+        "promptTokensDetails"
+        | "promptTokenDetails"
+        | "toolUsePromptTokensDetails"
+        | "input_tokens_by_modality"
+        | "tool_use_tokens_by_modality" => Some(Side::Input),
+        "cacheTokensDetails" | "cached_tokens_by_modality" => Some(Side::Cached),
+        "candidatesTokensDetails" | "output_tokens_by_modality" => Some(Side::Output),
+        _ => None,
+    }
+}
+
+/// Reads the counts by modality. Returns whether one is of a modality that is not known.
+fn by_modality(usage: &mut Usage, document: &Document) -> bool {
+    const OTHER: [&str; 4] = ["TEXT", "DOCUMENT", "MODALITY_UNSPECIFIED", ""];
+    let mut has_unknown = false;
+    for (array, name, count) in document.items() {
+        let Some(side) = side(array) else { continue };
+        let is = |modality: &str| name.eq_ignore_ascii_case(modality.as_bytes());
+        let mut nowhere = None;
+        // Video is priced as the images are, unless a rate tells it apart.
+        let places = if is("AUDIO") {
+            let place = match side {
+                Side::Input => &mut usage.input_audio,
+                Side::Cached => &mut usage.cache_read_audio,
+                Side::Output => &mut usage.output_audio,
+            };
+            [place, &mut nowhere]
+        } else if is("IMAGE") || is("VIDEO") {
+            let (image, video) = match side {
+                Side::Input => (&mut usage.input_image, &mut usage.input_video),
+                Side::Cached => (&mut usage.cache_read_image, &mut nowhere),
+                Side::Output => (&mut usage.output_image, &mut usage.output_video),
+            };
+            if is("VIDEO") { [image, video] } else { [image, &mut None] }
+        } else {
+            has_unknown |= count > 0 && !OTHER.into_iter().any(is);
+            continue;
+        };
+        for place in places {
+            *place = sum(&[*place, Some(count)]);
+        }
+    }
+    has_unknown
 }
 
 fn fold_counts(generation: &mut Generation, document: &Document) {
-    const AUDIO: &[&str] = &["AUDIO"];
-    const IMAGE: &[&str] = &["IMAGE", "VIDEO"];
-    const VIDEO: &[&str] = &["VIDEO"];
-    const OTHER: &[&str] = &["TEXT", "DOCUMENT", "MODALITY_UNSPECIFIED", ""];
-    const INPUT: &[&str] = &[
-        "promptTokensDetails",
-        "promptTokenDetails",
-        "toolUsePromptTokensDetails",
-        "input_tokens_by_modality",
-        "tool_use_tokens_by_modality",
-    ];
-    const CACHED: &[&str] = &["cacheTokensDetails", "cached_tokens_by_modality"];
-    const OUTPUT: &[&str] = &["candidatesTokensDetails", "output_tokens_by_modality"];
-
     generation.tell_head(document);
-    let is_unknown = |(name, count): (&[u8], u64)| {
-        let mut known = [AUDIO, IMAGE, OTHER].into_iter().flatten();
-        count > 0 && !known.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-    };
-    let mut arrays = [INPUT, CACHED, OUTPUT].into_iter().flatten();
-    generation.is_inconsistent |= arrays.any(|array| document.items_of(array).any(is_unknown));
+    let mut reported = Usage::default();
+    generation.is_inconsistent |= by_modality(&mut reported, document);
     let parts = &mut generation.parts;
     raise(&mut parts.input, document.count(Field::Input));
     raise(&mut parts.tool_prompt, document.count(Field::ToolPrompt));
@@ -235,22 +267,9 @@ fn fold_counts(generation: &mut Generation, document: &Document) {
     let is_within = reasoning.is_some_and(|thoughts| thoughts > 0 && output >= Some(thoughts))
         && total.is_some()
         && total == sum(&[input, output]);
-    let reported = Usage {
-        input,
-        output: if is_within { output } else { sum(&[output, reasoning]) },
-        cache_read: document.count(Field::CacheRead),
-        input_audio: of_modality(document, INPUT, AUDIO),
-        input_image: of_modality(document, INPUT, IMAGE),
-        cache_read_audio: of_modality(document, CACHED, AUDIO),
-        cache_read_image: of_modality(document, CACHED, IMAGE),
-        input_video: of_modality(document, INPUT, VIDEO),
-        output_audio: of_modality(document, OUTPUT, AUDIO),
-        output_image: of_modality(document, OUTPUT, IMAGE),
-        output_video: of_modality(document, OUTPUT, VIDEO),
-        provider_total: total,
-        ..Usage::default()
-    };
-    generation.report(reported);
+    let output = if is_within { output } else { sum(&[output, reasoning]) };
+    let cache_read = document.count(Field::CacheRead);
+    generation.report(Usage { input, output, cache_read, provider_total: total, ..reported });
 }
 
 fn fold_content(generation: &mut Generation, document: &Document) {

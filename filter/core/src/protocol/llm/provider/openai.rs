@@ -323,6 +323,9 @@ pub(in crate::protocol::llm) fn report(generation: &mut Generation, reported: Us
 
 /// The counts of a document of OpenAI's shape, as they stand.
 pub(in crate::protocol::llm) fn counts(document: &Document) -> Usage {
+    if !document.tells_tokens() {
+        return Usage::default();
+    }
     let (cache_write_5m, cache_write_1h) = by_lifetime(
         document.count(Field::CacheWrite),
         document.count(Field::CacheWrite5m),
