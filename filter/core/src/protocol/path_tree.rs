@@ -20,13 +20,26 @@ pub(super) const ROOT: u8 = 0;
 /// The node of an array of documents.
 pub(super) const DOCUMENTS: u8 = u8::MAX;
 
+/// A node within another, with what distinguishes most steps at a glance.
+#[derive(Clone, Copy, Debug)]
+struct Child {
+    length: usize,
+    first: Option<u8>,
+    node: u8,
+}
+
+impl Child {
+    fn new(step: &[u8], node: u8) -> Self {
+        Self { length: step.len(), first: step.first().copied(), node }
+    }
+}
+
 /// One step of a path.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) parent: u8,
-    /// The first node within it, and the next one within its parent.
-    child: Option<u8>,
-    sibling: Option<u8>,
+    /// The nodes within it, in the order in which they were added.
+    children: Vec<Child>,
     pub(super) step: Cow<'static, str>,
     /// The number of its meaning.
     pub(super) field: Option<u8>,
@@ -142,8 +155,7 @@ impl PathTree {
         let step = Cow::Borrowed("");
         let root = Node {
             parent: DOCUMENTS,
-            child: None,
-            sibling: None,
+            children: Vec::new(),
             step,
             field: None,
             is_object: true,
@@ -208,21 +220,15 @@ impl PathTree {
         let at = u8::try_from(self.nodes.len()).ok().filter(|child| *child < DOCUMENTS)?;
         // It stands for all that is within such a member too.
         let others = (step == OTHERS).then_some(at);
-        let last = self.children(parent).last().map(|(last, _)| last);
         if let Some(parent) = self.nodes.get_mut(usize::from(parent)) {
             parent.others = parent.others.or(others);
-            parent.child = parent.child.or(Some(at));
-        }
-        if let Some(last) = last.and_then(|last| self.nodes.get_mut(usize::from(last))) {
-            last.sibling = Some(at);
+            parent.children.push(Child::new(step.as_bytes(), at));
         }
         let (is_object, is_array, is_document) = (false, false, false);
         let field = None;
-        let (child, sibling) = (None, None);
         self.nodes.push(Node {
             parent,
-            child,
-            sibling,
+            children: Vec::new(),
             step,
             field,
             is_object,
@@ -243,16 +249,22 @@ impl PathTree {
         around.map_or(own, |around| around.saturating_sub(1).saturating_add(own))
     }
 
-    /// The nodes within one, in the order in which they were added.
-    fn children(&self, parent: u8) -> impl Iterator<Item = (u8, &Node)> {
-        let node = |at: u8| Some((at, self.nodes.get(usize::from(at))?));
-        let first = self.nodes.get(usize::from(parent)).and_then(|parent| parent.child);
-        let next = move |(_, before): &(u8, &Node)| before.sibling.and_then(node);
-        core::iter::successors(first.and_then(node), next)
+    fn children(&self, parent: u8) -> &[Child] {
+        self.nodes.get(usize::from(parent)).map(|node| node.children.as_slice()).unwrap_or_default()
     }
 
     fn child(&self, parent: u8, step: &[u8]) -> Option<u8> {
-        self.children(parent).find(|(_, node)| node.step.as_bytes() == step).map(|(at, _)| at)
+        let sought = Child::new(step, parent);
+        let is_it = |child: &&Child| {
+            child.length == sought.length
+                && child.first == sought.first
+                && self.step(child.node).as_bytes() == step
+        };
+        self.children(parent).iter().find(is_it).map(|child| child.node)
+    }
+
+    fn step(&self, node: u8) -> &str {
+        self.nodes.get(usize::from(node)).map(|node| &*node.step).unwrap_or_default()
     }
 
     /// Whether other readers may take other names of members for those of the tree.
@@ -265,7 +277,9 @@ impl PathTree {
         if !self.is_strict {
             return None;
         }
-        let (_, node) = self.children(parent).find(|(_, node)| is_alike(key, &node.step))?;
+        let nodes = self.children(parent).iter();
+        let mut nodes = nodes.filter_map(|child| self.nodes.get(usize::from(child.node)));
+        let node = nodes.find(|node| is_alike(key, &node.step))?;
         Some((&node.step, node.field?))
     }
 
