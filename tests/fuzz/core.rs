@@ -100,10 +100,13 @@ struct Envoy {
     is_new: bool,
 }
 
+/// When the VMs start.
+const START: Timestamp = Timestamp(1_795_000_000_000);
+
 fn meter(host: &mut Memory, config: &str, seed: u64) -> Meter {
     let place = VmInfo { plugin: "fuzz".to_owned(), node: "node".to_owned(), seed };
     let read = Config::from_bytes(config.as_bytes()).expect("a configuration of this target");
-    Meter::new(host, read, config.as_bytes(), place)
+    Meter::new(host, read, config.as_bytes(), place, START)
 }
 
 impl Envoy {
@@ -111,7 +114,7 @@ impl Envoy {
         let mut host = Memory::default();
         let main = meter(&mut host, config, 1);
         let worker = meter(&mut host, config, 2);
-        let now = Timestamp(1_795_000_000_000);
+        let now = START;
         Self { config, host, main, worker, now, waiting: Vec::new(), is_new: true }
     }
 

@@ -130,7 +130,7 @@ impl RootContext for Root {
             node: host::property(&["xds", "node", "id"]),
             seed: host::now_ns(),
         };
-        let meter = Meter::new(&mut envoy, config, &json, place);
+        let meter = Meter::new(&mut envoy, config, &json, place, host::now());
         self.vm = Some(Rc::new(RefCell::new(Vm { meter, envoy })));
         host::set_tick_period(TICK_PERIOD);
         true

@@ -36,7 +36,8 @@ impl Accountant {
     /// Keeps an update for its call.
     pub(super) fn fold_update(&mut self, host: &mut impl Host, update: CallUpdate, now: Timestamp) {
         // The call's own stream may stay open this long before a worker reports how the call ended.
-        let waits = self.config.products.iter().map(|p| p.call_timeout.millis().0);
+        let waits = self.configurations.all().flat_map(|config| &config.products);
+        let waits = waits.map(|product| product.call_timeout.millis().0);
         // What can end no call is not kept for so long.
         let is_of_other = update.answer.is_some_and(|answer| answer.kind == AnswerKind::OfOther);
         let wait = waits.max().filter(|_| !is_of_other).unwrap_or_default();

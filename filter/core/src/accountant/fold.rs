@@ -12,6 +12,7 @@ use crate::base::limits::{
     DUE_PER_TICK_MAX, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, SESSION_GONE_MS,
 };
 use crate::base::time::{Millis, Timestamp, len_u64};
+use crate::config::Config;
 use crate::config::product::Product;
 use crate::domain::call::Certainty;
 use crate::domain::session::{SessionEnd, SessionRef};
@@ -202,6 +203,7 @@ impl Accountant {
         let product = self.product(host, session);
         let currency = &product.pricing.currency;
         if let Some(slot) = self.sessions.find(session, currency) {
+            self.sessions.is_priced_by(slot, session.config);
             return slot;
         }
         if len_u64(self.sessions.len()) >= u64::from(self.config.sessions_max)
@@ -269,10 +271,10 @@ impl Accountant {
     pub(super) fn close_due(&mut self, host: &mut impl Host, now: Timestamp) {
         // The rest stays due at the same time, and the next tick handles it.
         for _ in 0..DUE_PER_TICK_MAX {
-            let config = Rc::clone(&self.config);
-            let unknown = Rc::clone(&self.unknown_product);
+            let (configurations, unknown) = (&self.configurations, &self.unknown_product);
             let rules_of = |session: &SessionRef| {
-                &config.product(&session.product_id).unwrap_or(&unknown).session
+                let found = configurations.product(session, &session.product_id);
+                &found.map_or(unknown, |(_, product)| product).session
             };
             match self.sessions.next_due(now, rules_of) {
                 None => return,
@@ -316,11 +318,22 @@ impl Accountant {
         self.push(host, json, now);
     }
 
-    /// Returns the product of a session, or one without prices if the configuration no longer
+    /// Returns the product of a session, or one without prices if no configuration that is known
     /// contains it.
     pub(super) fn product(&self, host: &mut impl Host, session: &SessionRef) -> Rc<Product> {
-        let product = self.config.product(&session.product_id);
-        host.count(Counter::ProductUnknown, u64::from(product.is_none()));
-        Rc::clone(product.unwrap_or(&self.unknown_product))
+        self.rules(host, session, &session.product_id).1
+    }
+
+    /// The same for a product with this id, with the configuration that it is in.
+    pub(super) fn rules(
+        &self,
+        host: &mut impl Host,
+        session: &SessionRef,
+        product_id: &str,
+    ) -> (Rc<Config>, Rc<Product>) {
+        let found = self.configurations.product(session, product_id);
+        host.count(Counter::ProductUnknown, u64::from(found.is_none()));
+        let (config, product) = found.unwrap_or((&self.config, &self.unknown_product));
+        (Rc::clone(config), Rc::clone(product))
     }
 }

@@ -1,7 +1,5 @@
 //! Counts an ended generation once, prices it, and adds it to the session that caused it.
 
-use std::rc::Rc;
-
 use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
@@ -144,9 +142,8 @@ impl Accountant {
         host.count(Counter::GenerationsCorrected, 1);
         let mut replaced = truth.instead_of(generation);
         replaced.generation_id.clone_from(&truth.generation_id);
-        let config = Rc::clone(&self.config);
-        let unknown = Rc::clone(&self.unknown_product);
-        let rules = config.product(&replaced.product_id).unwrap_or(&unknown);
+        let (config, rules) = self.rules(host, &replaced.session, &replaced.product_id);
+        let (config, rules) = (&config, &rules);
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
         // A session that is closed has told its totals. Its generations still tell of it.
@@ -170,7 +167,7 @@ impl Accountant {
             let run = Run { generation: &run, purpose, supersedes };
             let open = slot.and_then(|slot| self.sessions.get_mut(slot));
             let session = open.unwrap_or(&mut closed);
-            let charge = charge_run(host, &config, rules, &run, session, cause);
+            let charge = charge_run(host, config, rules, &run, session, cause);
             let json = self
                 .meta
                 .write(&run.event(session, product_type, cause, &charge), run.generation.ended_at);
@@ -245,13 +242,12 @@ impl Accountant {
         now: Timestamp,
     ) -> Option<(BilledIn, Charged)> {
         let slot = self.open(host, &cause.session, generation.started_at, now);
-        let config = Rc::clone(&self.config);
-        let unknown = Rc::clone(&self.unknown_product);
-        let rules = config.product(&generation.product_id).unwrap_or(&unknown);
+        let (config, rules) = self.rules(host, &generation.session, &generation.product_id);
+        let (config, rules) = (&config, &rules);
         let product_type = self.product(host, &cause.session).product_type;
         let session = self.sessions.get_mut(slot)?;
         let run = Run { generation, purpose, supersedes: None };
-        let charge = charge_run(host, &config, rules, &run, session, cause);
+        let charge = charge_run(host, config, rules, &run, session, cause);
         let json =
             self.meta.write(&run.event(session, product_type, cause, &charge), generation.ended_at);
         let billed_in = BilledIn::new(session);

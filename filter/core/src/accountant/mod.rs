@@ -15,6 +15,7 @@ pub(crate) mod seen_generations;
 mod answers;
 mod attribution;
 mod awaited;
+mod configurations;
 mod evidence;
 mod fold;
 mod generations;
@@ -30,6 +31,7 @@ use std::rc::Rc;
 
 use crate::accountant::attribution::Attributions;
 use crate::accountant::awaited::Awaited;
+use crate::accountant::configurations::Configurations;
 use crate::accountant::corrections::Provisional;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::Evidence;
@@ -68,6 +70,8 @@ pub(crate) enum Handover {
 #[derive(Debug)]
 pub(crate) struct Accountant {
     config: Rc<Config>,
+    /// With those before, by which some calls are priced.
+    configurations: Configurations,
     prefix: String,
     lease: Lease,
     meta: Meta,
@@ -102,6 +106,7 @@ impl Accountant {
         now: Timestamp,
     ) -> Result<Vec<Dispatch>, Conflict> {
         let held = self.lease.check(host, &self.prefix)?;
+        self.configurations.refresh(host, &self.prefix);
         // Seal before new events arrive, so that they do not join an old batch and share its age.
         self.outbox.seal_due(&self.config.delivery, now);
         if self.guards.is_new() {
@@ -152,6 +157,7 @@ impl Accountant {
     pub(crate) fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
             let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
+            self.configurations.refresh(host, &self.prefix);
             while !self.fold_new(host, now).is_drained {
                 let writes = self.take_writes();
                 if self.lease.commit(host, &self.prefix, held, writes).is_err() {

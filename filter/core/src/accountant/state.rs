@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
+use crate::accountant::configurations::Configurations;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::{Evidence, UsedAnswers};
 use crate::accountant::guard_state::{Guards, reservation_key, scope_key};
@@ -44,8 +45,11 @@ impl Accountant {
         let journals = Reader::resume(host, &prefix);
         let (first, next) = meta.batches;
         let outbox = Outbox::new(next, lease.term(), seed ^ lease.term());
+        let mut configurations = Configurations::new(Rc::clone(&config));
+        configurations.refresh(host, &prefix);
         let mut accountant = Self {
             config,
+            configurations,
             prefix,
             lease,
             sessions: SessionTable::default(),
@@ -103,9 +107,12 @@ impl Accountant {
         accountant.ends = PendingEnds::new(ends.unwrap_or_default());
         for slot in 0..accountant.meta.sessions_high {
             let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
-            let product_id = session.as_ref().map_or("", |s| s.reference.product_id.as_str());
-            let product = accountant.config.product(product_id);
-            let rules = &product.unwrap_or(&accountant.unknown_product).session;
+            let product = session.as_ref().and_then(|session| {
+                let reference = &session.reference;
+                accountant.configurations.product(reference, &reference.product_id)
+            });
+            let product = product.map_or(&accountant.unknown_product, |(_, product)| product);
+            let rules = &product.session;
             accountant.sessions.restore(slot, session, rules);
         }
         accountant

@@ -57,5 +57,6 @@ pub(crate) fn session_ref(
         Credential::BearerToken => b"bearer token".as_slice(),
     }));
     parts.extend([kind, value]);
-    SessionRef { product_id: product.id.clone(), key: hash(&parts), identity }
+    let config = product.config_id;
+    SessionRef { product_id: product.id.clone(), config, key: hash(&parts), identity }
 }

@@ -186,6 +186,19 @@ pub(crate) const JOURNAL_PAGES: u64 = 256;
 /// Journals of one plugin: one for each worker, and spare ones for workers that crash in a loop.
 pub(crate) const JOURNALS_MAX: u32 = 256;
 
+/// Configurations that are known at a time under a plugin's name: the one in force, and those before
+/// whose calls may still have to be priced. Shared data holds their texts.
+pub(crate) const CONFIGURATIONS_MAX: usize = 4;
+
+/// VMs that can live at a time under a plugin's name; see [`crate::shared_data::vms`].
+pub(crate) const VMS_MAX: u32 = 1024;
+
+/// The silence after which a VM counts as dead to one that has not watched it.
+pub(crate) const VM_SILENCE_MS_MAX: u64 = 10_000;
+
+/// Ticks of silence after which a VM counts as dead to one that watches it.
+pub(crate) const VM_SILENT_TICKS_MAX: u32 = LEASE_TICKS_MAIN;
+
 /// Facts that a worker holds in memory while its journal is full. Beyond this number, the customer
 /// with the most of them gives way: its calls are added up.
 pub(crate) const OVERFLOW_FACTS_MAX: usize = 1024;

@@ -42,6 +42,7 @@ use serde_json::Value;
 use crate::base::invalid::{ConfigError, error, in_range, is_path, is_positive, not_empty};
 use crate::config::delivery::{Collector, Delivery};
 use crate::config::product::{OnUnreadable, Product};
+use crate::domain::ids::ConfigId;
 use crate::domain::level::Level;
 use crate::pricing::rate_card::RateCard;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
@@ -52,6 +53,9 @@ use crate::wire::target::Target;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Its name; zero until [`Self::identify`].
+    #[serde(skip)]
+    pub(crate) id: ConfigId,
     /// Where the filter sends events.
     #[serde(default)]
     pub collector: Collector,
@@ -148,6 +152,15 @@ impl Config {
         })?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// Names the configuration, and marks its products with the name: sessions carry it to whoever
+    /// prices their calls.
+    pub(crate) fn identify(&mut self, id: ConfigId) {
+        self.id = id;
+        for product in &mut self.products {
+            Rc::make_mut(product).config_id = id;
+        }
     }
 
     /// Whose a request is: the first product that matches takes it, in each reading of its path.

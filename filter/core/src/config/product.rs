@@ -13,6 +13,7 @@ use crate::config::matcher;
 use crate::config::matcher::Matcher;
 use crate::config::session::SessionRules;
 use crate::config::trace::TraceRule;
+use crate::domain::ids::ConfigId;
 use crate::domain::status::ExecutionStatus;
 use crate::pricing::price_list::Pricing;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
@@ -123,6 +124,9 @@ pub enum OnUnreadable {
 pub struct Product {
     /// Its name in events; unique.
     pub id: String,
+    /// The configuration that it is in: see [`Config::identify`](crate::config::Config::identify).
+    #[serde(skip)]
+    pub(crate) config_id: ConfigId,
     /// Its kind.
     #[serde(rename = "type")]
     pub product_type: ProductType,
@@ -175,6 +179,7 @@ impl Product {
     pub(crate) fn unknown() -> Self {
         Self {
             id: String::new(),
+            config_id: 0,
             product_type: ProductType::McpServer,
             matcher: Matcher::default(),
             exclude: Exclude::default(),

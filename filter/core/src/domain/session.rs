@@ -3,12 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::identity::Identity;
+use crate::domain::ids::ConfigId;
 
 /// The session that a call belongs to: the product, the identity, and a hash of the session key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionRef {
     /// The product's id in the configuration.
     pub product_id: String,
+    /// The configuration by which it is priced.
+    #[serde(default)]
+    pub config: ConfigId,
     /// On whose behalf the client opened the session.
     pub identity: Identity,
     /// See [`crate::admission::session`].

@@ -29,7 +29,7 @@ pub struct ScopeName {
 impl ScopeName {
     /// The scope of this kind to which a call of `tool` in this session belongs.
     pub fn of(kind: ScopeKind, session: &SessionRef, tool: &str) -> Self {
-        let SessionRef { product_id, identity, key } = session;
+        let SessionRef { product_id, identity, key, .. } = session;
         let is = |wanted: &[ScopeKind]| wanted.contains(&kind);
         Self {
             kind,

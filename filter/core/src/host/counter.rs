@@ -184,6 +184,8 @@ counters! {
     LeaseTaken = "lease_taken",
     /// Times that the accountant found that another VM had taken its lease.
     LeaseLost = "lease_lost",
+    /// Times that the accountant gave its lease to a VM of a later configuration.
+    LeaseHandedOver = "lease_handed_over",
     /// Slots of the accountant's state that it could not decode when it started.
     SlotsUnreadable = "slots_unreadable",
     /// Batches sent to the collector, retries included.
@@ -224,6 +226,9 @@ gauges! {
     EventsSpilled = "events_spilled",
     /// Events that were made and neither delivered nor written to the log.
     OutboxEvents = "outbox_events",
+    /// Configurations under the plugin's name of which a VM lives: more than one while a listener
+    /// drains, or where two filters have one name.
+    ConfigurationsLive = "configurations_live",
     /// Sessions that are not closed.
     SessionsLive = "sessions_live",
 }

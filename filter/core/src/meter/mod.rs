@@ -10,6 +10,7 @@ mod guarded;
 mod head;
 mod overflow;
 pub mod recovered;
+mod succession;
 mod unseen;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -22,26 +23,30 @@ use crate::base::hash::{hash, hex};
 use crate::base::limits::RUNNING_INTERVAL_MS_MAX;
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
+use crate::domain::ids::ConfigId;
 use crate::exchange::Exchange;
 use crate::exchange::kind::{BodyInterest, StreamEnd};
 use crate::fact::Fact;
 use crate::guard::stop::StreamStop;
+use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::host::{Expect, Host};
 use crate::meter::action::{BodyAction, VmInfo};
 use crate::meter::folded::Folds;
 use crate::meter::overflow::Overflow;
+use crate::meter::succession::Others;
 use crate::meter::unseen::UnseenPlaces;
 use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
+use crate::shared_data::configurations::announce;
 use crate::shared_data::journal::Writer;
+use crate::shared_data::vms::Seat;
 use crate::sink::reply::Reply;
 use crate::wire::decode_budget::DecodeBudget;
 use crate::wire::http::{Headers, ResponseHead};
 
 /// The version of the layout of everything in shared data. Raise it when the layout changes, so
 /// that two versions of the module in one Envoy do not read each other's data.
-pub const LAYOUT: &str = "agent-meter.11";
+pub const LAYOUT: &str = "agent-meter.12";
 
 #[derive(Debug)]
 enum Role {
@@ -64,7 +69,8 @@ pub struct Meter {
     config: Rc<Config>,
     vm: VmInfo,
     prefix: String,
-    config_hash: Vec<u8>,
+    seat: Seat,
+    others: Others,
     serves_streams: bool,
     attempts: Attempts,
     exchanges: HashMap<u32, Box<dyn Exchange>>,
@@ -96,20 +102,30 @@ pub struct Meter {
 impl Meter {
     /// Creates the state of a VM that has read its configuration. The hash of `config_json`
     /// distinguishes one configuration from the next.
-    pub fn new(host: &mut impl Host, config: Config, config_json: &[u8], vm: VmInfo) -> Self {
+    pub fn new(
+        host: &mut impl Host,
+        mut config: Config,
+        config_json: &[u8],
+        vm: VmInfo,
+        now: Timestamp,
+    ) -> Self {
         let prefix = format!("{LAYOUT}.{}.", vm.plugin);
-        let config_hash = hash(&[config_json]).to_vec();
+        let config_hash = hash(&[config_json]);
+        let [a, b, c, d, e, f, g, h, ..] = config_hash;
+        let config_id = ConfigId::from_be_bytes([a, b, c, d, e, f, g, h]);
+        config.identify(config_id);
         let shortest_idle = config.products.iter().map(|p| p.session.idle_timeout.millis().0 / 2);
         let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
-        // The configuration of the VM that was configured last is in force; see `stop`.
-        let _ = host.set(&config_key(&prefix), &config_hash, Expect::Any);
+        let seat = Seat::take(host, &prefix, (vm.seed, config_id), now);
+        announce(host, &prefix, config_id, config_json);
         let seeds = [vm.seed.to_be_bytes().as_slice(), &config_hash, vm.node.as_bytes()].concat();
         Self {
             proofs: ProofMaker::new(&[b"agent-meter proofs 1", &seeds]),
             config: Rc::new(config),
             vm,
             prefix,
-            config_hash,
+            seat,
+            others: Others::default(),
             serves_streams: false,
             attempts: Attempts::default(),
             exchanges: HashMap::new(),
@@ -269,12 +285,9 @@ impl Meter {
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
         self.beat(host);
+        self.seat.beat(host, &self.prefix, now);
         self.write_waiting(host, now);
-        if let Role::Candidate(candidate) = &mut self.role
-            && let Some(lease) = candidate.tick(host, &self.prefix, self.serves_streams)
-        {
-            self.role = Role::Accountant(Box::new(self.accountant(host, lease, now)));
-        }
+        self.succeed(host, now);
         let Role::Accountant(accountant) = &mut self.role else { return Vec::new() };
         accountant.tick(host, now).unwrap_or_else(|_| {
             host.count(Counter::LeaseLost, 1);
@@ -306,12 +319,9 @@ impl Meter {
             self.stream_end(host, stream, StreamEnd::Aborted, now);
         }
         self.write_last(host, now);
-        let in_force = host.get(&config_key(&self.prefix)).map(|(bytes, _)| bytes);
-        let leave = if in_force.is_some_and(|hash| hash != self.config_hash) {
-            Handover::ToSuccessor
-        } else {
-            Handover::Nothing
-        };
+        self.seat.leave(host, &self.prefix);
+        let leave =
+            if self.is_in_force(host, 0, now) { Handover::Nothing } else { Handover::ToSuccessor };
         match core::mem::replace(&mut self.role, Role::Candidate(Candidate::default())) {
             Role::Accountant(accountant) => accountant.stop(host, now, leave),
             // The accountant has already stopped, and this VM may just have written its last facts.
@@ -390,8 +400,4 @@ impl Meter {
         let emitter = if emitter.is_empty() { "envoy" } else { emitter.as_str() };
         format!("urn:agent-meter:{emitter}:{epoch}")
     }
-}
-
-fn config_key(prefix: &str) -> String {
-    format!("{prefix}g")
 }

@@ -6,6 +6,7 @@ use crate::base::hash::hash;
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::SessionRules;
 use crate::domain::identity::identity_key;
+use crate::domain::ids::ConfigId;
 use crate::domain::session::SessionRef;
 use crate::session::{Session, SessionState};
 use crate::shared_data::free_slots::FreeSlots;
@@ -79,6 +80,16 @@ impl SessionTable {
         let found = self.slots.get_mut(&slot)?;
         self.dirty.insert(slot);
         Some(&mut found.session)
+    }
+
+    /// Notes the configuration by which the session's latest call is priced.
+    pub(crate) fn is_priced_by(&mut self, slot: u32, config: ConfigId) {
+        if let Some(found) = self.slots.get_mut(&slot)
+            && found.session.reference.config != config
+        {
+            found.session.reference.config = config;
+            self.dirty.insert(slot);
+        }
     }
 
     /// Moves the session's entry to the time at which it is due now.

@@ -86,15 +86,14 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// Checks the head once for each tick. Takes the lease if its holder has been silent for long
-    /// enough. `serves_streams` distinguishes a worker's VM from the one on the main thread, which
-    /// should hold the lease.
+    /// enough. `as_worker` is `None` if the VM may not take it now, and else distinguishes a
+    /// worker's VM from the one on the main thread, which should hold the lease.
     pub(crate) fn tick(
         &mut self,
         host: &mut impl Host,
         prefix: &str,
-        serves_streams: bool,
+        as_worker: Option<bool>,
     ) -> Option<Lease> {
-        let ticks_max = if serves_streams { LEASE_TICKS_WORKER } else { LEASE_TICKS_MAIN };
         let found = read_head(host, prefix);
         let seen = found.map(|(head, _)| (head.term, head.beat));
         if seen == self.last_seen {
@@ -103,7 +102,9 @@ impl Candidate {
             self.last_seen = seen;
             self.silent_ticks = 0;
         }
-        if self.silent_ticks >= ticks_max || (is_vacant(found) && !serves_streams) {
+        let is_worker = as_worker?;
+        let ticks_max = if is_worker { LEASE_TICKS_WORKER } else { LEASE_TICKS_MAIN };
+        if self.silent_ticks >= ticks_max || (is_vacant(found) && !is_worker) {
             self.silent_ticks = 0;
             return take(host, prefix, found);
         }

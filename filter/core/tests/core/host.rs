@@ -130,9 +130,18 @@ pub(crate) struct Envoy {
     carried: Vec<(String, String)>,
 }
 
+/// When an [`Envoy`] starts.
+pub(crate) const START: Timestamp = Timestamp(1_763_890_200_000);
+
 pub(crate) fn meter(host: &mut Memory, config: &str) -> Meter {
+    meter_at(host, config, START)
+}
+
+/// A VM that reads its configuration at this time.
+pub(crate) fn meter_at(host: &mut Memory, config: &str, now: Timestamp) -> Meter {
     let place = VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1 };
-    Meter::new(host, Config::from_bytes(config.as_bytes()).unwrap(), config.as_bytes(), place)
+    let read = Config::from_bytes(config.as_bytes()).unwrap();
+    Meter::new(host, read, config.as_bytes(), place, now)
 }
 
 impl Envoy {
@@ -140,7 +149,7 @@ impl Envoy {
         let mut host = Memory::default();
         let main = meter(&mut host, config);
         let worker = meter(&mut host, config);
-        let now = Timestamp(1_763_890_200_000);
+        let now = START;
         let carried = Vec::new();
         let mut envoy = Self { host, main, worker, now, next_stream: 1, carried };
         // A VM that has served a stream leaves the lease to the one on the main thread.

@@ -54,6 +54,7 @@ mod shares;
 mod sse;
 mod steps;
 mod stops;
+mod succession;
 mod support;
 mod units;
 mod unread;

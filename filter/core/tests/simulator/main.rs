@@ -107,6 +107,7 @@ fn every_call_is_counted_once_whatever_happens() {
         report.deaths,
         report.takeovers,
         report.reloads,
+        report.drains,
         report.batches_failed,
         report.spilled,
         report.shutdowns,

@@ -48,6 +48,8 @@ pub(crate) struct Report {
     pub(crate) deaths: u64,
     pub(crate) takeovers: u64,
     pub(crate) reloads: u64,
+    /// Reloads after which the VMs of before served on.
+    pub(crate) drains: u64,
     pub(crate) shutdowns: u64,
     pub(crate) interleavings: u64,
     pub(crate) batches: u64,
@@ -71,6 +73,7 @@ impl Report {
         self.deaths += other.deaths;
         self.takeovers += other.takeovers;
         self.reloads += other.reloads;
+        self.drains += other.drains;
         self.shutdowns += other.shutdowns;
         self.interleavings += other.interleavings;
         self.batches += other.batches;
@@ -98,8 +101,10 @@ struct Vm {
 /// One Envoy process.
 pub(crate) struct Envoy {
     pub(crate) world: Rc<RefCell<World>>,
-    /// The first is on the main thread. `None`: dead, or running at this moment.
+    /// The first is on the main thread. Behind those that serve come those of a listener that drains,
+    /// in the same order. `None`: dead, or running at this moment.
     vms: RefCell<Vec<Option<Vm>>>,
+    serving: Cell<usize>,
     pub(crate) truth: RefCell<Truth>,
     depth: Cell<u32>,
     pub(crate) next_stream: Cell<u32>,
@@ -116,6 +121,8 @@ pub(crate) struct Envoy {
     /// Whether the clock never steps and no session ends early: every answer comes before its call's
     /// end.
     pub(crate) is_steady: bool,
+    /// Whether VMs may serve on after a reload. What guards do then is another question.
+    drains: bool,
 }
 
 impl Envoy {
@@ -186,9 +193,10 @@ impl Envoy {
 
     /// The configuration in force.
     fn config_json(&self) -> String {
-        // With every other reload the products share their sessions, or no longer do.
+        // With every other reload the products share their sessions, or no longer do; while the VMs of
+        // before serve on, the answer to a call of theirs may come to another.
         let number = self.config_number.get();
-        let group = if number.is_multiple_of(2) {
+        let group = if number.is_multiple_of(2) || self.drains {
             r#""session": {"#
         } else {
             r#""session": {"group": "g","#
@@ -214,7 +222,8 @@ impl Envoy {
         let seed = self.world.borrow_mut().dice.next();
         let place = VmInfo { plugin: "sim".into(), node: "node".into(), seed };
         let mut host = SimHost::quiet(&self.world);
-        Meter::new(&mut host, config, json.as_bytes(), place)
+        let now = Timestamp(self.world.borrow().clock_ms);
+        Meter::new(&mut host, config, json.as_bytes(), place, now)
     }
 
     fn new_vm(self: &Rc<Self>) -> Vm {
@@ -284,11 +293,12 @@ impl Envoy {
     }
 
     fn stream_step(self: &Rc<Self>, vm: usize) {
-        if vm == 0 {
+        if vm == 0 || vm == self.serving.get() {
             return;
         }
         // A worker whose VM has died gets a new one with the next stream.
-        let is_dead = self.depth.get() == 0 && self.vms.borrow()[vm].is_none();
+        let is_serving = vm < self.serving.get();
+        let is_dead = is_serving && self.depth.get() == 0 && self.vms.borrow()[vm].is_none();
         if is_dead {
             let fresh = self.new_vm();
             self.vms.borrow_mut()[vm] = Some(fresh);
@@ -402,20 +412,47 @@ impl Envoy {
         vm.streams[at].calls.retain(|call| !calls.contains(call));
     }
 
-    /// A new configuration: new meters come, then the old ones are stopped, and their streams with them.
+    /// A new configuration: new meters come, then the old ones are stopped, and their streams with them;
+    /// or they serve on while their listener drains.
     fn reload(self: &Rc<Self>) {
         self.report.borrow_mut().reloads += 1;
         self.config_number.set(self.config_number.get() + 1);
-        let count = self.vms.borrow().len();
-        let fresh: Vec<Vm> = (0..count).map(|_| self.new_vm()).collect();
-        let old: Vec<Option<Vm>> =
-            self.vms.replace(fresh.into_iter().map(Some).collect()).into_iter().collect();
+        self.end_drain();
+        let fresh: Vec<Vm> = (0..self.serving.get()).map(|_| self.new_vm()).collect();
+        let old = self.vms.replace(fresh.into_iter().map(Some).collect());
+        if self.drains && self.chance(70) {
+            self.report.borrow_mut().drains += 1;
+            self.vms.borrow_mut().extend(old);
+            return;
+        }
         for vm in old.into_iter().flatten() {
             self.stop(vm);
         }
     }
 
-    /// Envoy stops: the workers first, the main thread last.
+    /// The VMs of a listener that drains stop, in any order.
+    fn end_drain(self: &Rc<Self>) {
+        // Threads are not so far out of step that a successor seems dead.
+        for vm in 0..self.serving.get() {
+            self.tick(vm);
+        }
+        let old = self.vms.borrow_mut().split_off(self.serving.get());
+        for vm in self.shuffled(old) {
+            self.stop(vm);
+        }
+    }
+
+    fn shuffled(&self, vms: Vec<Option<Vm>>) -> Vec<Vm> {
+        let mut vms: Vec<Vm> = vms.into_iter().flatten().collect();
+        let mut order = Vec::new();
+        while !vms.is_empty() {
+            let at = self.roll(vms.len() as u64) as usize;
+            order.push(vms.swap_remove(at));
+        }
+        order
+    }
+
+    /// Envoy stops: the workers first, the main thread last; while a listener drains, in any order.
     fn shutdown(self: &Rc<Self>) {
         self.report.borrow_mut().shutdowns += 1;
         self.world.borrow_mut().has_faults = false;
@@ -423,12 +460,18 @@ impl Envoy {
         self.revive();
         let count = self.vms.borrow().len();
         // A worker that held the lease finds that out with the first tick.
-        for _ in 0..4 {
+        for _ in 0..6 {
             for vm in 1..count {
                 self.tick(vm);
             }
         }
         let mut old: Vec<Option<Vm>> = self.vms.replace(Vec::new());
+        if old.len() > self.serving.get() {
+            for vm in self.shuffled(old) {
+                self.stop(vm);
+            }
+            return;
+        }
         old.rotate_left(1);
         for vm in old.into_iter().flatten() {
             self.stop(vm);
@@ -437,8 +480,7 @@ impl Envoy {
 
     /// Gives every worker a VM, as the next stream would. If no VM is left, nobody can tell what was lost.
     fn revive(self: &Rc<Self>) {
-        let count = self.vms.borrow().len();
-        for vm in 1..count {
+        for vm in 1..self.serving.get() {
             if self.vms.borrow()[vm].is_none() {
                 let fresh = self.new_vm();
                 self.vms.borrow_mut()[vm] = Some(fresh);
@@ -501,6 +543,7 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
     let envoy = Rc::new(Envoy {
         world: Rc::clone(&world),
         vms: RefCell::new(Vec::new()),
+        serving: Cell::new(0),
         truth: RefCell::default(),
         depth: Cell::new(0),
         next_stream: Cell::new(1),
@@ -512,8 +555,10 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         states: RefCell::default(),
         guards: Guards::of(seed),
         is_steady: seed % 4 == 1,
+        drains: Guards::of(seed).is_none() && seed % 8 < 6,
     });
     let workers = 1 + envoy.roll(3);
+    envoy.serving.set(1 + workers as usize);
     for _ in 0..=workers {
         let fresh = envoy.new_vm();
         envoy.vms.borrow_mut().push(Some(fresh));
@@ -524,6 +569,9 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> Result<Report, String> {
         envoy.act();
         if envoy.roll(300) == 0 {
             envoy.reload();
+        }
+        if envoy.roll(100) == 0 {
+            envoy.end_drain();
         }
     }
     if envoy.chance(30) {
