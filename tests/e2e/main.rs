@@ -15,6 +15,7 @@ mod config;
 mod crash;
 mod crash_generations;
 mod delivery;
+mod drains;
 #[path = "../../filter/core/tests/dice.rs"]
 mod dice;
 mod forms;
