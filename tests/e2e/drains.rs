@@ -219,7 +219,8 @@ async fn two_listeners_with_one_name_and_two_prices_are_billed_and_told() -> any
     assert_eq!(prices(&books, "one"), vec![r#""mcp" "0.01""#; 10]);
     assert_eq!(prices(&books, "two"), vec![r#""mcp2" "0.07""#; 10]);
     wait::until(LIMIT, "the two are told", async || {
-        let told = rig.log_lines("agent-meter two configurations run under the name=agent-meter")?;
+        let told =
+            rig.log_lines("agent-meter two configurations run under the name=agent-meter")?;
         ensure!(told.len() == 1, "{told:?}");
         Ok(())
     })

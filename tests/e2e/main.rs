@@ -15,9 +15,9 @@ mod config;
 mod crash;
 mod crash_generations;
 mod delivery;
-mod drains;
 #[path = "../../filter/core/tests/dice.rs"]
 mod dice;
+mod drains;
 mod forms;
 mod generations;
 mod golden;

@@ -169,6 +169,7 @@ impl Accountant {
         let product = self.product(host, &call.session);
         let mut charge = product.pricing.charge(priced_as, call.status, call.is_request_sent);
         charge.calls = quantity;
+        self.meta.calls = self.meta.calls.saturating_add(quantity);
         let price = charge.price.checked_mul(Decimal::from(quantity));
         host.count(Counter::MoneyOverflow, u64::from(price.is_none()));
         charge.price = price.unwrap_or(charge.price);

@@ -14,6 +14,11 @@ pub(super) struct Meta {
     pub(super) next_sequence: u64,
     pub(super) acked: u64,
     pub(super) spilled: u64,
+    /// Calls that have ended.
+    pub(super) calls: u64,
+    /// When the last heartbeat was made, and its number if the source ended with it.
+    pub(super) heartbeat_at: Timestamp,
+    pub(super) ended_with: u64,
     pub(super) sessions_high: u32,
     pub(super) joins_high: u32,
     pub(super) calls_high: u32,
@@ -38,6 +43,9 @@ impl Meta {
             next_sequence: 1,
             acked: 0,
             spilled: 0,
+            calls: 0,
+            heartbeat_at: Timestamp::default(),
+            ended_with: 0,
             sessions_high: 0,
             joins_high: 0,
             calls_high: 0,

@@ -22,6 +22,7 @@ mod generations;
 mod guard_runs;
 mod guard_state;
 mod guards;
+mod heartbeat;
 mod linked;
 mod meta;
 mod pending_ends;
@@ -123,6 +124,7 @@ impl Accountant {
             self.guard_all_read(host, now);
         }
         self.guard_tick(host, now);
+        self.heartbeat(host, now);
         self.outbox.seal_due(&self.config.delivery, now);
         let expired = self.outbox.take_expired(&self.config.delivery, now);
         self.spill(host, "retry_horizon", expired);
@@ -176,6 +178,7 @@ impl Accountant {
             for slot in self.sessions.slots() {
                 self.close(host, slot, CloseReason::Shutdown, now, now);
             }
+            self.last_heartbeat(host, now);
             let events = self.outbox.take_all();
             self.spill(host, "shutdown", events);
             let writes = self.take_writes();
@@ -189,8 +192,7 @@ impl Accountant {
 
     /// Adds a newly written event to the outbox.
     fn push(&mut self, host: &mut impl Host, event: StoredEvent, now: Timestamp) {
-        let limits = self.config.collector.format.format().limits();
-        let overflow = self.outbox.push(&self.config.delivery, limits, event, now);
+        let overflow = self.outbox.push(&self.config.delivery, event, now);
         self.spill(host, "outbox_full", overflow);
     }
 

@@ -4,13 +4,15 @@
 //! To the next maintainer: a batch is filled, sealed, sent in one or more *parts*, and dropped when
 //! every part is settled. Parts exist in memory only: after a crash the next accountant sends the
 //! whole batch again, and the collector recognises the events. A failure pauses the whole sink, not
-//! one batch: while the collector is down, one part at a time probes it.
+//! one batch: while the collector is down, one part at a time probes it, and events that come join
+//! the last batch of which nothing was sent yet, so that an outage fills the outbox by what there is
+//! to tell and not by how long it lasts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX};
+use crate::base::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX, PAUSED_BATCH_EVENTS};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::delivery::Delivery;
 use crate::sink::format::{Format, Limits};
@@ -46,6 +48,7 @@ struct Part {
     from: usize,
     to: usize,
     state: PartState,
+    was_sent: bool,
 }
 
 /// A request to the collector.
@@ -67,7 +70,7 @@ pub(crate) struct Settled {
 }
 
 /// All batches that are not settled.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
@@ -77,6 +80,9 @@ pub(crate) struct Outbox {
     paused_until: Timestamp,
     dirty: BTreeSet<u64>,
     events: u64,
+    bytes: u64,
+    /// What one request may hold.
+    request: Limits,
     /// Spreads the retries of many Envoys over time.
     jitter_seed: u64,
 }
@@ -84,10 +90,30 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Creates an empty outbox. `first_batch` is above every number used before. `term` is that of
     /// the lease: a VM that lost the lease and holds it again may still get replies to its earlier
-    /// requests, and must not match them with new ones.
-    pub(crate) fn new(first_batch: u64, term: u64, jitter_seed: u64) -> Self {
+    /// requests, and must not match them with new ones. `limits` are those of the format.
+    pub(crate) fn new(
+        first_batch: u64,
+        term: u64,
+        jitter_seed: u64,
+        delivery: &Delivery,
+        limits: Limits,
+    ) -> Self {
         let next_part = term.wrapping_shl(32);
-        Self { next_batch: first_batch, next_part, jitter_seed, ..Self::default() }
+        let events = delivery.batch_events_max.min(limits.events);
+        let request = Limits { events, bytes: BATCH_BYTES_MAX.min(limits.bytes) };
+        Self {
+            batches: BTreeMap::new(),
+            next_batch: first_batch,
+            parts: BTreeMap::new(),
+            next_part,
+            failures: 0,
+            paused_until: Timestamp::default(),
+            dirty: BTreeSet::new(),
+            events: 0,
+            bytes: 0,
+            request,
+            jitter_seed,
+        }
     }
 
     /// Puts back a batch that was read from shared data. An open batch is sealed.
@@ -95,8 +121,10 @@ impl Outbox {
         self.next_batch = self.next_batch.max(number.saturating_add(1));
         let events: Vec<_> = batch.events.into_iter().filter(Option::is_some).collect();
         self.events = self.events.saturating_add(len_u64(events.len()));
-        self.batches.insert(number, Batch { events, is_sealed: true, ..batch });
-        self.add_part(number);
+        let batch = Batch { events, is_sealed: true, ..batch };
+        self.bytes = self.bytes.saturating_add(len_u64(batch.bytes()));
+        self.batches.insert(number, batch);
+        self.add_parts(number, true);
     }
 
     /// The number of events that are not settled.
@@ -115,15 +143,17 @@ impl Outbox {
         (first, self.next_batch)
     }
 
-    /// Adds an event. If the outbox was full, drops the oldest batch and returns its events.
+    /// Adds an event. If the outbox was full, drops the oldest batches and returns their events.
     pub(crate) fn push(
         &mut self,
         delivery: &Delivery,
-        limits: Limits,
         event: StoredEvent,
         now: Timestamp,
     ) -> Vec<StoredEvent> {
         let mut overflow = Vec::new();
+        if self.is_failing() {
+            self.open_last();
+        }
         let open = self.batches.last_entry().filter(|last| !last.get().is_sealed);
         let number = if let Some(last) = open {
             *last.key()
@@ -138,21 +168,47 @@ impl Outbox {
             next
         };
         self.events = self.events.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(len_u64(event.size()));
         self.dirty.insert(number);
+        let events_max = self.events_max();
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.events.push(Some(event));
-            let events_max = delivery.batch_events_max.min(limits.events);
-            if len_u64(batch.events.len()) >= u64::from(events_max)
-                || batch.bytes() >= BATCH_BYTES_MAX.min(limits.bytes)
-            {
+            if len_u64(batch.events.len()) >= events_max || batch.bytes() >= self.request.bytes {
                 self.seal(number);
             }
+        }
+        while self.bytes > u64::from(delivery.outbox_bytes_max) && self.batches.len() > 1 {
+            overflow.extend(self.drop_batch(self.range().0));
         }
         overflow
     }
 
-    /// Seals the open batch if its first event has waited long enough.
+    /// How many events fill a batch now.
+    fn events_max(&self) -> u64 {
+        let events_max = u64::from(self.request.events);
+        if self.is_failing() { events_max.max(PAUSED_BATCH_EVENTS) } else { events_max }
+    }
+
+    /// Opens the last batch again, if it has room and nothing of it was sent.
+    fn open_last(&mut self) {
+        let events_max = self.events_max();
+        let Some(mut last) = self.batches.last_entry() else { return };
+        let (number, batch) = (*last.key(), last.get_mut());
+        let is_full =
+            len_u64(batch.events.len()) >= events_max || batch.bytes() >= self.request.bytes;
+        let mut parts = self.parts.values().filter(|part| part.batch == number);
+        if batch.is_sealed && !is_full && parts.all(|part| !part.was_sent) {
+            batch.is_sealed = false;
+            self.parts.retain(|_, part| part.batch != number);
+        }
+    }
+
+    /// Seals the open batch if its first event has waited long enough, unless it could not be sent
+    /// before others anyway.
     pub(crate) fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
+        if self.is_failing() && !self.parts.is_empty() {
+            return;
+        }
         let due = self.batches.last_key_value().filter(|(_, batch)| {
             let waited = now.saturating_since(batch.opened_at);
             // If the clock was set back, the batch must not wait for ever.
@@ -217,6 +273,7 @@ impl Outbox {
             };
             if part.state == PartState::Waiting {
                 part.state = PartState::InFlight { since: now };
+                part.was_sent = true;
                 let events = events.iter().flatten();
                 let body = format.batch(&mut events.map(|event| format.event(source, event)));
                 requests.push(Dispatch { part: number, body });
@@ -266,7 +323,8 @@ impl Outbox {
                 let middle = from.midpoint(to);
                 self.parts.remove(&number);
                 for (from, to) in [(from, middle), (middle, to)] {
-                    self.insert_part(Part { batch, from, to, state: PartState::Waiting });
+                    let state = PartState::Waiting;
+                    self.insert_part(Part { batch, from, to, state, was_sent: true });
                 }
             }
             Reply::Refused => settled.refused = self.settle(number),
@@ -297,13 +355,30 @@ impl Outbox {
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.is_sealed = true;
             self.dirty.insert(number);
-            self.add_part(number);
+            self.add_parts(number, false);
         }
     }
 
-    fn add_part(&mut self, batch: u64) {
-        let to = self.batches.get(&batch).map_or(0, |batch| batch.events.len());
-        self.insert_part(Part { batch, from: 0, to, state: PartState::Waiting });
+    /// Divides a sealed batch into what one request may hold.
+    fn add_parts(&mut self, batch: u64, was_sent: bool) {
+        let Some(found) = self.batches.get(&batch) else { return };
+        let events_max = usize::try_from(self.request.events).unwrap_or(usize::MAX).max(1);
+        let mut ends = Vec::new();
+        let (mut from, mut bytes) = (0_usize, 0_usize);
+        for (at, event) in found.events.iter().enumerate() {
+            let size = event.as_ref().map_or(0, StoredEvent::size);
+            bytes = bytes.saturating_add(size);
+            let is_full = at.saturating_sub(from) >= events_max || bytes > self.request.bytes;
+            if at > from && is_full {
+                ends.push((from, at));
+                (from, bytes) = (at, size);
+            }
+        }
+        ends.push((from, found.events.len()));
+        for (from, to) in ends {
+            let state = PartState::Waiting;
+            self.insert_part(Part { batch, from, to, state, was_sent });
+        }
     }
 
     fn insert_part(&mut self, part: Part) {
@@ -319,6 +394,8 @@ impl Outbox {
         let events: Vec<StoredEvent> =
             events.unwrap_or_default().iter_mut().filter_map(Option::take).collect();
         self.events = self.events.saturating_sub(len_u64(events.len()));
+        let bytes: usize = events.iter().map(StoredEvent::size).sum();
+        self.bytes = self.bytes.saturating_sub(len_u64(bytes));
         self.dirty.insert(part.batch);
         if !self.parts.values().any(|other| other.batch == part.batch) {
             self.batches.remove(&part.batch);

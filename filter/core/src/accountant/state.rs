@@ -44,7 +44,9 @@ impl Accountant {
         let meta = read_value(host, &meta_key(&prefix)).unwrap_or_else(|| Meta::new(source));
         let journals = Reader::resume(host, &prefix);
         let (first, next) = meta.batches;
-        let outbox = Outbox::new(next, lease.term(), seed ^ lease.term());
+        let limits = config.collector.format.format().limits();
+        let seed = seed ^ lease.term();
+        let outbox = Outbox::new(next, lease.term(), seed, &config.delivery, limits);
         let mut configurations = Configurations::new(Rc::clone(&config));
         configurations.refresh(host, &prefix);
         let mut accountant = Self {

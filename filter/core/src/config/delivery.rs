@@ -50,6 +50,11 @@ pub struct Delivery {
     /// The age at which the accountant writes an undelivered event to Envoy's log instead. Keep it
     /// below the time for which the collector recognises a repeated event.
     pub retry_horizon: Duration,
+    /// How often the accountant tells that it lives and how much it has told; zero means never.
+    pub heartbeat_interval: Duration,
+    /// The most bytes of undelivered events; beyond them the accountant writes the oldest to Envoy's
+    /// log. Envoy holds each event twice: in the accountant's memory and in shared data.
+    pub outbox_bytes_max: u32,
 }
 
 impl Default for Delivery {
@@ -59,8 +64,10 @@ impl Default for Delivery {
             flush_interval: Duration::from_seconds(1),
             in_flight_max: 8,
             retry_initial: Duration::from_seconds(1),
-            retry_max: Duration::from_seconds(60),
+            retry_max: Duration::from_seconds(5),
             retry_horizon: Duration::from_seconds(12 * 3600),
+            heartbeat_interval: Duration::from_seconds(10),
+            outbox_bytes_max: 64 * 1024 * 1024,
         }
     }
 }

@@ -271,6 +271,12 @@ impl Config {
         is_positive("delivery.flush_interval", delivery.flush_interval)?;
         is_positive("delivery.retry_initial", delivery.retry_initial)?;
         is_positive("delivery.retry_horizon", delivery.retry_horizon)?;
+        in_range(
+            "delivery.outbox_bytes_max",
+            delivery.outbox_bytes_max,
+            1024 * 1024,
+            1024 * 1024 * 1024,
+        )?;
         if delivery.retry_max < delivery.retry_initial {
             let reason = "expected at least `retry_initial`";
             return Err(error("delivery.retry_max", reason));

@@ -7,12 +7,13 @@ pub mod generations;
 pub mod sessions;
 
 mod guards;
+mod heartbeat;
 mod write;
 
 pub use self::write::write;
 use rust_decimal::Decimal;
 
-use crate::base::time::Timestamp;
+use crate::base::time::{Millis, Timestamp};
 use crate::config::Guard;
 use crate::config::product::ProductType;
 use crate::domain::level::Level;
@@ -108,5 +109,16 @@ pub enum Event<'a> {
         guard: &'a Guard,
         /// The scope.
         scope: &'a ScopeState,
+    },
+    /// That the source lives, and how much it has told.
+    Heartbeat {
+        /// When the next one comes at the latest.
+        interval: Millis,
+        /// Sessions that are not closed.
+        open_sessions: u64,
+        /// Calls that have ended.
+        calls: u64,
+        /// True if the source ends.
+        is_last: bool,
     },
 }

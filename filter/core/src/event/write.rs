@@ -5,6 +5,7 @@ use crate::event::calls::{agent_step, api_call, tool_invocation};
 use crate::event::common::{Common, common, money, of_session, stored};
 use crate::event::generations::{KnownTokens, TokenConsumption, cost_lines};
 use crate::event::guards::{level_changed, totals};
+use crate::event::heartbeat::heartbeat;
 use crate::event::sessions::{SessionChanged, SessionClosed, Tokens, tool_totals, used_models};
 use crate::event::{Event, EventStamp};
 use crate::fact::call::CallKind;
@@ -67,6 +68,9 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             level_changed(stamp, *guard, scope, [*from, *to], *reason, position, *threshold)
         }
         Event::GuardTotals { guard, scope } => totals(stamp, guard, scope),
+        Event::Heartbeat { interval, open_sessions, calls, is_last } => {
+            heartbeat(stamp, *interval, *open_sessions, *calls, *is_last)
+        }
     }
 }
 

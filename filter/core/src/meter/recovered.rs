@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::accountant::{Accountant, Handover};
 use crate::base::hash::{hash, hex};
+use crate::base::text::Duration;
 use crate::base::time::Timestamp;
 use crate::config::Config;
 use crate::fact::Fact;
@@ -77,7 +78,10 @@ pub fn events_of_fact(config: &Rc<Config>, json: &str) -> Result<Vec<String>, se
         return Ok(Vec::new());
     }
     if let Some(lease) = Candidate::default().take_last(&mut host, PREFIX) {
-        let config = Rc::clone(config);
+        // The source that it would tell of ended long ago.
+        let mut config = Config::clone(config);
+        config.delivery.heartbeat_interval = Duration::from_seconds(0);
+        let config = Rc::new(config);
         let prefix = PREFIX.to_owned();
         let accountant = Accountant::resume(&mut host, config, prefix, lease, &source, 0);
         accountant.stop(&mut host, at, Handover::Nothing);

@@ -2,7 +2,7 @@
 //! before serves on beside the one that is in force.
 //!
 //! To the next maintainer: the keys, after the plugin's prefix, are `g` for the list, in the order in
-//! which the configurations were announced, and `k{id}` for the text of each, so that the accountant
+//! which the configurations were announced, and `f{id}` for the text of each, so that the accountant
 //! of one can price what was recorded under another.
 
 use crate::base::limits::CONFIGURATIONS_MAX;
@@ -18,7 +18,7 @@ fn list_key(prefix: &str) -> String {
 }
 
 fn text_key(prefix: &str, id: ConfigId) -> String {
-    format!("{prefix}k{id:x}")
+    format!("{prefix}f{id:016x}")
 }
 
 fn read(host: &mut impl Host, prefix: &str) -> (Vec<ConfigId>, Expect) {

@@ -1,6 +1,6 @@
 //! Which VMs live, and under which configuration each.
 //!
-//! To the next maintainer: each VM has a seat, the key `y{i}` after the plugin's prefix. It writes
+//! To the next maintainer: each VM has a seat, the key `z{i}` after the plugin's prefix. It writes
 //! the time there on each tick, and marks the seat as free when it stops. Who is silent for
 //! [`VM_SILENT_TICKS_MAX`] ticks of the VM that looks counts as dead, since clocks may step; of whom
 //! it had not seen before, [`VM_SILENCE_MS_MAX`] decides. If a living VM counts as dead, sessions are
@@ -34,7 +34,7 @@ impl Entry {
 }
 
 fn key(prefix: &str, index: u32) -> String {
-    format!("{prefix}y{index}")
+    format!("{prefix}z{index}")
 }
 
 fn read(host: &mut impl Host, prefix: &str, index: u32) -> Option<(Option<Entry>, u32)> {

@@ -18,9 +18,14 @@ impl Format for CloudEvents {
     fn event(&self, source: &str, event: &StoredEvent) -> String {
         let StoredEvent { event_type, subject, data, .. } = event;
         let (id, time) = (event.id(), event.time.to_rfc3339());
-        let (source, subject) = (Value::from(source), Value::from(&**subject));
+        let source = Value::from(source);
+        // A subject is not empty, if there is one.
+        let subject = match &**subject {
+            "" => String::new(),
+            subject => format!(r#""subject":{},"#, Value::from(subject)),
+        };
         format!(
-            r#"{{"specversion":"1.0","id":"{id}","source":{source},"type":"agent-meter.{event_type}","time":"{time}","subject":{subject},"sequence":"{id}","datacontenttype":"application/json","data":{data}}}"#
+            r#"{{"specversion":"1.0","id":"{id}","source":{source},"type":"agent-meter.{event_type}","time":"{time}",{subject}"sequence":"{id}","datacontenttype":"application/json","data":{data}}}"#
         )
     }
 

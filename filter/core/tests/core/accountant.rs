@@ -33,8 +33,10 @@ const DOCUMENTED: &str = r#"{
     ]}]
 }"#;
 
+/// The types of events, without the signs of life that come with time.
 fn types(events: &[Value]) -> Vec<&str> {
-    events.iter().map(|event| event["data"]["event_type"].as_str().unwrap()).collect()
+    let types = events.iter().map(|event| event["data"]["event_type"].as_str().unwrap());
+    types.filter(|kind| *kind != "heartbeat").collect()
 }
 
 pub(crate) fn kinds(events: &[Value], kind: &str) -> Vec<Value> {
@@ -60,7 +62,7 @@ fn a_session_goes_through_its_states_and_ends_with_its_totals() {
     assert_eq!(types(&envoy.deliver(3_500_000)), Vec::<&str>::new());
     let closed = envoy.deliver(60_000);
     assert_eq!(types(&closed), ["session_closed"]);
-    let data = &closed[0]["data"];
+    let data = &kinds(&closed, "session_closed")[0];
     let want = json!({
         "session_state": "CLOSED", "close_reason": "session_timeout", "total_tool_calls": 4,
         "billable_tool_calls": 3, "calls_by_status": {"SUCCESS": 3, "ERROR": 1},
@@ -247,20 +249,23 @@ fn a_full_table_closes_the_least_recently_active() {
 fn a_tick_costs_what_is_due_not_what_is_alive() {
     let config = CONFIG.replacen('{', r#"{"sessions_max": 100000,"#, 1);
     let mut envoy = Envoy::new(&config);
-    let cost_of_quiet_tick = |envoy: &mut Envoy| {
+    // Of sixteen ticks one looks who else is there.
+    let cost_of_quiet_ticks = |envoy: &mut Envoy| {
         let before = envoy.host.calls;
-        envoy.tick(250);
+        for _ in 0..16 {
+            envoy.tick(250);
+        }
         envoy.host.calls - before
     };
     envoy.call("first", "lookup", "{}");
     envoy.deliver(2000);
-    let with_one = cost_of_quiet_tick(&mut envoy);
+    let with_one = cost_of_quiet_ticks(&mut envoy);
     for session in 0..5000 {
         envoy.call(&format!("s{session}"), "lookup", "{}");
     }
     envoy.deliver(5000);
     assert_eq!(envoy.host.gauges[&Gauge::SessionsLive], 5001);
-    assert_eq!(cost_of_quiet_tick(&mut envoy), with_one);
+    assert_eq!(cost_of_quiet_ticks(&mut envoy), with_one);
 }
 
 #[test]
@@ -311,7 +316,7 @@ fn failures_pause_everything_and_retries_send_the_same_bytes() {
         assert!(envoy.reply(batch, Reply::Failed { retry_after: None }).is_empty());
     }
     assert!(envoy.tick(500).is_empty());
-    // One batch probes; the pause has doubled with each failure.
+    // One batch probes; the pause has doubled with each failure, up to the longest.
     let mut waited_ms = 500;
     let again = loop {
         let again = envoy.tick(250);
@@ -320,7 +325,7 @@ fn failures_pause_everything_and_retries_send_the_same_bytes() {
             break again;
         }
     };
-    assert!((12_000..=16_500).contains(&waited_ms), "{waited_ms} ms");
+    assert!((3_750..=5_250).contains(&waited_ms), "{waited_ms} ms");
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].body, sent[0].body);
     let told = HttpReply { status: 429, retry_after: Some(b"7"), ..HttpReply::default() };
@@ -331,7 +336,7 @@ fn failures_pause_everything_and_retries_send_the_same_bytes() {
     let again = envoy.tick(200);
     assert_eq!(again.len(), 1);
     let rest = envoy.reply(&again[0], taken());
-    assert_eq!(rest.len(), 5, "once one is taken, the others follow");
+    assert_eq!(rest.len(), 4, "once one is taken, the others follow");
     assert_eq!(envoy.host.gauges[&Gauge::EventsMade], 502);
 }
 
@@ -426,17 +431,81 @@ fn what_is_too_old_or_too_much_is_written_to_the_log() {
     assert_eq!(envoy.host.spilled.len(), 2);
     assert!(envoy.host.spilled.iter().all(|(reason, _)| reason == "retry_horizon"));
 
-    let config = CONFIG.replacen('{', r#"{"delivery": {"batch_events_max": 1},"#, 1);
+    let config = CONFIG.replacen('{', r#"{"delivery": {"outbox_bytes_max": 1048576},"#, 1);
     let mut envoy = Envoy::new(&config);
-    for _ in 0..300 {
+    for _ in 0..1_500 {
         envoy.call("s", "lookup", "{}");
     }
     let sent = envoy.tick(250);
-    // 302 events, of which 256 batches of one fit.
-    assert_eq!(envoy.host.spilled.len(), 302 - 256);
+    // 1,502 events, of which the latest MiB fits.
+    let spilled = envoy.host.spilled.len();
     assert!(envoy.host.spilled.iter().all(|(reason, _)| reason == "outbox_full"));
     assert_eq!(envoy.host.spilled[0].1["id"], format!("{:020}", 1));
-    assert_eq!(envoy.take(sent).len(), 256);
+    let kept = envoy.take(sent);
+    assert_eq!(spilled + kept.len() + envoy.deliver(2_000).len(), 1_502);
+    let bytes: usize = kept.iter().map(|event| event.to_string().len()).sum();
+    assert!((900_000..1_200_000).contains(&bytes), "{bytes}");
+}
+
+/// Ten events a second for this long, while the collector is down. Gives how many there were.
+fn outage(envoy: &mut Envoy, seconds: u64) -> usize {
+    let mut events = 0;
+    for second in 0..seconds {
+        for _ in 0..10 {
+            envoy.call(&format!("s{}", second % 7), "lookup", "{}");
+        }
+        events += 10;
+        for dispatch in envoy.tick(950) {
+            let down = answered(503, b"");
+            assert_eq!(envoy.reply(&dispatch, down), []);
+        }
+    }
+    events
+}
+
+#[test]
+fn an_outage_of_an_hour_spills_nothing_and_ends_within_seconds() {
+    for settings in ["", r#""batch_events_max": 1,"#, r#""flush_interval": "50ms","#] {
+        let delivery = format!(r#"{{"delivery": {{{settings} "in_flight_max": 64}},"#);
+        let mut envoy = Envoy::new(&CONFIG.replacen('{', &delivery, 1));
+        let calls = outage(&mut envoy, 3_600);
+        assert_eq!(envoy.host.spilled, [], "{settings}");
+        // The next try comes within five seconds, and brings all of it.
+        let mut waited_ms = 0;
+        let sent = loop {
+            let sent = envoy.tick(250);
+            waited_ms += 250;
+            if !sent.is_empty() {
+                break sent;
+            }
+        };
+        assert!(waited_ms <= 5_250, "{waited_ms} ms, {settings}");
+        let told = envoy.take(sent);
+        assert!(kinds(&told, "tool_invocation").len() >= calls - 300, "{settings}");
+        let rest = envoy.deliver(3_000);
+        let all = kinds(&told, "tool_invocation").len() + kinds(&rest, "tool_invocation").len();
+        assert_eq!(all, calls, "{settings}");
+        assert_eq!(envoy.host.gauges[&Gauge::OutboxEvents], 0);
+    }
+}
+
+#[test]
+fn what_another_accountant_takes_over_in_an_outage_is_told_once() {
+    let mut envoy = Envoy::new(CONFIG);
+    let calls = outage(&mut envoy, 600);
+    let mut told: Vec<Value> = Vec::new();
+    while !envoy.worker.is_accountant() {
+        envoy.now.0 += 250;
+        let waiting = envoy.worker.tick(&mut envoy.host, envoy.now);
+        let mut waiting = std::collections::VecDeque::from(waiting);
+        while let Some(dispatch) = waiting.pop_front() {
+            told.extend(events(&dispatch));
+            let further = envoy.worker.reply(&mut envoy.host, dispatch.part, taken(), envoy.now);
+            waiting.extend(further);
+        }
+    }
+    assert_eq!(kinds(&told, "tool_invocation").len(), calls);
+    assert_eq!(envoy.host.spilled, []);
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "delivery.retry_initial",
         "delivery.retry_max",
         "delivery.retry_horizon",
+        "delivery.heartbeat_interval",
+        "delivery.outbox_bytes_max",
         "emitter",
         "sessions_max",
         "rate_cards",

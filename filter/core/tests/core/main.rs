@@ -27,6 +27,7 @@ mod groups;
 mod guarded;
 mod guards;
 mod heads;
+mod heartbeats;
 mod host;
 mod identity;
 mod joins;

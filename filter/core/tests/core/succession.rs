@@ -270,10 +270,10 @@ fn shared_data_keeps_the_texts_of_few_configurations() {
         }
         envoy.run(500);
     }
-    let texts = envoy.host.data.iter().filter(|(key, _)| key.contains(".k"));
+    let texts = envoy.host.data.iter().filter(|(key, _)| key.contains(".f"));
     let kept = texts.filter(|(_, (text, _))| !text.is_empty()).count();
     assert_eq!(kept, 4);
-    let seats = envoy.host.data.keys().filter(|key| key.contains(".y")).count();
+    let seats = envoy.host.data.keys().filter(|key| key.contains(".z")).count();
     assert!(seats <= 6, "{seats} seats");
 }
 
