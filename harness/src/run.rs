@@ -85,10 +85,10 @@ pub fn report_recovered(recovered: &Recovered) {
     if recovered.taken > 0 {
         eprintln!("recovered {} events from Envoy's log", recovered.taken);
     }
-    for reason in &recovered.refused {
+    for reason in recovered.refused.iter() {
         eprintln!("warning: refused by the collector: {reason}");
     }
-    for reason in &recovered.unreadable {
+    for reason in recovered.unreadable.iter() {
         eprintln!("warning: unreadable in Envoy's log: {reason}");
     }
 }

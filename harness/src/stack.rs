@@ -1,12 +1,12 @@
 //! The stack: MCP server and LLM endpoint (optional), collector (own or another's), Envoy. It
 //! starts them in this order and stops them in reverse.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use agent_meter_collector::recover::{Recovered, Target, recover};
+use agent_meter_collector::recover::{
+    self, Authentication, Key, Log, Recovered, Remote, Target, recover,
+};
 use agent_meter_collector::{Collector, Ledger};
 use anyhow::{Context, ensure};
 use reqwest::Url;
@@ -253,12 +253,16 @@ impl Stack {
     }
 
     async fn recover(&self) -> anyhow::Result<Recovered> {
-        let log = BufReader::new(File::open(self.dir.path().join("envoy.log"))?);
+        let log = Log::open(&self.dir.path().join("envoy.log"))?;
+        let key = plugin::collector_secret(&self.bootstrap.plugin).map(Key::parse).transpose()?;
         let target = match &self.collector {
             Some(collector) => Target::Ledger(collector.ledger()),
-            None => Target::Collector(self.events_url()?),
+            None => {
+                let remote = Remote::new(self.events_url()?);
+                Target::Collector(remote.with_key(key.clone(), Authentication::default()))
+            }
         };
-        recover(log, &target, None).await
+        recover([log], &target, &recover::Options { key, ..recover::Options::default() }).await
     }
 
     fn events_url(&self) -> anyhow::Result<Url> {

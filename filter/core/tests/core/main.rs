@@ -51,6 +51,7 @@ mod scanner;
 mod sellers;
 mod shapes;
 mod shares;
+mod spill;
 mod sse;
 mod steps;
 mod stops;
