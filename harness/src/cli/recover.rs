@@ -59,10 +59,10 @@ pub(crate) struct RecoverArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["files", "log"], requires = "state")]
     follow: Option<PathBuf>,
     /// The names of the logs to follow; * stands for any text
-    #[arg(long, value_name = "PATTERN", default_value = "*.log", requires = "follow")]
+    #[arg(long, value_name = "PATTERN", default_value = "*.log", requires = "follow", conflicts_with_all = ["files", "log"])]
     r#match: String,
     /// Where to keep how far each log has been read
-    #[arg(long, value_name = "FILE", requires = "follow")]
+    #[arg(long, value_name = "FILE", requires = "follow", conflicts_with_all = ["files", "log"])]
     state: Option<PathBuf>,
 }
 
