@@ -189,3 +189,25 @@ fn arrived(found: &Recovered) -> String {
     let new = found.taken.saturating_sub(found.known);
     format!("recovered {new} new events, {} were known already", found.known)
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_meter::plugin;
+    use clap::Parser;
+
+    use super::super::{Cli, Command};
+
+    /// The file has three documents; only the second has `args`.
+    #[test]
+    fn the_daemon_set_is_run_with_options_that_exist() {
+        let text = include_str!("../../../envoy/istio/recover-daemonset.yaml");
+        let daemon = text.split("\n---\n").find(|document| document.contains("kind: DaemonSet"));
+        let daemon = plugin::yaml_or_json(daemon.expect("a DaemonSet")).expect("YAML");
+        let args = daemon.pointer("/spec/template/spec/containers/0/args").expect("arguments");
+        let words =
+            args.as_array().expect("a list").iter().map(|word| word.as_str().expect("text"));
+        let cli = Cli::try_parse_from(std::iter::once("agent-meter").chain(words));
+        let Command::Recover(args) = cli.expect("options").command else { panic!("no recovery") };
+        assert!(args.follow.is_some() && args.secret_file.is_some() && args.state.is_some());
+    }
+}
