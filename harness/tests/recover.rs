@@ -185,7 +185,7 @@ fn stdin_is_read() {
         .stderr(Stdio::null())
         .spawn()
         .expect("a command");
-    let log = std::fs::read(sample("json.log")).expect("a sample");
+    let log = std::fs::read(sample("istio-json.log")).expect("a sample");
     child.stdin.take().expect("stdin").write_all(&log).expect("written");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success());

@@ -75,6 +75,10 @@ fn attacks() -> Vec<String> {
         format!(
             "2026-11-27T16:13:37.821513000Z stdout F [2026-11-27 16:13:35.510][1][warning][wasm] [{at}] {said}"
         ),
+        format!(
+            "x\",\"level\":\"warning\",\"scope\":\"envoy wasm\",\"msg\":{}",
+            json!(said).to_string().trim_end_matches('"')
+        ),
         said,
         spill,
     ]
@@ -141,6 +145,13 @@ async fn check(application_log: Option<Value>, access_log: Value) -> anyhow::Res
 #[tokio::test(flavor = "multi_thread")]
 async fn envoys_log_has_the_filters_lines_and_strangers_texts() -> anyhow::Result<()> {
     let format = "[%START_TIME%] \"%REQ(:METHOD)%\" \"%REQ(USER-AGENT)%\"\n";
+    check(None, json!({ "text_format_source": { "inline_string": format } })).await
+}
+
+/// Nothing in such an access log is escaped, so strangers can add members.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_log_in_json_that_is_written_as_text_is_left_alone() -> anyhow::Result<()> {
+    let format = "{\"method\":\"%REQ(:METHOD)%\",\"agent\":\"%REQ(USER-AGENT)%\"}\n";
     check(None, json!({ "text_format_source": { "inline_string": format } })).await
 }
 

@@ -52,7 +52,8 @@ pub(crate) struct RecoverArgs {
     /// The plugin configuration that was in force, YAML or JSON: prices what the filter could not
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Envoy's --log-format, if it is neither Envoy's default nor Istio's; may be repeated
+    /// Envoy's --log-format, or its json_format as a JSON object, if it is neither Envoy's default
+    /// nor Istio's; may be repeated
     #[arg(long, value_name = "FORMAT")]
     log_format: Vec<String>,
     /// Follow the logs of this directory until SIGTERM, such as /var/log/containers

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::input::{LINE_BYTES_MAX, Place};
+use super::input::Place;
 use super::line::SPILL;
 use super::logger::Logger;
 
@@ -18,7 +18,9 @@ const DEPTH_MAX: usize = 4;
 /// At this size docker and CRI cut a line.
 const CUT_BYTES: usize = 16 * 1024;
 /// The most cut lines of one log at once, one for each stream.
-const STREAMS_MAX: usize = 256;
+const STREAMS_MAX: usize = 64;
+/// The most bytes of a line that is joined; what is longer is cut.
+const JOINED_BYTES_MAX: usize = 1024 * 1024;
 
 /// The members that hold a line, the likeliest first.
 const TEXT_MEMBERS: [&str; 10] =
@@ -26,6 +28,42 @@ const TEXT_MEMBERS: [&str; 10] =
 /// The members that tell streams in one log apart.
 const STREAM_MEMBERS: [&str; 8] =
     ["stream", "labels", "kubernetes", "container_id", "partial_id", "file", "filename", "path"];
+
+/// Members that access logs have, of which each has some; in lower case, letters and digits alone.
+const ACCESS_MEMBERS: [&str; 32] = [
+    "agent",
+    "authority",
+    "bytesreceived",
+    "bytessent",
+    "clientip",
+    "downstreamremoteaddress",
+    "duration",
+    "httpmethod",
+    "httpstatus",
+    "httpuseragent",
+    "method",
+    "protocol",
+    "referer",
+    "referrer",
+    "remoteaddr",
+    "remoteip",
+    "requestid",
+    "requestmethod",
+    "requestpath",
+    "requesturi",
+    "responsecode",
+    "responseflags",
+    "statuscode",
+    "ua",
+    "upstreamcluster",
+    "upstreamhost",
+    "uri",
+    "url",
+    "useragent",
+    "verb",
+    "xforwardedfor",
+    "xrequestid",
+];
 
 /// What a line of a log turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +130,7 @@ impl Carrier {
             push_message(message, place, found);
             return;
         }
-        let object = json(text);
+        let object = json(text).filter(|objects| !objects.iter().any(is_access_log));
         for object in object.iter().flatten() {
             // Also one level below, where others put what they have parsed.
             let inner = object.values().filter_map(Value::as_object);
@@ -139,7 +177,7 @@ impl Carrier {
             }
             return None;
         };
-        if (text.len() + piece.text.len()) as u64 <= LINE_BYTES_MAX {
+        if text.len() + piece.text.len() <= JOINED_BYTES_MAX {
             text.extend_from_slice(&piece.text);
         }
         if piece.is_last {
@@ -181,6 +219,17 @@ fn without_colours(text: &[u8]) -> Cow<'_> {
     }
     plain.extend_from_slice(rest);
     plain.into()
+}
+
+/// Whether an object is of an access log, by its members. What it says is strangers'; it may be
+/// written as text, without escapes, so that they can even add members.
+fn is_access_log(object: &Map<String, Value>) -> bool {
+    let is_of_request = |(name, value): (&String, &Value)| {
+        let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let is_plain = value.is_string() || value.is_number();
+        is_plain && ACCESS_MEMBERS.contains(&&*letters.to_ascii_lowercase())
+    };
+    object.iter().any(is_of_request)
 }
 
 /// The objects of a text that is a JSON object, or an array of them.

@@ -20,10 +20,9 @@ const LOGGER: &str = "wasm";
 /// The file that calls the logger.
 const FILE: &str = "context.cc";
 
-/// The members of Envoy's JSON log, in lower case, that have the message, the level, and the logger
-/// or the place in its source; by Istio's names, those of Envoy's documentation, and what else is
-/// usual. A member of an access log that holds a stranger's text has none of these names.
-const MESSAGE_MEMBERS: [&str; 4] = ["msg", "message", "@message", "log_message"];
+/// The members of Envoy's JSON log, in lower case: by Istio's names, those of Envoy's
+/// documentation, and what else is usual.
+const MESSAGE_MEMBERS: [&str; 3] = ["msg", "message", "@message"];
 const LEVEL_MEMBERS: [&str; 4] = ["level", "severity", "lvl", "log.level"];
 const LOGGER_MEMBERS: [&str; 9] = [
     "scope",
@@ -36,36 +35,100 @@ const LOGGER_MEMBERS: [&str; 9] = [
     "logger_name",
     "log.logger",
 ];
+/// What else may be there: of Envoy's log, and of what has carried and parsed it.
+const OTHER_MEMBERS: [&str; 21] = [
+    "time",
+    "timestamp",
+    "@timestamp",
+    "ts",
+    "date",
+    "thread",
+    "threadid",
+    "thread_id",
+    "tid",
+    "pid",
+    "log",
+    "stream",
+    "logtag",
+    "_p",
+    "attrs",
+    "docker",
+    "kubernetes",
+    "labels",
+    "tag",
+    "container_id",
+    "container_name",
+];
 
 /// The formats of Envoy's log.
 #[derive(Debug, Clone)]
 pub(super) struct Logger {
-    formats: Vec<Format>,
+    lines: Vec<LineFormat>,
+    objects: Vec<Members>,
+}
+
+/// The names of an object's members, in lower case.
+#[derive(Debug, Clone)]
+struct Members {
+    message: Vec<String>,
+    level: Vec<String>,
+    logger: Vec<String>,
+    other: Vec<String>,
 }
 
 impl Logger {
     /// The usual formats, and these.
     pub(super) fn new(further: &[Format]) -> Self {
-        let usual = FORMATS.iter().filter_map(|format| Format::parse(format).ok());
-        Self { formats: usual.chain(further.iter().cloned()).collect() }
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let usual = Members {
+            message: owned(&MESSAGE_MEMBERS),
+            level: owned(&LEVEL_MEMBERS),
+            logger: owned(&LOGGER_MEMBERS),
+            other: owned(&OTHER_MEMBERS),
+        };
+        let lines = FORMATS.iter().filter_map(|format| LineFormat::parse(format).ok());
+        let mut logger = Self { lines: lines.collect(), objects: vec![usual] };
+        for format in further {
+            match format.clone().0 {
+                Kind::Line(line) => logger.lines.push(line),
+                Kind::Object(members) => logger.objects.push(members),
+            }
+        }
+        logger
     }
 
     /// What a VM wrote, if this text is a warning of the Wasm logger.
     pub(super) fn message<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
-        self.formats.iter().find_map(|format| said(format.message(text)?))
+        self.lines.iter().find_map(|format| said(format.message(text)?))
     }
 
     /// The same of one JSON object.
     pub(super) fn message_in<'a>(&self, object: &'a Map<String, Value>) -> Option<&'a str> {
-        let member = |names: &[&str], is_right: &dyn Fn(&str) -> bool| {
+        self.objects.iter().find_map(|members| members.message(object))
+    }
+}
+
+impl Members {
+    /// The message of an object. One with any other member is none: a JSON access log that is
+    /// written as text escapes nothing, so a stranger can add members to it, but take none away.
+    fn message<'a>(&self, object: &'a Map<String, Value>) -> Option<&'a str> {
+        let all = [&self.message, &self.level, &self.logger, &self.other];
+        let is_known = |name: &String| {
+            let name = name.to_ascii_lowercase();
+            all.iter().any(|names| names.contains(&name))
+        };
+        if !object.keys().all(is_known) {
+            return None;
+        }
+        let member = |names: &[String], is_right: &dyn Fn(&str) -> bool| {
             object.iter().find_map(|(name, value)| {
-                let is_named = names.contains(&name.to_ascii_lowercase().as_str());
+                let is_named = names.contains(&name.to_ascii_lowercase());
                 value.as_str().filter(|value| is_named && is_right(value))
             })
         };
-        member(&LEVEL_MEMBERS, &|level| level == LEVEL)?;
-        member(&LOGGER_MEMBERS, &is_wasm)?;
-        let message = member(&MESSAGE_MEMBERS, &|text| said(text.as_bytes()).is_some())?;
+        member(&self.level, &|level| level == LEVEL)?;
+        member(&self.logger, &is_wasm)?;
+        let message = member(&self.message, &|text| said(text.as_bytes()).is_some())?;
         std::str::from_utf8(said(message.as_bytes())?).ok()
     }
 }
@@ -75,7 +138,7 @@ fn is_wasm(text: &str) -> bool {
     let file = text.rsplit_once(':').map_or(text, |(file, line)| {
         if line.bytes().all(|byte| byte.is_ascii_digit()) { file } else { text }
     });
-    text == LOGGER || text.strip_prefix("envoy ") == Some(LOGGER) || is_file(file.as_bytes())
+    text.rsplit(' ').next() == Some(LOGGER) || is_file(file.as_bytes())
 }
 
 fn is_file(path: &[u8]) -> bool {
@@ -92,9 +155,55 @@ fn said(message: &[u8]) -> Option<&[u8]> {
     (name.is_empty() || name.starts_with(b" ")).then_some(said)
 }
 
-/// A format of Envoy's log, as `--log-format` takes it.
+/// A format of Envoy's log: of its lines, as `--log-format` takes it, or of its objects, as
+/// `json_format` does.
 #[derive(Debug, Clone)]
-pub struct Format {
+pub struct Format(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Line(LineFormat),
+    Object(Members),
+}
+
+impl Format {
+    /// Reads a format such as `[%Y-%m-%d %T.%e][%t][%l][%n] [%g:%#] %v`, or
+    /// `{"level":"%l","scope":"envoy %n","msg":"%j"}`.
+    ///
+    /// # Errors
+    ///
+    /// If it has a flag that is not known, no message, or does not tell by `%n`, `%g`, `%s` or `%@`
+    /// which logger wrote: then strangers' text in an access log could not be told from it.
+    pub fn parse(format: &str) -> anyhow::Result<Self> {
+        if !format.trim_start().starts_with('{') {
+            return LineFormat::parse(format).map(|line| Self(Kind::Line(line)));
+        }
+        let object: Map<String, Value> =
+            serde_json::from_str(format).context("expected a JSON object of formats")?;
+        let with = |flags: &[&str], what: &str| {
+            let has = |value: &Value| {
+                value.as_str().is_some_and(|text| flags.iter().any(|flag| text.contains(flag)))
+            };
+            let names = object.iter().filter(|(_, value)| has(value));
+            let names: Vec<String> = names.map(|(name, _)| name.to_ascii_lowercase()).collect();
+            ensure!(!names.is_empty(), "expected {what}");
+            Ok(names)
+        };
+        Ok(Self(Kind::Object(Members {
+            message: with(&["%j", "%v", "%_"], "%j, the message")?,
+            level: with(&["%l"], "%l, the level")?,
+            logger: with(
+                &["%n", "%g", "%s", "%@"],
+                "%n, %g, %s or %@, which tell who wrote a line",
+            )?,
+            other: object.keys().map(|name| name.to_ascii_lowercase()).collect(),
+        })))
+    }
+}
+
+/// A format of lines.
+#[derive(Debug, Clone)]
+struct LineFormat {
     head: Vec<Token>,
     /// What stands behind the message, up to the next flag.
     tail: Vec<u8>,
@@ -109,14 +218,8 @@ enum Token {
     Path,
 }
 
-impl Format {
-    /// Reads a format such as `[%Y-%m-%d %T.%e][%t][%l][%n] [%g:%#] %v`.
-    ///
-    /// # Errors
-    ///
-    /// If it has a flag that is not known, no message, or does not tell by `%n`, `%g`, `%s` or `%@`
-    /// which logger wrote: then strangers' text in an access log could not be told from it.
-    pub fn parse(format: &str) -> anyhow::Result<Self> {
+impl LineFormat {
+    fn parse(format: &str) -> anyhow::Result<Self> {
         let mut head = Vec::new();
         let mut rest = format;
         let mut names_logger = false;
@@ -251,7 +354,8 @@ mod tests {
 
     #[test]
     fn a_json_object_is_the_loggers_by_its_level_and_its_logger() {
-        let logger = Logger::new(&[]);
+        let format = r#"{"l": "%l", "n": "%n", "m": "%j", "fixed": "y"}"#;
+        let logger = Logger::new(&[Format::parse(format).expect("a format")]);
         for (json, expected) in [
             (
                 r#"{"caller":"source/extensions/common/wasm/context.cc:1154","level":"warning","msg":"wasm log a: x"}"#,
@@ -266,6 +370,10 @@ mod tests {
             (r#"{"scope":"envoy wasm","level":"info","msg":"wasm log a: x"}"#, false),
             (r#"{"authority":"wasm","x-level":"warning","user_agent":"wasm log a: x"}"#, false),
             (r#"{"level":"warning","msg":"wasm log a: x"}"#, false),
+            // A stranger has added members to an access log that is text, and no JSON for Envoy.
+            (r#"{"ua":"","scope":"envoy wasm","level":"warning","msg":"wasm log a: x"}"#, false),
+            (r#"{"l":"warning","n":"wasm","m":"wasm log a: x","fixed":"y"}"#, true),
+            (r#"{"l":"warning","n":"http","m":"wasm log a: x","fixed":"y"}"#, false),
             (r#"{"scope":"envoy wasm","level":"warning","msg":"said wasm log a: x"}"#, false),
         ] {
             let object: Map<String, Value> = serde_json::from_str(json).expect(json);
@@ -280,6 +388,12 @@ mod tests {
             ("[%n] %Q %v", "%Q is no flag that is known here"),
             ("[%n]", "expected %v, the message"),
             ("[%n] %", "expected a flag behind the last %"),
+            (
+                r#"{"msg": "%j", "level": "%l"}"#,
+                "expected %n, %g, %s or %@, which tell who wrote a line",
+            ),
+            (r#"{"msg": "%j", "scope": "%n"}"#, "expected %l, the level"),
+            ("{", "expected a JSON object of formats"),
         ] {
             assert_eq!(Format::parse(format).expect_err(format).to_string(), expected);
         }

@@ -10,6 +10,9 @@ use super::line::{Kind, Part, first_json, id_of};
 /// The most bytes of parts whose texts are not complete.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What a part takes besides its text, about.
+const PIECE_BYTES: usize = 200;
+
 /// Texts of which parts are missing.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
@@ -30,7 +33,7 @@ struct Open {
 
 impl Open {
     fn bytes(&self) -> usize {
-        self.pieces.values().map(String::len).sum()
+        self.pieces.values().map(|piece| piece.len() + PIECE_BYTES).sum()
     }
 }
 
@@ -57,7 +60,7 @@ impl Parts {
             pieces: BTreeMap::new(),
         });
         if !open.pieces.contains_key(&part.number) {
-            self.bytes += text.len();
+            self.bytes += text.len() + PIECE_BYTES;
             open.pieces.insert(part.number, text);
         }
         if open.pieces.len() as u64 != u64::from(part.count) {

@@ -36,10 +36,14 @@ fn key() -> Key {
     Key::parse(SECRET).expect("a secret")
 }
 
-/// With the format of `format.log`, which is not a usual one.
+/// With the formats of `format.log` and `json.log`, which are not usual ones.
 fn options(key: Option<Key>) -> Options<'static> {
-    let format = Format::parse("%^%L%$ %n %v (thread %t)").expect("a format");
-    Options { key, formats: vec![format], ..Options::default() }
+    let formats = [
+        "%^%L%$ %n %v (thread %t)",
+        r#"{"Timestamp":"%Y-%m-%dT%T.%F","ThreadId":"%t","SourceLine":"%s:%#","Level":"%l","Message":"%j","Fixed":"Value"}"#,
+    ];
+    let formats = formats.map(|format| Format::parse(format).expect("a format"));
+    Options { key, formats: formats.into(), ..Options::default() }
 }
 
 fn ledger() -> Ledger {

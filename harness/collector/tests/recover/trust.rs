@@ -61,6 +61,36 @@ async fn the_rest_of_a_line_that_was_cut_is_never_a_line_of_its_own() {
     }
 }
 
+/// An access log that is JSON for its reader and text for Envoy, which then escapes nothing: a
+/// stranger can add members.
+#[tokio::test]
+async fn members_that_a_stranger_added_are_not_taken() {
+    let (_, text) = LOGS[0];
+    let spilled = text.lines().find(|line| line.contains("wasm log ")).expect("a line");
+    let said = &spilled[spilled.find("wasm log ").expect("a message")..];
+    let (spilled, said) = (serde_json::json!(spilled), serde_json::json!(said));
+    let envoy = format!(r#""level":"warning","scope":"envoy wasm","msg":{said}"#);
+    for added in [
+        envoy.clone(),
+        format!(r#""log":{spilled}"#),
+        format!(r#""message":{spilled},"stream":"stdout""#),
+        format!(r#""record":{{{envoy}}}"#),
+        format!(r#""record":{{"log":{spilled}}}"#),
+    ] {
+        for written in [
+            format!(r#"{{"method":"POST","ua":"x",{added}}}"#),
+            format!(r#"{{"start":"2026","user_agent":"x",{added},"status":200}}"#),
+        ] {
+            let carried = super::carriers::docker(written.as_bytes());
+            for log in [written.into_bytes(), carried] {
+                let (found, _) = recovered("a.log", log, &options(None)).await;
+                assert_eq!((found.taken, found.lines), (0, 0), "{added}: {found:?}");
+                assert_eq!(found.foreign.count(), 1, "{added}: {found:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_collector_gets_the_secret_as_it_wants_it() {
     let (_, text) = LOGS[0];
