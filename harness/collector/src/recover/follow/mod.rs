@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::time::sleep;
 
 use self::state::State;
@@ -68,30 +68,30 @@ pub async fn follow(
         let mut round = Recovered::default();
         logs.look(&scan, &mut round);
         let (batch, has_more) = logs.read(&mut scan, options, &mut round);
-        let mut tries = 0;
+        let (mut tries, mut meanwhile) = (0_u32, Recovered::default());
         let mut wait = async |error: anyhow::Error| {
-            let pause = what.period.saturating_mul(1 << tries.min(16)).min(PAUSE_MAX);
-            if tries == 0 {
+            // The first of many, and later ever fewer: the reason may have become another.
+            if tries == 0 || u32::is_power_of_two(tries) {
                 tracing::warn!("the target takes no events, which wait: {error:#}");
             }
-            tries += 1;
-            let mut left = pause;
+            let mut left = what.period.saturating_mul(1 << tries.min(16)).min(PAUSE_MAX);
+            tries = tries.saturating_add(1);
             while !left.is_zero() {
                 let step = left.min(what.period);
-                tokio::select! {
-                    () = sleep(step) => {}
-                    () = &mut stop => bail!(Stopped),
-                }
+                sleep(step).await;
                 left -= step;
                 // Keeps what is rotated away meanwhile.
-                logs.look(&scan, &mut Recovered::default());
+                logs.look(&scan, &mut meanwhile);
             }
             Ok(())
         };
-        match deliver(&batch, target, &mut round, &mut wait).await {
-            Err(error) if error.is::<Stopped>() => return Ok(total),
-            done => done?,
+        tokio::select! {
+            biased;
+            done = deliver(&batch, target, &mut round, &mut wait) => done?,
+            // What waits is read again at the next start.
+            () = &mut stop => return Ok(total),
         }
+        round.add(meanwhile);
         if tries > 0 {
             tracing::warn!("the target takes events again");
         }
@@ -112,18 +112,6 @@ pub async fn follow(
     }
 }
 
-/// The operator wants it to end while events wait; they are read again at the next start.
-#[derive(Debug)]
-struct Stopped;
-
-impl std::fmt::Display for Stopped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("stopped")
-    }
-}
-
-impl std::error::Error for Stopped {}
-
 /// The logs of a directory.
 #[derive(Debug)]
 struct Logs<'a> {
@@ -138,7 +126,8 @@ impl<'a> Logs<'a> {
     fn open(what: &'a Follow) -> anyhow::Result<Self> {
         let dir = what.dir.display();
         std::fs::read_dir(&what.dir).with_context(|| format!("cannot read {dir}"))?;
-        let state = State::open(&what.state)?;
+        let mut state = State::open(&what.state)?;
+        state.forget_gone();
         Ok(Self { what, state, series: BTreeMap::new(), next: 0 })
     }
 
@@ -252,8 +241,9 @@ fn matching(dir: &Path, pattern: &str) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        let is_file = std::fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());
-        if is_file && fits(pattern.as_bytes(), entry.file_name().to_string_lossy().as_bytes()) {
+        let is_named = fits(pattern.as_bytes(), entry.file_name().to_string_lossy().as_bytes());
+        let is_file = || std::fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file());
+        if is_named && is_file() {
             found.push(entry.path());
         }
     }

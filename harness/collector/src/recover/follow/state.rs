@@ -1,9 +1,10 @@
 //! Remembers in a file how far each log has been read, by the beginning of the log: so a log that
 //! was renamed, copied or compressed since is known again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,8 @@ use super::super::line::hex;
 const HEAD_BYTES_MAX: u64 = 1024;
 /// The version of the file.
 const VERSION: u32 = 1;
-/// The most logs that are remembered under one path: what rotation keeps, and more.
-const LOGS_MAX: usize = 16;
+/// The most logs that are remembered under one path: what waits, and what rotation keeps.
+const LOGS_MAX: usize = 96;
 
 /// The beginning of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +52,6 @@ impl Head {
 /// How far a log was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
-    /// The path under which it was followed.
-    pub(super) path: PathBuf,
     pub(super) head: Head,
     /// The first byte that may not have arrived at the target.
     pub(super) offset: u64,
@@ -62,7 +61,8 @@ pub(super) struct Position {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct State {
     version: u32,
-    logs: Vec<Position>,
+    /// By the path under which they are followed, the latest last.
+    logs: BTreeMap<String, Vec<Position>>,
 }
 
 impl State {
@@ -85,31 +85,35 @@ impl State {
     }
 
     /// The positions that were known under a path, the latest first.
-    pub(super) fn under<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Position> {
-        self.logs.iter().rev().filter(move |position| position.path == path)
+    pub(super) fn under(&self, path: &Path) -> impl Iterator<Item = &Position> {
+        self.logs.get(&key(path)).into_iter().flatten().rev()
     }
 
-    /// Replaces what is known of the logs under a path; the oldest come first. Older ones that are
-    /// not among them stay known for a while, as their files may still be there.
-    /// Says whether anything is new.
+    /// Adds what is known of the logs under a path, the oldest first; says whether anything is new.
+    /// Others stay known for a while, as their files may still be there.
     pub(super) fn set(&mut self, path: &Path, positions: Vec<Position>) -> bool {
-        if positions.iter().all(|position| self.logs.contains(position)) {
+        if positions.is_empty() {
             return false;
         }
-        let is_of_path = |position: &Position| position.path == path;
-        let (mut of_path, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.logs).into_iter().partition(is_of_path);
-        of_path.retain(|old| !positions.iter().any(|new| new.head == old.head));
-        of_path.extend(positions);
-        let surplus = of_path.len().saturating_sub(LOGS_MAX);
-        self.logs = others;
-        self.logs.extend(of_path.into_iter().skip(surplus));
+        let known = self.logs.entry(key(path)).or_default();
+        if positions.iter().all(|position| known.contains(position)) {
+            return false;
+        }
+        known.retain(|old| !positions.iter().any(|new| new.head == old.head));
+        known.extend(positions);
+        let surplus = known.len().saturating_sub(LOGS_MAX);
+        known.drain(..surplus);
         true
     }
 
     /// Forgets a path that is gone.
     pub(super) fn forget(&mut self, path: &Path) {
-        self.logs.retain(|position| position.path != path);
+        self.logs.remove(&key(path));
+    }
+
+    /// Forgets all paths that are gone.
+    pub(super) fn forget_gone(&mut self) {
+        self.logs.retain(|path, _| Path::new(path).exists());
     }
 
     /// Writes the file, whole or not at all.
@@ -124,4 +128,9 @@ impl State {
         };
         write().with_context(|| format!("cannot write {}", file.display()))
     }
+}
+
+/// The path as the file names it.
+fn key(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }

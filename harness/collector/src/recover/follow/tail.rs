@@ -196,7 +196,6 @@ impl Series {
     pub(super) fn positions(&mut self, needed: Needed<'_>) -> Vec<Position> {
         self.read.truncate(WAITING_MAX);
         let position = |tail: &Tail| Position {
-            path: self.path.clone(),
             head: tail.head.clone(),
             offset: needed(&tail.name).map_or(tail.offset, |from| from.min(tail.offset)),
         };
