@@ -1,6 +1,7 @@
 //! Joins the parts of texts that were too long for one line.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::ensure;
 
@@ -59,9 +60,9 @@ impl Parts {
             rounds: 0,
             pieces: BTreeMap::new(),
         });
-        if !open.pieces.contains_key(&part.number) {
+        if let Entry::Vacant(piece) = open.pieces.entry(part.number) {
             self.bytes += text.len() + PIECE_BYTES;
-            open.pieces.insert(part.number, text);
+            piece.insert(text);
         }
         if open.pieces.len() as u64 != u64::from(part.count) {
             return Ok(None);

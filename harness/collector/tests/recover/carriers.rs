@@ -23,7 +23,7 @@ pub(crate) const CARRIERS: [Carrier; 20] = [
     ("kubectl logs --prefix", |log| {
         joined(log, |line| [b"[pod/mcp-6f/istio-proxy] ", line].concat())
     }),
-    ("kubectl logs --timestamps", |log| joined(log, |line| with_time(line))),
+    ("kubectl logs --timestamps", |log| joined(log, with_time)),
     ("kubectl logs --prefix --timestamps", |log| {
         joined(log, |line| [b"[pod/mcp-6f/istio-proxy] ", &with_time(line)[..]].concat())
     }),
@@ -67,7 +67,7 @@ pub(crate) const CARRIERS: [Carrier; 20] = [
     ("docker json-file in Loki", |log| {
         of_objects(&docker(log), |line| json!({"labels": {"job": "docker"}, "line": line}))
     }),
-    ("gzip", |log| gzip(log)),
+    ("gzip", gzip),
     ("containerd, rotated and compressed in two", |log| {
         let log = cri(log, "stdout");
         let middle = log.len() / 2;

@@ -79,7 +79,7 @@ fn envoy(message: &str) -> String {
 }
 
 /// A closing event of this many bytes, as an older filter wrote it in one line.
-fn old_line(bytes: usize) -> (String, String) {
+fn old_line(bytes: usize) -> String {
     let event = |padding: usize| {
         json!({
             "specversion": "1.0", "id": "00000000000000000001", "source": "urn:agent-meter:e:1",
@@ -92,7 +92,7 @@ fn old_line(bytes: usize) -> (String, String) {
     let text = event((bytes - least) / 2);
     let text = format!("{text}{}", " ".repeat(bytes - text.len()));
     assert_eq!(text.len(), bytes);
-    (envoy(&format!("agent-meter spill reason=shutdown event={text}")), text)
+    envoy(&format!("agent-meter spill reason=shutdown event={text}"))
 }
 
 /// The unreadable texts of a log, with what was taken.
@@ -107,7 +107,7 @@ async fn read(text: impl Into<Vec<u8>>) -> (u64, Vec<String>) {
 
 #[tokio::test]
 async fn a_closing_event_of_an_old_filter_is_read_from_parts_of_16_kib() {
-    let (line, _) = old_line(22_656);
+    let line = old_line(22_656);
     for (form, log) in [
         ("file", line.clone().into_bytes()),
         ("docker", docker(line.as_bytes())),
@@ -120,13 +120,12 @@ async fn a_closing_event_of_an_old_filter_is_read_from_parts_of_16_kib() {
 
 #[tokio::test]
 async fn what_is_cut_is_named_with_its_place() {
-    let (line, _) = old_line(22_656);
+    let line = old_line(22_656);
     let other = envoy(r#"agent-meter spill reason=x event={"id":"2"}"#);
     let half = &line[..line.len() / 2];
     let after_docker = |log: &str| {
         let first = docker(log.as_bytes());
-        let first = first.split(|byte| *byte == b'\n').next().expect("an entry").to_vec();
-        first
+        first.split(|byte| *byte == b'\n').next().expect("an entry").to_vec()
     };
     let cut_cri = String::from_utf8(cri(line.as_bytes(), "stdout")).expect("text");
     let first_cri = cut_cri.lines().next().expect("a line");

@@ -79,11 +79,12 @@ impl Tail {
             Reader::Gzip(reader) => read_line(reader)?,
         };
         let Some(line) = line else { return Ok(None) };
-        if !line.is_ended && may_grow {
-            if let Reader::Plain(reader) = &mut self.reader {
-                reader.seek(SeekFrom::Start(self.offset))?;
-                return Ok(None);
-            }
+        if !line.is_ended
+            && may_grow
+            && let Reader::Plain(reader) = &mut self.reader
+        {
+            reader.seek(SeekFrom::Start(self.offset))?;
+            return Ok(None);
         }
         self.offset += line.length;
         Ok(Some(line))
