@@ -22,6 +22,9 @@ const STREAMS_MAX: usize = 64;
 /// The most bytes of a line that is joined; what is longer is cut.
 const JOINED_BYTES_MAX: usize = 1024 * 1024;
 
+/// What docker writes for a part of a character.
+const SPOILED: &[u8] = "\u{fffd}".as_bytes();
+
 /// The members that hold a line, the likeliest first.
 const TEXT_MEMBERS: [&str; 10] =
     ["log", "message", "msg", "line", "MESSAGE", "@message", "body", "text", "textPayload", "_raw"];
@@ -177,6 +180,10 @@ impl Carrier {
             }
             return None;
         };
+        if text.ends_with(SPOILED) || piece.text.starts_with(SPOILED) {
+            // docker has cut within a character, and lost it: let what is read end here.
+            text.push(0);
+        }
         if text.len() + piece.text.len() <= JOINED_BYTES_MAX {
             text.extend_from_slice(&piece.text);
         }

@@ -133,6 +133,22 @@ async fn what_is_cut_is_named_with_its_place() {
     let without_second = [&parts[..1], &parts[2..]].concat().join("\n");
     let mixed = parts.join("\n").replace("part=2/5", "part=0/5");
     let mixed = mixed.replace("part=3/5", "part=2/5").replace("part=0/5", "part=3/5");
+    let long = envoy(&format!(
+        "agent-meter spill reason=x event={{\"id\":\"{}\"}}",
+        "\u{1f642}".repeat(9000)
+    ));
+    let chunks: Vec<&[u8]> = long.trim_end().as_bytes().chunks(16 * 1024).collect();
+    let last = chunks.len() - 1;
+    let spoiled: String = chunks
+        .iter()
+        .enumerate()
+        .map(|(at, chunk)| {
+            let end = if at == last { "\n" } else { "" };
+            let log = format!("{}{end}", String::from_utf8_lossy(chunk));
+            format!("{}\n", json!({"log": log, "stream": "stdout", "time": "2026"}))
+        })
+        .collect();
+    let spoiled = spoiled.into_bytes();
     let invalid = [half.as_bytes(), b"\xff\n"].concat();
     for (what, log, whole, expected) in [
         (
@@ -174,6 +190,7 @@ async fn what_is_cut_is_named_with_its_place() {
             1,
             "a.log:1: event is not JSON: EOF",
         ),
+        ("docker's characters", spoiled, 0, "a.log:1: event is not JSON: EOF"),
         ("a part", without_second.into_bytes(), 0, "is incomplete: part 2 of 5 is missing"),
         (
             "two parts",
