@@ -228,7 +228,7 @@ impl Stack {
     /// Stops Envoy, delivers the events that Envoy had not delivered to the collector, and stops
     /// the rest.
     ///
-    /// It keeps the working files if events are refused or unreadable.
+    /// It keeps the working files if anything could not be recovered.
     pub async fn stop(mut self) -> anyhow::Result<Recovered> {
         let stopped = match self.envoy.take() {
             Some(envoy) => envoy.stop().await,
@@ -246,8 +246,7 @@ impl Stack {
         }
         stopped?;
         let recovered = recovered.context("cannot bring the last events to the collector")?;
-        let complete = recovered.refused.is_empty() && recovered.unreadable.is_empty();
-        self.dir.keep |= !complete;
+        self.dir.keep |= !recovered.is_complete();
         self.dir.done = true;
         Ok(recovered)
     }

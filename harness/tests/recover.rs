@@ -378,7 +378,7 @@ fn facts_are_priced_by_the_configuration_that_was_in_force() {
         (ended.status, &ended.out[..]),
         (1, "recovered 0 new events, 0 were known already\n")
     );
-    let lost = format!("{} facts not recovered: give --config FILE", host.spilled);
+    let lost = format!("{} facts not recovered: `agent-meter recover --config FILE`", host.spilled);
     assert!(ended.err.contains(&lost), "{ended:?}");
     // A session, a call and an end for each.
     let events = 3 * host.spilled;

@@ -110,7 +110,7 @@ impl Recovered {
             named.map(|(texts, what)| format!("{} {what}: {texts}", texts.count())).collect();
         if self.unpriced_facts > 0 {
             lines.push(format!(
-                "{} facts not recovered: give --config FILE, the plugin configuration that was in force",
+                "{} facts not recovered: `agent-meter recover --config FILE` prices them by the plugin configuration that was in force",
                 self.unpriced_facts
             ));
         }
