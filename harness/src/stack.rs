@@ -261,7 +261,9 @@ impl Stack {
                 Target::Collector(remote.with_key(key.clone(), Authentication::default()))
             }
         };
-        recover([log], &target, &recover::Options { key, ..recover::Options::default() }).await
+        let keys = key.into_iter().collect();
+        let options = recover::Options { keys, ..recover::Options::default() };
+        recover([log], &target, &options).await
     }
 
     fn events_url(&self) -> anyhow::Result<Url> {

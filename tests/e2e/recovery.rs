@@ -119,7 +119,8 @@ async fn check(application_log: Option<Value>, access_log: Value) -> anyhow::Res
     for key in [Some(Key::parse(SECRET)?), None] {
         let is_checked = key.is_some();
         let ledger = Ledger::open("sqlite::memory:")?;
-        let options = recover::Options { key, ..recover::Options::default() };
+        let options =
+            recover::Options { keys: key.into_iter().collect(), ..recover::Options::default() };
         let target = Target::Ledger(ledger.clone());
         let found = recover([Log::open(&log)?], &target, &options).await?;
         ensure!(found.is_complete(), "{found:?}");
@@ -134,7 +135,8 @@ async fn check(application_log: Option<Value>, access_log: Value) -> anyhow::Res
         ensure!(!text.contains("victim"), "{text}");
     }
     let other = Some(Key::parse("secret-of-another-fleet")?);
-    let options = recover::Options { key: other, ..recover::Options::default() };
+    let options =
+        recover::Options { keys: other.into_iter().collect(), ..recover::Options::default() };
     let found = recover([Log::open(&log)?], &Target::Nowhere, &options).await?;
     let Recovered { taken, lines, untrusted, .. } = &found;
     ensure!(*taken == 0 && untrusted.count() == *lines && *lines > TOOLS, "{found:?}");

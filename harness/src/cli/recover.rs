@@ -43,9 +43,9 @@ pub(crate) struct RecoverArgs {
     #[arg(long, conflicts_with = "follow")]
     dry_run: bool,
     /// A file with the filter's `collector.secret`: takes only lines that it has signed, and shows
-    /// it to the collector
+    /// it to the collector; may be repeated: older ones, which signed earlier lines, come behind it
     #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
+    secret_file: Vec<PathBuf>,
     /// How to show the secret to the collector
     #[arg(long, value_name = "HOW", default_value = "signature", requires = "secret_file")]
     authentication: How,
@@ -89,7 +89,8 @@ impl std::error::Error for NothingFound {}
 
 impl RecoverArgs {
     pub(super) async fn execute(self) -> anyhow::Result<()> {
-        let key = self.secret_file.as_deref().map(Key::open).transpose()?;
+        let keys = self.secret_file.iter().map(|file| Key::open(file));
+        let keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
         let config = self.config.as_deref().map(filter_config).transpose()?;
         let facts = config.map(|json| {
             // The filter's configuration belongs to one thread, so each fact reads it again.
@@ -98,11 +99,11 @@ impl RecoverArgs {
         let formats = self.log_format.iter().map(|format| Format::parse(format));
         let formats = formats.collect::<anyhow::Result<_>>().context("--log-format")?;
         let options = Options {
-            key: key.clone(),
+            keys: keys.clone(),
             formats,
             facts: facts.as_ref().map(|facts| facts as &EventsOfFact<'_>),
         };
-        let target = self.target(key).await?;
+        let target = self.target(keys.into_iter().next()).await?;
         match (&self.follow, &self.state) {
             (Some(dir), Some(state)) => {
                 let what = Follow {
@@ -209,6 +210,6 @@ mod tests {
             args.as_array().expect("a list").iter().map(|word| word.as_str().expect("text"));
         let cli = Cli::try_parse_from(std::iter::once("agent-meter").chain(words));
         let Command::Recover(args) = cli.expect("options").command else { panic!("no recovery") };
-        assert!(args.follow.is_some() && args.secret_file.is_some() && args.state.is_some());
+        assert!(args.follow.is_some() && !args.secret_file.is_empty() && args.state.is_some());
     }
 }

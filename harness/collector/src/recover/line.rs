@@ -166,9 +166,16 @@ impl Line {
         }
     }
 
-    /// Checks the mac.
-    pub(super) fn check(&self, key: &Key) -> Proof {
-        let Some(told) = &self.mac else { return Proof::Unsigned };
+    /// Checks the mac; `None` if there is no secret to check it with.
+    pub(super) fn check(&self, keys: &[Key]) -> Option<Proof> {
+        let Some(told) = &self.mac else {
+            return (!keys.is_empty()).then_some(Proof::Unsigned);
+        };
+        let proofs = keys.iter().map(|key| self.check_with(key, told));
+        proofs.reduce(|one, other| if one == Proof::Valid { one } else { other })
+    }
+
+    fn check_with(&self, key: &Key, told: &str) -> Proof {
         let part = self.part.as_ref();
         let part = part.map(|part| format!("{}/{} {}", part.number, part.count, part.of));
         let part = part.unwrap_or_default();

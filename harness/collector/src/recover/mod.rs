@@ -52,8 +52,8 @@ pub type EventsOfFact<'a> = dyn Fn(&str) -> anyhow::Result<Vec<String>> + Send +
 /// How logs are read.
 #[derive(Clone, Default)]
 pub struct Options<'a> {
-    /// Takes only lines that this secret has signed.
-    pub key: Option<Key>,
+    /// Takes only lines that one of these secrets has signed, unless there is none.
+    pub keys: Vec<Key>,
     /// Formats of Envoy's log, besides the usual ones.
     pub formats: Vec<Format>,
     /// Prices spilled facts.
@@ -62,7 +62,7 @@ pub struct Options<'a> {
 
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("key", &self.key).field("formats", &self.formats).finish()
+        f.debug_struct("Options").field("keys", &self.keys).field("formats", &self.formats).finish()
     }
 }
 
@@ -96,7 +96,7 @@ pub async fn recover(
     options: &Options<'_>,
 ) -> anyhow::Result<Recovered> {
     let mut summary = Recovered::default();
-    let mut scan = Scan::new(options.key.clone(), &options.formats);
+    let mut scan = Scan::new(options.keys.clone(), &options.formats);
     let mut batch = Vec::new();
     for mut log in logs {
         let mut place = Place { log: log.name(), line: 0, offset: 0 };

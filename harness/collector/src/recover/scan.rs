@@ -14,7 +14,7 @@ use super::summary::Recovered;
 #[derive(Debug)]
 pub(super) struct Scan {
     logger: Logger,
-    key: Option<Key>,
+    keys: Vec<Key>,
     carriers: HashMap<Arc<str>, Carrier>,
     parts: Parts,
 }
@@ -27,10 +27,10 @@ pub(super) enum Spilled {
 }
 
 impl Scan {
-    pub(super) fn new(key: Option<Key>, formats: &[Format]) -> Self {
+    pub(super) fn new(keys: Vec<Key>, formats: &[Format]) -> Self {
         Self {
             logger: Logger::new(formats),
-            key,
+            keys,
             carriers: HashMap::new(),
             parts: Parts::default(),
         }
@@ -109,8 +109,7 @@ impl Scan {
         summary: &mut Recovered,
     ) -> anyhow::Result<Option<Spilled>> {
         let line = Line::parse(line)?;
-        let proof = self.key.as_ref().map(|key| line.check(key));
-        match proof {
+        match line.check(&self.keys) {
             Some(Proof::Valid) => {}
             Some(Proof::Unsigned) => {
                 summary.untrusted.push(format!("{place}: unsigned"));

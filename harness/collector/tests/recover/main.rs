@@ -43,7 +43,7 @@ fn options(key: Option<Key>) -> Options<'static> {
         r#"{"Timestamp":"%Y-%m-%dT%T.%F","ThreadId":"%t","SourceLine":"%s:%#","Level":"%l","Message":"%j","Fixed":"Value"}"#,
     ];
     let formats = formats.map(|format| Format::parse(format).expect("a format"));
-    Options { key, formats: formats.into(), ..Options::default() }
+    Options { keys: key.into_iter().collect(), formats: formats.into(), ..Options::default() }
 }
 
 fn ledger() -> Ledger {

@@ -20,6 +20,17 @@ async fn with_another_secret_nothing_is_taken_and_every_line_is_named() {
 }
 
 #[tokio::test]
+async fn one_of_several_secrets_is_enough() {
+    let other = || Key::parse("another secret of the samples").expect("a secret");
+    for keys in [vec![key(), other()], vec![other(), key()], vec![other(), key(), other()]] {
+        let several = agent_meter_collector::recover::Options { keys, ..options(None) };
+        let (found, _) = recovered("a.log", LOGS[0].1, &several).await;
+        assert!(found.taken == EVENTS && found.is_complete(), "{found:?}");
+        assert_eq!(found.unchecked, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_line_that_was_changed_is_forged() {
     let text = LOGS[0].1;
     let (first, count) =
