@@ -101,6 +101,51 @@ fn the_filter_accepts_the_wasm_plugins_and_their_collector_exists() -> anyhow::R
 }
 
 #[test]
+fn the_recovery_of_a_node_reaches_the_collector_and_its_files() -> anyhow::Result<()> {
+    let service = resource("collector.yaml", "Service")?;
+    let daemon = resource("recover-daemonset.yaml", "DaemonSet")?;
+    let pod = &daemon["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let words = container["args"].as_array().context("no args")?;
+    let option = |name: &str| {
+        let values = words.iter().filter_map(Value::as_str);
+        let mut values = values.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        values.next().with_context(|| format!("no {name}"))
+    };
+    let (name, namespace) =
+        (text(&service, "/metadata/name")?, text(&service, "/metadata/namespace")?);
+    let port = &service["spec"]["ports"][0]["port"];
+    let url = format!("http://{name}.{namespace}.svc.cluster.local:{port}");
+    assert_eq!(option("--collector")?, url);
+    let mounts = container["volumeMounts"].as_array().context("no mounts")?;
+    let volumes = pod["volumes"].as_array().context("no volumes")?;
+    for (file, may_write) in [
+        (option("--follow")?, false),
+        (option("--state")?, true),
+        (option("--secret-file")?, false),
+    ] {
+        let is_in = |mount: &&Value| {
+            let path = mount["mountPath"].as_str().unwrap_or("-");
+            Path::new(file).starts_with(path)
+        };
+        let mount = mounts.iter().find(is_in).with_context(|| format!("{file} is not mounted"))?;
+        assert_eq!(mount["readOnly"] != true, may_write, "{file}");
+        let has_volume = volumes.iter().any(|volume| volume["name"] == mount["name"]);
+        assert!(has_volume, "{file}: no volume {}", mount["name"]);
+    }
+    let account = text(&daemon, "/spec/template/spec/serviceAccountName")?;
+    let principal =
+        format!("cluster.local/ns/{}/sa/{account}", text(&daemon, "/metadata/namespace")?);
+    let policy = resource("recover-daemonset.yaml", "AuthorizationPolicy")?;
+    let rule = &policy["spec"]["rules"][0];
+    assert_eq!(rule["from"][0]["source"]["principals"][0], principal);
+    let own = resource("collector.yaml", "AuthorizationPolicy")?;
+    assert_eq!(policy["spec"]["selector"], own["spec"]["selector"]);
+    assert_eq!(rule["to"], own["spec"]["rules"][0]["to"]);
+    Ok(())
+}
+
+#[test]
 fn the_filter_accepts_what_the_compose_file_meters() -> anyhow::Result<()> {
     let documents = documents(&root().join("harness/docker-plugin.yaml"))?;
     Config::from_bytes(documents[0].to_string().as_bytes())?;

@@ -1,5 +1,5 @@
-//! The `agent-meter` command. It exits with 2 on a usage error, and with 1 and a line on stderr on
-//! any other.
+//! The `agent-meter` command. It exits with 2 on a usage error, with 3 if there was nothing to
+//! recover, and with 1 on any other, each with a line on stderr.
 
 mod cli;
 
@@ -22,6 +22,9 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
+            if error.is::<cli::NothingFound>() {
+                return ExitCode::from(3);
+            }
             ExitCode::FAILURE
         }
     }

@@ -42,6 +42,12 @@ pub fn collector_path(plugin: &Value) -> &str {
     plugin.pointer("/collector/path").and_then(Value::as_str).unwrap_or("/v1/events")
 }
 
+/// The secret that the filter shares with the collector, if there is one.
+pub fn collector_secret(plugin: &Value) -> Option<&str> {
+    let secret = plugin.pointer("/collector/secret").and_then(Value::as_str);
+    secret.filter(|secret| !secret.is_empty())
+}
+
 /// Meters every path and every tool at price 0, and takes the identity from headers.
 pub fn everything_free() -> Value {
     json!({

@@ -82,14 +82,12 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
 
 /// Reports on stderr what became of the events that Envoy had not delivered.
 pub fn report_recovered(recovered: &Recovered) {
-    if recovered.taken > 0 {
-        eprintln!("recovered {} events from Envoy's log", recovered.taken);
+    let new = recovered.taken.saturating_sub(recovered.known);
+    if new > 0 {
+        eprintln!("recovered {new} events from Envoy's log");
     }
-    for reason in &recovered.refused {
-        eprintln!("warning: refused by the collector: {reason}");
-    }
-    for reason in &recovered.unreadable {
-        eprintln!("warning: unreadable in Envoy's log: {reason}");
+    for loss in recovered.losses() {
+        eprintln!("warning: Envoy's log: {loss}");
     }
 }
 

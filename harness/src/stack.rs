@@ -1,12 +1,12 @@
 //! The stack: MCP server and LLM endpoint (optional), collector (own or another's), Envoy. It
 //! starts them in this order and stops them in reverse.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use agent_meter_collector::recover::{Recovered, Target, recover};
+use agent_meter_collector::recover::{
+    self, Authentication, Key, Log, Recovered, Remote, Target, recover,
+};
 use agent_meter_collector::{Collector, Ledger};
 use anyhow::{Context, ensure};
 use reqwest::Url;
@@ -228,7 +228,7 @@ impl Stack {
     /// Stops Envoy, delivers the events that Envoy had not delivered to the collector, and stops
     /// the rest.
     ///
-    /// It keeps the working files if events are refused or unreadable.
+    /// It keeps the working files if anything could not be recovered.
     pub async fn stop(mut self) -> anyhow::Result<Recovered> {
         let stopped = match self.envoy.take() {
             Some(envoy) => envoy.stop().await,
@@ -246,19 +246,24 @@ impl Stack {
         }
         stopped?;
         let recovered = recovered.context("cannot bring the last events to the collector")?;
-        let complete = recovered.refused.is_empty() && recovered.unreadable.is_empty();
-        self.dir.keep |= !complete;
+        self.dir.keep |= !recovered.is_complete();
         self.dir.done = true;
         Ok(recovered)
     }
 
     async fn recover(&self) -> anyhow::Result<Recovered> {
-        let log = BufReader::new(File::open(self.dir.path().join("envoy.log"))?);
+        let log = Log::open(&self.dir.path().join("envoy.log"))?;
+        let key = plugin::collector_secret(&self.bootstrap.plugin).map(Key::parse).transpose()?;
         let target = match &self.collector {
             Some(collector) => Target::Ledger(collector.ledger()),
-            None => Target::Collector(self.events_url()?),
+            None => {
+                let remote = Remote::new(self.events_url()?);
+                Target::Collector(remote.with_key(key.clone(), Authentication::default()))
+            }
         };
-        recover(log, &target, None).await
+        let keys = key.into_iter().collect();
+        let options = recover::Options { keys, ..recover::Options::default() };
+        recover([log], &target, &options).await
     }
 
     fn events_url(&self) -> anyhow::Result<Url> {

@@ -1,15 +1,13 @@
 //! Delivery to collectors that are down, busy, forgetful or selective: every event arrives once, or
 //! the log names it.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use agent_meter::stack::{ANY_PORT, Events, Options};
 use agent_meter::wait;
 use agent_meter_collector::Ledger;
-use agent_meter_collector::recover::{Recovered, Target, recover};
+use agent_meter_collector::recover::{self, Log, Recovered, Target, recover};
 use anyhow::{Context, ensure};
 use serde_json::json;
 use tokio::net::TcpSocket;
@@ -226,9 +224,10 @@ async fn check_poison(
     let spilled = rig.log_lines("agent-meter spill reason=refused event=")?;
     assert_eq!(spilled.len(), 1, "{spilled:?}");
     assert!(spilled[0].contains("\"tool_name\":\"poison\""), "{spilled:?}");
-    let log = BufReader::new(File::open(rig.stack()?.dir().join("envoy.log"))?);
-    let recovered = recover(log, &Target::Ledger(ledger.clone()), None).await?;
-    assert_eq!(recovered, Recovered { taken: 1, ..Recovered::default() });
+    let log = Log::open(&rig.stack()?.dir().join("envoy.log"))?;
+    let target = Target::Ledger(ledger.clone());
+    let recovered = recover([log], &target, &recover::Options::default()).await?;
+    assert_eq!(recovered, Recovered { lines: 1, taken: 1, ..Recovered::default() });
     let books = Books::read(&ledger).await?;
     check_complete(&books, &["acme"], "client_delete")?;
     books.check(&ledger).await?;
@@ -277,10 +276,11 @@ async fn what_envoy_holds_when_it_stops_is_in_its_log_and_can_be_recovered() -> 
     let spilled = rig.log_lines("agent-meter spill reason=shutdown event=")?;
     ensure!(Books::read(&collector.ledger).await?.events.is_empty(), "the collector took events");
     let ledger = Ledger::open("sqlite::memory:")?;
-    let log = BufReader::new(File::open(rig.stack()?.dir().join("envoy.log"))?);
-    let recovered = recover(log, &Target::Ledger(ledger.clone()), None).await?;
+    let log = Log::open(&rig.stack()?.dir().join("envoy.log"))?;
+    let target = Target::Ledger(ledger.clone());
+    let recovered = recover([log], &target, &recover::Options::default()).await?;
     let taken = u64::try_from(spilled.len())?;
-    assert_eq!(recovered, Recovered { taken, ..Recovered::default() });
+    assert_eq!(recovered, Recovered { lines: taken, taken, ..Recovered::default() });
     let books = Books::read(&ledger).await?;
     check_complete(&books, &["one", "two"], "shutdown")?;
     books.check(&ledger).await?;

@@ -43,6 +43,7 @@ mod plan;
 mod play;
 mod plays;
 mod products;
+mod recovery;
 mod reload;
 mod rollup;
 mod sellers;

@@ -14,6 +14,7 @@ use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::exchange::kind::StreamEnd;
 use agent_meter_core::host::counter::{Counter, Gauge};
+use agent_meter_core::host::spill::Spill;
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{BodyAction, HeadAction, VmInfo};
@@ -73,9 +74,10 @@ impl Host for Memory {
         None
     }
 
-    fn spill(&mut self, _reason: &str, kind: &str, body: &str) {
-        let value = serde_json::from_str(body).expect("what is spilled is JSON");
-        match kind {
+    fn spill(&mut self, spill: &Spill<'_>) {
+        let value = serde_json::from_str(spill.text).expect("what is spilled is JSON");
+        assert!(spill.lines().all(|line| line.len() < 6200), "a line is long");
+        match spill.kind {
             "event" => self.take(value),
             _ => self.facts_spilled += 1,
         }
@@ -172,7 +174,7 @@ impl Envoy {
         if self.waiting.is_empty() {
             return;
         }
-        let Dispatch { part, body } = self.waiting.remove(0);
+        let Dispatch { part, body, .. } = self.waiting.remove(0);
         let (status, answer) = text.split_at(text.len().min(3));
         let status = if status.is_empty() { 200 } else { number(status) };
         let status = u16::try_from(status).unwrap_or_default();

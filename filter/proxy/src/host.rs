@@ -7,6 +7,7 @@ use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::host::counter::{Counter, Gauge};
+use agent_meter_core::host::spill::Spill;
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::wire::http::LocalReply;
 use proxy_wasm::hostcalls;
@@ -82,8 +83,10 @@ impl Host for Envoy {
         property_bytes(path)
     }
 
-    fn spill(&mut self, reason: &str, kind: &str, body: &str) {
-        log::warn!("agent-meter spill reason={reason} {kind}={body}");
+    fn spill(&mut self, spill: &Spill<'_>) {
+        for line in spill.lines() {
+            log::warn!("{line}");
+        }
     }
 
     fn warn(&mut self, line: &str) {
@@ -212,6 +215,8 @@ pub(crate) fn dispatch(collector: &Collector, request: &Dispatch) -> Result<u32,
         ("content-type", format.media_type()),
     ];
     headers.extend_from_slice(format.headers());
+    let credential = request.credential.as_ref();
+    headers.extend(credential.map(|header| (header.name, header.value.as_str())));
     let timeout = Duration::from_millis(collector.timeout.millis().0);
     hostcalls::dispatch_http_call(
         &collector.cluster,

@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use agent_meter::bench::{self, Bench};
 use agent_meter::demo::margin::{self, Margin};
@@ -14,7 +13,6 @@ use agent_meter::stack::Events;
 use agent_meter::{check, plugin, wasm};
 use agent_meter_collector::invoice::{Invoice, invoices};
 use agent_meter_collector::prices::{self, Edition, Question, Wanted};
-use agent_meter_collector::recover::{self, Target};
 use agent_meter_collector::{
     Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
 };
@@ -23,15 +21,14 @@ use agent_meter_core::domain::price_factors::{Modifier, PriceFactors, ServiceTie
 use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::units::UnitName;
 use agent_meter_core::domain::usage::TokenKind;
-use agent_meter_core::meter::recovered::events_of_fact;
 use agent_meter_core::pricing::RateCard;
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{
     BenchArgs, BootstrapArgs, CheckCommand, CheckPricesArgs, Cli, CollectArgs, Command, DemoArgs,
-    EnvoyArgs, ExplainArgs, ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RecoverArgs,
-    RunArgs, UpstreamArgs,
+    EnvoyArgs, ExplainArgs, ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RunArgs,
+    UpstreamArgs,
 };
 
 impl Cli {
@@ -371,53 +368,14 @@ impl BenchArgs {
 }
 
 /// Reads a plugin configuration that the filter understands, as JSON.
-fn filter_config(file: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn filter_config(file: &Path) -> anyhow::Result<Vec<u8>> {
     let json = plugin::read(file)?.to_string().into_bytes();
     Config::from_bytes(&json).with_context(|| file.display().to_string())?;
     Ok(json)
 }
 
-impl RecoverArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        let log = std::fs::File::open(&self.log);
-        let log = log.with_context(|| format!("cannot read {}", self.log.display()))?;
-        let target = match (self.target.ledger, self.target.collector) {
-            (Some(url), _) => {
-                Target::Ledger(tokio::task::spawn_blocking(move || Ledger::open(&url)).await??)
-            }
-            (None, Some(mut url)) => {
-                ensure!(
-                    url.scheme() == "http",
-                    "--collector: expected http://HOST:PORT, found {url}"
-                );
-                if url.path() == "/" {
-                    url.set_path("/v1/events");
-                }
-                Target::Collector(url)
-            }
-            (None, None) => bail!("expected --ledger or --collector"),
-        };
-        let config = self.config.as_deref().map(filter_config).transpose()?;
-        let facts = config.map(|json| {
-            // The filter's configuration belongs to one thread, so each fact reads it again.
-            move |fact: &str| Ok(events_of_fact(&Rc::new(Config::from_bytes(&json)?), fact)?)
-        });
-        let facts = facts.as_ref().map(|facts| facts as &recover::EventsOfFact<'_>);
-        let found = recover::recover(std::io::BufReader::new(log), &target, facts).await?;
-        println!("recovered {} events", found.taken);
-        ensure!(
-            found.unpriced_facts == 0,
-            "{} facts not recovered: give --config FILE, the plugin configuration that was in force",
-            found.unpriced_facts
-        );
-        let lost: Vec<String> = found.refused.into_iter().chain(found.unreadable).collect();
-        ensure!(lost.is_empty(), "{} events not recovered: {}", lost.len(), lost.join("; "));
-        Ok(())
-    }
-}
-
 /// Prints to stdout. The reader may close it early, as `head` does.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("stdout"),
         Ok(()) | Err(_) => Ok(()),

@@ -2,6 +2,7 @@
 //! the commands.
 
 mod execute;
+mod recover;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ use chrono::NaiveDate;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
+
+pub(crate) use self::recover::NothingFound;
+use self::recover::RecoverArgs;
 
 /// Meters AI-agent traffic in Envoy and keeps the ledger.
 #[derive(Debug, Parser)]
@@ -47,7 +51,8 @@ enum Command {
     /// Measure what the filter costs, with and without guards, against no filter, an empty one,
     /// Envoy's own and Lua
     Bench(BenchArgs),
-    /// Bring spilled events from an Envoy log into a ledger or to a collector
+    /// Bring events that the filter wrote to Envoy's log into a ledger or to a collector; exit 3 if
+    /// there are none
     Recover(RecoverArgs),
 }
 
@@ -344,29 +349,6 @@ struct BenchArgs {
     /// Print only one JSON object
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Args)]
-struct RecoverArgs {
-    /// Envoy's log
-    #[arg(long, value_name = "FILE")]
-    log: PathBuf,
-    /// The plugin configuration that was in force, YAML or JSON: prices what the filter could not
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    target: RecoverTarget,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct RecoverTarget {
-    /// Into this ledger
-    #[arg(long, value_name = "URL")]
-    ledger: Option<String>,
-    /// To this collector: http://HOST:PORT, with the path of the events if it is not /v1/events
-    #[arg(long, value_name = "URL")]
-    collector: Option<Url>,
 }
 
 /// Reads the name of a public price list.

@@ -48,6 +48,7 @@ use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::host::counter::Counter;
+use crate::host::spill::Spill;
 use crate::host::{Conflict, Host};
 use crate::session::CloseReason;
 use crate::session::table::SessionTable;
@@ -201,15 +202,15 @@ impl Accountant {
         for event in events {
             // A spill line is a CloudEvent in every format, because `agent-meter recover` reads
             // CloudEvents.
-            host.spill(reason, "event", &CloudEvents.event(&self.meta.source, &event));
+            let text = &CloudEvents.event(&self.meta.source, &event);
+            let secret = &self.config.collector.secret;
+            host.spill(&Spill { reason, kind: "event", text, secret });
         }
     }
 
     fn dispatch(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
-        let timeout = self.config.collector.timeout.millis();
-        let format = self.config.collector.format.format();
-        let to = (format, self.meta.source.as_str());
-        let requests = self.outbox.dispatch(to, &self.config.delivery, timeout, now);
+        let Config { collector, delivery, .. } = &*self.config;
+        let requests = self.outbox.dispatch(collector, delivery, &self.meta.source, now);
         host.count(Counter::BatchesSent, len_u64(requests.len()));
         requests
     }

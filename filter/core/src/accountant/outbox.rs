@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX, PAUSED_BATCH_EVENTS};
 use crate::base::time::{Millis, Timestamp, len_u64};
-use crate::config::delivery::Delivery;
-use crate::sink::format::{Format, Limits};
+use crate::config::delivery::{Collector, Delivery};
+use crate::sink::credential::Credential;
+use crate::sink::format::Limits;
 use crate::sink::reply::Reply;
 use crate::sink::stored_event::StoredEvent;
 
@@ -58,6 +59,8 @@ pub struct Dispatch {
     pub part: u64,
     /// The request's body.
     pub body: Vec<u8>,
+    /// The header that shows who sends it, besides those of the format.
+    pub credential: Option<Credential>,
 }
 
 /// What a reply has settled.
@@ -240,15 +243,16 @@ impl Outbox {
         numbers.into_iter().flat_map(|number| self.drop_batch(number)).collect()
     }
 
-    /// Returns the requests to send now, with events of `source` in this format.
+    /// Returns the requests to send now, with events of `source`.
     pub(crate) fn dispatch(
         &mut self,
-        (format, source): (&dyn Format, &str),
+        collector: &Collector,
         delivery: &Delivery,
-        timeout: Millis,
+        source: &str,
         now: Timestamp,
     ) -> Vec<Dispatch> {
-        self.give_up_silent(delivery, timeout, now);
+        self.give_up_silent(delivery, collector.timeout.millis(), now);
+        let format = collector.format.format();
         let is_paused = now < self.paused_until
             // If the clock was set back, the pause must not last for ever.
             && self.paused_until.saturating_since(now) <= delivery.retry_max.millis().max(RETRY_AFTER_MAX);
@@ -276,7 +280,8 @@ impl Outbox {
                 part.was_sent = true;
                 let events = events.iter().flatten();
                 let body = format.batch(&mut events.map(|event| format.event(source, event)));
-                requests.push(Dispatch { part: number, body });
+                let credential = collector.credential(&body);
+                requests.push(Dispatch { part: number, body, credential });
             }
         }
         requests

@@ -1,4 +1,4 @@
-//! The base of all other modules: time, text, money, hashes, limits and configuration errors.
+//! The base of all other modules: time, text, money, hashes, secrets, limits and configuration errors.
 
 pub(crate) mod fingerprint;
 pub mod hash;
@@ -6,5 +6,6 @@ pub mod invalid;
 pub mod limits;
 pub mod money;
 pub mod pattern;
+pub mod secret;
 pub mod text;
 pub mod time;

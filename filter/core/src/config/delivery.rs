@@ -2,8 +2,11 @@
 
 use serde::Deserialize;
 
+use crate::base::invalid::{ConfigError, error, is_path, is_positive, not_empty};
+use crate::base::secret::Secret;
 use crate::base::text::Duration;
 use crate::sink::FormatName;
+use crate::sink::credential::{Authentication, Credential};
 
 /// Where the filter sends events.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -19,6 +22,10 @@ pub struct Collector {
     pub format: FormatName,
     /// How long one callout may take.
     pub timeout: Duration,
+    /// What the filter shares with the collector: it signs batches and the lines in Envoy's log.
+    pub secret: Secret,
+    /// How a batch shows that it comes from who knows the secret.
+    pub authentication: Authentication,
 }
 
 impl Default for Collector {
@@ -29,9 +36,47 @@ impl Default for Collector {
             path: "/v1/events".to_owned(),
             format: FormatName::default(),
             timeout: Duration::from_seconds(5),
+            secret: Secret::default(),
+            authentication: Authentication::default(),
         }
     }
 }
+
+impl Collector {
+    /// The header that shows that this body comes from who knows the secret.
+    pub fn credential(&self, body: &[u8]) -> Option<Credential> {
+        Credential::of(&self.secret, self.authentication, body)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        not_empty("collector.cluster", &self.cluster)?;
+        not_empty("collector.authority", &self.authority)?;
+        is_path("collector.path", &self.path)?;
+        is_positive("collector.timeout", self.timeout)?;
+        if !self.secret.is_set() {
+            return Ok(());
+        }
+        let text = self.secret.reveal();
+        if text.len() < SECRET_BYTES_MIN {
+            let reason = format!("expected a secret of at least {SECRET_BYTES_MIN} bytes");
+            return Err(error("collector.secret", &reason));
+        }
+        if text.trim() != text {
+            // The collector reads the secret from a file, which ends with a line break.
+            let reason = "expected a secret without white space around it";
+            return Err(error("collector.secret", reason));
+        }
+        let is_token = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if self.authentication == Authentication::Bearer && !is_token {
+            let reason = "expected a secret of printable ASCII without white space, as it is sent in a header: `authentication: bearer`";
+            return Err(error("collector.secret", reason));
+        }
+        Ok(())
+    }
+}
+
+/// A secret of this length cannot be guessed.
+const SECRET_BYTES_MIN: usize = 16;
 
 /// How the filter sends events to the collector.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

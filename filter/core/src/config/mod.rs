@@ -39,7 +39,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::base::invalid::{ConfigError, error, in_range, is_path, is_positive, not_empty};
+use crate::base::invalid::{ConfigError, error, in_range, is_positive};
 use crate::config::delivery::{Collector, Delivery};
 use crate::config::product::{OnUnreadable, Product};
 use crate::domain::ids::ConfigId;
@@ -260,11 +260,7 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let collector = &self.collector;
-        not_empty("collector.cluster", &collector.cluster)?;
-        not_empty("collector.authority", &collector.authority)?;
-        is_path("collector.path", &collector.path)?;
-        is_positive("collector.timeout", collector.timeout)?;
+        self.collector.validate()?;
         let delivery = &self.delivery;
         in_range("delivery.batch_events_max", delivery.batch_events_max, 1, 1000)?;
         in_range("delivery.in_flight_max", delivery.in_flight_max, 1, IN_FLIGHT_MAX)?;

@@ -2,8 +2,10 @@
 //! them on Envoy; the simulator implements them on a model of Envoy with faults.
 
 pub mod counter;
+pub mod spill;
 
 use crate::host::counter::{Counter, Gauge};
+use crate::host::spill::Spill;
 
 /// The version of a shared-data value that a write expects to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +36,8 @@ pub trait Host {
     /// bytes. `None` if the stream does not have it.
     fn property(&mut self, path: &[&str]) -> Option<Vec<u8>>;
 
-    /// Writes one line to the log in a form that `agent-meter recover` can read; `body` is JSON
-    /// without line breaks.
-    fn spill(&mut self, reason: &str, kind: &str, body: &str);
+    /// Writes [`Spill::lines`] to the log, where `agent-meter recover` finds them.
+    fn spill(&mut self, spill: &Spill<'_>);
 
     /// Writes one line to the log that operators should read. It has no line breaks.
     fn warn(&mut self, line: &str);

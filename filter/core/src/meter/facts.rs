@@ -11,6 +11,7 @@ use crate::fact::Fact;
 use crate::fact::call::CallOpen;
 use crate::host::Host;
 use crate::host::counter::Counter;
+use crate::host::spill::Spill;
 use crate::meter::Meter;
 use crate::shared_data::journal::Writer;
 use crate::shared_data::shares::holder_of;
@@ -84,12 +85,12 @@ impl Meter {
             ) => {
                 return host.count(Counter::FactsLeftOut, 1);
             }
-            _ => return spill_fact(host, fact),
+            _ => return self.spill_fact(host, fact),
         };
         let ended_at = call.ended_at;
         match self.folds.add(&config, call, ended_at) {
             None => host.count(Counter::CallsFolded, 1),
-            Some(call) => spill_fact(host, &Fact::Call(call).encode()),
+            Some(call) => self.spill_fact(host, &Fact::Call(call).encode()),
         }
     }
 
@@ -143,12 +144,23 @@ impl Meter {
             self.record_fact(host, &Fact::Calls(Box::new(calls)));
         }
         while let Some(fact) = self.overflow.pop(None) {
-            spill_fact(host, &fact);
+            self.spill_fact(host, &fact);
         }
         // Facts that were given up in between.
         for calls in self.folds.take_due(now, true) {
-            spill_fact(host, &Fact::Calls(Box::new(calls)).encode());
+            self.spill_fact(host, &Fact::Calls(Box::new(calls)).encode());
         }
+    }
+
+    /// Writes to the log a fact that the accountant will never see, for `agent-meter recover`.
+    fn spill_fact(&self, host: &mut impl Host, fact: &[u8]) {
+        host.count(Counter::FactsSpilled, 1);
+        let text = match Fact::decode(fact) {
+            Some(fact) => serde_json::to_string(&fact).unwrap_or_default(),
+            None => "null".to_owned(),
+        };
+        let secret = &self.config.collector.secret;
+        host.spill(&Spill { reason: "journal_full", kind: "fact", text: &text, secret });
     }
 }
 
@@ -160,14 +172,4 @@ fn count(host: &mut impl Host, observed: &Observed) {
     }
     let calls = observed.facts.iter().filter(|fact| fact.is_call()).count();
     host.count(Counter::Calls, len_u64(calls));
-}
-
-/// Writes to the log a fact that the accountant will never see, for `agent-meter recover`.
-fn spill_fact(host: &mut impl Host, fact: &[u8]) {
-    host.count(Counter::FactsSpilled, 1);
-    let text = match Fact::decode(fact) {
-        Some(fact) => serde_json::to_string(&fact).unwrap_or_default(),
-        None => "null".to_owned(),
-    };
-    host.spill("journal_full", "fact", &text);
 }

@@ -11,6 +11,7 @@ use crate::base::time::Timestamp;
 use crate::config::Config;
 use crate::fact::Fact;
 use crate::host::counter::{Counter, Gauge};
+use crate::host::spill::Spill;
 use crate::host::{Conflict, Expect, Host};
 use crate::shared_data::commit::Candidate;
 use crate::shared_data::journal::Writer;
@@ -47,8 +48,8 @@ impl Host for Memory {
         None
     }
 
-    fn spill(&mut self, _: &str, _: &str, body: &str) {
-        self.events.push(body.to_owned());
+    fn spill(&mut self, spill: &Spill<'_>) {
+        self.events.push(spill.text.to_owned());
     }
 
     fn warn(&mut self, _line: &str) {}

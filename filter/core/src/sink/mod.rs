@@ -5,6 +5,7 @@
 //! the table below, with the name that `collector.format` takes.
 
 pub mod cloudevents;
+pub mod credential;
 pub mod format;
 pub mod reply;
 pub(crate) mod stored_event;

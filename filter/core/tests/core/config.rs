@@ -37,6 +37,8 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "collector.format",
         "collector.path",
         "collector.timeout",
+        "collector.secret",
+        "collector.authentication",
         "delivery.batch_events_max",
         "delivery.flush_interval",
         "delivery.in_flight_max",

@@ -7,6 +7,7 @@ use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::Config;
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::host::counter::{Counter, Gauge};
+use agent_meter_core::host::spill::Spill;
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{HeadAction, VmInfo};
@@ -24,6 +25,7 @@ pub(crate) struct Memory {
     pub(crate) data: BTreeMap<String, (Vec<u8>, u32)>,
     pub(crate) calls: u64,
     pub(crate) spilled: Vec<(String, Value)>,
+    pub(crate) lines: Vec<String>,
     pub(crate) warned: Vec<String>,
     pub(crate) counters: BTreeMap<Counter, u64>,
     pub(crate) gauges: BTreeMap<Gauge, u64>,
@@ -99,8 +101,9 @@ impl Host for Memory {
         self.properties.get(&path.join(" ")).map(|value| value.as_bytes().to_vec())
     }
 
-    fn spill(&mut self, reason: &str, _kind: &str, body: &str) {
-        self.spilled.push((reason.to_owned(), serde_json::from_str(body).unwrap()));
+    fn spill(&mut self, spill: &Spill<'_>) {
+        self.spilled.push((spill.reason.to_owned(), serde_json::from_str(spill.text).unwrap()));
+        self.lines.extend(spill.lines());
     }
 
     fn warn(&mut self, line: &str) {

@@ -52,6 +52,7 @@ mod scanner;
 mod sellers;
 mod shapes;
 mod shares;
+mod spill;
 mod sse;
 mod steps;
 mod stops;

@@ -7,6 +7,7 @@ use std::panic::panic_any;
 use std::rc::Rc;
 
 use agent_meter_core::host::counter::{Counter, Gauge};
+use agent_meter_core::host::spill::Spill;
 use agent_meter_core::host::{Conflict, Expect, Host};
 use agent_meter_core::sink::reply::{HttpReply, Reply};
 use rust_decimal::Decimal;
@@ -305,9 +306,9 @@ impl Host for SimHost {
         Ok(())
     }
 
-    fn spill(&mut self, _reason: &str, kind: &str, body: &str) {
+    fn spill(&mut self, spill: &Spill<'_>) {
         self.step();
-        self.world.borrow_mut().store_spilled(kind, body);
+        self.world.borrow_mut().store_spilled(spill.kind, spill.text);
     }
 
     fn warn(&mut self, _line: &str) {}

@@ -1,0 +1,119 @@
+//! A secret that the filter shares with the collector, and what it signs.
+
+use core::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::de::{Deserialize, Deserializer, Error};
+use sha2::Sha256;
+
+/// A secret text; empty where there is none. No output and no error shows it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret of this text, or `None` if the text is empty.
+    pub fn new(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_set(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// The text. Whoever takes it must not write it anywhere.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// HMAC-SHA256 of the joined parts, with the bytes of the secret as the key.
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        hmac_sha256(self.0.as_bytes(), parts)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_set() { "Secret(..)" } else { "Secret()" })
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // serde's own error would show what it found instead of a text.
+        let text = String::deserialize(from);
+        text.map(Self).map_err(|_| D::Error::custom("expected a text, which is not shown"))
+    }
+}
+
+/// HMAC-SHA256 (RFC 2104) of the joined parts.
+fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    // An HMAC takes keys of any length, so this is no case that happens.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hash::hex;
+
+    #[test]
+    fn the_vectors_of_rfc_4231_come_out() {
+        let long = [0xaa; 131];
+        let counting: Vec<u8> = (1..=25).collect();
+        let text = b"This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before being used by the HMAC algorithm.";
+        for (case, key, data, expected) in [
+            (
+                1,
+                &[0x0b; 20][..],
+                &b"Hi There"[..],
+                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            ),
+            (
+                2,
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                3,
+                &[0xaa; 20],
+                &[0xdd; 50],
+                "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
+            ),
+            (
+                4,
+                &counting,
+                &[0xcd; 50],
+                "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
+            ),
+            (
+                6,
+                &long,
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+            (7, &long, text, "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2"),
+        ] {
+            assert_eq!(hex(&hmac_sha256(key, &[data])), expected, "case {case}");
+            let (first, rest) = data.split_at(data.len() / 2);
+            assert_eq!(hex(&hmac_sha256(key, &[first, rest])), expected, "case {case}, in parts");
+        }
+        // Case 5 compares only the first half.
+        let half = hex(&hmac_sha256(&[0x0c; 20], &[b"Test With Truncation"])[..16]);
+        assert_eq!(half, "a3b6167473100ee06e0c796c2955552b");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let secret = Secret::new("a secret of 25 characters").unwrap();
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+        assert_eq!(Secret::new(""), None);
+        let error = serde_json::from_str::<Secret>("1234567890123456").unwrap_err().to_string();
+        assert!(!error.contains("1234567890123456"), "{error}");
+    }
+}

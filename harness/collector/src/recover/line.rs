@@ -1,0 +1,224 @@
+//! Reads one spilled line, and checks its mac; `filter/EVENTS.md` describes the form.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+/// What spilled lines begin with.
+pub(super) const SPILL: &[u8] = b"agent-meter spill ";
+/// The most parts of one text; a closing event has a few.
+const PARTS_MAX: u32 = 4096;
+/// A secret of this length cannot be guessed.
+const SECRET_BYTES_MIN: usize = 16;
+
+/// The secret that the filter signs with. No output shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl Key {
+    /// Takes a text as the filter's `collector.secret`, without the white space around it.
+    ///
+    /// # Errors
+    ///
+    /// If it is shorter than 16 bytes; the error does not show it.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let text = text.trim();
+        ensure!(
+            text.len() >= SECRET_BYTES_MIN,
+            "expected a secret of at least {SECRET_BYTES_MIN} bytes"
+        );
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Reads a file with the secret.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or the secret is too short.
+    pub fn open(file: &Path) -> anyhow::Result<Self> {
+        let name = file.display();
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+        Self::parse(&text).with_context(|| name.to_string())
+    }
+
+    /// Whoever takes it must not write it anywhere.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// HMAC-SHA256 of the joined parts, in lower-case hexadecimal digits.
+    pub(super) fn sign(&self, parts: &[&[u8]]) -> String {
+        hex(&self.mac(parts).map(|mac| mac.finalize().into_bytes()).unwrap_or_default())
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).ok()?;
+        parts.iter().for_each(|part| mac.update(part));
+        Some(mac)
+    }
+}
+
+/// Writes bytes as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.map(|pair| byte(pair).filter(|_| pair.len() == 2)).collect()
+}
+
+/// What a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Event,
+    Fact,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Fact => "fact",
+        }
+    }
+}
+
+/// The place of a part in its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    /// From 1.
+    pub(super) number: u32,
+    pub(super) count: u32,
+    /// The first 16 digits of the SHA-256 of the whole text.
+    pub(super) of: String,
+}
+
+/// One spilled line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) kind: Kind,
+    pub(super) part: Option<Part>,
+    mac: Option<String>,
+    /// The text, or this part of it.
+    pub(super) text: String,
+}
+
+/// What the mac of a line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The filter with this secret wrote the line.
+    Valid,
+    /// There is none.
+    Unsigned,
+    /// It is wrong.
+    Forged,
+}
+
+impl Line {
+    /// Reads a line that begins with [`SPILL`].
+    ///
+    /// # Errors
+    ///
+    /// If the line is cut or damaged.
+    pub(super) fn parse(line: &[u8]) -> anyhow::Result<Self> {
+        // The text has no control characters: what follows one is the log's own.
+        let end = line.iter().position(u8::is_ascii_control).unwrap_or(line.len());
+        let line = line.get(SPILL.len()..end).unwrap_or_default();
+        let mut rest = std::str::from_utf8(line).context("damaged: not UTF-8")?;
+        let (mut part, mut of, mut mac) = (None, None, None);
+        loop {
+            let (name, behind) = rest.split_once('=').context("cut: no event= or fact= in it")?;
+            let kind = match name {
+                "event" => Kind::Event,
+                "fact" => Kind::Fact,
+                _ => {
+                    let cut = || format!("cut behind {name}=");
+                    let (value, behind) = behind.split_once(' ').with_context(cut)?;
+                    match name {
+                        "part" => part = Some(value),
+                        "of" => of = Some(value.to_owned()),
+                        "mac" => mac = Some(value.to_owned()),
+                        _ => {}
+                    }
+                    rest = behind;
+                    continue;
+                }
+            };
+            let part = part.map(|part| Part::parse(part, of.unwrap_or_default())).transpose()?;
+            // A whole text ends where its JSON does; a log may have added something.
+            let text = match part {
+                Some(_) => behind.to_owned(),
+                None => first_json(kind, behind)?.to_owned(),
+            };
+            return Ok(Self { kind, part, mac, text });
+        }
+    }
+
+    /// Checks the mac; `None` if there is no secret to check it with.
+    pub(super) fn check(&self, keys: &[Key]) -> Option<Proof> {
+        let Some(told) = &self.mac else {
+            return (!keys.is_empty()).then_some(Proof::Unsigned);
+        };
+        let proofs = keys.iter().map(|key| self.check_with(key, told));
+        proofs.reduce(|one, other| if one == Proof::Valid { one } else { other })
+    }
+
+    fn check_with(&self, key: &Key, told: &str) -> Proof {
+        let part = self.part.as_ref();
+        let part = part.map(|part| format!("{}/{} {}", part.number, part.count, part.of));
+        let part = part.unwrap_or_default();
+        let mac = key.mac(&[
+            b"agent-meter-spill.v1\n",
+            self.kind.name().as_bytes(),
+            b"\n",
+            part.as_bytes(),
+            b"\n",
+            self.text.as_bytes(),
+        ]);
+        let told = unhex(told).filter(|told| told.len() == 16);
+        let is_right =
+            told.zip(mac).is_some_and(|(told, mac)| mac.verify_truncated_left(&told).is_ok());
+        if is_right { Proof::Valid } else { Proof::Forged }
+    }
+
+    /// Whether it has a mac.
+    pub(super) fn is_signed(&self) -> bool {
+        self.mac.is_some()
+    }
+}
+
+impl Part {
+    fn parse(text: &str, of: String) -> anyhow::Result<Self> {
+        let numbers = text.split_once('/');
+        let numbers = numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        let (number, count): (u32, u32) =
+            numbers.with_context(|| format!("damaged: part={text} is no part"))?;
+        ensure!((1..=count.min(PARTS_MAX)).contains(&number), "damaged: part={text} is no part");
+        Ok(Self { number, count, of })
+    }
+}
+
+/// The JSON value with which a text begins.
+pub(super) fn first_json(kind: Kind, text: &str) -> anyhow::Result<&str> {
+    let kind = kind.name();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let value = values.next().with_context(|| format!("no {kind} after {kind}="))?;
+    Ok(value.with_context(|| format!("{kind} is not JSON"))?.get())
+}
+
+/// The first 16 digits of the SHA-256 of a text.
+pub(super) fn id_of(text: &str) -> String {
+    hex(Sha256::digest(text.as_bytes()).get(..8).unwrap_or_default())
+}
