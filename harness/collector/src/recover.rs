@@ -5,13 +5,16 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
+use reqwest::header::HeaderValue;
 use reqwest::{StatusCode, Url, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::access::SharedSecret;
 use crate::event::error::IngestError;
 use crate::ledger::Ledger;
+use crate::ledger::intake::Intake;
 
 /// Marks a line with an event; see `filter/EVENTS.md`.
 const SPILL: &str = "agent-meter spill ";
@@ -29,9 +32,19 @@ const COLLECTOR_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub enum Target {
     /// A ledger that this process has open.
-    Ledger(Ledger),
-    /// A collector: the URL that takes its events, with the path.
-    Collector(Url),
+    Ledger {
+        /// The ledger.
+        ledger: Ledger,
+        /// Whether events may be older than what is plausible; else such ones are kept apart.
+        allows_older: bool,
+    },
+    /// A collector.
+    Collector {
+        /// The URL that takes its events, with the path.
+        url: Url,
+        /// The secret that it wants.
+        secret: Option<SharedSecret>,
+    },
 }
 
 /// The outcome of a recovery.
@@ -124,8 +137,10 @@ async fn send(events: &[String], target: &Target, into: &mut Recovered) -> anyho
         return Ok(());
     }
     let answer = match target {
-        Target::Ledger(ledger) => insert(events, ledger.clone()).await?,
-        Target::Collector(url) => post(events, url).await?,
+        Target::Ledger { ledger, allows_older } => {
+            insert(events, ledger.clone(), *allows_older).await?
+        }
+        Target::Collector { url, secret } => post(events, url, secret.as_ref()).await?,
     };
     match (answer, events) {
         (Ok(rejected), _) => {
@@ -145,28 +160,35 @@ async fn send(events: &[String], target: &Target, into: &mut Recovered) -> anyho
 /// The reasons for which single events of a batch were refused, or why the whole batch was.
 type Answer = Result<Vec<String>, String>;
 
-async fn insert(events: &[String], ledger: Ledger) -> anyhow::Result<Answer> {
+async fn insert(events: &[String], ledger: Ledger, allows_older: bool) -> anyhow::Result<Answer> {
     let body = body_of(events);
-    let work = move || ledger.insert_batch(body.as_bytes(), BATCH);
+    let intake = Intake { recovers: true, allows_older, ..Intake::OPERATOR };
+    let work = move || ledger.take_batch(body.as_bytes(), BATCH, intake);
     match tokio::task::spawn_blocking(work).await? {
-        Ok(receipt) => {
+        Ok((receipt, _)) => {
             let rejected = receipt.rejected.into_iter();
             Ok(Ok(rejected.map(|event| format!("event {}: {}", event.id, event.reason)).collect()))
         }
         Err(IngestError::Ledger(error)) => Err(error),
-        Err(refusal @ (IngestError::MediaType(_) | IngestError::Malformed(_))) => {
-            Ok(Err(refusal.to_string()))
-        }
+        Err(
+            refusal @ (IngestError::MediaType(_)
+            | IngestError::Malformed(_)
+            | IngestError::TooMany(_)),
+        ) => Ok(Err(refusal.to_string())),
     }
 }
 
 /// Sends the events until the collector takes or refuses them, for [`COLLECTOR_LIMIT`] at most.
-async fn post(events: &[String], url: &Url) -> anyhow::Result<Answer> {
+async fn post(
+    events: &[String],
+    url: &Url,
+    secret: Option<&SharedSecret>,
+) -> anyhow::Result<Answer> {
     let (http, body) = (reqwest::Client::new(), body_of(events));
     let deadline = Instant::now() + COLLECTOR_LIMIT;
     let mut last = anyhow!("no answer");
     loop {
-        match timeout_at(deadline, post_once(&http, url, &body)).await {
+        match timeout_at(deadline, post_once(&http, url, secret, &body)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => last = error,
             Err(_) => break,
@@ -180,8 +202,20 @@ async fn post(events: &[String], url: &Url) -> anyhow::Result<Answer> {
 }
 
 /// An error where sending the same events again may help.
-async fn post_once(http: &reqwest::Client, url: &Url, body: &str) -> anyhow::Result<Answer> {
-    let request = http.post(url.clone()).header(header::CONTENT_TYPE, BATCH).body(body.to_owned());
+async fn post_once(
+    http: &reqwest::Client,
+    url: &Url,
+    secret: Option<&SharedSecret>,
+    body: &str,
+) -> anyhow::Result<Answer> {
+    let mut request =
+        http.post(url.clone()).header(header::CONTENT_TYPE, BATCH).body(body.to_owned());
+    if let Some(secret) = secret {
+        let mut bearer = HeaderValue::from_bytes(&secret.bearer())
+            .context("the secret has bytes that no header can have")?;
+        bearer.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, bearer);
+    }
     let response = request.send().await?;
     let (status, text) = (response.status(), response.text().await?);
     let refusal = matches!(

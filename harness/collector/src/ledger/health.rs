@@ -1,0 +1,34 @@
+//! Tells whether the ledger can be written: it writes a row, as nothing less would tell of a full
+//! disk or of a program that holds the file.
+
+use rusqlite::params;
+
+use crate::ledger::Ledger;
+
+/// One row, with when the ledger was last found well.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE health (
+    position   INTEGER PRIMARY KEY CHECK (position = 1),
+    checked_ms INTEGER NOT NULL
+) STRICT;
+";
+
+impl Ledger {
+    /// Writes one row.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger cannot be written; events would be refused too.
+    pub fn check_writable(&self) -> anyhow::Result<()> {
+        let now_ms = self.now_ms();
+        self.write(|ledger| {
+            ledger
+                .prepare_cached(
+                    "INSERT INTO health VALUES (1, ?)
+                     ON CONFLICT (position) DO UPDATE SET checked_ms = excluded.checked_ms",
+                )?
+                .execute(params![now_ms])
+        })?;
+        Ok(())
+    }
+}
