@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use agent_meter_collector::recover::{Recovered, Target, recover};
-use agent_meter_collector::{Collector, Ledger};
+use agent_meter_collector::{Collector, Ledger, SharedSecret};
 use anyhow::{Context, ensure};
 use reqwest::Url;
 use serde_json::Value;
@@ -255,10 +255,16 @@ impl Stack {
     async fn recover(&self) -> anyhow::Result<Recovered> {
         let log = BufReader::new(File::open(self.dir.path().join("envoy.log"))?);
         let target = match &self.collector {
-            Some(collector) => Target::Ledger(collector.ledger()),
-            None => Target::Collector(self.events_url()?),
+            Some(collector) => Target::Ledger { ledger: collector.ledger(), allows_older: false },
+            None => Target::Collector { url: self.events_url()?, secret: self.secret()? },
         };
         recover(log, &target, None).await
+    }
+
+    /// The secret that the filter shares with the collector.
+    fn secret(&self) -> anyhow::Result<Option<SharedSecret>> {
+        let secret = self.bootstrap.plugin.pointer("/collector/secret").and_then(Value::as_str);
+        secret.map(SharedSecret::unnamed).transpose().context("collector.secret")
     }
 
     fn events_url(&self) -> anyhow::Result<Url> {

@@ -227,7 +227,8 @@ async fn check_poison(
     assert_eq!(spilled.len(), 1, "{spilled:?}");
     assert!(spilled[0].contains("\"tool_name\":\"poison\""), "{spilled:?}");
     let log = BufReader::new(File::open(rig.stack()?.dir().join("envoy.log"))?);
-    let recovered = recover(log, &Target::Ledger(ledger.clone()), None).await?;
+    let recovered =
+        recover(log, &Target::Ledger { ledger: ledger.clone(), allows_older: false }, None).await?;
     assert_eq!(recovered, Recovered { taken: 1, ..Recovered::default() });
     let books = Books::read(&ledger).await?;
     check_complete(&books, &["acme"], "client_delete")?;
@@ -278,7 +279,8 @@ async fn what_envoy_holds_when_it_stops_is_in_its_log_and_can_be_recovered() -> 
     ensure!(Books::read(&collector.ledger).await?.events.is_empty(), "the collector took events");
     let ledger = Ledger::open("sqlite::memory:")?;
     let log = BufReader::new(File::open(rig.stack()?.dir().join("envoy.log"))?);
-    let recovered = recover(log, &Target::Ledger(ledger.clone()), None).await?;
+    let recovered =
+        recover(log, &Target::Ledger { ledger: ledger.clone(), allows_older: false }, None).await?;
     let taken = u64::try_from(spilled.len())?;
     assert_eq!(recovered, Recovered { taken, ..Recovered::default() });
     let books = Books::read(&ledger).await?;

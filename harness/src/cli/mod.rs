@@ -1,7 +1,9 @@
 //! The command line of `agent-meter`: names, units and defaults of every option. `execute.rs` runs
 //! the commands.
 
+mod collect;
 mod execute;
+mod quarantine;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +16,9 @@ use chrono::NaiveDate;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
+
+use collect::CollectArgs;
+use quarantine::QuarantineCommand;
 
 /// Meters AI-agent traffic in Envoy and keeps the ledger.
 #[derive(Debug, Parser)]
@@ -49,6 +54,9 @@ enum Command {
     Bench(BenchArgs),
     /// Bring spilled events from an Envoy log into a ledger or to a collector
     Recover(RecoverArgs),
+    /// Decide about events that a ledger keeps apart because their numbers or times cannot be
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
 }
 
 #[derive(Debug, Args)]
@@ -124,29 +132,6 @@ struct RunArgs {
     ledger: String,
     #[command(flatten)]
     envoy: EnvoyArgs,
-}
-
-#[derive(Debug, Args)]
-struct CollectArgs {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Where to keep the ledger
-    #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
-    ledger: String,
-    /// Contracted revenue of customers, for margin guards: YAML or JSON such as
-    /// `customers: {acme: {contracted_revenue: "2.00", plan: pro}}`; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    contracts: Option<PathBuf>,
-    /// Post each event of a scope that crossed a level to URL, if its guard notifies NAME; all of
-    /// them if NAME is *; may be repeated. The collector signs them after Standard Webhooks, and
-    /// tries again for 24 h
-    #[arg(long, value_name = "NAME=URL")]
-    webhook: Vec<String>,
-    /// The secret that signs webhooks, whsec_BASE64 or any text
-    /// [default: $AGENT_METER_WEBHOOK_SECRET]
-    #[arg(long, value_name = "FILE", requires = "webhook")]
-    webhook_secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -354,6 +339,13 @@ struct RecoverArgs {
     /// The plugin configuration that was in force, YAML or JSON: prices what the filter could not
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Take events of any age; else those older than 35 days are kept apart, to be released with
+    /// `agent-meter quarantine`
+    #[arg(long, conflicts_with = "collector")]
+    older: bool,
+    /// The secret that the collector wants [default: $AGENT_METER_COLLECTOR_SECRET]
+    #[arg(long, value_name = "FILE", conflicts_with = "ledger")]
+    secret_file: Option<String>,
     #[command(flatten)]
     target: RecoverTarget,
 }

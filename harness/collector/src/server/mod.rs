@@ -30,7 +30,7 @@ const LOST_REFRESH: Duration = Duration::from_secs(15);
 
 /// What a collector does besides keeping its ledger, and whom it lets in; nothing, and everybody who
 /// is on this machine, by default.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Extras {
     /// The customers' contracts; the replies to the filter repeat them next to the fleet's totals.
     pub contracts: Option<Contracts>,
@@ -50,6 +50,24 @@ pub struct Extras {
     pub source_lost_after: Option<Duration>,
     /// Where the time comes from.
     pub clock: Clock,
+}
+
+/// The name by which the filter calls the collector unless it is configured otherwise.
+const HOST_DEFAULT: &str = "agent-meter-collector";
+
+impl Default for Extras {
+    fn default() -> Extras {
+        Extras {
+            contracts: None,
+            webhooks: None,
+            writers: Secrets::default(),
+            readers: Secrets::default(),
+            hosts: vec![HOST_DEFAULT.to_owned()],
+            insecure: false,
+            source_lost_after: None,
+            clock: Clock::default(),
+        }
+    }
 }
 
 /// A running collector. Dropped without `stop`, it stops without waiting for requests under way.
