@@ -173,7 +173,8 @@ async fn insert(events: &[String], ledger: Ledger, allows_older: bool) -> anyhow
         Err(
             refusal @ (IngestError::MediaType(_)
             | IngestError::Malformed(_)
-            | IngestError::TooMany(_)),
+            | IngestError::TooMany(_)
+            | IngestError::Foreign),
         ) => Ok(Err(refusal.to_string())),
     }
 }

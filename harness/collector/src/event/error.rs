@@ -11,6 +11,8 @@ pub enum IngestError {
     Malformed(String),
     /// More events than one POST may have, which is this many (HTTP 413).
     TooMany(usize),
+    /// All of its events are of sources that another sender wrote for first (HTTP 403).
+    Foreign,
     /// The ledger failed; the same bytes may be sent again (HTTP 500).
     Ledger(anyhow::Error),
 }
@@ -24,6 +26,9 @@ impl fmt::Display for IngestError {
                  application/cloudevents+json or application/json, found {found:?}"
             ),
             IngestError::TooMany(most) => write!(f, "body: must be at most {most} events"),
+            IngestError::Foreign => {
+                f.write_str("source: another sender wrote for it first, with another secret")
+            }
             IngestError::Malformed(reason) => write!(f, "body: {reason}"),
             IngestError::Ledger(error) => write!(f, "ledger: {error:#}"),
         }

@@ -144,6 +144,11 @@ pub(crate) fn short_type(event_type: &str) -> &'static str {
     kind_of(event_type).map_or("other", |(name, _)| name)
 }
 
+/// The types that this collector knows, as metrics name them.
+pub(crate) fn short_types() -> impl Iterator<Item = &'static str> {
+    TYPES.into_iter().map(|(name, _)| name)
+}
+
 /// Splits a body into the exact bytes of each event.
 pub(crate) fn split<'a>(
     body: &'a [u8],

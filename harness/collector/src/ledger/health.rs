@@ -5,14 +5,6 @@ use rusqlite::params;
 
 use crate::ledger::Ledger;
 
-/// One row, with when the ledger was last found well.
-pub(super) const SCHEMA: &str = "
-CREATE TABLE health (
-    position   INTEGER PRIMARY KEY CHECK (position = 1),
-    checked_ms INTEGER NOT NULL
-) STRICT;
-";
-
 impl Ledger {
     /// Writes one row.
     ///

@@ -67,6 +67,7 @@ impl Ledger {
     ) -> Result<(Receipt, usize), IngestError> {
         let events: Vec<_> =
             event::split(body, content_type)?.into_iter().map(event::read).collect();
+        let total = events.len();
         let mut connection = lock(&self.0.writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut batch = Batch::new(&transaction, intake, self.now_ms());
@@ -75,6 +76,11 @@ impl Ledger {
                 Ok(event) => batch.take(index, event)?,
                 Err((id, reason)) => batch.reject(index, id, reason, "invalid"),
             }
+        }
+        // The events wait until the operator has mended the secrets; one by one they would be
+        // refused for good.
+        if total > 0 && batch.foreign == total {
+            return Err(IngestError::Foreign);
         }
         let (receipt, tally, queued) = batch.finish()?;
         transaction.commit()?;
@@ -95,6 +101,8 @@ struct Batch<'a> {
     receipt: Receipt,
     tally: Tally,
     sources: Sources,
+    /// Events of sources that are another writer's.
+    foreign: usize,
     /// One for each scope that the batch is about.
     queries: BTreeMap<(String, String, String, i64), TotalsQuery>,
     /// Rows for webhooks.
@@ -111,6 +119,7 @@ impl<'a> Batch<'a> {
             receipt: Receipt::default(),
             tally: Tally::default(),
             sources: Sources::default(),
+            foreign: 0,
             queries: BTreeMap::new(),
             queued: 0,
         }
@@ -119,8 +128,8 @@ impl<'a> Batch<'a> {
     fn take(&mut self, index: usize, mut event: Event<'_>) -> rusqlite::Result<()> {
         let event_type = event::short_type(&event.event_type);
         if !self.sources.allow(self.ledger, self.intake.writer, &event)? {
-            let reason = "source: another sender wrote for it first, with another secret";
-            self.reject(index, event.id, reason.to_owned(), event_type);
+            self.foreign += 1;
+            self.reject(index, event.id, IngestError::Foreign.to_string(), event_type);
             return Ok(());
         }
         if event.beyond.is_none() {

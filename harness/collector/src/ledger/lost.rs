@@ -1,5 +1,5 @@
-//! Closes the sessions of sources that are gone, with what is known of them, and opens them again
-//! if the source speaks after all.
+//! Closes the sessions of sources that are gone, with what is known of them; `sources.rs` opens them
+//! again if the source speaks after all.
 //!
 //! To the next maintainer. The row keeps its `fold_order`, so any later event of the session itself
 //! replaces it as ever; `state_before` marks a row that is closed by this file alone.
@@ -63,16 +63,4 @@ fn close_some(ledger: &Transaction<'_>, silent_since_ms: i64) -> rusqlite::Resul
         )?
         .execute([])?;
     Ok(closed)
-}
-
-/// Opens the sessions of a source again that were closed because it was taken for lost.
-pub(super) fn reopen(ledger: &Transaction<'_>, source: &str) -> rusqlite::Result<()> {
-    ledger
-        .prepare_cached(
-            "UPDATE sessions SET state = state_before, state_before = NULL, close_reason = NULL,
-              ended_at = NULL, ended_ms = NULL, currency = NULL
-             WHERE source = ? AND state_before IS NOT NULL",
-        )?
-        .execute([source])?;
-    Ok(())
 }

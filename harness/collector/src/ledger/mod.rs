@@ -8,6 +8,7 @@
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
 mod column;
+pub(crate) mod decide;
 mod derive;
 mod files;
 pub(crate) mod fleet;
@@ -15,7 +16,7 @@ mod health;
 pub(crate) mod intake;
 pub(crate) mod lost;
 mod outgoing;
-pub(crate) mod quarantine;
+mod quarantine;
 pub(crate) mod receipt;
 mod schema;
 mod sources;

@@ -14,7 +14,7 @@ use crate::ledger::derive::derive;
 use crate::ledger::tables::{
     CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS, superseded_schema,
 };
-use crate::ledger::{health, quarantine, sources, sums, units};
+use crate::ledger::{quarantine, sources, sums, units};
 use crate::money;
 
 /// Kept in the file as `PRAGMA user_version`.
@@ -53,6 +53,14 @@ ALTER TABLE generations ADD COLUMN reported_cost TEXT;
 UPDATE generations SET is_unknown = (input IS NULL AND output IS NULL);
 ";
 
+/// One row, with when the ledger was last found well.
+const HEALTH: &str = "
+CREATE TABLE health (
+    position   INTEGER PRIMARY KEY CHECK (position = 1),
+    checked_ms INTEGER NOT NULL
+) STRICT;
+";
+
 const ADD_STATE_BEFORE: &str = "
 ALTER TABLE sessions ADD COLUMN state_before TEXT;
 CREATE INDEX sessions_lost ON sessions (source) WHERE state_before IS NOT NULL;
@@ -85,7 +93,7 @@ CREATE INDEX generations_supersedes ON generations (source, supersedes)
 
 /// The tables that version 9 brought.
 fn since_9() -> String {
-    [sources::SCHEMA, quarantine::SCHEMA, health::SCHEMA].concat()
+    [sources::SCHEMA, quarantine::SCHEMA, HEALTH].concat()
 }
 
 /// The tables that are made again from the events.

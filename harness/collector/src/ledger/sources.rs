@@ -136,7 +136,7 @@ impl Sources {
                 store_heartbeat(ledger, &source, sequence, &told)?;
             }
             if !recovers && !news.is_new {
-                super::lost::reopen(ledger, &source)?;
+                reopen(ledger, &source)?;
             }
         }
         Ok(())
@@ -167,5 +167,17 @@ fn store_heartbeat(
             told.provider_cost,
             told.revenue,
         ])?;
+    Ok(())
+}
+
+/// Opens the sessions of a source again that were closed because it was taken for lost.
+fn reopen(ledger: &Transaction<'_>, source: &str) -> rusqlite::Result<()> {
+    ledger
+        .prepare_cached(
+            "UPDATE sessions SET state = state_before, state_before = NULL, close_reason = NULL,
+              ended_at = NULL, ended_ms = NULL, currency = NULL
+             WHERE source = ? AND state_before IS NOT NULL",
+        )?
+        .execute([source])?;
     Ok(())
 }

@@ -1,39 +1,18 @@
 //! Decides who comes in, before any route looks at a request: under which host, from which page,
 //! with which secret.
 
-use std::net::SocketAddr;
-
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use crate::access::Writer;
 use crate::access::hosts::is_cross_site;
-use crate::access::{Hosts, Secrets, Writer};
-use crate::routes::Service;
 use crate::routes::refusal::{Reason, Refusal};
+use crate::routes::service::{Door, Ends, Service};
 
 /// The header with the signature of a batch.
 const SIGNATURE: &str = "agent-meter-signature";
-
-/// The two ends of the connection that a request came by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
-    pub(crate) local: SocketAddr,
-    pub(crate) peer: SocketAddr,
-}
-
-/// Who may come in.
-#[derive(Debug, Default)]
-pub(crate) struct Door {
-    /// The names under which the collector may be reached.
-    pub(crate) hosts: Hosts,
-    /// Those who may write; with none, everybody may.
-    pub(crate) writers: Secrets,
-    /// Those who may read; with none, whoever is on this machine, or everybody if everybody may
-    /// write too.
-    pub(crate) readers: Secrets,
-}
 
 /// The only value of a header; `None` without one, an error with several.
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, Refusal> {

@@ -7,22 +7,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::routes::Service;
+use crate::routes::service::Service;
 
 /// How long a finding stands, so that questions without end do not write without end.
 const FINDING_TTL: Duration = Duration::from_secs(1);
 /// How long the ledger may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The last finding: when, and what is wrong.
-#[derive(Debug, Default)]
-pub(super) struct Health(Mutex<Option<(Instant, Option<String>)>>);
-
 pub(super) async fn health(State(service): State<Service>) -> Response {
-    let mut last = service.health.0.lock().await;
+    let mut last = service.health.lock().await;
     let known = last.take().filter(|(at, _)| at.elapsed() < FINDING_TTL);
     let (at, wrong) = match known {
         Some(known) => known,

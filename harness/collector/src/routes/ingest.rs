@@ -2,7 +2,6 @@
 //! hands it to the ledger.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -15,21 +14,11 @@ use tokio::time::timeout;
 
 use crate::ledger::intake::Intake;
 use crate::ledger::receipt::Receipt;
-use crate::routes::refusal::{Reason, Refusal};
-use crate::routes::{Answer, Service, failed};
+use crate::routes::refusal::{Answer, Reason, Refusal, failed};
+use crate::routes::service::Service;
 
 /// The longest body of a POST: 16 MiB, several times the longest batch of the filter.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a body may take to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// KiB of all bodies that are on their way or in work: a flood must not take the machine's memory.
-const BODIES_KIB_MAX: usize = 64 * 1024;
-
-/// The memory for bodies, in KiB.
-pub(super) fn memory() -> Semaphore {
-    Semaphore::new(BODIES_KIB_MAX)
-}
-
 /// A body, and the memory that it takes as long as it is in work.
 struct Held {
     bytes: Vec<u8>,
@@ -48,10 +37,11 @@ async fn take(service: &Service, request: Request) -> Answer {
     let (head, body) = request.into_parts();
     let writer = service.door.writer(&head.headers)?;
     let content_type = content_type(&head.headers)?;
-    let body = match timeout(BODY_TIMEOUT, read(body, &service.bodies)).await {
+    let limit = service.body_timeout;
+    let body = match timeout(limit, read(body, &service.bodies)).await {
         Ok(body) => body?,
         Err(_) => {
-            let error = format!("body: must come within {} s", BODY_TIMEOUT.as_secs());
+            let error = format!("body: must come within {limit:?}");
             return Err(Refusal::of_write(Reason::Timeout, StatusCode::REQUEST_TIMEOUT, error));
         }
     };

@@ -2,7 +2,7 @@
 //! No label has a value from a source, so that sources without end make no metrics without end.
 
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -11,33 +11,30 @@ use axum::response::IntoResponse;
 
 use crate::ledger::Ledger;
 use crate::report::gaps::SourceState;
-use crate::routes::{Answer, Service, failed};
+use crate::routes::refusal::{Answer, failed};
+use crate::routes::service::Service;
 use crate::webhook::queue;
 
 /// How long the number of mismatches stands: it takes a look at many sessions.
 const MISMATCHES_TTL: Duration = Duration::from_secs(60);
 
-/// When the latest sessions were reconciled, and how many of them do not agree.
-#[derive(Debug, Default)]
-pub(super) struct Mismatches(Mutex<Option<(Instant, usize)>>);
-
-impl Mismatches {
-    fn of(&self, ledger: &Ledger) -> anyhow::Result<usize> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, count)) = last.filter(|(at, _)| at.elapsed() < MISMATCHES_TTL) {
-            return Ok(count);
-        }
-        let mut sessions: Vec<_> = ledger
-            .reconcile_latest()?
-            .mismatches
-            .into_iter()
-            .map(|mismatch| (mismatch.source, mismatch.session_id))
-            .collect();
-        sessions.sort();
-        sessions.dedup();
-        *last = Some((Instant::now(), sessions.len()));
-        Ok(sessions.len())
+/// How many of the latest sessions do not agree.
+fn mismatches(service: &Service) -> anyhow::Result<usize> {
+    let mut last = service.mismatches.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, count)) = last.filter(|(at, _)| at.elapsed() < MISMATCHES_TTL) {
+        return Ok(count);
     }
+    let mut sessions: Vec<_> = service
+        .ledger
+        .reconcile_latest()?
+        .mismatches
+        .into_iter()
+        .map(|mismatch| (mismatch.source, mismatch.session_id))
+        .collect();
+    sessions.sort();
+    sessions.dedup();
+    *last = Some((Instant::now(), sessions.len()));
+    Ok(sessions.len())
 }
 
 pub(super) async fn metrics(State(service): State<Service>) -> Answer {
@@ -51,7 +48,7 @@ pub(super) async fn metrics(State(service): State<Service>) -> Answer {
             text,
             "# HELP {name} Sessions, of the latest 1000, whose final totals are not the sums."
         )?;
-        writeln!(text, "# TYPE {name} gauge\n{name} {}", service.mismatches.of(ledger)?)?;
+        writeln!(text, "# TYPE {name} gauge\n{name} {}", mismatches(&service)?)?;
         anyhow::Ok(text)
     };
     let text = tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from).flatten();

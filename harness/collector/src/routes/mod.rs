@@ -6,73 +6,25 @@ mod health;
 mod ingest;
 mod metrics;
 mod refusal;
-
-use std::sync::Arc;
+mod service;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRef, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore};
 
-use crate::contracts::{Contract, Contracts};
 use crate::ledger::Ledger;
 use crate::query::{BadQuery, Parameters};
 use crate::report::events::EventsQuery;
 use crate::report::guards::GuardsQuery;
 use crate::report::sessions::SessionsQuery;
 use crate::report::usage::UsageQuery;
-use crate::routes::health::Health;
-use crate::routes::metrics::Mismatches;
-use crate::routes::refusal::Refusal;
+use crate::routes::refusal::{Answer, Refusal, failed};
 
-pub(crate) use door::{Door, Ends};
-pub(crate) use refusal::Refusals;
-
-/// The state that the routes share.
-#[derive(Clone)]
-pub(crate) struct Service {
-    pub(crate) ledger: Ledger,
-    pub(crate) contracts: Option<Arc<Contracts>>,
-    pub(crate) webhooks: Arc<[String]>,
-    /// Wakes up the tasks that post to webhooks.
-    pub(crate) queued: Option<Arc<Notify>>,
-    door: Arc<Door>,
-    refusals: Arc<Refusals>,
-    bodies: Arc<Semaphore>,
-    health: Arc<Health>,
-    mismatches: Arc<Mismatches>,
-}
-
-impl FromRef<Service> for Ledger {
-    fn from_ref(service: &Service) -> Ledger {
-        service.ledger.clone()
-    }
-}
-
-impl Service {
-    pub(crate) fn new(ledger: Ledger, door: Door) -> Service {
-        Service {
-            ledger,
-            contracts: None,
-            webhooks: Arc::default(),
-            queued: None,
-            door: Arc::new(door),
-            refusals: Arc::default(),
-            bodies: Arc::new(ingest::memory()),
-            health: Arc::default(),
-            mismatches: Arc::default(),
-        }
-    }
-
-    /// The contract of a customer; a guard of a product has no customer.
-    fn contract(&self, customer: &str) -> Option<Contract> {
-        self.contracts.as_ref()?.of(customer)
-    }
-}
+pub(crate) use service::{Door, Ends, Service};
 
 pub(crate) fn routes(service: Service) -> Router {
     let reading = Router::new()
@@ -102,7 +54,6 @@ impl From<BadQuery> for Refusal {
     }
 }
 
-type Answer = Result<Response, Refusal>;
 type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 async fn events(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
@@ -178,9 +129,4 @@ async fn report<T: Serialize>(work: impl FnOnce() -> anyhow::Result<T> + Send + 
     let body = tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from).flatten();
     let body = body.map_err(|error| failed(&error))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-fn failed(error: &anyhow::Error) -> Refusal {
-    tracing::error!("request failed: {error:#}");
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
 }

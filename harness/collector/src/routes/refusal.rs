@@ -60,6 +60,7 @@ impl From<IngestError> for Refusal {
             IngestError::MediaType(_) => (Reason::MediaType, StatusCode::UNSUPPORTED_MEDIA_TYPE),
             IngestError::Malformed(_) => (Reason::Malformed, StatusCode::BAD_REQUEST),
             IngestError::TooMany(_) => (Reason::TooLarge, StatusCode::PAYLOAD_TOO_LARGE),
+            IngestError::Foreign => (Reason::Foreign, StatusCode::FORBIDDEN),
             IngestError::Ledger(error) => {
                 tracing::error!("ledger failed: {error:#}");
                 (Reason::Ledger, StatusCode::INTERNAL_SERVER_ERROR)
@@ -69,11 +70,22 @@ impl From<IngestError> for Refusal {
     }
 }
 
+/// What a route answers.
+pub(super) type Answer = Result<Response, Refusal>;
+
+/// A failure of our own.
+pub(super) fn failed(error: &anyhow::Error) -> Refusal {
+    tracing::error!("request failed: {error:#}");
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
+}
+
 /// Why a whole POST of events was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
     /// It came without a secret, or with a wrong one.
     Unauthorized,
+    /// Its sources belong to another secret.
+    Foreign,
     /// It came under a host that is not known.
     Host,
     /// A browser sent it for another site's page.
@@ -93,8 +105,9 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    const ALL: [(Reason, &str); 9] = [
+    const ALL: [(Reason, &str); 10] = [
         (Reason::Unauthorized, "unauthorized"),
+        (Reason::Foreign, "foreign"),
         (Reason::Host, "host"),
         (Reason::Origin, "origin"),
         (Reason::MediaType, "media_type"),

@@ -17,15 +17,19 @@ use crate::routes::Ends;
 
 /// The most connections at once. Further ones wait for one of these to end.
 const CONNECTIONS_MAX: usize = 1024;
-/// How long a connection may wait for a request, and the head of a request may take to come.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long to wait after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` is true; then answers the requests under way, and returns.
-pub(super) async fn serve(listener: TcpListener, routes: Router, mut stop: watch::Receiver<bool>) {
+/// Serves until `stop` is true; then answers the requests under way, and returns. The head of a
+/// request may take `head_timeout` to come, from the answer to the one before it.
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    head_timeout: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -35,7 +39,7 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, mut stop: watch
                 Ok((stream, slot)) => {
                     let (routes, stop) = (routes.clone(), stop.clone());
                     connections.spawn(async move {
-                        connection(stream, routes, stop).await;
+                        connection(stream, routes, head_timeout, stop).await;
                         drop(slot);
                     });
                 }
@@ -66,7 +70,12 @@ async fn accept(
     Ok((stream, slot))
 }
 
-async fn connection(stream: TcpStream, routes: Router, mut stop: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    routes: Router,
+    head_timeout: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
     // Answers are small and complete: waiting for more only delays them.
     let _ = stream.set_nodelay(true);
@@ -74,7 +83,7 @@ async fn connection(stream: TcpStream, routes: Router, mut stop: watch::Receiver
     let service = TowerToHyperService::new(routes);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

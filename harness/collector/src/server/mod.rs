@@ -48,8 +48,25 @@ pub struct Extras {
     /// After how much silence the sessions of a source that told that it lives are closed; `None`:
     /// never.
     pub source_lost_after: Option<Duration>,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
     /// Where the time comes from.
     pub clock: Clock,
+}
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// How long a connection may wait for a request, and the head of a request may take to come.
+    pub head: Duration,
+    /// How long a body may take to come.
+    pub body: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { head: Duration::from_secs(30), body: Duration::from_secs(30) }
+    }
 }
 
 /// The name by which the filter calls the collector unless it is configured otherwise.
@@ -65,6 +82,7 @@ impl Default for Extras {
             hosts: vec![HOST_DEFAULT.to_owned()],
             insecure: false,
             source_lost_after: None,
+            timeouts: Timeouts::default(),
             clock: Clock::default(),
         }
     }
@@ -134,11 +152,14 @@ impl Collector {
         let mut service = Service::new(ledger.clone(), door);
         service.contracts = contracts.clone();
         service.webhooks = webhooks.map(Webhooks::names).unwrap_or_default().into();
+        service.body_timeout = extras.timeouts.body;
         service.queued = deliveries.as_ref().map(Deliveries::queued);
         // Dropped with the collector, which stops the server too.
         let (stop, stopped) = watch::channel(false);
         tracing::info!(%addr, ledger = ledger_url, "collector started");
-        let server = tokio::spawn(connections::serve(listener, routes(service), stopped));
+        let head_timeout = extras.timeouts.head;
+        let server = connections::serve(listener, routes(service), head_timeout, stopped);
+        let server = tokio::spawn(server);
         let mut tasks = Vec::new();
         if let Some(contracts) = contracts {
             tasks.push(EndOnDrop(tokio::spawn(refresh(contracts)).abort_handle()));

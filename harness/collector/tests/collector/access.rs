@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use agent_meter_collector::{Secrets, SharedSecret};
+use agent_meter_collector::{Secrets, SharedSecret, Timeouts};
 use hmac::{Hmac, KeyInit, Mac};
 use rusqlite::Connection;
 use sha2::Sha256;
@@ -163,20 +163,19 @@ async fn a_source_of_before_the_secrets_is_bound_by_the_first_one_and_never_set_
     assert_eq!(post(&collector, &[], &body(&[call(1, json!({}))])).await.0, 200);
     collector.stop().await;
     let collector = open(two_writers()).await;
-    for (secret, accepted) in [(EDGE, 1), (HUB, 0)] {
-        let events = body(&[call(if accepted == 1 { 2 } else { 3 }, json!({}))]);
+    for (secret, status) in [(EDGE, 200), (HUB, 403)] {
+        let events = body(&[call(if status == 200 { 2 } else { 3 }, json!({}))]);
         let signature = signature(secret, &events);
         let headers = [("agent-meter-signature", signature.as_str())];
-        let (_, receipt) = post(&collector, &headers, &events).await;
-        assert_eq!(receipt["accepted"], accepted, "{receipt}");
+        assert_eq!(post(&collector, &headers, &events).await.0, status);
     }
     collector.stop().await;
     let collector = open(Extras { clock: clock(), ..Extras::default() }).await;
-    let (_, receipt) = post(&collector, &[], &body(&[call(4, json!({}))])).await;
-    assert_eq!(
-        (&receipt["accepted"], receipt["rejected"].as_array().map(Vec::len)),
-        (&json!(0), Some(1))
-    );
+    // As a whole, so that the filter sends it again once the operator has mended the secrets.
+    let refused = post(&collector, &[], &body(&[call(4, json!({}))])).await;
+    let error = "source: another sender wrote for it first, with another secret";
+    assert_eq!(refused, (403, json!({"error": error})));
+    assert_eq!(collector.ledger().count_events().expect("count"), 2);
     collector.stop().await;
 }
 
@@ -216,8 +215,7 @@ async fn totals_count_for_the_source_of_an_authenticated_sender_only() {
         let events = body(&events);
         let signature = signature(secret, &events);
         let headers = [("agent-meter-signature", signature.as_str())];
-        let (status, receipt) = post(&collector, &headers, &events).await;
-        assert_eq!(status, 200);
+        let (_, receipt) = post(&collector, &headers, &events).await;
         verdicts.push(receipt["verdicts"][0]["calls"].clone());
     }
     assert_eq!(verdicts, [json!(0), Value::Null, json!(3)]);
@@ -418,6 +416,34 @@ async fn bodies_beyond_the_memory_for_them_are_told_to_come_again() {
     while post(&collector, &[], &body(&[call(1, json!({}))])).await.0 != 200 {
         assert!(Instant::now() < deadline, "the memory is not given back");
     }
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn who_sends_slowly_is_cut_off() {
+    let timeouts = Timeouts { head: Duration::from_millis(300), body: Duration::from_millis(300) };
+    let collector = start_with(Extras { timeouts, clock: clock(), ..Extras::default() }).await;
+    // A body that stops, with a length and without one.
+    let chunked = head(collector.addr(), &[("transfer-encoding", "chunked")], 0);
+    let chunked = chunked.replace("content-length: 0\r\n", "") + "5\r\n[    \r\n";
+    for text in [head(collector.addr(), &[], 100) + "[", chunked] {
+        let mut stream = TcpStream::connect(collector.addr()).await.expect("connects");
+        stream.write_all(text.as_bytes()).await.expect("sends");
+        let (status, answer) = answer(stream).await;
+        assert_eq!((status, answer), (408, json!({"error": "body: must come within 300ms"})));
+    }
+    // A head that stops, and a connection that says nothing.
+    for text in ["POST /v1/events HTTP/1.1\r\nhost: ", ""] {
+        let mut stream = TcpStream::connect(collector.addr()).await.expect("connects");
+        stream.write_all(text.as_bytes()).await.expect("sends");
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let read = tokio::time::timeout(Duration::from_secs(10), read).await;
+        read.expect("cut off").expect("an end");
+    }
+    let (_, text) = Http::new(&collector).get("/metrics").await;
+    let line = "agent_meter_collector_refused_writes_total{reason=\"timeout\"} 2";
+    assert!(text.lines().any(|found| found == line), "{text}");
     collector.stop().await;
 }
 
