@@ -34,6 +34,9 @@ pub(crate) struct Door {
     pub(crate) readers: Secrets,
 }
 
+/// When the ledger was last looked at, and what was wrong with it.
+pub(super) type Finding = (Instant, Option<String>);
+
 /// The state that the routes share.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -48,8 +51,7 @@ pub(crate) struct Service {
     pub(super) refusals: Arc<Refusals>,
     /// The memory for bodies, in KiB.
     pub(super) bodies: Arc<Semaphore>,
-    /// When the ledger was last looked at, and what was wrong with it.
-    pub(super) health: Arc<AsyncMutex<Option<(Instant, Option<String>)>>>,
+    pub(super) health: Arc<AsyncMutex<Option<Finding>>>,
     /// When the latest sessions were reconciled, and how many of them do not agree.
     pub(super) mismatches: Arc<Mutex<Option<(Instant, usize)>>>,
 }

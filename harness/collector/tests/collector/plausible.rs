@@ -23,7 +23,7 @@ fn at(mut event: Value, time: &str) -> Value {
     event
 }
 
-fn with_tokens(sequence: u64, tokens: Value) -> Value {
+fn with_tokens(sequence: u64, tokens: &Value) -> Value {
     let quantity = |kind: &str| tokens[kind].as_u64().unwrap_or(0);
     let sum = quantity("input").checked_add(quantity("output"));
     generation(sequence, json!({"tokens": tokens, "quantity": sum}))
@@ -44,7 +44,7 @@ fn guard_totals(sequence: u64, data: Value) -> Value {
 
 /// Each with what is not plausible of it: K5 and K6 of what hostile senders tried.
 fn implausible() -> Vec<(Value, &'static str)> {
-    let tokens = |tokens: Value| with_tokens(2, tokens);
+    let tokens = |tokens: Value| with_tokens(2, &tokens);
     let price = |price: &str| call(2, json!({"price": price}));
     let time = |time: &str| at(call(2, json!({})), time);
     vec![
@@ -102,7 +102,7 @@ fn what_is_not_plausible_is_taken_kept_apart_and_in_no_sum() {
 #[test]
 fn what_is_plausible_at_the_bounds_counts() {
     for event in [
-        with_tokens(1, json!({"input": 10_000_000_000_u64, "output": 10_000_000_000_u64})),
+        with_tokens(1, &json!({"input": 10_000_000_000_u64, "output": 10_000_000_000_u64})),
         call(1, json!({"price": "1000000000000"})),
         generation(1, json!({"units": {"pages": "1000000000000"}})),
         at(call(1, json!({})), "2026-07-02T12:05:00Z"),
@@ -140,7 +140,7 @@ fn an_event_that_is_released_counts_and_one_that_is_discarded_never_does() {
     assert_eq!(quarantine(&ledger, "discarded")["events"][0]["event"], late[1]);
 
     // What does not even fit the ledger's numbers stays where it is.
-    let ledger = ledger_of(&[with_tokens(1, json!({"input": u64::MAX}))]);
+    let ledger = ledger_of(&[with_tokens(1, &json!({"input": u64::MAX}))]);
     let error = ledger.decide(1, Decision::Release).expect_err("too large");
     let expected = "the event 00000000000000000001 cannot be counted: data.quantity: is not \
                     plausible, at most 20000000000, found 18446744073709551615";
