@@ -86,6 +86,14 @@ lint: wasm-target ## Check the format and run clippy; warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target $(WASM) -p agent-meter-filter -- -D warnings
 
+# Debian's package `prometheus` has it, and every release of Prometheus.
+PROMTOOL ?= promtool
+
+.PHONY: rules
+rules: ## Check and test the alert rules, with promtool
+	$(PROMTOOL) check rules envoy/prometheus-rules.yaml
+	$(PROMTOOL) test rules envoy/prometheus-rules-test.yaml
+
 .PHONY: deny
 deny: cargo-deny ## Check licences, bans and sources of the dependencies
 	PATH="$(TOOLS)/cargo-deny/bin:$$PATH" \

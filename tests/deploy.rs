@@ -1,11 +1,16 @@
 //! Tests the files that operators load: reads every YAML file, checks the plugin configurations,
-//! and compares names and versions. It starts nothing; it does not test whether Envoy and
-//! Kubernetes accept the files.
+//! and compares names and versions. It starts nothing but a collector, for its metrics; it does not
+//! test whether Envoy and Kubernetes accept the files. `make rules` tests what Prometheus makes of
+//! the rules.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use agent_meter::stack::ANY_PORT;
+use agent_meter_collector::{Collector, Extras, Secret, Webhook, Webhooks};
 use agent_meter_core::config::Config;
+use agent_meter_core::host::counter::{Counter, Gauge};
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
@@ -229,4 +234,185 @@ fn the_services_of_the_compose_file_can_be_built() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The values of an option in the arguments of a command, as `--name=value` or `--name value`.
+fn values<'a>(arguments: &'a Value, option: &str) -> Vec<&'a str> {
+    let words: Vec<&str> =
+        arguments.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut found: Vec<&str> =
+        words.iter().filter_map(|word| word.strip_prefix(option)?.strip_prefix('=')).collect();
+    let pairs = words.iter().zip(words.iter().skip(1));
+    found.extend(pairs.filter(|(name, _)| **name == option).map(|(_, value)| *value));
+    found
+}
+
+#[test]
+fn the_collector_in_kubernetes_has_a_secret_and_knows_its_name() -> anyhow::Result<()> {
+    let deployment = resource("collector.yaml", "Deployment")?;
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let file = values(&container["args"], "--secret-file");
+    let (_, file) = file.first().and_then(|told| told.split_once('=')).context("no secret")?;
+    let mounts = container["volumeMounts"].as_array().context("no volumes")?;
+    let mount = mounts.iter().find(|mount| {
+        mount["mountPath"]
+            .as_str()
+            .is_some_and(|path| Path::new(file).parent() == Some(Path::new(path)))
+    });
+    let mount = mount.context("nothing is mounted where the secret is read")?;
+    let volumes = pod["volumes"].as_array().context("no volumes")?;
+    let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]);
+    let secret = resource("collector.yaml", "Secret")?;
+    let volume = volume.context("the secret's volume is none")?;
+    assert_eq!(volume["secret"]["secretName"], secret["metadata"]["name"]);
+    let key = Path::new(file).file_name().and_then(|name| name.to_str()).context("no file")?;
+    let shipped = text(&secret["stringData"], &format!("/{key}"))?;
+    // Whoever does not replace it gets no collector that everybody knows the secret of.
+    agent_meter_collector::SharedSecret::unnamed(shipped).expect_err("too short");
+
+    let hosts = values(&container["args"], "--allow-host");
+    for file in ["wasmplugin-sidecar.yaml", "wasmplugin-gateway.yaml"] {
+        let plugin = resource(file, "WasmPlugin")?;
+        let authority = text(&plugin, "/spec/pluginConfig/collector/authority")?;
+        let name = authority.split(':').next().unwrap_or_default();
+        assert!(hosts.contains(&name), "{file}: the collector does not know {authority}");
+    }
+    let rule = resource("collector.yaml", "DestinationRule")?;
+    assert_eq!(rule["spec"]["host"], json_text(hosts.first().copied()));
+    assert_eq!(rule["spec"]["trafficPolicy"]["tls"]["mode"], "ISTIO_MUTUAL");
+    let account = &pod["serviceAccountName"];
+    let name = text(&rule["spec"]["trafficPolicy"]["tls"], "/subjectAltNames/0")?;
+    assert!(name.ends_with(&format!("/sa/{}", account.as_str().unwrap_or_default())), "{name}");
+    assert_eq!(resource("collector.yaml", "PeerAuthentication")?["spec"]["mtls"]["mode"], "STRICT");
+    Ok(())
+}
+
+fn json_text(text: Option<&str>) -> Value {
+    text.map_or(Value::Null, Value::from)
+}
+
+#[test]
+fn the_collector_of_the_compose_file_is_reached_by_this_machine_alone() -> anyhow::Result<()> {
+    let compose = documents(&root().join("harness/docker-compose.yaml"))?.remove(0);
+    let collector = &compose["services"]["collector"];
+    let command = &collector["command"];
+    let insecure = command.as_array().is_some_and(|words| words.contains(&"--insecure".into()));
+    assert!(insecure, "it listens where others reach it, and has no secret");
+    let ports = collector["ports"].as_array().context("no ports")?;
+    let is_local = |port: &Value| port.as_str().is_some_and(|port| port.starts_with("127.0.0.1:"));
+    assert!(ports.iter().all(is_local), "{ports:?}");
+    let image = read(&root().join("harness/Dockerfile.envoy"))?;
+    for host in values(command, "--allow-host") {
+        assert!(image.contains(&format!("http://{host}:8080")), "nobody calls it {host}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_collector_behind_tls_is_checked_by_its_name() -> anyhow::Result<()> {
+    let cluster = documents(&root().join("envoy/collector-cluster-tls.yaml"))?.remove(0);
+    let envoy = documents(&root().join("envoy/envoy.yaml"))?.remove(0);
+    let clusters = envoy["static_resources"]["clusters"].as_array().context("no clusters")?;
+    assert!(clusters.iter().any(|own| own["name"] == cluster["name"]), "it replaces no cluster");
+    let tls = &cluster["transport_socket"]["typed_config"];
+    let name = &tls["sni"];
+    let checked = &tls["common_tls_context"]["validation_context"];
+    assert!(checked["trusted_ca"]["filename"].is_string(), "any authority's certificate is taken");
+    assert_eq!(&checked["match_typed_subject_alt_names"][0]["matcher"]["exact"], name);
+    let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+    let endpoint = cluster.pointer(endpoint).context("no endpoint")?;
+    assert_eq!(&endpoint["address"], name);
+
+    let front = documents(&root().join("envoy/collector-tls.yaml"))?.remove(0);
+    let listener = &front["static_resources"]["listeners"][0];
+    assert_eq!(listener["address"]["socket_address"]["port_value"], endpoint["port_value"]);
+    let chain = &listener["filter_chains"][0];
+    let tls = &chain["transport_socket"]["typed_config"];
+    assert_eq!(tls["require_client_certificate"], true);
+    assert!(tls["common_tls_context"]["validation_context"]["trusted_ca"]["filename"].is_string());
+    let host = &chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0];
+    assert!(host["domains"].as_array().is_some_and(|domains| domains.contains(name)));
+    for route in host["routes"].as_array().context("no routes")? {
+        assert_eq!(route["match"]["path"], "/v1/events", "reading passes");
+    }
+
+    let external = resource("collector-external.yaml", "DestinationRule")?;
+    let tls = &external["spec"]["trafficPolicy"]["portLevelSettings"][0]["tls"];
+    assert_eq!((&tls["sni"], &tls["subjectAltNames"][0]), (name, name));
+    assert!(tls["caCertificates"].is_string());
+    Ok(())
+}
+
+/// The names of metrics in a text of rules: what begins as ours do.
+fn metric_names(text: &str) -> BTreeSet<&str> {
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c: char| !is_in_name(c)).filter(|word| word.starts_with("agent_meter_")).collect()
+}
+
+#[tokio::test]
+async fn the_rules_for_prometheus_name_metrics_that_there_are() -> anyhow::Result<()> {
+    let rules = documents(&root().join("envoy/prometheus-rules.yaml"))?.remove(0);
+    let mut wanted = BTreeSet::new();
+    let mut alerts = BTreeSet::new();
+    for rule in rules["groups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|group| group["rules"].as_array().into_iter().flatten())
+    {
+        let alert = text(rule, "/alert")?;
+        assert!(alerts.insert(alert.to_owned()), "{alert} is there twice");
+        text(rule, "/annotations/summary")?;
+        text(rule, "/annotations/action")?;
+        let names = metric_names(text(rule, "/expr")?);
+        assert!(!names.is_empty(), "{alert} watches nothing of ours");
+        wanted.extend(names.into_iter().map(str::to_owned));
+    }
+    let hook = Webhook { name: "finance".to_owned(), url: "http://127.0.0.1:9/".parse()? };
+    let webhooks = Webhooks::new(vec![hook], Secret::parse("a secret for webhooks")?)?;
+    let extras = Extras { webhooks: Some(webhooks), ..Extras::default() };
+    let collector = Collector::start_with(ANY_PORT, "sqlite::memory:", extras).await?;
+    let url = format!("http://{}/metrics", collector.addr());
+    let told = http_get(&url).await?;
+    let mut known: BTreeSet<String> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    collector.stop().await;
+    let of_filter = Counter::ALL.iter().map(|counter| counter.name());
+    let of_filter = of_filter.chain(Gauge::ALL.iter().map(|gauge| gauge.name()));
+    known.extend(of_filter.map(|name| format!("agent_meter_{name}")));
+    let unknown: Vec<&String> = wanted.difference(&known).collect();
+    assert!(unknown.is_empty(), "nobody has these metrics: {unknown:?}");
+    // What the collector tells of its own state has an alert, or is for looking at.
+    let looked_at = ["last_event_age_seconds", "open_sessions"]
+        .map(|name| format!("agent_meter_collector_{name}"));
+    for name in told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge"))
+    {
+        let is_of_webhooks = name.contains("_webhook_");
+        assert!(
+            wanted.contains(name) || looked_at.iter().any(|other| other == name) || is_of_webhooks,
+            "{name} has no alert"
+        );
+    }
+    let tests = read(&root().join("envoy/prometheus-rules-test.yaml"))?;
+    let untested: Vec<&String> =
+        alerts.iter().filter(|alert| !tests.contains(alert.as_str())).collect();
+    assert!(untested.is_empty(), "no unit test: {untested:?}");
+    Ok(())
+}
+
+/// The body of a response to a GET.
+async fn http_get(url: &str) -> anyhow::Result<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (host, path) =
+        url.strip_prefix("http://").and_then(|url| url.split_once('/')).context("a URL")?;
+    let mut stream = tokio::net::TcpStream::connect(host).await?;
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).context("no body")
 }

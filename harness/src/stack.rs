@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use agent_meter_collector::recover::{
-    self, Authentication, Key, Log, Recovered, Remote, Target, recover,
+    self, Authentication, Log, Recovered, Remote, Target, recover,
 };
-use agent_meter_collector::{Collector, Ledger};
+use agent_meter_collector::{Collector, Ledger, SharedSecret};
 use anyhow::{Context, ensure};
 use reqwest::Url;
 use serde_json::Value;
@@ -253,16 +253,17 @@ impl Stack {
 
     async fn recover(&self) -> anyhow::Result<Recovered> {
         let log = Log::open(&self.dir.path().join("envoy.log"))?;
-        let key = plugin::collector_secret(&self.bootstrap.plugin).map(Key::parse).transpose()?;
+        let secret = plugin::collector_secret(&self.bootstrap.plugin);
+        let secret = secret.map(SharedSecret::unnamed).transpose().context("collector.secret")?;
         let target = match &self.collector {
-            Some(collector) => Target::Ledger(collector.ledger()),
+            Some(collector) => Target::Ledger { ledger: collector.ledger(), allows_older: false },
             None => {
                 let remote = Remote::new(self.events_url()?);
-                Target::Collector(remote.with_key(key.clone(), Authentication::default()))
+                Target::Collector(remote.with_secret(secret.clone(), Authentication::default()))
             }
         };
-        let keys = key.into_iter().collect();
-        let options = recover::Options { keys, ..recover::Options::default() };
+        let secrets = secret.into_iter().collect();
+        let options = recover::Options { secrets, ..recover::Options::default() };
         recover([log], &target, &options).await
     }
 

@@ -225,7 +225,7 @@ async fn check_poison(
     assert_eq!(spilled.len(), 1, "{spilled:?}");
     assert!(spilled[0].contains("\"tool_name\":\"poison\""), "{spilled:?}");
     let log = Log::open(&rig.stack()?.dir().join("envoy.log"))?;
-    let target = Target::Ledger(ledger.clone());
+    let target = Target::Ledger { ledger: ledger.clone(), allows_older: false };
     let recovered = recover([log], &target, &recover::Options::default()).await?;
     assert_eq!(recovered, Recovered { lines: 1, taken: 1, ..Recovered::default() });
     let books = Books::read(&ledger).await?;
@@ -277,7 +277,7 @@ async fn what_envoy_holds_when_it_stops_is_in_its_log_and_can_be_recovered() -> 
     ensure!(Books::read(&collector.ledger).await?.events.is_empty(), "the collector took events");
     let ledger = Ledger::open("sqlite::memory:")?;
     let log = Log::open(&rig.stack()?.dir().join("envoy.log"))?;
-    let target = Target::Ledger(ledger.clone());
+    let target = Target::Ledger { ledger: ledger.clone(), allows_older: false };
     let recovered = recover([log], &target, &recover::Options::default()).await?;
     let taken = u64::try_from(spilled.len())?;
     assert_eq!(recovered, Recovered { lines: taken, taken, ..Recovered::default() });

@@ -1,8 +1,6 @@
 //! New configurations as listener discovery delivers them: Envoy drains the old filter chain, for ten
 //! minutes by default, while the new one serves. Two configurations are live meanwhile.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use agent_meter::plugin::deliver_to_harness;
 use agent_meter::stack::{ANY_PORT, Events, Options};
 use agent_meter::wait;
 use agent_meter_collector::Ledger;
-use agent_meter_collector::recover::{Target, recover};
+use agent_meter_collector::recover::{self, Log, Target, recover};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -174,8 +172,9 @@ async fn stop_while_draining(after: Duration) -> anyhow::Result<()> {
     tokio::time::timeout(LIMIT, rig.stack_mut()?.ended()).await.context("Envoy does not stop")?;
 
     let ledger = Ledger::open("sqlite::memory:")?;
-    let log = BufReader::new(File::open(rig.stack()?.dir().join("envoy.log"))?);
-    let recovered = recover(log, &Target::Ledger(ledger.clone()), None).await?;
+    let log = Log::open(&rig.stack()?.dir().join("envoy.log"))?;
+    let target = Target::Ledger { ledger: ledger.clone(), allows_older: false };
+    let recovered = recover([log], &target, &recover::Options::default()).await?;
     ensure!(recovered.refused.is_empty() && recovered.unreadable.is_empty(), "{recovered:?}");
     let books = Books::read(&ledger).await?;
     let (one, third) = (prices(&books, "one"), prices(&books, "third"));

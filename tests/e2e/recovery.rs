@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_meter::stack::{Events, Options};
 use agent_meter::wait;
-use agent_meter_collector::Ledger;
-use agent_meter_collector::recover::{self, Key, Log, Recovered, Target, recover};
+use agent_meter_collector::recover::{self, Log, Recovered, Target, recover};
+use agent_meter_collector::{Ledger, SharedSecret};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
@@ -116,12 +116,12 @@ async fn check(application_log: Option<Value>, access_log: Value) -> anyhow::Res
     let log = rig.stack()?.dir().join("envoy.log");
     ensure!(rig.log()?.contains("victim"), "the access log is not in the same stream");
     ensure!(rig.log()?.contains(" part=2/"), "no event was long");
-    for key in [Some(Key::parse(SECRET)?), None] {
+    for key in [Some(SharedSecret::unnamed(SECRET)?), None] {
         let is_checked = key.is_some();
         let ledger = Ledger::open("sqlite::memory:")?;
         let options =
-            recover::Options { keys: key.into_iter().collect(), ..recover::Options::default() };
-        let target = Target::Ledger(ledger.clone());
+            recover::Options { secrets: key.into_iter().collect(), ..recover::Options::default() };
+        let target = Target::Ledger { ledger: ledger.clone(), allows_older: true };
         let found = recover([Log::open(&log)?], &target, &options).await?;
         ensure!(found.is_complete(), "{found:?}");
         assert_eq!(found.foreign.count(), u64::try_from(attacks.len())?, "{found:?}");
@@ -134,9 +134,9 @@ async fn check(application_log: Option<Value>, access_log: Value) -> anyhow::Res
         let text = format!("{:?}", books.events);
         ensure!(!text.contains("victim"), "{text}");
     }
-    let other = Some(Key::parse("secret-of-another-fleet")?);
+    let other = Some(SharedSecret::unnamed("secret-of-another-fleet")?);
     let options =
-        recover::Options { keys: other.into_iter().collect(), ..recover::Options::default() };
+        recover::Options { secrets: other.into_iter().collect(), ..recover::Options::default() };
     let found = recover([Log::open(&log)?], &Target::Nowhere, &options).await?;
     let Recovered { taken, lines, untrusted, .. } = &found;
     ensure!(*taken == 0 && untrusted.count() == *lines && *lines > TOOLS, "{found:?}");

@@ -42,8 +42,10 @@ const CRATES: &[Crate] = &[
     Crate {
         src: "harness/collector/src/",
         rooms: &[
+            "clock",
             "money",
             "query",
+            "access",
             "event",
             "contracts",
             "ledger",

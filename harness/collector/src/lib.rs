@@ -5,8 +5,10 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | `clock` | tells the time |
 //! | `money` | adds, reads and writes exact decimal amounts |
 //! | `query` | reads parameters, periods and pages, and builds the SQL conditions for them |
+//! | `access` | decides who may write and read, and under which host |
 //! | `event` | reads one event as `filter/EVENTS.md` describes it; shares no type with the filter |
 //! | `contracts` | reads the operator's file of contracted revenue |
 //! | `ledger` | stores each event once, and keeps the tables that are derived from events |
@@ -18,6 +20,8 @@
 //! | `routes` | the HTTP interface: decodes a request, asks a room above, encodes the answer |
 //! | `server` | starts and stops all of it |
 
+mod access;
+mod clock;
 mod contracts;
 mod event;
 pub mod invoice;
@@ -31,11 +35,15 @@ mod routes;
 mod server;
 mod webhook;
 
+pub use access::{Secrets, SharedSecret};
+pub use clock::Clock;
 pub use contracts::{Contract, Contracts};
+pub use event::bounds::{Beyond, Reason};
 pub use event::call::{Call, CallKind};
 pub use event::error::IngestError;
 pub use event::generation::{Generation, Rated};
 pub use event::guard::{GuardTotals, LevelChange, Scope};
+pub use event::heartbeat::Heartbeat;
 pub use event::identity::Identity;
 pub use event::session::{Closing, SessionChange};
 pub use event::tokens::{TokenTotals, Tokens};
@@ -43,14 +51,15 @@ pub use event::totals::{ModelTotals, SessionState, ToolTotals, Totals};
 pub use event::units::Units;
 pub use event::{Body, Event};
 pub use ledger::Ledger;
+pub use ledger::decide::{Decision, QuarantinePage, Quarantined};
 pub use ledger::fleet::FleetTotals;
 pub use ledger::receipt::{Receipt, Rejected};
 pub use query::{BadQuery, Page, Period};
 pub use report::events::{EventsPage, EventsQuery};
-pub use report::gaps::{Gaps, Range, SourceGaps};
+pub use report::gaps::{Gaps, Range, SourceGaps, SourceState, States, Told};
 pub use report::guards::{Alerts, GuardState, Guards, GuardsQuery};
 pub use report::reconcile::{Mismatch, Reconciliation};
 pub use report::sessions::{Session, Sessions, SessionsQuery};
 pub use report::usage::{Dimension, Usage, UsageQuery, UsageRow};
-pub use server::{Collector, Extras};
+pub use server::{Collector, Extras, Timeouts};
 pub use webhook::{Retry, Secret, Webhook, Webhooks};

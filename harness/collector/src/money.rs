@@ -1,5 +1,7 @@
 //! Exact decimal money: reading, adding, writing, and the SQLite aggregate `decimal_sum`.
-//! No float and no silent rounding: what does not fit is an error.
+//! No float. One event's amounts are exact or an error; a sum over many rows is exact as long as it
+//! fits in 28 digits, then rounded to these, and at last stays at the largest amount: one row that is
+//! wrong must not keep a report from the others.
 
 use std::fmt;
 
@@ -47,8 +49,22 @@ pub(crate) fn subtract(left: Decimal, right: Decimal) -> Result<Decimal, Overflo
     add(left, -right)
 }
 
-/// Adds the SQL function `decimal_sum(TEXT)` to a connection: the exact sum as TEXT without
-/// trailing zeros, `'0'` for no rows. A value that is not money, or an overflow, fails the query.
+/// The sum for a report: exact if it fits, else rounded to 28 digits, else the largest amount.
+pub(crate) fn sum(left: Decimal, right: Decimal) -> Decimal {
+    add(left, right).unwrap_or_else(|Overflow| {
+        let is_negative = left.is_sign_negative() && right.is_sign_negative();
+        let most = if is_negative { Decimal::MIN } else { Decimal::MAX };
+        left.checked_add(right).map_or(most, |sum| sum.normalize())
+    })
+}
+
+/// The difference for a report, as [`sum`].
+pub(crate) fn difference(left: Decimal, right: Decimal) -> Decimal {
+    sum(left, -right)
+}
+
+/// Adds the SQL function `decimal_sum(TEXT)` to a connection: [`sum`] as TEXT without trailing
+/// zeros, `'0'` for no rows. A value that is not money fails the query.
 pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_aggregate_function("decimal_sum", 1, flags, DecimalSum)
@@ -64,7 +80,7 @@ impl Aggregate<Decimal, String> for DecimalSum {
     fn step(&self, context: &mut Context<'_>, sum: &mut Decimal) -> rusqlite::Result<()> {
         let text: String = context.get(0)?;
         let amount = parse(&text).ok_or_else(|| failure(format!("not money: {text:?}").into()))?;
-        *sum = add(*sum, amount).map_err(|overflow| failure(overflow.into()))?;
+        *sum = self::sum(*sum, amount);
         Ok(())
     }
 
@@ -159,6 +175,23 @@ mod tests {
         ] {
             let sum = add(parse(left).unwrap(), parse(right).unwrap()).ok();
             assert_eq!(sum.map(|sum| sum.to_string()).as_deref(), expected, "{left} + {right}");
+        }
+    }
+
+    #[test]
+    fn a_sum_for_a_report_is_rounded_or_the_largest_rather_than_nothing() {
+        let most = "79228162514264337593543950335";
+        for (left, right, expected) in [
+            ("0.1", "0.2", "0.3"),
+            (most, "1", most),
+            (most, most, most),
+            (most, "0.1", most),
+            ("1000000000000000000000000000", "0.0000000001", "1000000000000000000000000000"),
+            ("1000000000000", "0.0000000000000000000000000004", "1000000000000"),
+        ] {
+            let (left, right) = (parse(left).unwrap(), parse(right).unwrap());
+            assert_eq!(sum(left, right).to_string(), expected, "{left} + {right}");
+            assert_eq!(difference(-left, right).to_string(), format!("-{expected}"));
         }
     }
 }

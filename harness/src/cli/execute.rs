@@ -1,6 +1,7 @@
 //! Runs each command with its options.
 
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent_meter::bench::{self, Bench};
@@ -13,9 +14,7 @@ use agent_meter::stack::Events;
 use agent_meter::{check, plugin, wasm};
 use agent_meter_collector::invoice::{Invoice, invoices};
 use agent_meter_collector::prices::{self, Edition, Question, Wanted};
-use agent_meter_collector::{
-    Collector, Contracts, Extras, Ledger, Period, Secret, Webhook, Webhooks,
-};
+use agent_meter_collector::{Ledger, Period};
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::price_factors::{Modifier, PriceFactors, ServiceTier, Word};
 use agent_meter_core::domain::seller::Seller;
@@ -26,9 +25,8 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    BenchArgs, BootstrapArgs, CheckCommand, CheckPricesArgs, Cli, CollectArgs, Command, DemoArgs,
-    EnvoyArgs, ExplainArgs, ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RunArgs,
-    UpstreamArgs,
+    BenchArgs, BootstrapArgs, CheckCommand, CheckPricesArgs, Cli, Command, DemoArgs, EnvoyArgs,
+    ExplainArgs, ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RunArgs, UpstreamArgs,
 };
 
 impl Cli {
@@ -42,6 +40,9 @@ impl Cli {
             Command::McpServer(args) => args.execute().await,
             Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Recover(args) => args.execute().await,
+            Command::Quarantine(command) => {
+                tokio::task::spawn_blocking(move || command.execute()).await?
+            }
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Prices(PricesCommand::Check(args)) => args.execute(),
             Command::Prices(PricesCommand::Explain(args)) => args.execute(),
@@ -130,53 +131,20 @@ impl RunArgs {
             ensure!(!endpoint.tls, "--collector: https is not supported; put a proxy before it");
             Events::At(endpoint)
         } else {
-            let listen = self.collector.parse();
+            let listen = self.collector.parse::<SocketAddr>();
             let listen = listen.with_context(|| format!("--collector: {:?}", self.collector))?;
+            // A collector of strangers needs a secret, and options of its own.
+            ensure!(
+                listen.ip().to_canonical().is_loopback(),
+                "--collector: {listen} can be reached by others: run `agent-meter collect` with \
+                 --secret-file there, and give its URL"
+            );
             Events::Own { listen, ledger: self.ledger }
         };
         let concurrency = self.envoy.concurrency;
         let Self { upstream, listen, admin, .. } = self;
         let upstream = upstream.endpoint()?;
         run::run(Run { upstream, listen, admin, events, plugin, concurrency, wasm }).await
-    }
-}
-
-impl CollectArgs {
-    async fn execute(self) -> anyhow::Result<()> {
-        let mut signals = Signals::new()?;
-        let extras = Extras {
-            contracts: self.contracts.as_deref().map(Contracts::open).transpose()?,
-            webhooks: self.webhooks()?,
-        };
-        let collector = Collector::start_with(self.listen, &self.ledger, extras).await?;
-        println!("ready {}", json!({ "collector": collector.addr() }));
-        signals.stop().await;
-        collector.stop().await;
-        Ok(())
-    }
-
-    fn webhooks(&self) -> anyhow::Result<Option<Webhooks>> {
-        if self.webhook.is_empty() {
-            return Ok(None);
-        }
-        let hooks = self.webhook.iter().map(|text| text.parse());
-        let hooks = hooks.collect::<anyhow::Result<Vec<Webhook>>>().context("--webhook")?;
-        let (text, from) = match &self.webhook_secret_file {
-            Some(file) => {
-                let text = std::fs::read_to_string(file);
-                let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-                (text, file.display().to_string())
-            }
-            None => {
-                let name = "AGENT_METER_WEBHOOK_SECRET";
-                let text = std::env::var(name).ok().with_context(|| {
-                    format!("--webhook: needs a secret, in --webhook-secret-file or ${name}")
-                })?;
-                (text, format!("${name}"))
-            }
-        };
-        let secret = Secret::parse(&text).with_context(|| format!("the secret in {from}"))?;
-        Webhooks::new(hooks, secret).map(Some).context("--webhook")
     }
 }
 

@@ -1,7 +1,9 @@
 //! The command line of `agent-meter`: names, units and defaults of every option. `execute.rs` runs
 //! the commands.
 
+mod collect;
 mod execute;
+mod quarantine;
 mod recover;
 
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
+use self::collect::CollectArgs;
+use self::quarantine::QuarantineCommand;
 pub(crate) use self::recover::NothingFound;
 use self::recover::RecoverArgs;
 
@@ -54,6 +58,9 @@ enum Command {
     /// Bring events that the filter wrote to Envoy's log into a ledger or to a collector; exit 3 if
     /// there are none
     Recover(RecoverArgs),
+    /// Decide about events that a ledger keeps apart because their numbers or times cannot be
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
 }
 
 #[derive(Debug, Args)]
@@ -129,29 +136,6 @@ struct RunArgs {
     ledger: String,
     #[command(flatten)]
     envoy: EnvoyArgs,
-}
-
-#[derive(Debug, Args)]
-struct CollectArgs {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Where to keep the ledger
-    #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
-    ledger: String,
-    /// Contracted revenue of customers, for margin guards: YAML or JSON such as
-    /// `customers: {acme: {contracted_revenue: "2.00", plan: pro}}`; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    contracts: Option<PathBuf>,
-    /// Post each event of a scope that crossed a level to URL, if its guard notifies NAME; all of
-    /// them if NAME is *; may be repeated. The collector signs them after Standard Webhooks, and
-    /// tries again for 24 h
-    #[arg(long, value_name = "NAME=URL")]
-    webhook: Vec<String>,
-    /// The secret that signs webhooks, whsec_BASE64 or any text
-    /// [default: $AGENT_METER_WEBHOOK_SECRET]
-    #[arg(long, value_name = "FILE", requires = "webhook")]
-    webhook_secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,17 +6,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use agent_meter::run::Signals;
-use agent_meter_collector::Ledger;
 use agent_meter_collector::recover::follow::{Follow, follow};
 use agent_meter_collector::recover::{
-    self, Authentication, EventsOfFact, Format, Key, Log, Options, Recovered, Remote, Target,
+    self, Authentication, EventsOfFact, Format, Log, Options, Recovered, Remote, Target,
 };
+use agent_meter_collector::{Ledger, SharedSecret};
 use agent_meter_core::config::Config;
 use agent_meter_core::meter::recovered::events_of_fact;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use reqwest::Url;
 
+use super::collect::write_secrets;
 use super::execute::{filter_config, print};
 
 /// How often `--follow` looks for new lines.
@@ -44,10 +45,15 @@ pub(crate) struct RecoverArgs {
     dry_run: bool,
     /// A file with the filter's `collector.secret`: takes only lines that it has signed, and shows
     /// it to the collector; may be repeated: older ones, which signed earlier lines, come behind it
+    /// [default: $AGENT_METER_COLLECTOR_SECRET]
     #[arg(long, value_name = "FILE")]
-    secret_file: Vec<PathBuf>,
+    secret_file: Vec<String>,
+    /// Take events of any age; else those older than 35 days are kept apart, to be released with
+    /// `agent-meter quarantine`
+    #[arg(long, conflicts_with = "collector")]
+    older: bool,
     /// How to show the secret to the collector
-    #[arg(long, value_name = "HOW", default_value = "signature", requires = "secret_file")]
+    #[arg(long, value_name = "HOW", default_value = "signature")]
     authentication: How,
     /// The plugin configuration that was in force, YAML or JSON: prices what the filter could not
     #[arg(long, value_name = "FILE")]
@@ -89,8 +95,7 @@ impl std::error::Error for NothingFound {}
 
 impl RecoverArgs {
     pub(super) async fn execute(self) -> anyhow::Result<()> {
-        let keys = self.secret_file.iter().map(|file| Key::open(file));
-        let keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
+        let secrets = write_secrets(&self.secret_file)?;
         let config = self.config.as_deref().map(filter_config).transpose()?;
         let facts = config.map(|json| {
             // The filter's configuration belongs to one thread, so each fact reads it again.
@@ -99,11 +104,11 @@ impl RecoverArgs {
         let formats = self.log_format.iter().map(|format| Format::parse(format));
         let formats = formats.collect::<anyhow::Result<_>>().context("--log-format")?;
         let options = Options {
-            keys: keys.clone(),
+            secrets: secrets.clone(),
             formats,
             facts: facts.as_ref().map(|facts| facts as &EventsOfFact<'_>),
         };
-        let target = self.target(keys.into_iter().next()).await?;
+        let target = self.target(secrets.into_iter().next()).await?;
         match (&self.follow, &self.state) {
             (Some(dir), Some(state)) => {
                 let what = Follow {
@@ -133,12 +138,13 @@ impl RecoverArgs {
         }
     }
 
-    async fn target(&self, key: Option<Key>) -> anyhow::Result<Target> {
+    async fn target(&self, secret: Option<SharedSecret>) -> anyhow::Result<Target> {
         match (&self.ledger, &self.collector) {
             _ if self.dry_run => Ok(Target::Nowhere),
             (Some(url), _) => {
                 let url = url.clone();
-                Ok(Target::Ledger(tokio::task::spawn_blocking(move || Ledger::open(&url)).await??))
+                let ledger = tokio::task::spawn_blocking(move || Ledger::open(&url)).await??;
+                Ok(Target::Ledger { ledger, allows_older: self.older })
             }
             (None, Some(url)) => {
                 let mut url = url.clone();
@@ -153,7 +159,7 @@ impl RecoverArgs {
                     How::Signature => Authentication::Signature,
                     How::Bearer => Authentication::Bearer,
                 };
-                Ok(Target::Collector(Remote::new(url).with_key(key, how)))
+                Ok(Target::Collector(Remote::new(url).with_secret(secret, how)))
             }
             (None, None) => bail!("expected --ledger or --collector"),
         }

@@ -159,7 +159,8 @@ impl Account {
                 model.cost = (model.cost + cost).normalize();
             }
             Body::Session(change) => self.sessions_closed += u64::from(change.closing.is_some()),
-            Body::GuardTotals(_) | Body::LevelChange(_) | Body::Unknown => {}
+            Body::GuardTotals(_) | Body::LevelChange(_) => {}
+            Body::Heartbeat(_) | Body::Unknown => {}
         }
     }
 }

@@ -9,6 +9,10 @@ pub enum IngestError {
     MediaType(String),
     /// The body is not JSON, or not of the shape its content type promises (HTTP 400).
     Malformed(String),
+    /// More events than one POST may have, which is this many (HTTP 413).
+    TooMany(usize),
+    /// All of its events are of sources that another sender wrote for first (HTTP 403).
+    Foreign,
     /// The ledger failed; the same bytes may be sent again (HTTP 500).
     Ledger(anyhow::Error),
 }
@@ -21,6 +25,10 @@ impl fmt::Display for IngestError {
                 "content-type: must be application/cloudevents-batch+json, \
                  application/cloudevents+json or application/json, found {found:?}"
             ),
+            IngestError::TooMany(most) => write!(f, "body: must be at most {most} events"),
+            IngestError::Foreign => {
+                f.write_str("source: another sender wrote for it first, with another secret")
+            }
             IngestError::Malformed(reason) => write!(f, "body: {reason}"),
             IngestError::Ledger(error) => write!(f, "ledger: {error:#}"),
         }

@@ -2,10 +2,12 @@
 //! It is written from that document alone and shares no type with the filter, so that two
 //! independent programs read the format. It stores nothing.
 
+pub(crate) mod bounds;
 pub(crate) mod call;
 pub(crate) mod error;
 pub(crate) mod generation;
 pub(crate) mod guard;
+pub(crate) mod heartbeat;
 pub(crate) mod identity;
 pub(crate) mod members;
 pub(crate) mod session;
@@ -15,17 +17,29 @@ pub(crate) mod units;
 
 use std::borrow::Cow;
 
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::event::bounds::Beyond;
 use crate::event::call::{Call, CallKind, call};
 use crate::event::error::IngestError;
 use crate::event::generation::{Generation, generation};
 use crate::event::guard::{GuardTotals, LevelChange};
+use crate::event::heartbeat::{Heartbeat, heartbeat};
 use crate::event::identity::Identity;
 use crate::event::members::{Members, shown};
 use crate::event::session::{SessionChange, session};
 use crate::event::totals::SessionState;
+
+/// The most events of one POST, ten times the longest batch of the filter: what is told of each that
+/// is refused stays within the 4 MiB that the filter reads of an answer.
+pub(crate) const EVENTS_MAX: usize = 10_000;
+/// The longest event, in bytes: the longest that the filter makes has some tens of thousands.
+const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// The most bytes of an id, and of a reason, that an answer repeats.
+const ID_BYTES_MAX: usize = 64;
+const REASON_BYTES_MAX: usize = 300;
 
 /// One valid event.
 #[derive(Debug)]
@@ -50,6 +64,8 @@ pub struct Event<'a> {
     pub session_id: Option<String>,
     /// The data.
     pub body: Body,
+    /// Which of its numbers is not plausible; then the data may be [`Body::Unknown`].
+    pub beyond: Option<Beyond>,
 }
 
 /// The data of an event, by its type.
@@ -65,6 +81,8 @@ pub enum Body {
     GuardTotals(Box<GuardTotals>),
     /// `margin_level_changed`, `budget_level_changed` or `loop_level_changed`.
     LevelChange(Box<LevelChange>),
+    /// `heartbeat`.
+    Heartbeat(Box<Heartbeat>),
     /// A type that this collector does not know: the ledger keeps its text and counts it in
     /// nothing.
     Unknown,
@@ -77,7 +95,9 @@ impl Body {
             Body::Call(call) => Some(&call.identity),
             Body::Generation(generation) => Some(&generation.identity),
             Body::Session(change) => Some(&change.identity),
-            Body::GuardTotals(_) | Body::LevelChange(_) | Body::Unknown => None,
+            Body::GuardTotals(_) | Body::LevelChange(_) | Body::Heartbeat(_) | Body::Unknown => {
+                None
+            }
         }
     }
 }
@@ -91,10 +111,11 @@ enum Kind {
     GuardTotals,
     /// Of a guard of this kind, unless the data names another.
     LevelChange(&'static str),
+    Heartbeat,
 }
 
 /// The types that this collector knows, without [`PREFIX`].
-const TYPES: [(&str, Kind); 12] = [
+const TYPES: [(&str, Kind); 13] = [
     ("tool_invocation", Kind::Call(CallKind::Tool)),
     ("api_call", Kind::Call(CallKind::Api)),
     ("agent_step", Kind::Call(CallKind::Step)),
@@ -107,6 +128,7 @@ const TYPES: [(&str, Kind); 12] = [
     ("margin_level_changed", Kind::LevelChange("margin")),
     ("budget_level_changed", Kind::LevelChange("budget")),
     ("loop_level_changed", Kind::LevelChange("loop")),
+    ("heartbeat", Kind::Heartbeat),
 ];
 
 /// What all types of the filter's events begin with.
@@ -120,6 +142,11 @@ fn kind_of(event_type: &str) -> Option<(&'static str, Kind)> {
 /// A type as metrics name it: one of a closed list, without its prefix, or `other`.
 pub(crate) fn short_type(event_type: &str) -> &'static str {
     kind_of(event_type).map_or("other", |(name, _)| name)
+}
+
+/// The types that this collector knows, as metrics name them.
+pub(crate) fn short_types() -> impl Iterator<Item = &'static str> {
+    TYPES.into_iter().map(|(name, _)| name)
 }
 
 /// Splits a body into the exact bytes of each event.
@@ -137,7 +164,16 @@ pub(crate) fn split<'a>(
     let malformed = |error: serde_json::Error| IngestError::Malformed(format!("not JSON: {error}"));
     let whole: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
     match whole.get().as_bytes().first() {
-        Some(b'[') if batch => serde_json::from_str(whole.get()).map_err(malformed),
+        Some(b'[') if batch => {
+            let mut events = serde_json::Deserializer::from_str(whole.get());
+            events.deserialize_seq(Events).map_err(|error| {
+                if error.to_string().starts_with(TOO_MANY) {
+                    IngestError::TooMany(EVENTS_MAX)
+                } else {
+                    malformed(error)
+                }
+            })
+        }
         Some(b'{') if one => Ok(vec![whole]),
         first => {
             let expected = match (one, batch) {
@@ -158,16 +194,55 @@ pub(crate) fn split<'a>(
     }
 }
 
+/// How the error begins that says that there are too many events.
+const TOO_MANY: &str = "too many events";
+
+/// Takes the exact bytes of at most [`EVENTS_MAX`] events, and no memory for more.
+struct Events;
+
+impl<'de> Visitor<'de> for Events {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut events = Vec::new();
+        while let Some(event) = entries.next_element()? {
+            if events.len() == EVENTS_MAX {
+                return Err(A::Error::custom(TOO_MANY));
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+}
+
 /// Reads one event; the error is its id, empty if it has none, and the reason.
 pub(crate) fn read(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
+    if raw.get().len() > EVENT_BYTES_MAX {
+        let found = raw.get().len();
+        let reason = format!("event: must be at most {EVENT_BYTES_MAX} bytes, found {found}");
+        return Err((String::new(), reason));
+    }
     let value: Value = serde_json::from_str(raw.get())
         .map_err(|error| (String::new(), format!("event: not JSON: {error}")))?;
     let Value::Object(object) = &value else {
         return Err((String::new(), format!("event: must be an object, found {}", shown(&value))));
     };
     event(raw.get(), object).map_err(|reason| {
-        (object.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(), reason)
+        let id = object.get("id").and_then(Value::as_str).unwrap_or_default();
+        (cut(id, ID_BYTES_MAX), cut(&reason, REASON_BYTES_MAX))
     })
+}
+
+/// At most so many bytes of a text, so that an answer does not repeat all that a sender wrote.
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(bytes_max)])
 }
 
 fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, String> {
@@ -184,28 +259,54 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
     }
     let known = kind_of(&event_type);
     let subject = match known {
-        // A guard of a product watches all its customers, so its events name none.
-        Some((_, Kind::GuardTotals | Kind::LevelChange(_))) => {
+        // A guard of a product watches all its customers, and a heartbeat is of none.
+        Some((_, Kind::GuardTotals | Kind::LevelChange(_) | Kind::Heartbeat)) => {
             attributes.optional("subject", Members::text)?.unwrap_or_default()
         }
         _ => attributes.name("subject")?,
     };
-    let (body, session_id) = match known {
+    let told = || {
+        let session_id = object.get("data").and_then(|data| data.get("session_id")?.as_str());
+        session_id.map(str::to_owned)
+    };
+    let (body, session_id, beyond) = match known {
         Some((name, kind)) => {
             let data = attributes.members("data")?;
-            let body = body(&data, kind)?;
-            data.exactly("event_type", name)?;
-            data.exactly("customer_id", &subject)?;
-            let session_id = body.identity().map(|identity| identity.session_id.clone());
-            (body, session_id)
+            let beyond = bounds::of_data(name, data.object);
+            match (known_body(&data, name, kind, &subject), beyond) {
+                (Ok(body), beyond) => {
+                    let session_id = body.identity().map(|identity| identity.session_id.clone());
+                    (body, session_id, beyond)
+                }
+                // What is beyond every bound need not even fit the ledger's numbers.
+                (Err(_), Some(beyond)) => (Body::Unknown, told(), Some(beyond)),
+                (Err(reason), None) => return Err(reason),
+            }
         }
-        None => {
-            let data = object.get("data");
-            let session_id = data.and_then(|data| data.get("session_id")?.as_str());
-            (Body::Unknown, session_id.map(str::to_owned))
-        }
+        None => (Body::Unknown, told(), None),
     };
-    Ok(Event { raw, source, id, sequence, event_type, time, time_ms, subject, session_id, body })
+    Ok(Event {
+        raw,
+        source,
+        id,
+        sequence,
+        event_type,
+        time,
+        time_ms,
+        subject,
+        session_id,
+        body,
+        beyond,
+    })
+}
+
+fn known_body(data: &Members<'_>, name: &str, kind: Kind, subject: &str) -> Result<Body, String> {
+    let body = body(data, kind)?;
+    data.exactly("event_type", name)?;
+    if !matches!(kind, Kind::Heartbeat) {
+        data.exactly("customer_id", subject)?;
+    }
+    Ok(body)
 }
 
 fn body(data: &Members<'_>, kind: Kind) -> Result<Body, String> {
@@ -214,6 +315,7 @@ fn body(data: &Members<'_>, kind: Kind) -> Result<Body, String> {
         Kind::Generation => Body::Generation(Box::new(generation(data)?)),
         Kind::Session(state) => Body::Session(Box::new(session(data, state)?)),
         Kind::GuardTotals => Body::GuardTotals(Box::new(guard::totals(data)?)),
+        Kind::Heartbeat => Body::Heartbeat(Box::new(heartbeat(data)?)),
         Kind::LevelChange(guard) => Body::LevelChange(Box::new(guard::level_change(data, guard)?)),
     })
 }

@@ -91,9 +91,9 @@ impl Totals {
         }
     }
 
-    pub(crate) fn margin(&self) -> Result<Option<Decimal>, money::Overflow> {
+    pub(crate) fn margin(&self) -> Option<Decimal> {
         let both = self.total_revenue.zip(self.total_provider_cost);
-        both.map(|(revenue, cost)| money::subtract(revenue, cost)).transpose()
+        both.map(|(revenue, cost)| money::difference(revenue, cost))
     }
 }
 
@@ -159,13 +159,6 @@ impl ModelTotals {
 }
 
 /// Adds to a sum that exists only while all amounts have one currency.
-pub(crate) fn add(
-    sum: &mut Option<Decimal>,
-    amount: Option<Decimal>,
-) -> Result<(), money::Overflow> {
-    *sum = match (*sum, amount) {
-        (Some(sum), Some(amount)) => Some(money::add(sum, amount)?),
-        _ => None,
-    };
-    Ok(())
+pub(crate) fn add(sum: &mut Option<Decimal>, amount: Option<Decimal>) {
+    *sum = sum.zip(amount).map(|(sum, amount)| money::sum(sum, amount));
 }

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::event::members::Members;
-use crate::money::{self, Overflow};
+use crate::money;
 
 /// Quantities by the name of their unit, which may have a variant behind it, such as
 /// `output_images:hd`.
@@ -51,13 +51,12 @@ impl Units {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Adds the quantities of `other`.
-    pub(crate) fn add(&mut self, other: Units) -> Result<(), Overflow> {
+    /// Adds the quantities of `other`, as [`money::sum`] does.
+    pub(crate) fn add(&mut self, other: Units) {
         for (name, quantity) in other.0 {
             let sum = self.0.entry(name).or_default();
-            *sum = money::add(*sum, quantity)?;
+            *sum = money::sum(*sum, quantity);
         }
-        Ok(())
     }
 }
 

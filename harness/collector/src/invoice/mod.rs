@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::event::tokens::TokenTotals;
 use crate::event::units::Units;
 use crate::ledger::Ledger;
-use crate::money::{self, Overflow};
+use crate::money;
 use crate::query::{Conditions, Period, rfc3339};
 
 /// What one customer, or all of them, owe for a period.
@@ -151,9 +151,9 @@ pub struct Consumed {
 }
 
 impl Consumed {
-    fn add(&mut self, other: Consumed) -> Result<(), Overflow> {
+    fn add(&mut self, other: Consumed) {
         self.tokens.add(other.tokens);
-        self.units.add(other.units)
+        self.units.add(other.units);
     }
 }
 
@@ -222,7 +222,7 @@ pub struct Total {
 ///
 /// # Errors
 ///
-/// If the ledger fails, or a sum does not fit in 28 digits.
+/// If the ledger fails.
 pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
     let customers: Vec<String> = ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
@@ -242,7 +242,7 @@ impl Invoice {
     ///
     /// # Errors
     ///
-    /// If the ledger fails, or a sum does not fit in 28 digits.
+    /// If the ledger fails.
     pub fn for_customer(
         ledger: &Ledger,
         customer: Option<&str>,
@@ -259,9 +259,9 @@ impl Invoice {
         for product in &mut products {
             let lines = std::mem::take(&mut product.lines);
             product.lines = merge_unbilled(lines);
-            product.sums.finish()?;
+            product.sums.finish();
         }
-        let totals = totals(&products)?;
+        let totals = totals(&products);
         Ok(Invoice { customer: customer.map(str::to_owned), period, products, totals })
     }
 
@@ -280,7 +280,7 @@ fn merge_unbilled(lines: Vec<Line>) -> Vec<Line> {
     for line in unbilled {
         let mut priced = lines.iter_mut().filter(|other| other.is_of_one_tier(&line));
         match (priced.next(), priced.next()) {
-            (Some(only), None) => only.calls += line.calls,
+            (Some(only), None) => only.calls = only.calls.saturating_add(line.calls),
             _ => apart.push(line),
         }
     }
@@ -292,7 +292,7 @@ fn merge_unbilled(lines: Vec<Line>) -> Vec<Line> {
     lines
 }
 
-fn totals(products: &[ProductUse]) -> Result<Vec<Total>, Overflow> {
+fn totals(products: &[ProductUse]) -> Vec<Total> {
     let mut totals: BTreeMap<&str, Total> = BTreeMap::new();
     for product in products {
         let total = totals.entry(&product.currency).or_insert_with(|| Total {
@@ -303,21 +303,23 @@ fn totals(products: &[ProductUse]) -> Result<Vec<Total>, Overflow> {
             sums: Sums::default(),
         });
         total.generations.add(product.generations);
-        total.calls += product.lines.iter().map(|line| line.calls).sum::<u64>();
-        total.billable_calls += product.lines.iter().map(|line| line.billable_calls).sum::<u64>();
-        total.sums.revenue = money::add(total.sums.revenue, product.sums.revenue)?;
-        let cost = money::add(total.sums.provider_cost, product.sums.provider_cost)?;
+        for line in &product.lines {
+            total.calls = total.calls.saturating_add(line.calls);
+            total.billable_calls = total.billable_calls.saturating_add(line.billable_calls);
+        }
+        total.sums.revenue = money::sum(total.sums.revenue, product.sums.revenue);
+        let cost = money::sum(total.sums.provider_cost, product.sums.provider_cost);
         total.sums.provider_cost = cost;
     }
     let mut totals: Vec<Total> = totals.into_values().collect();
-    totals.iter_mut().try_for_each(|total| total.sums.finish())?;
-    Ok(totals)
+    totals.iter_mut().for_each(|total| total.sums.finish());
+    totals
 }
 
 impl Sums {
     /// Sets the margin from revenue and provider cost.
-    fn finish(&mut self) -> Result<(), Overflow> {
-        self.margin = money::subtract(self.revenue, self.provider_cost)?;
+    fn finish(&mut self) {
+        self.margin = money::difference(self.revenue, self.provider_cost);
         let hundred = Decimal::from(100);
         let percent = self.margin.checked_div(self.revenue).and_then(|r| r.checked_mul(hundred));
         self.margin_percent = match percent {
@@ -329,7 +331,6 @@ impl Sums {
             }
             None => "n/a".to_owned(),
         };
-        Ok(())
     }
 }
 

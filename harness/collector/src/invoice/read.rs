@@ -10,7 +10,7 @@ use crate::invoice::{
     Consumed, Generations, Line, ModelCost, ProductUse, Sums, TokenLine, ToolCost,
 };
 use crate::ledger::units::column;
-use crate::money::{self, Overflow};
+use crate::money;
 use crate::query::{Conditions, count};
 
 /// Customer, product, product type, currency.
@@ -37,7 +37,7 @@ fn read_calls(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, tier, billable, price, status,
-         sum(quantity), decimal_sum(price), kind, quantity FROM calls{}
+         count_sum(quantity), decimal_sum(price), kind, quantity FROM calls{}
          GROUP BY customer, product, product_type, currency, kind, tool, tier, billable, price,
           status, quantity",
         conditions.sql()
@@ -57,17 +57,18 @@ fn read_calls(
             billable_calls: if billable { calls } else { 0 },
             amount,
         };
-        product.sums.revenue = money::add(product.sums.revenue, amount)?;
+        product.sums.revenue = money::sum(product.sums.revenue, amount);
         if !billable {
-            *product.not_billed.entry(row.get(8)?).or_default() += calls;
+            let not_billed = product.not_billed.entry(row.get(8)?).or_default();
+            *not_billed = not_billed.saturating_add(calls);
         }
         let same =
             |other: &&mut Line| other.is_of_one_tier(&line) && other.unit_price == line.unit_price;
         match product.lines.iter_mut().find(same) {
             Some(other) => {
-                other.calls += line.calls;
-                other.billable_calls += line.billable_calls;
-                other.amount = money::add(other.amount, line.amount)?;
+                other.calls = other.calls.saturating_add(line.calls);
+                other.billable_calls = other.billable_calls.saturating_add(line.billable_calls);
+                other.amount = money::sum(other.amount, line.amount);
             }
             None => product.lines.push(line),
         }
@@ -111,7 +112,7 @@ fn read_generations(
         };
         let (price, cost) = (money::column(row, 10)?, money::column(row, 11)?);
         let consumed = Consumed { tokens: TokenTotals::of_row(row)?, units: column(row, "units")? };
-        product.add_generations(tool, (provider, model), generations, consumed, price, cost)?;
+        product.add_generations(tool, (provider, model), generations, consumed, price, cost);
     }
     for product in products.values_mut() {
         product.token_lines.retain(|line| !line.amount.is_zero());
@@ -128,10 +129,10 @@ impl ProductUse {
         consumed: Consumed,
         price: Decimal,
         cost: Decimal,
-    ) -> Result<(), Overflow> {
+    ) {
         self.generations.add(generations);
-        self.sums.revenue = money::add(self.sums.revenue, price)?;
-        self.sums.provider_cost = money::add(self.sums.provider_cost, cost)?;
+        self.sums.revenue = money::sum(self.sums.revenue, price);
+        self.sums.provider_cost = money::sum(self.sums.provider_cost, cost);
 
         let at = self.cost_by_tool.iter().position(|other| other.tool == tool);
         let at = at.unwrap_or_else(|| {
@@ -141,7 +142,7 @@ impl ProductUse {
         });
         let by_tool = &mut self.cost_by_tool[at];
         by_tool.generations.add(generations);
-        by_tool.provider_cost = money::add(by_tool.provider_cost, cost)?;
+        by_tool.provider_cost = money::sum(by_tool.provider_cost, cost);
 
         let key = |other: &ModelCost| (&other.provider, &other.model) < (&provider, &model);
         let at = self.cost_by_model.partition_point(key);
@@ -171,12 +172,11 @@ impl ProductUse {
         }
         let (by_model, line) = (&mut self.cost_by_model[at], &mut self.token_lines[at]);
         by_model.generations.add(generations);
-        by_model.consumed.add(consumed.clone())?;
-        by_model.provider_cost = money::add(by_model.provider_cost, cost)?;
+        by_model.consumed.add(consumed.clone());
+        by_model.provider_cost = money::sum(by_model.provider_cost, cost);
         line.generations += generations.generations;
-        line.consumed.add(consumed)?;
-        line.amount = money::add(line.amount, price)?;
-        Ok(())
+        line.consumed.add(consumed);
+        line.amount = money::sum(line.amount, price);
     }
 }
 
@@ -187,7 +187,7 @@ fn read_sessions(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, count(*) FROM sessions{}
-         GROUP BY customer, product, product_type, currency",
+         AND currency IS NOT NULL GROUP BY customer, product, product_type, currency",
         conditions.sql()
     ))?;
     let mut rows = statement.query(params_from_iter(&conditions.values))?;

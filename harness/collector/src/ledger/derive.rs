@@ -31,7 +31,7 @@ pub(crate) fn derive(
         Body::Session(change) => fold(ledger, event, &**change)?,
         Body::GuardTotals(totals) => fleet::fold_totals(ledger, event, totals)?,
         Body::LevelChange(change) => fleet::fold_level(ledger, event, change)?,
-        Body::Unknown => {}
+        Body::Heartbeat(_) | Body::Unknown => {}
     }
     Ok(superseded)
 }

@@ -15,7 +15,7 @@ use crate::event::guard::{GuardTotals, LevelChange, Scope, strictness};
 use crate::event::{Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::tables::GUARD_TOTALS;
-use crate::money::{self, Overflow};
+use crate::money;
 
 /// How long to keep the totals of earlier periods of a scope after its newest began: longer than a
 /// month, so that an event of the period before still finds the totals of the others.
@@ -72,7 +72,11 @@ impl TotalsQuery {
         let (scope, currency) = match &event.body {
             Body::GuardTotals(totals) => (&totals.scope, Some(totals.currency.clone())),
             Body::LevelChange(change) => (&change.scope, change.currency.clone()),
-            Body::Call(_) | Body::Generation(_) | Body::Session(_) | Body::Unknown => return None,
+            Body::Call(_)
+            | Body::Generation(_)
+            | Body::Session(_)
+            | Body::Heartbeat(_)
+            | Body::Unknown => return None,
         };
         Some(TotalsQuery {
             source: event.source.clone(),
@@ -95,20 +99,26 @@ impl TotalsQuery {
         self.currency = later.currency.or(self.currency.take());
     }
 
-    /// Adds up the totals. `None` if a sum does not fit: then a source sends nonsense, and the
-    /// ledger must take the events of the others all the same.
-    pub(crate) fn run(self, ledger: &Transaction<'_>) -> rusqlite::Result<Option<FleetTotals>> {
+    /// Adds up the totals. With `proven_only`, the totals of sources count that wrote with a secret.
+    pub(crate) fn run(
+        self,
+        ledger: &Transaction<'_>,
+        proven_only: bool,
+    ) -> rusqlite::Result<FleetTotals> {
         let mut statement = ledger.prepare_cached(
             "SELECT provider_cost, revenue, calls, tokens FROM guard_totals
              WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source <> ?4
-               AND sequence > 0 AND (?5 IS NULL OR currency = ?5)",
+               AND sequence > 0 AND (?5 IS NULL OR currency = ?5)
+               AND (NOT ?6 OR EXISTS (SELECT 1 FROM sources
+                WHERE sources.source = guard_totals.source AND writer IS NOT NULL))",
         )?;
         let mut rows = statement.query(params![
             self.guard,
             self.scope_key,
             self.period_ms,
             self.source,
-            self.currency
+            self.currency,
+            proven_only,
         ])?;
         let mut totals = FleetTotals {
             guard_id: self.guard,
@@ -125,28 +135,19 @@ impl TotalsQuery {
         while let Some(row) = rows.next()? {
             let cost = (money::column(row, 0)?, money::column(row, 1)?);
             let counts = (row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
-            if totals.add(cost, counts).is_err() {
-                tracing::warn!(guard = totals.guard_id, "the totals of a scope do not add up");
-                return Ok(None);
-            }
+            totals.add(cost, counts);
         }
-        Ok(Some(totals))
+        Ok(totals)
     }
 }
 
 impl FleetTotals {
-    fn add(
-        &mut self,
-        (cost, revenue): (Decimal, Decimal),
-        (calls, tokens): (i64, i64),
-    ) -> Result<(), Overflow> {
-        let count = |sum: u64, more: i64| sum.checked_add(more.unsigned_abs()).ok_or(Overflow);
-        self.total_provider_cost = money::add(self.total_provider_cost, cost)?;
-        self.total_revenue = money::add(self.total_revenue, revenue)?;
-        self.calls = count(self.calls, calls)?;
-        self.tokens = count(self.tokens, tokens)?;
+    fn add(&mut self, (cost, revenue): (Decimal, Decimal), (calls, tokens): (i64, i64)) {
+        self.total_provider_cost = money::sum(self.total_provider_cost, cost);
+        self.total_revenue = money::sum(self.total_revenue, revenue);
+        self.calls = self.calls.saturating_add(calls.unsigned_abs());
+        self.tokens = self.tokens.saturating_add(tokens.unsigned_abs());
         self.emitters += 1;
-        Ok(())
     }
 }
 
@@ -197,8 +198,9 @@ pub(crate) fn fold_level(
 fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> rusqlite::Result<()> {
     let made = GUARD_TOTALS.insert(ledger, &Row { position: None, event, body: scope })?;
     if made > 0 {
-        // An Envoy whose clock is years ahead must not delete the totals of the others.
-        let newest_ms = scope.period_ms().min(chrono::Utc::now().timestamp_millis());
+        // A period that begins in years must not delete the totals of the others. The event's own time
+        // is plausible.
+        let newest_ms = scope.period_ms().min(event.time_ms);
         ledger
             .prepare_cached(
                 "DELETE FROM guard_totals

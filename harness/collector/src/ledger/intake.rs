@@ -6,16 +6,45 @@ use std::collections::btree_map::Entry;
 use rusqlite::{Transaction, TransactionBehavior};
 use serde_json::Value;
 
+use crate::access::Writer;
+use crate::event::bounds::{Beyond, of_time};
 use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::derive::derive;
 use crate::ledger::fleet::TotalsQuery;
 use crate::ledger::receipt::{Receipt, Rejected};
+use crate::ledger::sources::Sources;
 use crate::ledger::tables::EVENTS;
-use crate::ledger::tally::{Counted, Tally};
-use crate::ledger::{Ledger, lock, outgoing};
+use crate::ledger::tally::Tally;
+use crate::ledger::{Ledger, lock, outgoing, quarantine};
 use crate::query;
+
+/// How events come in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Intake<'a> {
+    /// Who sends them.
+    pub(crate) writer: &'a Writer,
+    /// Who is told of changes of level.
+    pub(crate) webhooks: &'a [String],
+    /// Whether only the totals of sources count for guards that wrote with a secret.
+    pub(crate) proven_only: bool,
+    /// Whether the events come from a log, so that they do not mean that their source lives.
+    pub(crate) recovers: bool,
+    /// Whether events may be older than what is plausible.
+    pub(crate) allows_older: bool,
+}
+
+impl Intake<'_> {
+    /// By whoever has the ledger's file.
+    pub(crate) const OPERATOR: Intake<'static> = Intake {
+        writer: &Writer::Operator,
+        webhooks: &[],
+        proven_only: false,
+        recovers: false,
+        allows_older: false,
+    };
+}
 
 impl Ledger {
     /// Stores the valid events of one POST body in one transaction, each (source, id) once.
@@ -25,27 +54,33 @@ impl Ledger {
     ///
     /// If the whole POST is refused; single events are refused in the [`Receipt`].
     pub fn insert_batch(&self, body: &[u8], content_type: &str) -> Result<Receipt, IngestError> {
-        self.insert_batch_for(body, content_type, &[]).map(|(receipt, _)| receipt)
+        self.take_batch(body, content_type, Intake::OPERATOR).map(|(receipt, _)| receipt)
     }
 
-    /// The same, and in the same transaction queues changes of level for `webhooks`; also returns
-    /// how many rows it queued.
-    pub(crate) fn insert_batch_for(
+    /// The same, as `intake` says; in the same transaction it queues changes of level for webhooks.
+    /// Also returns how many rows it queued.
+    pub(crate) fn take_batch(
         &self,
         body: &[u8],
         content_type: &str,
-        webhooks: &[String],
+        intake: Intake<'_>,
     ) -> Result<(Receipt, usize), IngestError> {
         let events: Vec<_> =
             event::split(body, content_type)?.into_iter().map(event::read).collect();
+        let total = events.len();
         let mut connection = lock(&self.0.writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut batch = Batch::new(&transaction, webhooks);
+        let mut batch = Batch::new(&transaction, intake, self.now_ms());
         for (index, event) in events.into_iter().enumerate() {
             match event {
-                Ok(event) => batch.take(index, &event)?,
+                Ok(event) => batch.take(index, event)?,
                 Err((id, reason)) => batch.reject(index, id, reason, "invalid"),
             }
+        }
+        // The events wait until the operator has mended the secrets; one by one they would be
+        // refused for good.
+        if total > 0 && batch.foreign == total {
+            return Err(IngestError::Foreign);
         }
         let (receipt, tally, queued) = batch.finish()?;
         transaction.commit()?;
@@ -58,13 +93,16 @@ impl Ledger {
 /// A batch on its way into the ledger.
 struct Batch<'a> {
     ledger: &'a Transaction<'a>,
-    webhooks: &'a [String],
+    intake: Intake<'a>,
     /// Milliseconds since 1970, UTC.
     received_ms: i64,
     /// The same, RFC 3339.
     received_at: String,
     receipt: Receipt,
     tally: Tally,
+    sources: Sources,
+    /// Events of sources that are another writer's.
+    foreign: usize,
     /// One for each scope that the batch is about.
     queries: BTreeMap<(String, String, String, i64), TotalsQuery>,
     /// Rows for webhooks.
@@ -72,25 +110,43 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(ledger: &'a Transaction<'a>, webhooks: &'a [String]) -> Self {
-        let received_ms = chrono::Utc::now().timestamp_millis();
+    fn new(ledger: &'a Transaction<'a>, intake: Intake<'a>, received_ms: i64) -> Self {
         Batch {
             ledger,
-            webhooks,
+            intake,
             received_ms,
             received_at: query::rfc3339(received_ms),
             receipt: Receipt::default(),
             tally: Tally::default(),
+            sources: Sources::default(),
+            foreign: 0,
             queries: BTreeMap::new(),
             queued: 0,
         }
     }
 
-    fn take(&mut self, index: usize, event: &Event<'_>) -> rusqlite::Result<()> {
+    fn take(&mut self, index: usize, mut event: Event<'_>) -> rusqlite::Result<()> {
         let event_type = event::short_type(&event.event_type);
+        if !self.sources.allow(self.ledger, self.intake.writer, &event)? {
+            self.foreign += 1;
+            self.reject(index, event.id, IngestError::Foreign.to_string(), event_type);
+            return Ok(());
+        }
+        if event.beyond.is_none() {
+            event.beyond = self.implausible_time(&event);
+        }
+        let event = &event;
         match insert(self.ledger, event, &self.received_at)? {
-            Inserted::New(position, superseded) => {
+            Inserted::New(position) => {
                 self.receipt.accepted += 1;
+                self.sources.note(event);
+                if let Some(beyond) = &event.beyond {
+                    let (writer, at) = (self.intake.writer.name(), self.received_ms);
+                    quarantine::hold(self.ledger, event, position, beyond, writer, at)?;
+                    self.tally.count("quarantined", event_type);
+                    return Ok(());
+                }
+                let superseded = derive(self.ledger, event, position)?;
                 self.tally.count("accepted", event_type);
                 self.tally.accept(&event.body, &superseded);
                 self.queue(event, position)?;
@@ -99,7 +155,9 @@ impl<'a> Batch<'a> {
             Inserted::Duplicate => {
                 self.receipt.duplicates += 1;
                 self.tally.count("duplicate", event_type);
-                self.note_scope(event);
+                if event.beyond.is_none() {
+                    self.note_scope(event);
+                }
             }
             Inserted::Conflict => {
                 let reason = "id: this source and id are in the ledger with different content, \
@@ -110,6 +168,24 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// Why the event cannot have happened when it says.
+    fn implausible_time(&self, event: &Event<'_>) -> Option<Beyond> {
+        let ended = match &event.body {
+            Body::Session(change) => change.closing.as_ref(),
+            _ => None,
+        };
+        let times = [
+            Some(("time", event.time_ms, event.time.as_str())),
+            ended.map(|ended| ("data.session_ended_at", ended.ended_ms, ended.ended_at.as_str())),
+        ];
+        let now_ms = self.received_ms;
+        times.into_iter().flatten().find_map(|(member, time_ms, text)| {
+            // Of an event that may be older, only the future is not plausible.
+            let at_ms = if self.intake.allows_older { time_ms.max(now_ms) } else { time_ms };
+            of_time(member, at_ms, text, now_ms)
+        })
+    }
+
     fn reject(&mut self, index: usize, id: String, reason: String, event_type: &'static str) {
         self.receipt.rejected.push(Rejected { index, id, reason });
         self.tally.count("rejected", event_type);
@@ -117,8 +193,10 @@ impl<'a> Batch<'a> {
 
     fn queue(&mut self, event: &Event<'_>, position: i64) -> rusqlite::Result<()> {
         if let Body::LevelChange(change) = &event.body {
-            let receivers = self.webhooks.iter().filter(|name| change.is_for(name));
-            self.queued += outgoing::queue(self.ledger, position, receivers, self.received_ms)?;
+            let receivers = self.intake.webhooks.iter().filter(|name| change.is_for(name));
+            // By the clock that the tasks go by that post it.
+            let now_ms = chrono::Utc::now().timestamp_millis();
+            self.queued += outgoing::queue(self.ledger, position, receivers, now_ms)?;
         }
         Ok(())
     }
@@ -133,16 +211,18 @@ impl<'a> Batch<'a> {
     }
 
     fn finish(mut self) -> rusqlite::Result<(Receipt, Tally, usize)> {
+        let Intake { writer, recovers, .. } = self.intake;
+        self.sources.store(self.ledger, writer, self.received_ms, recovers)?;
         for query in self.queries.into_values() {
-            self.receipt.verdicts.extend(query.run(self.ledger)?);
+            self.receipt.verdicts.push(query.run(self.ledger, self.intake.proven_only)?);
         }
         Ok((self.receipt, self.tally, self.queued))
     }
 }
 
 enum Inserted {
-    /// At this position; and the generations that count no more by it.
-    New(i64, Vec<Counted>),
+    /// At this position.
+    New(i64),
     Duplicate,
     Conflict,
 }
@@ -158,14 +238,15 @@ fn insert(
             .prepare_cached("SELECT type, raw FROM events WHERE source = ? AND id = ?")?
             .query_row([&event.source, &event.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let same = match stored.as_str() {
-            "" => event_type == event.event_type,
+            "" => match quarantine::text_of(ledger, &event.source, &event.id)? {
+                Some(held) => same_content(&held, event.raw),
+                None => event_type == event.event_type,
+            },
             stored => stored == event.raw || same_content(stored, event.raw),
         };
         return Ok(if same { Inserted::Duplicate } else { Inserted::Conflict });
     }
-    let position = ledger.last_insert_rowid();
-    let superseded = derive(ledger, event, position)?;
-    Ok(Inserted::New(position, superseded))
+    Ok(Inserted::New(ledger.last_insert_rowid()))
 }
 
 /// True if two texts differ only in space and the order of members, as after a proxy or a log has

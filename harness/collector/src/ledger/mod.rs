@@ -8,12 +8,19 @@
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
 mod column;
+pub(crate) mod decide;
 mod derive;
+mod files;
 pub(crate) mod fleet;
-mod intake;
+mod health;
+pub(crate) mod intake;
+pub(crate) mod lost;
 mod outgoing;
+mod quarantine;
 pub(crate) mod receipt;
 mod schema;
+mod sources;
+mod sums;
 pub(crate) mod tables;
 pub(crate) mod tally;
 mod tokens;
@@ -26,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::clock::Clock;
 use crate::ledger::schema::{prepare, reader};
 use crate::ledger::tally::Tally;
 
@@ -36,6 +44,9 @@ pub struct Ledger(Arc<Shared>);
 
 struct Shared {
     url: String,
+    /// `None` in memory.
+    path: Option<PathBuf>,
+    clock: Clock,
     writer: Mutex<Connection>,
     /// `None` in memory, where a second connection would be a second database.
     reader: Option<Mutex<Connection>>,
@@ -56,11 +67,21 @@ impl Ledger {
     ///
     /// Names the URL if it has another scheme, or if the file is no ledger or a newer program's.
     pub fn open(url: &str) -> anyhow::Result<Ledger> {
+        Ledger::open_at(url, Clock::default())
+    }
+
+    /// The same, with another clock than the machine's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::open`].
+    pub fn open_at(url: &str, clock: Clock) -> anyhow::Result<Ledger> {
         let path = file_of(url)?;
         let open = || -> anyhow::Result<_> {
             let Some(path) = &path else {
                 return Ok((prepare(Connection::open_in_memory()?)?, None));
             };
+            files::keep_private(path);
             let writer = prepare(Connection::open_with_flags(
                 path,
                 OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -71,7 +92,7 @@ impl Ledger {
         };
         let (writer, reader) = open().with_context(|| format!("ledger {url:?}"))?;
         let (url, writer, tally) = (url.to_owned(), Mutex::new(writer), Mutex::default());
-        Ok(Ledger(Arc::new(Shared { url, writer, reader, tally })))
+        Ok(Ledger(Arc::new(Shared { url, path, clock, writer, reader, tally })))
     }
 
     /// Opens a ledger only if its file exists, so that a misspelt name is an error and not an empty
@@ -106,6 +127,35 @@ impl Ledger {
         let done = work(&transaction)?;
         transaction.commit()?;
         Ok(done)
+    }
+
+    /// As [`Ledger::write`], for work that fails for reasons of its own too.
+    pub(crate) fn try_write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut connection = lock(&self.0.writer);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    /// Bytes of the ledger on disk; in memory, of its pages.
+    pub(crate) fn bytes(&self) -> anyhow::Result<u64> {
+        if let Some(path) = &self.0.path {
+            return Ok(files::bytes(path));
+        }
+        self.read(|ledger| {
+            let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+            let bytes: i64 = ledger.query_row(sql, [], |row| row.get(0))?;
+            Ok(bytes.unsigned_abs())
+        })
+    }
+
+    /// Milliseconds since 1970, UTC.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.0.clock.now_ms()
     }
 
     pub(crate) fn tally(&self) -> Tally {

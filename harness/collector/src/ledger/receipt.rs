@@ -7,7 +7,7 @@ use crate::ledger::fleet::FleetTotals;
 /// The outcome of one POST, and the body of its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Receipt {
-    /// Events stored now.
+    /// Events stored now, with those that are kept apart because they are not plausible.
     pub accepted: u64,
     /// Events that had been stored before with the same content.
     pub duplicates: u64,

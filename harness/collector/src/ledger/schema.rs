@@ -9,18 +9,24 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use serde_json::value::RawValue;
 
 use crate::event;
+use crate::event::tokens::TokenTotals;
 use crate::ledger::derive::derive;
 use crate::ledger::tables::{
     CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS, superseded_schema,
 };
-use crate::ledger::units;
+use crate::ledger::{quarantine, sources, sums, units};
 use crate::money;
 
 /// Kept in the file as `PRAGMA user_version`.
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
-/// another, version 7 no mark of counts that contradict each other.
-const SCHEMA_VERSION: i64 = 8;
+/// another, version 7 no mark of counts that contradict each other, version 8 no sources and no
+/// quarantine.
+const SCHEMA_VERSION: i64 = 9;
+
+/// Memory for pages of the ledger, in KiB. With SQLite's 2 MiB a batch of a thousand events does not
+/// fit, and its pages go to the file and back within one transaction.
+const CACHE_KIB: i64 = 64 * 1024;
 
 /// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
 /// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
@@ -45,6 +51,19 @@ ALTER TABLE generations ADD COLUMN has_unpriced_units INTEGER NOT NULL DEFAULT 0
 ALTER TABLE generations ADD COLUMN is_unknown INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE generations ADD COLUMN reported_cost TEXT;
 UPDATE generations SET is_unknown = (input IS NULL AND output IS NULL);
+";
+
+/// One row, with when the ledger was last found well.
+const HEALTH: &str = "
+CREATE TABLE health (
+    position   INTEGER PRIMARY KEY CHECK (position = 1),
+    checked_ms INTEGER NOT NULL
+) STRICT;
+";
+
+const ADD_STATE_BEFORE: &str = "
+ALTER TABLE sessions ADD COLUMN state_before TEXT;
+CREATE INDEX sessions_lost ON sessions (source) WHERE state_before IS NOT NULL;
 ";
 
 const ADD_QUANTITY: &str = "ALTER TABLE calls ADD COLUMN quantity INTEGER NOT NULL DEFAULT 1;";
@@ -72,6 +91,11 @@ CREATE INDEX generations_supersedes ON generations (source, supersedes)
     [column, indexes, &superseded_schema()].concat()
 }
 
+/// The tables that version 9 brought.
+fn since_9() -> String {
+    [sources::SCHEMA, quarantine::SCHEMA, HEALTH].concat()
+}
+
 /// The tables that are made again from the events.
 fn derived() -> String {
     [CALLS.schema(), GENERATIONS.schema(), superseded_schema(), SESSIONS.schema()].concat()
@@ -92,28 +116,55 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.execute_batch(&derived())?;
             transaction.execute_batch(&GUARD_TOTALS.schema())?;
             transaction.execute_batch(WEBHOOKS)?;
+            transaction.execute_batch(&since_9())?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        1..=3 => {
+        1..SCHEMA_VERSION => {
+            upgrade(&transaction, version)?;
+            transaction.execute_batch(&since_9())?;
+            transaction.execute_batch(sources::FILL)?;
+            hold_implausible(&transaction)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        newer if newer > SCHEMA_VERSION => bail!(
+            "schema version {newer} is newer than {SCHEMA_VERSION}, the newest this program \
+             knows; use a newer agent-meter"
+        ),
+        _ => bail!("this is a SQLite database, but not a ledger of agent-meter"),
+    }
+    transaction.commit()?;
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    // What is acknowledged must survive a crash of the machine: the filter then forgets it.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    Ok(connection)
+}
+
+/// Brings the tables of an older version to version 8, and those of sessions to this one.
+fn upgrade(transaction: &Transaction<'_>, version: i64) -> anyhow::Result<()> {
+    if version >= 3 {
+        transaction.execute_batch(ADD_STATE_BEFORE)?;
+    }
+    match version {
+        1..=2 => {
             transaction.execute_batch(&GUARD_TOTALS.schema())?;
             transaction.execute_batch(WEBHOOKS)?;
-            if version == 3 {
-                transaction.execute_batch(ADD_QUANTITY)?;
-                transaction.execute_batch(ADD_UNITS)?;
-                transaction.execute_batch(&add_supersedes())?;
-                transaction.execute_batch(&add_inconsistent("generations"))?;
-                // Kept as events of unknown types, if a filter sent them before this version.
-                let guards =
-                    "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
-                derive_stored(&transaction, guards)?;
-            } else {
-                transaction.execute_batch(
-                    "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
-                )?;
-                transaction.execute_batch(&derived())?;
-                derive_stored(&transaction, "")?;
-            }
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.execute_batch(
+                "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
+            )?;
+            transaction.execute_batch(&derived())?;
+            derive_stored(transaction, "")?;
+        }
+        3 => {
+            transaction.execute_batch(&GUARD_TOTALS.schema())?;
+            transaction.execute_batch(WEBHOOKS)?;
+            transaction.execute_batch(ADD_QUANTITY)?;
+            transaction.execute_batch(ADD_UNITS)?;
+            transaction.execute_batch(&add_supersedes())?;
+            transaction.execute_batch(&add_inconsistent("generations"))?;
+            // Kept as events of unknown types, if a filter sent them before this version.
+            let guards = "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
+            derive_stored(transaction, guards)?;
         }
         4..=6 => {
             if version == 4 {
@@ -129,26 +180,56 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
                 "DELETE FROM generations
                  WHERE position IN (SELECT position FROM events {SUPERSEDING});"
             ))?;
-            derive_stored(&transaction, SUPERSEDING)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            derive_stored(transaction, SUPERSEDING)?;
         }
         7 => {
             transaction.execute_batch(&add_inconsistent("generations"))?;
             transaction.execute_batch(&add_inconsistent("superseded"))?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
-        newer if newer > SCHEMA_VERSION => bail!(
-            "schema version {newer} is newer than {SCHEMA_VERSION}, the newest this program \
-             knows; use a newer agent-meter"
-        ),
-        _ => bail!("this is a SQLite database, but not a ledger of agent-meter"),
+        _ => {}
     }
-    transaction.commit()?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    // In WAL, NORMAL survives a crash of the process. A crash of the machine may lose the last
-    // commits, never tear one: the file stays consistent and `gaps` names what is missing.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    Ok(connection)
+    Ok(())
+}
+
+/// Keeps stored events apart whose numbers are not plausible, as if they came now.
+fn hold_implausible(ledger: &Transaction<'_>) -> anyhow::Result<()> {
+    let more = |columns: &[&str], most: &str| {
+        let columns = columns.iter().map(|column| format!("CAST({column} AS REAL) > {most}"));
+        columns.collect::<Vec<_>>().join(" OR ")
+    };
+    let tokens = more(TokenTotals::KINDS, "1e10");
+    let of_generations = |table: &str| {
+        let money = more(&["price", "provider_cost", "reported_cost"], "1e12");
+        format!(
+            "SELECT position FROM {table} WHERE {tokens} OR {money} OR EXISTS
+              (SELECT 1 FROM json_each(units) WHERE CAST(value AS REAL) > 1e12)"
+        )
+    };
+    let sql = format!(
+        "SELECT position, raw,
+          coalesce(CAST(round((julianday(received_at) - 2440587.5) * 86400000) AS INTEGER), 0)
+         FROM events WHERE position IN (SELECT position FROM calls WHERE {} OR {}
+          UNION {} UNION {})",
+        more(&["price"], "1e12"),
+        more(&["request_bytes", "response_bytes"], "1e15"),
+        of_generations(GENERATIONS.name),
+        of_generations("superseded"),
+    );
+    let mut statement = ledger.prepare(&sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let found: Vec<(i64, String, i64)> = rows.collect::<Result<_, _>>()?;
+    for (position, raw, received_ms) in found {
+        let raw = RawValue::from_string(raw)?;
+        let Ok(event) = event::read(&raw) else { continue };
+        let Some(beyond) = &event.beyond else { continue };
+        tracing::warn!(position, detail = beyond.detail, "a stored event is kept apart");
+        quarantine::hold(ledger, &event, position, beyond, None, received_ms)?;
+        ledger.execute("UPDATE events SET raw = '' WHERE position = ?", [position])?;
+        for table in [CALLS.name, GENERATIONS.name, "superseded"] {
+            ledger.execute(&format!("DELETE FROM {table} WHERE position = ?"), [position])?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn reader(path: &Path) -> anyhow::Result<Connection> {
@@ -162,6 +243,7 @@ pub(crate) fn reader(path: &Path) -> anyhow::Result<Connection> {
 /// Adds the functions of this program to SQL.
 fn register(connection: &Connection) -> rusqlite::Result<()> {
     money::register(connection)?;
+    sums::register(connection)?;
     units::register(connection)
 }
 

@@ -207,7 +207,8 @@ token_kinds!(token_columns);
 
 /// Every session; derived from the events of the session and, where these are late or lost,
 /// from its calls and generations. The row keeps what the event with the highest `fold_order`
-/// says, so events may come in any order.
+/// says, so events may come in any order. `state_before` is the state in which the session was when
+/// its source was taken for lost; see `lost.rs`.
 pub(crate) static SESSIONS: Table<dyn OfSession> = Table {
     name: "sessions",
     columns: &[columns! { row:
@@ -230,10 +231,12 @@ pub(crate) static SESSIONS: Table<dyn OfSession> = Table {
         "close_reason" "TEXT" = closing(row).map(|closing| &closing.close_reason),
         "totals" "TEXT" = closing(row).map(|closing| &closing.totals),
         "currency" "TEXT" = closing(row).and_then(|closing| closing.totals.currency.as_deref()),
+        "state_before" "TEXT" = Cell::Null,
     }],
     constraint: "UNIQUE (source, session_id)",
     options: "STRICT",
-    indexes: "CREATE INDEX sessions_state ON sessions (state);",
+    indexes: "CREATE INDEX sessions_state ON sessions (state);
+CREATE INDEX sessions_lost ON sessions (source) WHERE state_before IS NOT NULL;",
     on_conflict: OnConflict::Replace {
         key: &["source", "session_id"],
         condition: "excluded.fold_order > sessions.fold_order",
@@ -283,11 +286,12 @@ pub(crate) static GUARD_TOTALS: Table<Scope> = Table {
     insertion: OnceLock::new(),
 };
 
-/// The event as it came; nothing for `guard_totals`, which are many, and where each repeats all
-/// that the last one said.
+/// The event as it came; nothing for `guard_totals` and heartbeats, which are many, and where each
+/// repeats all that the last one said, nor for an event that is kept apart in `quarantine`.
 fn kept_text<'a>(event: &'a Event<'a>) -> &'a str {
     match &event.body {
-        Body::GuardTotals(_) => "",
+        _ if event.beyond.is_some() => "",
+        Body::GuardTotals(_) | Body::Heartbeat(_) => "",
         Body::Call(_)
         | Body::Generation(_)
         | Body::Session(_)

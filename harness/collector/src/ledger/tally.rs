@@ -11,9 +11,9 @@ use std::fmt::{self, Display};
 use rusqlite::Row;
 use rust_decimal::Decimal;
 
-use crate::event::Body;
 use crate::event::generation::Generation;
 use crate::event::tokens::TokenTotals;
+use crate::event::{self, Body};
 use crate::money;
 
 /// What is counted.
@@ -183,7 +183,7 @@ impl Tally {
             }
             // Their totals repeat those of the calls and generations.
             Body::GuardTotals(_) | Body::LevelChange(_) => {}
-            Body::Session(_) | Body::Unknown => {}
+            Body::Session(_) | Body::Heartbeat(_) | Body::Unknown => {}
         }
     }
 
@@ -193,6 +193,17 @@ impl Tally {
             sum.take_back(owed);
             sum.add(total);
         }
+    }
+
+    /// What was never rejected: without a zero before it, the first one is no increase.
+    fn write_zeros(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for event_type in event::short_types().chain(["other", "invalid"]) {
+            let labels = format!("outcome=\"rejected\",type=\"{event_type}\"");
+            if !self.0.contains_key(&(Family::Events, labels.clone())) {
+                writeln!(f, "{name}{{{labels}}} 0")?;
+            }
+        }
+        Ok(())
     }
 
     fn sum(&mut self, key: (Family, String)) -> &mut Sum {
@@ -205,6 +216,9 @@ impl Display for Tally {
         for (family, name, help) in Family::ALL {
             let name = format!("agent_meter_collector_{name}_total");
             writeln!(f, "# HELP {name} {help}\n# TYPE {name} counter")?;
+            if family == Family::Events {
+                self.write_zeros(&name, f)?;
+            }
             for ((_, labels), Sum { total, .. }) in
                 self.0.iter().filter(|((of, _), _)| *of == family)
             {

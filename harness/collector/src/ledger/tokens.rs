@@ -8,8 +8,7 @@ use crate::query;
 impl TokenTotals {
     /// The columns of a query of generations, to be read with [`TokenTotals::of_row`].
     pub(crate) fn columns() -> String {
-        let sums =
-            TokenTotals::KINDS.iter().map(|kind| format!("coalesce(sum({kind}), 0) AS {kind}"));
+        let sums = TokenTotals::KINDS.iter().map(|kind| format!("count_sum({kind}) AS {kind}"));
         sums.collect::<Vec<_>>().join(", ")
     }
 

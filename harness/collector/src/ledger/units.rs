@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row};
 use crate::event::units::Units;
 
 /// Adds the SQL function `units_sum(TEXT)` to a connection: the exact sums, as JSON, of quantities in
-/// JSON; NULL counts as none. A value that is not such JSON, or an overflow, fails the query.
+/// JSON; NULL counts as none. A value that is not such JSON fails the query.
 pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_aggregate_function("units_sum", 1, flags, UnitsSum)
@@ -24,7 +24,8 @@ impl Aggregate<Units, String> for UnitsSum {
         let Some(text) = context.get::<Option<String>>(0)? else { return Ok(()) };
         let units = Units::from_json(&text);
         let units = units.ok_or_else(|| failure(format!("not units: {text:?}").into()))?;
-        sum.add(units).map_err(|overflow| failure(overflow.into()))
+        sum.add(units);
+        Ok(())
     }
 
     fn finalize(&self, _: &mut Context<'_>, sum: Option<Units>) -> rusqlite::Result<String> {

@@ -1,72 +1,16 @@
 //! Reads one spilled line, and checks its mac; `filter/EVENTS.md` describes the form.
 
-use std::fmt;
-use std::path::Path;
-
 use anyhow::{Context, ensure};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+
+use crate::access::SharedSecret;
 
 /// What spilled lines begin with.
 pub(super) const SPILL: &[u8] = b"agent-meter spill ";
 /// The most parts of one text; a closing event has a few.
 const PARTS_MAX: u32 = 4096;
-/// A secret of this length cannot be guessed.
-const SECRET_BYTES_MIN: usize = 16;
-
-/// The secret that the filter signs with. No output shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key(String);
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(..)")
-    }
-}
-
-impl Key {
-    /// Takes a text as the filter's `collector.secret`, without the white space around it.
-    ///
-    /// # Errors
-    ///
-    /// If it is shorter than 16 bytes; the error does not show it.
-    pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let text = text.trim();
-        ensure!(
-            text.len() >= SECRET_BYTES_MIN,
-            "expected a secret of at least {SECRET_BYTES_MIN} bytes"
-        );
-        Ok(Self(text.to_owned()))
-    }
-
-    /// Reads a file with the secret.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read or the secret is too short.
-    pub fn open(file: &Path) -> anyhow::Result<Self> {
-        let name = file.display();
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-        Self::parse(&text).with_context(|| name.to_string())
-    }
-
-    /// Whoever takes it must not write it anywhere.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// HMAC-SHA256 of the joined parts, in lower-case hexadecimal digits.
-    pub(super) fn sign(&self, parts: &[&[u8]]) -> String {
-        hex(&self.mac(parts).map(|mac| mac.finalize().into_bytes()).unwrap_or_default())
-    }
-
-    fn mac(&self, parts: &[&[u8]]) -> Option<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).ok()?;
-        parts.iter().for_each(|part| mac.update(part));
-        Some(mac)
-    }
-}
 
 /// Writes bytes as lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -167,19 +111,19 @@ impl Line {
     }
 
     /// Checks the mac; `None` if there is no secret to check it with.
-    pub(super) fn check(&self, keys: &[Key]) -> Option<Proof> {
+    pub(super) fn check(&self, secrets: &[SharedSecret]) -> Option<Proof> {
         let Some(told) = &self.mac else {
-            return (!keys.is_empty()).then_some(Proof::Unsigned);
+            return (!secrets.is_empty()).then_some(Proof::Unsigned);
         };
-        let proofs = keys.iter().map(|key| self.check_with(key, told));
+        let proofs = secrets.iter().map(|secret| self.check_with(secret, told));
         proofs.reduce(|one, other| if one == Proof::Valid { one } else { other })
     }
 
-    fn check_with(&self, key: &Key, told: &str) -> Proof {
+    fn check_with(&self, secret: &SharedSecret, told: &str) -> Proof {
         let part = self.part.as_ref();
         let part = part.map(|part| format!("{}/{} {}", part.number, part.count, part.of));
         let part = part.unwrap_or_default();
-        let mac = key.mac(&[
+        let mac = secret.mac(&[
             b"agent-meter-spill.v1\n",
             self.kind.name().as_bytes(),
             b"\n",

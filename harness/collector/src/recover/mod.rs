@@ -32,7 +32,6 @@ use anyhow::ensure;
 use tokio::time::{Instant, sleep};
 
 pub use self::input::Log;
-pub use self::line::Key;
 pub use self::logger::Format;
 pub use self::send::{Authentication, Remote, Target};
 pub use self::summary::{Recovered, Texts};
@@ -40,6 +39,7 @@ pub use self::summary::{Recovered, Texts};
 use self::input::Place;
 use self::scan::{Scan, Spilled};
 use self::send::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, deliver};
+use crate::access::SharedSecret;
 
 /// How long to try a target that is down or busy.
 const TARGET_LIMIT: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ pub type EventsOfFact<'a> = dyn Fn(&str) -> anyhow::Result<Vec<String>> + Send +
 #[derive(Clone, Default)]
 pub struct Options<'a> {
     /// Takes only lines that one of these secrets has signed, unless there is none.
-    pub keys: Vec<Key>,
+    pub secrets: Vec<SharedSecret>,
     /// Formats of Envoy's log, besides the usual ones.
     pub formats: Vec<Format>,
     /// Prices spilled facts.
@@ -62,7 +62,10 @@ pub struct Options<'a> {
 
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("keys", &self.keys).field("formats", &self.formats).finish()
+        f.debug_struct("Options")
+            .field("secrets", &self.secrets)
+            .field("formats", &self.formats)
+            .finish()
     }
 }
 
@@ -96,7 +99,7 @@ pub async fn recover(
     options: &Options<'_>,
 ) -> anyhow::Result<Recovered> {
     let mut summary = Recovered::default();
-    let mut scan = Scan::new(options.keys.clone(), &options.formats);
+    let mut scan = Scan::new(options.secrets.clone(), &options.formats);
     let mut batch = Vec::new();
     for mut log in logs {
         let mut place = Place { log: log.name(), line: 0, offset: 0 };

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use super::carrier::{Carrier, Found};
 use super::input::Place;
-use super::line::{Key, Kind, Line, Proof, first_json};
+use super::line::{Kind, Line, Proof, first_json};
 use super::logger::{Format, Logger};
 use super::parts::Parts;
 use super::summary::Recovered;
+use crate::access::SharedSecret;
 
 /// Reads lines of any number of logs.
 #[derive(Debug)]
 pub(super) struct Scan {
     logger: Logger,
-    keys: Vec<Key>,
+    secrets: Vec<SharedSecret>,
     carriers: HashMap<Arc<str>, Carrier>,
     parts: Parts,
 }
@@ -27,10 +28,10 @@ pub(super) enum Spilled {
 }
 
 impl Scan {
-    pub(super) fn new(keys: Vec<Key>, formats: &[Format]) -> Self {
+    pub(super) fn new(secrets: Vec<SharedSecret>, formats: &[Format]) -> Self {
         Self {
             logger: Logger::new(formats),
-            keys,
+            secrets,
             carriers: HashMap::new(),
             parts: Parts::default(),
         }
@@ -109,7 +110,7 @@ impl Scan {
         summary: &mut Recovered,
     ) -> anyhow::Result<Option<Spilled>> {
         let line = Line::parse(line)?;
-        match line.check(&self.keys) {
+        match line.check(&self.secrets) {
             Some(Proof::Valid) => {}
             Some(Proof::Unsigned) => {
                 summary.untrusted.push(format!("{place}: unsigned"));

@@ -4,14 +4,16 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use reqwest::header::HeaderValue;
 use reqwest::{StatusCode, Url, header};
 use serde_json::Value;
 
-use super::line::Key;
 use super::summary::Recovered;
+use crate::access::SharedSecret;
 use crate::event::error::IngestError;
 use crate::event::{self};
 use crate::ledger::Ledger;
+use crate::ledger::intake::Intake;
 
 const BATCH: &str = "application/cloudevents-batch+json";
 /// Events in one batch; the filter's own default.
@@ -26,7 +28,12 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub enum Target {
     /// A ledger that this process has open.
-    Ledger(Ledger),
+    Ledger {
+        /// The ledger.
+        ledger: Ledger,
+        /// Whether events may be older than what is plausible; else such ones are kept apart.
+        allows_older: bool,
+    },
     /// A collector.
     Collector(Remote),
     /// Nowhere: events are only checked.
@@ -48,7 +55,7 @@ pub enum Authentication {
 pub struct Remote {
     url: Url,
     http: reqwest::Client,
-    key: Option<(Key, Authentication)>,
+    secret: Option<(SharedSecret, Authentication)>,
 }
 
 impl fmt::Debug for Remote {
@@ -62,25 +69,30 @@ impl Remote {
     pub fn new(url: Url) -> Self {
         // Without the limit, one that never answers would be waited for without end.
         let http = reqwest::Client::builder().timeout(ANSWER_LIMIT).build().unwrap_or_default();
-        Self { url, http, key: None }
+        Self { url, http, secret: None }
     }
 
     /// The same, with the secret that it wants.
     #[must_use]
-    pub fn with_key(self, key: Option<Key>, how: Authentication) -> Self {
-        Self { key: key.map(|key| (key, how)), ..self }
+    pub fn with_secret(self, secret: Option<SharedSecret>, how: Authentication) -> Self {
+        Self { secret: secret.map(|secret| (secret, how)), ..self }
     }
 
     /// An error where sending the same events again may help.
     async fn post(&self, count: usize, body: String) -> anyhow::Result<Answer> {
         let mut request = self.http.post(self.url.clone()).header(header::CONTENT_TYPE, BATCH);
-        match &self.key {
+        match &self.secret {
             None => {}
-            Some((key, Authentication::Signature)) => {
-                let mac = key.sign(&[b"agent-meter-batch.v1\n", body.as_bytes()]);
-                request = request.header("agent-meter-signature", format!("v1={mac}"));
+            Some((secret, Authentication::Signature)) => {
+                request =
+                    request.header("agent-meter-signature", secret.signature(body.as_bytes()));
             }
-            Some((key, Authentication::Bearer)) => request = request.bearer_auth(key.reveal()),
+            Some((secret, Authentication::Bearer)) => {
+                let mut bearer = HeaderValue::from_bytes(&secret.bearer())
+                    .context("the secret has bytes that no header can have")?;
+                bearer.set_sensitive(true);
+                request = request.header(header::AUTHORIZATION, bearer);
+            }
         }
         let response = request.body(body).send().await.context(self.url.to_string())?;
         let status = response.status();
@@ -152,25 +164,31 @@ impl Target {
     pub(super) async fn send(&self, events: &[String]) -> anyhow::Result<Answer> {
         let body = format!("[{}]", events.join(","));
         match self {
-            Self::Ledger(ledger) => insert(body, ledger.clone()).await,
+            Self::Ledger { ledger, allows_older } => {
+                insert(body, ledger.clone(), *allows_older).await
+            }
             Self::Collector(remote) => remote.post(events.len(), body).await,
             Self::Nowhere => Ok(check(&body)),
         }
     }
 }
 
-async fn insert(body: String, ledger: Ledger) -> anyhow::Result<Answer> {
-    let work = move || ledger.insert_batch(body.as_bytes(), BATCH);
+async fn insert(body: String, ledger: Ledger, allows_older: bool) -> anyhow::Result<Answer> {
+    let intake = Intake { recovers: true, allows_older, ..Intake::OPERATOR };
+    let work = move || ledger.take_batch(body.as_bytes(), BATCH, intake);
     match tokio::task::spawn_blocking(work).await? {
-        Ok(receipt) => {
+        Ok((receipt, _)) => {
             let refused = receipt.rejected.into_iter();
             let refused = refused.map(|event| format!("event {}: {}", event.id, event.reason));
             Ok(Answer::Taken { known: receipt.duplicates, refused: refused.collect() })
         }
         Err(IngestError::Ledger(error)) => Err(error),
-        Err(refusal @ (IngestError::MediaType(_) | IngestError::Malformed(_))) => {
-            Ok(Answer::Refused(refusal.to_string()))
-        }
+        Err(
+            refusal @ (IngestError::MediaType(_)
+            | IngestError::Malformed(_)
+            | IngestError::TooMany(_)
+            | IngestError::Foreign),
+        ) => Ok(Answer::Refused(refusal.to_string())),
     }
 }
 

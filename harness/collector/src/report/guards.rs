@@ -127,7 +127,7 @@ impl Ledger {
         let mut conditions = Conditions::default();
         conditions.and_equal("guard_id", query.guard_id.as_deref());
         conditions.and_equal("customer", query.customer_id.as_deref());
-        let begun_ms = chrono::Utc::now().timestamp_millis() + AHEAD_MS;
+        let begun_ms = self.now_ms() + AHEAD_MS;
         let mut values = vec![begun_ms.into()];
         values.append(&mut conditions.values);
         let mut having = String::new();
@@ -148,7 +148,7 @@ impl Ledger {
              )
              SELECT guard_id, max(kind), min(mode), max(scope), scope_key, max(customer),
               max(product), max(agent), max(session_key), max(tool), max(metric), max(period),
-              max(period_start), max(level), count(*), sum(calls), sum(tokens),
+              max(period_start), max(level), count(*), count_sum(calls), count_sum(tokens),
               decimal_sum(provider_cost), decimal_sum(revenue), unit, max(told_ms)
              FROM latest{} GROUP BY guard_id, scope_key, unit {having}
              ORDER BY max(level) DESC, max(told_ms) DESC, guard_id, scope_key LIMIT {}",

@@ -12,6 +12,9 @@ use crate::ledger::Ledger;
 use crate::query::Conditions;
 use crate::report::sessions::{Session, select, until_closing};
 
+/// The sessions that [`Ledger::reconcile_latest`] looks at.
+const LATEST_MAX: u32 = 1000;
+
 /// The result of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reconciliation {
@@ -40,15 +43,26 @@ impl Ledger {
     /// Compares each closed session's final totals with the sum of its stored calls and
     /// generations.
     pub fn reconcile(&self) -> anyhow::Result<Reconciliation> {
+        self.compare("ORDER BY position")
+    }
+
+    /// The same for the sessions of late, so that it takes the same time however large the ledger
+    /// is.
+    pub(crate) fn reconcile_latest(&self) -> anyhow::Result<Reconciliation> {
+        self.compare(&format!("ORDER BY position DESC LIMIT {LATEST_MAX}"))
+    }
+
+    fn compare(&self, tail: &str) -> anyhow::Result<Reconciliation> {
         self.read(|ledger| {
             let mut conditions = Conditions::default();
             conditions.and_equal("state", Some(SessionState::Closed.name()));
             let mut reconciliation = Reconciliation { sessions: 0, mismatches: Vec::new() };
-            for (_, (session, totals)) in select(ledger, conditions, "ORDER BY position")? {
-                let mut stated = totals.unwrap_or_default();
+            for (_, (session, totals)) in select(ledger, conditions, tail)? {
+                // The session of a lost source has told no totals.
+                let Some(mut stated) = totals else { continue };
                 let mut calls = until_closing(ledger, &session)?;
-                fold_unnamed_tools(&stated, &mut calls)?;
-                fold_unnamed_models(&stated, &mut calls)?;
+                fold_unnamed_tools(&stated, &mut calls);
+                fold_unnamed_models(&stated, &mut calls);
                 stated.calls_by_tool.retain(is_used);
                 calls.calls_by_tool.retain(is_used);
                 reconciliation.sessions += 1;
@@ -70,31 +84,30 @@ fn is_used(tool: &ToolTotals) -> bool {
 const OTHER: &str = "__other__";
 
 /// Adds up the tools that the final event does not name, as it does.
-fn fold_unnamed_tools(stated: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
+fn fold_unnamed_tools(stated: &Totals, calls: &mut Totals) {
     let named = |name: &str| stated.calls_by_tool.iter().any(|tool| tool.tool_name == name);
     if !named(OTHER) {
-        return Ok(());
+        return;
     }
     let (mut tools, unnamed): (Vec<_>, Vec<_>) = core::mem::take(&mut calls.calls_by_tool)
         .into_iter()
         .partition(|tool: &ToolTotals| tool.tool_name != OTHER && named(&tool.tool_name));
     let mut other = ToolTotals::new(OTHER.to_owned());
     for tool in unnamed {
-        other.calls += tool.calls;
-        other.billable_calls += tool.billable_calls;
-        add(&mut other.revenue, tool.revenue)?;
-        add(&mut other.provider_cost, tool.provider_cost)?;
+        other.calls = other.calls.saturating_add(tool.calls);
+        other.billable_calls = other.billable_calls.saturating_add(tool.billable_calls);
+        add(&mut other.revenue, tool.revenue);
+        add(&mut other.provider_cost, tool.provider_cost);
     }
     let at = tools.partition_point(|tool| tool.tool_name.as_str() < OTHER);
     tools.insert(at, other);
     calls.calls_by_tool = tools;
-    Ok(())
 }
 
 /// Adds up the models of each provider that the final event does not name, as it does.
-fn fold_unnamed_models(stated: &Totals, calls: &mut Totals) -> anyhow::Result<()> {
+fn fold_unnamed_models(stated: &Totals, calls: &mut Totals) {
     if !stated.usage_by_model.iter().any(|model| model.model == OTHER) {
-        return Ok(());
+        return;
     }
     let mut folded: BTreeMap<(String, String), ModelTotals> = BTreeMap::new();
     for model in core::mem::take(&mut calls.usage_by_model) {
@@ -108,11 +121,10 @@ fn fold_unnamed_models(stated: &Totals, calls: &mut Totals) -> anyhow::Result<()
         sum.generations += model.generations;
         sum.unpriced_generations += model.unpriced_generations;
         sum.tokens.add(model.tokens);
-        add(&mut sum.provider_cost, model.provider_cost)?;
-        add(&mut sum.revenue, model.revenue)?;
+        add(&mut sum.provider_cost, model.provider_cost);
+        add(&mut sum.revenue, model.revenue);
     }
     calls.usage_by_model = folded.into_values().collect();
-    Ok(())
 }
 
 fn mismatches(session: &Session, stated: &Totals, calls: &Totals) -> anyhow::Result<Vec<Mismatch>> {

@@ -117,6 +117,17 @@ pub struct Sessions {
 }
 
 impl Ledger {
+    /// How many sessions are not closed.
+    pub(crate) fn count_open_sessions(&self) -> anyhow::Result<u64> {
+        self.read(|ledger| {
+            let mut statement = ledger.prepare_cached(
+                "SELECT count(*) FROM sessions WHERE state IN ('CREATED', 'ACTIVE', 'IDLE')",
+            )?;
+            let count: i64 = statement.query_row([], |row| row.get(0))?;
+            Ok(count.unsigned_abs())
+        })
+    }
+
     /// The sessions that a query selects.
     pub fn sessions(&self, query: &SessionsQuery) -> anyhow::Result<Sessions> {
         let mut conditions = Conditions::default();
@@ -145,7 +156,7 @@ impl Ledger {
                     Some(told) => told,
                     None => so_far(ledger, &session)?,
                 };
-                session.margin = session.totals.margin()?;
+                session.margin = session.totals.margin();
                 sessions.push(session);
             }
             Ok(Sessions { sessions, next })
@@ -276,7 +287,7 @@ impl Sums {
 
     fn add_calls(&mut self, ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<()> {
         let mut statement = ledger.prepare_cached(
-            "SELECT tool, status, currency, sum(quantity), sum(billable * quantity),
+            "SELECT tool, status, currency, count_sum(quantity), count_sum(billable * quantity),
              decimal_sum(price)
              FROM calls WHERE session_id = ? AND source = ? GROUP BY tool, status, currency",
         )?;
@@ -287,14 +298,15 @@ impl Sums {
             let billable_calls = count(row, 4)?;
             let revenue = Some(money::column(row, 5)?);
             let totals = &mut self.totals;
-            totals.total_tool_calls += calls;
-            totals.billable_tool_calls += billable_calls;
-            *totals.calls_by_status.entry(row.get(1)?).or_default() += calls;
-            add(&mut totals.total_revenue, revenue)?;
+            totals.total_tool_calls = totals.total_tool_calls.saturating_add(calls);
+            totals.billable_tool_calls = totals.billable_tool_calls.saturating_add(billable_calls);
+            let by_status = totals.calls_by_status.entry(row.get(1)?).or_default();
+            *by_status = by_status.saturating_add(calls);
+            add(&mut totals.total_revenue, revenue);
             let tool = self.tool(row.get(0)?);
-            tool.calls += calls;
-            tool.billable_calls += billable_calls;
-            add(&mut tool.revenue, revenue)?;
+            tool.calls = tool.calls.saturating_add(calls);
+            tool.billable_calls = tool.billable_calls.saturating_add(billable_calls);
+            add(&mut tool.revenue, revenue);
         }
         Ok(())
     }
@@ -324,11 +336,11 @@ impl Sums {
             totals.unpriced_generations += unpriced;
             totals.unknown_usage_generations += count(row, 6)?;
             totals.total_tokens.add(tokens);
-            add(&mut totals.total_revenue, revenue)?;
-            add(&mut totals.total_provider_cost, cost)?;
+            add(&mut totals.total_revenue, revenue);
+            add(&mut totals.total_provider_cost, cost);
             match row.get::<_, Option<String>>(0)? {
-                Some(tool) => add(&mut self.tool(tool).provider_cost, cost)?,
-                None => add(&mut totals.unattributed_provider_cost, cost)?,
+                Some(tool) => add(&mut self.tool(tool).provider_cost, cost),
+                None => add(&mut totals.unattributed_provider_cost, cost),
             }
             let key: (String, String) = (row.get(1)?, row.get(2)?);
             let model = self.models.entry(key.clone());
@@ -336,8 +348,8 @@ impl Sums {
             model.generations += generations;
             model.unpriced_generations += unpriced;
             model.tokens.add(tokens);
-            add(&mut model.provider_cost, cost)?;
-            add(&mut model.revenue, revenue)?;
+            add(&mut model.provider_cost, cost);
+            add(&mut model.revenue, revenue);
         }
         Ok(())
     }

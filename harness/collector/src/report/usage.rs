@@ -327,11 +327,11 @@ fn rows(
     };
     let tokens = TokenTotals::columns();
     let mut statement = ledger.prepare_cached(&format!(
-        "SELECT coalesce(sum(calls), 0), coalesce(sum(billable), 0), coalesce(sum(generations), 0),
-         coalesce(sum(unpriced), 0), coalesce(sum(unknown_usage), 0), decimal_sum(price),
-         decimal_sum(coalesce(cost, '0')), coalesce(sum(request_bytes), 0),
-         coalesce(sum(response_bytes), 0), coalesce(sum(unpriced_units), 0),
-         coalesce(sum(inconsistent), 0){separator}{columns}, {tokens}, units_sum(units) AS units FROM {}{}{grouped}",
+        "SELECT count_sum(calls), count_sum(billable), count_sum(generations),
+         count_sum(unpriced), count_sum(unknown_usage), decimal_sum(price),
+         decimal_sum(coalesce(cost, '0')), count_sum(request_bytes),
+         count_sum(response_bytes), count_sum(unpriced_units),
+         count_sum(inconsistent){separator}{columns}, {tokens}, units_sum(units) AS units FROM {}{}{grouped}",
         *ENTRIES,
         conditions.sql()
     ))?;
@@ -348,7 +348,7 @@ fn rows(
             billable_calls: count(row, 1)?,
             revenue,
             provider_cost,
-            margin: money::subtract(revenue, provider_cost)?,
+            margin: money::difference(revenue, provider_cost),
             generations: count(row, 2)?,
             unpriced_generations: count(row, 3)?,
             unknown_usage_generations: count(row, 4)?,

@@ -1,7 +1,7 @@
 //! Tests the events of guards: totals of several sources, levels, contracts, and the reports on
 //! them.
 
-use agent_meter_collector::{Contracts, Extras, GuardsQuery, Page};
+use agent_meter_collector::{Contracts, GuardsQuery, Page};
 
 use super::*;
 
@@ -189,16 +189,19 @@ fn a_period_that_begins_starts_from_nothing() {
         (&row["calls"], &row["currency"], &row["level"]),
         (&json!(0), &Value::Null, &json!("NONE"))
     );
-    // The next month: the ledger deletes totals of periods that nobody can ask for any more.
-    let month = json!({"period_started_at": "2026-09-01T00:00:00.000Z"});
-    insert(&ledger, &[totals(SOURCE, 4, month)]);
-    let old = insert(&ledger, &[totals(EDGE_2, 3, json!({}))]);
+    // The ledger deletes totals of periods that nobody can ask for any more, once it makes others.
+    let month = json!({"period_started_at": "2026-05-01T00:00:00.000Z"});
+    insert(&ledger, &[totals(SOURCE, 4, month.clone())]);
+    let old = insert(&ledger, &[totals(EDGE_2, 3, month.clone())]);
+    assert_eq!(verdicts(&old)[0]["emitters"], 1);
+    insert(&ledger, &[totals(SOURCE, 5, json!({"period_started_at": "2026-07-01T11:30:00.000Z"}))]);
+    let old = insert(&ledger, &[totals(EDGE_2, 4, month)]);
     assert_eq!(verdicts(&old)[0]["emitters"], 0);
 }
 
 #[test]
 fn a_clock_that_is_years_ahead_hides_nothing() {
-    let today = chrono::Utc::now().format("%Y-%m-%dT00:00:00.000Z").to_string();
+    let today = "2026-07-02T00:00:00.000Z";
     let now = json!({"period": "day", "period_started_at": today});
     let ledger = ledger_of(&[totals(SOURCE, 1, now.clone())]);
     let ahead = json!({"period": "day", "period_started_at": "2126-07-01T00:00:00.000Z"});
@@ -285,7 +288,9 @@ fn totals_that_do_not_fit_harm_no_other_event() {
     let most = json!({"total_provider_cost": "79228162514264337593543950335"});
     let ledger = ledger_of(&[totals(SOURCE, 1, most.clone()), totals(EDGE_2, 1, most)]);
     let receipt = insert(&ledger, &[totals(EDGE_3, 1, json!({})), call(3, json!({}))]);
-    assert_eq!((receipt.accepted, receipt.verdicts.len()), (2, 0));
+    assert_eq!((receipt.accepted, receipt.verdicts.len()), (2, 1));
+    assert_eq!((receipt.verdicts[0].emitters, receipt.verdicts[0].calls), (0, 0));
+    assert_eq!(guards(&ledger, "")["guards"][0]["emitters"], 1);
 }
 
 #[test]
@@ -464,19 +469,10 @@ fn alerts_are_listed_byte_for_byte_the_newest_first() {
     assert_eq!(page(Some(3)), json!({"alerts": [events[0]], "next": null}));
 }
 
-/// The tables of a ledger of version 3, as far as the migration reads them.
-const VERSION_3: &str = "
-CREATE TABLE events (
-    position INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL,
-    sequence INTEGER NOT NULL, type TEXT NOT NULL, time TEXT NOT NULL, subject TEXT NOT NULL,
-    session_id TEXT, raw TEXT NOT NULL, received_at TEXT NOT NULL, UNIQUE (source, id)) STRICT;
-CREATE TABLE calls (position INTEGER PRIMARY KEY) STRICT;
-CREATE TABLE generations (
-    position INTEGER PRIMARY KEY, source TEXT NOT NULL, generation_id TEXT NOT NULL,
-    input INTEGER, output INTEGER) STRICT;
-CREATE TABLE sessions (position INTEGER PRIMARY KEY) STRICT;
-PRAGMA user_version = 3;
-";
+/// Takes away what version 4 brought.
+const BEFORE_4: &str = "
+    DROP TABLE guard_totals; DROP TABLE webhook_deliveries; DROP INDEX events_alerts;
+    PRAGMA user_version = 3;";
 
 #[test]
 fn a_ledger_of_version_3_is_brought_up_to_date() {
@@ -485,7 +481,8 @@ fn a_ledger_of_version_3_is_brought_up_to_date() {
     // A filter with guards may have sent these to a collector without.
     let events = [totals(SOURCE, 1, json!({})), crossed(SOURCE, 2, json!({}))];
     let old = rusqlite::Connection::open(&path).expect("open");
-    old.execute_batch(VERSION_3).expect("sql");
+    old.execute_batch(super::schema::VERSION_4).expect("sql");
+    old.execute_batch(BEFORE_4).expect("sql");
     for (position, event) in (1_i64..).zip(&events) {
         let text = |member: &str| event[member].as_str().expect(member).to_owned();
         let row = (position, SOURCE, text("id"), text("type"), text("time"), event.to_string());
@@ -495,7 +492,7 @@ fn a_ledger_of_version_3_is_brought_up_to_date() {
     drop(old);
     let new = guards(&ledger_of(&events), "");
     for round in 0..2 {
-        let ledger = Ledger::open(&path).expect("ledger");
+        let ledger = open(&path);
         assert_eq!(guards(&ledger, ""), new, "{round}");
         assert_eq!(insert(&ledger, &events).duplicates, 2, "{round}");
         assert_eq!(ledger.alerts(Page::default()).expect("alerts").alerts.len(), 1, "{round}");
@@ -574,7 +571,7 @@ async fn the_routes_of_guards_answer_over_a_socket() {
     std::fs::write(&path, text).expect("write");
     let contracts = Some(Contracts::open(&path).expect("contracts"));
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let extras = Extras { contracts, ..Extras::default() };
+    let extras = Extras { contracts, clock: clock(), ..Extras::default() };
     let collector =
         Collector::start_with(listen, "sqlite::memory:", extras).await.expect("collector");
     let http = Http::new(&collector);

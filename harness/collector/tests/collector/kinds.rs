@@ -1,12 +1,12 @@
 //! Tests calls of APIs and steps of agents, and their identity: apps, keys and credentials.
 
+use agent_meter_collector::Period;
 use agent_meter_collector::invoice::Invoice;
-use agent_meter_collector::{Ledger, Period};
 use serde_json::{Value, json};
 
 use super::generations::{generation, only, usage};
 use super::{
-    BATCH, Http, SESSION, SOURCE, call, closed, event, insert, ledger_of, memory, merge,
+    BATCH, Http, SESSION, SOURCE, call, closed, event, insert, ledger_of, memory, merge, open,
     permutations, reconcile, sessions, start, state,
 };
 
@@ -361,7 +361,7 @@ fn a_ledger_of_version_2_is_brought_up_to_date() {
     drop(old);
     let new = ledger_of(&events);
     for round in 0..2 {
-        let ledger = Ledger::open(&path).expect("ledger");
+        let ledger = open(&path);
         let query = "group_by=product_type,kind,tool,model,agent,key";
         assert_eq!(usage(&ledger, query), usage(&new, query), "{round}");
         assert_eq!(sessions(&ledger, ""), sessions(&new, ""), "{round}");

@@ -5,10 +5,14 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::generations::{generation, usage as generations};
-use super::{call, gaps, insert, ledger_of, memory, reconcile, sessions, usage};
+use super::{call, gaps, insert, ledger_of, memory, open, reconcile, sessions, usage};
 
 /// The tables of version 4, as version 4 itself wrote them, by hand.
-const VERSION_4: &str = include_str!("schema_4.sql");
+pub(super) const VERSION_4: &str = include_str!("schema_4.sql");
+
+/// Takes away what version 9 brought.
+pub(super) const BEFORE_9: &str = "DROP TABLE sources; DROP TABLE quarantine; DROP TABLE health;
+    DROP INDEX sessions_lost; ALTER TABLE sessions DROP COLUMN state_before;";
 
 /// The statements that made a database, with white space removed.
 fn statements(connection: &Connection) -> Vec<String> {
@@ -23,7 +27,7 @@ fn statements(connection: &Connection) -> Vec<String> {
 fn the_tables_are_those_of_version_4_and_the_columns_since() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ledger.db");
-    Ledger::open(path.to_str().expect("UTF-8")).expect("a ledger");
+    open(path.to_str().expect("UTF-8"));
     let made = Connection::open(&path).expect("a database");
     let version: i64 =
         made.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
@@ -37,15 +41,20 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "generations ADD COLUMN reported_cost TEXT",
         "generations ADD COLUMN supersedes TEXT",
         "generations ADD COLUMN is_inconsistent INTEGER NOT NULL DEFAULT 0",
+        "sessions ADD COLUMN state_before TEXT",
     ] {
         written.execute_batch(&format!("ALTER TABLE {column}")).expect("a column");
     }
-    let is_old = |sql: &String| !sql.contains("supersede") || sql.starts_with("CREATE TABLE g");
+    let new = ["TABLE sources", "quarantine", "TABLE health", "sessions_lost"];
+    let is_old = |sql: &String| {
+        let is_new = new.iter().any(|name| sql.contains(name));
+        !is_new && (!sql.contains("supersede") || sql.starts_with("CREATE TABLE g"))
+    };
     let old = |connection: &Connection| {
         let statements = statements(connection).into_iter().filter(is_old);
         statements.filter(|sql| !sql.contains("generations_generation")).collect::<Vec<_>>()
     };
-    assert_eq!((version, old(&made)), (8, old(&written)));
+    assert_eq!((version, old(&made)), (9, old(&written)));
     // What no longer counts keeps all that it was.
     let columns = |table: &str| -> Vec<String> {
         let sql = format!("SELECT name || ' ' || type FROM pragma_table_info('{table}')");
@@ -65,7 +74,7 @@ fn a_file_whose_tables_were_written_by_hand_takes_events_and_answers_the_same() 
     old.execute_batch(VERSION_4).expect("tables");
     old.pragma_update(None, "user_version", 4).expect("a version");
     drop(old);
-    let (old, new) = (Ledger::open(path.to_str().expect("UTF-8")).expect("a ledger"), memory());
+    let (old, new) = (open(path.to_str().expect("UTF-8")), memory());
     for ledger in [&old, &new] {
         let receipt = insert(ledger, &[call(1, json!({})), call(2, json!({"price": "0.5"}))]);
         assert_eq!(receipt.accepted, 2);
@@ -100,7 +109,7 @@ fn what_a_newer_filter_superseded_before_the_ledger_knew_it_is_made_up_for() {
         generation(2, json!({"generation_id": "0.1.6", "supersedes": "0.1.5"})),
     ];
     let expected = generations(&ledger_of(&events), "");
-    drop(insert(&Ledger::open(path).expect("a ledger"), &events));
+    drop(insert(&open(path), &events));
     // As version 6 had it: both count.
     let old = Connection::open(path).expect("a database");
     old.execute_batch(
@@ -118,8 +127,9 @@ fn what_a_newer_filter_superseded_before_the_ledger_knew_it_is_made_up_for() {
          PRAGMA user_version = 6;",
     )
     .expect("tables");
+    old.execute_batch(BEFORE_9).expect("tables");
     drop(old);
-    assert_eq!(generations(&Ledger::open(path).expect("a ledger"), ""), expected);
+    assert_eq!(generations(&open(path), ""), expected);
 }
 
 #[test]
@@ -133,7 +143,7 @@ fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
         generation(3, json!({"generation_id": "0.1.7", "inconsistent": true})),
         generation(4, json!({"generation_id": "0.1.8", "inconsistent": false})),
     ];
-    drop(insert(&Ledger::open(path).expect("a ledger"), &events));
+    drop(insert(&open(path), &events));
     let marks = || -> Vec<(String, bool)> {
         let ledger = Connection::open(path).expect("a database");
         let sql = "SELECT generation_id, is_inconsistent FROM generations
@@ -159,10 +169,11 @@ fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
     {
         let old = Connection::open(path).expect("a database");
         old.execute_batch(statements).expect("tables");
+        old.execute_batch(BEFORE_9).expect("tables");
         old.execute_batch("ALTER TABLE generations DROP COLUMN is_inconsistent;").expect("tables");
         old.pragma_update(None, "user_version", version).expect("a version");
         drop(old);
-        drop(Ledger::open(path).expect("a ledger"));
+        drop(open(path));
         // Of version 5 the generation that is superseded was stored, and is gone from this file.
         let expected = if version == 7 { &expected[..] } else { &expected[1..] };
         assert_eq!(marks(), expected, "version {version}");

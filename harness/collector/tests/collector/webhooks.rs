@@ -127,7 +127,7 @@ async fn collector(url: &str, hooks: &[(&str, &Receiver)], retry: Retry) -> Coll
     let secret = Secret::parse(&secret).expect("secret");
     let mut webhooks = Webhooks::new(hooks.collect(), secret).expect("webhooks");
     webhooks.retry = retry;
-    let extras = Extras { webhooks: Some(webhooks), ..Extras::default() };
+    let extras = Extras { webhooks: Some(webhooks), clock: clock(), ..Extras::default() };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     Collector::start_with(listen, url, extras).await.expect("collector")
 }

@@ -117,7 +117,7 @@ impl Node {
     }
 
     fn target(&self) -> Target {
-        Target::Ledger(self.ledger.clone())
+        Target::Ledger { ledger: self.ledger.clone(), allows_older: true }
     }
 }
 

@@ -47,13 +47,13 @@ async fn the_victim_of_the_attacks_is_never_billed() {
 #[tokio::test]
 async fn what_was_known_already_is_told_apart() {
     let (_, text) = LOGS[0];
-    let target = Target::Ledger(ledger());
+    let target = Target::Ledger { ledger: ledger(), allows_older: true };
     for (new, known) in [(EVENTS, 0), (0, EVENTS)] {
         let found = recover([log("a", text)], &target, &options(Some(key()))).await.expect("found");
         assert_eq!((found.taken - found.known, found.known), (new, known));
     }
     // Several logs at once, one of them twice.
-    let target = Target::Ledger(ledger());
+    let target = Target::Ledger { ledger: ledger(), allows_older: true };
     let logs = [LOGS[0], LOGS[4], LOGS[0]].map(|(name, text)| log(name, text));
     let found = recover(logs, &target, &options(Some(key()))).await.expect("found");
     assert_eq!((found.taken, found.known), (3 * EVENTS, EVENTS));

@@ -12,8 +12,8 @@ mod trust;
 
 use std::io::Cursor;
 
-use agent_meter_collector::Ledger;
-use agent_meter_collector::recover::{Format, Key, Log, Options, Recovered, Target, recover};
+use agent_meter_collector::recover::{Format, Log, Options, Recovered, Target, recover};
+use agent_meter_collector::{Ledger, SharedSecret};
 
 const SECRET: &str = "a secret of the samples";
 
@@ -32,18 +32,18 @@ const LOGS: [(&str, &str); 7] = [
 const EVENTS: u64 = 3;
 const ATTACKS: u64 = 2;
 
-fn key() -> Key {
-    Key::parse(SECRET).expect("a secret")
+fn key() -> SharedSecret {
+    SharedSecret::unnamed(SECRET).expect("a secret")
 }
 
 /// With the formats of `format.log` and `json.log`, which are not usual ones.
-fn options(key: Option<Key>) -> Options<'static> {
+fn options(key: Option<SharedSecret>) -> Options<'static> {
     let formats = [
         "%^%L%$ %n %v (thread %t)",
         r#"{"Timestamp":"%Y-%m-%dT%T.%F","ThreadId":"%t","SourceLine":"%s:%#","Level":"%l","Message":"%j","Fixed":"Value"}"#,
     ];
     let formats = formats.map(|format| Format::parse(format).expect("a format"));
-    Options { keys: key.into_iter().collect(), formats: formats.into(), ..Options::default() }
+    Options { secrets: key.into_iter().collect(), formats: formats.into(), ..Options::default() }
 }
 
 fn ledger() -> Ledger {
@@ -61,7 +61,7 @@ async fn recovered(
     options: &Options<'_>,
 ) -> (Recovered, Ledger) {
     let ledger = ledger();
-    let target = Target::Ledger(ledger.clone());
+    let target = Target::Ledger { ledger: ledger.clone(), allows_older: true };
     let found = recover([log(name, text)], &target, options).await.expect(name);
     (found, ledger)
 }

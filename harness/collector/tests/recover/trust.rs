@@ -1,14 +1,15 @@
 //! Whose lines are taken: with a secret only those that it has signed, from nobody but Envoy's Wasm
 //! logger.
 
-use agent_meter_collector::recover::{Authentication, Key, Target, recover};
+use agent_meter_collector::SharedSecret;
+use agent_meter_collector::recover::{Authentication, Target, recover};
 
 use super::forms::Receiver;
 use super::{ATTACKS, EVENTS, LOGS, SECRET, key, log, options, recovered};
 
 #[tokio::test]
 async fn with_another_secret_nothing_is_taken_and_every_line_is_named() {
-    let other = Key::parse("another secret of the samples").expect("a secret");
+    let other = SharedSecret::unnamed("another secret of the samples").expect("a secret");
     for (name, text) in LOGS {
         let (found, ledger) = recovered(name, text, &options(Some(other.clone()))).await;
         assert_eq!((found.taken, found.untrusted.count()), (0, found.lines), "{name}: {found:?}");
@@ -21,9 +22,9 @@ async fn with_another_secret_nothing_is_taken_and_every_line_is_named() {
 
 #[tokio::test]
 async fn one_of_several_secrets_is_enough() {
-    let other = || Key::parse("another secret of the samples").expect("a secret");
-    for keys in [vec![key(), other()], vec![other(), key()], vec![other(), key(), other()]] {
-        let several = agent_meter_collector::recover::Options { keys, ..options(None) };
+    let other = || SharedSecret::unnamed("another secret of the samples").expect("a secret");
+    for secrets in [vec![key(), other()], vec![other(), key()], vec![other(), key(), other()]] {
+        let several = agent_meter_collector::recover::Options { secrets, ..options(None) };
         let (found, _) = recovered("a.log", LOGS[0].1, &several).await;
         assert!(found.taken == EVENTS && found.is_complete(), "{found:?}");
         assert_eq!(found.unchecked, 0);
@@ -110,7 +111,7 @@ async fn the_collector_gets_the_secret_as_it_wants_it() {
         (Authentication::Bearer, "authorization"),
     ] {
         let server = Receiver::start().await;
-        let target = Target::Collector(server.remote().with_key(Some(key()), how));
+        let target = Target::Collector(server.remote().with_secret(Some(key()), how));
         let logs = [log("a.log", text)];
         let found = recover(logs, &target, &options(Some(key()))).await.expect("taken");
         assert_eq!(found.taken, EVENTS);
@@ -135,6 +136,6 @@ fn mac(message: &str) -> String {
 
 #[test]
 fn a_short_secret_is_refused_and_not_shown() {
-    let error = Key::parse("fifteen bytes..\n").expect_err("short").to_string();
+    let error = SharedSecret::unnamed("fifteen bytes..\n").expect_err("short").to_string();
     assert_eq!(error, "expected a secret of at least 16 bytes");
 }

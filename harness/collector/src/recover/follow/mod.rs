@@ -61,7 +61,7 @@ pub async fn follow(
     let mut logs = Logs::open(what)?;
     // Fails now, rather than after what cannot be remembered has been sent.
     logs.state.save(&what.state)?;
-    let mut scan = Scan::new(options.keys.clone(), &options.formats);
+    let mut scan = Scan::new(options.secrets.clone(), &options.formats);
     let mut total = Recovered::default();
     let mut stop = std::pin::pin!(stop);
     loop {

@@ -1,0 +1,132 @@
+//! The HTTP interface: each route decodes a request, runs it on the ledger off the async threads,
+//! and encodes the answer. `door.rs` decides who comes in, `ingest.rs` takes events.
+
+mod door;
+mod health;
+mod ingest;
+mod metrics;
+mod refusal;
+mod service;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use serde::Serialize;
+
+use crate::ledger::Ledger;
+use crate::query::{BadQuery, Parameters};
+use crate::report::events::EventsQuery;
+use crate::report::guards::GuardsQuery;
+use crate::report::sessions::SessionsQuery;
+use crate::report::usage::UsageQuery;
+use crate::routes::refusal::{Answer, Refusal, failed};
+
+pub(crate) use service::{Door, Ends, Service};
+
+pub(crate) fn routes(service: Service) -> Router {
+    let reading = Router::new()
+        .route("/", get(page))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/events", get(events))
+        .route("/v1/usage", get(usage))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/gaps", get(gaps))
+        .route("/v1/quarantine", get(quarantine))
+        .route("/v1/reconcile", get(reconcile))
+        .route("/v1/guards", get(guards))
+        .route("/v1/alerts", get(alerts))
+        .route_layer(middleware::from_fn_with_state(service.clone(), door::may_read));
+    let named = Router::new()
+        .route("/v1/events", post(ingest::events))
+        .merge(reading)
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such path") })
+        .layer(middleware::from_fn_with_state(service.clone(), door::came_by_a_known_name));
+    // Probes come under any name, and learn nothing but whether the ledger can be written.
+    named.route("/healthz", get(health::health)).with_state(service)
+}
+
+impl From<BadQuery> for Refusal {
+    fn from(error: BadQuery) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
+async fn events(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
+    let query = EventsQuery::from_pairs(decoded(pairs)?)?;
+    report(move || ledger.events(&query)).await
+}
+
+async fn usage(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
+    let query = UsageQuery::from_pairs(decoded(pairs)?)?;
+    report(move || ledger.usage(&query)).await
+}
+
+async fn sessions(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
+    let query = SessionsQuery::from_pairs(decoded(pairs)?)?;
+    report(move || ledger.sessions(&query)).await
+}
+
+async fn gaps(State(ledger): State<Ledger>) -> Answer {
+    report(move || ledger.gaps()).await
+}
+
+async fn reconcile(State(ledger): State<Ledger>) -> Answer {
+    report(move || ledger.reconcile()).await
+}
+
+async fn quarantine(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
+    let mut parameters = Parameters::new(decoded(pairs)?, &["state", "after", "limit"])?;
+    let state = parameters.take("state").unwrap_or_else(|| "held".to_owned());
+    if !["held", "released", "discarded"].contains(&state.as_str()) {
+        let message = format!("state: must be held, released or discarded, found {state:?}");
+        return Err(BadQuery::new(message).into());
+    }
+    let page = parameters.take_page()?;
+    report(move || ledger.quarantine(&state, page)).await
+}
+
+async fn guards(State(service): State<Service>, pairs: Pairs) -> Answer {
+    let query = GuardsQuery::from_pairs(decoded(pairs)?)?;
+    report(move || {
+        let mut found = service.ledger.guards(&query)?;
+        for guard in &mut found.guards {
+            if let Some(contract) = service.contract(&guard.customer_id) {
+                guard.contracted_revenue = Some(contract.contracted_revenue);
+                guard.plan = contract.plan;
+            }
+        }
+        Ok(found)
+    })
+    .await
+}
+
+async fn alerts(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
+    let page = Parameters::new(decoded(pairs)?, &["after", "limit"])?.take_page()?;
+    report(move || ledger.alerts(page)).await
+}
+
+async fn page() -> impl IntoResponse {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                  connect-src 'self'";
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("page.html")))
+}
+
+fn decoded(pairs: Pairs) -> Result<Vec<(String, String)>, Refusal> {
+    match pairs {
+        Ok(Query(pairs)) => Ok(pairs),
+        Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.body_text())),
+    }
+}
+
+/// Runs a report and writes it as JSON, both off the async threads.
+async fn report<T: Serialize>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> Answer {
+    let work = move || anyhow::Ok(serde_json::to_vec(&work()?)?);
+    let body = tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from).flatten();
+    let body = body.map_err(|error| failed(&error))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}

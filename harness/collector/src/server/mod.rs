@@ -1,0 +1,228 @@
+//! Starts and stops a collector: its ledger, its HTTP server, its webhooks, and the tasks that read
+//! the file of contracts again and close the sessions of lost sources.
+
+mod connections;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::access::{Hosts, Secrets};
+use crate::clock::Clock;
+use crate::contracts::Contracts;
+use crate::ledger::Ledger;
+use crate::routes::{Door, Service, routes};
+use crate::webhook::{Deliveries, Webhooks};
+
+/// How long `stop` waits for requests under way.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the file of contracts is checked for a change.
+const CONTRACTS_REFRESH: Duration = Duration::from_secs(1);
+
+/// How often the sources are looked over for lost ones.
+const LOST_REFRESH: Duration = Duration::from_secs(15);
+
+/// What a collector does besides keeping its ledger, and whom it lets in; nothing, and everybody who
+/// is on this machine, by default.
+#[derive(Debug)]
+pub struct Extras {
+    /// The customers' contracts; the replies to the filter repeat them next to the fleet's totals.
+    pub contracts: Option<Contracts>,
+    /// The receivers of changes of a guard's level.
+    pub webhooks: Option<Webhooks>,
+    /// Those who may write; with none, everybody may.
+    pub writers: Secrets,
+    /// Those who may read; with none, whoever is on this machine, or everybody if everybody may
+    /// write too.
+    pub readers: Secrets,
+    /// Names under which it may be reached, beside loopback and its own address.
+    pub hosts: Vec<String>,
+    /// Whether it may listen on an address that others reach although everybody may write.
+    pub insecure: bool,
+    /// After how much silence the sessions of a source that told that it lives are closed; `None`:
+    /// never.
+    pub source_lost_after: Option<Duration>,
+    /// How long clients may take.
+    pub timeouts: Timeouts,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// How long a connection may wait for a request, and the head of a request may take to come.
+    pub head: Duration,
+    /// How long a body may take to come.
+    pub body: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { head: Duration::from_secs(30), body: Duration::from_secs(30) }
+    }
+}
+
+/// The name by which the filter calls the collector unless it is configured otherwise.
+const HOST_DEFAULT: &str = "agent-meter-collector";
+
+impl Default for Extras {
+    fn default() -> Extras {
+        Extras {
+            contracts: None,
+            webhooks: None,
+            writers: Secrets::default(),
+            readers: Secrets::default(),
+            hosts: vec![HOST_DEFAULT.to_owned()],
+            insecure: false,
+            source_lost_after: None,
+            timeouts: Timeouts::default(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+/// A running collector. Dropped without `stop`, it stops without waiting for requests under way.
+#[derive(Debug)]
+pub struct Collector {
+    addr: SocketAddr,
+    ledger: Ledger,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    deliveries: Option<Deliveries>,
+    tasks: Vec<EndOnDrop>,
+}
+
+/// A task that ends with the collector.
+#[derive(Debug)]
+struct EndOnDrop(AbortHandle);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Collector {
+    /// Opens the ledger and serves on `listen`; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger cannot be opened or the address cannot be bound.
+    pub async fn start(listen: SocketAddr, ledger_url: &str) -> anyhow::Result<Collector> {
+        Collector::start_with(listen, ledger_url, Extras::default()).await
+    }
+
+    /// The same, with contracts and webhooks.
+    ///
+    /// # Errors
+    ///
+    /// Also if a webhook needs https and this machine trusts no authority, if a host is none, or if
+    /// anybody who reaches the address could write.
+    pub async fn start_with(
+        listen: SocketAddr,
+        ledger_url: &str,
+        extras: Extras,
+    ) -> anyhow::Result<Collector> {
+        ensure!(
+            listen.ip().to_canonical().is_loopback()
+                || !extras.writers.is_empty()
+                || extras.insecure,
+            "listen on {listen}: whoever reaches it could bill any customer; give --secret-file, or \
+             --insecure if something else keeps strangers out"
+        );
+        let hosts = Hosts::new(&extras.hosts).context("--allow-host")?;
+        let door = Door { hosts, writers: extras.writers, readers: extras.readers };
+        let (url, clock) = (ledger_url.to_owned(), extras.clock);
+        let open = move || Ledger::open_at(&url, clock);
+        let ledger = tokio::task::spawn_blocking(open).await??;
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
+        let addr = listener.local_addr()?;
+        let webhooks = extras.webhooks.as_ref();
+        let deliveries =
+            webhooks.map(|webhooks| Deliveries::start(&ledger, webhooks)).transpose()?;
+        let contracts = extras.contracts.map(Arc::new);
+        let mut service = Service::new(ledger.clone(), door);
+        service.contracts = contracts.clone();
+        service.webhooks = webhooks.map(Webhooks::names).unwrap_or_default().into();
+        service.body_timeout = extras.timeouts.body;
+        service.queued = deliveries.as_ref().map(Deliveries::queued);
+        // Dropped with the collector, which stops the server too.
+        let (stop, stopped) = watch::channel(false);
+        tracing::info!(%addr, ledger = ledger_url, "collector started");
+        let head_timeout = extras.timeouts.head;
+        let server = connections::serve(listener, routes(service), head_timeout, stopped);
+        let server = tokio::spawn(server);
+        let mut tasks = Vec::new();
+        if let Some(contracts) = contracts {
+            tasks.push(EndOnDrop(tokio::spawn(refresh(contracts)).abort_handle()));
+        }
+        if let Some(after) = extras.source_lost_after {
+            let task = tokio::spawn(close_lost(ledger.clone(), after));
+            tasks.push(EndOnDrop(task.abort_handle()));
+        }
+        Ok(Collector { addr, ledger, stop, server, deliveries, tasks })
+    }
+
+    /// The address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its ledger.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
+    /// Takes no further connections, answers the requests under way, and ends.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let abort = self.server.abort_handle();
+        if tokio::time::timeout(STOP_TIMEOUT, self.server).await.is_err() {
+            abort.abort();
+        }
+        if let Some(deliveries) = self.deliveries {
+            // The next collector of this ledger sends again what is still under way.
+            let _ = tokio::time::timeout(STOP_TIMEOUT, deliveries.stop()).await;
+        }
+        drop(self.tasks);
+        tracing::info!(addr = %self.addr, "collector stopped");
+    }
+}
+
+/// Closes the sessions of lost sources until the collector ends.
+async fn close_lost(ledger: Ledger, after: Duration) {
+    let silence_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+    // A collector that starts gives its sources the time to speak: it may have been away itself.
+    tokio::time::sleep(after).await;
+    loop {
+        let ledger = ledger.clone();
+        match tokio::task::spawn_blocking(move || ledger.close_lost(silence_ms)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(sessions)) => tracing::warn!(sessions, "sessions of lost sources closed"),
+            Ok(Err(error)) => tracing::error!("lost sources: {error:#}"),
+            Err(error) => tracing::error!("lost sources: {error}"),
+        }
+        tokio::time::sleep(LOST_REFRESH).await;
+    }
+}
+
+/// Checks the file of contracts until the collector ends.
+async fn refresh(contracts: Arc<Contracts>) {
+    loop {
+        tokio::time::sleep(CONTRACTS_REFRESH).await;
+        let contracts = contracts.clone();
+        match tokio::task::spawn_blocking(move || contracts.refresh()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("the contracts stay as they were: {error:#}"),
+            Err(error) => tracing::error!("contracts: {error}"),
+        }
+    }
+}
