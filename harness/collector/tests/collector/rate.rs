@@ -14,7 +14,7 @@ const SENDERS: u64 = 4;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn the_rate_of_ingest_by_the_size_of_batches() {
-    for round in 0..1 {
+    for round in 0..2 {
         for size in [100, 1000] {
             let (rate, cpu_us, written) = measure(size).await;
             println!(
