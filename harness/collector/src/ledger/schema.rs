@@ -28,6 +28,10 @@ const SCHEMA_VERSION: i64 = 9;
 /// fit, and its pages go to the file and back within one transaction.
 const CACHE_KIB: i64 = 64 * 1024;
 
+/// Pages of 4 KiB in the log of writes before they go to the ledger itself: a page that many batches
+/// change is then written once.
+const CHECKPOINT_PAGES: i64 = 8192;
+
 /// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
 /// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
 const WEBHOOKS: &str = "
@@ -137,6 +141,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     // What is acknowledged must survive a crash of the machine: the filter then forgets it.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     Ok(connection)
 }
 

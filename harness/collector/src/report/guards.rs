@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::event::guard::{LEVELS, strictness};
 use crate::ledger::Ledger;
+use crate::ledger::tables::GUARD_TOTALS;
 use crate::money;
 use crate::query::{BadQuery, Conditions, Page, Parameters, count, rfc3339};
 
@@ -29,7 +30,13 @@ pub struct GuardsQuery {
     pub customer_id: Option<String>,
     /// How many; it has no further pages.
     pub page: Page,
+    /// Only what sources told that wrote with a secret; no parameter sets it.
+    pub proven_only: bool,
 }
+
+/// The totals of sources that wrote with a secret.
+const PROVEN: &str = "(SELECT * FROM guard_totals AS proven WHERE EXISTS
+    (SELECT 1 FROM sources WHERE sources.source = proven.source AND writer IS NOT NULL))";
 
 impl GuardsQuery {
     /// Reads the parameters `guard_id`, `level`, `customer_id` and `limit`.
@@ -50,6 +57,7 @@ impl GuardsQuery {
             level,
             customer_id: parameters.take("customer_id"),
             page: parameters.take_page()?,
+            proven_only: false,
         })
     }
 }
@@ -137,12 +145,13 @@ impl Ledger {
         }
         // The names are the same in each row of a scope. A source that sent a level and no totals
         // need not know the currency.
+        let table = if query.proven_only { PROVEN } else { GUARD_TOTALS.name };
         let sql = format!(
             "WITH latest AS (
                SELECT *, coalesce(currency, max(currency) OVER (PARTITION BY guard_id, scope_key))
                 AS unit
-               FROM guard_totals AS told
-               WHERE period_ms = (SELECT max(period_ms) FROM guard_totals AS other
+               FROM {table} AS told
+               WHERE period_ms = (SELECT max(period_ms) FROM {table} AS other
                 WHERE other.guard_id = told.guard_id AND other.scope_key = told.scope_key
                  AND other.period_ms < ?)
              )

@@ -91,7 +91,8 @@ async fn quarantine(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
 }
 
 async fn guards(State(service): State<Service>, pairs: Pairs) -> Answer {
-    let query = GuardsQuery::from_pairs(decoded(pairs)?)?;
+    let mut query = GuardsQuery::from_pairs(decoded(pairs)?)?;
+    query.proven_only = service.door.is_closed();
     report(move || {
         let mut found = service.ledger.guards(&query)?;
         for guard in &mut found.guards {

@@ -25,7 +25,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the file of contracts is checked for a change.
 const CONTRACTS_REFRESH: Duration = Duration::from_secs(1);
 
-/// How often the sources are looked over for lost ones.
+/// How often the sources are looked over for lost ones, at least.
 const LOST_REFRESH: Duration = Duration::from_secs(15);
 
 /// What a collector does besides keeping its ledger, and whom it lets in; nothing, and everybody who
@@ -210,7 +210,7 @@ async fn close_lost(ledger: Ledger, after: Duration) {
             Ok(Err(error)) => tracing::error!("lost sources: {error:#}"),
             Err(error) => tracing::error!("lost sources: {error}"),
         }
-        tokio::time::sleep(LOST_REFRESH).await;
+        tokio::time::sleep(after.min(LOST_REFRESH)).await;
     }
 }
 

@@ -219,6 +219,9 @@ async fn totals_count_for_the_source_of_an_authenticated_sender_only() {
         verdicts.push(receipt["verdicts"][0]["calls"].clone());
     }
     assert_eq!(verdicts, [json!(0), Value::Null, json!(3)]);
+    let (_, text) = Http::new(&collector).get("/v1/guards").await;
+    let found = &serde_json::from_str::<Value>(&text).expect("json")["guards"][0];
+    assert_eq!((&found["calls"], &found["emitters"]), (&json!(8), &json!(2)));
     collector.stop().await;
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::guards::EDGE_2;
 use super::*;
@@ -189,6 +190,34 @@ fn a_session_of_a_lost_source_without_calls_is_closed_too() {
     assert_eq!(found["ended_at"], "2026-07-02T12:00:00.000Z");
     assert_eq!(found["close_reason"], "source_lost");
     assert_eq!(invoices(&ledger).expect("invoices").len(), 1);
+}
+
+#[tokio::test]
+async fn a_collector_that_runs_closes_the_sessions_of_lost_sources_by_itself() {
+    let after = Duration::from_millis(1500);
+    let extras = Extras { source_lost_after: Some(after), ..Extras::default() };
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let collector = Collector::start_with(listen, "sqlite::memory:", extras).await.expect("starts");
+    let http = Http::new(&collector);
+    let now = || chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S.000Z").to_string();
+    let send = async |mut event: Value| {
+        event["time"] = now().into();
+        let body = serde_json::to_vec(&[event]).expect("json");
+        assert_eq!(http.post(BATCH, body).await.1["accepted"], 1);
+    };
+    send(state(1, "CREATED")).await;
+    send(heartbeat(2, json!({}))).await;
+    let ledger = collector.ledger();
+    let closed = || sessions(&ledger, "")["sessions"][0]["close_reason"].clone();
+    assert_eq!(closed(), Value::Null);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while closed() != "source_lost" {
+        assert!(Instant::now() < deadline, "nobody closed it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    send(heartbeat(3, json!({}))).await;
+    assert_eq!(closed(), Value::Null);
+    collector.stop().await;
 }
 
 #[test]
