@@ -107,10 +107,14 @@ fn settle(envoy: &mut Envoy, told: &mut Told) {
     assert!(envoy.host.spilled.is_empty(), "{} spilled", envoy.host.spilled.len());
 }
 
-/// Keys of shared data, and bytes of keys and values.
+/// Keys of shared data, and bytes of keys and values; without batches, whose keys are used in turn.
 fn shared(envoy: &Envoy) -> (usize, usize) {
-    let bytes = envoy.host.data.iter().map(|(key, (value, _))| key.len() + value.len());
-    (envoy.host.data.len(), bytes.sum())
+    let is_batch = |key: &str| key.starts_with("agent-meter.12.test.o");
+    let (batches, others): (Vec<_>, Vec<_>) =
+        envoy.host.data.iter().partition(|(key, _)| is_batch(key));
+    assert!(batches.len() <= 1024, "{} batches", batches.len());
+    let bytes = others.iter().map(|(key, (value, _))| key.len() + value.len());
+    (others.len(), bytes.sum())
 }
 
 fn calls_of(envoy: &mut Envoy, work: impl FnOnce(&mut Envoy)) -> u64 {

@@ -300,11 +300,11 @@ pub const OTHER: &str = "__other__";
 pub(crate) const ACTIVE_SPANS_MAX: usize = 32;
 
 /// Batches in the outbox, each of up to `batch_events_max` events.
-pub(crate) const OUTBOX_BATCHES_MAX: u64 = 4096;
+pub(crate) const OUTBOX_BATCHES_MAX: u64 = 1024;
 
-/// Events that fill a batch while the collector is down: about 200 kB, which a tick writes to shared
+/// Events that fill a batch while the collector is down: about 450 kB, which a tick writes to shared
 /// data twice.
-pub(crate) const PAUSED_BATCH_EVENTS: u64 = 256;
+pub(crate) const PAUSED_BATCH_EVENTS: u64 = 512;
 
 /// Bytes of one batch. Collectors commonly refuse bodies above 1 MiB.
 pub(crate) const BATCH_BYTES_MAX: usize = 512 * 1024;

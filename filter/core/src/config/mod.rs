@@ -271,7 +271,7 @@ impl Config {
             "delivery.outbox_bytes_max",
             delivery.outbox_bytes_max,
             1024 * 1024,
-            1024 * 1024 * 1024,
+            256 * 1024 * 1024,
         )?;
         if delivery.retry_max < delivery.retry_initial {
             let reason = "expected at least `retry_initial`";
