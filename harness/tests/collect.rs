@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use agent_meter_core::base::secret::Secret;
+use agent_meter_core::host::spill::Spill;
 use serde_json::{Value, json};
 
 const SECRET: &str = "correct horse battery staple";
@@ -239,6 +241,14 @@ async fn a_full_disk_is_told_and_harms_nothing_that_was_acknowledged() {
     assert_eq!(again.get("/healthz").await.0, 200);
 }
 
+/// The line of an event in Envoy's log, signed with a secret unless that is empty.
+fn spilled(event: &Value, secret: &str) -> String {
+    let (secret, event) = (Secret::new(secret).unwrap_or_default(), event.to_string());
+    let spill = Spill { reason: "shutdown", kind: "event", text: &event, secret: &secret };
+    let logger = "[2026-11-27 16:26:48.953][5863][warning][wasm] [source/extensions/common/wasm/context.cc:1154] wasm log agent-meter: ";
+    spill.lines().map(|line| format!("{logger}{line}\n")).collect()
+}
+
 #[tokio::test]
 async fn what_is_too_old_is_kept_apart_unless_the_operator_says_otherwise() {
     let directory = tempfile::tempdir().expect("directory");
@@ -248,8 +258,7 @@ async fn what_is_too_old_is_kept_apart_unless_the_operator_says_otherwise() {
     let (mut ahead, mut costly) = (call(2, 1), call(3, 1));
     ahead["time"] = "2999-01-01T00:00:00Z".into();
     costly["data"]["price"] = "79228162514264337593543950335".into();
-    let lines = [&old, &ahead, &costly]
-        .map(|event| format!("agent-meter spill reason=shutdown event={event}\n"));
+    let lines = [&old, &ahead, &costly].map(|event| spilled(event, ""));
     fs::write(&log, lines.concat()).expect("write");
     let ledger = text(&directory.path().join("a.db")).to_owned();
     let listed = |ledger: &str, state: &str| -> Vec<(i64, String)> {
@@ -266,7 +275,11 @@ async fn what_is_too_old_is_kept_apart_unless_the_operator_says_otherwise() {
         (1..).zip(reasons.iter().map(|reason| (*reason).to_owned())).collect::<Vec<_>>()
     };
     let (status, out, err) = run(&["recover", "--log", text(&log), "--ledger", &ledger]);
-    assert_eq!((status, out.as_str()), (0, "recovered 3 events\n"), "{err}");
+    assert_eq!(
+        (status, out.as_str()),
+        (0, "recovered 3 new events, 0 were known already\n"),
+        "{err}"
+    );
     assert_eq!(listed(&ledger, "held"), all(&["time", "time", "money"]));
     assert_eq!(run(&["quarantine", "release", "--ledger", &ledger, "1"]).1, "released 1 events\n");
     assert_eq!(
@@ -299,7 +312,7 @@ async fn what_is_too_old_is_kept_apart_unless_the_operator_says_otherwise() {
 async fn recover_shows_the_collector_its_secret() {
     let directory = tempfile::tempdir().expect("directory");
     let (log, secret) = (directory.path().join("envoy.log"), directory.path().join("secret"));
-    fs::write(&log, format!("agent-meter spill reason=x event={}\n", call(1, 1))).expect("write");
+    fs::write(&log, spilled(&call(1, 1), SECRET)).expect("write");
     fs::write(&secret, SECRET).expect("write");
     let collector = Collector::start(collect(&[
         "--ledger",
@@ -309,5 +322,9 @@ async fn recover_shows_the_collector_its_secret() {
     ]));
     let words = ["recover", "--log", text(&log), "--collector", &collector.base];
     let (status, out, err) = run(&[&words[..], &["--secret-file", text(&secret)]].concat());
-    assert_eq!((status, out.as_str()), (0, "recovered 1 events\n"), "{err}");
+    assert_eq!(
+        (status, out.as_str()),
+        (0, "recovered 1 new events, 0 were known already\n"),
+        "{err}"
+    );
 }

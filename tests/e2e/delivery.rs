@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use agent_meter::stack::{ANY_PORT, Events, Options};
 use agent_meter::wait;
@@ -23,18 +24,20 @@ const CALLS: u64 = 30;
 const POISON: &str = "poisonous-tier";
 
 /// A collector other than ours: it answers each batch as `behave` says.
-struct Scripted {
-    server: Upstream,
+pub(crate) struct Scripted {
+    pub(crate) server: Upstream,
     ledger: Ledger,
 }
 
 /// What a scripted collector does with one request.
 #[derive(Debug, Clone)]
-enum Deed {
+pub(crate) enum Deed {
     /// Stores the batch and confirms it.
     Take,
     /// Stores the batch and closes the connection.
     TakeAndLeave,
+    /// Stores the batch and confirms it after a while.
+    TakeLate(Duration),
     /// Answers with this, and stores nothing.
     Answer(Vec<u8>),
     /// Stores all events except those that contain this text, and names those in its answer.
@@ -42,11 +45,11 @@ enum Deed {
 }
 
 /// Starts it; `behave` gets the number of the request, from 0, and its body.
-fn collector(
+pub(crate) fn collector(
     listener: tokio::net::TcpListener,
+    ledger: Ledger,
     behave: impl Fn(u64, &str) -> Deed + Send + Sync + 'static,
 ) -> anyhow::Result<Scripted> {
-    let ledger = Ledger::open("sqlite::memory:")?;
     let (requests, into) = (AtomicU64::new(0), ledger.clone());
     let server = Upstream::serve(listener, move |request| {
         let body = String::from_utf8_lossy(&request.body);
@@ -55,6 +58,10 @@ fn collector(
             Deed::TakeAndLeave => {
                 insert(&into, request, &request.body);
                 vec![Step::Close]
+            }
+            Deed::TakeLate(after) => {
+                let answer = insert(&into, request, &request.body);
+                vec![Step::Work(after), Step::Send(answer)]
             }
             Deed::Answer(answer) => vec![Step::Send(answer)],
             Deed::TakeAllBut(poison) => vec![Step::Send(insert_but(&into, request, poison))],
@@ -135,7 +142,7 @@ async fn check(
     behave: impl Fn(u64, &str) -> Deed + Send + Sync + 'static,
     requests_min: usize,
 ) -> anyhow::Result<()> {
-    let collector = collector(listener().await?, behave)?;
+    let collector = collector(listener().await?, Ledger::open("sqlite::memory:")?, behave)?;
     let rig = rig(collector.server.addr()).await?;
     play(&rig, "acme").await?;
     end(&rig, "acme").await?;
@@ -163,7 +170,8 @@ async fn what_happens_while_the_collector_is_down_arrives_when_it_is_up() -> any
     })
     .await?;
     assert_eq!(rig.metric("events_acked").await?, 0);
-    let collector = collector(socket.listen(64)?, |_, _| Deed::Take)?;
+    let collector =
+        collector(socket.listen(64)?, Ledger::open("sqlite::memory:")?, |_, _| Deed::Take)?;
     play(&rig, "after").await?;
     end(&rig, "after").await?;
     let is_complete = |books: &Books| check_complete(books, &["before", "after"], "client_delete");
@@ -200,9 +208,10 @@ async fn check_poison(
 ) -> anyhow::Result<()> {
     let is_strict = Arc::new(AtomicBool::new(true));
     let strict = Arc::clone(&is_strict);
-    let collector = collector(listener().await?, move |number, body| {
-        if strict.load(Ordering::SeqCst) { behave(number, body) } else { Deed::Take }
-    })?;
+    let collector =
+        collector(listener().await?, Ledger::open("sqlite::memory:")?, move |number, body| {
+            if strict.load(Ordering::SeqCst) { behave(number, body) } else { Deed::Take }
+        })?;
     let rig = rig(collector.server.addr()).await?;
     play(&rig, "acme").await?;
     end(&rig, "acme").await?;
@@ -257,7 +266,7 @@ async fn a_batch_that_is_refused_whole_is_halved_down_to_the_poison() -> anyhow:
 async fn what_envoy_holds_when_it_stops_is_in_its_log_and_can_be_recovered() -> anyhow::Result<()> {
     let is_up = Arc::new(AtomicBool::new(false));
     let down = Arc::clone(&is_up);
-    let collector = collector(listener().await?, move |_, _| {
+    let collector = collector(listener().await?, Ledger::open("sqlite::memory:")?, move |_, _| {
         if down.load(Ordering::SeqCst) {
             Deed::Take
         } else {

@@ -10,6 +10,7 @@ mod attribution;
 mod books;
 mod browsers;
 mod certainty;
+mod chaos;
 mod client;
 mod config;
 mod crash;
