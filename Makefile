@@ -52,6 +52,16 @@ test-e2e: module crash-build ## Test the module in real Envoy, and the repositor
 hostile: module ## Let one hostile tenant flood ten honest ones for a minute
 	cargo test -p agent-meter-tests --test e2e -- --ignored in_a_minute --nocapture
 
+.PHONY: chaos
+chaos: module crash-build ## A table of faults in real Envoy; then simulated schedules with faults, for SECONDS
+	cargo test -p agent-meter-tests --test e2e -- chaos:: --nocapture
+	cargo test -p agent-meter-core --test simulator --no-run
+	@end=$$(( $$(date +%s) + $(SECONDS) )); first=0; while [ $$(date +%s) -lt $$end ]; do \
+		SIMULATOR_FIRST=$$first SIMULATOR_SCHEDULES=1000 \
+			cargo test -q -p agent-meter-core --test simulator -- every_call || exit 1; \
+		first=$$((first + 1000)); echo "seeds below $$first: nothing lost, nothing twice"; \
+	done
+
 .PHONY: test-peers
 test-peers: module ## Test with real MCP clients and servers: the official Python SDK, FastMCP and rmcp
 	cargo test -p agent-meter-tests --test peers

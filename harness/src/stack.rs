@@ -225,6 +225,12 @@ impl Stack {
         }
     }
 
+    /// Kills what still runs, and removes the working files.
+    pub async fn discard(mut self) -> anyhow::Result<()> {
+        self.dir.done = true;
+        self.kill_envoy().await
+    }
+
     /// Stops Envoy, delivers the events that Envoy had not delivered to the collector, and stops
     /// the rest.
     ///

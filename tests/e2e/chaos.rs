@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::books::{Books, quantity, text};
-use crate::client::{Agent, Client};
+use crate::client::{Agent, Client, request};
 use crate::crash::kill;
 use crate::delivery::{Deed, collector};
 use crate::http1::Message;
@@ -152,6 +152,11 @@ async fn play(fault: Fault) -> anyhow::Result<Row> {
     let mut rig = Rig::with(Upstream::start(obliging).await?, options).await?;
 
     let mut row = Row { calls: call(&rig, 20).await?, ..Row::default() };
+    wait::until(LIMIT, "the source tells that it lives", async || {
+        ensure!(ledger.gaps()?.states.count(SourceState::Alive) == 1, "not yet");
+        Ok(())
+    })
+    .await?;
     let is_collector_up = matches!(fault, Fault::Death(_) | Fault::Signal(_, true));
     is_bad.store(!is_collector_up, Ordering::SeqCst);
     if let Fault::Death(who) = fault {
@@ -165,8 +170,8 @@ async fn play(fault: Fault) -> anyhow::Result<Row> {
     let envoy = rig.stack()?.envoy()?;
     match fault {
         Fault::Quit => {
-            let url = format!("http://{}/quitquitquit", envoy.admin());
-            reqwest::Client::new().post(url).send().await?;
+            let quit = request("POST", "/quitquitquit", &[], b"");
+            Client::connect(envoy.admin()).await?.exchange(&quit).await?;
         }
         _ => {
             let pid = envoy.pid().context("Envoy runs")?.to_string();
@@ -195,6 +200,7 @@ async fn play(fault: Fault) -> anyhow::Result<Row> {
     let gaps = ledger.gaps()?;
     row.missing = gaps.missing;
     row.is_silent = gaps.states.count(SourceState::Silent) > 0;
+    rig.discard().await?;
     Ok(row)
 }
 
@@ -236,7 +242,7 @@ async fn no_fault_loses_a_call_in_silence_or_counts_it_twice() -> anyhow::Result
             bad.push(name);
         }
     }
-    println!("{table}");
+    eprintln!("{table}");
     ensure!(bad.is_empty(), "{bad:?}{table}");
     Ok(())
 }

@@ -231,6 +231,11 @@ impl Rig {
         self.finish_after_crashes().await
     }
 
+    /// Removes what is left of an Envoy that has ended, of which a test has read everything.
+    pub(crate) async fn discard(mut self) -> anyhow::Result<()> {
+        self.stack.take().context("the stack was stopped")?.discard().await
+    }
+
     /// Stops everything; delivers Envoy's remaining events to the collector, which must not refuse
     /// any.
     pub(crate) async fn finish_after_crashes(mut self) -> anyhow::Result<()> {

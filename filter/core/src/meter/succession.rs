@@ -1,8 +1,6 @@
 //! Which VM accounts. The configuration in force is the latest of which a VM lives: its VMs take the
 //! lease over at once, while those of the one before serve on, for as long as their listener drains.
 
-use std::collections::BTreeSet;
-
 use crate::accountant::Handover;
 use crate::base::time::{Timestamp, len_u64};
 use crate::domain::ids::ConfigId;
@@ -11,18 +9,9 @@ use crate::host::counter::{Counter, Gauge};
 use crate::meter::{Meter, Role};
 use crate::shared_data::commit::Candidate;
 use crate::shared_data::configurations::announced;
-use crate::shared_data::vms::Watch;
 
 /// Ticks between two looks at which configurations live.
 const LOOK_TICKS: u32 = 16;
-
-/// What the accountant has told of configurations that live beside its own.
-#[derive(Debug, Default)]
-pub(super) struct Others {
-    watch: Watch,
-    ticks: u32,
-    told: BTreeSet<ConfigId>,
-}
 
 impl Meter {
     /// Takes the accountant's lease if it is this VM's turn, or gives it to a VM of the configuration
