@@ -107,17 +107,21 @@ impl Accountant {
         accountant.evidence = read_evidence(host, &accountant.prefix, accountant.meta.used_at);
         let ends = read_value(host, &ends_key(&accountant.prefix));
         accountant.ends = PendingEnds::new(ends.unwrap_or_default());
-        for slot in 0..accountant.meta.sessions_high {
-            let session = read_value::<Session>(host, &session_key(&accountant.prefix, slot));
+        accountant.restore_sessions(host);
+        accountant
+    }
+
+    fn restore_sessions(&mut self, host: &mut impl Host) {
+        for slot in 0..self.meta.sessions_high {
+            let session = read_value::<Session>(host, &session_key(&self.prefix, slot));
             let product = session.as_ref().and_then(|session| {
                 let reference = &session.reference;
-                accountant.configurations.product(reference, &reference.product_id)
+                self.configurations.product(reference, &reference.product_id)
             });
-            let product = product.map_or(&accountant.unknown_product, |(_, product)| product);
+            let product = product.map_or(&self.unknown_product, |(_, product)| product);
             let rules = &product.session;
-            accountant.sessions.restore(slot, session, rules);
+            self.sessions.restore(slot, session, rules);
         }
-        accountant
     }
 
     fn restore_corrections(&mut self, host: &mut impl Host) {
