@@ -126,32 +126,54 @@ fn held_request_bytes_max_default() -> u32 {
     512 * 1024
 }
 
+/// Reads the JSON of a configuration: text, or a `Struct`.
+fn value_of(bytes: &[u8]) -> Result<Value, ConfigError> {
+    // A `Struct` begins with the tag of its only field, which is a line feed in text. Bytes
+    // that read as a `Struct` to their end are not JSON.
+    let as_struct = bytes.starts_with(b"\n").then(|| protobuf::read_struct(bytes)).flatten();
+    let value = match as_struct {
+        Some(value) => value,
+        None if bytes.trim_ascii().is_empty() => Value::Null,
+        None => serde_json::from_slice(bytes)
+            .map_err(|failure| error("", &format!("expected JSON, but {failure}")))?,
+    };
+    if !value.is_object() {
+        let kind = match value {
+            Value::Null => "nothing",
+            _ => "something else",
+        };
+        return Err(error("", &format!("expected an object with `products`, found {kind}")));
+    }
+    Ok(value)
+}
+
 impl Config {
     /// Reads the plugin's configuration: JSON, or a serialised `google.protobuf.Struct`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
-        // A `Struct` begins with the tag of its only field, which is a line feed in text. Bytes
-        // that read as a `Struct` to their end are not JSON.
-        let as_struct = bytes.starts_with(b"\n").then(|| protobuf::read_struct(bytes)).flatten();
-        let value = match as_struct {
-            Some(value) => value,
-            None if bytes.trim_ascii().is_empty() => Value::Null,
-            None => serde_json::from_slice(bytes)
-                .map_err(|failure| error("", &format!("expected JSON, but {failure}")))?,
-        };
-        if !value.is_object() {
-            let kind = match value {
-                Value::Null => "nothing",
-                _ => "something else",
-            };
-            return Err(error("", &format!("expected an object with `products`, found {kind}")));
-        }
-        let config: Self = serde_path_to_error::deserialize(value).map_err(|failure| {
-            let path = failure.path().to_string();
-            let path = if path == "." { "" } else { path.as_str() };
-            error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
-        })?;
+        let config: Self =
+            serde_path_to_error::deserialize(value_of(bytes)?).map_err(|failure| {
+                let path = failure.path().to_string();
+                let path = if path == "." { "" } else { path.as_str() };
+                error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
+            })?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// The text of a configuration for whoever prices by it, without secrets: other plugins of the
+    /// same Envoy can read what VMs share.
+    pub(crate) fn without_secrets(bytes: &[u8]) -> Vec<u8> {
+        let Ok(mut value) = value_of(bytes) else { return Vec::new() };
+        if let Some(members) = value.as_object_mut() {
+            members.remove("collector");
+        }
+        let products = value.get_mut("products").and_then(Value::as_array_mut);
+        for product in products.into_iter().flatten() {
+            if let Some(salt) = product.pointer_mut("/identity/api_key_salt") {
+                *salt = Value::from("another salt, that is as good");
+            }
+        }
+        serde_json::to_vec(&value).unwrap_or_default()
     }
 
     /// Names the configuration, and marks its products with the name: sessions carry it to whoever

@@ -259,6 +259,30 @@ fn a_configuration_whose_vms_are_gone_is_not_in_force() {
 }
 
 #[test]
+fn shared_data_holds_no_secret_and_calls_are_priced_nevertheless() {
+    let with_secrets = |price: &str| {
+        let mut config: Value = serde_json::from_str(&config("mcp", price)).unwrap();
+        config["collector"] = serde_json::json!({ "secret": "nobody-may-read-this" });
+        let identity = &mut config["products"][0]["identity"];
+        identity["api_key"] = serde_json::json!({ "trusted_header": "x-api-key" });
+        identity["api_key_salt"] = "nobody-may-read-that".into();
+        config.to_string()
+    };
+    let mut envoy = Envoy::new();
+    let old = envoy.configure(&with_secrets("0.01"));
+    envoy.run(1_000);
+    let _new = envoy.configure(&with_secrets("0.05"));
+    envoy.run(1_000);
+    envoy.call(old, "s");
+    envoy.run(2_000);
+    assert_eq!(envoy.books().0, books(&[("mcp", &["0.01"])]));
+    for (key, (value, _)) in &envoy.host.data {
+        let text = String::from_utf8_lossy(value);
+        assert!(!text.contains("nobody-may-read"), "{key}: {text}");
+    }
+}
+
+#[test]
 fn shared_data_keeps_the_texts_of_few_configurations() {
     let mut envoy = Envoy::new();
     for number in 0..30 {
