@@ -1,8 +1,9 @@
 //! Finds the tool call that caused a generation. Workers see the two on different streams, and
 //! different workers may report them in any order.
 //!
-//! A generation belongs to the call whose proof it presents and that was running when the client
-//! asked for the generation: see [`crate::protocol::call_proof`]. A trace that a client named
+//! A generation belongs to the call whose proof it presents, as long as the accountant knows the
+//! call: see [`crate::protocol::call_proof`]. The call may have ended a moment before: nobody else
+//! has its proof, and a busy Envoy may see a request late. A trace that a client named
 //! proves nothing, as any other client can name it too. It joins a generation only with calls of
 //! the customer whom the generation's own request proves, or with calls without a customer. If
 //! several calls remain, the generation belongs to none of them, but to their session if they share
@@ -19,7 +20,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{CAUSE_READINGS, RUNNING_CALLS_MAX, RUNNING_GENERATIONS_MAX};
+use crate::base::limits::{
+    CAUSE_READINGS, LATE_READINGS, RUNNING_CALLS_MAX, RUNNING_GENERATIONS_MAX,
+};
 use crate::base::time::{Millis, Timestamp};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::ids::TraceId;
@@ -93,6 +96,9 @@ impl Attributions {
     /// Records that a call runs. Returns `false` if the table is full.
     pub(crate) fn call_started(&mut self, started: CallStarted, time_max: Millis) -> bool {
         let expires_at = started.at.plus(time_max);
+        if self.calls.len() >= RUNNING_CALLS_MAX {
+            self.forget_ended(0);
+        }
         if self.calls.len() >= RUNNING_CALLS_MAX {
             self.is_complete_from = self.is_complete_from.max(expires_at);
             return false;
@@ -184,13 +190,19 @@ impl Attributions {
                 }
             }
         }
+        self.forget_ended(LATE_READINGS);
+        ended
+    }
+
+    /// Forgets calls that ended so many readings ago that nothing that was written before can name
+    /// them, and `late` readings more.
+    fn forget_ended(&mut self, late: u64) {
         while let Some(&(reading, slot)) = self.ended_calls.first()
-            && reading.saturating_add(CAUSE_READINGS) < self.readings
+            && reading.saturating_add(CAUSE_READINGS).saturating_add(late) < self.readings
         {
             self.ended_calls.pop_first();
             self.remove_call(slot);
         }
-        ended
     }
 
     /// Forgets calls and generations that should have ended long ago: their worker has died.
@@ -230,14 +242,15 @@ impl Attributions {
         let is_known = |call: &RunningCall| call.customer() != ANONYMOUS;
         // A client may also send on a trace that the filter made.
         let proofs = started.proof.iter().chain(&started.traces);
-        let proven = self.running(&self.calls_by_proof, proofs, started.at);
+        let proven = self.known(&self.calls_by_proof, proofs, started.at);
         if !proven.is_empty() {
             // Who is known to be another customer does not spend this one's money.
             let is_theirs =
                 |call: &&RunningCall| customer.is_none_or(|name| name == call.customer());
             return proven.iter().all(is_theirs).then(|| cause(&proven, Attribution::Trace))?;
         }
-        let mut claimed = self.running(&self.calls_by_trace, &started.traces, started.at);
+        let mut claimed = self.known(&self.calls_by_trace, &started.traces, started.at);
+        claimed.retain(|call| call.is_running_at(started.at));
         match customer {
             Some(customer) => claimed.retain(|call| call.customer() == customer),
             None if claimed.iter().any(|call| is_known(call)) => claimed.clear(),
@@ -258,8 +271,8 @@ impl Attributions {
         }
     }
 
-    /// The calls with one of these ids that were running at `at`.
-    fn running<'a>(
+    /// The calls with one of these ids that had started at `at`.
+    fn known<'a>(
         &self,
         calls: &CallsById,
         ids: impl IntoIterator<Item = &'a TraceId>,
@@ -268,7 +281,7 @@ impl Attributions {
         let slots: BTreeSet<u32> =
             ids.into_iter().filter_map(|id| calls.get(id)).flatten().copied().collect();
         let calls = slots.into_iter().filter_map(|slot| self.calls.get(slot));
-        calls.filter(|call| call.is_running_at(at)).collect()
+        calls.filter(|call| call.started.at <= at).collect()
     }
 
     fn index_call(&mut self, slot: u32) {

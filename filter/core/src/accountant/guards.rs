@@ -119,9 +119,8 @@ impl Accountant {
         for part in self.guards.reservations.spend(held_by, &spent) {
             self.settle(part.key, part.left);
         }
-        if call.is_none() {
-            self.guards.reservations.end(held_by);
-        }
+        // One of its own is not needed any more, whoever bears the cost.
+        self.guards.reservations.end(&generation.generation_id);
         let tool = call.map_or("", |(_, tool)| tool.as_str());
         let lines = charge.cost.as_ref().map(|cost| cost.lines.as_slice()).unwrap_or_default();
         let TokenCharge { at_least, price, .. } = *charge;

@@ -110,6 +110,10 @@ pub(crate) const GENERATION_TIME_MAX_MS: u64 = 24 * 3_600_000;
 /// everything that the workers wrote before that start.
 pub(crate) const CAUSE_READINGS: u64 = 2;
 
+/// Further readings for which the accountant knows a call after its end, as a busy Envoy may see the
+/// request of a generation late: a second. Where the table is full they are forgotten first.
+pub(crate) const LATE_READINGS: u64 = 4;
+
 /// Pages of what the accountant remembers of late: of generations that it has counted, and of
 /// answers that were used, because it may observe either again.
 pub(crate) const RECENT_PAGES: usize = 32;

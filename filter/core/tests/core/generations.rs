@@ -341,6 +341,23 @@ fn a_call_that_ended_before_the_generation_was_asked_for_is_not_its_cause() {
 }
 
 #[test]
+fn the_proof_of_a_call_counts_for_a_second_after_its_end() {
+    for (ticks, attribution) in [(0, "trace"), (1, "trace"), (3, "trace"), (12, "none")] {
+        let mut mesh = Mesh::new(&config(&json!({})));
+        let call = mesh.call("s", TRACE_A);
+        mesh.answer_call(call);
+        for _ in 0..ticks {
+            let waiting = mesh.envoy.tick(250);
+            mesh.envoy.take(waiting);
+        }
+        let asked = mesh.ask_in(call, &["traceparent", "tracestate"]);
+        mesh.answer_chat(asked);
+        let (tokens, _) = mesh.events();
+        assert_eq!(tokens[0]["attribution"], attribution, "{ticks} ticks");
+    }
+}
+
+#[test]
 fn a_copied_trace_spends_nobody_elses_money() {
     for (rule, customer, attribution, payer) in [
         ("trust", "acme", "trace", "acme"),

@@ -523,7 +523,7 @@ impl Envoy {
         for round in 0..60 {
             // The second half sees every session time out, and the end of all that a call may have
             // taken; the last rounds take what was told then, between two heartbeats.
-            let is_short = round < 30 || round >= 57;
+            let is_short = !(30..57).contains(&round);
             self.world.borrow_mut().clock_ms += if is_short { 2_500 } else { 150_000 };
             for vm in 0..count {
                 self.tick(vm);
