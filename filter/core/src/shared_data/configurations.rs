@@ -32,9 +32,18 @@ fn read(host: &mut impl Host, prefix: &str) -> (Vec<ConfigId>, Expect) {
 
 /// Puts a configuration at the end of the list. The list forgets the first of more than
 /// [`CONFIGURATIONS_MAX`].
-pub(crate) fn announce(host: &mut impl Host, prefix: &str, id: ConfigId, text: &[u8]) {
+pub(crate) fn announce(
+    host: &mut impl Host,
+    prefix: &str,
+    id: ConfigId,
+    text: impl FnOnce() -> Vec<u8>,
+) {
+    // Another VM of this configuration was here, and texts can be long.
+    if read(host, prefix).0.last() == Some(&id) {
+        return;
+    }
     // Before the list, so that whoever finds the id there finds the text.
-    let _ = host.set(&text_key(prefix, id), text, Expect::Any);
+    let _ = host.set(&text_key(prefix, id), &text(), Expect::Any);
     for _ in 0..TRIES_MAX {
         let (mut list, expect) = read(host, prefix);
         if list.last() == Some(&id) {
