@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX, PAUSED_BATCH_EVENTS};
+use crate::base::limits::{
+    BATCH_BYTES_MAX, OUTBOX_BATCHES_MAX, PAUSED_BATCH_EVENTS, PAUSED_BATCHES,
+};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::delivery::{Collector, Delivery};
 use crate::sink::credential::Credential;
@@ -155,7 +157,7 @@ impl Outbox {
     ) -> Vec<StoredEvent> {
         let mut overflow = Vec::new();
         if self.is_failing() {
-            self.open_last();
+            self.open_last(delivery, now);
         }
         let open = self.batches.last_entry().filter(|last| !last.get().is_sealed);
         let number = if let Some(last) = open {
@@ -192,15 +194,28 @@ impl Outbox {
         if self.is_failing() { events_max.max(PAUSED_BATCH_EVENTS) } else { events_max }
     }
 
-    /// Opens the last batch again, if it has room and nothing of it was sent.
-    fn open_last(&mut self) {
+    /// How long a batch may wait for further events. One that could not be sent before others anyway
+    /// waits longer, but not so long that what joins it would share its age, and expire with it.
+    fn patience(&self, delivery: &Delivery) -> Millis {
+        let flush_interval = delivery.flush_interval.millis();
+        if self.is_failing() && !self.parts.is_empty() {
+            flush_interval.max(Millis(delivery.retry_horizon.millis().0 / PAUSED_BATCHES))
+        } else {
+            flush_interval
+        }
+    }
+
+    /// Opens the last batch again, if it has room, is not old, and nothing of it was sent.
+    fn open_last(&mut self, delivery: &Delivery, now: Timestamp) {
         let events_max = self.events_max();
+        let patience = self.patience(delivery);
         let Some(mut last) = self.batches.last_entry() else { return };
         let (number, batch) = (*last.key(), last.get_mut());
         let is_full =
             len_u64(batch.events.len()) >= events_max || batch.bytes() >= self.request.bytes;
+        let is_old = now < batch.opened_at || now.saturating_since(batch.opened_at) >= patience;
         let mut parts = self.parts.values().filter(|part| part.batch == number);
-        if batch.is_sealed && !is_full && parts.all(|part| !part.was_sent) {
+        if batch.is_sealed && !is_full && !is_old && parts.all(|part| !part.was_sent) {
             batch.is_sealed = false;
             self.parts.retain(|_, part| part.batch != number);
         }
@@ -209,14 +224,11 @@ impl Outbox {
     /// Seals the open batch if its first event has waited long enough, unless it could not be sent
     /// before others anyway.
     pub(crate) fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
-        if self.is_failing() && !self.parts.is_empty() {
-            return;
-        }
+        let patience = self.patience(delivery);
         let due = self.batches.last_key_value().filter(|(_, batch)| {
             let waited = now.saturating_since(batch.opened_at);
             // If the clock was set back, the batch must not wait for ever.
-            !batch.is_sealed
-                && (waited >= delivery.flush_interval.millis() || now < batch.opened_at)
+            !batch.is_sealed && (waited >= patience || now < batch.opened_at)
         });
         if let Some((&number, _)) = due {
             self.seal(number);

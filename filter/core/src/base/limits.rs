@@ -310,6 +310,10 @@ pub(crate) const OUTBOX_BATCHES_MAX: u64 = 1024;
 /// data twice.
 pub(crate) const PAUSED_BATCH_EVENTS: u64 = 512;
 
+/// The batches, at least, that a retry horizon makes while the collector is down, however little
+/// there is to tell.
+pub(crate) const PAUSED_BATCHES: u64 = 64;
+
 /// Bytes of one batch. Collectors commonly refuse bodies above 1 MiB.
 pub(crate) const BATCH_BYTES_MAX: usize = 512 * 1024;
 

@@ -490,6 +490,34 @@ fn an_outage_of_an_hour_spills_nothing_and_ends_within_seconds() {
 }
 
 #[test]
+fn what_comes_late_in_an_outage_does_not_expire_with_what_came_first() {
+    let mut envoy = Envoy::new(CONFIG);
+    let down = |envoy: &mut Envoy, after_ms: u64| {
+        for dispatch in envoy.tick(after_ms) {
+            envoy.reply(&dispatch, answered(503, b""));
+        }
+    };
+    envoy.call("s", "first", "{}");
+    for _ in 0..10 {
+        down(&mut envoy, 2_000);
+    }
+    // Nothing but the first batch has been tried.
+    envoy.call("s", "second", "{}");
+    down(&mut envoy, 250);
+    envoy.now.0 += 12 * 3_600_000 - 60_000;
+    envoy.call("s", "late", "{}");
+    down(&mut envoy, 250);
+    envoy.now.0 += 60_000;
+    down(&mut envoy, 250);
+    let spilled: Vec<Value> = envoy.host.spilled.iter().map(|(_, event)| event.clone()).collect();
+    let tools = |events: &[Value]| -> Vec<Value> {
+        kinds(events, "tool_invocation").iter().map(|call| call["tool_name"].clone()).collect()
+    };
+    assert_eq!(tools(&spilled), ["first", "second"]);
+    assert_eq!(tools(&envoy.deliver(10_000)), ["late"]);
+}
+
+#[test]
 fn what_another_accountant_takes_over_in_an_outage_is_told_once() {
     let mut envoy = Envoy::new(CONFIG);
     let calls = outage(&mut envoy, 600);
