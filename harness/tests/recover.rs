@@ -162,7 +162,9 @@ fn what_is_not_recovered_is_named_and_ends_with_1() {
         assert!(ended.err.contains(expected), "{ended:?}");
     }
     let short = files.with("short", "short");
-    let named = format!("error: {short}: expected a secret of at least 16 bytes\n");
+    let named = format!(
+        "error: --secret-file: {short}: the secret default: must be at least 16 bytes, found 5\n"
+    );
     let ended = run(&["recover", "--dry-run", &old, "--secret-file", &short]);
     assert_eq!((ended.status, ended.err), (1, named));
     for usage in [
@@ -375,7 +377,8 @@ fn facts_are_priced_by_the_configuration_that_was_in_force() {
     let secret = files.with("secret", SECRET);
     let config = files.with("plugin.yaml", config.to_string());
     let ledger = files.ledger();
-    let words = ["recover", &log, "--ledger", &ledger, "--secret-file", &secret];
+    // The calls are a year old.
+    let words = ["recover", &log, "--ledger", &ledger, "--secret-file", &secret, "--older"];
     let ended = run(&words);
     assert_eq!(
         (ended.status, &ended.out[..]),
