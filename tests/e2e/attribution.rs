@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::books::text;
-use crate::client::{Agent, Client, request};
+use crate::client::{Agent, Client, report};
 use crate::http1::Message;
 use crate::llm::{by_agent, cost, counts, events, generations, plugin, post, product, reported};
 use crate::load::check_workers;
@@ -159,7 +159,7 @@ async fn each_generation_of_hundreds_of_calls_at_once_belongs_to_the_call_that_c
     );
     books.check(&rig.stack()?.ledger()?).await?;
     let collector = rig.stack()?.collector().context("a collector")?.addr();
-    let ask = request("GET", "/v1/reconcile", &[], b"");
+    let ask = report("/v1/reconcile");
     let answer = Client::connect(collector).await?.exchange(&ask).await?;
     let sessions = books.closed().count();
     assert_eq!(

@@ -55,6 +55,11 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
     [bytes.as_bytes(), body].concat()
 }
 
+/// A question to the collector, which answers only under names of its own.
+pub(crate) fn report(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
+}
+
 /// One agent and its session, as its requests name them.
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::books::{Account, Calls, differences, text};
-use crate::client::{Agent, Client, request};
+use crate::client::{Agent, Client, report};
 use crate::http1::Message;
 use crate::upstream::{
     Step, Upstream, json_response, response, rpc_error, rpc_of, sse_response, success, tool_error,
@@ -163,7 +163,7 @@ async fn check_over_http(rig: &Rig) -> anyhow::Result<()> {
     let collector = rig.stack()?.collector().map(agent_meter_collector::Collector::addr);
     let mut client = Client::connect(collector.expect("the stack has its own collector")).await?;
     let mut get = async |path: &str| -> anyhow::Result<Value> {
-        let answer = client.exchange(&request("GET", path, &[], b"")).await?;
+        let answer = client.exchange(&report(path)).await?;
         Ok(serde_json::from_slice(&answer.body)?)
     };
     assert_eq!(get("/v1/reconcile").await?, json!({ "sessions": SESSIONS, "mismatches": [] }));
