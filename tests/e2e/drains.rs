@@ -31,8 +31,13 @@ struct Listeners {
 
 impl Listeners {
     fn new(plugins: &[&Value]) -> anyhow::Result<Self> {
-        // Envoy binds the port a moment later.
-        let addr = std::net::TcpListener::bind(ANY_PORT)?.local_addr()?;
+        // Envoy binds the port, and with a second listener the one behind it, a moment later.
+        let addr = loop {
+            let addr = std::net::TcpListener::bind(ANY_PORT)?.local_addr()?;
+            if std::net::TcpListener::bind((addr.ip(), addr.port().saturating_add(1))).is_ok() {
+                break addr;
+            }
+        };
         let listeners = Self { dir: tempfile::tempdir()?, addr };
         listeners.put(plugins)?;
         Ok(listeners)
