@@ -253,13 +253,13 @@ async fn sessions_and_calls_under_way_go_over_to_new_configurations() -> anyhow:
         assert_eq!(closed["close_reason"], "client_delete", "{closed}");
         assert_eq!(closed["total_tool_calls"], count, "{closed}");
         assert_eq!(closed["calls_by_status"], json!({ "SUCCESS": count }), "{closed}");
-        // Calls under each configuration.
+        // Calls under each configuration, each at the price of the one under which it came.
         let prices: BTreeSet<String> = books
             .tool_invocations()
             .filter(|call| call["agent_id"] == *name)
             .map(|call| text(call, "/price"))
             .collect();
-        let expected = if name == "slow" { vec!["0.004"] } else { PRICES.to_vec() };
+        let expected = if name == "slow" { vec!["0.001"] } else { PRICES.to_vec() };
         assert_eq!(prices, expected.into_iter().map(str::to_owned).collect(), "{name}");
     }
     assert!(rig.log_lines("agent-meter spill")?.is_empty(), "events were spilled");
