@@ -1,6 +1,8 @@
 //! Tests `agent-meter collect`, `quarantine` and `recover` as they are run: how they start, what they
 //! refuse, and what they do about a full disk.
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 use agent_meter_core::base::secret::Secret;
 use agent_meter_core::host::spill::Spill;
 use serde_json::{Value, json};
+
+use support::Ended;
 
 const SECRET: &str = "correct horse battery staple";
 const COMMAND: &str = env!("CARGO_BIN_EXE_agent-meter");
@@ -80,11 +84,8 @@ fn collect(words: &[&str]) -> Command {
 }
 
 fn run(words: &[&str]) -> (i32, String, String) {
-    let command =
-        Command::new(COMMAND).args(words).env_remove("AGENT_METER_COLLECTOR_SECRET").output();
-    let output = command.expect("a command");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code().expect("a status"), text(output.stdout), text(output.stderr))
+    let Ended { status, out, err } = support::run(words);
+    (status, out, err)
 }
 
 /// A call of just now.

@@ -1,29 +1,16 @@
 //! Tests `agent-meter prices` as it is run: what it prints, how it ends, and what it says of files
 //! that it cannot use.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod support;
+
+use std::path::Path;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// How a command ended.
-struct Ended {
-    status: i32,
-    out: String,
-    err: String,
-}
+use support::{Ended, Files, fixture};
 
 fn run(words: &[&str]) -> Ended {
-    let command =
-        Command::new(env!("CARGO_BIN_EXE_agent-meter")).arg("prices").args(words).output();
-    let output = command.expect("a command");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    Ended {
-        status: output.status.code().expect("a status"),
-        out: text(output.stdout),
-        err: text(output.stderr),
-    }
+    support::run(&[&["prices"], words].concat())
 }
 
 /// The standard output of a command that succeeds.
@@ -35,35 +22,11 @@ fn printed(words: &[&str]) -> String {
 
 /// The path of a public list's fixture.
 fn list(name: &str) -> String {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/prices");
-    path(&fixtures.join(name))
-}
-
-fn path(path: &Path) -> String {
-    path.to_str().expect("UTF-8").to_owned()
+    fixture(&format!("prices/{name}"))
 }
 
 fn text(file: &str) -> String {
     std::fs::read_to_string(file).expect(file)
-}
-
-/// A directory for the files of one test.
-struct Files(TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory"))
-    }
-
-    fn at(&self, name: &str) -> String {
-        path(&PathBuf::from(self.0.path()).join(name))
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<str>) -> String {
-        let file = self.at(name);
-        std::fs::write(&file, text.as_ref()).expect(name);
-        file
-    }
 }
 
 /// A card with one model, in the form of a file.
@@ -130,11 +93,11 @@ fn what_is_no_list_is_named_and_makes_no_card() {
     let (litellm, models_dev) = (list("litellm.json"), list("models_dev.json"));
     let genai_prices = list("genai_prices.json");
     let missing = files.at("missing.json");
-    let none = files.write("none.json", "{\"gpt-4o\": ");
-    let own = files.write("card.json", card(|_| ()));
+    let none = files.with("none.json", "{\"gpt-4o\": ");
+    let own = files.with("card.json", card(|_| ()));
     // More than a rate may be.
     let refused = json!({ "m": { "litellm_provider": "openai", "input_cost_per_token": 1e9 } });
-    let refused = files.write("refused.json", refused.to_string());
+    let refused = files.with("refused.json", refused.to_string());
     let out = files.at("out.json");
     for (from, file, expected) in [
         ("litellm", &missing, "cannot read"),
@@ -194,7 +157,7 @@ fn a_rate_is_explained_by_cards_in_either_form_and_by_a_configuration() {
     }
     // YAML has no halves of a character, as JSON does.
     let halves = text(&json).replacen("\"test\"", "\"\\ud83d\\ude00 test\"", 1);
-    let halves = files.write("halves.json", halves);
+    let halves = files.with("halves.json", halves);
     let example = [
         "--provider",
         "openai",
@@ -232,7 +195,7 @@ fn a_rate_is_explained_by_cards_in_either_form_and_by_a_configuration() {
     let rates: Value = serde_json::from_str(&text(&json)).expect("JSON");
     let plugin = json!({ "rate_cards": [rates], "products": [{ "id": "llm", "type": "AI_AGENT",
         "match": { "path_prefix": "/" }, "llm": { "provider": "openai" } }] });
-    let config = files.write("plugin.json", plugin.to_string());
+    let config = files.with("plugin.json", plugin.to_string());
     assert_eq!(explain("--config", &config, "gpt-4o"), expected);
     // As JSON.
     let answers = printed(&["explain", "gpt-4o", "--card", &json, "--json"]);
@@ -250,9 +213,9 @@ fn a_rate_is_explained_by_cards_in_either_form_and_by_a_configuration() {
 #[test]
 fn what_cannot_be_explained_is_named() {
     let files = Files::new();
-    let good = files.write("good.json", card(|_| ()));
+    let good = files.with("good.json", card(|_| ()));
     let missing = files.at("missing.yaml");
-    let without = files.write("without.yaml", "products: []");
+    let without = files.with("without.yaml", "products: []");
     for (words, status, expected) in [
         (&[][..], 2, "--config <FILE>|--card <FILE>"),
         (&["--card", &good, "--config", &good], 2, "cannot be used with"),
@@ -275,7 +238,7 @@ fn what_cannot_be_explained_is_named() {
         assert!(ended.err.contains(expected), "{words:?}: {}", ended.err);
     }
     for (name, change, expected) in NO_CARDS {
-        let file = files.write(name, card(change));
+        let file = files.with(name, card(change));
         let ended = run(&["explain", "gpt-4o", "--card", &file]);
         assert_eq!((ended.status, ended.out.as_str()), (1, ""), "{name}: {}", ended.err);
         assert!(ended.err.contains(name), "{name}: {}", ended.err);
@@ -307,7 +270,7 @@ fn what_changed_since_a_card_is_named_and_ends_with_1() {
     newer["gpt-realtime"].as_object_mut().expect("an entry").remove("input_cost_per_image_token");
     newer["gpt-new"] = json!({ "litellm_provider": "openai", "input_cost_per_token": 1e-6 });
     newer["claude-new"] = json!({ "litellm_provider": "anthropic", "input_cost_per_token": 1e-6 });
-    let newer = files.write("newer.json", newer.to_string());
+    let newer = files.with("newer.json", newer.to_string());
     let expected = "added    openai gpt-new\n\
         dearer   openai gpt-4o output: 10 -> 12\n\
         removed  openai gpt-realtime input_image: 5\n";
@@ -328,7 +291,7 @@ fn what_changed_since_a_card_is_named_and_ends_with_1() {
 #[test]
 fn what_cannot_be_compared_is_named() {
     let files = Files::new();
-    let good = files.write("good.json", card(|_| ()));
+    let good = files.with("good.json", card(|_| ()));
     let (litellm, missing) = (list("litellm.json"), files.at("missing.json"));
     let genai_prices = list("genai_prices.json");
     for (words, status, expected) in [
@@ -348,7 +311,7 @@ fn what_cannot_be_compared_is_named() {
         assert!(!ended.err.contains("differ"), "{words:?}: {}", ended.err);
     }
     for (name, change, expected) in NO_CARDS {
-        let file = files.write(name, card(change));
+        let file = files.with(name, card(change));
         for words in [["check", &file, &good], ["check", &good, &file]] {
             let ended = run(&words);
             assert_eq!((ended.status, ended.out.as_str()), (1, ""), "{name}: {}", ended.err);

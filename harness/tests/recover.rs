@@ -1,8 +1,10 @@
 //! Tests `agent-meter recover` as it is run: what it brings back, what it says, how it ends.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,64 +19,17 @@ use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::VmInfo;
 use agent_meter_core::wire::http::Headers;
 use serde_json::{Value, json};
-use tempfile::TempDir;
+
+use support::{Files, command, fixture, run};
 
 /// See `tests/recover` of the collector: three events and two attacks are in each log.
 const SECRET: &str = "a secret of the samples";
 const VICTIM: &str = "victim";
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    status: i32,
-    out: String,
-    err: String,
-}
-
-fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-meter"));
-    command.args(words);
-    command
-}
-
-fn run(words: &[&str]) -> Ended {
-    let output = command(words).output().expect("a command");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    let status = output.status.code().expect("a status");
-    Ended { status, out: text(output.stdout), err: text(output.stderr) }
-}
-
+/// The path of a sample of a log.
 fn sample(name: &str) -> String {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/logs");
-    path(&samples.join(name))
-}
-
-fn path(path: &Path) -> String {
-    path.to_str().expect("UTF-8").to_owned()
-}
-
-/// A directory for the files of one test.
-struct Files(TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a directory"))
-    }
-
-    fn at(&self, name: &str) -> String {
-        path(&PathBuf::from(self.0.path()).join(name))
-    }
-
-    fn with(&self, name: &str, text: impl AsRef<[u8]>) -> String {
-        let file = self.at(name);
-        std::fs::write(&file, text).expect("written");
-        file
-    }
-
-    fn ledger(&self) -> String {
-        format!("sqlite:{}", self.at("ledger.db"))
-    }
+    fixture(&format!("logs/{name}"))
 }
 
 #[test]

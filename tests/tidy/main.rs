@@ -43,6 +43,7 @@ const CRATES: &[Crate] = &[
         src: "harness/collector/src/",
         rooms: &[
             "clock",
+            "hex",
             "money",
             "query",
             "access",

@@ -6,6 +6,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | `clock` | tells the time |
+//! | `hex` | writes and reads hexadecimal digits |
 //! | `money` | adds, reads and writes exact decimal amounts |
 //! | `query` | reads parameters, periods and pages, and builds the SQL conditions for them |
 //! | `access` | decides who may write and read, and under which host |
@@ -24,6 +25,7 @@ mod access;
 mod clock;
 mod contracts;
 mod event;
+mod hex;
 pub mod invoice;
 mod ledger;
 mod money;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
 
 use agent_meter::run::Signals;
@@ -99,7 +98,7 @@ impl RecoverArgs {
         let config = self.config.as_deref().map(filter_config).transpose()?;
         let facts = config.map(|json| {
             // The filter's configuration belongs to one thread, so each fact reads it again.
-            move |fact: &str| Ok(events_of_fact(&Rc::new(Config::from_bytes(&json)?), fact)?)
+            move |fact: &str| Ok(events_of_fact(Config::from_bytes(&json)?, fact)?)
         });
         let formats = self.log_format.iter().map(|format| Format::parse(format));
         let formats = formats.collect::<anyhow::Result<_>>().context("--log-format")?;

@@ -8,7 +8,7 @@ use crate::config::product::Product;
 use crate::domain::ids::ConfigId;
 use crate::domain::session::SessionRef;
 use crate::host::Host;
-use crate::shared_data::configurations::{announced, text_of};
+use crate::shared_data::configurations::text_of;
 
 /// The accountant's configuration, and the others that are known.
 #[derive(Debug)]
@@ -24,13 +24,12 @@ impl Configurations {
         Self { own, others: Vec::new(), announced: Vec::new() }
     }
 
-    /// Reads the configurations that were announced since the last time.
-    pub(super) fn refresh(&mut self, host: &mut impl Host, prefix: &str) {
-        let announced = announced(host, prefix);
+    /// Reads those of the announced configurations that were not known the last time.
+    pub(super) fn refresh(&mut self, host: &mut impl Host, prefix: &str, announced: &[ConfigId]) {
         if announced == self.announced {
             return;
         }
-        for id in &announced {
+        for id in announced {
             if *id == self.own.id || self.others.iter().any(|other| other.id == *id) {
                 continue;
             }
@@ -41,7 +40,7 @@ impl Configurations {
             }
         }
         self.others.retain(|other| announced.contains(&other.id));
-        self.announced = announced;
+        self.announced = announced.to_vec();
     }
 
     /// All of them, the own first.

@@ -142,8 +142,7 @@ impl Accountant {
         host.count(Counter::GenerationsCorrected, 1);
         let mut replaced = truth.instead_of(generation);
         replaced.generation_id.clone_from(&truth.generation_id);
-        let (config, rules) = self.rules(host, &replaced.session, &replaced.product_id);
-        let (config, rules) = (&config, &rules);
+        let (config, rules) = &self.rules(host, &replaced.session, &replaced.product_id);
         let product_type = self.product(host, &cause.session).product_type;
         let tool = cause.call.as_ref().map(|(_, tool)| tool.as_str());
         // A session that is closed has told its totals. Its generations still tell of it.
@@ -242,8 +241,7 @@ impl Accountant {
         now: Timestamp,
     ) -> Option<(BilledIn, Charged)> {
         let slot = self.open(host, &cause.session, generation.started_at, now);
-        let (config, rules) = self.rules(host, &generation.session, &generation.product_id);
-        let (config, rules) = (&config, &rules);
+        let (config, rules) = &self.rules(host, &generation.session, &generation.product_id);
         let product_type = self.product(host, &cause.session).product_type;
         let session = self.sessions.get_mut(slot)?;
         let run = Run { generation, purpose, supersedes: None };

@@ -47,12 +47,14 @@ use crate::base::limits::CAUSE_READINGS;
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
+use crate::domain::ids::ConfigId;
 use crate::host::counter::Counter;
 use crate::host::spill::Spill;
 use crate::host::{Conflict, Host};
 use crate::session::CloseReason;
 use crate::session::table::SessionTable;
 use crate::shared_data::commit::Lease;
+use crate::shared_data::configurations::announced;
 use crate::shared_data::journal::Reader;
 use crate::sink::cloudevents::CloudEvents;
 use crate::sink::format::Format;
@@ -100,15 +102,17 @@ pub(crate) struct Accountant {
 }
 
 impl Accountant {
-    /// Folds what is new, makes the events that are due, commits, and returns the requests to send.
+    /// Folds what is new, makes the events that are due, commits, and returns the requests to send;
+    /// `announced` are the configurations by which it may have to price.
     /// `Err` means that another VM has taken over: drop this accountant.
     pub(crate) fn tick(
         &mut self,
         host: &mut impl Host,
+        announced: &[ConfigId],
         now: Timestamp,
     ) -> Result<Vec<Dispatch>, Conflict> {
         let held = self.lease.check(host, &self.prefix)?;
-        self.configurations.refresh(host, &self.prefix);
+        self.configurations.refresh(host, &self.prefix, announced);
         // Seal before new events arrive, so that they do not join an old batch and share its age.
         self.outbox.seal_due(&self.config.delivery, now);
         if self.guards.is_new() {
@@ -160,7 +164,8 @@ impl Accountant {
     pub(crate) fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
             let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
-            self.configurations.refresh(host, &self.prefix);
+            let announced = announced(host, &self.prefix);
+            self.configurations.refresh(host, &self.prefix, &announced);
             while !self.fold_new(host, now).is_drained {
                 let writes = self.take_writes();
                 if self.lease.commit(host, &self.prefix, held, writes).is_err() {

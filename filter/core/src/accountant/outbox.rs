@@ -175,12 +175,11 @@ impl Outbox {
         self.events = self.events.saturating_add(1);
         self.bytes = self.bytes.saturating_add(len_u64(event.size()));
         self.dirty.insert(number);
-        let events_max = self.events_max();
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.events.push(Some(event));
-            if len_u64(batch.events.len()) >= events_max || batch.bytes() >= self.request.bytes {
-                self.seal(number);
-            }
+        }
+        if self.batches.get(&number).is_some_and(|batch| self.is_full(batch)) {
+            self.seal(number);
         }
         while self.bytes > u64::from(delivery.outbox_bytes_max) && self.batches.len() > 1 {
             overflow.extend(self.drop_batch(self.range().0));
@@ -188,48 +187,48 @@ impl Outbox {
         overflow
     }
 
-    /// How many events fill a batch now.
-    fn events_max(&self) -> u64 {
+    /// Whether a batch holds as much as it should now.
+    fn is_full(&self, batch: &Batch) -> bool {
         let events_max = u64::from(self.request.events);
-        if self.is_failing() { events_max.max(PAUSED_BATCH_EVENTS) } else { events_max }
+        let events_max =
+            if self.is_failing() { events_max.max(PAUSED_BATCH_EVENTS) } else { events_max };
+        len_u64(batch.events.len()) >= events_max || batch.bytes() >= self.request.bytes
     }
 
-    /// How long a batch may wait for further events. One that could not be sent before others anyway
-    /// waits longer, but not so long that what joins it would share its age, and expire with it.
-    fn patience(&self, delivery: &Delivery) -> Millis {
+    /// Whether a batch has waited long enough for further events. One that could not be sent before
+    /// others anyway waits longer, but not so long that what joins it would share its age, and expire
+    /// with it.
+    fn is_due(&self, batch: &Batch, delivery: &Delivery, now: Timestamp) -> bool {
         let flush_interval = delivery.flush_interval.millis();
-        if self.is_failing() && !self.parts.is_empty() {
+        let patience = if self.is_failing() && !self.parts.is_empty() {
             flush_interval.max(Millis(delivery.retry_horizon.millis().0 / PAUSED_BATCHES))
         } else {
             flush_interval
-        }
+        };
+        // If the clock was set back, the batch must not wait for ever.
+        now.saturating_since(batch.opened_at) >= patience || now < batch.opened_at
     }
 
     /// Opens the last batch again, if it has room, is not old, and nothing of it was sent.
     fn open_last(&mut self, delivery: &Delivery, now: Timestamp) {
-        let events_max = self.events_max();
-        let patience = self.patience(delivery);
-        let Some(mut last) = self.batches.last_entry() else { return };
-        let (number, batch) = (*last.key(), last.get_mut());
-        let is_full =
-            len_u64(batch.events.len()) >= events_max || batch.bytes() >= self.request.bytes;
-        let is_old = now < batch.opened_at || now.saturating_since(batch.opened_at) >= patience;
+        let Some((&number, batch)) = self.batches.last_key_value() else { return };
         let mut parts = self.parts.values().filter(|part| part.batch == number);
-        if batch.is_sealed && !is_full && !is_old && parts.all(|part| !part.was_sent) {
-            batch.is_sealed = false;
+        if batch.is_sealed
+            && !self.is_full(batch)
+            && !self.is_due(batch, delivery, now)
+            && parts.all(|part| !part.was_sent)
+        {
             self.parts.retain(|_, part| part.batch != number);
+            if let Some(batch) = self.batches.get_mut(&number) {
+                batch.is_sealed = false;
+            }
         }
     }
 
-    /// Seals the open batch if its first event has waited long enough, unless it could not be sent
-    /// before others anyway.
+    /// Seals the open batch if its first event has waited long enough.
     pub(crate) fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
-        let patience = self.patience(delivery);
-        let due = self.batches.last_key_value().filter(|(_, batch)| {
-            let waited = now.saturating_since(batch.opened_at);
-            // If the clock was set back, the batch must not wait for ever.
-            !batch.is_sealed && (waited >= patience || now < batch.opened_at)
-        });
+        let last = self.batches.last_key_value();
+        let due = last.filter(|(_, batch)| !batch.is_sealed && self.is_due(batch, delivery, now));
         if let Some((&number, _)) = due {
             self.seal(number);
         }

@@ -26,6 +26,7 @@ use crate::host::counter::{Counter, Gauge};
 use crate::session::Session;
 use crate::session::table::SessionTable;
 use crate::shared_data::commit::{Lease, encoded, read_slot};
+use crate::shared_data::configurations::announced;
 use crate::shared_data::journal::{Reader, cursor_key};
 use crate::shared_data::recent::Recent;
 
@@ -48,7 +49,8 @@ impl Accountant {
         let seed = seed ^ lease.term();
         let outbox = Outbox::new(next, lease.term(), seed, &config.delivery, limits);
         let mut configurations = Configurations::new(Rc::clone(&config));
-        configurations.refresh(host, &prefix);
+        let announced = announced(host, &prefix);
+        configurations.refresh(host, &prefix, &announced);
         let mut accountant = Self {
             config,
             configurations,

@@ -28,12 +28,7 @@ pub(crate) fn hash_halves(parts: &[&[u8]]) -> [[u8; 16]; 2] {
 
 /// The first 8 bytes of SHA-256 of a text: enough to tell texts of one log apart.
 pub(crate) fn hash_text(text: &str) -> [u8; 8] {
-    let digest = Sha256::digest(text.as_bytes());
-    let mut first = [0; 8];
-    for (to, from) in first.iter_mut().zip(digest.iter()) {
-        *to = *from;
-    }
-    first
+    Sha256::digest(text.as_bytes()).first_chunk().copied().unwrap_or_default()
 }
 
 /// Writes bytes as lower-case hexadecimal digits.

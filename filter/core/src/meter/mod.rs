@@ -38,7 +38,7 @@ use crate::meter::overflow::Overflow;
 use crate::meter::unseen::UnseenPlaces;
 use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
-use crate::shared_data::configurations::announce;
+use crate::shared_data::configurations::{announce, announced};
 use crate::shared_data::journal::Writer;
 use crate::shared_data::vms::Seat;
 use crate::sink::reply::Reply;
@@ -288,9 +288,10 @@ impl Meter {
         self.beat(host);
         self.seat.beat(host, &self.prefix, now);
         self.write_waiting(host, now);
-        self.succeed(host, now);
+        let announced = announced(host, &self.prefix);
+        self.succeed(host, &announced, now);
         let Role::Accountant(accountant) = &mut self.role else { return Vec::new() };
-        accountant.tick(host, now).unwrap_or_else(|_| {
+        accountant.tick(host, &announced, now).unwrap_or_else(|_| {
             host.count(Counter::LeaseLost, 1);
             self.role = Role::Candidate(Candidate::default());
             Vec::new()
@@ -321,8 +322,12 @@ impl Meter {
         }
         self.write_last(host, now);
         self.seat.leave(host, &self.prefix);
-        let leave =
-            if self.is_in_force(host, 0, now) { Handover::Nothing } else { Handover::ToSuccessor };
+        let announced = announced(host, &self.prefix);
+        let leave = if self.is_in_force(host, &announced, 0, now) {
+            Handover::Nothing
+        } else {
+            Handover::ToSuccessor
+        };
         match core::mem::replace(&mut self.role, Role::Candidate(Candidate::default())) {
             Role::Accountant(accountant) => accountant.stop(host, now, leave),
             // The accountant has already stopped, and this VM may just have written its last facts.

@@ -68,7 +68,7 @@ impl Host for Memory {
 /// # Errors
 ///
 /// If the text is not a fact of this version.
-pub fn events_of_fact(config: &Rc<Config>, json: &str) -> Result<Vec<String>, serde_json::Error> {
+pub fn events_of_fact(mut config: Config, json: &str) -> Result<Vec<String>, serde_json::Error> {
     let fact: Fact = serde_json::from_str(json)?;
     let Some(at) = ended_at(&fact) else { return Ok(Vec::new()) };
     let bytes = fact.encode();
@@ -80,7 +80,6 @@ pub fn events_of_fact(config: &Rc<Config>, json: &str) -> Result<Vec<String>, se
     }
     if let Some(lease) = Candidate::default().take_last(&mut host, PREFIX) {
         // The source that it would tell of ended long ago.
-        let mut config = Config::clone(config);
         config.delivery.heartbeat_interval = Duration::from_seconds(0);
         let config = Rc::new(config);
         let prefix = PREFIX.to_owned();

@@ -8,7 +8,6 @@ use crate::host::Host;
 use crate::host::counter::{Counter, Gauge};
 use crate::meter::{Meter, Role};
 use crate::shared_data::commit::Candidate;
-use crate::shared_data::configurations::announced;
 
 /// Ticks between two looks at which configurations live.
 const LOOK_TICKS: u32 = 16;
@@ -16,8 +15,8 @@ const LOOK_TICKS: u32 = 16;
 impl Meter {
     /// Takes the accountant's lease if it is this VM's turn, or gives it to a VM of the configuration
     /// in force.
-    pub(super) fn succeed(&mut self, host: &mut impl Host, now: Timestamp) {
-        let is_in_force = self.is_in_force(host, 1, now);
+    pub(super) fn succeed(&mut self, host: &mut impl Host, announced: &[ConfigId], now: Timestamp) {
+        let is_in_force = self.is_in_force(host, announced, 1, now);
         match &mut self.role {
             Role::Candidate(candidate) => {
                 let may_take = is_in_force.then_some(self.serves_streams);
@@ -37,19 +36,23 @@ impl Meter {
         }
     }
 
-    /// Whether this VM's configuration is the latest of which a VM lives. `ticks` is 1 on a tick and
-    /// else 0.
-    pub(super) fn is_in_force(&mut self, host: &mut impl Host, ticks: u32, now: Timestamp) -> bool {
+    /// Whether this VM's configuration is the latest of those announced of which a VM lives. `ticks`
+    /// is 1 on a tick and else 0.
+    pub(super) fn is_in_force(
+        &mut self,
+        host: &mut impl Host,
+        announced: &[ConfigId],
+        ticks: u32,
+        now: Timestamp,
+    ) -> bool {
         let own = self.config.id;
-        let announced = announced(host, &self.prefix);
-        let later = announced.iter().rev().take_while(|id| **id != own);
-        let later: Vec<ConfigId> = later.copied().collect();
-        // A VM of a configuration that the list has forgotten has many successors.
-        if later.is_empty() {
+        // All of them, if the list has forgotten the own one.
+        let mut later = announced.iter().rev().take_while(|id| **id != own).peekable();
+        if later.peek().is_none() {
             return true;
         }
         let live = self.others.watch.live_configurations(host, &self.prefix, ticks, now);
-        !later.iter().any(|id| live.contains(id))
+        !later.any(|id| live.contains(id))
     }
 
     /// Tells of configurations that live beside the one in force: of two that an operator has put

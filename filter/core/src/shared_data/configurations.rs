@@ -2,8 +2,8 @@
 //! before serves on beside the one that is in force.
 //!
 //! To the next maintainer: the keys, after the plugin's prefix, are `g` for the list, in the order in
-//! which the configurations were announced, and `f{id}` for the text of each without its secrets, so that the accountant
-//! of one can price what was recorded under another.
+//! which the configurations were announced, and `f{id}` for the text of each without its secrets, so
+//! that the accountant of one can price what was recorded under another.
 
 use crate::base::limits::CONFIGURATIONS_MAX;
 use crate::domain::ids::ConfigId;

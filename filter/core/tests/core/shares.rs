@@ -233,7 +233,7 @@ fn a_spilled_fact_becomes_the_same_events_each_time() {
         r#""call_timeout""#,
         r#""pricing": {"default": {"price": "0.25"}}, "call_timeout""#,
     );
-    let config = std::rc::Rc::new(Config::from_bytes(config.as_bytes()).unwrap());
+    let config = Config::from_bytes(config.as_bytes()).unwrap();
     let call = json!({
         "call_id": "0.1.7", "kind": "Tool", "certainty": "certain", "tool": "a", "arguments": null,
         "session": {"product_id": "mcp", "key": [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7],
@@ -245,8 +245,8 @@ fn a_spilled_fact_becomes_the_same_events_each_time() {
         (json!({"Call": call}), 1, "0.25"),
         (json!({"Calls": {"call": call, "quantity": 12, "priced_as": null}}), 12, "3"),
     ] {
-        let events = events_of_fact(&config, &fact.to_string()).unwrap();
-        assert_eq!(events_of_fact(&config, &fact.to_string()).unwrap(), events);
+        let events = events_of_fact(config.clone(), &fact.to_string()).unwrap();
+        assert_eq!(events_of_fact(config.clone(), &fact.to_string()).unwrap(), events);
         let events: Vec<Value> =
             events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
         let types: Vec<&Value> = events.iter().map(|event| &event["data"]["event_type"]).collect();
@@ -258,8 +258,8 @@ fn a_spilled_fact_becomes_the_same_events_each_time() {
         assert!(source.starts_with("urn:agent-meter:recovered:"), "{source}");
     }
     let released = json!({"Released": {"call_id": "0.1.7"}}).to_string();
-    assert_eq!(events_of_fact(&config, &released).unwrap(), Vec::<String>::new());
-    assert!(events_of_fact(&config, "null").is_err());
+    assert_eq!(events_of_fact(config.clone(), &released).unwrap(), Vec::<String>::new());
+    assert!(events_of_fact(config.clone(), "null").is_err());
 }
 
 const PLAIN: &str = r#"{"sessions_max": 50, "products": [{

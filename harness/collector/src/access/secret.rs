@@ -9,6 +9,8 @@ use anyhow::{Context, ensure};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::hex::{hex, unhex};
+
 /// The fewest bytes of a secret.
 const SECRET_BYTES_MIN: usize = 16;
 /// The most bytes of a file with a secret.
@@ -102,16 +104,12 @@ impl SharedSecret {
     /// The value of `agent-meter-signature` that proves it.
     pub(crate) fn signature(&self, body: &[u8]) -> String {
         let mac = self.mac(&[SIGNED_PREFIX, body]).map(|mac| mac.finalize().into_bytes());
-        let digits = mac.unwrap_or_default();
-        let digits: String = digits.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{SIGNATURE_VERSION}{digits}")
+        format!("{SIGNATURE_VERSION}{}", hex(&mac.unwrap_or_default()))
     }
 
     fn signs(&self, body: &[u8], signature: &[u8]) -> bool {
-        let Some(mut mac) = mac(&self.key) else { return false };
-        mac.update(SIGNED_PREFIX);
-        mac.update(body);
-        mac.verify_slice(signature).is_ok()
+        let mac = self.mac(&[SIGNED_PREFIX, body]);
+        mac.is_some_and(|mac| mac.verify_slice(signature).is_ok())
     }
 
     fn is(&self, presented: &[u8]) -> bool {
@@ -163,7 +161,8 @@ impl Secrets {
 
     /// The name of the secret that signed a body; `signature` is the value of the header.
     pub(crate) fn of_signature(&self, body: &[u8], signature: &[u8]) -> Option<&str> {
-        let signature = unhex(signature.strip_prefix(SIGNATURE_VERSION.as_bytes())?)?;
+        let digits = signature.strip_prefix(SIGNATURE_VERSION.as_bytes())?;
+        let signature = unhex(digits).filter(|signature| signature.len() == 32)?;
         self.find(|secret| secret.signs(body, &signature))
     }
 
@@ -197,19 +196,6 @@ impl Secrets {
         }
         found
     }
-}
-
-/// 64 hexadecimal digits.
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    if text.len() != 64 {
-        return None;
-    }
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
-        _ => None,
-    };
-    text.chunks(2).map(byte).collect()
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Ledger {
     /// if the ledger fails. Nothing has changed then.
     pub fn decide(&self, position: i64, decision: Decision) -> anyhow::Result<()> {
         let now_ms = self.now_ms();
-        self.try_write(|ledger| {
+        self.write(|ledger| {
             let raw: Option<String> = ledger
                 .prepare_cached("SELECT raw FROM quarantine WHERE position = ? AND state = 'held'")?
                 .query_row([position], |row| row.get(0))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use rusqlite::{Transaction, TransactionBehavior};
+use rusqlite::Transaction;
 use serde_json::Value;
 
 use crate::access::Writer;
@@ -68,23 +68,21 @@ impl Ledger {
         let events: Vec<_> =
             event::split(body, content_type)?.into_iter().map(event::read).collect();
         let total = events.len();
-        let mut connection = lock(&self.0.writer);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut batch = Batch::new(&transaction, intake, self.now_ms());
-        for (index, event) in events.into_iter().enumerate() {
-            match event {
-                Ok(event) => batch.take(index, event)?,
-                Err((id, reason)) => batch.reject(index, id, reason, "invalid"),
+        let (receipt, tally, queued) = self.write(|transaction| {
+            let mut batch = Batch::new(transaction, intake, self.now_ms());
+            for (index, event) in events.into_iter().enumerate() {
+                match event {
+                    Ok(event) => batch.take(index, event)?,
+                    Err((id, reason)) => batch.reject(index, id, reason, "invalid"),
+                }
             }
-        }
-        // The events wait until the operator has mended the secrets; one by one they would be
-        // refused for good.
-        if total > 0 && batch.foreign == total {
-            return Err(IngestError::Foreign);
-        }
-        let (receipt, tally, queued) = batch.finish()?;
-        transaction.commit()?;
-        drop(connection);
+            // The events wait until the operator has mended the secrets; one by one they would be
+            // refused for good.
+            if total > 0 && batch.foreign == total {
+                return Err(IngestError::Foreign);
+            }
+            Ok(batch.finish()?)
+        })?;
         lock(&self.0.tally).merge(tally);
         Ok((receipt, queued))
     }

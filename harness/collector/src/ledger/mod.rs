@@ -117,23 +117,11 @@ impl Ledger {
         work(&connection.transaction()?)
     }
 
-    /// Changes the ledger outside of the intake of events: does all of `work` or nothing.
-    pub(crate) fn write<T>(
+    /// Changes the ledger: does all of `work` or nothing.
+    pub(crate) fn write<T, E: From<rusqlite::Error>>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
-        let mut connection = lock(&self.0.writer);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    }
-
-    /// As [`Ledger::write`], for work that fails for reasons of its own too.
-    pub(crate) fn try_write<T>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut connection = lock(&self.0.writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&transaction)?;

@@ -6,22 +6,12 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::access::SharedSecret;
+use crate::hex::{hex, unhex};
 
 /// What spilled lines begin with.
 pub(super) const SPILL: &[u8] = b"agent-meter spill ";
 /// The most parts of one text; a closing event has a few.
 const PARTS_MAX: u32 = 4096;
-
-/// Writes bytes as lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let digits = digits.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    digits.map(|pair| byte(pair).filter(|_| pair.len() == 2)).collect()
-}
 
 /// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +121,7 @@ impl Line {
             b"\n",
             self.text.as_bytes(),
         ]);
-        let told = unhex(told).filter(|told| told.len() == 16);
+        let told = unhex(told.as_bytes()).filter(|told| told.len() == 16);
         let is_right =
             told.zip(mac).is_some_and(|(told, mac)| mac.verify_truncated_left(&told).is_ok());
         if is_right { Proof::Valid } else { Proof::Forged }

@@ -8,6 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
+
 /// The key that the collector shares with the receivers. No output shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
@@ -47,8 +49,7 @@ impl Secret {
 /// signed text cannot.
 pub(super) fn message_id(source: &str, id: &str) -> String {
     let hash = Sha256::digest(format!("{source}\n{id}").as_bytes());
-    let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("msg_{digits}")
+    format!("msg_{}", hex(hash.get(..16).unwrap_or_default()))
 }
 
 #[cfg(test)]

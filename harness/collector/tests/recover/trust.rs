@@ -137,5 +137,5 @@ fn mac(message: &str) -> String {
 #[test]
 fn a_short_secret_is_refused_and_not_shown() {
     let error = SharedSecret::unnamed("fifteen bytes..\n").expect_err("short").to_string();
-    assert_eq!(error, "expected a secret of at least 16 bytes");
+    assert_eq!(error, "the secret default: must be at least 16 bytes, found 15");
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::super::line::hex;
+use crate::hex::hex;
 
 /// How much of a log tells it from others: some lines, with their times.
 const HEAD_BYTES_MAX: u64 = 1024;
