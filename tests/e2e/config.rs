@@ -76,7 +76,7 @@ fn refusals() -> Vec<(Value, &'static str)> {
         ),
         (
             changed("/products/0/pricing/billable_statuses", json!(["DONE"])),
-            "products[0].pricing.billable_statuses[0]: unknown variant `DONE`, expected one of `SUCCESS`, `ERROR`, `VALIDATION_FAILED`, `BLOCKED`, `TIMEOUT`, `CANCELLED`, `HITL_REQUIRED`, `PENDING`, `UNKNOWN`",
+            "products[0].pricing.billable_statuses[0]: unknown variant `DONE`, expected one of `SUCCESS`, `ERROR`, `VALIDATION_FAILED`, `BLOCKED`, `PAYMENT_REQUIRED`, `TIMEOUT`, `CANCELLED`, `HITL_REQUIRED`, `PENDING`, `UNKNOWN`",
         ),
         (
             changed("/products/0/identity/customer", json!({ "trusted_header": "X-Customer-Id" })),

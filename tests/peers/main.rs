@@ -20,6 +20,7 @@ mod litellm;
 mod mutate;
 mod mutations;
 mod npm;
+mod payments;
 mod posts;
 mod prices;
 mod process;

@@ -111,10 +111,11 @@ impl Accountant {
         update: &CallUpdate,
         now: Timestamp,
     ) -> Option<Join> {
-        match update.observation {
-            Observation::Ended { status, http_status, transport } => {
+        match update.observation.clone() {
+            Observation::Ended { status, http_status, transport, receipt } => {
                 let ended_at = update.at.max(join.call.started_at);
                 let call = CallEnded { status, http_status, transport, ended_at, ..join.call };
+                let call = call.settled_by(receipt.map(|receipt| *receipt));
                 self.fold_call(host, &call, now);
                 None
             }

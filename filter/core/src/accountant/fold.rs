@@ -173,6 +173,11 @@ impl Accountant {
         let price = charge.price.checked_mul(Decimal::from(quantity));
         host.count(Counter::MoneyOverflow, u64::from(price.is_none()));
         charge.price = price.unwrap_or(charge.price);
+        // What was paid on the wire is worth its price to the guards, and is not invoiced again.
+        let earned = (charge.price, quantity);
+        if call.is_paid() && !product.pricing.bill_paid_calls {
+            charge = charge.free();
+        }
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let added = session.add(call, &charge);
         host.count(Counter::ToolsOverLimit, u64::from(added.is_tool_over_limit));
@@ -183,7 +188,7 @@ impl Accountant {
         let event = Event::CallEnded { session, product_type, call, charge: &charge };
         let json = self.meta.write(&event, call.ended_at);
         self.push(host, json, now);
-        self.guard_call(host, call, &charge, &product.pricing.currency, now);
+        self.guard_call(host, call, earned, &product.pricing.currency, now);
     }
 
     /// The session of a call that was answered: a 404 before did not mean that it is gone.

@@ -32,16 +32,16 @@ use crate::guard::scope_status::{
 };
 use crate::host::Host;
 use crate::host::counter::Counter;
-use crate::pricing::charge::{CallCharge, Charged, TokenCharge};
+use crate::pricing::charge::{Charged, TokenCharge};
 use crate::sink::reply::FleetTotals;
 
 impl Accountant {
-    /// Handles the end of a call.
+    /// Handles the end of a call; `earned` is what it is worth, and how many calls it stands for.
     pub(super) fn guard_call(
         &mut self,
         host: &mut impl Host,
         call: &CallEnded,
-        charge: &CallCharge<'_>,
+        earned: (Decimal, u64),
         currency: &str,
         now: Timestamp,
     ) {
@@ -49,7 +49,8 @@ impl Accountant {
             return;
         }
         self.guards.reservations.end(&call.call_id);
-        if call.status == ExecutionStatus::Blocked {
+        // Neither was executed.
+        if matches!(call.status, ExecutionStatus::Blocked | ExecutionStatus::PaymentRequired) {
             return;
         }
         let one = ScopeTotals { calls: 1, ..ScopeTotals::default() };
@@ -62,8 +63,8 @@ impl Accountant {
             CallKind::Step => Metric::AgentSteps,
         };
         self.guard_repeat(host, call, currency, now);
-        let sums =
-            ScopeTotals { revenue: charge.price, calls: charge.calls, ..ScopeTotals::default() };
+        let (revenue, calls) = earned;
+        let sums = ScopeTotals { revenue, calls, ..ScopeTotals::default() };
         self.guard_add(host, &call.session, &call.tool, currency, now, |guard| {
             guard.metric.is_none_or(|wanted| wanted == metric).then(|| sums.clone())
         });

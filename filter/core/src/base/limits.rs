@@ -10,6 +10,9 @@ pub(crate) const KEY_BYTES_MAX: usize = 64;
 /// of a longer id.
 pub(crate) const VALUE_BYTES_MAX: usize = 256;
 
+/// Bytes of a header with a payment, in base64. Proxies accept few longer headers.
+pub(crate) const PAYMENT_HEADER_BYTES_MAX: usize = 16_384;
+
 /// Templates of paths, at about 100 bytes each, of which one worker tells that a generation may be
 /// made there unseen. Requests to further ones are only counted.
 pub(crate) const UNSEEN_TEMPLATES_MAX: usize = 64;

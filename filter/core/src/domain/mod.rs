@@ -5,6 +5,7 @@ pub mod identity;
 pub mod ids;
 pub mod level;
 pub(crate) mod names;
+pub mod payment;
 pub mod period;
 pub mod price_factors;
 pub mod scope_totals;

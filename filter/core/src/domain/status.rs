@@ -14,6 +14,8 @@ pub enum ExecutionStatus {
     ValidationFailed,
     /// HTTP 401, 403 or 429.
     Blocked,
+    /// HTTP 402, or a challenge of x402 or MPP: the server asks for a payment and executes nothing.
+    PaymentRequired,
     /// HTTP 408 or 504, JSON-RPC error -32001.
     Timeout,
     /// The client left first, and the protocol says that this cancels the call (2026-07-28).
@@ -28,11 +30,12 @@ pub enum ExecutionStatus {
 
 impl ExecutionStatus {
     /// Every status, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Success,
         Self::Error,
         Self::ValidationFailed,
         Self::Blocked,
+        Self::PaymentRequired,
         Self::Timeout,
         Self::Cancelled,
         Self::HitlRequired,
@@ -47,6 +50,7 @@ impl ExecutionStatus {
             Self::Error => "ERROR",
             Self::ValidationFailed => "VALIDATION_FAILED",
             Self::Blocked => "BLOCKED",
+            Self::PaymentRequired => "PAYMENT_REQUIRED",
             Self::Timeout => "TIMEOUT",
             Self::Cancelled => "CANCELLED",
             Self::HitlRequired => "HITL_REQUIRED",
@@ -60,6 +64,7 @@ impl ExecutionStatus {
         match http_status {
             400 | 422 => Self::ValidationFailed,
             401 | 403 | 429 => Self::Blocked,
+            402 => Self::PaymentRequired,
             408 | 504 => Self::Timeout,
             // A redirection executes nothing: the client calls again elsewhere.
             300.. => Self::Error,

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::config::product::ProductType;
 use crate::domain::call::{Certainty, Transport};
+use crate::domain::payment::{Payment, PaymentProtocol};
 use crate::domain::status::ExecutionStatus;
 use crate::event::EventStamp;
 use crate::event::common::{Common, common, money, stored};
@@ -55,6 +56,33 @@ impl<'a> Charged<'a> {
     }
 }
 
+/// What was paid on the wire.
+#[derive(Serialize)]
+struct Paid<'a> {
+    protocol: PaymentProtocol,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_atomic: Option<&'a str>,
+    receipt: &'a str,
+}
+
+impl<'a> Paid<'a> {
+    fn of(call: &'a CallEnded) -> Option<Self> {
+        let Payment { protocol, network, currency, amount_atomic, receipt } =
+            call.payment.as_deref()?;
+        Some(Self {
+            protocol: *protocol,
+            network: network.as_deref(),
+            currency: currency.as_deref(),
+            amount_atomic: amount_atomic.as_deref(),
+            receipt: receipt.as_deref()?,
+        })
+    }
+}
+
 #[derive(Serialize)]
 struct ToolInvocation<'a> {
     #[serde(flatten)]
@@ -67,6 +95,8 @@ struct ToolInvocation<'a> {
     outcome: Outcome,
     #[serde(flatten)]
     charged: Charged<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<Paid<'a>>,
 }
 
 #[derive(Serialize)]
@@ -85,6 +115,8 @@ struct ApiCallData<'a> {
     response_bytes: u64,
     #[serde(flatten)]
     charged: Charged<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<Paid<'a>>,
 }
 
 #[derive(Serialize)]
@@ -99,6 +131,8 @@ struct AgentStep<'a> {
     outcome: Outcome,
     #[serde(flatten)]
     charged: Charged<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<Paid<'a>>,
 }
 
 pub(super) fn tool_invocation(
@@ -117,6 +151,7 @@ pub(super) fn tool_invocation(
         tool_name: &call.tool,
         outcome: Outcome::of(call),
         charged: Charged::of(charge, session),
+        payment: Paid::of(call),
     };
     stored(stamp, "tool_invocation", session, data)
 }
@@ -142,6 +177,7 @@ pub(super) fn api_call(
         request_bytes: api.request_bytes,
         response_bytes: api.response_bytes,
         charged: Charged::of(charge, session),
+        payment: Paid::of(call),
     };
     stored(stamp, "api_call", session, data)
 }
@@ -161,6 +197,7 @@ pub(super) fn agent_step(
         operation: &call.tool,
         outcome: Outcome::of(call),
         charged: Charged::of(charge, session),
+        payment: Paid::of(call),
     };
     stored(stamp, "agent_step", session, data)
 }

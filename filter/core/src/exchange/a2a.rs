@@ -180,6 +180,8 @@ impl Exchange for A2aExchange {
                 Some(step) => {
                     if let Some(status) = step.update(answer, self.http_status) {
                         let call = self.call(status, transport, now);
+                        let receipt = answer.payment.as_ref().map(|reading| reading.payment());
+                        let call = call.settled_by(receipt);
                         self.step = None;
                         self.observed.facts.push(Fact::Call(call));
                     }
@@ -322,7 +324,9 @@ impl A2aExchange {
         for (task, state) in answered {
             let http_status = self.http_status;
             let observation = match of_task(state) {
-                Some(status) => Observation::Ended { status, http_status, transport },
+                Some(status) => {
+                    Observation::Ended { status, http_status, transport, receipt: None }
+                }
                 None => {
                     Observation::Alive { expires_at: now.plus(self.product.call_timeout.millis()) }
                 }
@@ -356,6 +360,9 @@ impl A2aExchange {
             started_at: self.request_ended_at.min(now),
             ended_at: now,
             answer: None,
+            payment: self.request.as_ref().and_then(|request| {
+                request.payment.as_ref().map(|reading| Box::new(reading.payment()))
+            }),
         }
     }
 

@@ -316,6 +316,7 @@ impl Exchange for ApiExchange {
                 started_at: self.started_at.min(now),
                 ended_at: now,
                 answer: None,
+                payment: None,
             }));
         }
         self.observed

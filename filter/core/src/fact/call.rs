@@ -6,6 +6,7 @@ use crate::base::limits::OTHER;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport};
 use crate::domain::ids::{Link, TraceId};
+use crate::domain::payment::Payment;
 use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::shared_data::shares::Holder;
@@ -83,9 +84,27 @@ pub struct CallEnded {
     /// What answered it on its own stream, if the server may send that again elsewhere.
     #[serde(default)]
     pub answer: Option<Answer>,
+    /// The payment that came with it, settled or not.
+    #[serde(default)]
+    pub payment: Option<Box<Payment>>,
 }
 
 impl CallEnded {
+    /// The same with what a receipt says of its payment. Only a call that succeeded has one.
+    pub(crate) fn settled_by(mut self, receipt: Option<Payment>) -> Self {
+        if let (Some(offer), Some(receipt), ExecutionStatus::Success) =
+            (&mut self.payment, receipt, self.status)
+        {
+            **offer = offer.as_ref().clone().settled_by(receipt);
+        }
+        self
+    }
+
+    /// Whether the server says that the call is paid for.
+    pub(crate) fn is_paid(&self) -> bool {
+        self.payment.as_ref().is_some_and(|payment| payment.is_settled())
+    }
+
     /// The same once nothing more will be known of it: of a task that nobody asked for again, the
     /// outcome is not known.
     pub(crate) fn unanswered(self) -> Self {
@@ -203,7 +222,7 @@ pub struct CallUpdate {
 }
 
 /// What another stream shows about a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Observation {
     /// It has ended.
     Ended {
@@ -213,6 +232,9 @@ pub enum Observation {
         http_status: u16,
         /// How the server sent that response.
         transport: Transport,
+        /// What the response says of the call's payment.
+        #[serde(default)]
+        receipt: Option<Box<Payment>>,
     },
     /// It continues as a task.
     BecameTask(Link),

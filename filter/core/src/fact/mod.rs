@@ -19,7 +19,7 @@ use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::shared_data::shares::{Holder, holder_of};
 
 /// The version of the encoding. Raise it when [`Fact`] changes.
-const VERSION: u8 = 14;
+const VERSION: u8 = 15;
 
 /// Headroom that a call has reserved with guards for its possible cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

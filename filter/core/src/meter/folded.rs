@@ -117,7 +117,10 @@ impl Folds {
         let product_id = call.session.product_id.as_bytes();
         let outcome = call.status.name().as_bytes();
         let is_sent: &[u8] = if call.is_request_sent { b"sent" } else { b"" };
-        let of_all = [kind, certainty, product_id, outcome, &status, is_sent];
+        // Each payment has its receipt.
+        let receipt = call.payment.as_ref().and_then(|payment| payment.receipt.as_deref());
+        let receipt = receipt.unwrap_or_default().as_bytes();
+        let of_all = [kind, certainty, product_id, outcome, &status, is_sent, receipt];
         let own = [&of_all[..], &[&call.session.key, call.tool.as_bytes()]].concat();
         let own = (customer, hash(&own));
         if self.folds.contains_key(&own) || self.count(call) < FOLDED_CALLS_PER_CUSTOMER_MAX {

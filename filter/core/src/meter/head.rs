@@ -129,6 +129,7 @@ impl Meter {
         let rule = if body_interest == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
+        self.payments.request_head(stream, headers);
         HeadAction::Follow(RequestEdit {
             accept_encoding,
             is_length_unknown,

@@ -10,6 +10,7 @@ mod guarded;
 mod head;
 mod others;
 mod overflow;
+mod payments;
 pub mod recovered;
 mod succession;
 mod unseen;
@@ -35,6 +36,7 @@ use crate::meter::action::{BodyAction, VmInfo};
 use crate::meter::folded::Folds;
 use crate::meter::others::Others;
 use crate::meter::overflow::Overflow;
+use crate::meter::payments::HeaderPayments;
 use crate::meter::unseen::UnseenPlaces;
 use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
@@ -47,7 +49,7 @@ use crate::wire::http::{Headers, ResponseHead};
 
 /// The version of the layout of everything in shared data. Raise it when the layout changes, so
 /// that two versions of the module in one Envoy do not read each other's data.
-pub const LAYOUT: &str = "agent-meter.12";
+pub const LAYOUT: &str = "agent-meter.13";
 
 #[derive(Debug)]
 enum Role {
@@ -83,6 +85,8 @@ pub struct Meter {
     /// Exchanges that hold a reservation for a generation, with the fact that releases it. Possibly
     /// no other fact ever reports the generation.
     reserved: HashMap<u32, Fact>,
+    /// What requests offer in their headers, and what of it is settled.
+    payments: HeaderPayments,
     /// Exchanges whose response streams, and which a guard may end in the middle.
     stops: HashMap<u32, StreamStop>,
     /// Exchanges whose calls started since the last tick. Most calls have ended by the next.
@@ -133,6 +137,7 @@ impl Meter {
             origins: HashMap::new(),
             held: HashMap::new(),
             reserved: HashMap::new(),
+            payments: HeaderPayments::default(),
             stops: HashMap::new(),
             started: Vec::new(),
             running: VecDeque::new(),
@@ -200,7 +205,9 @@ impl Meter {
     /// Handles a response's head. Returns what the meter wants of the response's body.
     pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> BodyInterest {
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return BodyInterest::None };
-        let body_interest = exchange.response_head(&ResponseHead::read(headers));
+        let head = ResponseHead::read(headers);
+        self.payments.response_head(stream, &head);
+        let body_interest = exchange.response_head(&head);
         self.follow_stream(stream);
         body_interest
     }
@@ -233,7 +240,8 @@ impl Meter {
         self.decode_budget.tick(now);
         let exchange = self.exchanges.get_mut(&stream)?;
         let edited = exchange.response_body(chunk, is_end, now);
-        let observed = exchange.take_observed();
+        let mut observed = exchange.take_observed();
+        self.payments.pay(stream, &mut observed);
         self.record(host, observed);
         if self.stops.is_empty() {
             return edited;
@@ -274,9 +282,11 @@ impl Meter {
         self.held.remove(&stream);
         self.stops.remove(&stream);
         if let Some(exchange) = self.exchanges.remove(&stream) {
-            let observed = exchange.end(end, now);
+            let mut observed = exchange.end(end, now);
+            self.payments.pay(stream, &mut observed);
             self.record(host, observed);
         }
+        self.payments.stream_end(stream);
         if let Some(released) = self.reserved.remove(&stream) {
             self.record_fact(host, &released);
         }

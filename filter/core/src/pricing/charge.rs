@@ -21,6 +21,13 @@ pub struct CallCharge<'a> {
     pub cost_tier: &'a str,
 }
 
+impl CallCharge<'_> {
+    /// The same for a call that the customer does not pay for.
+    pub(crate) fn free(self) -> Self {
+        Self { is_billable: false, price: Decimal::ZERO, ..self }
+    }
+}
+
 /// The cost of a generation for the operator, and its price for the customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenCharge<'a> {

@@ -22,6 +22,8 @@ pub struct Pricing {
     /// The outcomes without an answer that the customer pays for too, if the whole request had gone
     /// on to the server, which may have executed the call.
     pub billable_after_request_sent: Vec<ExecutionStatus>,
+    /// True if calls that were paid for on the wire (x402, MPP) are charged all the same.
+    pub bill_paid_calls: bool,
     /// The price of a tool that no rule matches.
     pub default: ToolPrice,
     /// Rules by tool.
@@ -56,6 +58,7 @@ impl Default for Pricing {
             currency: "USD".to_owned(),
             billable_statuses: vec![ExecutionStatus::Success],
             billable_after_request_sent: Vec::new(),
+            bill_paid_calls: false,
             default: ToolPrice::default(),
             tools: Vec::new(),
             tokens: TokenPricing::default(),

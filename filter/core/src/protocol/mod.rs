@@ -2,6 +2,7 @@
 
 pub(crate) mod call_proof;
 pub(crate) mod grpc;
+pub(crate) mod payment;
 pub mod request_body;
 pub(crate) mod trace_context;
 

@@ -29,9 +29,10 @@ pub enum Progress {
     Failed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// Before a value; the scanner skips white space and the byte order mark.
+    #[default]
     Value,
     /// After `[`: a value or `]`.
     FirstElement,
@@ -70,7 +71,7 @@ struct Container {
 }
 
 /// Reads one JSON text, chunk by chunk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Scanner {
     state: State,
     stack: [Option<Container>; TRACKED_DEPTH_MAX],
@@ -90,27 +91,6 @@ pub(crate) struct Scanner {
     has_started: bool,
     mark_bytes_seen: u8,
     is_lax: bool,
-}
-
-impl Default for Scanner {
-    fn default() -> Self {
-        Self {
-            state: State::Value,
-            stack: [None; TRACKED_DEPTH_MAX],
-            depth: 0,
-            want: Want::NOTHING,
-            reads_key: false,
-            text: Vec::new(),
-            is_truncated: false,
-            rest: Fingerprint::default(),
-            text_bytes: 0,
-            rest_characters: 0,
-            high_surrogate: None,
-            has_started: false,
-            mark_bytes_seen: 0,
-            is_lax: false,
-        }
-    }
 }
 
 impl Scanner {
@@ -325,6 +305,11 @@ impl Scanner {
         if !plain.is_empty() {
             self.flush_surrogate();
             self.keep_all(plain);
+            if self.is_truncated && self.is_head_only() {
+                self.finish_scalar(true, visitor);
+                self.state = State::Skip { depth: 0, in_string: true, is_escaped: false };
+                return tail;
+            }
         }
         let Some((&byte, tail)) = tail.split_first() else { return tail };
         if byte == b'\\' {
@@ -477,8 +462,14 @@ impl Scanner {
         };
         self.text.extend_from_slice(kept);
         self.is_truncated = true;
-        self.rest.feed(rest);
-        self.rest_characters = self.rest_characters.saturating_add(characters_of(rest));
+        if !self.is_head_only() {
+            self.rest.feed(rest);
+            self.rest_characters = self.rest_characters.saturating_add(characters_of(rest));
+        }
+    }
+
+    fn is_head_only(&self) -> bool {
+        self.want.is_head_only && !self.reads_key
     }
 }
 

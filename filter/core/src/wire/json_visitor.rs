@@ -14,12 +14,15 @@ pub struct Want {
     pub array: Option<u8>,
     /// True if the visitor wants the text of a container that the scanner skips.
     pub(crate) shows_skipped: bool,
+    /// True if the scanner need not look at what it does not keep of a string. It is then reported
+    /// where it is cut, without a hash of the rest, and its length is that of what is kept.
+    pub(crate) is_head_only: bool,
 }
 
 impl Want {
     /// Skip the value.
     pub const NOTHING: Self =
-        Self { scalar: None, object: None, array: None, shows_skipped: false };
+        Self { scalar: None, object: None, array: None, shows_skipped: false, is_head_only: false };
 
     /// Report a scalar.
     pub(crate) const fn scalar(field: u8) -> Self {

@@ -93,6 +93,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].session.idle_timeout",
         "products[0].session.session_timeout",
         "products[0].pricing.currency",
+        "products[0].pricing.bill_paid_calls",
         "products[0].pricing.billable_after_request_sent",
         "products[0].pricing.billable_statuses",
         "products[0].pricing.default.price",
@@ -356,7 +357,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/products/0/pricing",
             json!({"billable_statuses": ["OK"]}),
-            "products[0].pricing.billable_statuses[0]: unknown variant `OK`, expected one of `SUCCESS`, `ERROR`, `VALIDATION_FAILED`, `BLOCKED`, `TIMEOUT`, `CANCELLED`, `HITL_REQUIRED`, `PENDING`, `UNKNOWN`",
+            "products[0].pricing.billable_statuses[0]: unknown variant `OK`, expected one of `SUCCESS`, `ERROR`, `VALIDATION_FAILED`, `BLOCKED`, `PAYMENT_REQUIRED`, `TIMEOUT`, `CANCELLED`, `HITL_REQUIRED`, `PENDING`, `UNKNOWN`",
         ),
         (
             "/products/0/pricing",

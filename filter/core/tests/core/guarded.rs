@@ -204,11 +204,17 @@ impl Guarded {
     }
 
     pub(crate) fn answer(&mut self, stream: u32, body: &str) {
+        self.answer_with(stream, &[], body);
+    }
+
+    /// An answer with these headers besides.
+    pub(crate) fn answer_with(&mut self, stream: u32, more: &[(&str, &str)], body: &str) {
         self.envoy.now.0 += 1;
-        let headers = [
-            (":status".to_owned(), b"200".to_vec()),
-            ("content-type".to_owned(), b"application/json".to_vec()),
-        ];
+        let headers = [&[(":status", "200"), ("content-type", "application/json")], more].concat();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect();
         let Envoy { host, worker, now, .. } = &mut self.envoy;
         let meter = if stream.is_multiple_of(2) { worker } else { &mut self.second };
         let _ = meter.response_head(stream, Headers(&headers));

@@ -40,6 +40,7 @@ mod loops;
 mod matching;
 mod origins;
 mod owners;
+mod payments;
 #[path = "../plan.rs"]
 mod plan;
 #[path = "../play.rs"]

@@ -6,11 +6,12 @@ use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
 
 /// The outcomes of a call.
-pub(crate) const STATUSES: [&str; 9] = [
+pub(crate) const STATUSES: [&str; 10] = [
     "SUCCESS",
     "ERROR",
     "VALIDATION_FAILED",
     "BLOCKED",
+    "PAYMENT_REQUIRED",
     "TIMEOUT",
     "CANCELLED",
     "HITL_REQUIRED",
@@ -85,6 +86,16 @@ pub struct Call {
     pub currency: String,
 }
 
+/// Checks what was paid on the wire. The ledger has no columns for it: the event is kept as it came.
+fn payment(paid: &Members<'_>) -> Result<(), String> {
+    paid.one_of("protocol", &["x402", "mpp"])?;
+    paid.name("receipt")?;
+    for member in ["network", "currency", "amount_atomic"] {
+        paid.optional(member, |paid, member| paid.name(member))?;
+    }
+    Ok(())
+}
+
 /// Reads one call; an error begins with the path of the member.
 pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
     let identity = identity(data)?;
@@ -110,6 +121,7 @@ pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
         }
         CallKind::Tool | CallKind::Step => (Some(data.text("transport")?), None),
     };
+    data.optional("payment", |data, member| payment(&data.members(member)?))?;
     data.optional("certainty", |data, member| data.exactly(member, "inferred"))?;
     Ok(Call {
         identity,

@@ -267,8 +267,8 @@ fn each_rule_of_an_event_has_its_own_reason() {
     };
     let good = || call(1, json!({}));
     let long = "x".repeat(200);
-    let statuses = "SUCCESS, ERROR, VALIDATION_FAILED, BLOCKED, TIMEOUT, CANCELLED, \
-                    HITL_REQUIRED, PENDING, UNKNOWN";
+    let statuses = "SUCCESS, ERROR, VALIDATION_FAILED, BLOCKED, PAYMENT_REQUIRED, TIMEOUT, \
+                    CANCELLED, HITL_REQUIRED, PENDING, UNKNOWN";
     for (event, reason) in [
         (with(good(), json!({"specversion": null})), "specversion: missing".to_owned()),
         (

@@ -171,6 +171,7 @@ pub(super) fn step(
         started_at: told.started_at.min(now),
         ended_at: now,
         answer: None,
+        payment: None,
     }
 }
 

@@ -64,8 +64,7 @@ impl McpExchange {
             }
         } else if let Some(task) = &message.related_task {
             let links = vec![task_link(&self.product.id, task)];
-            let status = ExecutionStatus::of_answer(message, self.http_status);
-            let observation = self.ended(status, transport);
+            let observation = self.ended(message, transport);
             self.update_call(links, observation, None, now);
         } else if message.has_tool_result && self.may_be_a_call(transport) {
             match self.only_tool() {
@@ -100,7 +99,7 @@ impl McpExchange {
             (ExecutionStatus::Pending, Some(task)) => {
                 Observation::BecameTask(task_link(&self.product.id, task))
             }
-            _ => self.ended(status, transport),
+            _ => self.ended(message, transport),
         };
         let answer = AnswerSeen { kind: kind_of(message), look };
         self.update_call(links, observation, Some(answer), now);
@@ -154,8 +153,7 @@ impl McpExchange {
         }
         self.inferred.push(id);
         let status = ExecutionStatus::of_answer(answer, self.http_status);
-        let tool = UNNAMED_TOOL.to_owned();
-        let call = ToolCall { call_id: self.next_call_id(), tool, arguments: None };
+        let call = ToolCall::of(self.next_call_id(), UNNAMED_TOOL.to_owned());
         let call = self.call(call, status, transport, now);
         let call = CallEnded { certainty: Certainty::Inferred, ..call };
         self.observed.facts.push(Fact::Call(call));
@@ -175,6 +173,7 @@ impl McpExchange {
             Intent::ToolCall(call) => {
                 let call = self.call(call, status, transport, now);
                 let call = CallEnded { answer: self.answer_in_session(&id, look), ..call };
+                let call = call.settled_by(answer.payment.as_ref().map(|told| told.payment()));
                 let task = answer.result_task.id.as_ref();
                 match (status, task) {
                     (ExecutionStatus::Pending, Some(task)) => {
@@ -194,7 +193,7 @@ impl McpExchange {
             // "No such task" says nothing about the call; any other response is the call's.
             Intent::TaskResult(link) => {
                 if status != ExecutionStatus::ValidationFailed && self.is_success() {
-                    let observation = self.ended(status, transport);
+                    let observation = self.ended(answer, transport);
                     self.update_call(vec![link], observation, None, now);
                 }
             }
@@ -268,7 +267,10 @@ impl McpExchange {
         let named = task.id.as_ref().map(|id| task_link(&self.product.id, id));
         let (Some(state), Some(link)) = (task.state, asked.or(named)) else { return };
         let observation = match ExecutionStatus::of_task(state, task.is_error) {
-            Some(status) => self.ended(status, transport),
+            Some(status) => {
+                let http_status = self.http_status;
+                Observation::Ended { status, http_status, transport, receipt: None }
+            }
             None => Observation::Alive { expires_at: now.plus(self.product.call_timeout.millis()) },
         };
         self.update_call(vec![link], observation, None, now);

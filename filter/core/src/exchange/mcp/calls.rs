@@ -25,7 +25,8 @@ impl McpExchange {
         let named = message.traceparent.as_deref().and_then(traceparent);
         let started = self.starts.started(&call_id, &self.session, &tool, named, now);
         self.observed.facts.extend(started);
-        Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments })
+        let payment = message.payment.as_ref().map(|reading| Box::new(reading.payment()));
+        Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments, payment })
     }
 
     /// Ends an exchange whose message was not read: a local reply of Envoy, a reset, or a server
@@ -37,8 +38,7 @@ impl McpExchange {
             return;
         }
         if self.says_tool_call {
-            let (call_id, tool) = (self.next_call_id(), UNNAMED_TOOL.to_owned());
-            let call = ToolCall { call_id, tool, arguments: None };
+            let call = ToolCall::of(self.next_call_id(), UNNAMED_TOOL.to_owned());
             let call = self.call(call, status, Transport::None, now);
             let call = CallEnded { certainty: Certainty::Inferred, ..call };
             self.observed.facts.push(Fact::Call(call));
@@ -139,7 +139,7 @@ impl McpExchange {
         transport: Transport,
         now: Timestamp,
     ) -> CallEnded {
-        let ToolCall { call_id, tool, arguments } = call;
+        let ToolCall { call_id, tool, arguments, payment } = call;
         let is_inferred = self.doubt.is_some() || self.is_outcome_inferred;
         CallEnded {
             call_id,
@@ -155,6 +155,7 @@ impl McpExchange {
             started_at: self.request_ended_at.min(now),
             ended_at: now,
             answer: None,
+            payment,
         }
     }
 

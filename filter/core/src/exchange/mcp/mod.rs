@@ -429,8 +429,14 @@ impl McpExchange {
         usize::try_from(self.calls_seen).unwrap_or(usize::MAX)
     }
 
-    fn ended(&self, status: ExecutionStatus, transport: Transport) -> Observation {
-        Observation::Ended { status, http_status: self.http_status, transport }
+    /// What an answer to a call on another stream shows.
+    fn ended(&self, answer: &Message, transport: Transport) -> Observation {
+        Observation::Ended {
+            status: ExecutionStatus::of_answer(answer, self.http_status),
+            http_status: self.http_status,
+            transport,
+            receipt: answer.payment.as_ref().map(|reading| Box::new(reading.payment())),
+        }
     }
 
     fn session_end(&mut self, now: Timestamp) {

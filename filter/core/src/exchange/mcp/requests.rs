@@ -3,6 +3,7 @@
 use crate::domain::call::UNNAMED_TOOL;
 use crate::domain::ids::Link;
 use crate::domain::names::escaped;
+use crate::domain::payment::Payment;
 use crate::protocol::mcp::message::Message;
 use crate::wire::json_rpc::Id;
 
@@ -26,6 +27,15 @@ pub(super) struct ToolCall {
     pub(super) tool: String,
     /// See [`Message::arguments`].
     pub(super) arguments: Option<u64>,
+    /// What the client offers for it.
+    pub(super) payment: Option<Box<Payment>>,
+}
+
+impl ToolCall {
+    /// A call of which only the tool's name is known.
+    pub(super) const fn of(call_id: String, tool: String) -> Self {
+        Self { call_id, tool, arguments: None, payment: None }
+    }
 }
 
 /// What a request asks for.

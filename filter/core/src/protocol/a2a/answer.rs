@@ -3,6 +3,8 @@
 
 use crate::protocol::a2a::request::{json_rpc_id, told_id};
 use crate::protocol::a2a::{Binding, TaskState};
+use crate::protocol::payment;
+use crate::protocol::payment::PaymentReading;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
 
@@ -67,6 +69,10 @@ pub struct Answer {
     pub error_status: Option<Vec<u8>>,
     /// The tasks of a list, limited in number.
     pub tasks: Vec<TaskReport>,
+    /// True if the agent waits for a payment.
+    pub(crate) asks_payment: bool,
+    /// The last receipt of a payment that the agent's message carries.
+    pub(crate) payment: Option<Box<PaymentReading>>,
 }
 
 mod node {
@@ -86,6 +92,11 @@ mod node {
     pub(super) const LISTED_STATUS: u8 = 11;
     /// `artifact` of a result that does not name its subject.
     pub(super) const ARTIFACT: u8 = 12;
+    /// `status.message`, and the metadata of a message.
+    pub(super) const STATUS_MESSAGE: u8 = 13;
+    pub(super) const METADATA: u8 = 14;
+    /// `x402.payment.receipts` in it.
+    pub(super) const RECEIPTS: u8 = 15;
 }
 
 mod field {
@@ -104,6 +115,7 @@ mod field {
     pub(super) const MESSAGE_ID: u8 = 11;
     /// An error that is not an object.
     pub(super) const ERROR: u8 = 12;
+    pub(super) const PAYMENT_STATUS: u8 = 13;
 }
 
 /// Reads the answers of one text.
@@ -199,6 +211,7 @@ impl Visitor for Builder<'_> {
         match node {
             node::BATCH => Want::object(node::ENVELOPE),
             node::TASKS => Want::object(node::LISTED_TASK),
+            node::RECEIPTS => Want::object(payment::node::X402_SETTLEMENT),
             _ => Want::NOTHING,
         }
     }
@@ -283,6 +296,18 @@ impl Visitor for Builder<'_> {
                 draft.has_status = node == node::RESULT;
                 Want::object(node::STATUS)
             }
+            (node::STATUS, b"message") => {
+                answer.asks_payment = false;
+                answer.payment = None;
+                Want::object(node::STATUS_MESSAGE)
+            }
+            (node::RESULT | node::MESSAGE | node::STATUS_MESSAGE, b"metadata") => {
+                Want::object(node::METADATA)
+            }
+            (node::METADATA, b"x402.payment.status") => Want::scalar(field::PAYMENT_STATUS),
+            (node::METADATA, b"x402.payment.receipts") => {
+                Want { array: Some(node::RECEIPTS), ..Want::NOTHING }
+            }
             (node::STATUS, b"state") => {
                 answer.state = None;
                 Want::scalar(field::STATE)
@@ -294,7 +319,7 @@ impl Visitor for Builder<'_> {
             (node::LISTED_TASK, b"id") => Want::scalar(field::LISTED_ID),
             (node::LISTED_TASK, b"status") => Want::object(node::LISTED_STATUS),
             (node::LISTED_STATUS, b"state") => Want::scalar(field::LISTED_STATE),
-            _ => Want::NOTHING,
+            _ => payment::member(node, key),
         }
     }
 
@@ -337,7 +362,8 @@ impl Visitor for Builder<'_> {
                     task.state = state();
                 }
             }
-            _ => {}
+            field::PAYMENT_STATUS => answer.asks_payment = value.text == b"payment-required",
+            _ => payment::scalar(&mut answer.payment, field, value),
         }
     }
 
@@ -361,7 +387,7 @@ impl Visitor for Builder<'_> {
                 }
                 draft.answer.tasks.push(TaskReport::default());
             }
-            _ => {}
+            _ => payment::open(&mut draft.answer.payment, node),
         }
     }
 

@@ -19,8 +19,8 @@ enum StepState {
     Unknown,
     /// It goes on as a task.
     Task,
-    /// It waits for someone, unless an answer reports that it goes on.
-    Waits,
+    /// It waits for someone, and ends so unless an answer reports that it goes on.
+    Waits(ExecutionStatus),
     Ended(ExecutionStatus),
 }
 
@@ -59,16 +59,22 @@ impl Step {
                     | TaskState::Failed
                     | TaskState::Rejected => true,
                 };
-                match of_task(state) {
+                let outcome = of_task(state).map(|outcome| match outcome {
+                    ExecutionStatus::HitlRequired if answer.asks_payment => {
+                        ExecutionStatus::PaymentRequired
+                    }
+                    outcome => outcome,
+                });
+                match outcome {
                     Some(outcome) if is_over => StepState::Ended(outcome),
-                    Some(_) => StepState::Waits,
+                    Some(outcome) => StepState::Waits(outcome),
                     None => StepState::Task,
                 }
             }
         };
         match self.stand {
             StepState::Ended(outcome) => Some(outcome),
-            StepState::Unknown | StepState::Task | StepState::Waits => None,
+            StepState::Unknown | StepState::Task | StepState::Waits(_) => None,
         }
     }
 
@@ -76,8 +82,7 @@ impl Step {
     /// exchange reports its outcome.
     pub fn end(&self, http_status: u16) -> ExecutionStatus {
         match self.stand {
-            StepState::Ended(outcome) => outcome,
-            StepState::Waits => ExecutionStatus::HitlRequired,
+            StepState::Ended(outcome) | StepState::Waits(outcome) => outcome,
             StepState::Task => ExecutionStatus::Pending,
             StepState::Unknown => ExecutionStatus::of_http(http_status),
         }

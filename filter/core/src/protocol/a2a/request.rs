@@ -1,6 +1,8 @@
 //! Reads A2A requests: a JSON-RPC message, or the body of an HTTP+JSON request.
 
 use crate::protocol::a2a::{Binding, Operation, Route};
+use crate::protocol::payment;
+use crate::protocol::payment::PaymentReading;
 use crate::protocol::request_body::ReadMessages;
 use crate::wire::doubt::Doubt;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
@@ -25,6 +27,8 @@ pub struct Request {
     /// `traceparent` in the metadata of the request or the message. A2A has it in the headers; some
     /// clients put it here as they do in MCP.
     pub traceparent: Option<Vec<u8>>,
+    /// The payment that the message offers.
+    pub(crate) payment: Option<Box<PaymentReading>>,
     /// Why it is not certain what the message asks for.
     pub doubt: Option<Doubt>,
 }
@@ -212,7 +216,11 @@ impl Visitor for Builder<'_> {
             }
             (node::PARAMS | node::MESSAGE, b"metadata" | b"_meta") => Want::object(node::METADATA),
             (node::METADATA, b"traceparent") => Want::scalar(field::TRACEPARENT),
-            _ => Want::NOTHING,
+            (node::METADATA, b"x402.payment.payload") => {
+                request.payment = None;
+                Want::object(payment::node::X402_PAYLOAD)
+            }
+            _ => payment::member(node, key),
         }
     }
 
@@ -233,7 +241,7 @@ impl Visitor for Builder<'_> {
             field::CONTEXT_ID => request.context_id = text,
             field::MESSAGE_ID => request.message_id = text,
             field::TRACEPARENT => request.traceparent = text,
-            _ => {}
+            _ => payment::scalar(&mut request.payment, field, value),
         }
     }
 
@@ -243,6 +251,8 @@ impl Visitor for Builder<'_> {
         } else if node == self.root() {
             *self.other_values = self.other_values.saturating_sub(1);
             *self.draft = Draft::default();
+        } else {
+            payment::open(&mut self.draft.request.payment, node);
         }
     }
 

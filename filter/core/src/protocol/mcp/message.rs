@@ -3,6 +3,7 @@
 
 pub use crate::protocol::mcp::method::Method;
 use crate::protocol::mcp::reported::Reported;
+use crate::protocol::payment::PaymentReading;
 use crate::wire::doubt::Doubt;
 use crate::wire::json_rpc::Id;
 
@@ -42,6 +43,26 @@ pub(crate) struct TaskReport {
     pub state: Option<TaskState>,
     /// True if `result.isError` beside them is true (2026-07-28).
     pub is_error: bool,
+}
+
+/// Where an answer asks for a payment instead of a result. Servers say it in several places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Challenge {
+    /// `result.structuredContent.x402Version`.
+    pub(crate) in_structured_content: bool,
+    /// The first text of `result.content` is an object with `x402Version`.
+    pub(crate) in_text: bool,
+    /// `result._meta["x402/error"]`.
+    pub(crate) in_meta: bool,
+    /// `error.data.challenges`, or `error.data.httpStatus` of 402.
+    pub(crate) in_error: bool,
+}
+
+impl Challenge {
+    /// Whether a result that is an error asks for a payment.
+    pub(crate) fn is_in_result(self) -> bool {
+        self.in_structured_content || self.in_text || self.in_meta
+    }
 }
 
 /// One JSON-RPC message, as far as metering needs it.
@@ -89,6 +110,10 @@ pub struct Message {
     pub(crate) related_task: Option<Vec<u8>>,
     /// The tasks in `result.tasks`, limited in number.
     pub(crate) listed_tasks: Vec<TaskReport>,
+    /// The payment that a request offers, or an answer confirms.
+    pub(crate) payment: Option<Box<PaymentReading>>,
+    /// Where an answer asks for a payment.
+    pub(crate) challenge: Challenge,
     /// The usage that the result reports for generations of the tool, if the product says where it
     /// stands.
     pub reported: Option<Box<Reported>>,

@@ -3,8 +3,10 @@
 
 use crate::protocol::mcp::arguments::ArgumentsHash;
 use crate::protocol::mcp::doubts::{MessageDoubts, Object};
-use crate::protocol::mcp::message::{Message, ResultType, TaskReport, TaskState};
+use crate::protocol::mcp::members::{field, node};
+use crate::protocol::mcp::message::{Challenge, Message, ResultType, TaskReport, TaskState};
 use crate::protocol::mcp::method::Method;
+use crate::protocol::payment;
 use crate::protocol::request_body::ReadMessages;
 use crate::wire::json::{Progress, Scalar, Scanner, Visitor, Want};
 use crate::wire::json_rpc::Id;
@@ -12,56 +14,6 @@ use crate::wire::json_rpc::Id;
 /// The most tasks that the reader keeps of one `tasks/list` response; pages are smaller in
 /// practice.
 const TASKS_LISTED_MAX: usize = 100;
-
-mod node {
-    pub(super) const BATCH: u8 = 0;
-    pub(super) const MESSAGE: u8 = 1;
-    pub(super) const PARAMS: u8 = 2;
-    pub(super) const RESULT: u8 = 3;
-    pub(super) const ERROR: u8 = 4;
-    /// `result.task`.
-    pub(super) const TASK: u8 = 5;
-    /// `result.tasks`, and its elements.
-    pub(super) const TASKS: u8 = 6;
-    pub(super) const LISTED_TASK: u8 = 7;
-    /// `params.result` of a notification about a task.
-    pub(super) const PUSHED_RESULT: u8 = 8;
-    /// `result.result` of a response about a task.
-    pub(super) const POLLED_RESULT: u8 = 9;
-    /// `result._meta`, and its member that names the task.
-    pub(super) const META: u8 = 10;
-    pub(super) const RELATED_TASK: u8 = 11;
-    /// `params._meta`.
-    pub(super) const PARAMS_META: u8 = 12;
-}
-
-mod field {
-    pub(super) const METHOD: u8 = 0;
-    pub(super) const ID: u8 = 1;
-    pub(super) const NAME: u8 = 2;
-    pub(super) const IS_ERROR: u8 = 3;
-    pub(super) const RESULT_TYPE: u8 = 4;
-    pub(super) const CODE: u8 = 5;
-    pub(super) const REQUEST_ID: u8 = 6;
-    pub(super) const PARAMS_TASK_ID: u8 = 7;
-    pub(super) const PARAMS_STATUS: u8 = 8;
-    pub(super) const PUSHED_IS_ERROR: u8 = 9;
-    pub(super) const RESULT_TASK_ID: u8 = 10;
-    pub(super) const RESULT_STATUS: u8 = 11;
-    pub(super) const POLLED_IS_ERROR: u8 = 12;
-    pub(super) const LISTED_TASK_ID: u8 = 13;
-    pub(super) const LISTED_STATUS: u8 = 14;
-    pub(super) const RELATED_TASK_ID: u8 = 15;
-    pub(super) const TRACEPARENT: u8 = 16;
-    pub(super) const SESSION_ID: u8 = 17;
-    pub(super) const JSON_RPC: u8 = 18;
-    /// `error`, if it is no object.
-    pub(super) const ERROR: u8 = 19;
-    /// A member that only tool results have, if it is no object and no list.
-    pub(super) const OF_TOOL: u8 = 20;
-    /// A member of `result` that tool results do not have, if it is no object and no list.
-    pub(super) const OF_OTHER: u8 = 21;
-}
 
 /// Reads the messages of one body, or of one server-sent event.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +25,7 @@ pub struct MessageReader {
     other_values: u64,
     arguments: Option<ArgumentsHash>,
     before_null: Presence,
+    has_content: bool,
 }
 
 /// What was known of a result before the member that is being read: a member that is null is
@@ -92,8 +45,10 @@ impl MessageReader {
     /// Reads the next bytes and calls `found` with each message as it ends. Returns how many of the
     /// bytes belong to the text.
     pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) -> usize {
-        let Self { scanner, message, doubts, other_values, arguments, before_null } = self;
-        let mut builder = Builder { message, doubts, other_values, arguments, before_null, found };
+        let Self { scanner, message, doubts, other_values, arguments, before_null, has_content } =
+            self;
+        let mut builder =
+            Builder { message, doubts, other_values, arguments, before_null, has_content, found };
         scanner.feed(chunk, &mut builder)
     }
 
@@ -129,6 +84,8 @@ struct Builder<'a> {
     other_values: &'a mut u64,
     arguments: &'a mut Option<ArgumentsHash>,
     before_null: &'a mut Presence,
+    /// True once `result.content` has an element.
+    has_content: &'a mut bool,
     found: &'a mut dyn FnMut(&Message),
 }
 
@@ -150,6 +107,10 @@ impl Visitor for Builder<'_> {
                 Want::object(node::MESSAGE)
             }
             node::TASKS => Want::object(node::LISTED_TASK),
+            node::CONTENT if !core::mem::replace(self.has_content, true) => {
+                Want::object(node::FIRST_CONTENT)
+            }
+            node::CHALLENGES => Want::object(node::CHALLENGE),
             _ => Want::NOTHING,
         }
     }
@@ -189,6 +150,7 @@ impl Visitor for Builder<'_> {
                 message.request_id = None;
                 message.traceparent = None;
                 message.session_id = None;
+                message.payment = None;
                 message.params_task = TaskReport::default();
                 Want::object(node::PARAMS)
             }
@@ -201,12 +163,15 @@ impl Visitor for Builder<'_> {
                 message.has_task = false;
                 message.result_task = TaskReport::default();
                 message.related_task = None;
+                message.payment = None;
+                message.challenge = Challenge::default();
                 message.listed_tasks.clear();
                 Want::object(node::RESULT)
             }
             (node::MESSAGE, b"error") => {
                 message.has_error = true;
                 message.error_code = None;
+                message.challenge.in_error = false;
                 Want { scalar: Some(field::ERROR), ..Want::object(node::ERROR) }
             }
             (node::PARAMS, b"name") => {
@@ -220,7 +185,16 @@ impl Visitor for Builder<'_> {
             (node::PARAMS, b"_meta") => {
                 message.traceparent = None;
                 message.session_id = None;
+                message.payment = None;
                 Want::object(node::PARAMS_META)
+            }
+            (node::PARAMS_META, b"x402/payment") => {
+                message.payment = None;
+                Want::object(payment::node::X402_PAYLOAD)
+            }
+            (node::PARAMS_META, b"org.paymentauth/credential") => {
+                message.payment = None;
+                Want::object(payment::node::MPP_CREDENTIAL)
             }
             (node::PARAMS_META, b"traceparent") => Want::scalar(field::TRACEPARENT),
             (node::PARAMS_META, b"session_id") => Want::scalar(field::SESSION_ID),
@@ -241,7 +215,22 @@ impl Visitor for Builder<'_> {
                 Want::object(node::PUSHED_RESULT)
             }
             (node::PUSHED_RESULT, b"isError") => Want::scalar(field::PUSHED_IS_ERROR),
-            (node::RESULT, b"content" | b"structuredContent" | b"toolResult") => {
+            (node::RESULT, b"content") => {
+                message.has_tool_result = true;
+                message.challenge.in_text = false;
+                *self.has_content = false;
+                Want { array: Some(node::CONTENT), ..Want::scalar(field::OF_TOOL) }
+            }
+            (node::FIRST_CONTENT, b"text") => {
+                Want { is_head_only: true, ..Want::scalar(field::CONTENT_TEXT) }
+            }
+            (node::RESULT, b"structuredContent") => {
+                message.has_tool_result = true;
+                message.challenge.in_structured_content = false;
+                Want { object: Some(node::STRUCTURED), ..Want::scalar(field::OF_TOOL) }
+            }
+            (node::STRUCTURED, b"x402Version") => Want::scalar(field::X402_VERSION),
+            (node::RESULT, b"toolResult") => {
                 message.has_tool_result = true;
                 Want::scalar(field::OF_TOOL)
             }
@@ -272,8 +261,19 @@ impl Visitor for Builder<'_> {
             }
             (node::RESULT, b"_meta") => {
                 message.related_task = None;
+                message.payment = None;
+                message.challenge.in_meta = false;
                 Want::object(node::META)
             }
+            (node::META, b"x402/payment-response") => {
+                message.payment = None;
+                Want::object(payment::node::X402_SETTLEMENT)
+            }
+            (node::META, b"org.paymentauth/receipt") => {
+                message.payment = None;
+                Want::object(payment::node::MPP_RECEIPT)
+            }
+            (node::META, b"x402/error") => Want::object(node::META_ERROR),
             (node::META, b"io.modelcontextprotocol/related-task") => {
                 message.related_task = None;
                 Want::object(node::RELATED_TASK)
@@ -290,11 +290,19 @@ impl Visitor for Builder<'_> {
                 message.error_code = None;
                 Want::scalar(field::CODE)
             }
+            (node::ERROR, b"data") => {
+                message.challenge.in_error = false;
+                Want::object(node::ERROR_DATA)
+            }
+            (node::ERROR_DATA, b"httpStatus") => Want::scalar(field::ERROR_HTTP_STATUS),
+            (node::ERROR_DATA, b"challenges") => {
+                Want { array: Some(node::CHALLENGES), ..Want::NOTHING }
+            }
             (node::RESULT, _) => {
                 message.has_other_result = true;
                 Want::scalar(field::OF_OTHER)
             }
-            _ => Want::NOTHING,
+            _ => payment::member(node, key),
         }
     }
 
@@ -362,7 +370,12 @@ impl Visitor for Builder<'_> {
                 let code = core::str::from_utf8(value.text).ok().filter(|_| !value.is_string);
                 message.error_code = code.and_then(|code| code.parse().ok());
             }
-            _ => {}
+            field::X402_VERSION => message.challenge.in_structured_content = !is_null,
+            field::CONTENT_TEXT => {
+                message.challenge.in_text = value.is_string && is_x402(value.text);
+            }
+            field::ERROR_HTTP_STATUS => message.challenge.in_error |= value.text == b"402",
+            _ => payment::scalar(&mut message.payment, field, value),
         }
     }
 
@@ -376,6 +389,8 @@ impl Visitor for Builder<'_> {
                 self.forget_arguments();
             }
             node::TASK => self.message.has_task = true,
+            node::META_ERROR => self.message.challenge.in_meta = true,
+            node::CHALLENGE => self.message.challenge.in_error = true,
             node::LISTED_TASK => {
                 // A task beyond the limit replaces the last one.
                 if self.message.listed_tasks.len() >= TASKS_LISTED_MAX {
@@ -383,7 +398,7 @@ impl Visitor for Builder<'_> {
                 }
                 self.message.listed_tasks.push(TaskReport::default());
             }
-            _ => {}
+            _ => payment::open(&mut self.message.payment, node),
         }
     }
 
@@ -408,6 +423,12 @@ impl Builder<'_> {
             *arguments = ArgumentsHash::default();
         }
     }
+}
+
+/// Whether a text begins as the JSON of an x402 challenge does, whose first member is its version.
+fn is_x402(text: &[u8]) -> bool {
+    let object = text.trim_ascii_start().strip_prefix(b"{");
+    object.is_some_and(|object| memchr::memmem::find(object, b"\"x402Version\"").is_some())
 }
 
 fn id(value: Scalar<'_>) -> Id {

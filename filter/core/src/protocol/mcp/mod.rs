@@ -3,6 +3,7 @@
 mod answer_text;
 pub mod arguments;
 mod doubts;
+mod members;
 pub mod message;
 pub mod message_reader;
 mod method;

@@ -13,6 +13,10 @@ impl ExecutionStatus {
         let is_success = is_success(http_status);
         if answer.has_error {
             return match answer.rpc_error() {
+                // x402 over MCP says it so; the `Payment` scheme in its codes, the first of which also
+                // asks for a visit elsewhere (MCP 2025-11-25).
+                Some(402) => Self::PaymentRequired,
+                Some(-32042 | -32043) if answer.challenge.in_error => Self::PaymentRequired,
                 Some(-32602) => Self::ValidationFailed,
                 Some(-32042) => Self::HitlRequired,
                 // As in the Language Server Protocol; the official Python server sends it.
@@ -33,6 +37,9 @@ impl ExecutionStatus {
             ResultType::Task => Self::Pending,
             ResultType::Unknown => Self::Unknown,
             ResultType::Complete if answer.has_task => Self::Pending,
+            ResultType::Complete if answer.is_error && answer.challenge.is_in_result() => {
+                Self::PaymentRequired
+            }
             ResultType::Complete if answer.is_error => Self::Error,
             ResultType::Complete => Self::Success,
         }
