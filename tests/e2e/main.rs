@@ -3,6 +3,7 @@
 //! `tests/README.md`.
 
 mod a2a;
+mod access_log;
 mod alone;
 mod already_metered;
 mod ask_for_usage;

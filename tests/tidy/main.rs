@@ -55,6 +55,7 @@ const CRATES: &[Crate] = &[
             "prices",
             "webhook",
             "recover",
+            "access_log",
             "routes",
             "server",
         ],

@@ -180,6 +180,14 @@ pub(crate) fn replace(buffer_type: BufferType, size: usize, bytes: &[u8]) {
     let _ = hostcalls::set_buffer(buffer_type, 0, size, bytes);
 }
 
+/// Answers a request whose context is another one than the one that Envoy called.
+pub(crate) fn answer_later(context_id: u32, reply: &LocalReply) {
+    // A stream that has ended in between needs no answer.
+    if hostcalls::set_effective_context(context_id).is_ok() {
+        answer(reply);
+    }
+}
+
 /// Resets a stream. Its context is another one than the one that Envoy called.
 pub(crate) fn close(context_id: u32) {
     // A stream that has ended in between needs no reset.

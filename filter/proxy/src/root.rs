@@ -7,16 +7,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use agent_meter_core::accountant::outbox::Dispatch;
-use agent_meter_core::config::Config;
+use agent_meter_core::config::control::PluginConfig;
 use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::VmInfo;
+use agent_meter_core::meter::control::Control;
 use agent_meter_core::sink::format::Format;
 use agent_meter_core::sink::reply::{HttpReply, Reply};
 use agent_meter_core::wire::http::Headers;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, MapType};
 
+use crate::control::{ControlStream, ControlVm};
 use crate::host::{self, Envoy};
 use crate::stream::Stream;
 use crate::vm::Vm;
@@ -30,6 +32,8 @@ const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Root {
     vm: Option<Rc<RefCell<Vm>>>,
+    /// Set instead of `vm` on a control listener.
+    control: Option<Rc<RefCell<ControlVm>>>,
     /// The part that each request in flight carries, by Envoy's token.
     tokens: HashMap<u32, u64>,
 }
@@ -117,7 +121,7 @@ impl Context for Root {
 impl RootContext for Root {
     fn on_configure(&mut self, configuration_size: usize) -> bool {
         let json = host::buffer(BufferType::PluginConfiguration, 0, configuration_size);
-        let config = match Config::from_bytes(&json) {
+        let config = match PluginConfig::from_bytes(&json) {
             Ok(config) => config,
             Err(refused) => {
                 log::error!("agent-meter configuration refused: {refused}");
@@ -125,18 +129,32 @@ impl RootContext for Root {
             }
         };
         let mut envoy = Envoy::new();
-        let place = VmInfo {
-            plugin: host::property(&["plugin_name"]),
-            node: host::property(&["xds", "node", "id"]),
-            seed: host::now_ns(),
+        let plugin = host::property(&["plugin_name"]);
+        host::set_tick_period(TICK_PERIOD);
+        let config = match config {
+            PluginConfig::Meter(config) => *config,
+            PluginConfig::Control(config) => {
+                let control = Control::new(config, &plugin);
+                self.control = Some(Rc::new(RefCell::new(ControlVm { control, envoy })));
+                return true;
+            }
         };
+        let place =
+            VmInfo { plugin, node: host::property(&["xds", "node", "id"]), seed: host::now_ns() };
         let meter = Meter::new(&mut envoy, config, &json, place, host::now());
         self.vm = Some(Rc::new(RefCell::new(Vm { meter, envoy })));
-        host::set_tick_period(TICK_PERIOD);
         true
     }
 
     fn on_tick(&mut self) {
+        if let Some(control) = &self.control {
+            let answers = {
+                let ControlVm { control, envoy } = &mut *control.borrow_mut();
+                control.tick(envoy, host::now())
+            };
+            // Envoy takes what follows in this call for the answered stream's.
+            answers.iter().for_each(|(stream, reply)| host::answer_later(*stream, reply));
+        }
         let Some(vm) = &self.vm else { return };
         let (requests, closed) = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
@@ -158,6 +176,9 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.vm.clone(), context_id)))
+        Some(match &self.control {
+            Some(vm) => Box::new(ControlStream { vm: Rc::clone(vm), id: context_id }),
+            None => Box::new(Stream::new(self.vm.clone(), context_id)),
+        })
     }
 }

@@ -8,6 +8,7 @@ use agent_meter_core::admission::already_metered::MARK;
 use agent_meter_core::domain::level::Level;
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::guard::mark;
+use agent_meter_core::meter::Meter;
 use agent_meter_core::meter::action::{BodyAction, HeadAction};
 use agent_meter_core::wire::http::Headers;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -67,7 +68,9 @@ impl Stream {
                 Action::Pause
             }
             BodyAction::Answer(reply) => {
-                self.vm = None;
+                if let Some(vm) = self.vm.take() {
+                    self.log(&mut vm.borrow_mut().meter);
+                }
                 host::answer(&reply)
             }
             BodyAction::Go(bytes) => {
@@ -105,6 +108,14 @@ impl Stream {
                 meter.envoy_usage(self.id, &record);
             }
             meter.stream_end(envoy, self.id, end, host::now());
+            self.log(meter);
+        }
+    }
+
+    /// Leaves what an access log is to tell in Envoy's filter state.
+    fn log(&self, meter: &mut Meter) {
+        for (name, value) in meter.take_log(self.id) {
+            host::set_property(name, &value);
         }
     }
 }
@@ -137,6 +148,7 @@ impl HttpContext for Stream {
                 return Action::Continue;
             }
             HeadAction::Answer(reply) => {
+                self.log(&mut vm.borrow_mut().meter);
                 self.vm = None;
                 return host::answer(&reply);
             }

@@ -18,10 +18,12 @@
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
 //! | `webhook` | posts each change of a guard's level to those who asked for it |
 //! | `recover` | brings events from an Envoy log into a ledger or to a collector |
+//! | `access_log` | compares an access log of Envoy with a ledger |
 //! | `routes` | the HTTP interface: decodes a request, asks a room above, encodes the answer |
 //! | `server` | starts and stops all of it |
 
 mod access;
+pub mod access_log;
 mod clock;
 mod contracts;
 mod event;

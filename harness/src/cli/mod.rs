@@ -4,6 +4,7 @@
 mod collect;
 mod execute;
 mod quarantine;
+mod reconcile;
 mod recover;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use reqwest::Url;
 
 use self::collect::CollectArgs;
 use self::quarantine::QuarantineCommand;
+use self::reconcile::ReconcileArgs;
 pub(crate) use self::recover::NothingFound;
 use self::recover::RecoverArgs;
 
@@ -61,6 +63,8 @@ enum Command {
     /// Decide about events that a ledger keeps apart because their numbers or times cannot be
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Compare a ledger with Envoy's access log; exit 1 on any difference
+    Reconcile(ReconcileArgs),
 }
 
 #[derive(Debug, Args)]

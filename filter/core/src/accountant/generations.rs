@@ -351,7 +351,7 @@ fn count_run(
 }
 
 /// Returns the cost and the charge of a generation by the rules of its product.
-fn charge_generation<'a>(
+pub(crate) fn charge_generation<'a>(
     config: &'a Config,
     rules: &'a Product,
     generation: &GenerationEnded,

@@ -17,7 +17,7 @@ impl Accountant {
         let waited = now.saturating_since(self.meta.heartbeat_at);
         // If the clock was set back, the collector must not wait for ever.
         let is_due = waited >= interval || now < self.meta.heartbeat_at;
-        if is_due && !self.outbox.is_failing() {
+        if is_due && !self.outbox.is_failing() && !self.is_draining() {
             self.make_heartbeat(host, false, now);
         }
     }
@@ -30,13 +30,18 @@ impl Accountant {
         }
     }
 
+    /// Sessions that are not closed.
+    pub(super) fn open_sessions(&self) -> u64 {
+        len_u64(self.sessions.len())
+    }
+
     fn make_heartbeat(&mut self, host: &mut impl Host, is_last: bool, now: Timestamp) {
         let interval = self.config.delivery.heartbeat_interval.millis();
         if interval.0 == 0 || self.meta.next_sequence <= 1 {
             return;
         }
         self.meta.heartbeat_at = now;
-        let open_sessions = len_u64(self.sessions.len());
+        let open_sessions = self.open_sessions();
         let event = Event::Heartbeat { interval, open_sessions, calls: self.meta.calls, is_last };
         let event = self.meta.write(&event, now);
         self.push(host, event, now);

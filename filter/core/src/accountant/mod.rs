@@ -16,9 +16,10 @@ mod answers;
 mod attribution;
 mod awaited;
 mod configurations;
+mod drain;
 mod evidence;
 mod fold;
-mod generations;
+pub(crate) mod generations;
 mod guard_runs;
 mod guard_state;
 mod guards;
@@ -34,6 +35,7 @@ use crate::accountant::attribution::Attributions;
 use crate::accountant::awaited::Awaited;
 use crate::accountant::configurations::Configurations;
 use crate::accountant::corrections::Provisional;
+use crate::accountant::drain::Drain;
 use crate::accountant::estimates::Estimates;
 use crate::accountant::evidence::Evidence;
 use crate::accountant::guard_state::Guards;
@@ -94,6 +96,7 @@ pub(crate) struct Accountant {
     awaited: LinkTable<Awaited>,
     guards: Guards,
     outbox: Outbox,
+    drain: Option<Drain>,
     journals: Reader,
     /// When the present reading of all journals began.
     reading_since: Timestamp,
@@ -120,7 +123,8 @@ impl Accountant {
             // anything new.
             self.guard_tick(host, now);
         }
-        if let Some(until) = self.fold_new(host, now).read_until {
+        let read_until = self.fold_new(host, now).read_until;
+        if let Some(until) = read_until {
             // What happened later may not have been read.
             self.expire_joins(host, until);
             self.attributions.expire(until);
@@ -129,6 +133,7 @@ impl Accountant {
             self.guard_all_read(host, now);
         }
         self.guard_tick(host, now);
+        self.drain(host, read_until, now);
         self.heartbeat(host, now);
         self.outbox.seal_due(&self.config.delivery, now);
         let expired = self.outbox.take_expired(&self.config.delivery, now);
@@ -136,6 +141,7 @@ impl Accountant {
         let writes = self.take_writes();
         self.lease.commit(host, &self.prefix, held, writes)?;
         self.set_gauges(host);
+        self.tell_drain(host);
         Ok(self.dispatch(host, now))
     }
 

@@ -68,6 +68,7 @@ impl Accountant {
             awaited: LinkTable::default(),
             guards: Guards::default(),
             outbox,
+            drain: None,
             journals,
             reading_since: Timestamp::default(),
             unknown_product: Rc::new(Product::unknown()),

@@ -12,7 +12,7 @@ use crate::wire::http::Headers;
 
 /// The name under which Envoy's filter state keeps the mark of a stream that is metered: the id of
 /// its exchange, with which the ids of its calls begin. Access logs show it as
-/// `%FILTER_STATE(wasm.agent_meter.metered)%`.
+/// `%FILTER_STATE(wasm.agent_meter.metered:PLAIN)%`.
 pub const MARK: &str = "agent_meter.metered";
 
 /// The end that Envoy gives to the host of a request that it mirrors.

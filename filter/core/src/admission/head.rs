@@ -120,6 +120,11 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    /// Whether nothing in the head names a session.
+    pub(crate) fn names_no_session(&self) -> bool {
+        self.session_key == SessionKey::Window
+    }
+
     /// The methods by which a server may go: the request's, and `POST` where that has a body too or
     /// a header that some servers heed says so.
     pub(crate) fn methods(&self) -> impl Iterator<Item = &'a str> {

@@ -13,6 +13,12 @@ pub(crate) const VALUE_BYTES_MAX: usize = 256;
 /// Bytes of a header with a payment, in base64. Proxies accept few longer headers.
 pub(crate) const PAYMENT_HEADER_BYTES_MAX: usize = 16_384;
 
+/// Bytes of an `x-request-id`, and of a list of ids in an access log. Envoy's own have 36.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Calls of a stream that an access log tells of; a stream has more only in a batch.
+pub(crate) const LOGGED_CALLS_MAX: u64 = 16;
+
 /// Templates of paths, at about 100 bytes each, of which one worker tells that a generation may be
 /// made there unseen. Requests to further ones are only counted.
 pub(crate) const UNSEEN_TEMPLATES_MAX: usize = 64;

@@ -30,7 +30,8 @@ impl Duration {
         self.0
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads such a text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = text.split_at_checked(digits)?;
         let factor: u64 = match unit {

@@ -1,12 +1,14 @@
 //! The plugin's configuration: reads JSON into [`Config`], or returns one line with the path of the
 //! error. `envoy/filter.yaml` shows every option with its default; a test compares the two.
 
+pub mod control;
 pub mod delivery;
 pub mod product;
 
 mod already_metered;
 mod challenge;
 mod contracts;
+mod correlation;
 mod cors;
 mod guard;
 mod guard_checks;
@@ -20,6 +22,7 @@ mod warnings;
 
 pub(crate) use self::already_metered::{AlreadyMetered, SameStream};
 pub use self::contracts::{Contract, Contracts};
+pub(crate) use self::correlation::CorrelationRules;
 pub(crate) use self::cors::Cors;
 pub use self::guard::{Action, Guard, Mode};
 pub(crate) use self::guard::{Budget, LoopRule, Metric, OnCollectorLoss, RevenueBasis, Unit};
@@ -37,6 +40,7 @@ use std::rc::Rc;
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::base::invalid::{ConfigError, error, in_range, is_positive};
@@ -87,6 +91,9 @@ pub struct Config {
     /// The guards of margins, budgets and loops.
     #[serde(default)]
     pub guards: Vec<Rc<Guard>>,
+    /// The ids by which events are joined with traces and logs.
+    #[serde(default)]
+    pub(crate) correlation: CorrelationRules,
     /// Requests that are metered elsewhere.
     #[serde(default)]
     pub(crate) already_metered: AlreadyMetered,
@@ -147,15 +154,19 @@ fn value_of(bytes: &[u8]) -> Result<Value, ConfigError> {
     Ok(value)
 }
 
+/// Reads what a value describes; an error names the place.
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(value).map_err(|failure| {
+        let path = failure.path().to_string();
+        let path = if path == "." { "" } else { path.as_str() };
+        error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
+    })
+}
+
 impl Config {
     /// Reads the plugin's configuration: JSON, or a serialised `google.protobuf.Struct`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let config: Self =
-            serde_path_to_error::deserialize(value_of(bytes)?).map_err(|failure| {
-                let path = failure.path().to_string();
-                let path = if path == "." { "" } else { path.as_str() };
-                error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
-            })?;
+        let config: Self = read(value_of(bytes)?)?;
         config.validate()?;
         Ok(config)
     }

@@ -1,6 +1,7 @@
 //! The nouns of metering: identity, session, usage and outcome.
 
 pub mod call;
+pub mod correlation;
 pub mod identity;
 pub mod ids;
 pub mod level;

@@ -7,7 +7,7 @@ use crate::domain::call::{Certainty, Transport};
 use crate::domain::payment::{Payment, PaymentProtocol};
 use crate::domain::status::ExecutionStatus;
 use crate::event::EventStamp;
-use crate::event::common::{Common, common, money, stored};
+use crate::event::common::{Common, Joined, common, money, stored};
 use crate::fact::call::{ApiCall, CallEnded};
 use crate::pricing::charge::CallCharge;
 use crate::session::Session;
@@ -97,6 +97,8 @@ struct ToolInvocation<'a> {
     charged: Charged<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<Paid<'a>>,
+    #[serde(flatten)]
+    joined: Joined<'a>,
 }
 
 #[derive(Serialize)]
@@ -117,6 +119,8 @@ struct ApiCallData<'a> {
     charged: Charged<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<Paid<'a>>,
+    #[serde(flatten)]
+    joined: Joined<'a>,
 }
 
 #[derive(Serialize)]
@@ -133,6 +137,8 @@ struct AgentStep<'a> {
     charged: Charged<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<Paid<'a>>,
+    #[serde(flatten)]
+    joined: Joined<'a>,
 }
 
 pub(super) fn tool_invocation(
@@ -152,6 +158,7 @@ pub(super) fn tool_invocation(
         outcome: Outcome::of(call),
         charged: Charged::of(charge, session),
         payment: Paid::of(call),
+        joined: Joined::of(call.correlation.as_deref()),
     };
     stored(stamp, "tool_invocation", session, data)
 }
@@ -178,6 +185,7 @@ pub(super) fn api_call(
         response_bytes: api.response_bytes,
         charged: Charged::of(charge, session),
         payment: Paid::of(call),
+        joined: Joined::of(call.correlation.as_deref()),
     };
     stored(stamp, "api_call", session, data)
 }
@@ -198,6 +206,7 @@ pub(super) fn agent_step(
         outcome: Outcome::of(call),
         charged: Charged::of(charge, session),
         payment: Paid::of(call),
+        joined: Joined::of(call.correlation.as_deref()),
     };
     stored(stamp, "agent_step", session, data)
 }

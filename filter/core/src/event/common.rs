@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::base::hash::hex;
 use crate::config::product::ProductType;
+use crate::domain::correlation::Correlation;
 use crate::domain::identity::Credential;
 use crate::event::EventStamp;
 use crate::session::Session;
@@ -27,6 +28,27 @@ pub(super) struct Common<'a> {
     pub(super) credential_type: Option<Credential>,
     pub(super) session_id: String,
     pub(super) session_key: String,
+}
+
+/// The ids by which an event is joined with other systems.
+#[derive(Serialize)]
+pub(super) struct Joined<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rpc_id: Option<&'a str>,
+}
+
+impl<'a> Joined<'a> {
+    pub(super) fn of(correlation: Option<&'a Correlation>) -> Self {
+        Self {
+            request_id: correlation.and_then(|told| told.request_id.as_deref()),
+            trace_id: correlation.and_then(|told| told.trace_id.as_deref()),
+            rpc_id: correlation.and_then(|told| told.rpc_id.as_deref()),
+        }
+    }
 }
 
 /// Makes an event of a session.

@@ -2,7 +2,7 @@
 
 use crate::config::product::ProductType;
 use crate::event::calls::{agent_step, api_call, tool_invocation};
-use crate::event::common::{Common, common, money, of_session, stored};
+use crate::event::common::{Common, Joined, common, money, of_session, stored};
 use crate::event::generations::{KnownTokens, TokenConsumption, cost_lines};
 use crate::event::guards::{level_changed, totals};
 use crate::event::heartbeat::heartbeat;
@@ -153,5 +153,6 @@ fn token_consumption<'a>(
         http_status: generation.http_status,
         duration_ms: generation.ended_at.saturating_since(generation.started_at).0,
         streamed: generation.is_streamed,
+        joined: Joined::of(generation.correlation.as_deref()),
     }
 }

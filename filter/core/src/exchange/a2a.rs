@@ -18,7 +18,7 @@ use crate::domain::session::SessionRef;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::{BodyInterest, Exchange, Observed, PolicyRequest, StreamEnd};
 use crate::exchange::link::task_link;
-use crate::exchange::starts::CallStarts;
+use crate::exchange::starts::{CallStarts, rpc_id};
 use crate::fact::Fact;
 use crate::fact::call::{CallEnded, CallKind, CallOpen, CallUpdate, Observation};
 use crate::guard::refusal::Refusal;
@@ -45,6 +45,8 @@ pub(super) struct A2aExchange {
     /// True if the conversation may name the session. It then takes precedence over the head.
     may_body_name: bool,
     starts: CallStarts,
+    /// True if events tell the JSON-RPC id.
+    tells_rpc_ids: bool,
     route: Route,
     reader: RequestBody<RequestReader>,
     request: Option<Request>,
@@ -86,6 +88,7 @@ impl A2aExchange {
             session: session_ref(&product, head.identity, head.session_key),
             may_body_name: head.may_body_name,
             starts: CallStarts::new(config, &product, head.traces),
+            tells_rpc_ids: config.correlation.rpc_id,
             reader: RequestBody::new(RequestReader::new(route.clone()), head.body),
             route,
             request: None,
@@ -363,6 +366,10 @@ impl A2aExchange {
             payment: self.request.as_ref().and_then(|request| {
                 request.payment.as_ref().map(|reading| Box::new(reading.payment()))
             }),
+            correlation: self
+                .request
+                .as_ref()
+                .and_then(|request| request.id.as_ref().filter(|_| self.tells_rpc_ids).map(rpc_id)),
         }
     }
 

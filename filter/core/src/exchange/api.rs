@@ -317,6 +317,7 @@ impl Exchange for ApiExchange {
                 ended_at: now,
                 answer: None,
                 payment: None,
+                correlation: None,
             }));
         }
         self.observed

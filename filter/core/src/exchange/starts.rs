@@ -1,13 +1,28 @@
-//! Reports the starts of an exchange's calls, if generations may have to be attributed to them.
+//! Reports the starts of an exchange's calls, if generations may have to be attributed to them, and
+//! tells their JSON-RPC ids.
 
+use crate::base::hash::{hash, hex};
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
 use crate::config::{Config, TraceRule};
+use crate::domain::correlation::Correlation;
 use crate::domain::ids::TraceId;
 use crate::domain::session::SessionRef;
 use crate::fact::Fact;
 use crate::fact::call::CallStarted;
 use crate::protocol::trace_context::add;
+use crate::wire::json_rpc::Id;
+
+/// The JSON-RPC id of a call as events tell it: a number as written, and of a text, which may say
+/// something about somebody, a hash.
+pub(super) fn rpc_id(id: &Id) -> Box<Correlation> {
+    let rpc_id = if id.is_string {
+        format!("sha256:{}", hex(&hash(&[&id.text])))
+    } else {
+        String::from_utf8_lossy(&id.text).into_owned()
+    };
+    Box::new(Correlation { rpc_id: Some(rpc_id), ..Correlation::default() })
+}
 
 /// What the starts of an exchange's calls have in common.
 #[derive(Debug)]

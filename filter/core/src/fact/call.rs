@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::limits::OTHER;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport};
+use crate::domain::correlation::Correlation;
 use crate::domain::ids::{Link, TraceId};
 use crate::domain::payment::Payment;
 use crate::domain::session::SessionRef;
@@ -87,6 +88,9 @@ pub struct CallEnded {
     /// The payment that came with it, settled or not.
     #[serde(default)]
     pub payment: Option<Box<Payment>>,
+    /// The ids by which it is joined with other systems.
+    #[serde(default)]
+    pub correlation: Option<Box<Correlation>>,
 }
 
 impl CallEnded {

@@ -4,6 +4,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::Timestamp;
+use crate::domain::correlation::Correlation;
 use crate::domain::ids::{Link, TraceId};
 use crate::domain::price_factors::{Modifiers, ServiceTier, Word};
 use crate::domain::session::SessionRef;
@@ -112,6 +113,9 @@ pub struct GenerationEnded {
     pub(crate) seen_as: Option<(Link, Option<u64>)>,
     /// True if it is a result of a batch.
     pub(crate) is_of_batch: bool,
+    /// The ids by which it is joined with other systems.
+    #[serde(default)]
+    pub(crate) correlation: Option<Box<Correlation>>,
     /// The response's HTTP status.
     pub http_status: u16,
     /// True if the response was a stream of documents.

@@ -36,6 +36,8 @@ pub enum RefusalReason {
     Unseen,
     /// It asks for a WebSocket, and the product allows none.
     Upgrade,
+    /// An operator drains this Envoy, and the request's head names no session.
+    Draining,
 }
 
 impl RefusalReason {
@@ -51,6 +53,7 @@ impl RefusalReason {
             Self::Unreadable(doubt) => doubt.message(),
             Self::Unseen => "what this address does cannot be metered",
             Self::Upgrade => "no WebSocket is served here: send the request by HTTP",
+            Self::Draining => "this proxy takes no new sessions: try again",
         }
     }
 
@@ -67,6 +70,7 @@ impl RefusalReason {
             Self::Unreadable(_) => ("unreadable", "UNREADABLE_REQUEST"),
             Self::Unseen => ("unseen", "NOT_METERED"),
             Self::Upgrade => ("upgrade", "UPGRADE_NOT_ALLOWED"),
+            Self::Draining => ("draining", "DRAINING"),
         }
     }
 }
@@ -100,6 +104,12 @@ const RETRY_OVER_SHARE_S: u64 = 1;
 /// HTTP 426: Upgrade Required. Of the statuses that refuse a WebSocket, it is the one after which
 /// clients such as Codex send their requests by HTTP at once.
 pub(crate) const UPGRADE_REQUIRED: u16 = 426;
+
+/// HTTP 503: Service Unavailable.
+const UNAVAILABLE: u16 = 503;
+
+/// In seconds: an orchestrator takes an Envoy that drains out of its endpoints within that time.
+const RETRY_DRAINING_S: u64 = 1;
 
 const LIMITED: i32 = -32_013;
 
@@ -135,6 +145,13 @@ impl Refusal {
         Self::without_guard(RefusalReason::Upgrade)
     }
 
+    /// The refusal of a new session while an operator drains this Envoy: the client's next connection
+    /// goes elsewhere.
+    pub(crate) fn draining() -> Self {
+        let retry_after_s = Some(RETRY_DRAINING_S);
+        Self { retry_after_s, ..Self::without_guard(RefusalReason::Draining) }
+    }
+
     fn without_guard(reason: RefusalReason) -> Self {
         Self {
             reason,
@@ -151,6 +168,7 @@ impl Refusal {
         match self.reason {
             RefusalReason::ToolNotInPlan | RefusalReason::Unseen => FORBIDDEN,
             RefusalReason::Upgrade => UPGRADE_REQUIRED,
+            RefusalReason::Draining => UNAVAILABLE,
             RefusalReason::Unreadable(doubt) => doubt.http_status(),
             RefusalReason::Margin
             | RefusalReason::Budget
@@ -183,7 +201,8 @@ impl Refusal {
             | RefusalReason::Throttled
             | RefusalReason::InsufficientHeadroom
             | RefusalReason::CollectorLost
-            | RefusalReason::OverShare => LIMITED,
+            | RefusalReason::OverShare
+            | RefusalReason::Draining => LIMITED,
         };
         let error = json!({ "code": code, "message": self.message(), "data": self.data() });
         json!({ "jsonrpc": "2.0", "id": id.map_or(Value::Null, id_value), "error": error })
@@ -213,7 +232,8 @@ impl Refusal {
             | RefusalReason::Unreadable(_)
             | RefusalReason::OverShare
             | RefusalReason::Unseen
-            | RefusalReason::Upgrade => false,
+            | RefusalReason::Upgrade
+            | RefusalReason::Draining => false,
         }
     }
 

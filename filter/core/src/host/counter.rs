@@ -134,6 +134,8 @@ counters! {
     /// Requests that the filter refused with 429 because the journal was full and their customer had
     /// the most facts that waited.
     RequestsOverShare = "requests_over_share",
+    /// Requests whose heads name no session and that the filter refused with 503 because an operator drains.
+    RequestsDraining = "requests_draining",
     /// Calls that a worker added up because they were refused like others in the same second, or
     /// because the journal was full and their customer had the most facts that waited.
     CallsFolded = "calls_folded",

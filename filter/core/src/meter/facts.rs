@@ -17,7 +17,9 @@ use crate::shared_data::journal::Writer;
 use crate::shared_data::shares::holder_of;
 
 impl Meter {
-    pub(super) fn record(&mut self, host: &mut impl Host, observed: Observed) {
+    /// Records what was observed on a stream.
+    pub(super) fn record(&mut self, host: &mut impl Host, stream: u32, mut observed: Observed) {
+        self.notes.add_to(&self.config, stream, &mut observed);
         count(host, &observed);
         for fact in observed.facts {
             self.record_fact(host, &fact);

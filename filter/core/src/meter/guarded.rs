@@ -104,7 +104,7 @@ impl Meter {
     ) -> BodyAction {
         let origin = self.origins.remove(&stream);
         let Some(exchange) = self.exchanges.remove(&stream) else { return BodyAction::Go(None) };
-        match self.refuse(host, exchange, refusal, now) {
+        match self.refuse(host, stream, exchange, refusal, now) {
             HeadAction::Answer(mut reply) => {
                 self.config.cors.let_read(&mut reply, origin.as_deref());
                 BodyAction::Answer(reply)
@@ -148,12 +148,15 @@ impl Meter {
     pub(super) fn refuse(
         &mut self,
         host: &mut impl Host,
+        stream: u32,
         exchange: Box<dyn Exchange>,
         refusal: &Refusal,
         now: Timestamp,
     ) -> HeadAction {
         let reply = refusal.reply(exchange.policy_request().ids.as_deref());
-        let observed = exchange.refuse(refusal.status(), now);
+        let mut observed = exchange.refuse(refusal.status(), now);
+        self.notes.add_to(&self.config, stream, &mut observed);
+        self.notes.stream_end(stream);
         self.record_refused(host, observed, now);
         HeadAction::Answer(reply)
     }
@@ -211,7 +214,7 @@ impl Meter {
             CutPoint::Here(passed) => {
                 host.count(Counter::GuardStopped, 1);
                 let observed = exchange.take_observed();
-                self.record(host, observed);
+                self.record(host, stream, observed);
                 Some(passed)
             }
         }

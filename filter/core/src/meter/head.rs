@@ -101,6 +101,7 @@ impl Meter {
                 };
             }
         };
+        self.notes.request_head(&config, stream, headers);
         let mut set = self.prove(&mut *exchange, &id, headers);
         let mark_header = &config.already_metered.mark_header;
         set.extend((!mark_header.is_empty()).then(|| (mark_header.clone(), id.clone())));
@@ -114,13 +115,13 @@ impl Meter {
         } else {
             match self.guard_head(host, stream, &*exchange, is_post, now) {
                 Ok((mark, is_held)) => RequestEdit { mark, is_held, ..edit },
-                Err(refusal) => return self.refuse(host, exchange, &refusal, now),
+                Err(refusal) => return self.refuse(host, stream, exchange, &refusal, now),
             }
         };
         // What the head starts is told before the head goes on: the call may cause a generation.
         exchange.begin();
         let observed = exchange.take_observed();
-        self.record(host, observed);
+        self.record(host, stream, observed);
         let is_length_unknown = exchange.may_edit();
         let is_plain = is_length_unknown || self.may_stop(&*exchange);
         let rule = if is_plain { ResponseEncoding::Narrow } else { product.response_encoding };
@@ -129,7 +130,6 @@ impl Meter {
         let rule = if body_interest == BodyInterest::Size { ResponseEncoding::Leave } else { rule };
         let accept_encoding = narrowed(headers.get("accept-encoding"), rule);
         self.exchanges.insert(stream, exchange);
-        self.payments.request_head(stream, headers);
         HeadAction::Follow(RequestEdit {
             accept_encoding,
             is_length_unknown,
@@ -189,6 +189,11 @@ impl Meter {
             host.count(Counter::RequestsOverShare, 1);
             let ids = admitted.product.is_json_rpc().then_some(&[][..]);
             return Err(HeadAction::Answer(Refusal::over_share().reply(ids)));
+        }
+        if self.drain.is_some_and(|order| order.stops_intake) && admitted.head.names_no_session() {
+            host.count(Counter::RequestsDraining, 1);
+            let ids = admitted.product.is_json_rpc().then_some(&[][..]);
+            return Err(HeadAction::Answer(Refusal::draining().reply(ids)));
         }
         admitted.head.body.share = self.decode_budget.share(&admitted.head.identity.customer);
         let mismatches = u64::from(admitted.is_credential_mismatch);

@@ -3,6 +3,7 @@
 //! the meter sees the host through [`Host`].
 
 pub mod action;
+pub mod control;
 
 mod facts;
 mod folded;
@@ -12,6 +13,7 @@ mod others;
 mod overflow;
 mod payments;
 pub mod recovered;
+mod stream_notes;
 mod succession;
 mod unseen;
 
@@ -36,11 +38,12 @@ use crate::meter::action::{BodyAction, VmInfo};
 use crate::meter::folded::Folds;
 use crate::meter::others::Others;
 use crate::meter::overflow::Overflow;
-use crate::meter::payments::HeaderPayments;
+use crate::meter::stream_notes::StreamNotes;
 use crate::meter::unseen::UnseenPlaces;
 use crate::protocol::call_proof::ProofMaker;
 use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::configurations::{announce, announced};
+use crate::shared_data::drain::DrainOrder;
 use crate::shared_data::journal::Writer;
 use crate::shared_data::vms::Seat;
 use crate::sink::reply::Reply;
@@ -85,8 +88,8 @@ pub struct Meter {
     /// Exchanges that hold a reservation for a generation, with the fact that releases it. Possibly
     /// no other fact ever reports the generation.
     reserved: HashMap<u32, Fact>,
-    /// What requests offer in their headers, and what of it is settled.
-    payments: HeaderPayments,
+    /// What is kept of streams beside their exchanges.
+    notes: StreamNotes,
     /// Exchanges whose response streams, and which a guard may end in the middle.
     stops: HashMap<u32, StreamStop>,
     /// Exchanges whose calls started since the last tick. Most calls have ended by the next.
@@ -101,6 +104,8 @@ pub struct Meter {
     overflow: Overflow,
     folds: Folds,
     unseen: UnseenPlaces,
+    /// The order to drain that holds, as of the last tick.
+    drain: Option<DrainOrder>,
     role: Role,
 }
 
@@ -137,7 +142,7 @@ impl Meter {
             origins: HashMap::new(),
             held: HashMap::new(),
             reserved: HashMap::new(),
-            payments: HeaderPayments::default(),
+            notes: StreamNotes::default(),
             stops: HashMap::new(),
             started: Vec::new(),
             running: VecDeque::new(),
@@ -148,6 +153,7 @@ impl Meter {
             overflow: Overflow::default(),
             folds: Folds::default(),
             unseen: UnseenPlaces::default(),
+            drain: None,
             role: Role::Candidate(Candidate::default()),
         }
     }
@@ -181,7 +187,7 @@ impl Meter {
             }
         }
         let observed = exchange.take_observed();
-        self.record(host, observed);
+        self.record(host, stream, observed);
         if let Some(refused) = self.refuse_unreadable(host, stream, now) {
             return refused;
         }
@@ -206,7 +212,7 @@ impl Meter {
     pub fn response_head(&mut self, stream: u32, headers: Headers<'_>) -> BodyInterest {
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return BodyInterest::None };
         let head = ResponseHead::read(headers);
-        self.payments.response_head(stream, &head);
+        self.notes.response_head(stream, &head);
         let body_interest = exchange.response_head(&head);
         self.follow_stream(stream);
         body_interest
@@ -240,9 +246,8 @@ impl Meter {
         self.decode_budget.tick(now);
         let exchange = self.exchanges.get_mut(&stream)?;
         let edited = exchange.response_body(chunk, is_end, now);
-        let mut observed = exchange.take_observed();
-        self.payments.pay(stream, &mut observed);
-        self.record(host, observed);
+        let observed = exchange.take_observed();
+        self.record(host, stream, observed);
         if self.stops.is_empty() {
             return edited;
         }
@@ -282,19 +287,25 @@ impl Meter {
         self.held.remove(&stream);
         self.stops.remove(&stream);
         if let Some(exchange) = self.exchanges.remove(&stream) {
-            let mut observed = exchange.end(end, now);
-            self.payments.pay(stream, &mut observed);
-            self.record(host, observed);
+            let observed = exchange.end(end, now);
+            self.record(host, stream, observed);
         }
-        self.payments.stream_end(stream);
+        self.notes.stream_end(stream);
         if let Some(released) = self.reserved.remove(&stream) {
             self.record_fact(host, &released);
         }
     }
 
+    /// What an access log is to tell of a stream that has ended: names and values for Envoy's filter
+    /// state, once.
+    pub fn take_log(&mut self, stream: u32) -> Vec<(&'static str, String)> {
+        self.notes.take_log(stream)
+    }
+
     /// Does the work that is due. Returns the requests to send.
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
+        self.drain = DrainOrder::read(host, &self.prefix, now);
         self.beat(host);
         self.seat.beat(host, &self.prefix, now);
         self.write_waiting(host, now);
@@ -395,7 +406,7 @@ impl Meter {
                 at: now,
             });
             let observed = exchange.take_observed();
-            self.record(host, observed);
+            self.record(host, stream, observed);
             if let Some(fact) = running {
                 self.running.push_back((now.plus(self.running_interval), stream));
                 self.record_fact(host, &fact);

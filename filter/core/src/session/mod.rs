@@ -68,6 +68,8 @@ pub enum CloseReason {
     IdentityLimit,
     /// Envoy shuts down.
     Shutdown,
+    /// An operator drains this Envoy.
+    Drain,
 }
 
 impl CloseReason {
@@ -81,6 +83,7 @@ impl CloseReason {
             Self::IdentityLimit => "identity_limit",
             Self::TableFull => "table_full",
             Self::Shutdown => "shutdown",
+            Self::Drain => "drain",
         }
     }
 }

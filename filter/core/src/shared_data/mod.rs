@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub(crate) mod configurations;
+pub(crate) mod drain;
 pub(crate) mod fair_queue;
 pub(crate) mod free_slots;
 pub mod journal;

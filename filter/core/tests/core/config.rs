@@ -51,6 +51,10 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "sessions_max",
         "rate_cards",
         "held_request_bytes_max",
+        "correlation.request_id",
+        "correlation.trace_id",
+        "correlation.rpc_id",
+        "correlation.access_log",
         "already_metered.same_stream",
         "already_metered.mark_header",
         "already_metered.trusted_header",
@@ -181,7 +185,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "/colector",
             json!({}),
-            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `unmatched`, `cors`, `contracts`, `guards`, `already_metered`, `products`",
+            "colector: unknown field `colector`, expected one of `collector`, `delivery`, `emitter`, `sessions_max`, `rate_cards`, `held_request_bytes_max`, `unmatched`, `cors`, `contracts`, `guards`, `correlation`, `already_metered`, `products`",
         ),
         (
             "/products/0/prise",

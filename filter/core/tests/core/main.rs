@@ -14,11 +14,13 @@ mod browsers;
 mod certainty;
 mod config;
 mod corrections;
+mod correlation;
 #[cfg(not(target_arch = "wasm32"))]
 #[expect(clippy::disallowed_methods, reason = "it writes the table anew when asked to")]
 mod coverage;
 #[path = "../dice.rs"]
 mod dice;
+mod drain;
 mod encoding;
 mod exchange;
 mod forms;

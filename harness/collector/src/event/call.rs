@@ -86,6 +86,14 @@ pub struct Call {
     pub currency: String,
 }
 
+/// Checks the ids by which an event is joined with other systems. They are read from its text.
+pub(crate) fn joined(data: &Members<'_>) -> Result<(), String> {
+    for member in ["request_id", "trace_id", "rpc_id"] {
+        data.optional(member, |data, member| data.name(member))?;
+    }
+    Ok(())
+}
+
 /// Checks what was paid on the wire. The ledger has no columns for it: the event is kept as it came.
 fn payment(paid: &Members<'_>) -> Result<(), String> {
     paid.one_of("protocol", &["x402", "mpp"])?;
@@ -121,6 +129,7 @@ pub(crate) fn call(data: &Members<'_>, kind: CallKind) -> Result<Call, String> {
         }
         CallKind::Tool | CallKind::Step => (Some(data.text("transport")?), None),
     };
+    joined(data)?;
     data.optional("payment", |data, member| payment(&data.members(member)?))?;
     data.optional("certainty", |data, member| data.exactly(member, "inferred"))?;
     Ok(Call {

@@ -3,6 +3,7 @@
 
 use rust_decimal::Decimal;
 
+use crate::event::call::joined;
 use crate::event::identity::{Identity, identity};
 use crate::event::members::Members;
 use crate::event::tokens::Tokens;
@@ -106,6 +107,7 @@ impl Rated {
 
 /// Reads one generation; an error begins with the path of the member.
 pub(crate) fn generation(data: &Members<'_>) -> Result<Generation, String> {
+    joined(data)?;
     let identity = identity(data)?;
     data.exactly("metric_id", "ai_tokens")?;
     data.one_of("usage_source", &USAGE_SOURCES)?;

@@ -60,13 +60,13 @@ impl Log {
         Ok(Self { name: name.into(), reader })
     }
 
-    pub(super) fn name(&self) -> Arc<str> {
+    pub(crate) fn name(&self) -> Arc<str> {
         Arc::clone(&self.name)
     }
 
     /// The next line without its end, or `None` at the end of the log. Of a line that is too long
     /// it gives the beginning.
-    pub(super) fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         read_line(&mut self.reader).map(|line| line.map(|line| line.text))
     }
 }

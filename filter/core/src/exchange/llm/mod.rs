@@ -450,6 +450,7 @@ impl LlmExchange {
             further: generation.further.into_iter().map(named).collect(),
             source,
             seen_as,
+            correlation: None,
             is_of_batch: false,
             http_status: self.http_status,
             is_streamed: generation.is_streamed,

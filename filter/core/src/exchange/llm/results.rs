@@ -126,6 +126,7 @@ impl Fetch<'_> {
             further: generation.further.into_iter().map(named).collect(),
             source: UsageSource::Body,
             seen_as: Some((link, None)),
+            correlation: None,
             is_of_batch: true,
             http_status: self.http_status,
             is_streamed: false,

@@ -172,6 +172,7 @@ pub(super) fn step(
         ended_at: now,
         answer: None,
         payment: None,
+        correlation: None,
     }
 }
 

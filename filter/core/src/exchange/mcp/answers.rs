@@ -248,6 +248,7 @@ impl McpExchange {
             further: Vec::new(),
             source,
             seen_as: None,
+            correlation: None,
             http_status: call.http_status,
             is_streamed: call.transport == Transport::Sse,
             started_at: call.started_at,

@@ -7,6 +7,7 @@ use crate::domain::ids::Link;
 use crate::domain::status::ExecutionStatus;
 use crate::exchange::mcp::requests::{Intent, OpenRequest, ToolCall, tool_name};
 use crate::exchange::mcp::{McpExchange, Request};
+use crate::exchange::starts::rpc_id;
 use crate::fact::Fact;
 use crate::fact::call::{
     Answer, AnswerLook, AnswerSeen, CallEnded, CallKind, CallOpen, CallUpdate, Observation,
@@ -26,7 +27,9 @@ impl McpExchange {
         let started = self.starts.started(&call_id, &self.session, &tool, named, now);
         self.observed.facts.extend(started);
         let payment = message.payment.as_ref().map(|reading| Box::new(reading.payment()));
-        Intent::ToolCall(ToolCall { call_id, tool, arguments: message.arguments, payment })
+        let told = message.id.as_ref().filter(|_| self.tells_rpc_ids);
+        let (arguments, correlation) = (message.arguments, told.map(rpc_id));
+        Intent::ToolCall(ToolCall { call_id, tool, arguments, payment, correlation })
     }
 
     /// Ends an exchange whose message was not read: a local reply of Envoy, a reset, or a server
@@ -139,7 +142,7 @@ impl McpExchange {
         transport: Transport,
         now: Timestamp,
     ) -> CallEnded {
-        let ToolCall { call_id, tool, arguments, payment } = call;
+        let ToolCall { call_id, tool, arguments, payment, correlation } = call;
         let is_inferred = self.doubt.is_some() || self.is_outcome_inferred;
         CallEnded {
             call_id,
@@ -156,6 +159,7 @@ impl McpExchange {
             ended_at: now,
             answer: None,
             payment,
+            correlation,
         }
     }
 

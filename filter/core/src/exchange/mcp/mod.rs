@@ -65,6 +65,8 @@ pub(super) struct McpExchange {
     others_seen: usize,
     messages_seen: u64,
     starts: CallStarts,
+    /// True if events tell the JSON-RPC ids of calls.
+    tells_rpc_ids: bool,
     product: Rc<Product>,
     session: SessionRef,
     has_session_id: bool,
@@ -142,6 +144,7 @@ impl McpExchange {
             others_seen: 0,
             messages_seen: 0,
             starts: CallStarts::new(config, &product, head.traces),
+            tells_rpc_ids: config.correlation.rpc_id,
             has_session_id,
             is_window,
             may_body_name: head.may_body_name,

@@ -1,6 +1,7 @@
 //! The requests of one MCP exchange that wait for their responses.
 
 use crate::domain::call::UNNAMED_TOOL;
+use crate::domain::correlation::Correlation;
 use crate::domain::ids::Link;
 use crate::domain::names::escaped;
 use crate::domain::payment::Payment;
@@ -29,12 +30,14 @@ pub(super) struct ToolCall {
     pub(super) arguments: Option<u64>,
     /// What the client offers for it.
     pub(super) payment: Option<Box<Payment>>,
+    /// Its JSON-RPC id, if events tell it.
+    pub(super) correlation: Option<Box<Correlation>>,
 }
 
 impl ToolCall {
     /// A call of which only the tool's name is known.
     pub(super) const fn of(call_id: String, tool: String) -> Self {
-        Self { call_id, tool, arguments: None, payment: None }
+        Self { call_id, tool, arguments: None, payment: None, correlation: None }
     }
 }
 
