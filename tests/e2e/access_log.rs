@@ -39,7 +39,10 @@ async fn an_access_log_tells_of_the_calls_that_are_in_the_ledger() -> anyhow::Re
     let mut plugin = plain_plugin();
     plugin["correlation"] =
         json!({ "request_id": true, "trace_id": true, "rpc_id": true, "access_log": true });
-    let settings = vec![(format!("{MANAGER}/access_log"), access_log)];
+    let settings = vec![
+        (format!("{MANAGER}/access_log"), access_log),
+        (format!("{MANAGER}/generate_request_id"), json!(true)),
+    ];
     let options = Options { settings, ..Options::new(plugin, Some(release_module()?)) };
     let rig = Rig::with(Upstream::start(obliging).await?, options).await?;
     for number in 0..CALLS {

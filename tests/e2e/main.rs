@@ -13,12 +13,14 @@ mod browsers;
 mod certainty;
 mod chaos;
 mod client;
+mod collectors;
 mod config;
 mod crash;
 mod crash_generations;
 mod delivery;
 #[path = "../../filter/core/tests/dice.rs"]
 mod dice;
+mod drain_order;
 mod drains;
 mod forms;
 mod generations;

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::host::counter::{Counter, Gauge};
+use agent_meter_core::meter::LAYOUT;
 
 use self::heap::live;
 use self::host::{Envoy, meter, taken};
@@ -109,9 +110,10 @@ fn settle(envoy: &mut Envoy, told: &mut Told) {
 
 /// Keys of shared data, and bytes of keys and values; without batches, whose keys are used in turn.
 fn shared(envoy: &Envoy) -> (usize, usize) {
-    let is_batch = |key: &str| key.starts_with("agent-meter.12.test.o");
+    let batch = format!("{LAYOUT}.test.o");
     let (batches, others): (Vec<_>, Vec<_>) =
-        envoy.host.data.iter().partition(|(key, _)| is_batch(key));
+        envoy.host.data.iter().partition(|(key, _)| key.starts_with(&batch));
+    assert!(!batches.is_empty(), "no key begins with {batch}");
     assert!(batches.len() <= 1024, "{} batches", batches.len());
     let bytes = others.iter().map(|(key, (value, _))| key.len() + value.len());
     (others.len(), bytes.sum())

@@ -13,6 +13,8 @@ use agent_meter_core::wire::http::LocalReply;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType, MetricType, Status};
 
+use crate::raw;
+
 /// A version that Envoy never gives to a value. A write with it succeeds only if the key does not
 /// exist.
 const NO_VERSION: u32 = u32::MAX;
@@ -123,6 +125,12 @@ fn since_1970() -> Duration {
         .unwrap_or_default()
 }
 
+/// Tells Envoy that the plugin, which has ended, needs nothing more.
+pub(crate) fn done() {
+    // Otherwise Envoy would keep its contexts until it stops itself.
+    let _ = hostcalls::done();
+}
+
 /// Asks Envoy for ticks.
 pub(crate) fn set_tick_period(period: Duration) {
     // Envoy accepts any period. Without ticks the filter would deliver nothing, which the gauges
@@ -209,8 +217,9 @@ pub(crate) fn property(path: &[&str]) -> String {
 /// Sets a property of the current stream. Envoy keeps it in the stream's filter state, where other
 /// filters and access logs find it.
 pub(crate) fn set_property(name: &str, value: &str) {
-    // Without it another filter on the same stream would meter the request again.
-    let _ = hostcalls::set_property(vec![name], Some(value.as_bytes()));
+    // Envoy refuses it once the stream is gone. Without the mark another filter on the same stream
+    // would meter the request again.
+    let _ = raw::set_property(name, value.as_bytes());
 }
 
 /// Sends a batch. Returns the token with which Envoy will deliver the reply.

@@ -22,6 +22,7 @@ mod control;
 )]
 mod crash;
 mod host;
+mod raw;
 mod root;
 mod stream;
 mod vm;

@@ -334,8 +334,10 @@ impl Meter {
         }
     }
 
-    /// Ends the work of this VM, because Envoy has a new configuration in force, or stops.
-    pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) {
+    /// Ends the work of this VM, because Envoy has a new configuration in force, or stops. Returns the
+    /// last requests: what they carry is in the log as well, since an Envoy that stops does not send
+    /// them.
+    pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         // In order of their ids, so that the same history always makes the same events.
         let streams: BTreeSet<u32> = self.exchanges.keys().copied().collect();
         for stream in streams {
@@ -353,11 +355,12 @@ impl Meter {
             Role::Accountant(accountant) => accountant.stop(host, now, leave),
             // The accountant has already stopped, and this VM may just have written its last facts.
             Role::Candidate(mut candidate) if leave == Handover::Nothing => {
-                if let Some(lease) = candidate.take_last(host, &self.prefix) {
-                    self.accountant(host, lease, now).stop(host, now, leave);
+                match candidate.take_last(host, &self.prefix) {
+                    Some(lease) => self.accountant(host, lease, now).stop(host, now, leave),
+                    None => Vec::new(),
                 }
             }
-            Role::Candidate(_) => {}
+            Role::Candidate(_) => Vec::new(),
         }
     }
 
