@@ -38,7 +38,10 @@ const CRATES: &[Crate] = &[
             "meter",
         ],
     },
-    Crate { src: "filter/proxy/src/", rooms: &["crash", "host", "vm", "stream", "root"] },
+    Crate {
+        src: "filter/proxy/src/",
+        rooms: &["crash", "raw", "host", "vm", "stream", "control", "root"],
+    },
     Crate {
         src: "harness/collector/src/",
         rooms: &[

@@ -1,7 +1,8 @@
 //! The Envoy module: callbacks come in, effects go out. It decides nothing; `agent-meter-core`
 //! does.
 //!
-//! `root` and `stream` contain Envoy's callbacks. Only `host` names host calls.
+//! `root`, `stream` and `control` contain Envoy's callbacks. Only `host` names host calls, and `raw` one
+//! that the SDK has no safe form of.
 
 #![deny(
     clippy::unwrap_used,

@@ -4,16 +4,7 @@ use crate::accountant::Accountant;
 use crate::base::time::Timestamp;
 use crate::host::Host;
 use crate::session::CloseReason;
-use crate::shared_data::drain::{DrainOrder, DrainProgress};
-
-/// The order under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Drain {
-    order: DrainOrder,
-    /// Once all journals have been read, from a time after the order on, and the sessions are closed
-    /// if the order says so: the first batch that has nothing of that.
-    until_batch: Option<u64>,
-}
+use crate::shared_data::drain::{Drain, DrainOrder, DrainProgress};
 
 impl Accountant {
     /// Looks for an order to drain, closes sessions by it, and notes that everything has been read up

@@ -98,20 +98,24 @@ impl Accountant {
         let estimates = read_value(host, &estimates_key(&accountant.prefix));
         accountant.estimates = estimates.unwrap_or_default();
         accountant.restore_corrections(host);
-        for slot in 0..accountant.meta.scopes_high {
-            let scope = read_value(host, &scope_key(&accountant.prefix, slot));
-            accountant.guards.scopes.restore(slot, scope);
-        }
-        for slot in 0..accountant.meta.reservations_high {
-            let hold = read_value(host, &reservation_key(&accountant.prefix, slot));
-            accountant.guards.reservations.restore(slot, hold);
-        }
-        accountant.guards.resumed(&accountant.config);
+        accountant.restore_guards(host);
         accountant.evidence = read_evidence(host, &accountant.prefix, accountant.meta.used_at);
         let ends = read_value(host, &ends_key(&accountant.prefix));
         accountant.ends = PendingEnds::new(ends.unwrap_or_default());
         accountant.restore_sessions(host);
         accountant
+    }
+
+    fn restore_guards(&mut self, host: &mut impl Host) {
+        for slot in 0..self.meta.scopes_high {
+            let scope = read_value(host, &scope_key(&self.prefix, slot));
+            self.guards.scopes.restore(slot, scope);
+        }
+        for slot in 0..self.meta.reservations_high {
+            let hold = read_value(host, &reservation_key(&self.prefix, slot));
+            self.guards.reservations.restore(slot, hold);
+        }
+        self.guards.resumed(&self.config);
     }
 
     fn restore_sessions(&mut self, host: &mut impl Host) {

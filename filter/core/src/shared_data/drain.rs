@@ -24,6 +24,15 @@ pub(crate) struct DrainOrder {
     pub(crate) stops_intake: bool,
 }
 
+/// An order that the accountant carries out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    pub(crate) order: DrainOrder,
+    /// Once all journals have been read, from a time after the order on, and the sessions are closed
+    /// if the order says so: the first batch that has nothing of that.
+    pub(crate) until_batch: Option<u64>,
+}
+
 /// How far the accountant is with an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DrainProgress {
