@@ -8,13 +8,13 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::messages::TOOL;
-use crate::envoy::Bootstrap;
+use crate::envoy::{Bootstrap, Envoy, Program};
 use crate::plugin;
 use crate::stack::ANY_PORT;
 
 const SCRIPT: &str = include_str!("extract.lua");
 /// The place of a listener's HTTP filters.
-pub(super) const MANAGER: &str = "/filter_chains/0/filters/0/typed_config";
+const MANAGER: &str = "/filter_chains/0/filters/0/typed_config";
 const MCP_FILTER: &str = "envoy.filters.http.mcp";
 const LUA_FILTER: &str = "envoy.filters.http.lua";
 
@@ -141,6 +141,32 @@ impl Rig<'_> {
         }
         root["static_resources"]["listeners"] = json!(listeners);
         Ok(root)
+    }
+
+    /// Starts an Envoy with the listeners of these variants alone, after `change` has changed the
+    /// filter's options.
+    pub(super) async fn start(
+        &self,
+        program: &Program,
+        variants: &[Variant],
+        change: impl Fn(&mut Value),
+    ) -> anyhow::Result<Envoy> {
+        let mut root = self.bootstrap()?;
+        let listeners = root["static_resources"]["listeners"].as_array_mut();
+        let listeners = listeners.context("no listeners")?;
+        listeners.retain(|listener| variants.iter().any(|of| listener["name"] == of.name()));
+        for listener in listeners {
+            let pointer = format!("{MANAGER}/http_filters/0/typed_config/config/configuration");
+            let Some(plugin) = listener.pointer_mut(&pointer) else { continue };
+            // A `StringValue`, as Istio passes it.
+            let text = plugin["value"].as_str().context("no configuration of the filter")?;
+            let mut options: Value = serde_json::from_str(text)?;
+            change(&mut options);
+            plugin["value"] = json!(options.to_string());
+        }
+        let config = self.dir.join("some.json");
+        std::fs::write(&config, format!("{root:#}\n"))?;
+        Envoy::start_from(program, config, self.dir, 1).await
     }
 
     fn listener(

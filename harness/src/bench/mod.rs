@@ -7,8 +7,14 @@
 //! meaningful: noise of the machine disturbs neighbours alike. A slice of agent-meter, with or
 //! without guards, ends when the collector has the events of every call, so that the slice includes
 //! the delivery.
+//!
+//! Two more parts measure the way of the events: `ingest` what the collector takes, `delivery` what
+//! comes from calls to its ledger.
 
 mod cpu;
+mod delivery;
+mod events;
+mod ingest;
 mod listeners;
 mod load;
 mod messages;
@@ -19,6 +25,7 @@ mod sessions;
 mod stats;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +37,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::cpu::CpuTime;
+use self::delivery::Delivery;
+use self::ingest::Ingest;
 use self::listeners::{Rig, Variant};
 use self::load::Load;
 pub use self::messages::Scenario;
@@ -55,13 +64,31 @@ pub enum Section {
     Calls,
     /// Memory, ticks and latency with many sessions.
     Sessions,
+    /// Events that the collector takes in a second, by the size of batches.
+    Ingest,
+    /// Events that come from calls through Envoy into a ledger in a second.
+    Delivery,
 }
 
 #[derive(Debug, Serialize)]
-struct Both {
+struct All {
     #[serde(flatten)]
     calls: Option<Report>,
     sessions: Option<Sessions>,
+    ingest: Option<Ingest>,
+    delivery: Option<Delivery>,
+}
+
+impl fmt::Display for All {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let calls = self.calls.as_ref().map(ToString::to_string);
+        let sessions = self.sessions.as_ref().map(ToString::to_string);
+        let ingest = self.ingest.as_ref().map(ToString::to_string);
+        let delivery = self.delivery.as_ref().map(ToString::to_string);
+        let parts: Vec<String> =
+            [calls, sessions, ingest, delivery].into_iter().flatten().collect();
+        f.write_str(&parts.join("\n"))
+    }
 }
 
 /// The options of a benchmark.
@@ -87,28 +114,30 @@ pub struct Bench {
 pub async fn run(bench: Bench) -> anyhow::Result<()> {
     ensure!(bench.rounds > 0 && bench.requests > 0, "expected at least one round and one request");
     let mut signals = Signals::new()?;
-    let both = async {
-        let wants = |section| bench.only.is_none_or(|only| only == section);
-        let calls = if wants(Section::Calls) { Some(measure(&bench).await?) } else { None };
-        let sessions =
-            if wants(Section::Sessions) { Some(measure_sessions(&bench).await?) } else { None };
-        anyhow::Ok(Both { calls, sessions })
-    };
     let report = tokio::select! {
         () = signals.stop() => bail!("interrupted"),
-        report = both => report?,
+        report = measure_all(&bench) => report?,
     };
     if bench.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        if let Some(calls) = report.calls {
-            println!("{calls}");
-        }
-        if let Some(sessions) = report.sessions {
-            print!("{sessions}");
-        }
+        print!("{report}");
     }
     Ok(())
+}
+
+/// Measures the parts that are asked for. Calls and sessions come last: they pin this process to
+/// some of its cores, for good.
+async fn measure_all(bench: &Bench) -> anyhow::Result<All> {
+    let wants = |section| bench.only.is_none_or(|only| only == section);
+    let ingest =
+        if wants(Section::Ingest) { Some(ingest::measure(bench.rounds).await?) } else { None };
+    let delivery =
+        if wants(Section::Delivery) { Some(delivery::measure(bench).await?) } else { None };
+    let calls = if wants(Section::Calls) { Some(measure(bench).await?) } else { None };
+    let sessions =
+        if wants(Section::Sessions) { Some(measure_sessions(bench).await?) } else { None };
+    Ok(All { calls, sessions, ingest, delivery })
 }
 
 async fn measure(bench: &Bench) -> anyhow::Result<Report> {

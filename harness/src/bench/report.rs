@@ -215,6 +215,6 @@ fn columns(f: &mut fmt::Formatter<'_>, row: [&str; 7]) -> fmt::Result {
     writeln!(f, "{listener:<17} {cpu:>7} {added:>21} {worker:>12} {user:>10} {p50:>16} {p99:>19}")
 }
 
-fn spread(Quartiles { q1, median, q3 }: Quartiles, digits: usize) -> String {
+pub(super) fn spread(Quartiles { q1, median, q3 }: Quartiles, digits: usize) -> String {
     format!("{median:.digits$} ({q1:.digits$} to {q3:.digits$})")
 }

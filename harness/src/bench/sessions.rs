@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::cpu::{self, CpuTime};
-use super::listeners::{MANAGER, Rig, Variant};
+use super::listeners::{Rig, Variant};
 use super::load::Load;
 use super::messages::{Scenario, call};
 use super::servers::Received;
@@ -85,7 +85,7 @@ impl Measure<'_> {
         let live = self.sessions;
         // The connections that measure the latency open sessions of their own, on top of these.
         let rules = json!({ "idle_timeout": "1h", "session_timeout": "2h" });
-        let (envoy, pid) = self.start(live.saturating_add(100), rules).await?;
+        let (envoy, pid) = self.start(live.saturating_add(100), &rules).await?;
         let filter = address(&envoy, Variant::AgentMeter).await?;
         let added_before = self.latency(&envoy).await?;
         self.quiet().await?;
@@ -106,7 +106,7 @@ impl Measure<'_> {
 
         let churned = live.saturating_mul(CHURN);
         let rules = json!({ "idle_timeout": "1s", "session_timeout": "3s" });
-        let (envoy, pid) = self.start(TABLE, rules).await?;
+        let (envoy, pid) = self.start(TABLE, &rules).await?;
         let filter = address(&envoy, Variant::AgentMeter).await?;
         let (created, closed) = self.received.sessions();
         let mut churn_rss_mib = Vec::new();
@@ -141,25 +141,13 @@ impl Measure<'_> {
         })
     }
 
-    async fn start(&self, sessions_max: u32, rules: Value) -> anyhow::Result<(Envoy, u32)> {
-        let mut root = self.rig.bootstrap()?;
-        let listeners = root["static_resources"]["listeners"].as_array_mut();
-        let listeners = listeners.context("no listeners")?;
-        let wanted = [Variant::NoFilter.name(), Variant::AgentMeter.name()];
-        listeners.retain(|listener| wanted.iter().any(|name| listener["name"] == *name));
-        for listener in listeners {
-            let pointer = format!("{MANAGER}/http_filters/0/typed_config/config/configuration");
-            let Some(plugin) = listener.pointer_mut(&pointer) else { continue };
-            // A `StringValue`, as Istio passes it.
-            let text = plugin["value"].as_str().context("no configuration of the filter")?;
-            let mut options: Value = serde_json::from_str(text)?;
+    async fn start(&self, sessions_max: u32, rules: &Value) -> anyhow::Result<(Envoy, u32)> {
+        let variants = [Variant::NoFilter, Variant::AgentMeter];
+        let change = |options: &mut Value| {
             options["sessions_max"] = json!(sessions_max);
             options["products"][0]["session"] = rules.clone();
-            plugin["value"] = json!(options.to_string());
-        }
-        let config = self.rig.dir.join("sessions.json");
-        fs::write(&config, format!("{root:#}\n"))?;
-        let envoy = Envoy::start_from(self.program, config, self.rig.dir, 1).await?;
+        };
+        let envoy = self.rig.start(self.program, &variants, change).await?;
         let pid = envoy.pid().context("Envoy has ended")?;
         // On a machine with one core, the report of the listeners says so.
         let _ = cpu::separate(pid).await;

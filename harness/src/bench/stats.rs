@@ -37,6 +37,11 @@ impl Quartiles {
         Self::of(values.iter().zip(reference).map(|(value, reference)| value - reference).collect())
     }
 
+    /// Quartiles of the ratios of values of the same round.
+    pub(super) fn of_ratios(values: &[f64], reference: &[f64]) -> Self {
+        Self::of(values.iter().zip(reference).map(|(value, reference)| value / reference).collect())
+    }
+
     /// The middle quartile alone.
     pub(super) fn median(values: &[f64]) -> f64 {
         Self::of(values.to_vec()).median
@@ -63,7 +68,7 @@ pub(super) fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -112,6 +117,9 @@ mod tests {
         assert_eq!(midmean_difference(&values, &reference), 5.0);
         assert_eq!(midmean_difference(&values[3..], &reference[3..]), 6.0);
         assert!(midmean_difference(&[], &[]).is_nan());
+        let twice = reference.map(|value| value * 2.0);
+        let found = Quartiles::of_ratios(&twice, &reference);
+        assert_eq!(found, Quartiles { q1: 2.0, median: 2.0, q3: 2.0 });
     }
 
     #[test]

@@ -25,9 +25,12 @@ impl<'a> Members<'a> {
         format!("{}{member}: must be {expected}, found {}", self.path, shown(found))
     }
 
+    fn str(&self, member: &str) -> Result<&'a str, String> {
+        self.get(member)?.as_str().ok_or_else(|| self.wrong(member, "a string"))
+    }
+
     pub(crate) fn text(&self, member: &str) -> Result<String, String> {
-        let text = self.get(member)?.as_str().map(str::to_owned);
-        text.ok_or_else(|| self.wrong(member, "a string"))
+        self.str(member).map(str::to_owned)
     }
 
     pub(crate) fn name(&self, member: &str) -> Result<String, String> {
@@ -36,7 +39,7 @@ impl<'a> Members<'a> {
     }
 
     pub(crate) fn exactly(&self, member: &str, expected: &str) -> Result<(), String> {
-        if self.text(member)? == expected {
+        if self.str(member)? == expected {
             return Ok(());
         }
         Err(self.wrong(member, &shown(&Value::from(expected))))
@@ -51,7 +54,7 @@ impl<'a> Members<'a> {
     /// Always 20 digits, and `id` the same digits: so `source` + `sequence` is as unique as
     /// `source` + `id`, and ids sort as their numbers do (`gaps.rs` relies on both).
     pub(crate) fn sequence(&self, member: &str) -> Result<i64, String> {
-        let text = self.text(member)?;
+        let text = self.str(member)?;
         let digits = text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = if digits { text.parse().ok().filter(|number| *number > 0) } else { None };
         number.ok_or_else(|| self.wrong(member, "20 decimal digits, from 1"))
@@ -98,7 +101,7 @@ impl<'a> Members<'a> {
         member: &str,
         known: &[&'static str],
     ) -> Result<&'static str, String> {
-        let text = self.text(member)?;
+        let text = self.str(member)?;
         let found = known.iter().find(|name| **name == text).copied();
         found.ok_or_else(|| self.wrong(member, &format!("one of {}", known.join(", "))))
     }

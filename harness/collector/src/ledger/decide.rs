@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::event::bounds::Reason;
 use crate::event::{self, Body};
 use crate::ledger::Ledger;
-use crate::ledger::derive::derive;
+use crate::ledger::derive::derive_one;
 use crate::query::{Page, rfc3339};
 
 /// One event that is kept apart.
@@ -141,7 +141,7 @@ fn release(ledger: &Transaction<'_>, position: i64, raw: &str) -> anyhow::Result
             .prepare_cached("UPDATE events SET raw = ?, session_id = ? WHERE position = ?")?
             .execute(params![raw, event.session_id, position])?;
     }
-    derive(ledger, &event, position)?;
+    derive_one(ledger, &event, position)?;
     Ok(())
 }
 

@@ -1,4 +1,7 @@
-//! Makes the derived rows of one event. The events may come in any order.
+//! Makes the derived rows of events. The events may come in any order.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rusqlite::Transaction;
 
@@ -6,29 +9,77 @@ use crate::event::generation::Generation;
 use crate::event::{Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::fleet;
-use crate::ledger::tables::{CALLS, GENERATIONS, OfSession, SESSIONS};
+use crate::ledger::tables::{CALLS, GENERATIONS, OfSession, SESSIONS, fold_order};
 use crate::ledger::tally::Counted;
 
-/// Adds an event that is stored at `position` to calls, generations, sessions and guard totals.
-/// Returns the generations that count no more by it, perhaps its own among them.
-pub(crate) fn derive(
+/// What several events say about sessions: of each session only the event with the highest order,
+/// so that a session is written once, however many events it has among them.
+#[derive(Default)]
+pub(super) struct Folds<'a> {
+    /// The place in `rows`, by source and session.
+    places: HashMap<(&'a str, &'a str), usize>,
+    /// In the order in which the sessions came, which is the one in which new ones are stored.
+    rows: Vec<Row<'a, dyn OfSession>>,
+}
+
+impl<'a> Folds<'a> {
+    fn fold(&mut self, event: &'a Event<'a>, body: &'a dyn OfSession) {
+        let row = Row { position: None, event, body };
+        match self.places.entry((&event.source, &body.identity().session_id)) {
+            Entry::Vacant(place) => {
+                place.insert(self.rows.len());
+                self.rows.push(row);
+            }
+            Entry::Occupied(place) => {
+                let Some(known) = self.rows.get_mut(*place.get()) else { return };
+                if fold_order(&row) > fold_order(known) {
+                    *known = row;
+                }
+            }
+        }
+    }
+
+    /// Writes them to the sessions, which keep what the event with the highest order says.
+    pub(super) fn store(self, ledger: &Transaction<'_>) -> rusqlite::Result<()> {
+        for row in &self.rows {
+            SESSIONS.insert(ledger, row)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds one event that is stored at `position` to calls, generations, sessions and guard totals.
+pub(crate) fn derive_one(
     ledger: &Transaction<'_>,
     event: &Event<'_>,
     position: i64,
+) -> rusqlite::Result<()> {
+    let mut folds = Folds::default();
+    derive(ledger, event, position, &mut folds)?;
+    folds.store(ledger)
+}
+
+/// The same, but leaves what it says about its session to `folds`. Returns the generations that
+/// count no more by it, perhaps its own among them.
+pub(super) fn derive<'a>(
+    ledger: &Transaction<'_>,
+    event: &'a Event<'a>,
+    position: i64,
+    folds: &mut Folds<'a>,
 ) -> rusqlite::Result<Vec<Counted>> {
     let position = Some(position);
     let mut superseded = Vec::new();
     match &event.body {
         Body::Call(call) => {
             CALLS.insert(ledger, &Row { position, event, body: &**call })?;
-            fold(ledger, event, &**call)?;
+            folds.fold(event, &**call);
         }
         Body::Generation(generation) => {
             GENERATIONS.insert(ledger, &Row { position, event, body: &**generation })?;
             superseded = supersede(ledger, event, generation)?;
-            fold(ledger, event, &**generation)?;
+            folds.fold(event, &**generation);
         }
-        Body::Session(change) => fold(ledger, event, &**change)?,
+        Body::Session(change) => folds.fold(event, &**change),
         Body::GuardTotals(totals) => fleet::fold_totals(ledger, event, totals)?,
         Body::LevelChange(change) => fleet::fold_level(ledger, event, change)?,
         Body::Heartbeat(_) | Body::Unknown => {}
@@ -90,10 +141,4 @@ fn move_away(
         .prepare_cached(&format!("DELETE FROM generations WHERE {CONDITION}"))?
         .execute((source, id))?;
     Ok(moved)
-}
-
-/// Keeps what the event with the highest order says about a session.
-fn fold(ledger: &Transaction<'_>, event: &Event<'_>, body: &dyn OfSession) -> rusqlite::Result<()> {
-    SESSIONS.insert(ledger, &Row { position: None, event, body })?;
-    Ok(())
 }

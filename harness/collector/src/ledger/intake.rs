@@ -11,12 +11,12 @@ use crate::event::bounds::{Beyond, of_time};
 use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
 use crate::ledger::column::Row;
-use crate::ledger::derive::derive;
+use crate::ledger::derive::{Folds, derive};
 use crate::ledger::fleet::TotalsQuery;
 use crate::ledger::receipt::{Receipt, Rejected};
 use crate::ledger::sources::Sources;
 use crate::ledger::tables::EVENTS;
-use crate::ledger::tally::Tally;
+use crate::ledger::tally::{Outcome, Tally};
 use crate::ledger::{Ledger, lock, outgoing, quarantine};
 use crate::query;
 
@@ -65,15 +65,16 @@ impl Ledger {
         content_type: &str,
         intake: Intake<'_>,
     ) -> Result<(Receipt, usize), IngestError> {
-        let events: Vec<_> =
+        // What needs no ledger is done before the writer is taken, and after.
+        let mut events: Vec<_> =
             event::split(body, content_type)?.into_iter().map(event::read).collect();
         let total = events.len();
-        let (receipt, tally, queued) = self.write(|transaction| {
-            let mut batch = Batch::new(transaction, intake, self.now_ms());
-            for (index, event) in events.into_iter().enumerate() {
+        let (receipt, outcomes, queued) = self.write(|transaction| {
+            let mut batch = Batch::new(transaction, intake, self.now_ms(), total);
+            for (index, event) in events.iter_mut().enumerate() {
                 match event {
                     Ok(event) => batch.take(index, event)?,
-                    Err((id, reason)) => batch.reject(index, id, reason, "invalid"),
+                    Err((id, reason)) => batch.reject(index, id, reason),
                 }
             }
             // The events wait until the operator has mended the secrets; one by one they would be
@@ -83,6 +84,10 @@ impl Ledger {
             }
             Ok(batch.finish()?)
         })?;
+        let mut tally = Tally::default();
+        for (event, outcome) in events.iter().zip(&outcomes) {
+            tally.take(event.as_ref().ok(), outcome);
+        }
         lock(&self.0.tally).merge(tally);
         Ok((receipt, queued))
     }
@@ -97,8 +102,10 @@ struct Batch<'a> {
     /// The same, RFC 3339.
     received_at: String,
     receipt: Receipt,
-    tally: Tally,
+    /// Of each event so far.
+    outcomes: Vec<Outcome>,
     sources: Sources,
+    folds: Folds<'a>,
     /// Events of sources that are another writer's.
     foreign: usize,
     /// One for each scope that the batch is about.
@@ -108,32 +115,37 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(ledger: &'a Transaction<'a>, intake: Intake<'a>, received_ms: i64) -> Self {
+    fn new(
+        ledger: &'a Transaction<'a>,
+        intake: Intake<'a>,
+        received_ms: i64,
+        events: usize,
+    ) -> Self {
         Batch {
             ledger,
             intake,
             received_ms,
             received_at: query::rfc3339(received_ms),
             receipt: Receipt::default(),
-            tally: Tally::default(),
+            outcomes: Vec::with_capacity(events),
             sources: Sources::default(),
+            folds: Folds::default(),
             foreign: 0,
             queries: BTreeMap::new(),
             queued: 0,
         }
     }
 
-    fn take(&mut self, index: usize, mut event: Event<'_>) -> rusqlite::Result<()> {
-        let event_type = event::short_type(&event.event_type);
-        if !self.sources.allow(self.ledger, self.intake.writer, &event)? {
+    fn take(&mut self, index: usize, event: &'a mut Event<'_>) -> rusqlite::Result<()> {
+        if !self.sources.allow(self.ledger, self.intake.writer, event)? {
             self.foreign += 1;
-            self.reject(index, event.id, IngestError::Foreign.to_string(), event_type);
+            self.reject(index, &event.id, &IngestError::Foreign.to_string());
             return Ok(());
         }
         if event.beyond.is_none() {
-            event.beyond = self.implausible_time(&event);
+            event.beyond = self.implausible_time(event);
         }
-        let event = &event;
+        let event: &'a Event<'a> = event;
         match insert(self.ledger, event, &self.received_at)? {
             Inserted::New(position) => {
                 self.receipt.accepted += 1;
@@ -141,18 +153,17 @@ impl<'a> Batch<'a> {
                 if let Some(beyond) = &event.beyond {
                     let (writer, at) = (self.intake.writer.name(), self.received_ms);
                     quarantine::hold(self.ledger, event, position, beyond, writer, at)?;
-                    self.tally.count("quarantined", event_type);
+                    self.outcomes.push(Outcome::Quarantined);
                     return Ok(());
                 }
-                let superseded = derive(self.ledger, event, position)?;
-                self.tally.count("accepted", event_type);
-                self.tally.accept(&event.body, &superseded);
+                let superseded = derive(self.ledger, event, position, &mut self.folds)?;
+                self.outcomes.push(Outcome::Accepted { superseded });
                 self.queue(event, position)?;
                 self.note_scope(event);
             }
             Inserted::Duplicate => {
                 self.receipt.duplicates += 1;
-                self.tally.count("duplicate", event_type);
+                self.outcomes.push(Outcome::Duplicate);
                 if event.beyond.is_none() {
                     self.note_scope(event);
                 }
@@ -160,7 +171,7 @@ impl<'a> Batch<'a> {
             Inserted::Conflict => {
                 let reason = "id: this source and id are in the ledger with different content, \
                               which was kept";
-                self.reject(index, event.id.clone(), reason.to_owned(), event_type);
+                self.reject(index, &event.id, reason);
             }
         }
         Ok(())
@@ -184,9 +195,10 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn reject(&mut self, index: usize, id: String, reason: String, event_type: &'static str) {
+    fn reject(&mut self, index: usize, id: &str, reason: &str) {
+        let (id, reason) = (id.to_owned(), reason.to_owned());
         self.receipt.rejected.push(Rejected { index, id, reason });
-        self.tally.count("rejected", event_type);
+        self.outcomes.push(Outcome::Rejected);
     }
 
     fn queue(&mut self, event: &Event<'_>, position: i64) -> rusqlite::Result<()> {
@@ -208,13 +220,15 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn finish(mut self) -> rusqlite::Result<(Receipt, Tally, usize)> {
+    fn finish(mut self) -> rusqlite::Result<(Receipt, Vec<Outcome>, usize)> {
         let Intake { writer, recovers, .. } = self.intake;
+        // Before the sources, which open sessions again.
+        self.folds.store(self.ledger)?;
         self.sources.store(self.ledger, writer, self.received_ms, recovers)?;
         for query in self.queries.into_values() {
             self.receipt.verdicts.push(query.run(self.ledger, self.intake.proven_only)?);
         }
-        Ok((self.receipt, self.tally, self.queued))
+        Ok((self.receipt, self.outcomes, self.queued))
     }
 }
 

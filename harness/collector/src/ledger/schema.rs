@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::event;
 use crate::event::tokens::TokenTotals;
-use crate::ledger::derive::derive;
+use crate::ledger::derive::derive_one;
 use crate::ledger::tables::{
     CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS, superseded_schema,
 };
@@ -31,6 +31,10 @@ const CACHE_KIB: i64 = 64 * 1024;
 /// Pages of 4 KiB in the log of writes before they go to the ledger itself: a page that many batches
 /// change is then written once.
 const CHECKPOINT_PAGES: i64 = 8192;
+
+/// Statements of the writer that are kept prepared: more than one kind of batch needs, and than
+/// rusqlite's 16.
+const STATEMENTS_MAX: usize = 64;
 
 /// One row for each event and each webhook that it is for. `state` is `waiting`, `delivered` or
 /// `given_up`. Rows are written and updated by column, never whole, so it has no list of columns.
@@ -142,6 +146,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
 
@@ -261,7 +266,7 @@ fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()
         let position: i64 = row.get(0)?;
         let raw = RawValue::from_string(row.get(1)?)?;
         match event::read(&raw) {
-            Ok(event) => drop(derive(ledger, &event, position)?),
+            Ok(event) => derive_one(ledger, &event, position)?,
             // The ledger stored it before it knew the type. It counts in nothing, as before.
             Err((id, reason)) => tracing::warn!(id, reason, "a stored event is not valid"),
         }

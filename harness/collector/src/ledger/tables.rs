@@ -8,6 +8,8 @@
 
 use std::sync::OnceLock;
 
+use chrono::DateTime;
+
 use crate::event::call::Call;
 use crate::event::generation::{Generation, Rated};
 use crate::event::guard::Scope;
@@ -302,7 +304,10 @@ fn kept_text<'a>(event: &'a Event<'a>) -> &'a str {
 
 /// The day in UTC, such as `2026-07-01`.
 fn day(event: &Event<'_>) -> String {
-    rfc3339(event.time_ms).split('T').next().unwrap_or_default().to_owned()
+    match DateTime::from_timestamp_millis(event.time_ms) {
+        Some(time) => time.date_naive().to_string(),
+        None => rfc3339(event.time_ms),
+    }
 }
 
 fn units(units: &Units) -> Option<String> {
@@ -325,7 +330,7 @@ fn rate_card(rate: &Rated) -> Option<&String> {
 
 /// Negative for a call or a generation, so that each event of the session wins over each of them,
 /// and of them the first one wins.
-fn fold_order(row: &Row<'_, dyn OfSession>) -> i64 {
+pub(super) fn fold_order(row: &Row<'_, dyn OfSession>) -> i64 {
     match row.body.change() {
         Some(_) => row.event.sequence,
         None => -row.event.sequence,

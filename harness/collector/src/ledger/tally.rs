@@ -13,11 +13,11 @@ use rust_decimal::Decimal;
 
 use crate::event::generation::Generation;
 use crate::event::tokens::TokenTotals;
-use crate::event::{self, Body};
+use crate::event::{self, Body, Event};
 use crate::money;
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     /// By outcome and type.
     Events,
@@ -62,9 +62,73 @@ impl Family {
     ];
 }
 
-/// Counts and amounts, by the values of their labels.
+/// The labels of a sum. Their order is the one in which they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Events { outcome: &'static str, event_type: &'static str },
+    Generations { cost: &'static str },
+    Tokens { kind: &'static str },
+    ProviderCost { currency: String, attributed_to: &'static str },
+    Revenue { currency: String, charged_for: &'static str },
+}
+
+impl Key {
+    fn family(&self) -> Family {
+        match self {
+            Key::Events { .. } => Family::Events,
+            Key::Generations { .. } => Family::Generations,
+            Key::Tokens { .. } => Family::Tokens,
+            Key::ProviderCost { .. } => Family::ProviderCost,
+            Key::Revenue { .. } => Family::Revenue,
+        }
+    }
+}
+
+impl Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Events { outcome, event_type } => {
+                write!(f, "outcome=\"{outcome}\",type=\"{event_type}\"")
+            }
+            Key::Generations { cost } => write!(f, "cost=\"{cost}\""),
+            Key::Tokens { kind } => write!(f, "kind=\"{kind}\""),
+            Key::ProviderCost { currency, attributed_to } => {
+                write!(f, "currency=\"{currency}\",attributed_to=\"{attributed_to}\"")
+            }
+            Key::Revenue { currency, charged_for } => {
+                write!(f, "currency=\"{currency}\",charged_for=\"{charged_for}\"")
+            }
+        }
+    }
+}
+
+/// Counts and amounts, by their labels.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Tally(BTreeMap<(Family, String), Sum>);
+pub(crate) struct Tally(BTreeMap<Key, Sum>);
+
+/// What became of an event.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is stored, and these generations count no more by it.
+    Accepted { superseded: Vec<Counted> },
+    /// It is kept apart.
+    Quarantined,
+    /// It was stored before.
+    Duplicate,
+    /// It is not stored.
+    Rejected,
+}
+
+impl Outcome {
+    fn name(&self) -> &'static str {
+        match self {
+            Outcome::Accepted { .. } => "accepted",
+            Outcome::Quarantined => "quarantined",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Rejected => "rejected",
+        }
+    }
+}
 
 /// A sum that never falls.
 #[derive(Debug, Default, Clone, Copy)]
@@ -137,40 +201,42 @@ impl Counted {
     }
 
     /// Each sum that it is in, with what it adds to it.
-    fn amounts(&self) -> Vec<((Family, String), Decimal)> {
-        let price = match (self.is_priced, self.is_unknown) {
+    fn amounts(&self) -> Vec<(Key, Decimal)> {
+        let cost = match (self.is_priced, self.is_unknown) {
             (true, _) => "known",
             (false, true) => "unknown_usage",
             (false, false) => "no_rate",
         };
-        let generations = (Family::Generations, format!("cost=\"{price}\""));
-        let mut amounts = vec![(generations, Decimal::ONE)];
+        let mut amounts = vec![(Key::Generations { cost }, Decimal::ONE)];
         for (kind, count) in self.tokens.counts() {
-            amounts.push(((Family::Tokens, format!("kind=\"{kind}\"")), count.into()));
+            amounts.push((Key::Tokens { kind }, count.into()));
         }
-        let currency = &self.currency;
         if self.is_priced {
-            let attributed = if self.is_of_call { "tool" } else { "none" };
-            let labels = format!("currency=\"{currency}\",attributed_to=\"{attributed}\"");
-            amounts.push(((Family::ProviderCost, labels), self.cost));
+            let attributed_to = if self.is_of_call { "tool" } else { "none" };
+            let currency = self.currency.clone();
+            amounts.push((Key::ProviderCost { currency, attributed_to }, self.cost));
         }
-        amounts.push((revenue(currency, "tokens"), self.price));
+        amounts.push((revenue(&self.currency, "tokens"), self.price));
         amounts
     }
 }
 
-fn revenue(currency: &str, charged: &str) -> (Family, String) {
-    (Family::Revenue, format!("currency=\"{currency}\",charged_for=\"{charged}\""))
+fn revenue(currency: &str, charged_for: &'static str) -> Key {
+    Key::Revenue { currency: currency.to_owned(), charged_for }
 }
 
 impl Tally {
-    pub(crate) fn count(&mut self, outcome: &'static str, event_type: &'static str) {
-        let labels = format!("outcome=\"{outcome}\",type=\"{event_type}\"");
-        self.sum((Family::Events, labels)).add(Decimal::ONE);
+    /// Counts what became of an event; `None` if it could not be read. What counts no more by it is
+    /// taken back.
+    pub(crate) fn take(&mut self, event: Option<&Event<'_>>, outcome: &Outcome) {
+        let event_type = event.map_or("invalid", |event| event::short_type(&event.event_type));
+        self.sum(Key::Events { outcome: outcome.name(), event_type }).add(Decimal::ONE);
+        if let (Some(event), Outcome::Accepted { superseded }) = (event, outcome) {
+            self.accept(&event.body, superseded);
+        }
     }
 
-    /// Counts an event that the ledger just stored, and takes back what counts no more by it.
-    pub(crate) fn accept(&mut self, body: &Body, superseded: &[Counted]) {
+    fn accept(&mut self, body: &Body, superseded: &[Counted]) {
         for (key, amount) in superseded.iter().flat_map(Counted::amounts) {
             self.sum(key).take_back(amount);
         }
@@ -198,15 +264,15 @@ impl Tally {
     /// What was never rejected: without a zero before it, the first one is no increase.
     fn write_zeros(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for event_type in event::short_types().chain(["other", "invalid"]) {
-            let labels = format!("outcome=\"rejected\",type=\"{event_type}\"");
-            if !self.0.contains_key(&(Family::Events, labels.clone())) {
-                writeln!(f, "{name}{{{labels}}} 0")?;
+            let key = Key::Events { outcome: "rejected", event_type };
+            if !self.0.contains_key(&key) {
+                writeln!(f, "{name}{{{key}}} 0")?;
             }
         }
         Ok(())
     }
 
-    fn sum(&mut self, key: (Family, String)) -> &mut Sum {
+    fn sum(&mut self, key: Key) -> &mut Sum {
         self.0.entry(key).or_default()
     }
 }
@@ -219,10 +285,9 @@ impl Display for Tally {
             if family == Family::Events {
                 self.write_zeros(&name, f)?;
             }
-            for ((_, labels), Sum { total, .. }) in
-                self.0.iter().filter(|((of, _), _)| *of == family)
+            for (key, Sum { total, .. }) in self.0.iter().filter(|(key, _)| key.family() == family)
             {
-                writeln!(f, "{name}{{{labels}}} {total}")?;
+                writeln!(f, "{name}{{{key}}} {total}")?;
             }
         }
         Ok(())
