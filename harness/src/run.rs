@@ -62,6 +62,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         events,
         node_id,
         settings,
+        environment: Vec::new(),
     };
     let mut stack = tokio::select! {
         stack = Stack::start(options) => stack?,

@@ -13,7 +13,7 @@ use reqwest::Url;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Program};
+use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Launch, Program, Succession};
 use crate::llm_server::{LlmOptions, LlmServer};
 use crate::mcp_server::{McpServer, Mode};
 use crate::plugin;
@@ -68,6 +68,8 @@ pub struct Options {
     pub node_id: String,
     /// Other settings: JSON pointers into the rendered bootstrap, and the value to put at each.
     pub settings: Vec<(String, Value)>,
+    /// Variables of Envoy's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -84,6 +86,7 @@ impl Options {
             events: Events::Own { listen: ANY_PORT, ledger: "sqlite::memory:".to_owned() },
             node_id: "agent-meter".to_owned(),
             settings: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -100,7 +103,7 @@ pub struct Stack {
     dir: WorkDir,
     program: Program,
     bootstrap: Bootstrap,
-    concurrency: u32,
+    launch: Launch,
 }
 
 impl Stack {
@@ -146,14 +149,15 @@ impl Stack {
         if let Some(llm) = &llm {
             bootstrap.route_llm(&llm.addr().into())?;
         }
-        let concurrency = options.concurrency;
-        let envoy = Envoy::start(&program, &bootstrap, dir.path(), concurrency).await;
+        let (concurrency, environment) = (options.concurrency, options.environment);
+        let launch = Launch { concurrency, environment, succession: None };
+        let envoy = Envoy::start(&program, &bootstrap, dir.path(), &launch).await;
         let envoy = envoy.context("cannot start Envoy")?;
         if let (Some(server), Some(_)) = (&server, &llm) {
             server.set_llm(format!("http://{}/llm", reachable(envoy.listen())));
         }
         let envoy = Some(envoy);
-        Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, concurrency })
+        Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, launch })
     }
 
     /// The URL of the MCP endpoint behind Envoy, for clients on this machine.
@@ -211,10 +215,23 @@ impl Stack {
             self.bootstrap.listen = envoy.listen();
             envoy.kill().await?;
         }
+        self.launch.succession = None;
         let dir = self.dir.path();
-        self.envoy =
-            Some(Envoy::start(&self.program, &self.bootstrap, dir, self.concurrency).await?);
+        self.envoy = Some(Envoy::start(&self.program, &self.bootstrap, dir, &self.launch).await?);
         Ok(())
+    }
+
+    /// Starts an Envoy that takes over the listeners of the running one by hot restart. Returns that
+    /// one, which its successor ends after `parent_s` seconds.
+    pub async fn hot_restart_envoy(&mut self, parent_s: u32) -> anyhow::Result<Envoy> {
+        ensure!(matches!(self.program, Program::Binary(_)), "Envoy runs in a container");
+        let predecessor = self.envoy.take().context("Envoy was killed")?;
+        self.bootstrap.listen = predecessor.listen();
+        let epoch = self.launch.succession.map_or(0, |last| last.epoch) + 1;
+        self.launch.succession = Some(Succession { epoch, parent_s });
+        let dir = self.dir.path();
+        self.envoy = Some(Envoy::start(&self.program, &self.bootstrap, dir, &self.launch).await?);
+        Ok(predecessor)
     }
 
     /// Kills Envoy with SIGKILL.

@@ -24,13 +24,14 @@ const FILTERS: &str = "/filter_chains/0/filters/0/typed_config/http_filters";
 const TYPE: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 
 /// The file from which Envoy discovers its listeners.
-struct Listeners {
+pub(crate) struct Listeners {
     dir: TempDir,
-    addr: SocketAddr,
+    /// The address of the first.
+    pub(crate) addr: SocketAddr,
 }
 
 impl Listeners {
-    fn new(plugins: &[&Value]) -> anyhow::Result<Self> {
+    pub(crate) fn new(plugins: &[&Value]) -> anyhow::Result<Self> {
         // Envoy binds the port, and with a second listener the one behind it, a moment later.
         let addr = loop {
             let addr = std::net::TcpListener::bind(ANY_PORT)?.local_addr()?;
@@ -44,7 +45,7 @@ impl Listeners {
     }
 
     /// Replaces the listeners: one for each plugin configuration, on the ports from the first on.
-    fn put(&self, plugins: &[&Value]) -> anyhow::Result<()> {
+    pub(crate) fn put(&self, plugins: &[&Value]) -> anyhow::Result<()> {
         let mut resources = Vec::new();
         for (at, plugin) in (0..).zip(plugins) {
             let mut plugin = (*plugin).clone();
@@ -67,7 +68,7 @@ impl Listeners {
     }
 
     /// Envoy with these listeners, and a static one that has no filter.
-    async fn rig(&self, events: Option<SocketAddr>) -> anyhow::Result<Rig> {
+    pub(crate) async fn rig(&self, events: Option<SocketAddr>) -> anyhow::Result<Rig> {
         let source = json!({
             "resource_api_version": "V3", "path_config_source": { "path": self.file() },
         });
@@ -104,7 +105,7 @@ async fn call(client: &mut Client, agent: &str, tool: &str) -> anyhow::Result<()
 }
 
 /// A configuration whose product has this id and this price.
-fn priced(product: &str, price: &str) -> Value {
+pub(crate) fn priced(product: &str, price: &str) -> Value {
     let mut plugin = plain_plugin();
     plugin["products"][0]["id"] = json!(product);
     plugin["products"][0]["pricing"]["default"]["price"] = json!(price);

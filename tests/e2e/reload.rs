@@ -30,26 +30,26 @@ const FILTER: &str =
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 /// Envoy's stats of the filter's discovery.
-const STATS: &str = "extension_config_discovery.http_filter.agent-meter.";
+pub(crate) const STATS: &str = "extension_config_discovery.http_filter.agent-meter.";
 /// How long it may take from the change of the file to the first call billed by it; most of it is
 /// for a busy machine.
 const SECONDS: Duration = Duration::from_secs(10);
 
 /// The file that Envoy watches.
-struct File {
+pub(crate) struct FilterFile {
     dir: TempDir,
 }
 
-impl File {
+impl FilterFile {
     /// Makes the file, with a first configuration.
-    fn new(plugin: &Value) -> anyhow::Result<Self> {
+    pub(crate) fn new(plugin: &Value) -> anyhow::Result<Self> {
         let file = Self { dir: tempfile::tempdir()? };
         file.put(plugin)?;
         Ok(file)
     }
 
     /// Replaces the configuration; all else of the filter stays as in `envoy/envoy.yaml`.
-    fn put(&self, plugin: &Value) -> anyhow::Result<()> {
+    pub(crate) fn put(&self, plugin: &Value) -> anyhow::Result<()> {
         let mut plugin = plugin.clone();
         deliver_to_harness(&mut plugin)?;
         let root = bootstrap_to_nowhere(plugin, Vec::new())?.render()?;
@@ -66,7 +66,7 @@ impl File {
     }
 
     /// The bootstrap's filter, which Envoy discovers in the file.
-    fn discovered(&self) -> (String, Value) {
+    pub(crate) fn discovered(&self) -> (String, Value) {
         let source = json!({ "path": self.dir.path().join("filter.json") });
         let discovery = json!({
             "config_source": { "path_config_source": source, "resource_api_version": "V3" },
@@ -77,8 +77,8 @@ impl File {
 }
 
 /// A rig whose filter is configured by a file.
-async fn rig(plugin: &Value) -> anyhow::Result<(Rig, File)> {
-    let file = File::new(plugin)?;
+async fn rig(plugin: &Value) -> anyhow::Result<(Rig, FilterFile)> {
+    let file = FilterFile::new(plugin)?;
     let options = Options::new(plugin.clone(), Some(release_module()?));
     let settings = vec![file.discovered()];
     let upstream = Upstream::start(tools_and_models).await?;

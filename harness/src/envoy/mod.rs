@@ -7,4 +7,4 @@ mod process;
 
 pub use bootstrap::{Bootstrap, Endpoint};
 pub use find::{Program, VERSION, find};
-pub use process::{Envoy, validate};
+pub use process::{Envoy, Launch, Succession, validate};

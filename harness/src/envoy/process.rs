@@ -52,6 +52,27 @@ const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// How long the watcher may take to end: a few of its checks of Envoy.
 const WATCHER_LIMIT: Duration = Duration::from_secs(1);
 
+/// How a process of Envoy is started, beside its bootstrap.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// The number of worker threads.
+    pub concurrency: u32,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+    /// Takes over the listeners of the Envoy that was started before it from the same directory, and
+    /// ends that one; `None` starts an Envoy that stands alone.
+    pub succession: Option<Succession>,
+}
+
+/// A hot restart.
+#[derive(Debug, Clone, Copy)]
+pub struct Succession {
+    /// How many Envoys there were before.
+    pub epoch: u32,
+    /// How long the predecessor serves on, in seconds.
+    pub parent_s: u32,
+}
+
 /// A running Envoy. Dropped without [`Envoy::stop`], it is killed.
 #[derive(Debug)]
 pub struct Envoy {
@@ -64,18 +85,50 @@ pub struct Envoy {
     http: reqwest::Client,
 }
 
+impl Launch {
+    /// The words before those that run Envoy.
+    fn before(&self) -> Vec<OsString> {
+        if self.environment.is_empty() {
+            return Vec::new();
+        }
+        let variables = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+        ["env".to_owned()].into_iter().chain(variables).map(OsString::from).collect()
+    }
+
+    /// The options of Envoy; `dir` keeps the number by which the processes of a hot restart find
+    /// each other.
+    fn behind(&self, dir: &Path) -> anyhow::Result<Vec<OsString>> {
+        let id_file = dir.join("base-id");
+        let mut words: Vec<OsString> = vec!["--concurrency".into()];
+        words.push(self.concurrency.to_string().into());
+        match self.succession {
+            None => {
+                words.extend(["--use-dynamic-base-id", "--base-id-path"].map(OsString::from));
+                words.push(id_file.into_os_string());
+            }
+            Some(Succession { epoch, parent_s }) => {
+                let id = fs::read_to_string(&id_file);
+                let id = id.with_context(|| format!("cannot read {}", id_file.display()))?;
+                let (epoch, parent_s) = (epoch.to_string(), parent_s.to_string());
+                words.extend(["--base-id", id.trim()].map(OsString::from));
+                words.extend(["--restart-epoch", &epoch].map(OsString::from));
+                words.extend(["--parent-shutdown-time-s", &parent_s].map(OsString::from));
+            }
+        }
+        Ok(words)
+    }
+}
+
 impl Envoy {
     /// Starts Envoy with its files in `dir`, and waits until it is ready and listens.
-    ///
-    /// `concurrency` is the number of worker threads.
     pub async fn start(
         program: &Program,
         bootstrap: &Bootstrap,
         dir: &Path,
-        concurrency: u32,
+        launch: &Launch,
     ) -> anyhow::Result<Self> {
         let config = write_files(bootstrap, dir)?;
-        Self::start_from(program, config, dir, concurrency).await
+        Self::launch(program, config, dir, launch).await
     }
 
     /// As [`Envoy::start`], from a bootstrap file; Envoy must be able to read every file that it
@@ -86,16 +139,26 @@ impl Envoy {
         dir: &Path,
         concurrency: u32,
     ) -> anyhow::Result<Self> {
+        let launch = Launch { concurrency, ..Launch::default() };
+        Self::launch(program, config, dir, &launch).await
+    }
+
+    async fn launch(
+        program: &Program,
+        config: PathBuf,
+        dir: &Path,
+        launch: &Launch,
+    ) -> anyhow::Result<Self> {
         let (log, admin_file) = (dir.join("envoy.log"), dir.join("admin-address"));
         // Removes the address file of an earlier Envoy, so that nobody takes it for this one's.
         if admin_file.exists() {
             fs::remove_file(&admin_file)?;
         }
-        let workers = concurrency.to_string();
-        let mut words = program.words(dir)?;
+        let mut words = launch.before();
+        words.extend(program.words(dir)?);
         words.push("-c".into());
         words.push(config.into_os_string());
-        words.extend(["--concurrency", &workers, "--use-dynamic-base-id"].map(OsString::from));
+        words.extend(launch.behind(dir)?);
         words.push("--admin-address-path".into());
         words.push(admin_file.clone().into_os_string());
 
