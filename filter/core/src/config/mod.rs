@@ -40,7 +40,6 @@ use std::rc::Rc;
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::base::invalid::{ConfigError, error, in_range, is_positive};
@@ -154,19 +153,15 @@ fn value_of(bytes: &[u8]) -> Result<Value, ConfigError> {
     Ok(value)
 }
 
-/// Reads what a value describes; an error names the place.
-fn read<T: DeserializeOwned>(value: Value) -> Result<T, ConfigError> {
-    serde_path_to_error::deserialize(value).map_err(|failure| {
-        let path = failure.path().to_string();
-        let path = if path == "." { "" } else { path.as_str() };
-        error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
-    })
-}
-
 impl Config {
     /// Reads the plugin's configuration: JSON, or a serialised `google.protobuf.Struct`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let config: Self = read(value_of(bytes)?)?;
+        let config: Self =
+            serde_path_to_error::deserialize(value_of(bytes)?).map_err(|failure| {
+                let path = failure.path().to_string();
+                let path = if path == "." { "" } else { path.as_str() };
+                error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
+            })?;
         config.validate()?;
         Ok(config)
     }

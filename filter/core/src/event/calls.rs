@@ -7,7 +7,7 @@ use crate::domain::call::{Certainty, Transport};
 use crate::domain::payment::{Payment, PaymentProtocol};
 use crate::domain::status::ExecutionStatus;
 use crate::event::EventStamp;
-use crate::event::common::{Common, Joined, common, money, stored};
+use crate::event::common::{Common, common, money, stored};
 use crate::fact::call::{ApiCall, CallEnded};
 use crate::pricing::charge::CallCharge;
 use crate::session::Session;
@@ -43,15 +43,18 @@ struct Charged<'a> {
     billable: bool,
     price: String,
     currency: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<Paid<'a>>,
 }
 
 impl<'a> Charged<'a> {
-    fn of(charge: &CallCharge<'a>, session: &'a Session) -> Self {
+    fn of(charge: &CallCharge<'a>, session: &'a Session, call: &'a CallEnded) -> Self {
         Self {
             cost_tier: charge.cost_tier,
             billable: charge.is_billable,
             price: money(charge.price),
             currency: &session.currency,
+            payment: Paid::of(call),
         }
     }
 }
@@ -95,10 +98,6 @@ struct ToolInvocation<'a> {
     outcome: Outcome,
     #[serde(flatten)]
     charged: Charged<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment: Option<Paid<'a>>,
-    #[serde(flatten)]
-    joined: Joined<'a>,
 }
 
 #[derive(Serialize)]
@@ -117,10 +116,6 @@ struct ApiCallData<'a> {
     response_bytes: u64,
     #[serde(flatten)]
     charged: Charged<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment: Option<Paid<'a>>,
-    #[serde(flatten)]
-    joined: Joined<'a>,
 }
 
 #[derive(Serialize)]
@@ -135,10 +130,17 @@ struct AgentStep<'a> {
     outcome: Outcome,
     #[serde(flatten)]
     charged: Charged<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment: Option<Paid<'a>>,
-    #[serde(flatten)]
-    joined: Joined<'a>,
+}
+
+/// What a call's event shares with others.
+fn common_of<'a>(
+    event_type: &'static str,
+    session: &'a Session,
+    product_type: ProductType,
+    call: &'a CallEnded,
+) -> Common<'a> {
+    let common = common(event_type, session, &call.session.product_id, product_type);
+    common.joined(call.correlation.as_deref())
 }
 
 pub(super) fn tool_invocation(
@@ -148,7 +150,7 @@ pub(super) fn tool_invocation(
     call: &CallEnded,
     charge: &CallCharge<'_>,
 ) -> StoredEvent {
-    let common = common("tool_invocation", session, &call.session.product_id, product_type);
+    let common = common_of("tool_invocation", session, product_type, call);
     let data = ToolInvocation {
         common,
         metric_id: "tool_invocations",
@@ -156,9 +158,7 @@ pub(super) fn tool_invocation(
         call_id: &call.call_id,
         tool_name: &call.tool,
         outcome: Outcome::of(call),
-        charged: Charged::of(charge, session),
-        payment: Paid::of(call),
-        joined: Joined::of(call.correlation.as_deref()),
+        charged: Charged::of(charge, session, call),
     };
     stored(stamp, "tool_invocation", session, data)
 }
@@ -172,7 +172,7 @@ pub(super) fn api_call(
     charge: &CallCharge<'_>,
 ) -> StoredEvent {
     let data = ApiCallData {
-        common: common("api_call", session, &call.session.product_id, product_type),
+        common: common_of("api_call", session, product_type, call),
         metric_id: "api_calls",
         quantity: charge.calls,
         call_id: &call.call_id,
@@ -183,9 +183,7 @@ pub(super) fn api_call(
         execution_duration_ms: call.ended_at.saturating_since(call.started_at).0,
         request_bytes: api.request_bytes,
         response_bytes: api.response_bytes,
-        charged: Charged::of(charge, session),
-        payment: Paid::of(call),
-        joined: Joined::of(call.correlation.as_deref()),
+        charged: Charged::of(charge, session, call),
     };
     stored(stamp, "api_call", session, data)
 }
@@ -198,15 +196,13 @@ pub(super) fn agent_step(
     charge: &CallCharge<'_>,
 ) -> StoredEvent {
     let data = AgentStep {
-        common: common("agent_step", session, &call.session.product_id, product_type),
+        common: common_of("agent_step", session, product_type, call),
         metric_id: "agent_steps",
         quantity: charge.calls,
         call_id: &call.call_id,
         operation: &call.tool,
         outcome: Outcome::of(call),
-        charged: Charged::of(charge, session),
-        payment: Paid::of(call),
-        joined: Joined::of(call.correlation.as_deref()),
+        charged: Charged::of(charge, session, call),
     };
     stored(stamp, "agent_step", session, data)
 }

@@ -28,11 +28,6 @@ pub(super) struct Common<'a> {
     pub(super) credential_type: Option<Credential>,
     pub(super) session_id: String,
     pub(super) session_key: String,
-}
-
-/// The ids by which an event is joined with other systems.
-#[derive(Serialize)]
-pub(super) struct Joined<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,12 +36,14 @@ pub(super) struct Joined<'a> {
     rpc_id: Option<&'a str>,
 }
 
-impl<'a> Joined<'a> {
-    pub(super) fn of(correlation: Option<&'a Correlation>) -> Self {
+impl<'a> Common<'a> {
+    /// The same with the ids by which the event is joined with other systems.
+    pub(super) fn joined(self, correlation: Option<&'a Correlation>) -> Self {
         Self {
             request_id: correlation.and_then(|told| told.request_id.as_deref()),
             trace_id: correlation.and_then(|told| told.trace_id.as_deref()),
             rpc_id: correlation.and_then(|told| told.rpc_id.as_deref()),
+            ..self
         }
     }
 }
@@ -105,6 +102,9 @@ pub(super) fn common<'a>(
         credential_type: identity.credential,
         session_id: hex(&session.id),
         session_key: hex(&session.reference.key),
+        request_id: None,
+        trace_id: None,
+        rpc_id: None,
     }
 }
 

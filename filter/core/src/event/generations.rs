@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use crate::domain::price_factors::{Modifiers, ServiceTier, Word};
 use crate::domain::units::{UnitName, Units};
 use crate::domain::usage::{Completeness, Usage, UsageSource};
-use crate::event::common::{Common, Joined, money};
+use crate::event::common::{Common, money};
 use crate::fact::generation::Attribution;
 use crate::pricing::card_age::CardAge;
 use crate::pricing::charge::{Cost, REPORTED};
@@ -62,8 +62,6 @@ pub(super) struct TokenConsumption<'a> {
     pub(super) http_status: u16,
     pub(super) duration_ms: u64,
     pub(super) streamed: bool,
-    #[serde(flatten)]
-    pub(super) joined: Joined<'a>,
 }
 
 /// The known token counts. The event leaves out unknown ones.

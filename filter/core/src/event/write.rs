@@ -2,7 +2,7 @@
 
 use crate::config::product::ProductType;
 use crate::event::calls::{agent_step, api_call, tool_invocation};
-use crate::event::common::{Common, Joined, common, money, of_session, stored};
+use crate::event::common::{Common, common, money, of_session, stored};
 use crate::event::generations::{KnownTokens, TokenConsumption, cost_lines};
 use crate::event::guards::{level_changed, totals};
 use crate::event::heartbeat::heartbeat;
@@ -35,6 +35,7 @@ pub fn write(stamp: EventStamp, event: &Event<'_>) -> StoredEvent {
             charge,
         } => {
             let common = common("token_consumption", session, product_id, *product_type);
+            let common = common.joined(generation.correlation.as_deref());
             let data = token_consumption(
                 common,
                 generation,
@@ -153,6 +154,5 @@ fn token_consumption<'a>(
         http_status: generation.http_status,
         duration_ms: generation.ended_at.saturating_since(generation.started_at).0,
         streamed: generation.is_streamed,
-        joined: Joined::of(generation.correlation.as_deref()),
     }
 }

@@ -1,8 +1,6 @@
 //! The filter on a listener of its own by which an operator controls those that meter: a `POST` drains
 //! them, and is answered when that is done or its time is up.
 
-use std::collections::HashMap;
-
 use serde_json::json;
 
 use crate::base::text::Duration;
@@ -25,7 +23,7 @@ pub struct Control {
     config: ControlConfig,
     prefix: String,
     /// Orders whose answer is awaited, by stream.
-    waiting: HashMap<u32, DrainOrder>,
+    waiting: Vec<(u32, DrainOrder)>,
 }
 
 /// What to do with a request.
@@ -40,7 +38,7 @@ pub enum ControlAction {
 impl Control {
     /// For filters with this name.
     pub fn new(config: ControlConfig, plugin: &str) -> Self {
-        Self { config, prefix: format!("{LAYOUT}.{plugin}."), waiting: HashMap::new() }
+        Self { config, prefix: format!("{LAYOUT}.{plugin}."), waiting: Vec::new() }
     }
 
     /// Takes a request; `id` tells its order from others.
@@ -75,7 +73,7 @@ impl Control {
             return answer(429, &json!({ "error": "too many orders wait for their answers" }));
         }
         order.give(host, &self.prefix);
-        self.waiting.insert(stream, order);
+        self.waiting.push((stream, order));
         ControlAction::Wait
     }
 
@@ -83,7 +81,7 @@ impl Control {
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<(u32, LocalReply)> {
         let prefix = &self.prefix;
         let mut answers = Vec::new();
-        self.waiting.retain(|stream, order| {
+        self.waiting.retain(|(stream, order)| {
             let progress = DrainProgress::read(host, prefix, order.id);
             let is_done = progress.is_some_and(|progress| progress.is_done);
             // If the clock was set back, nobody must wait for ever.
@@ -108,7 +106,7 @@ impl Control {
 
     /// Forgets a stream that is over.
     pub fn stream_end(&mut self, stream: u32) {
-        self.waiting.remove(&stream);
+        self.waiting.retain(|(waiting, _)| *waiting != stream);
     }
 }
 

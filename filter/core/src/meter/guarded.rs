@@ -156,7 +156,6 @@ impl Meter {
         let reply = refusal.reply(exchange.policy_request().ids.as_deref());
         let mut observed = exchange.refuse(refusal.status(), now);
         self.notes.add_to(&self.config, stream, &mut observed);
-        self.notes.stream_end(stream);
         self.record_refused(host, observed, now);
         HeadAction::Answer(reply)
     }

@@ -11,7 +11,6 @@ mod guarded;
 mod head;
 mod others;
 mod overflow;
-mod payments;
 pub mod recovered;
 mod stream_notes;
 mod succession;
@@ -290,14 +289,13 @@ impl Meter {
             let observed = exchange.end(end, now);
             self.record(host, stream, observed);
         }
-        self.notes.stream_end(stream);
         if let Some(released) = self.reserved.remove(&stream) {
             self.record_fact(host, &released);
         }
     }
 
-    /// What an access log is to tell of a stream that has ended: names and values for Envoy's filter
-    /// state, once.
+    /// Forgets a stream that has ended or was answered; the proxy must call it then. Returns what an
+    /// access log is to tell of the stream: names and values for Envoy's filter state.
     pub fn take_log(&mut self, stream: u32) -> Vec<(&'static str, String)> {
         self.notes.take_log(stream)
     }

@@ -11,81 +11,112 @@ use crate::base::hash::hex;
 use crate::base::limits::{LOGGED_CALLS_MAX, REQUEST_ID_BYTES_MAX};
 use crate::config::Config;
 use crate::domain::correlation::Correlation;
+use crate::domain::payment::Payment;
+use crate::domain::status::ExecutionStatus;
 use crate::exchange::kind::Observed;
 use crate::fact::Fact;
 use crate::fact::call::{CallEnded, CallOpen};
 use crate::fact::generation::GenerationEnded;
-use crate::meter::payments::HeaderPayments;
+use crate::protocol::payment::{offered, settled};
 use crate::protocol::trace_context::traces_of;
-use crate::wire::http::{Headers, ResponseHead};
+use crate::wire::http::{Headers, ResponseHead, is_success};
 
-/// The notes of all streams of a VM.
+/// The notes of a VM's streams; a stream of which there is nothing to note has none.
 #[derive(Debug, Default)]
 pub(super) struct StreamNotes {
-    payments: HeaderPayments,
-    correlations: HashMap<u32, Correlation>,
-    logs: HashMap<u32, LogNote>,
+    by_stream: HashMap<u32, StreamNote>,
+}
+
+#[derive(Debug)]
+struct StreamNote {
+    /// What the request's head offers; once the response's head has come, what of it is settled.
+    payment: Option<Payment>,
+    correlation: Option<Correlation>,
+    log: Option<LogNote>,
 }
 
 impl StreamNotes {
     /// Takes what a request's head tells.
     pub(super) fn request_head(&mut self, config: &Config, stream: u32, headers: Headers<'_>) {
-        self.payments.request_head(stream, headers);
         let rules = &config.correlation;
-        if rules.request_id || rules.trace_id {
-            let request_id = headers.get("x-request-id").filter(|_| rules.request_id);
-            let trace_id = if rules.trace_id { traces_of(headers).first().copied() } else { None };
-            let correlation = Correlation {
-                request_id: request_id.and_then(request_id_of),
-                trace_id: trace_id.map(|trace| hex(&trace)),
-                rpc_id: None,
-            };
-            self.correlations.insert(stream, correlation);
-        }
-        if rules.access_log {
-            self.logs.insert(stream, LogNote::default());
+        let is_joined = rules.request_id || rules.trace_id;
+        let note = StreamNote {
+            payment: offered(headers),
+            correlation: is_joined.then(|| {
+                let request_id = headers.get("x-request-id").filter(|_| rules.request_id);
+                let traces = if rules.trace_id { traces_of(headers) } else { Vec::new() };
+                Correlation {
+                    request_id: request_id.and_then(request_id_of),
+                    trace_id: traces.first().map(|trace| hex(trace)),
+                    rpc_id: None,
+                }
+            }),
+            log: rules.access_log.then(LogNote::default),
+        };
+        if note.payment.is_some() || is_joined || rules.access_log {
+            self.by_stream.insert(stream, note);
         }
     }
 
-    /// Takes what a response's head tells.
+    /// Takes what a response's head tells. What is not settled by a success is forgotten.
     pub(super) fn response_head(&mut self, stream: u32, head: &ResponseHead<'_>) {
-        self.payments.response_head(stream, head);
+        let Some(note) = self.by_stream.get_mut(&stream) else { return };
+        let offer = note.payment.take().filter(|_| is_success(head.status));
+        let paid = offer.zip(settled(head.headers)).map(|(offer, told)| offer.settled_by(told));
+        note.payment = paid.filter(Payment::is_settled);
     }
 
     /// Adds the notes of a stream to the facts about it.
     pub(super) fn add_to(&mut self, config: &Config, stream: u32, observed: &mut Observed) {
-        self.payments.pay(stream, observed);
-        if let Some(own) = self.correlations.get(&stream) {
-            for fact in &mut observed.facts {
-                let of_fact = match fact {
-                    Fact::Call(call) | Fact::Open(CallOpen { call, .. }) => &mut call.correlation,
-                    Fact::Generation(generation) => &mut generation.correlation,
-                    _ => continue,
-                };
+        let Some(note) = self.by_stream.get_mut(&stream) else { return };
+        note.pay(observed);
+        for fact in &mut observed.facts {
+            let of_fact = match fact {
+                Fact::Call(call) | Fact::Open(CallOpen { call, .. }) => {
+                    if let Some(log) = &mut note.log {
+                        log.call(call);
+                    }
+                    &mut call.correlation
+                }
+                Fact::Generation(generation) => {
+                    if let Some(log) = &mut note.log {
+                        log.generation(config, generation);
+                    }
+                    &mut generation.correlation
+                }
+                _ => continue,
+            };
+            if let Some(own) = &note.correlation {
                 let rpc_id = of_fact.take().and_then(|told| told.rpc_id);
                 *of_fact = Some(Box::new(Correlation { rpc_id, ..own.clone() }));
             }
         }
-        if let Some(log) = self.logs.get_mut(&stream) {
-            for fact in &observed.facts {
-                match fact {
-                    Fact::Call(call) | Fact::Open(CallOpen { call, .. }) => log.call(call),
-                    Fact::Generation(generation) => log.generation(config, generation),
-                    _ => {}
-                }
-            }
-        }
     }
 
-    /// What an access log is to tell of a stream: names and values for Envoy's filter state.
+    /// Forgets a stream that is over. Returns what an access log is to tell of it: names and values
+    /// for Envoy's filter state.
     pub(super) fn take_log(&mut self, stream: u32) -> Vec<(&'static str, String)> {
-        self.logs.remove(&stream).map(LogNote::properties).unwrap_or_default()
+        let note = self.by_stream.remove(&stream);
+        note.and_then(|note| note.log).map(LogNote::properties).unwrap_or_default()
     }
+}
 
-    /// Forgets a stream that is over.
-    pub(super) fn stream_end(&mut self, stream: u32) {
-        self.payments.stream_end(stream);
-        self.correlations.remove(&stream);
+impl StreamNote {
+    /// Gives the payment to the first of the stream's calls that succeeded: one payment is for one
+    /// call.
+    fn pay(&mut self, observed: &mut Observed) {
+        if !self.payment.as_ref().is_some_and(Payment::is_settled) {
+            return;
+        }
+        let first = observed.facts.iter_mut().find_map(|fact| match fact {
+            Fact::Call(call) if call.status == ExecutionStatus::Success && !call.is_paid() => {
+                Some(call)
+            }
+            _ => None,
+        });
+        if let Some(call) = first {
+            call.payment = self.payment.take().map(Box::new);
+        }
     }
 }
 
