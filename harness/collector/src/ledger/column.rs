@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use rusqlite::types::{ToSqlOutput, Value};
-use rusqlite::{ToSql, Transaction, params_from_iter};
+use rusqlite::{Connection, ToSql, params_from_iter};
 use rust_decimal::Decimal;
 
 use crate::event::Event;
@@ -132,11 +132,7 @@ impl<B: ?Sized> Table<B> {
     }
 
     /// Inserts a row, and returns how many rows changed.
-    pub(crate) fn insert(
-        &self,
-        ledger: &Transaction<'_>,
-        row: &Row<'_, B>,
-    ) -> rusqlite::Result<usize> {
+    pub(crate) fn insert(&self, ledger: &Connection, row: &Row<'_, B>) -> rusqlite::Result<usize> {
         let columns = self.columns.iter().copied().flatten();
         let cells = columns.map(|column| (column.cell)(row));
         let insertion = self.insertion.get_or_init(|| self.to_insertion());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 use crate::event::generation::Generation;
 use crate::event::{Body, Event};
@@ -40,7 +40,7 @@ impl<'a> Folds<'a> {
     }
 
     /// Writes them to the sessions, which keep what the event with the highest order says.
-    pub(super) fn store(self, ledger: &Transaction<'_>) -> rusqlite::Result<()> {
+    pub(super) fn store(self, ledger: &Connection) -> rusqlite::Result<()> {
         for row in &self.rows {
             SESSIONS.insert(ledger, row)?;
         }
@@ -50,7 +50,7 @@ impl<'a> Folds<'a> {
 
 /// Adds one event that is stored at `position` to calls, generations, sessions and guard totals.
 pub(crate) fn derive_one(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &Event<'_>,
     position: i64,
 ) -> rusqlite::Result<()> {
@@ -62,7 +62,7 @@ pub(crate) fn derive_one(
 /// The same, but leaves what it says about its session to `folds`. Returns the generations that
 /// count no more by it, perhaps its own among them.
 pub(super) fn derive<'a>(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &'a Event<'a>,
     position: i64,
     folds: &mut Folds<'a>,
@@ -89,7 +89,7 @@ pub(super) fn derive<'a>(
 
 /// Moves away what this generation supersedes, and the generation itself if another supersedes it.
 fn supersede(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &Event<'_>,
     generation: &Generation,
 ) -> rusqlite::Result<Vec<Counted>> {
@@ -116,7 +116,7 @@ fn supersede(
 /// Moves a generation away, and those of its further runs, whose ids are its own with a dot and a
 /// number behind it. Returns what they counted.
 fn move_away(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     source: &str,
     id: &str,
     by: i64,

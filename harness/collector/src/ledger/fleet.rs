@@ -7,7 +7,7 @@
 //! fleet, whatever was lost or repeated on the way. A restarted Envoy is a new source, and the
 //! totals of its earlier life stay in the sum.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 use rust_decimal::Decimal;
 use serde::Serialize;
 
@@ -102,7 +102,7 @@ impl TotalsQuery {
     /// Adds up the totals. With `proven_only`, the totals of sources count that wrote with a secret.
     pub(crate) fn run(
         self,
-        ledger: &Transaction<'_>,
+        ledger: &Connection,
         proven_only: bool,
     ) -> rusqlite::Result<FleetTotals> {
         let mut statement = ledger.prepare_cached(
@@ -153,7 +153,7 @@ impl FleetTotals {
 
 /// Stores the running totals of a source, unless the source sent later ones before.
 pub(crate) fn fold_totals(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &Event<'_>,
     totals: &GuardTotals,
 ) -> rusqlite::Result<()> {
@@ -186,7 +186,7 @@ pub(crate) fn fold_totals(
 
 /// Stores the level of a scope at a source, unless the source sent a later one before.
 pub(crate) fn fold_level(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &Event<'_>,
     change: &LevelChange,
 ) -> rusqlite::Result<()> {
@@ -195,7 +195,7 @@ pub(crate) fn fold_level(
 }
 
 /// Makes the row of a source and a scope if there is none, with totals of 0.
-fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> rusqlite::Result<()> {
+fn make_row(ledger: &Connection, event: &Event<'_>, scope: &Scope) -> rusqlite::Result<()> {
     let made = GUARD_TOTALS.insert(ledger, &Row { position: None, event, body: scope })?;
     if made > 0 {
         // A period that begins in years must not delete the totals of the others. The event's own time
@@ -212,7 +212,7 @@ fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> rusql
 }
 
 fn set_level(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &Event<'_>,
     scope: &Scope,
     level: &str,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::access::Writer;
@@ -47,7 +47,7 @@ impl Intake<'_> {
 }
 
 impl Ledger {
-    /// Stores the valid events of one POST body in one transaction, each (source, id) once.
+    /// Stores the valid events of one POST body, all or none, each (source, id) once.
     /// When this returns, the accepted events are in the ledger. It posts to no webhook.
     ///
     /// # Errors
@@ -69,8 +69,8 @@ impl Ledger {
         let mut events: Vec<_> =
             event::split(body, content_type)?.into_iter().map(event::read).collect();
         let total = events.len();
-        let (receipt, outcomes, queued) = self.write(|transaction| {
-            let mut batch = Batch::new(transaction, intake, self.now_ms(), total);
+        let stored = self.0.writer.together(total, |ledger| -> rusqlite::Result<_> {
+            let mut batch = Batch::new(ledger, intake, self.now_ms(), total);
             for (index, event) in events.iter_mut().enumerate() {
                 match event {
                     Ok(event) => batch.take(index, event)?,
@@ -80,10 +80,11 @@ impl Ledger {
             // The events wait until the operator has mended the secrets; one by one they would be
             // refused for good.
             if total > 0 && batch.foreign == total {
-                return Err(IngestError::Foreign);
+                return Ok(None);
             }
-            Ok(batch.finish()?)
+            batch.finish().map(Some)
         })?;
+        let (receipt, outcomes, queued) = stored.ok_or(IngestError::Foreign)?;
         let mut tally = Tally::default();
         for (event, outcome) in events.iter().zip(&outcomes) {
             tally.take(event.as_ref().ok(), outcome);
@@ -95,7 +96,7 @@ impl Ledger {
 
 /// A batch on its way into the ledger.
 struct Batch<'a> {
-    ledger: &'a Transaction<'a>,
+    ledger: &'a Connection,
     intake: Intake<'a>,
     /// Milliseconds since 1970, UTC.
     received_ms: i64,
@@ -115,12 +116,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(
-        ledger: &'a Transaction<'a>,
-        intake: Intake<'a>,
-        received_ms: i64,
-        events: usize,
-    ) -> Self {
+    fn new(ledger: &'a Connection, intake: Intake<'a>, received_ms: i64, events: usize) -> Self {
         Batch {
             ledger,
             intake,
@@ -240,7 +236,7 @@ enum Inserted {
 }
 
 fn insert(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &Event<'_>,
     received_at: &String,
 ) -> rusqlite::Result<Inserted> {

@@ -25,17 +25,19 @@ pub(crate) mod tables;
 pub(crate) mod tally;
 mod tokens;
 pub(crate) mod units;
+mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail, ensure};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction};
 
 use crate::clock::Clock;
 use crate::ledger::schema::{prepare, reader};
 use crate::ledger::tally::Tally;
+use crate::ledger::writer::Writer;
 
 /// A handle to one ledger; a clone is the same ledger. Its calls block, so keep them off async
 /// threads.
@@ -47,7 +49,7 @@ struct Shared {
     /// `None` in memory.
     path: Option<PathBuf>,
     clock: Clock,
-    writer: Mutex<Connection>,
+    writer: Writer,
     /// `None` in memory, where a second connection would be a second database.
     reader: Option<Mutex<Connection>>,
     /// Counts since the ledger was opened.
@@ -91,7 +93,7 @@ impl Ledger {
             Ok((writer, Some(Mutex::new(reader(path)?))))
         };
         let (writer, reader) = open().with_context(|| format!("ledger {url:?}"))?;
-        let (url, writer, tally) = (url.to_owned(), Mutex::new(writer), Mutex::default());
+        let (url, writer, tally) = (url.to_owned(), Writer::new(writer), Mutex::default());
         Ok(Ledger(Arc::new(Shared { url, path, clock, writer, reader, tally })))
     }
 
@@ -113,8 +115,8 @@ impl Ledger {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let mut connection = lock(self.0.reader.as_ref().unwrap_or(&self.0.writer));
-        work(&connection.transaction()?)
+        let Some(reader) = &self.0.reader else { return self.0.writer.alone().read(work) };
+        work(&lock(reader).transaction()?)
     }
 
     /// Changes the ledger: does all of `work` or nothing.
@@ -122,11 +124,7 @@ impl Ledger {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut connection = lock(&self.0.writer);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
+        self.0.writer.alone().write(work)
     }
 
     /// Bytes of the ledger on disk; in memory, of its pages.

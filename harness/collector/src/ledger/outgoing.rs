@@ -1,11 +1,11 @@
 //! Queues events for webhooks, in the transaction that stores them: a restart forgets none.
 //! The room `webhook` sends them.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 
 /// Queues a new event, once for each webhook, due at once; returns how many rows it made.
 pub(crate) fn queue<'a>(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     position: i64,
     webhooks: impl Iterator<Item = &'a String>,
     now_ms: i64,

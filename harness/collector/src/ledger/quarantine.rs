@@ -4,7 +4,7 @@
 //! To the next maintainer. Such an event has a row in `events` too, with an empty `raw`: its number
 //! is taken, so it is neither missing nor taken again. Its text is here, whatever becomes of it.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::event::Event;
 use crate::event::bounds::Beyond;
@@ -26,7 +26,7 @@ CREATE INDEX quarantine_state ON quarantine (state, position);
 
 /// Stores an event that is not plausible; its row in `events` is there.
 pub(super) fn hold(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     event: &Event<'_>,
     position: i64,
     beyond: &Beyond,
@@ -51,7 +51,7 @@ pub(super) fn hold(
 
 /// The text of an event of this source and id that is kept apart, or was.
 pub(super) fn text_of(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     source: &str,
     id: &str,
 ) -> rusqlite::Result<Option<String>> {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::access::Writer;
 use crate::event::heartbeat::Heartbeat;
@@ -63,7 +63,7 @@ impl Sources {
     /// Whether the writer may write for the source of an event.
     pub(super) fn allow(
         &mut self,
-        ledger: &Transaction<'_>,
+        ledger: &Connection,
         writer: &Writer,
         event: &Event<'_>,
     ) -> rusqlite::Result<bool> {
@@ -105,7 +105,7 @@ impl Sources {
     /// so do not mean that it lives.
     pub(super) fn store(
         self,
-        ledger: &Transaction<'_>,
+        ledger: &Connection,
         writer: &Writer,
         now_ms: i64,
         recovers: bool,
@@ -144,7 +144,7 @@ impl Sources {
 }
 
 fn store_heartbeat(
-    ledger: &Transaction<'_>,
+    ledger: &Connection,
     source: &str,
     sequence: i64,
     told: &Heartbeat,
@@ -171,7 +171,7 @@ fn store_heartbeat(
 }
 
 /// Opens the sessions of a source again that were closed because it was taken for lost.
-fn reopen(ledger: &Transaction<'_>, source: &str) -> rusqlite::Result<()> {
+fn reopen(ledger: &Connection, source: &str) -> rusqlite::Result<()> {
     ledger
         .prepare_cached(
             "UPDATE sessions SET state = state_before, state_before = NULL, close_reason = NULL,
