@@ -22,7 +22,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn is_good(&self) -> bool {
+    /// Whether the row is as it must be.
+    pub(super) fn is_good(&self) -> bool {
         let sum = self.in_ledger + self.named + self.silent_loss;
         self.silent_loss == 0
             && self.doubles == 0

@@ -183,6 +183,10 @@ impl Trial {
             let checked = check_whole(&books, &self.ledger).await;
             row.trouble = checked.err().map(|error| format!("{error:#}"));
         }
+        if !row.is_good() {
+            // Says where the working files are: Envoy's log has to explain it.
+            self.rig.stack_mut()?.keep_files();
+        }
         self.rig.discard().await?;
         Ok(row)
     }

@@ -125,7 +125,7 @@ impl Meter {
         config.identify(config_id);
         let shortest_idle = config.products.iter().map(|p| p.session.idle_timeout.millis().0 / 2);
         let running_interval = shortest_idle.min().unwrap_or(0).clamp(1, RUNNING_INTERVAL_MS_MAX);
-        let seat = Seat::take(host, &prefix, (vm.seed, config_id), now);
+        let seat = Seat::announce(host, &prefix, (vm.seed, config_id), now);
         announce(host, &prefix, config_id, || Config::without_secrets(config_json));
         let seeds = [vm.seed.to_be_bytes().as_slice(), &config_hash, vm.node.as_bytes()].concat();
         Self {

@@ -5,6 +5,10 @@
 //! [`VM_SILENT_TICKS_MAX`] ticks of the VM that looks counts as dead, since clocks may step; of whom
 //! it had not seen before, [`VM_SILENCE_MS_MAX`] decides. If a living VM counts as dead, sessions are
 //! closed that could have gone on, and nothing is lost.
+//!
+//! Envoy tries each configuration first in a VM that it throws away without a word, so that a VM has
+//! a seat of its own only from its first tick on. Until then a seat of nobody says that VMs of the
+//! configuration are coming; the first of them that ticks or stops gives that back.
 
 use std::collections::BTreeSet;
 
@@ -16,9 +20,12 @@ use crate::domain::ids::ConfigId;
 use crate::host::{Expect, Host};
 use crate::shared_data::commit::encoded;
 
+/// Stands for all VMs of a configuration that have not ticked yet.
+const NOBODY: u64 = 0;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
-    /// Distinguishes the VM from all others.
+    /// Distinguishes the VM from all others; or [`NOBODY`].
     vm: u64,
     config: ConfigId,
     at: Timestamp,
@@ -31,6 +38,10 @@ impl Entry {
         let distance = now.saturating_since(self.at).max(self.at.saturating_since(now));
         !self.is_free && distance <= limit
     }
+
+    fn is_same_nobody(&self, other: &Self) -> bool {
+        self.vm == NOBODY && self.config == other.config
+    }
 }
 
 fn key(prefix: &str, index: u32) -> String {
@@ -42,6 +53,25 @@ fn read(host: &mut impl Host, prefix: &str, index: u32) -> Option<(Option<Entry>
     Some((postcard::from_bytes(&bytes).ok(), version))
 }
 
+/// Writes an entry to the first seat that no living VM has, or that is nobody's of the same
+/// configuration. Returns which that is.
+fn put(host: &mut impl Host, prefix: &str, entry: Entry, now: Timestamp) -> Option<u32> {
+    for index in 0..VMS_MAX {
+        let expect = match read(host, prefix, index) {
+            None => Expect::Absent,
+            Some((Some(other), _)) if other.is_alive(now) && !other.is_same_nobody(&entry) => {
+                continue;
+            }
+            Some((_, version)) => Expect::Version(version),
+        };
+        // On a conflict another VM was faster: try the next seat.
+        if host.set(&key(prefix, index), &encoded(&entry), expect).is_ok() {
+            return Some(index);
+        }
+    }
+    None
+}
+
 /// The place of one VM.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
@@ -51,50 +81,48 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Takes a seat; a VM for which there is none counts as dead.
-    pub(crate) fn take(
+    /// Says that this VM is coming.
+    pub(crate) fn announce(
         host: &mut impl Host,
         prefix: &str,
         (vm, config): (u64, ConfigId),
         now: Timestamp,
     ) -> Self {
-        let mut seat = Self { vm, config, index: None };
-        seat.find(host, prefix, now);
-        seat
+        let coming = Entry { vm: NOBODY, config, at: now, is_free: false };
+        put(host, prefix, coming, now);
+        Self { vm, config, index: None }
     }
 
-    fn find(&mut self, host: &mut impl Host, prefix: &str, now: Timestamp) {
-        for index in 0..VMS_MAX {
-            let expect = match read(host, prefix, index) {
-                None => Expect::Absent,
-                Some((Some(entry), _)) if entry.is_alive(now) => continue,
-                Some((_, version)) => Expect::Version(version),
-            };
-            // On a conflict another VM was faster: try the next seat.
-            if host.set(&key(prefix, index), &encoded(&self.entry(now)), expect).is_ok() {
-                self.index = Some(index);
-                return;
-            }
+    /// Shows that the VM lives; a VM for which there is no seat counts as dead.
+    pub(crate) fn beat(&mut self, host: &mut impl Host, prefix: &str, now: Timestamp) {
+        let entry = Entry { vm: self.vm, config: self.config, at: now, is_free: false };
+        if !self.write(host, prefix, entry) {
+            self.index = put(host, prefix, entry, now);
+            self.has_come(host, prefix);
         }
     }
 
-    fn entry(&self, now: Timestamp) -> Entry {
-        Entry { vm: self.vm, config: self.config, at: now, is_free: false }
-    }
-
-    /// Shows that the VM lives.
-    pub(crate) fn beat(&mut self, host: &mut impl Host, prefix: &str, now: Timestamp) {
-        if !self.write(host, prefix, self.entry(now)) {
-            self.index = None;
-            self.find(host, prefix, now);
+    /// Gives back the seats of nobody. A configuration with a VM that has a seat needs none, and one
+    /// whose VMs stop must not seem to come.
+    fn has_come(&self, host: &mut impl Host, prefix: &str) {
+        for index in 0..VMS_MAX {
+            let Some((entry, version)) = read(host, prefix, index) else { return };
+            let is_of = |entry: &Entry| (entry.vm, entry.config) == (NOBODY, self.config);
+            if let Some(entry) = entry.filter(|entry| is_of(entry) && !entry.is_free) {
+                let free = encoded(&Entry { is_free: true, ..entry });
+                // On a conflict another VM gave it back, or one more is coming.
+                let _ = host.set(&key(prefix, index), &free, Expect::Version(version));
+            }
         }
     }
 
     /// Gives the seat back.
     pub(crate) fn leave(&mut self, host: &mut impl Host, prefix: &str) {
-        let entry = Entry { is_free: true, ..self.entry(Timestamp::default()) };
-        self.write(host, prefix, entry);
+        let (vm, config) = (self.vm, self.config);
+        let free = Entry { vm, config, at: Timestamp::default(), is_free: true };
+        self.write(host, prefix, free);
         self.index = None;
+        self.has_come(host, prefix);
     }
 
     /// Whether the seat was still this VM's, and now holds the entry.

@@ -252,7 +252,9 @@ impl Envoy {
             6..9 => 60_000 + world.dice.below(600_000),
             _ => {
                 let back = world.dice.below(100_000);
-                world.clock_ms -= back;
+                // What guards hold for calls that run is given back as late as the clock goes back.
+                let is_far = world.is_harsh && self.guards.is_none();
+                world.clock_ms -= if is_far { 10 * back } else { back };
                 drop(world);
                 self.truth.borrow_mut().answers.is_clock_back = true;
                 return;
@@ -418,6 +420,10 @@ impl Envoy {
         self.report.borrow_mut().reloads += 1;
         self.config_number.set(self.config_number.get() + 1);
         self.end_drain();
+        if self.world.borrow().is_harsh {
+            // Envoy tries a configuration first in a VM that it throws away without a word.
+            drop(self.new_meter());
+        }
         let fresh: Vec<Vm> = (0..self.serving.get()).map(|_| self.new_vm()).collect();
         let old = self.vms.replace(fresh.into_iter().map(Some).collect());
         if self.drains && self.chance(70) {
@@ -464,6 +470,11 @@ impl Envoy {
             for vm in 1..count {
                 self.tick(vm);
             }
+        }
+        // A configuration may come at the very last, before any of its VMs has ticked.
+        let is_harsh = self.world.borrow().is_harsh;
+        if self.drains && is_harsh && self.chance(50) {
+            self.reload();
         }
         let mut old: Vec<Option<Vm>> = self.vms.replace(Vec::new());
         if old.len() > self.serving.get() {

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::panic::panic_any;
 use std::rc::Rc;
 
@@ -15,6 +16,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::dice::Dice;
+
+/// When schedules begin.
+const BEGINNING_MS: u64 = 1_700_000_000_000;
 
 /// A bug put in on purpose, as the host would see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,12 @@ pub(crate) struct World {
     pub(crate) sabotage: Sabotage,
     /// Whether faults happen; off while the dust settles.
     pub(crate) has_faults: bool,
+    /// Whether the collector has faults of more kinds, the clock goes back further, and configurations
+    /// come as in Envoy. The seeds that once failed are of other schedules, so that they stay what they
+    /// were.
+    pub(crate) is_harsh: bool,
+    /// The time, by the clock, for which the collector is down.
+    outage: Range<u64>,
     data: HashMap<String, (Vec<u8>, u32)>,
     /// Every value of the statuses of scopes, by the keys under which they were written.
     pub(crate) statuses: Vec<(String, Vec<u8>)>,
@@ -74,9 +84,11 @@ impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
         Self {
             dice: Dice(seed),
-            clock_ms: 1_700_000_000_000,
+            clock_ms: BEGINNING_MS,
             sabotage,
             has_faults: true,
+            is_harsh: seed % 5 == 2,
+            outage: outage(seed),
             data: HashMap::new(),
             statuses: Vec::new(),
             last_version: 0,
@@ -130,25 +142,41 @@ impl World {
         self.data.keys()
     }
 
+    fn is_out(&self) -> bool {
+        self.has_faults && self.is_harsh && self.outage.contains(&self.clock_ms)
+    }
+
     /// A batch arrives at the collector, or does not; gives its reply.
     pub(crate) fn collect(&mut self, body: &[u8]) -> Reply {
         self.batches += 1;
         let roll = if self.has_faults { self.dice.below(100) } else { 99 };
         // Down, or the request got lost.
-        if roll < 15 {
+        if roll < 15 || self.is_out() {
             return answered(503, b"upstream connect error");
         }
         let events: Vec<Box<RawValue>> = serde_json::from_slice(body).unwrap();
         if events.is_empty() || events.len() > 100 {
             self.violations.push(format!("a batch of {} events", events.len()));
         }
-        // Not the collector answers, but a proxy that wants a login.
+        // A proxy answers for the collector, or a login page.
+        if roll == 15 && self.is_harsh {
+            return answered(200, br#"{"accepted": "#);
+        }
         if roll == 16 {
             return answered(200, b"<html>Log in</html>");
         }
         // Too large for a picky one.
         if roll < 20 && events.len() > 1 {
             return answered(413, b"");
+        }
+        // Only the first half is taken, and the answer says how many these are.
+        if roll == 38 && self.is_harsh {
+            let half = &events[..events.len() / 2];
+            for event in half {
+                Self::keep(&mut self.violations, &mut self.ledger, event.get());
+            }
+            let answer = serde_json::json!({"accepted": half.len(), "rejected": []});
+            return answered(200, answer.to_string().as_bytes());
         }
         let mut refused = Vec::new();
         for event in &events {
@@ -162,6 +190,8 @@ impl World {
             // Stored, but the answer got lost or wrong.
             23..30 => answered(504, b""),
             30..33 => answered(200, br#"{"accepted":0,"duplicates":0,"rejected":[]}"#),
+            // Stored, and the connection is cut.
+            36..38 if self.is_harsh => answered(0, b""),
             33..36 => Reply::parse(&HttpReply {
                 status: 429,
                 retry_after: Some(b"2"),
@@ -218,6 +248,15 @@ impl World {
             self.spilled_facts.push(serde_json::from_str(body).unwrap());
         }
     }
+}
+
+/// When the collector is down in a harsh schedule: up to 20 s, or half an hour, in which the clock
+/// may step. The seed's own dice decide about all else.
+fn outage(seed: u64) -> Range<u64> {
+    let mut dice = Dice(seed.wrapping_add(1 << 32));
+    let start = BEGINNING_MS + dice.below(20_000);
+    let length_ms = if dice.below(2) == 0 { 20_000 } else { 1_800_000 };
+    start..start + dice.below(length_ms)
 }
 
 fn answered(status: u16, body: &[u8]) -> Reply {
