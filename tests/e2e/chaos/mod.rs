@@ -14,6 +14,7 @@ mod updates;
 use std::time::Duration;
 
 use anyhow::ensure;
+use futures_util::StreamExt;
 
 use self::collectors::Answer;
 use self::faults::Outage;
@@ -127,7 +128,8 @@ fn updates(moments: &[Moment]) -> impl Iterator<Item = Fault> {
     ways.flat_map(|way| moments.iter().map(move |moment| Fault::Update(way, *moment)))
 }
 
-/// What `make test` plays: each kind of fault, as short as it can be.
+/// What `make test` plays: each kind of fault, as short as it can be, but for the flood, which takes
+/// the machine from the other tests; `hostile.rs` has one of its own.
 fn few() -> Vec<Fault> {
     let mut faults = common();
     let time = Duration::from_secs(6);
@@ -135,7 +137,7 @@ fn few() -> Vec<Fault> {
     faults.extend([Fault::LockedLedger(4), Fault::KilledCollector(2)]);
     faults.extend(updates(&FEW_MOMENTS));
     faults.extend([Fault::TwoConfigurations(false), Fault::HotRestart(true)]);
-    faults.extend([Fault::ClockBack, Fault::TenantFlood]);
+    faults.push(Fault::ClockBack);
     faults
 }
 
@@ -153,12 +155,15 @@ fn all() -> Vec<Fault> {
     faults
 }
 
-/// Plays one fault after the other, prints the table, and fails if a row is not as it must be.
-async fn play(faults: Vec<Fault>) -> anyhow::Result<()> {
+/// Plays the faults, so many at once, prints the table, and fails if a row is not as it must be.
+async fn play(faults: Vec<Fault>, at_once: usize) -> anyhow::Result<()> {
     let mut table = Table::default();
     let wanted = std::env::var("CHAOS_FAULT").unwrap_or_default();
-    for fault in faults.into_iter().filter(|fault| fault.name().contains(&wanted)) {
-        table.add(fault.name(), fault.play().await);
+    let wanted = faults.into_iter().filter(|fault| fault.name().contains(&wanted));
+    let rows = wanted.map(async |fault| (fault.name(), fault.play().await));
+    let mut rows = futures_util::stream::iter(rows).buffered(at_once);
+    while let Some((fault, row)) = rows.next().await {
+        table.add(fault, row);
     }
     eprintln!("{table}");
     let bad = table.bad();
@@ -168,11 +173,11 @@ async fn play(faults: Vec<Fault>) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_fault_loses_a_call_in_silence_or_counts_it_twice() -> anyhow::Result<()> {
-    play(few()).await
+    play(few(), 3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: `make chaos` runs it"]
 async fn no_longer_fault_does_so_either() -> anyhow::Result<()> {
-    play(all()).await
+    play(all(), 1).await
 }

@@ -27,7 +27,7 @@ pub(super) const ON_THE_WAY: Duration =
 const TICK_MS: u64 = 250;
 /// As in `crate::plugin`.
 const FLUSH_MS: u64 = 100;
-const OTHER_WORK_MS: u64 = 250;
+const OTHER_WORK_MS: u64 = 500;
 /// The tool whose calls are counted all together.
 pub(super) const FLOOD: &str = "flood";
 

@@ -300,7 +300,7 @@ fn shared_data_keeps_the_texts_of_few_configurations() {
     let kept = texts.filter(|(_, (text, _))| !text.is_empty()).count();
     assert_eq!(kept, 4);
     let seats = envoy.host.data.keys().filter(|key| key.contains(".z")).count();
-    // Of the VMs of two configurations, and of those that tried them, which count as alive for a while.
+    // Those of the VMs of two configurations, and of nobody.
     assert!(seats <= 6, "{seats} seats");
 }
 
