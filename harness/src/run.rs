@@ -63,7 +63,6 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         node_id,
         settings,
         environment: Vec::new(),
-        drain_time_s: None,
     };
     let mut stack = tokio::select! {
         stack = Stack::start(options) => stack?,

@@ -70,8 +70,6 @@ pub struct Options {
     pub settings: Vec<(String, Value)>,
     /// Variables of Envoy's environment.
     pub environment: Vec<(String, String)>,
-    /// See [`Launch::drain_time_s`].
-    pub drain_time_s: Option<u32>,
 }
 
 impl Options {
@@ -89,7 +87,6 @@ impl Options {
             node_id: "agent-meter".to_owned(),
             settings: Vec::new(),
             environment: Vec::new(),
-            drain_time_s: None,
         }
     }
 }
@@ -152,8 +149,8 @@ impl Stack {
         if let Some(llm) = &llm {
             bootstrap.route_llm(&llm.addr().into())?;
         }
-        let Options { concurrency, environment, drain_time_s, .. } = options;
-        let launch = Launch { concurrency, environment, drain_time_s, succession: None };
+        let (concurrency, environment) = (options.concurrency, options.environment);
+        let launch = Launch { concurrency, environment, succession: None };
         let envoy = Envoy::start(&program, &bootstrap, dir.path(), &launch).await;
         let envoy = envoy.context("cannot start Envoy")?;
         if let (Some(server), Some(_)) = (&server, &llm) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use agent_meter::plugin::deliver_to_harness;
 use agent_meter::stack::{ANY_PORT, Events, Options};
 use agent_meter::wait;
+use agent_meter_collector::Ledger;
 use agent_meter_collector::recover::{self, Log, Target, recover};
-use agent_meter_collector::{Ledger, SourceState};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -69,15 +69,6 @@ impl Listeners {
 
     /// Envoy with these listeners, and a static one that has no filter.
     pub(crate) async fn rig(&self, events: Option<SocketAddr>) -> anyhow::Result<Rig> {
-        let mut options = Options::new(plain_plugin(), Some(release_module()?));
-        if let Some(addr) = events {
-            options.events = Events::At(addr.into());
-        }
-        self.rig_with(options).await
-    }
-
-    /// The same with these options, except for their settings.
-    async fn rig_with(&self, options: Options) -> anyhow::Result<Rig> {
         let source = json!({
             "resource_api_version": "V3", "path_config_source": { "path": self.file() },
         });
@@ -88,7 +79,11 @@ impl Listeners {
             ("/dynamic_resources".to_owned(), json!({ "lds_config": source })),
             (format!("{LISTENER}{FILTERS}"), json!([router.context("a router")?])),
         ];
-        let options = Options { settings, ..options };
+        let mut options = Options::new(plain_plugin(), Some(release_module()?));
+        options.settings = settings;
+        if let Some(addr) = events {
+            options.events = Events::At(addr.into());
+        }
         let rig = Rig::with(Upstream::start(obliging).await?, options).await?;
         wait::until(LIMIT, "the dynamic listener serves", async || {
             self.call("first", "probe").await
@@ -236,39 +231,5 @@ async fn two_listeners_with_one_name_and_two_prices_are_billed_and_told() -> any
     })
     .await?;
     assert_eq!(rig.metric("configurations_live").await?, 2);
-    rig.finish().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_filter_that_is_taken_out_sends_its_last_events() -> anyhow::Result<()> {
-    let listeners = Listeners::new(&[&priced("mcp", "0.01")])?;
-    let options = Options::new(plain_plugin(), Some(release_module()?));
-    let rig = listeners.rig_with(Options { drain_time_s: Some(1), ..options }).await?;
-    for number in 0..6 {
-        listeners.call(&format!("agent-{}", number % 3), "one").await?;
-    }
-    listeners.put(&[])?;
-    let ledger = rig.stack()?.ledger()?;
-    // Nothing is recovered from Envoy's log, and Envoy goes on.
-    wait::until(LIMIT, "each session is closed", async || {
-        let books = Books::read(&ledger).await?;
-        let (created, closed) = (books.of_type("session_created").count(), books.closed().count());
-        ensure!(
-            prices(&books, "one").len() == 6 && created == closed,
-            "{created}, {closed} closed"
-        );
-        ensure!(ledger.gaps()?.states.count(SourceState::Ended) == 1, "{:?}", ledger.gaps()?);
-        Ok(())
-    })
-    .await?;
-    ensure!(ledger.gaps()?.missing == 0, "{:?}", ledger.gaps()?);
-    let envoy = rig.stack()?.envoy()?;
-    wait::until(LIMIT, "Envoy keeps no context of the filter", async || {
-        let stats = envoy.stats("wasm.envoy.wasm.runtime.v8.active").await?;
-        let active = stats.values().sum::<u64>();
-        ensure!(active == 0, "{active} VMs");
-        Ok(())
-    })
-    .await?;
     rig.finish().await
 }

@@ -125,12 +125,6 @@ fn since_1970() -> Duration {
         .unwrap_or_default()
 }
 
-/// Tells Envoy that the plugin, which has ended, needs nothing more.
-pub(crate) fn done() {
-    // Otherwise Envoy would keep its contexts until it stops itself.
-    let _ = hostcalls::done();
-}
-
 /// Asks Envoy for ticks.
 pub(crate) fn set_tick_period(period: Duration) {
     // Envoy accepts any period. Without ticks the filter would deliver nothing, which the gauges

@@ -36,8 +36,6 @@ pub(crate) struct Root {
     control: Option<Rc<RefCell<ControlVm>>>,
     /// The part that each request in flight carries, by Envoy's token.
     tokens: HashMap<u32, u64>,
-    /// True once the plugin has ended and waits for the replies to its last requests.
-    is_ending: bool,
 }
 
 impl Root {
@@ -82,12 +80,6 @@ impl Context for Root {
         _num_trailers: usize,
     ) {
         let Some(part) = self.tokens.remove(&token) else { return };
-        if self.is_ending {
-            if self.tokens.is_empty() {
-                host::done();
-            }
-            return;
-        }
         let headers = host::headers(MapType::HttpCallResponseHeaders);
         let headers = Headers(&headers);
         let status = headers.get(":status").and_then(|text| core::str::from_utf8(text).ok());
@@ -116,22 +108,14 @@ impl Context for Root {
     }
 
     fn on_done(&mut self) -> bool {
-        let Some(vm) = &self.vm else { return true };
-        let last = {
+        if let Some(vm) = &self.vm {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
-            let last = meter.stop(envoy, host::now());
+            meter.stop(envoy, host::now());
             envoy.flush_counters();
-            last
-        };
-        if last.is_empty() {
-            return true;
         }
-        // An Envoy that stops never sends them; one from which only the filter is taken does, if the
-        // filter lives until the replies have come.
-        self.send(last);
-        self.vm = None;
-        self.is_ending = !self.tokens.is_empty();
-        !self.is_ending
+        // Envoy never sends a callout dispatched from here, also when it lives on without the filter: it
+        // destroys the VM at once, whatever this returns. So there is nothing to wait for.
+        true
     }
 }
 

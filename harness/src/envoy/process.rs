@@ -59,9 +59,6 @@ pub struct Launch {
     pub concurrency: u32,
     /// Variables of its environment.
     pub environment: Vec<(String, String)>,
-    /// How long listeners that are replaced or removed serve on, in seconds; `None` is Envoy's default
-    /// of ten minutes.
-    pub drain_time_s: Option<u32>,
     /// Takes over the listeners of the Envoy that was started before it from the same directory, and
     /// ends that one; `None` starts an Envoy that stands alone.
     pub succession: Option<Succession>,
@@ -104,11 +101,6 @@ impl Launch {
         let id_file = dir.join("base-id");
         let mut words: Vec<OsString> = vec!["--concurrency".into()];
         words.push(self.concurrency.to_string().into());
-        if let Some(drain_time_s) = self.drain_time_s {
-            words.extend(
-                ["--drain-time-s".to_owned(), drain_time_s.to_string()].map(OsString::from),
-            );
-        }
         match self.succession {
             None => {
                 words.extend(["--use-dynamic-base-id", "--base-id-path"].map(OsString::from));

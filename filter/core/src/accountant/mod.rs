@@ -166,28 +166,20 @@ impl Accountant {
         self.dispatch(host, now)
     }
 
-    /// Stops the accountant and releases the lease, after leaving the state as `leave` says. Returns
-    /// requests that are worth a try: what they carry is in the log, and if Envoy lives on without
-    /// the filter they bring it to the collector.
-    pub(crate) fn stop(
-        mut self,
-        host: &mut impl Host,
-        now: Timestamp,
-        leave: Handover,
-    ) -> Vec<Dispatch> {
-        let mut last = Vec::new();
+    /// Stops the accountant and releases the lease, after leaving the state as `leave` says.
+    pub(crate) fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
-            let Ok(mut held) = self.lease.check(host, &self.prefix) else { return last };
+            let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
             let announced = announced(host, &self.prefix);
             self.configurations.refresh(host, &self.prefix, &announced);
             while !self.fold_new(host, now).is_drained {
                 let writes = self.take_writes();
                 if self.lease.commit(host, &self.prefix, held, writes).is_err() {
-                    return last;
+                    return;
                 }
                 match self.lease.check(host, &self.prefix) {
                     Ok(next) => held = next,
-                    Err(Conflict) => return last,
+                    Err(Conflict) => return,
                 }
             }
             // Fold again, for sessions that have just ended and for generations without a known
@@ -199,18 +191,15 @@ impl Accountant {
                 self.close(host, slot, CloseReason::Shutdown, now, now);
             }
             self.last_heartbeat(host, now);
-            self.outbox.seal_open();
-            last = self.dispatch(host, now);
             let events = self.outbox.take_all();
             self.spill(host, "shutdown", events);
             let writes = self.take_writes();
             if self.lease.commit(host, &self.prefix, held, writes).is_err() {
-                return last;
+                return;
             }
             self.set_gauges(host);
         }
         self.lease.release(host, &self.prefix);
-        last
     }
 
     /// Adds a newly written event to the outbox.

@@ -225,14 +225,6 @@ impl Outbox {
         }
     }
 
-    /// Seals the open batch.
-    pub(crate) fn seal_open(&mut self) {
-        let last = self.batches.last_key_value().filter(|(_, batch)| !batch.is_sealed);
-        if let Some((&number, _)) = last {
-            self.seal(number);
-        }
-    }
-
     /// Seals the open batch if its first event has waited long enough.
     pub(crate) fn seal_due(&mut self, delivery: &Delivery, now: Timestamp) {
         let last = self.batches.last_key_value();

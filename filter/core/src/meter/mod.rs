@@ -332,10 +332,8 @@ impl Meter {
         }
     }
 
-    /// Ends the work of this VM, because Envoy has a new configuration in force, or stops. Returns the
-    /// last requests: what they carry is in the log as well, since an Envoy that stops does not send
-    /// them.
-    pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
+    /// Ends the work of this VM, because Envoy has a new configuration in force, or stops.
+    pub fn stop(&mut self, host: &mut impl Host, now: Timestamp) {
         // In order of their ids, so that the same history always makes the same events.
         let streams: BTreeSet<u32> = self.exchanges.keys().copied().collect();
         for stream in streams {
@@ -353,12 +351,11 @@ impl Meter {
             Role::Accountant(accountant) => accountant.stop(host, now, leave),
             // The accountant has already stopped, and this VM may just have written its last facts.
             Role::Candidate(mut candidate) if leave == Handover::Nothing => {
-                match candidate.take_last(host, &self.prefix) {
-                    Some(lease) => self.accountant(host, lease, now).stop(host, now, leave),
-                    None => Vec::new(),
+                if let Some(lease) = candidate.take_last(host, &self.prefix) {
+                    self.accountant(host, lease, now).stop(host, now, leave);
                 }
             }
-            Role::Candidate(_) => Vec::new(),
+            Role::Candidate(_) => {}
         }
     }
 

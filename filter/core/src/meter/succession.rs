@@ -30,7 +30,6 @@ impl Meter {
                 let candidate = Role::Candidate(Candidate::default());
                 if let Role::Accountant(accountant) = core::mem::replace(&mut self.role, candidate)
                 {
-                    // To a successor it leaves everything, and has nothing to send.
                     accountant.stop(host, now, Handover::ToSuccessor);
                 }
             }
