@@ -17,7 +17,8 @@ use crate::ledger::receipt::{Receipt, Rejected};
 use crate::ledger::sources::Sources;
 use crate::ledger::tables::EVENTS;
 use crate::ledger::tally::{Outcome, Tally};
-use crate::ledger::{Ledger, lock, outgoing, quarantine};
+use crate::ledger::writer::lock;
+use crate::ledger::{Ledger, outgoing, quarantine};
 use crate::query;
 
 /// How events come in.

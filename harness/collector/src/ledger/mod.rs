@@ -29,7 +29,7 @@ mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, OpenFlags, Transaction};
@@ -37,7 +37,7 @@ use rusqlite::{Connection, OpenFlags, Transaction};
 use crate::clock::Clock;
 use crate::ledger::schema::{prepare, reader};
 use crate::ledger::tally::Tally;
-use crate::ledger::writer::Writer;
+use crate::ledger::writer::{Writer, lock};
 
 /// A handle to one ledger; a clone is the same ledger. Its calls block, so keep them off async
 /// threads.
@@ -147,11 +147,6 @@ impl Ledger {
     pub(crate) fn tally(&self) -> Tally {
         lock(&self.0.tally).clone()
     }
-}
-
-/// The lock's data is sound after a panic: an open transaction has rolled back by then.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The path in a URL; `None` for a ledger in memory.

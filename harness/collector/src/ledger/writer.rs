@@ -12,11 +12,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::lock;
-
 /// Events after which a transaction is committed although others wait: so many that waiting for the
 /// disk hardly counts, and few enough for the memory for pages, and for whoever waits.
 const EVENTS_MAX: usize = 4000;
+
+/// The lock's data is sound after a panic: an open transaction has rolled back by then.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The connection that writes, and who waits for it.
 pub(super) struct Writer {
