@@ -87,7 +87,7 @@ differential: ## A million requests that servers read in their own ways
 	cargo test -p agent-meter-core --test differential -- --ignored --nocapture
 
 .PHONY: bench
-bench: build ## Measure Envoy's CPU for each request, against the alternatives
+bench: build ## Measure Envoy's CPU for each request, against the alternatives, and the way of the events
 	cargo build --release --target $(WASM) -p agent-meter-empty-filter
 	./target/release/agent-meter bench
 

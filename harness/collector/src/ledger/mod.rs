@@ -1,4 +1,5 @@
-//! The ledger: a SQLite file with every event, written by one connection and read by another.
+//! The ledger: a SQLite file with every event, written by one connection (`writer.rs`) and read by
+//! another.
 //! An event goes `intake` -> `derive` -> the tables of `tables.rs`; guards go through `fleet`.
 //!
 //! To the next maintainer. `events` is the truth; `calls`, `generations` and `sessions` are derived

@@ -6,7 +6,6 @@ mod generations;
 mod guards;
 mod kinds;
 mod plausible;
-mod rate;
 mod reader;
 mod schema;
 mod sources;
