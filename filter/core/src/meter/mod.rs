@@ -355,7 +355,7 @@ impl Meter {
                     self.accountant(host, lease, now).stop(host, now, leave);
                 }
             }
-            Role::Candidate(_) => {}
+            Role::Candidate(candidate) => candidate.free_dead(host, &self.prefix),
         }
     }
 

@@ -116,9 +116,24 @@ impl Candidate {
     /// remaining work.
     pub(crate) fn take_last(&mut self, host: &mut impl Host, prefix: &str) -> Option<Lease> {
         let found = read_head(host, prefix);
+        if is_vacant(found) || self.is_dead(found) { take(host, prefix, found) } else { None }
+    }
+
+    /// Gives back the lease of a holder that seems to be dead, when this VM stops and leaves its work
+    /// to others: they may have come a moment ago, and have not seen that it is silent.
+    pub(crate) fn free_dead(&self, host: &mut impl Host, prefix: &str) {
+        let found = read_head(host, prefix);
+        if let Some((head, version)) = found.filter(|_| !is_vacant(found) && self.is_dead(found)) {
+            let free = Head { is_released: true, ..head };
+            // On a conflict it lives, or another VM was faster.
+            let _ = write_head(host, prefix, free, Expect::Version(version));
+        }
+    }
+
+    /// Whether the holder has been silent for as long as this VM has looked, and long enough.
+    fn is_dead(&self, found: Option<(Head, u32)>) -> bool {
         let is_same = found.map(|(head, _)| (head.term, head.beat)) == self.last_seen;
-        let is_dead = is_same && self.silent_ticks >= LEASE_TICKS_LAST;
-        if is_vacant(found) || is_dead { take(host, prefix, found) } else { None }
+        is_same && self.silent_ticks >= LEASE_TICKS_LAST
     }
 }
 
