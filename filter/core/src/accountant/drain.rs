@@ -7,15 +7,16 @@ use crate::session::CloseReason;
 use crate::shared_data::drain::{Drain, DrainOrder, DrainProgress};
 
 impl Accountant {
-    /// Looks for an order to drain, closes sessions by it, and notes that everything has been read up
+    /// Carries on with the order that holds, if there is one: closes sessions by it, and notes that everything has been read up
     /// to this time.
     pub(super) fn drain(
         &mut self,
         host: &mut impl Host,
+        order: Option<DrainOrder>,
         read_until: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let Some(order) = DrainOrder::read(host, &self.prefix, now) else {
+        let Some(order) = order else {
             self.drain = None;
             return;
         };

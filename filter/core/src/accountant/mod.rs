@@ -56,7 +56,7 @@ use crate::session::CloseReason;
 use crate::session::table::SessionTable;
 use crate::shared_data::commit::Lease;
 use crate::shared_data::configurations::announced;
-use crate::shared_data::drain::Drain;
+use crate::shared_data::drain::{Drain, DrainOrder};
 use crate::shared_data::journal::Reader;
 use crate::sink::cloudevents::CloudEvents;
 use crate::sink::format::Format;
@@ -106,12 +106,14 @@ pub(crate) struct Accountant {
 
 impl Accountant {
     /// Folds what is new, makes the events that are due, commits, and returns the requests to send;
-    /// `announced` are the configurations by which it may have to price.
+    /// `announced` are the configurations by which it may have to price, `order` is the one to drain
+    /// that holds.
     /// `Err` means that another VM has taken over: drop this accountant.
     pub(crate) fn tick(
         &mut self,
         host: &mut impl Host,
         announced: &[ConfigId],
+        order: Option<DrainOrder>,
         now: Timestamp,
     ) -> Result<Vec<Dispatch>, Conflict> {
         let held = self.lease.check(host, &self.prefix)?;
@@ -133,7 +135,7 @@ impl Accountant {
             self.guard_all_read(host, now);
         }
         self.guard_tick(host, now);
-        self.drain(host, read_until, now);
+        self.drain(host, order, read_until, now);
         self.heartbeat(host, now);
         self.outbox.seal_due(&self.config.delivery, now);
         let expired = self.outbox.take_expired(&self.config.delivery, now);

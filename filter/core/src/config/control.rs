@@ -31,7 +31,7 @@ impl PluginConfig {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
         let value = value_of(bytes)?;
         match value.get("control") {
-            None => Config::from_bytes(bytes).map(|config| Self::Meter(Box::new(config))),
+            None => Config::of_value(value).map(|config| Self::Meter(Box::new(config))),
             Some(control) => {
                 only(value.as_object(), "", "control")?;
                 ControlConfig::read(control).map(Self::Control)

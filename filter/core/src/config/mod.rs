@@ -156,12 +156,15 @@ fn value_of(bytes: &[u8]) -> Result<Value, ConfigError> {
 impl Config {
     /// Reads the plugin's configuration: JSON, or a serialised `google.protobuf.Struct`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let config: Self =
-            serde_path_to_error::deserialize(value_of(bytes)?).map_err(|failure| {
-                let path = failure.path().to_string();
-                let path = if path == "." { "" } else { path.as_str() };
-                error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
-            })?;
+        Self::of_value(value_of(bytes)?)
+    }
+
+    fn of_value(value: Value) -> Result<Self, ConfigError> {
+        let config: Self = serde_path_to_error::deserialize(value).map_err(|failure| {
+            let path = failure.path().to_string();
+            let path = if path == "." { "" } else { path.as_str() };
+            error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
+        })?;
         config.validate()?;
         Ok(config)
     }

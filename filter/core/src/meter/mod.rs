@@ -310,7 +310,7 @@ impl Meter {
         let announced = announced(host, &self.prefix);
         self.succeed(host, &announced, now);
         let Role::Accountant(accountant) = &mut self.role else { return Vec::new() };
-        accountant.tick(host, &announced, now).unwrap_or_else(|_| {
+        accountant.tick(host, &announced, self.drain, now).unwrap_or_else(|_| {
             host.count(Counter::LeaseLost, 1);
             self.role = Role::Candidate(Candidate::default());
             Vec::new()
