@@ -47,6 +47,7 @@ const CRATES: &[Crate] = &[
         rooms: &[
             "clock",
             "hex",
+            "http_client",
             "money",
             "query",
             "access",
@@ -57,6 +58,7 @@ const CRATES: &[Crate] = &[
             "invoice",
             "prices",
             "webhook",
+            "handover",
             "recover",
             "access_log",
             "routes",

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `clock` | tells the time |
 //! | `hex` | writes and reads hexadecimal digits |
+//! | `http_client` | sends over HTTP with TLS, for the rooms that send |
 //! | `money` | adds, reads and writes exact decimal amounts |
 //! | `query` | reads parameters, periods and pages, and builds the SQL conditions for them |
 //! | `access` | decides who may write and read, and under which host |
@@ -17,6 +18,7 @@
 //! | `invoice` | adds up what each customer owes, and what the customer's generations cost |
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
 //! | `webhook` | posts each change of a guard's level to those who asked for it |
+//! | `handover` | hands events over to billing systems, archives and telemetry |
 //! | `recover` | brings events from an Envoy log into a ledger or to a collector |
 //! | `access_log` | compares an access log of Envoy with a ledger |
 //! | `routes` | the HTTP interface: decodes a request, asks a room above, encodes the answer |
@@ -27,7 +29,9 @@ pub mod access_log;
 mod clock;
 mod contracts;
 mod event;
+mod handover;
 mod hex;
+mod http_client;
 pub mod invoice;
 mod ledger;
 mod money;
@@ -54,9 +58,11 @@ pub use event::tokens::{TokenTotals, Tokens};
 pub use event::totals::{ModelTotals, SessionState, ToolTotals, Totals};
 pub use event::units::Units;
 pub use event::{Body, Event};
+pub use handover::{CLICKHOUSE_SCHEMA, Pace, Sinks};
 pub use ledger::Ledger;
 pub use ledger::decide::{Decision, QuarantinePage, Quarantined};
 pub use ledger::fleet::FleetTotals;
+pub use ledger::handover::{SetAsideEvent, SinkState};
 pub use ledger::receipt::{Receipt, Rejected};
 pub use query::{BadQuery, Page, Period};
 pub use report::events::{EventsPage, EventsQuery};

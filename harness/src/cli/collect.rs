@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent_meter::run::Signals;
 use agent_meter_collector::{
-    Collector, Contracts, Extras, Secret, Secrets, SharedSecret, Webhook, Webhooks,
+    Collector, Contracts, Extras, Secret, Secrets, SharedSecret, Sinks, Webhook, Webhooks,
 };
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -58,6 +58,10 @@ pub(super) struct CollectArgs {
     /// [default: $AGENT_METER_WEBHOOK_SECRET]
     #[arg(long, value_name = "FILE", requires = "webhook")]
     webhook_secret_file: Option<PathBuf>,
+    /// Hand events over to billing systems, archives and telemetry: YAML or JSON such as
+    /// `sinks: {archive: {type: json_lines, file: events.jsonl}}`; see harness/collector/README.md
+    #[arg(long, value_name = "FILE")]
+    sinks: Option<PathBuf>,
 }
 
 impl CollectArgs {
@@ -69,6 +73,7 @@ impl CollectArgs {
         let extras = Extras {
             contracts: self.contracts.as_deref().map(Contracts::open).transpose()?,
             webhooks: self.webhooks()?,
+            sinks: self.sinks.as_deref().map(Sinks::read).transpose().context("--sinks")?,
             writers: Secrets::new(write_secrets(&self.secret_file)?).context("--secret-file")?,
             readers: readers.context("--read-secret-file")?,
             hosts: self.allow_host.clone(),

@@ -43,6 +43,9 @@ impl Cli {
             Command::Quarantine(command) => {
                 tokio::task::spawn_blocking(move || command.execute()).await?
             }
+            Command::Sinks(command) => {
+                tokio::task::spawn_blocking(move || command.execute()).await?
+            }
             Command::Reconcile(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Prices(PricesCommand::Check(args)) => args.execute(),

@@ -6,6 +6,7 @@ mod execute;
 mod quarantine;
 mod reconcile;
 mod recover;
+mod sinks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use self::quarantine::QuarantineCommand;
 use self::reconcile::ReconcileArgs;
 pub(crate) use self::recover::NothingFound;
 use self::recover::RecoverArgs;
+use self::sinks::SinksCommand;
 
 /// Meters AI-agent traffic in Envoy and keeps the ledger.
 #[derive(Debug, Parser)]
@@ -63,6 +65,9 @@ enum Command {
     /// Decide about events that a ledger keeps apart because their numbers or times cannot be
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Show how far sinks have come, and decide about events that they set aside
+    #[command(subcommand)]
+    Sinks(SinksCommand),
     /// Compare a ledger with Envoy's access log; exit 1 on any difference
     Reconcile(ReconcileArgs),
 }

@@ -13,6 +13,7 @@ pub(crate) mod decide;
 mod derive;
 mod files;
 pub(crate) mod fleet;
+pub(crate) mod handover;
 mod health;
 pub(crate) mod intake;
 pub(crate) mod lost;

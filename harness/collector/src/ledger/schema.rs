@@ -14,15 +14,15 @@ use crate::ledger::derive::derive_one;
 use crate::ledger::tables::{
     CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS, superseded_schema,
 };
-use crate::ledger::{quarantine, sources, sums, units};
+use crate::ledger::{handover, quarantine, sources, sums, units};
 use crate::money;
 
 /// Kept in the file as `PRAGMA user_version`.
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
 /// another, version 7 no mark of counts that contradict each other, version 8 no sources and no
-/// quarantine.
-const SCHEMA_VERSION: i64 = 9;
+/// quarantine, version 9 no sinks.
+const SCHEMA_VERSION: i64 = 10;
 
 /// Memory for pages of the ledger, in KiB. With SQLite's 2 MiB a batch of a thousand events does not
 /// fit, and its pages go to the file and back within one transaction.
@@ -125,13 +125,17 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.execute_batch(&GUARD_TOTALS.schema())?;
             transaction.execute_batch(WEBHOOKS)?;
             transaction.execute_batch(&since_9())?;
+            transaction.execute_batch(handover::SCHEMA)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         1..SCHEMA_VERSION => {
-            upgrade(&transaction, version)?;
-            transaction.execute_batch(&since_9())?;
-            transaction.execute_batch(sources::FILL)?;
-            hold_implausible(&transaction)?;
+            if version < 9 {
+                upgrade(&transaction, version)?;
+                transaction.execute_batch(&since_9())?;
+                transaction.execute_batch(sources::FILL)?;
+                hold_implausible(&transaction)?;
+            }
+            transaction.execute_batch(handover::SCHEMA)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(

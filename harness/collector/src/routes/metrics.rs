@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
+use crate::handover::metrics as sinks;
 use crate::ledger::Ledger;
 use crate::report::gaps::SourceState;
 use crate::routes::refusal::{Answer, failed};
@@ -40,7 +41,8 @@ fn mismatches(service: &Service) -> anyhow::Result<usize> {
 pub(super) async fn metrics(State(service): State<Service>) -> Answer {
     let work = move || {
         let ledger = &service.ledger;
-        let mut text = format!("{}{}", ledger.tally(), queue::metrics(ledger)?);
+        let mut text =
+            [ledger.tally().to_string(), queue::metrics(ledger)?, sinks::metrics(ledger)?].concat();
         service.refusals.write(&mut text)?;
         write_state(ledger, &mut text)?;
         let name = "agent_meter_collector_reconcile_mismatches";

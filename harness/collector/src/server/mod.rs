@@ -1,4 +1,4 @@
-//! Starts and stops a collector: its ledger, its HTTP server, its webhooks, and the tasks that read
+//! Starts and stops a collector: its ledger, its HTTP server, its webhooks and sinks, and the tasks that read
 //! the file of contracts again and close the sessions of lost sources.
 
 mod connections;
@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::access::{Hosts, Secrets};
 use crate::clock::Clock;
 use crate::contracts::Contracts;
+use crate::handover::{Handovers, Sinks};
 use crate::ledger::Ledger;
 use crate::routes::{Door, Service, routes};
 use crate::webhook::{Deliveries, Webhooks};
@@ -36,6 +37,8 @@ pub struct Extras {
     pub contracts: Option<Contracts>,
     /// The receivers of changes of a guard's level.
     pub webhooks: Option<Webhooks>,
+    /// The systems to which stored events are handed over.
+    pub sinks: Option<Sinks>,
     /// Those who may write; with none, everybody may.
     pub writers: Secrets,
     /// Those who may read; with none, whoever is on this machine, or everybody if everybody may
@@ -77,6 +80,7 @@ impl Default for Extras {
         Extras {
             contracts: None,
             webhooks: None,
+            sinks: None,
             writers: Secrets::default(),
             readers: Secrets::default(),
             hosts: vec![HOST_DEFAULT.to_owned()],
@@ -96,6 +100,7 @@ pub struct Collector {
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
     deliveries: Option<Deliveries>,
+    handovers: Option<Handovers>,
     tasks: Vec<EndOnDrop>,
 }
 
@@ -119,11 +124,11 @@ impl Collector {
         Collector::start_with(listen, ledger_url, Extras::default()).await
     }
 
-    /// The same, with contracts and webhooks.
+    /// The same, with contracts, webhooks and sinks.
     ///
     /// # Errors
     ///
-    /// Also if a webhook needs https and this machine trusts no authority, if a host is none, or if
+    /// Also if a webhook or a sink needs https and this machine trusts no authority, if a host is none, or if
     /// anybody who reaches the address could write.
     pub async fn start_with(
         listen: SocketAddr,
@@ -148,6 +153,10 @@ impl Collector {
         let webhooks = extras.webhooks.as_ref();
         let deliveries =
             webhooks.map(|webhooks| Deliveries::start(&ledger, webhooks)).transpose()?;
+        let handovers = match &extras.sinks {
+            Some(sinks) => Some(Handovers::start(&ledger, sinks).await?),
+            None => None,
+        };
         let contracts = extras.contracts.map(Arc::new);
         let mut service = Service::new(ledger.clone(), door);
         service.contracts = contracts.clone();
@@ -168,7 +177,7 @@ impl Collector {
             let task = tokio::spawn(close_lost(ledger.clone(), after));
             tasks.push(EndOnDrop(task.abort_handle()));
         }
-        Ok(Collector { addr, ledger, stop, server, deliveries, tasks })
+        Ok(Collector { addr, ledger, stop, server, deliveries, handovers, tasks })
     }
 
     /// The address it listens on.
@@ -191,6 +200,10 @@ impl Collector {
         if let Some(deliveries) = self.deliveries {
             // The next collector of this ledger sends again what is still under way.
             let _ = tokio::time::timeout(STOP_TIMEOUT, deliveries.stop()).await;
+        }
+        if let Some(handovers) = self.handovers {
+            // The same; receivers know again what comes twice.
+            let _ = tokio::time::timeout(STOP_TIMEOUT, handovers.stop()).await;
         }
         drop(self.tasks);
         tracing::info!(addr = %self.addr, "collector stopped");

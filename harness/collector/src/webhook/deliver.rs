@@ -13,15 +13,10 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::crypto::ring::default_provider;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::http_client::{self, HttpClient, ms, retry_after};
 use crate::ledger::Ledger;
 use crate::webhook::queue::{self, Outcome, Waiting};
 use crate::webhook::sign::message_id;
@@ -35,8 +30,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 const GIVE_UP_SLACK: Duration = Duration::from_secs(3600);
 /// How long to wait when the ledger fails.
 const LEDGER_RETRY: Duration = Duration::from_secs(5);
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// The tasks that post. Dropped without `stop`, they end at once.
 #[derive(Debug)]
@@ -52,7 +45,7 @@ impl Deliveries {
     pub(crate) fn start(ledger: &Ledger, webhooks: &Webhooks) -> anyhow::Result<Self> {
         let (queued, (stop, stopped)) = (Arc::new(Notify::new()), watch::channel(false));
         let secure = webhooks.hooks.iter().any(|hook| hook.url.scheme() == "https");
-        let client = Client::builder(TokioExecutor::new()).build(connector(secure)?);
+        let client = http_client::client(secure, "webhooks")?;
         let mut tasks = JoinSet::new();
         for webhook in &webhooks.hooks {
             let uri = webhook.url.as_str().parse();
@@ -80,21 +73,6 @@ impl Deliveries {
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
     }
-}
-
-/// Plain HTTP needs no authorities, which a small image may lack.
-fn connector(secure: bool) -> anyhow::Result<HttpsConnector<HttpConnector>> {
-    let builder = HttpsConnectorBuilder::new();
-    let builder = if secure {
-        let builder = builder.with_provider_and_native_roots(default_provider());
-        builder.context("webhooks by https: this machine trusts no authority")?
-    } else {
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let config = config.with_safe_default_protocol_versions()?;
-        let config = config.with_root_certificates(RootCertStore::empty());
-        builder.with_tls_config(config.with_no_client_auth())
-    };
-    Ok(builder.https_or_http().enable_http1().build())
 }
 
 struct Worker {
@@ -207,18 +185,4 @@ impl Worker {
         // The last try is at the end.
         Outcome::Failed { due_ms: now_ms.saturating_add(ms(wait)).min(end_ms), error }
     }
-}
-
-/// `Retry-After`, in seconds or as a date.
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let then = DateTime::parse_from_rfc2822(text).ok()?;
-    then.signed_duration_since(now).to_std().ok()
-}
-
-fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
