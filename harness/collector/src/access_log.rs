@@ -28,7 +28,7 @@ pub struct AccessLogComparison {
     /// Those that only the log tells of.
     pub not_in_ledger: Difference,
     /// Those that only the ledger tells of: of the sources that the log tells of, between the first
-    /// and the last that both have.
+    /// and the last that both have. A further run of a response is told by the response's id.
     pub not_in_log: Difference,
     /// Calls of which the two tell another outcome.
     pub other_status: Difference,
@@ -92,6 +92,8 @@ type Spans = HashMap<String, (i64, i64)>;
 struct Stored {
     source: String,
     id: String,
+    /// The id of the response that it is a further run of.
+    run_of: Option<String>,
     status: Option<String>,
     quantity: u64,
     time_ms: i64,
@@ -171,21 +173,26 @@ fn read(line: &[u8], ids: &mut Ids, comparison: &mut AccessLogComparison) {
 fn each(ledger: &Transaction<'_>, mut work: impl FnMut(Stored)) -> anyhow::Result<()> {
     for (table, id, status, quantity) in [
         ("calls", "call_id", "row.status", "row.quantity"),
-        // Further runs of a response have its id with a number behind it; the log does not.
         ("generations", "generation_id", "NULL", "1"),
     ] {
         let sql = format!(
             "SELECT row.source, row.{id}, {status}, {quantity}, row.time_ms,
-                 json_extract(events.raw, '$.data.request_id')
+                 json_extract(events.raw, '$.data.request_id'),
+                 json_extract(events.raw, '$.data.purpose')
              FROM {table} row JOIN events USING (position)"
         );
         let mut statement = ledger.prepare_cached(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let quantity: i64 = row.get(3)?;
+            let (id, quantity): (String, i64) = (row.get(1)?, row.get(3)?);
+            // Further runs of a response have a purpose, and its id with a number behind it.
+            let purpose: Option<String> = row.get(6)?;
+            let response = purpose.and_then(|_| id.rsplit_once('.'));
+            let run_of = response.map(|(response, _)| response.to_owned());
             work(Stored {
                 source: row.get(0)?,
-                id: row.get(1)?,
+                run_of,
+                id,
                 status: row.get(2)?,
                 quantity: quantity.unsigned_abs(),
                 time_ms: row.get(4)?,
@@ -196,13 +203,15 @@ fn each(ledger: &Transaction<'_>, mut work: impl FnMut(Stored)) -> anyhow::Resul
     Ok(())
 }
 
-/// The log's entry for an event, by its id and, where both tell it, the request's.
+/// The log's entry for an event, by its id and, where both tell it, the request's. The log names a
+/// response once, without its further runs.
 fn find<'a>(ids: &'a mut Ids, stored: &Stored) -> Option<&'a mut Logged> {
     let is_same = |logged: &&mut Logged| match (&logged.request_id, &stored.request_id) {
         (Some(logged), Some(stored)) => logged == stored,
         _ => true,
     };
-    ids.get_mut(&stored.id)?.iter_mut().find(is_same)
+    let response = stored.run_of.as_ref().filter(|_| !ids.contains_key(&stored.id));
+    ids.get_mut(response.unwrap_or(&stored.id))?.iter_mut().find(is_same)
 }
 
 fn matches(

@@ -1017,3 +1017,22 @@ fn a_closed_session_was_right_about_what_was_superseded_later() {
         assert_eq!(session["wall_duration_ms"], 300_000, "{order:?}");
     }
 }
+
+#[test]
+fn an_access_log_names_a_response_once_with_all_its_runs() {
+    use agent_meter_collector::recover::Log;
+    let ledger = ledger_of(&[
+        generation(1, json!({"generation_id": "0.1.7"})),
+        generation(2, json!({"generation_id": "0.1.7.1", "purpose": "compaction"})),
+        generation(3, json!({"generation_id": "0.1.7.2", "purpose": "compaction"})),
+        // A result of a batch has such an id too, but is a response of its own.
+        generation(4, json!({"generation_id": "0.1.8.1"})),
+        generation(5, json!({"generation_id": "0.1.9"})),
+    ]);
+    let line = |id: &str| format!("{{\"agent_meter.generation_id\": \"{id}\"}}\n");
+    let text = [line("0.1.7"), line("0.1.9")].concat();
+    let log = Log::new("access.log", std::io::Cursor::new(text)).expect("a log");
+    let found = ledger.compare_access_logs(vec![log]).expect("a comparison");
+    assert_eq!((found.matched, found.not_in_ledger.count), (4, 0));
+    assert_eq!(found.not_in_log.first, ["0.1.8.1"]);
+}
