@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent_meter::stack::ANY_PORT;
-use agent_meter_collector::{Collector, Extras, Secret, Webhook, Webhooks};
+use agent_meter_collector::{Collector, Extras, Secret, Sinks, Webhook, Webhooks};
 use agent_meter_core::config::Config;
 use agent_meter_core::host::counter::{Counter, Gauge};
 use anyhow::{Context, bail, ensure};
@@ -371,7 +371,12 @@ async fn the_rules_for_prometheus_name_metrics_that_there_are() -> anyhow::Resul
     }
     let hook = Webhook { name: "finance".to_owned(), url: "http://127.0.0.1:9/".parse()? };
     let webhooks = Webhooks::new(vec![hook], Secret::parse("a secret for webhooks")?)?;
-    let extras = Extras { webhooks: Some(webhooks), ..Extras::default() };
+    let folder = tempfile::tempdir()?;
+    let (file, lines) = (folder.path().join("sinks.yaml"), folder.path().join("events.jsonl"));
+    let sink = format!("sinks: {{archive: {{type: json_lines, file: '{}'}}}}", lines.display());
+    fs::write(&file, sink)?;
+    let sinks = Some(Sinks::read(&file)?);
+    let extras = Extras { webhooks: Some(webhooks), sinks, ..Extras::default() };
     let collector = Collector::start_with(ANY_PORT, "sqlite::memory:", extras).await?;
     let url = format!("http://{}/metrics", collector.addr());
     let told = http_get(&url).await?;
@@ -387,7 +392,7 @@ async fn the_rules_for_prometheus_name_metrics_that_there_are() -> anyhow::Resul
     let unknown: Vec<&String> = wanted.difference(&known).collect();
     assert!(unknown.is_empty(), "nobody has these metrics: {unknown:?}");
     // What the collector tells of its own state has an alert, or is for looking at.
-    let looked_at = ["last_event_age_seconds", "open_sessions"]
+    let looked_at = ["last_event_age_seconds", "open_sessions", "sink_lag_events"]
         .map(|name| format!("agent_meter_collector_{name}"));
     for name in told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge"))
     {

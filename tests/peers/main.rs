@@ -26,6 +26,7 @@ mod prices;
 mod process;
 mod python;
 mod readings;
+mod sinks;
 mod tools;
 
 use std::collections::BTreeMap;

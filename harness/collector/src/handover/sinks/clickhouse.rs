@@ -46,8 +46,8 @@ CREATE TABLE IF NOT EXISTS agent_meter_events
     cache_read_tokens  Nullable(Int64),
     cache_write_tokens Nullable(Int64),
     reasoning_tokens   Nullable(Int64),
-    price              Decimal(38, 18),
-    provider_cost      Nullable(Decimal(38, 18)),
+    price              Decimal(76, 28),
+    provider_cost      Nullable(Decimal(76, 28)),
     currency           LowCardinality(String),
     raw                String CODEC(ZSTD(3))
 )

@@ -1,7 +1,9 @@
 //! OpenTelemetry metrics: OTLP over HTTP in JSON, with calls and tokens as sums of deltas.
 //!
 //! Source: opentelemetry.io/docs/specs/otlp 1.9.0 and opentelemetry-proto: `POST /v1/metrics`; a
-//! reply may have `partialSuccess.rejectedDataPoints`, which are counted. Money is not told: OTLP has
+//! reply may have `partialSuccess.rejectedDataPoints`, which are counted. `asInt` is a number and not
+//! text, which decoders must take as well: some that are made of Rust's `opentelemetry-proto` lose
+//! the text without a word. Money is not told: OTLP has
 //! floats for it. An event that takes the place of another lowers what was told, so the sums are not
 //! monotonic. OTLP knows no ids: after a cut connection a batch may count twice, so bill by another
 //! sink.
@@ -56,7 +58,7 @@ impl Sink for OtlpMetrics {
             let point = Object::new()
                 .text("startTimeUnixNano", &nanoseconds)
                 .text("timeUnixNano", &nanoseconds)
-                .text("asInt", &count.to_string())
+                .raw("asInt", &count.to_string())
                 .raw("attributes", &format!("[{}]", attributes.join(",")))
                 .end();
             let sum = Object::new()
