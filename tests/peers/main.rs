@@ -10,6 +10,7 @@ mod client;
 #[path = "../../filter/core/tests/dice.rs"]
 mod dice;
 mod fastmcp;
+mod focus;
 mod gateways;
 #[path = "../e2e/http1.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]

@@ -28,9 +28,18 @@ pub(crate) async fn python_1() -> anyhow::Result<PathBuf> {
 
 /// A Python interpreter with these packages, in a directory with this name.
 pub(crate) async fn python_with(name: &str, pins: &Path) -> anyhow::Result<PathBuf> {
+    let reason = "the tests with real MCP peers need python3, 3.11 or newer, with venv and pip";
+    python_of("python3", reason, name, pins).await
+}
+
+/// The same, made of another interpreter than `python3`; `reason` says which one is needed.
+pub(crate) async fn python_of(
+    python: &str,
+    reason: &'static str,
+    name: &str,
+    pins: &Path,
+) -> anyhow::Result<PathBuf> {
     let home = installed(name, pins, async |home| {
-        let python = "python3";
-        let reason = "the tests with real MCP peers need python3, 3.11 or newer, with venv and pip";
         run(Command::new(python).args(["-m", "venv", "--clear"]).arg(home))
             .await
             .context(reason)?;

@@ -16,6 +16,7 @@
 //! | `ledger` | stores each event once, and keeps the tables that are derived from events |
 //! | `report` | answers from the ledger: usage, sessions, events, guards, gaps, reconciliation |
 //! | `invoice` | adds up what each customer owes, and what the customer's generations cost |
+//! | `export` | writes what customers owe as FOCUS, for FinOps |
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
 //! | `webhook` | posts each change of a guard's level to those who asked for it |
 //! | `handover` | hands events over to billing systems, archives and telemetry |
@@ -29,6 +30,7 @@ pub mod access_log;
 mod clock;
 mod contracts;
 mod event;
+mod export;
 mod handover;
 mod hex;
 mod http_client;
@@ -58,6 +60,7 @@ pub use event::tokens::{TokenTotals, Tokens};
 pub use event::totals::{ModelTotals, SessionState, ToolTotals, Totals};
 pub use event::units::Units;
 pub use event::{Body, Event};
+pub use export::focus::{Exported, Month, export_focus};
 pub use handover::{CLICKHOUSE_SCHEMA, Pace, Sinks};
 pub use ledger::Ledger;
 pub use ledger::decide::{Decision, QuarantinePage, Quarantined};

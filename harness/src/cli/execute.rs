@@ -39,6 +39,9 @@ impl Cli {
             Command::Bootstrap(args) => args.execute(),
             Command::McpServer(args) => args.execute().await,
             Command::Invoice(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Export(command) => {
+                tokio::task::spawn_blocking(move || command.execute()).await?
+            }
             Command::Recover(args) => args.execute().await,
             Command::Quarantine(command) => {
                 tokio::task::spawn_blocking(move || command.execute()).await?

@@ -3,6 +3,7 @@
 
 mod collect;
 mod execute;
+mod export;
 mod quarantine;
 mod reconcile;
 mod recover;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
 use self::collect::CollectArgs;
+use self::export::ExportCommand;
 use self::quarantine::QuarantineCommand;
 use self::reconcile::ReconcileArgs;
 pub(crate) use self::recover::NothingFound;
@@ -50,6 +52,9 @@ enum Command {
     McpServer(McpServerArgs),
     /// Print what customers owe
     Invoice(InvoiceArgs),
+    /// Write what customers owe in a format that others read
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Check a plugin configuration or a module
     #[command(subcommand)]
     Check(CheckCommand),
