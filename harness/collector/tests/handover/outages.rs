@@ -167,7 +167,8 @@ async fn what_may_have_been_taken_is_not_sent_again_when_ids_are_forgotten() {
         let rig = Rig::new();
         receiver.with(|inbox| {
             inbox.acts.push_back(Act::TakeAndCut);
-            inbox.always = Some(Act::Answer(503, None));
+            // A refusal by the door says nothing about what came before it.
+            inbox.always = Some(Act::Answer(403, None));
         });
         let more = sinks.replace("timeout: 1", "batch_events: 1, timeout: 1");
         let collector = rig.start(&more).await;
@@ -189,6 +190,77 @@ async fn what_may_have_been_taken_is_not_sent_again_when_ids_are_forgotten() {
             assert!(found[0].detail.contains(&hours), "{}", found[0].detail);
             assert_eq!(receiver.with(|inbox| inbox.again), 0);
         }
+        collector.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_a_collector_ended_is_not_sent_again_after_that_time_either() {
+    let vendor = vendors::vendor("stripe_stream");
+    for (hours, expected) in [(1, 0), (23, 3), (30, 3)] {
+        let receiver = Receiver::start(vendor).await;
+        receiver.with(|inbox| inbox.always = Some(Act::Hang));
+        let rig = Rig::new();
+        let collector = rig.start(&receiver.sinks("").replace("timeout: 1", "timeout: 600")).await;
+        store(&collector.ledger(), &calls(1..=3));
+        rig.until(0, "a try", || receiver.with(|i| (i.came.len() == 1).then_some(()))).await;
+        // As if it were killed: nobody writes down anything.
+        drop(collector);
+        rig.time.advance(hours * HOUR_MS);
+        receiver.with(|inbox| inbox.always = None);
+        let collector = rig.start(&receiver.sinks("")).await;
+        store(&collector.ledger(), &calls(4..=4));
+        let state = rig.until_done(&collector, vendor.name).await;
+        let aside = set_aside(&collector.ledger(), vendor.name);
+        assert_eq!(aside.len(), expected, "{hours} h");
+        assert!(aside.iter().all(|event| event.state == "uncertain"), "{aside:?}");
+        assert_eq!(state.handed, 4 - expected as u64, "{hours} h");
+        collector.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_certainly_did_not_arrive_may_wait_for_ever() {
+    for name in ["stripe", "stripe_stream", "openmeter"] {
+        let receiver = Receiver::start(vendors::vendor(name)).await;
+        // Refused by the door: nobody has looked at it.
+        receiver.with(|inbox| inbox.always = Some(Act::Answer(403, None)));
+        let rig = Rig::new();
+        let collector = rig.start(&receiver.sinks("")).await;
+        let ledger = collector.ledger();
+        store(&ledger, &calls(1..=3));
+        let failed = |count: u64| (state(&ledger, name).failures >= count).then_some(());
+        rig.until(1000, "failures", || failed(2)).await;
+        let down = receiver.down().await;
+        rig.until(HOUR_MS / 4, "more failures", || failed(4)).await;
+        collector.stop().await;
+        // 33 days; of Stripe the events are 34 days old then, and just in time.
+        rig.time.advance(33 * 24 * HOUR_MS - (rig.time.now_ms() - crate::NOW_MS));
+        let receiver = down.up().await;
+        receiver.with(|inbox| inbox.always = None);
+        let collector = rig.start(&receiver.sinks("")).await;
+        let state = rig.until_done(&collector, name).await;
+        assert_eq!((state.handed, state.set_aside), (3, Vec::new()), "{name}");
+        collector.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_old_for_its_receiver_is_set_aside() {
+    for (name, days) in [("stripe", 35), ("stripe_stream", 35), ("metronome", 34)] {
+        let receiver = Receiver::start(vendors::vendor(name)).await;
+        let rig = Rig::new();
+        store(&rig.ledger(), &calls(1..=2));
+        rig.time.advance((days - 1) * 24 * HOUR_MS);
+        let mut late = call(3, json!({}));
+        late["time"] = json!("2026-07-30T10:00:00.000Z");
+        store(&rig.ledger(), &[late]);
+        let collector = rig.start(&receiver.sinks(", from: first")).await;
+        let state = rig.until_done(&collector, name).await;
+        assert_eq!(state.handed, 1, "{name}");
+        assert_eq!(state.set_aside, [("too_old".to_owned(), 2)], "{name}");
+        let detail = &set_aside(&collector.ledger(), name)[0].detail;
+        assert!(detail.ends_with(&format!("more than {days} days ago")), "{detail}");
         collector.stop().await;
     }
 }
