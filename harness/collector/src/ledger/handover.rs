@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS sink_events (
     since_ms BIGINT NOT NULL,
     PRIMARY KEY (sink, position)
 );
+CREATE INDEX IF NOT EXISTS sink_events_state ON sink_events (sink, state, position);
 ";
 
 /// The most events that are read at once, and after how many bytes of text no further one is read.

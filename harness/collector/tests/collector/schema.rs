@@ -45,7 +45,14 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
     ] {
         written.execute_batch(&format!("ALTER TABLE {column}")).expect("a column");
     }
-    let new = ["TABLE sources", "quarantine", "TABLE health", "sessions_lost", "TABLE sink"];
+    let new = [
+        "TABLE sources",
+        "quarantine",
+        "TABLE health",
+        "sessions_lost",
+        "TABLE sinks",
+        "sink_events",
+    ];
     let is_old = |sql: &String| {
         let is_new = new.iter().any(|name| sql.contains(name));
         !is_new && (!sql.contains("supersede") || sql.starts_with("CREATE TABLE g"))
