@@ -48,6 +48,7 @@ const CRATES: &[Crate] = &[
             "clock",
             "hex",
             "money",
+            "sql",
             "query",
             "access",
             "event",

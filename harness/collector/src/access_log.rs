@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
-use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Ledger;
 use crate::recover::Log;
+use crate::sql::Transaction;
 
 /// The most differences of a kind that are listed; all are counted.
 const LISTED_MAX: usize = 100;
@@ -170,18 +170,17 @@ fn read(line: &[u8], ids: &mut Ids, comparison: &mut AccessLogComparison) {
 /// Reads the calls and the generations of the ledger.
 fn each(ledger: &Transaction<'_>, mut work: impl FnMut(Stored)) -> anyhow::Result<()> {
     for (table, id, status, quantity) in [
-        ("calls", "call_id", "row.status", "row.quantity"),
+        ("calls", "call_id", "counted.status", "counted.quantity"),
         // Further runs of a response have its id with a number behind it; the log does not.
         ("generations", "generation_id", "NULL", "1"),
     ] {
         let sql = format!(
-            "SELECT row.source, row.{id}, {status}, {quantity}, row.time_ms,
-                 json_extract(events.raw, '$.data.request_id')
-             FROM {table} row JOIN events USING (position)"
+            "SELECT counted.source, counted.{id}, {status}, {quantity}, counted.time_ms, events.raw
+             FROM {table} AS counted JOIN events USING (position)"
         );
         let mut statement = ledger.prepare_cached(&sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
+        let mut rows = statement.query(&[])?;
+        while let Some(row) = &rows.next_row()? {
             let quantity: i64 = row.get(3)?;
             work(Stored {
                 source: row.get(0)?,
@@ -189,11 +188,24 @@ fn each(ledger: &Transaction<'_>, mut work: impl FnMut(Stored)) -> anyhow::Resul
                 status: row.get(2)?,
                 quantity: quantity.unsigned_abs(),
                 time_ms: row.get(4)?,
-                request_id: row.get(5)?,
+                request_id: request_id(&row.get::<_, String>(5)?),
             });
         }
     }
     Ok(())
+}
+
+/// The id of the request that an event tells of.
+fn request_id(raw: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Told {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        request_id: Option<String>,
+    }
+    serde_json::from_str::<Told>(raw).ok()?.data.request_id
 }
 
 /// The log's entry for an event, by its id and, where both tell it, the request's.

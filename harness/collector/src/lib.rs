@@ -1,4 +1,4 @@
-//! The collector: takes the filter's events over HTTP into a ledger, one SQLite file, and answers,
+//! The collector: takes the filter's events over HTTP into a ledger, in SQLite or PostgreSQL, and answers,
 //! bills and alerts from it. It does not know Envoy or the rig that runs one.
 //!
 //! The rooms, in the order of the data. A room imports only from rooms above it.
@@ -8,6 +8,7 @@
 //! | `clock` | tells the time |
 //! | `hex` | writes and reads hexadecimal digits |
 //! | `money` | adds, reads and writes exact decimal amounts |
+//! | `sql` | runs statements on SQLite and PostgreSQL alike |
 //! | `query` | reads parameters, periods and pages, and builds the SQL conditions for them |
 //! | `access` | decides who may write and read, and under which host |
 //! | `event` | reads one event as `filter/EVENTS.md` describes it; shares no type with the filter |
@@ -37,6 +38,7 @@ pub mod recover;
 mod report;
 mod routes;
 mod server;
+mod sql;
 mod webhook;
 
 pub use access::{Secrets, SharedSecret};

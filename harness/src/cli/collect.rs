@@ -21,9 +21,13 @@ pub(super) struct CollectArgs {
     /// --insecure
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where to keep the ledger
+    /// Where to keep the ledger: sqlite:FILE, or postgres://USER@HOST/DATABASE, which several
+    /// collectors may share; the password may be in $PGPASSWORD
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
     ledger: String,
+    /// Where to run queries that change nothing, such as a replica, if the ledger is in PostgreSQL
+    #[arg(long, value_name = "URL")]
+    read_ledger: Option<String>,
     /// A secret of at least 16 bytes that senders of events share with the collector, the filter's
     /// `collector.secret`; may be repeated. A source belongs to the NAME that it first wrote with;
     /// two files of one name are the new and the old secret
@@ -73,6 +77,7 @@ impl CollectArgs {
             readers: readers.context("--read-secret-file")?,
             hosts: self.allow_host.clone(),
             insecure: self.insecure,
+            read_ledger: self.read_ledger.clone(),
             source_lost_after: (!lost_after.is_zero()).then_some(lost_after),
             ..Extras::default()
         };

@@ -48,6 +48,8 @@ pub struct Extras {
     /// After how much silence the sessions of a source that told that it lives are closed; `None`:
     /// never.
     pub source_lost_after: Option<Duration>,
+    /// The database for queries, such as a replica, if the ledger is in PostgreSQL.
+    pub read_ledger: Option<String>,
     /// How long clients may take.
     pub timeouts: Timeouts,
     /// Where the time comes from.
@@ -82,6 +84,7 @@ impl Default for Extras {
             hosts: vec![HOST_DEFAULT.to_owned()],
             insecure: false,
             source_lost_after: None,
+            read_ledger: None,
             timeouts: Timeouts::default(),
             clock: Clock::default(),
         }
@@ -139,8 +142,8 @@ impl Collector {
         );
         let hosts = Hosts::new(&extras.hosts).context("--allow-host")?;
         let door = Door { hosts, writers: extras.writers, readers: extras.readers };
-        let (url, clock) = (ledger_url.to_owned(), extras.clock);
-        let open = move || Ledger::open_at(&url, clock);
+        let (url, read_url, clock) = (ledger_url.to_owned(), extras.read_ledger, extras.clock);
+        let open = move || Ledger::open_with(&url, read_url.as_deref(), clock);
         let ledger = tokio::task::spawn_blocking(open).await??;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
@@ -156,7 +159,7 @@ impl Collector {
         service.queued = deliveries.as_ref().map(Deliveries::queued);
         // Dropped with the collector, which stops the server too.
         let (stop, stopped) = watch::channel(false);
-        tracing::info!(%addr, ledger = ledger_url, "collector started");
+        tracing::info!(%addr, ?ledger, "collector started");
         let head_timeout = extras.timeouts.head;
         let server = connections::serve(listener, routes(service), head_timeout, stopped);
         let server = tokio::spawn(server);
