@@ -44,9 +44,10 @@ const PASSWORD: &str = "PGPASSWORD";
 const BEGIN_WRITING: &str =
     "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 418581311092))";
 
-/// Waits for PostgreSQL on the caller's thread.
+/// Waits for PostgreSQL on the caller's thread. That may be one that runs an async task, whose share
+/// of steps would be used up and never renewed while this waits.
 fn wait<F: Future>(future: F) -> F::Output {
-    futures_executor::block_on(future)
+    futures_executor::block_on(tokio::task::unconstrained(future))
 }
 
 /// The next row of a query.
