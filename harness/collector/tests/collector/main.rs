@@ -5,12 +5,12 @@ mod access;
 mod generations;
 mod guards;
 mod kinds;
+#[path = "../ledgers.rs"]
+mod ledgers;
 mod plausible;
 mod reader;
 mod schema;
 mod sources;
-#[path = "../support/mod.rs"]
-mod support;
 mod webhooks;
 
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use agent_meter_collector::{
 };
 use serde_json::{Value, json};
 
-use self::support::new_ledger;
+use self::ledgers::new_ledger;
 
 const BATCH: &str = "application/cloudevents-batch+json";
 const SOURCE: &str = "urn:agent-meter:envoy-1:0001";

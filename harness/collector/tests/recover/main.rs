@@ -8,8 +8,8 @@
 mod carriers;
 mod follow;
 mod forms;
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../ledgers.rs"]
+mod ledgers;
 mod trust;
 
 use std::io::Cursor;
@@ -17,7 +17,7 @@ use std::io::Cursor;
 use agent_meter_collector::recover::{Format, Log, Options, Recovered, Target, recover};
 use agent_meter_collector::{Ledger, SharedSecret};
 
-use self::support::new_ledger;
+use self::ledgers::new_ledger;
 
 const SECRET: &str = "a secret of the samples";
 
