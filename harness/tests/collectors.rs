@@ -2,7 +2,7 @@
 //! events, and what was sent is in the ledger once. With `LEDGER_SERVER` the ledger is in PostgreSQL,
 //! else it is a file.
 
-#[path = "../collector/tests/ledgers.rs"]
+#[path = "../collector/tests/ledgers/mod.rs"]
 mod ledgers;
 mod support;
 

@@ -33,7 +33,7 @@ mod hostile;
 mod http1;
 mod identity;
 mod issuer;
-#[path = "../../harness/collector/tests/ledgers.rs"]
+#[path = "../../harness/collector/tests/ledgers/mod.rs"]
 mod ledgers;
 mod llm;
 mod load;

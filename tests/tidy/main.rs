@@ -56,6 +56,7 @@ const CRATES: &[Crate] = &[
             "ledger",
             "report",
             "invoice",
+            "proof",
             "prices",
             "webhook",
             "recover",

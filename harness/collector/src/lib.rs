@@ -16,6 +16,7 @@
 //! | `ledger` | stores each event once, and keeps the tables that are derived from events |
 //! | `report` | answers from the ledger: usage, sessions, events, guards, gaps, reconciliation |
 //! | `invoice` | adds up what each customer owes, and what the customer's generations cost |
+//! | `proof` | signs what the events come to, proves single ones, and finds what was changed |
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
 //! | `webhook` | posts each change of a guard's level to those who asked for it |
 //! | `recover` | brings events from an Envoy log into a ledger or to a collector |
@@ -33,6 +34,7 @@ pub mod invoice;
 mod ledger;
 mod money;
 pub mod prices;
+pub mod proof;
 mod query;
 pub mod recover;
 mod report;

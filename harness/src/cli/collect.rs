@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_meter::run::Signals;
+use agent_meter_collector::proof::SigningKey;
 use agent_meter_collector::{
     Collector, Contracts, Extras, Secret, Secrets, SharedSecret, Webhook, Webhooks,
 };
@@ -49,6 +50,10 @@ pub(super) struct CollectArgs {
     /// as 90s, 15m or 2h; 0 for never
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration)]
     source_lost_after: Duration,
+    /// A private key of Ed25519 in PEM: sign what the events come to, each day and when the collector
+    /// starts; see `agent-meter seal`
+    #[arg(long, value_name = "FILE")]
+    signing_key_file: Option<PathBuf>,
     /// Contracted revenue of customers, for margin guards: YAML or JSON such as
     /// `customers: {acme: {contracted_revenue: "2.00", plan: pro}}`; read again when it changes
     #[arg(long, value_name = "FILE")]
@@ -77,6 +82,7 @@ impl CollectArgs {
             readers: readers.context("--read-secret-file")?,
             hosts: self.allow_host.clone(),
             insecure: self.insecure,
+            signing_key: self.signing_key_file.as_deref().map(SigningKey::read).transpose()?,
             read_ledger: self.read_ledger.clone(),
             source_lost_after: (!lost_after.is_zero()).then_some(lost_after),
             ..Extras::default()

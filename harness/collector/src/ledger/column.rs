@@ -109,6 +109,12 @@ impl<B: ?Sized> Table<B> {
         self.names().collect::<Vec<_>>().join(", ")
     }
 
+    /// Each column with the text of its value in a row, as [`sql::Row::text`] reads it.
+    pub(crate) fn texts(&self, row: &Row<'_, B>) -> Vec<(&'static str, Option<String>)> {
+        let columns = self.columns.iter().copied().flatten();
+        columns.map(|column| (column.name, (column.cell)(row).to_text())).collect()
+    }
+
     /// The columns that an insert gives; the database gives the number of a row itself.
     fn given(&self) -> impl Iterator<Item = &'static Column<B>> {
         let columns = self.columns.iter().copied().flatten();

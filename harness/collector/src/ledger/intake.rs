@@ -169,7 +169,7 @@ impl<'a> Batch<'a> {
             match position {
                 Some(position) => {
                     self.receipt.accepted += 1;
-                    self.sources.note(event);
+                    self.sources.note(event, &self.received_at);
                     if let Some(beyond) = &event.beyond {
                         let (writer, at) = (self.intake.writer.name(), self.received_ms);
                         quarantine::hold(self.ledger, event, position, beyond, writer, at)?;

@@ -8,9 +8,10 @@
 //! call and a generation are rows of their own, and a session is the event with the highest
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
-mod column;
+pub(crate) mod column;
 pub(crate) mod decide;
 mod derive;
+pub(crate) mod digest;
 mod files;
 pub(crate) mod fleet;
 mod health;

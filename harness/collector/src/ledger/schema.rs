@@ -24,8 +24,8 @@ use crate::sql::{self, Transaction, values};
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
 /// another, version 7 no mark of counts that contradict each other, version 8 no sources and no
-/// quarantine.
-const SCHEMA_VERSION: i64 = 9;
+/// quarantine, version 9 no digests.
+const SCHEMA_VERSION: i64 = 10;
 
 /// Memory for pages of the ledger, in KiB. With SQLite's 2 MiB a batch of a thousand events does not
 /// fit, and its pages go to the file and back within one transaction.
@@ -107,6 +107,26 @@ fn since_9() -> String {
     [sources::SCHEMA, quarantine::SCHEMA, HEALTH].concat()
 }
 
+const ADD_DIGEST: &str = "ALTER TABLE events ADD COLUMN digest TEXT;";
+
+/// What version 10 brought to the sources.
+const ADD_CHAIN: &str = "ALTER TABLE sources ADD COLUMN chain TEXT;";
+
+/// Signed roots of the digests of all events up to a position; see the room `proof`.
+const ROOTS: &str = "
+CREATE TABLE roots (
+    number    INTEGER PRIMARY KEY,
+    first     INTEGER NOT NULL,
+    last      INTEGER NOT NULL,
+    events    INTEGER NOT NULL,
+    root      TEXT NOT NULL,
+    previous  TEXT NOT NULL,
+    sealed_at TEXT NOT NULL,
+    key_id    TEXT NOT NULL,
+    signature TEXT NOT NULL
+) STRICT;
+";
+
 /// The tables that are made again from the events.
 fn derived() -> String {
     [CALLS.schema(), GENERATIONS.schema(), superseded_schema(), SESSIONS.schema()].concat()
@@ -114,7 +134,8 @@ fn derived() -> String {
 
 /// All tables.
 fn tables() -> String {
-    [EVENTS.schema(), derived(), GUARD_TOTALS.schema(), WEBHOOKS.to_owned(), since_9()].concat()
+    let since_9 = [&since_9(), ROOTS].concat();
+    [EVENTS.schema(), derived(), GUARD_TOTALS.schema(), WEBHOOKS.to_owned(), since_9].concat()
 }
 
 /// The functions that the ledger's SQL needs, in PostgreSQL.
@@ -173,10 +194,16 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         1..SCHEMA_VERSION => {
-            upgrade(&transaction, version)?;
-            transaction.execute_batch(&since_9())?;
-            transaction.execute_batch(sources::FILL)?;
-            hold_implausible(&transaction)?;
+            transaction.execute_batch(ADD_DIGEST)?;
+            if version <= 8 {
+                upgrade(&transaction, version)?;
+                transaction.execute_batch(&since_9())?;
+                transaction.execute_batch(sources::FILL)?;
+                hold_implausible(&transaction)?;
+            } else {
+                transaction.execute_batch(ADD_CHAIN)?;
+            }
+            transaction.execute_batch(ROOTS)?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(
@@ -195,7 +222,7 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     Ok(connection)
 }
 
-/// Brings the tables of an older version to version 8, and those of sessions to this one.
+/// Brings the tables of version 8 or older to version 8, and those of sessions to version 9.
 fn upgrade(transaction: &Connection, version: i64) -> anyhow::Result<()> {
     if version >= 3 {
         transaction.execute_batch(ADD_STATE_BEFORE)?;

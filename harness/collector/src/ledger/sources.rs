@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use crate::access::Writer;
 use crate::event::heartbeat::Heartbeat;
 use crate::event::{Body, Event};
+use crate::ledger::digest;
 use crate::sql::{self, Transaction, values};
 
 /// `writer` is the name of the secret that its first events came with, NULL if there was none;
 /// `heard_ms` is when the last new event came, by the collector's clock. What follows is from the
-/// heartbeat with the highest sequence, which is `heartbeat`, 0 if there was none.
+/// heartbeat with the highest sequence, which is `heartbeat`, 0 if there was none. `chain` is that of
+/// all its events that have a digest (`digest.rs`).
 pub(super) const SCHEMA: &str = "
 CREATE TABLE sources (
     source        TEXT PRIMARY KEY,
@@ -31,7 +33,8 @@ CREATE TABLE sources (
     events        INTEGER,
     calls         INTEGER,
     provider_cost TEXT,
-    revenue       TEXT
+    revenue       TEXT,
+    chain         TEXT
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -56,6 +59,7 @@ struct News {
     first: i64,
     last: i64,
     heartbeat: Option<(i64, Heartbeat)>,
+    chain: String,
 }
 
 impl Sources {
@@ -67,12 +71,15 @@ impl Sources {
         event: &Event<'_>,
     ) -> sql::Result<bool> {
         if !self.0.contains_key(&event.source) {
-            let owner: Option<Option<String>> = ledger
-                .prepare_cached("SELECT writer FROM sources WHERE source = ?")?
-                .query_optional(values![&event.source], |row| row.get(0))?;
+            let known: Option<(Option<String>, Option<String>)> = ledger
+                .prepare_cached("SELECT writer, chain FROM sources WHERE source = ?")?
+                .query_optional(values![&event.source], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let is_new = known.is_none();
+            let (owner, chain) = known.unwrap_or_default();
             let news = News {
-                is_new: owner.is_none(),
-                owner: owner.flatten(),
+                is_new,
+                owner,
+                chain: chain.unwrap_or_default(),
                 received: 0,
                 first: i64::MAX,
                 last: 0,
@@ -85,9 +92,10 @@ impl Sources {
     }
 
     /// Takes note of an event that the ledger just stored.
-    pub(super) fn note(&mut self, event: &Event<'_>) {
+    pub(super) fn note(&mut self, event: &Event<'_>, received_at: &str) {
         let Some(news) = self.0.get_mut(&event.source) else { return };
         news.received += 1;
+        news.chain = digest::chained(&news.chain, &digest::of_event(event, received_at));
         news.first = news.first.min(event.sequence);
         news.last = news.last.max(event.sequence);
         if let (Body::Heartbeat(told), None) = (&event.body, &event.beyond) {
@@ -114,14 +122,15 @@ impl Sources {
             }
             ledger
                 .prepare_cached(
-                    "INSERT INTO sources (source, writer, received, first, last, heard_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                    "INSERT INTO sources (source, writer, received, first, last, heard_ms, chain)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                      ON CONFLICT (source) DO UPDATE SET
                       writer = coalesce(sources.writer, excluded.writer),
                       received = sources.received + excluded.received,
                       first = least(sources.first, excluded.first),
                       last = greatest(sources.last, excluded.last),
-                      heard_ms = greatest(sources.heard_ms, excluded.heard_ms)",
+                      heard_ms = greatest(sources.heard_ms, excluded.heard_ms),
+                      chain = excluded.chain",
                 )?
                 .execute(values![
                     &source,
@@ -130,6 +139,7 @@ impl Sources {
                     news.first,
                     news.last,
                     if recovers && !news.is_new { 0 } else { now_ms },
+                    &news.chain,
                 ])?;
             if let Some((sequence, told)) = news.heartbeat {
                 store_heartbeat(ledger, &source, sequence, &told)?;

@@ -20,10 +20,12 @@ use crate::event::totals::SessionState;
 use crate::event::units::Units;
 use crate::event::{Body, Event};
 use crate::ledger::column::{Column, OnConflict, Row, Table, columns};
+use crate::ledger::digest::of_event;
 use crate::query::rfc3339;
 use crate::sql::Value;
 
-/// Every event; `body` is when the ledger received it, RFC 3339.
+/// Every event; `body` is when the ledger received it, RFC 3339. `digest` is NULL of what was stored
+/// before there were digests.
 pub(crate) static EVENTS: Table<String> = Table {
     name: "events",
     columns: &[columns! { row:
@@ -37,6 +39,7 @@ pub(crate) static EVENTS: Table<String> = Table {
         "session_id" "TEXT" = row.event.session_id.as_deref(),
         "raw" "TEXT NOT NULL" = kept_text(row.event),
         "received_at" "TEXT NOT NULL" = row.body,
+        "digest" "TEXT" = of_event(row.event, row.body),
     }],
     constraint: "UNIQUE (source, id)",
     options: "STRICT",

@@ -71,6 +71,11 @@ impl Row<'_> {
         })
     }
 
+    /// The text of a column: [`Value::to_text`].
+    pub(crate) fn text(&self, at: usize) -> Result<Option<String>> {
+        Ok(self.value(at)?.to_text())
+    }
+
     fn value(&self, at: usize) -> Result<Value<'_>> {
         match self {
             Row::Sqlite(row) => match row.get_ref(at)? {

@@ -22,6 +22,18 @@ pub(crate) enum Value<'a> {
     Decimal(Decimal),
 }
 
+impl Value<'_> {
+    /// The value as text, the same from both databases; `None` for NULL.
+    pub(crate) fn to_text(&self) -> Option<String> {
+        match self {
+            Value::Null => None,
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Text(text) => Some(kept_text(text).into_owned()),
+            Value::Decimal(amount) => Some(amount.normalize().to_string()),
+        }
+    }
+}
+
 /// A slice of [`Value`]s.
 macro_rules! values {
     ($($value:expr),* $(,)?) => {

@@ -5,9 +5,10 @@ mod access;
 mod generations;
 mod guards;
 mod kinds;
-#[path = "../ledgers.rs"]
+#[path = "../ledgers/mod.rs"]
 mod ledgers;
 mod plausible;
+mod proof;
 mod reader;
 mod schema;
 mod sources;
@@ -988,7 +989,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 10; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 11; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -1012,7 +1013,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 10 is newer than 9, the newest this program \
+                "ledger {newer:?}: schema version 11 is newer than 10, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),

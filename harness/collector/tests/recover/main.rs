@@ -8,7 +8,7 @@
 mod carriers;
 mod follow;
 mod forms;
-#[path = "../ledgers.rs"]
+#[path = "../ledgers/mod.rs"]
 mod ledgers;
 mod trust;
 

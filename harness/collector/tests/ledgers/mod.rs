@@ -11,7 +11,13 @@ pub(crate) fn new_ledger() -> String {
     let Ok(server) = std::env::var("LEDGER_SERVER") else { return "sqlite::memory:".to_owned() };
     let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
     let schema = format!("ledger_{}_{number}", std::process::id());
-    let (url, sql) = (server.clone(), format!("CREATE SCHEMA {schema}"));
+    run(&server, &format!("CREATE SCHEMA {schema}"));
+    format!("{server}?options=-csearch_path%3D{schema}")
+}
+
+/// Runs SQL on a PostgreSQL server.
+pub(crate) fn run(url: &str, sql: &str) {
+    let (url, sql) = (url.to_owned(), sql.to_owned());
     // The caller may be an async task, where nothing may block.
     let made = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -21,6 +27,5 @@ pub(crate) fn new_ledger() -> String {
             client.batch_execute(&sql).await.expect(&sql);
         });
     });
-    made.join().expect("a schema");
-    format!("{server}?options=-csearch_path%3D{schema}")
+    made.join().expect("no panic");
 }
