@@ -199,6 +199,8 @@ fn check(seed: u64, ledger: &str) {
     ledger.each_event(EventsQuery::default(), keep).expect("events");
     assert_eq!(u64::try_from(stored.len()).expect("small"), SOURCES * of_source, "seed {seed}");
     assert_eq!(ledger.gaps().expect("gaps").missing, 0, "seed {seed}");
+    let verified = ledger.verify(None).expect("a ledger");
+    assert_eq!((verified.events, verified.faults), (SOURCES * of_source, 0), "{verified:?}");
     let usage = ledger.usage(&UsageQuery::default()).expect("usage");
     let superseded = SOURCES * (2..=of_source).filter(|number| number % 16 == 1).count() as u64;
     let (calls, generations) = (SOURCES * of_source / 2, SOURCES * of_source / 2 - superseded);
