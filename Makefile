@@ -26,7 +26,7 @@ demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
 	./target/release/agent-meter demo
 
 .PHONY: test
-test: test-core test-wasm test-harness test-e2e test-peers ## Run all tests
+test: test-core test-wasm test-harness test-cost test-e2e test-peers ## Run all tests
 
 .PHONY: test-core
 test-core: ## Run the core's tables, its doc tests, and 10,000 simulated schedules with faults
@@ -42,6 +42,10 @@ test-wasm: wasm-target node ## Run the core's tables again, on wasm32 in node
 .PHONY: test-harness
 test-harness: module ## Test the command, the rig and the collector
 	cargo test -p agent-meter -p agent-meter-collector
+
+.PHONY: test-cost
+test-cost: module ## Count what requests cost in the module, and compare it with tests/cost/costs.json
+	cargo test -p agent-meter-cost
 
 .PHONY: test-e2e
 test-e2e: module crash-build collect-build ## Test the module in real Envoy, and the repository's rules
