@@ -9,7 +9,7 @@ use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::spill::Spill;
 use agent_meter_core::host::{Conflict, Expect, Host};
-use agent_meter_core::wire::http::LocalReply;
+use agent_meter_core::wire::http::{HeaderBytes, LocalReply};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType, MetricType, Status};
 
@@ -138,8 +138,8 @@ pub(crate) fn buffer(buffer_type: BufferType, start: usize, size: usize) -> Vec<
 }
 
 /// Returns all headers of a map, in one host call: three single reads would cost more.
-pub(crate) fn headers(map_type: MapType) -> Vec<(String, Vec<u8>)> {
-    hostcalls::get_map_bytes(map_type).unwrap_or_default()
+pub(crate) fn headers(map_type: MapType) -> HeaderBytes {
+    HeaderBytes::new(raw::header_map(map_type))
 }
 
 /// Replaces a request header. Envoy then chooses the route again, so call this only if something

@@ -1,7 +1,9 @@
-//! Host calls whose refusal is an answer. The SDK's own function panics then, and a panic takes down
-//! every stream of a worker.
+//! Host calls for which the SDK's own function does too much: it panics where a refusal is an
+//! answer, and a panic takes down every stream of a worker; or it copies each header by itself.
 
 #![expect(unsafe_code, reason = "a host call is one")]
+
+use proxy_wasm::types::MapType;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -12,6 +14,27 @@ unsafe extern "C" {
         value_data: *const u8,
         value_size: usize,
     ) -> u32;
+
+    /// Proxy-Wasm ABI 0.2.1: gives all headers of a map, in memory that it takes from this module's
+    /// allocator.
+    fn proxy_get_header_map_pairs(
+        map: u32,
+        return_data: *mut *mut u8,
+        return_size: *mut usize,
+    ) -> u32;
+}
+
+/// All headers of a map in the host's own form; nothing if there is no such map.
+pub(crate) fn header_map(map: MapType) -> Vec<u8> {
+    let (mut data, mut size) = (core::ptr::null_mut(), 0_usize);
+    // SAFETY: the host writes to both places during the call, and keeps neither.
+    let status = unsafe { proxy_get_header_map_pairs(map as u32, &raw mut data, &raw mut size) };
+    if status != 0 || data.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the host took this memory from `malloc` of the SDK, which makes a vector of exactly this
+    // capacity and forgets it, and wrote all of it.
+    unsafe { Vec::from_raw_parts(data, size, size) }
 }
 
 /// Sets a property with a name of one part. Returns whether Envoy took it.

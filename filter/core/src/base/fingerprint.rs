@@ -17,9 +17,15 @@ impl Default for Fingerprint {
 impl Fingerprint {
     /// Hashes the next bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(PRIME);
-        }
+        let mut hash = *self;
+        bytes.iter().for_each(|byte| hash.feed_byte(*byte));
+        *self = hash;
+    }
+
+    /// Hashes the next byte.
+    #[inline]
+    pub(crate) fn feed_byte(&mut self, byte: u8) {
+        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(PRIME);
     }
 
     /// The hash of all bytes so far.

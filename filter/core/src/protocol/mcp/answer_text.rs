@@ -17,17 +17,20 @@ pub(super) struct AnswerText {
 impl AnswerText {
     /// Hashes the next bytes of the text.
     pub(super) fn feed(&mut self, piece: &[u8]) {
+        let (mut hash, mut bytes) = (self.hash, self.bytes);
         for byte in piece {
-            if self.bytes >= TEXT_BYTES_MAX {
-                return;
-            }
-            if byte.is_ascii_whitespace() {
+            // Most bytes are beyond the blank, which is the last of them.
+            if *byte <= b' ' && byte.is_ascii_whitespace() {
                 continue;
             }
-            self.is_list |= self.bytes == 0 && *byte == b'[';
-            self.bytes = self.bytes.saturating_add(1);
-            self.hash.feed(&[*byte]);
+            if bytes >= TEXT_BYTES_MAX {
+                break;
+            }
+            self.is_list |= bytes == 0 && *byte == b'[';
+            bytes = bytes.saturating_add(1);
+            hash.feed_byte(*byte);
         }
+        (self.hash, self.bytes) = (hash, bytes);
     }
 
     /// The hash, which is never 0; 0 for a list, whose messages have no text of their own.
