@@ -26,7 +26,7 @@ demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
 	./target/release/agent-meter demo
 
 .PHONY: test
-test: test-core test-wasm test-harness test-postgres test-e2e test-peers ## Run all tests
+test: test-core test-wasm test-harness test-cost test-postgres test-e2e test-peers ## Run all tests
 
 .PHONY: test-core
 test-core: ## Run the core's tables, its doc tests, and 10,000 simulated schedules with faults
@@ -55,6 +55,10 @@ test-postgres: module ## Test what looks at a ledger again, with one in PostgreS
 .PHONY: demo-postgres
 demo-postgres: build ## The same as `make demo`, with the ledger in a PostgreSQL server of its own
 	tests/with-postgres.sh sh -c './target/release/agent-meter demo --ledger "$$LEDGER_SERVER"'
+
+.PHONY: test-cost
+test-cost: module ## Count what requests cost in the module, and compare it with tests/cost/costs.json
+	cargo test -p agent-meter-cost
 
 .PHONY: test-e2e
 test-e2e: module crash-build collect-build ## Test the module in real Envoy, and the repository's rules
