@@ -26,7 +26,7 @@ demo: build ## Meter a real MCP server through real Envoy, from bytes to invoice
 	./target/release/agent-meter demo
 
 .PHONY: test
-test: test-core test-wasm test-harness test-e2e test-peers ## Run all tests
+test: test-core test-wasm test-harness test-cost test-postgres test-e2e test-peers ## Run all tests
 
 .PHONY: test-core
 test-core: ## Run the core's tables, its doc tests, and 10,000 simulated schedules with faults
@@ -42,6 +42,23 @@ test-wasm: wasm-target node ## Run the core's tables again, on wasm32 in node
 .PHONY: test-harness
 test-harness: module ## Test the command, the rig and the collector
 	cargo test -p agent-meter -p agent-meter-collector
+
+# What of the end-to-end tests asks a ledger most, so that `make test` stays short; empty for all.
+POSTGRES_TESTS ?= sessions:: generations:: guards_fleet:: recovery:: delivery:: sources:: attribution::
+
+.PHONY: test-postgres
+test-postgres: module ## Test what looks at a ledger again, with one in PostgreSQL
+	tests/with-postgres.sh sh -c 'cargo test -p agent-meter-collector --test collector --test handover --test recover && \
+		cargo test -p agent-meter --test collectors && \
+		cargo test -p agent-meter-tests --test e2e -- $(POSTGRES_TESTS)'
+
+.PHONY: demo-postgres
+demo-postgres: build ## The same as `make demo`, with the ledger in a PostgreSQL server of its own
+	tests/with-postgres.sh sh -c './target/release/agent-meter demo --ledger "$$LEDGER_SERVER"'
+
+.PHONY: test-cost
+test-cost: module ## Count what requests cost in the module, and compare it with tests/cost/costs.json
+	cargo test -p agent-meter-cost
 
 .PHONY: test-e2e
 test-e2e: module crash-build collect-build ## Test the module in real Envoy, and the repository's rules

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::books::{Books, text};
 use crate::client::{Agent, Client};
 use crate::delivery::{Deed, Scripted, collector};
+use crate::ledgers::new_ledger;
 use crate::upstream::{Upstream, obliging, response};
 use crate::{LIMIT, Rig, plain_plugin, release_module};
 
@@ -81,7 +82,7 @@ async fn has(ledger: &Ledger, calls: u64) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn collectors_share_the_batches_and_take_over_from_those_that_are_down() -> anyhow::Result<()>
 {
-    let ledger = Ledger::open("sqlite::memory:")?;
+    let ledger = Ledger::open(&new_ledger())?;
     let [first, second, spare] = [Seen::default(), Seen::default(), Seen::default()];
     let mut cluster: Value = serde_yaml_ng::from_str(SAMPLE)?;
     let mut servers = Vec::new();

@@ -16,6 +16,7 @@ use tokio::net::TcpSocket;
 use crate::books::Books;
 use crate::client::{Agent, Client};
 use crate::http1::Message;
+use crate::ledgers::new_ledger;
 use crate::upstream::{Step, Upstream, json_response, obliging, response};
 use crate::{LIMIT, Rig, plain_plugin, release_module};
 
@@ -142,7 +143,7 @@ async fn check(
     behave: impl Fn(u64, &str) -> Deed + Send + Sync + 'static,
     requests_min: usize,
 ) -> anyhow::Result<()> {
-    let collector = collector(listener().await?, Ledger::open("sqlite::memory:")?, behave)?;
+    let collector = collector(listener().await?, Ledger::open(&new_ledger())?, behave)?;
     let rig = rig(collector.server.addr()).await?;
     play(&rig, "acme").await?;
     end(&rig, "acme").await?;
@@ -170,8 +171,7 @@ async fn what_happens_while_the_collector_is_down_arrives_when_it_is_up() -> any
     })
     .await?;
     assert_eq!(rig.metric("events_acked").await?, 0);
-    let collector =
-        collector(socket.listen(64)?, Ledger::open("sqlite::memory:")?, |_, _| Deed::Take)?;
+    let collector = collector(socket.listen(64)?, Ledger::open(&new_ledger())?, |_, _| Deed::Take)?;
     play(&rig, "after").await?;
     end(&rig, "after").await?;
     let is_complete = |books: &Books| check_complete(books, &["before", "after"], "client_delete");
@@ -209,7 +209,7 @@ async fn check_poison(
     let is_strict = Arc::new(AtomicBool::new(true));
     let strict = Arc::clone(&is_strict);
     let collector =
-        collector(listener().await?, Ledger::open("sqlite::memory:")?, move |number, body| {
+        collector(listener().await?, Ledger::open(&new_ledger())?, move |number, body| {
             if strict.load(Ordering::SeqCst) { behave(number, body) } else { Deed::Take }
         })?;
     let rig = rig(collector.server.addr()).await?;
@@ -266,7 +266,7 @@ async fn a_batch_that_is_refused_whole_is_halved_down_to_the_poison() -> anyhow:
 async fn what_envoy_holds_when_it_stops_is_in_its_log_and_can_be_recovered() -> anyhow::Result<()> {
     let is_up = Arc::new(AtomicBool::new(false));
     let down = Arc::clone(&is_up);
-    let collector = collector(listener().await?, Ledger::open("sqlite::memory:")?, move |_, _| {
+    let collector = collector(listener().await?, Ledger::open(&new_ledger())?, move |_, _| {
         if down.load(Ordering::SeqCst) {
             Deed::Take
         } else {
@@ -284,7 +284,7 @@ async fn what_envoy_holds_when_it_stops_is_in_its_log_and_can_be_recovered() -> 
 
     let spilled = rig.log_lines("agent-meter spill reason=shutdown event=")?;
     ensure!(Books::read(&collector.ledger).await?.events.is_empty(), "the collector took events");
-    let ledger = Ledger::open("sqlite::memory:")?;
+    let ledger = Ledger::open(&new_ledger())?;
     let log = Log::open(&rig.stack()?.dir().join("envoy.log"))?;
     let target = Target::Ledger { ledger: ledger.clone(), allows_older: false };
     let recovered = recover([log], &target, &recover::Options::default()).await?;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::books::Books;
 use crate::client::{Agent, Client, request};
 use crate::delivery::{Deed, collector};
+use crate::ledgers::new_ledger;
 use crate::upstream::{Upstream, obliging, response};
 use crate::{LIMIT, Rig, plain_plugin, release_module};
 
@@ -41,7 +42,7 @@ async fn order(control: SocketAddr, query: &str) -> anyhow::Result<(u16, Value)>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_drain_envoy_stops_and_its_log_has_no_event() -> anyhow::Result<()> {
-    let (is_down, ledger) = (Arc::new(AtomicBool::new(false)), Ledger::open("sqlite::memory:")?);
+    let (is_down, ledger) = (Arc::new(AtomicBool::new(false)), Ledger::open(&new_ledger())?);
     let switch = Arc::clone(&is_down);
     let collector = collector(TcpListener::bind(ANY_PORT).await?, ledger.clone(), move |_, _| {
         if switch.load(Ordering::SeqCst) {

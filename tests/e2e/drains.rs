@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::books::Books;
 use crate::client::{Agent, Client};
 use crate::config::bootstrap_to_nowhere;
+use crate::ledgers::new_ledger;
 use crate::upstream::{Upstream, obliging};
 use crate::{LIMIT, Rig, plain_plugin, release_module};
 
@@ -177,7 +178,7 @@ async fn stop_while_draining(after: Duration) -> anyhow::Result<()> {
     ensure!(sent.success(), "kill: {sent}");
     tokio::time::timeout(LIMIT, rig.stack_mut()?.ended()).await.context("Envoy does not stop")?;
 
-    let ledger = Ledger::open("sqlite::memory:")?;
+    let ledger = Ledger::open(&new_ledger())?;
     let log = Log::open(&rig.stack()?.dir().join("envoy.log"))?;
     let target = Target::Ledger { ledger: ledger.clone(), allows_older: false };
     let recovered = recover([log], &target, &recover::Options::default()).await?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::books::{Books, quantity};
 use crate::http1::Message;
+use crate::ledgers::new_ledger;
 use crate::load::check_workers;
 use crate::spending::{
     Watch, call, generate, guarded, levels, owned, tools_and_models, until_status,
@@ -163,7 +164,7 @@ struct Stale {
 
 impl Stale {
     async fn start() -> anyhow::Result<Self> {
-        let ledger = Ledger::open("sqlite::memory:")?;
+        let ledger = Ledger::open(&new_ledger())?;
         let (is_stale, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let shared = (ledger.clone(), Arc::clone(&is_stale), Arc::clone(&sent));
         let earlier = std::sync::Mutex::new(Vec::new());

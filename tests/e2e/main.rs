@@ -33,6 +33,8 @@ mod hostile;
 mod http1;
 mod identity;
 mod issuer;
+#[path = "../../harness/collector/tests/ledgers/mod.rs"]
+mod ledgers;
 mod llm;
 mod load;
 mod loops;
@@ -66,13 +68,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_meter::stack::{Options, Stack};
+use agent_meter::stack::{Events, Options, Stack};
 use agent_meter::{stack, wait};
 use agent_meter_collector::Ledger;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::books::Books;
+use crate::ledgers::new_ledger;
 use crate::upstream::Upstream;
 
 /// How long a test waits for anything; only a failure takes that long.
@@ -134,6 +137,17 @@ pub(crate) fn plain_plugin() -> Value {
     plugin(&json!({}))
 }
 
+/// The same options, with a new ledger where one in memory would be.
+fn kept(options: Options) -> Options {
+    let events = match options.events {
+        Events::Own { listen, ledger } if ledger == "sqlite::memory:" => {
+            Events::Own { listen, ledger: new_ledger() }
+        }
+        events => events,
+    };
+    Options { events, ..options }
+}
+
 /// A stack around a scripted upstream. Dropped before [`Rig::finish`], as after a failure, it
 /// prints the end of Envoy's log.
 pub(crate) struct Rig {
@@ -150,14 +164,14 @@ impl Rig {
     /// Starts with these options, except for the upstream.
     pub(crate) async fn with(upstream: Upstream, options: Options) -> anyhow::Result<Self> {
         let at = stack::Upstream::At(upstream.addr().into());
-        let stack = Stack::start(Options { upstream: at, ..options }).await?;
+        let stack = Stack::start(kept(Options { upstream: at, ..options })).await?;
         Ok(Self { stack: Some(stack), upstream })
     }
 
     /// Starts with the options' own MCP server behind Envoy; the scripted upstream is idle.
     pub(crate) async fn with_own_server(options: Options) -> anyhow::Result<Self> {
         let upstream = Upstream::start(|_| Vec::new()).await?;
-        Ok(Self { stack: Some(Stack::start(options).await?), upstream })
+        Ok(Self { stack: Some(Stack::start(kept(options)).await?), upstream })
     }
 
     pub(crate) fn stack(&self) -> anyhow::Result<&Stack> {

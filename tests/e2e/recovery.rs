@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::books::Books;
 use crate::client::{Agent, Client};
 use crate::http1::Message;
+use crate::ledgers::new_ledger;
 use crate::upstream::{Step, Upstream, obliging, response};
 use crate::{LIMIT, Rig, plain_plugin, release_module};
 
@@ -118,7 +119,7 @@ async fn check(application_log: Option<Value>, access_log: Value) -> anyhow::Res
     ensure!(rig.log()?.contains(" part=2/"), "no event was long");
     for key in [Some(SharedSecret::unnamed(SECRET)?), None] {
         let is_checked = key.is_some();
-        let ledger = Ledger::open("sqlite::memory:")?;
+        let ledger = Ledger::open(&new_ledger())?;
         let options =
             recover::Options { secrets: key.into_iter().collect(), ..recover::Options::default() };
         let target = Target::Ledger { ledger: ledger.clone(), allows_older: true };

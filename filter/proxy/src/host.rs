@@ -1,7 +1,7 @@
 //! Envoy, as the core sees it. Only this file names host calls. The SDK's trait methods panic on
 //! text that is not UTF-8, so this file uses the byte forms throughout.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use agent_meter_core::accountant::outbox::Dispatch;
 use agent_meter_core::base::time::Timestamp;
@@ -9,7 +9,7 @@ use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::host::counter::{Counter, Gauge};
 use agent_meter_core::host::spill::Spill;
 use agent_meter_core::host::{Conflict, Expect, Host};
-use agent_meter_core::wire::http::LocalReply;
+use agent_meter_core::wire::http::{HeaderBytes, LocalReply};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, MapType, MetricType, Status};
 
@@ -56,10 +56,6 @@ impl Envoy {
     }
 }
 
-fn place<T: PartialEq>(all: &[T], one: &T) -> usize {
-    all.iter().position(|other| other == one).unwrap_or(usize::MAX)
-}
-
 impl Host for Envoy {
     fn get(&mut self, key: &str) -> Option<(Vec<u8>, u32)> {
         #[cfg(feature = "crash-test")]
@@ -96,13 +92,14 @@ impl Host for Envoy {
     }
 
     fn count(&mut self, counter: Counter, by: u64) {
-        if let Some((_, pending)) = self.counters.get_mut(place(Counter::ALL, &counter)) {
+        // The numbers of the variants are their places in the list.
+        if let Some((_, pending)) = self.counters.get_mut(counter as usize) {
             *pending = pending.saturating_add(by);
         }
     }
 
     fn gauge(&mut self, gauge: Gauge, value: u64) {
-        if let Some(id) = self.gauges.get(place(Gauge::ALL, &gauge)).copied().flatten() {
+        if let Some(id) = self.gauges.get(gauge as usize).copied().flatten() {
             let _ = hostcalls::record_metric(id, value);
         }
     }
@@ -110,19 +107,12 @@ impl Host for Envoy {
 
 /// The host's wall clock in milliseconds since 1970.
 pub(crate) fn now() -> Timestamp {
-    Timestamp(u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX))
+    Timestamp(now_ns() / 1_000_000)
 }
 
 /// The host's wall clock in nanoseconds since 1970.
 pub(crate) fn now_ns() -> u64 {
-    u64::try_from(since_1970().as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn since_1970() -> Duration {
-    hostcalls::get_current_time()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .unwrap_or_default()
+    raw::current_time_ns()
 }
 
 /// Asks Envoy for ticks.
@@ -138,8 +128,8 @@ pub(crate) fn buffer(buffer_type: BufferType, start: usize, size: usize) -> Vec<
 }
 
 /// Returns all headers of a map, in one host call: three single reads would cost more.
-pub(crate) fn headers(map_type: MapType) -> Vec<(String, Vec<u8>)> {
-    hostcalls::get_map_bytes(map_type).unwrap_or_default()
+pub(crate) fn headers(map_type: MapType) -> HeaderBytes {
+    HeaderBytes::new(raw::header_map(map_type))
 }
 
 /// Replaces a request header. Envoy then chooses the route again, so call this only if something
@@ -200,7 +190,7 @@ pub(crate) fn close(context_id: u32) {
 
 /// Returns a property of the host as bytes.
 pub(crate) fn property_bytes(path: &[&str]) -> Option<Vec<u8>> {
-    hostcalls::get_property(path.to_vec()).ok().flatten()
+    raw::property(path)
 }
 
 /// Returns a text property of the host, or an empty string if there is none.

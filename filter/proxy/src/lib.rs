@@ -1,8 +1,8 @@
 //! The Envoy module: callbacks come in, effects go out. It decides nothing; `agent-meter-core`
 //! does.
 //!
-//! `root`, `stream` and `control` contain Envoy's callbacks. Only `host` names host calls, and `raw` one
-//! that the SDK has no safe form of.
+//! `root`, `stream` and `control` contain Envoy's callbacks. Only `host` names host calls, and `raw`
+//! those for which the SDK's own form panics or copies too much.
 
 #![deny(
     clippy::unwrap_used,

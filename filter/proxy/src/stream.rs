@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use agent_meter_core::admission::already_metered::MARK;
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::domain::level::Level;
 use agent_meter_core::exchange::kind::{BodyInterest, StreamEnd};
 use agent_meter_core::guard::mark;
@@ -52,11 +53,11 @@ impl Stream {
     }
 
     /// Passes the next bytes of the request to the meter.
-    fn request_bytes(&mut self, chunk: &[u8], is_end: bool) -> BodyAction {
+    fn request_bytes(&mut self, chunk: &[u8], is_end: bool, now: Timestamp) -> BodyAction {
         let Some(vm) = &self.vm else { return BodyAction::Go(None) };
         self.is_request_complete |= is_end;
         let Vm { meter, envoy } = &mut *vm.borrow_mut();
-        meter.request_body(envoy, self.id, chunk, is_end, host::now())
+        meter.request_body(envoy, self.id, chunk, is_end, now)
     }
 
     /// Sends the request on, holds it, or answers it. `size` is that of the part of its body that
@@ -92,14 +93,15 @@ impl Stream {
 
     /// Notes that the response is complete. If the client is still sending the request, the stream
     /// stays open until Envoy logs it.
-    fn response_end(&mut self) {
+    fn response_end(&mut self, now: Option<Timestamp>) {
         self.is_response_complete = true;
         if self.is_request_complete {
-            self.end(StreamEnd::Complete);
+            self.end(StreamEnd::Complete, now);
         }
     }
 
-    fn end(&mut self, end: StreamEnd) {
+    /// Ends the stream. `now` is the clock, if this callback has read it: each reading is a host call.
+    fn end(&mut self, end: StreamEnd, now: Option<Timestamp>) {
         if let Some(vm) = self.vm.take() {
             let wants_usage = vm.borrow().meter.wants_envoy_usage(self.id);
             let record = if wants_usage { host::property_bytes(TOKEN_USAGE) } else { None };
@@ -107,7 +109,8 @@ impl Stream {
             if let Some(record) = record {
                 meter.envoy_usage(self.id, &record);
             }
-            meter.stream_end(envoy, self.id, end, host::now());
+            let now = now.unwrap_or_else(host::now);
+            meter.stream_end(envoy, self.id, end, now);
             self.log(meter);
         }
     }
@@ -128,9 +131,10 @@ impl HttpContext for Stream {
         let headers = host::headers(MapType::HttpRequestHeaders);
         #[cfg(feature = "crash-test")]
         crate::crash::request(Headers(&headers));
+        let now = host::now();
         let head = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
-            let (headers, now) = (Headers(&headers), host::now());
+            let headers = Headers(&headers);
             if end_of_stream {
                 meter.request_without_body(envoy, self.id, headers, now)
             } else {
@@ -171,7 +175,7 @@ impl HttpContext for Stream {
         }
         self.show(edit.mark);
         if end_of_stream {
-            let passage = self.request_bytes(&[], true);
+            let passage = self.request_bytes(&[], true, now);
             return self.pass(passage, 0);
         }
         Action::Continue
@@ -179,9 +183,10 @@ impl HttpContext for Stream {
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
         if let (Some(vm), BodyInterest::Size) = (&self.vm, self.request) {
-            vm.borrow_mut().meter.request_size(self.id, body_size, host::now());
+            let now = host::now();
+            vm.borrow_mut().meter.request_size(self.id, body_size, now);
             if end_of_stream {
-                self.request_bytes(&[], true);
+                self.request_bytes(&[], true, now);
             }
             return Action::Continue;
         }
@@ -190,12 +195,12 @@ impl HttpContext for Stream {
         }
         let new = body_size.saturating_sub(self.held);
         let chunk = host::buffer(BufferType::HttpRequestBody, self.held, new);
-        let passage = self.request_bytes(&chunk, end_of_stream);
+        let passage = self.request_bytes(&chunk, end_of_stream, host::now());
         self.pass(passage, body_size)
     }
 
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
-        let passage = self.request_bytes(&[], true);
+        let passage = self.request_bytes(&[], true, host::now());
         self.pass(passage, 0)
     }
 
@@ -215,12 +220,13 @@ impl HttpContext for Stream {
             host::add_response_header(name, value);
         }
         if end_of_stream {
-            self.response_end();
+            self.response_end(None);
         }
         Action::Continue
     }
 
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        let mut now = None;
         if let (Some(vm), BodyInterest::Size) = (&self.vm, self.response) {
             vm.borrow_mut().meter.response_size(self.id, body_size);
         }
@@ -231,14 +237,15 @@ impl HttpContext for Stream {
             let chunk = host::buffer(BufferType::HttpResponseBody, 0, body_size);
             let edited = {
                 let Vm { meter, envoy } = &mut *vm.borrow_mut();
-                meter.response_body(envoy, self.id, &chunk, end_of_stream, host::now())
+                let now = *now.insert(host::now());
+                meter.response_body(envoy, self.id, &chunk, end_of_stream, now)
             };
             if let Some(edited) = edited {
                 host::replace(BufferType::HttpResponseBody, body_size, &edited);
             }
         }
         if end_of_stream {
-            self.response_end();
+            self.response_end(now);
         }
         Action::Continue
     }
@@ -248,12 +255,12 @@ impl HttpContext for Stream {
             let trailers = host::headers(MapType::HttpResponseTrailers);
             vm.borrow_mut().meter.response_trailers(self.id, Headers(&trailers));
         }
-        self.response_end();
+        self.response_end(None);
         Action::Continue
     }
 
     fn on_log(&mut self) {
         let is_complete = self.is_response_complete;
-        self.end(if is_complete { StreamEnd::Complete } else { StreamEnd::Aborted });
+        self.end(if is_complete { StreamEnd::Complete } else { StreamEnd::Aborted }, None);
     }
 }

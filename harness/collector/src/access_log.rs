@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
-use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Ledger;
 use crate::recover::Log;
+use crate::sql::Transaction;
 
 /// The most differences of a kind that are listed; all are counted.
 const LISTED_MAX: usize = 100;
@@ -172,22 +172,20 @@ fn read(line: &[u8], ids: &mut Ids, comparison: &mut AccessLogComparison) {
 /// Reads the calls and the generations of the ledger.
 fn each(ledger: &Transaction<'_>, mut work: impl FnMut(Stored)) -> anyhow::Result<()> {
     for (table, id, status, quantity) in [
-        ("calls", "call_id", "row.status", "row.quantity"),
+        ("calls", "call_id", "counted.status", "counted.quantity"),
         ("generations", "generation_id", "NULL", "1"),
     ] {
         let sql = format!(
-            "SELECT row.source, row.{id}, {status}, {quantity}, row.time_ms,
-                 json_extract(events.raw, '$.data.request_id'),
-                 json_extract(events.raw, '$.data.purpose')
-             FROM {table} row JOIN events USING (position)"
+            "SELECT counted.source, counted.{id}, {status}, {quantity}, counted.time_ms, events.raw
+             FROM {table} AS counted JOIN events USING (position)"
         );
         let mut statement = ledger.prepare_cached(&sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
+        let mut rows = statement.query(&[])?;
+        while let Some(row) = &rows.next_row()? {
             let (id, quantity): (String, i64) = (row.get(1)?, row.get(3)?);
+            let told = data_of(&row.get::<_, String>(5)?);
             // Further runs of a response have a purpose, and its id with a number behind it.
-            let purpose: Option<String> = row.get(6)?;
-            let response = purpose.and_then(|_| id.rsplit_once('.'));
+            let response = told.purpose.and_then(|_| id.rsplit_once('.'));
             let run_of = response.map(|(response, _)| response.to_owned());
             work(Stored {
                 source: row.get(0)?,
@@ -196,11 +194,26 @@ fn each(ledger: &Transaction<'_>, mut work: impl FnMut(Stored)) -> anyhow::Resul
                 status: row.get(2)?,
                 quantity: quantity.unsigned_abs(),
                 time_ms: row.get(4)?,
-                request_id: row.get(5)?,
+                request_id: told.request_id,
             });
         }
     }
     Ok(())
+}
+
+/// What is compared of an event, beside its columns.
+#[derive(Default, Deserialize)]
+struct Data {
+    request_id: Option<String>,
+    purpose: Option<String>,
+}
+
+fn data_of(raw: &str) -> Data {
+    #[derive(Deserialize)]
+    struct Told {
+        data: Data,
+    }
+    serde_json::from_str::<Told>(raw).map(|told| told.data).unwrap_or_default()
 }
 
 /// The log's entry for an event, by its id and, where both tell it, the request's. The log names a

@@ -1,4 +1,4 @@
-//! The collector: takes the filter's events over HTTP into a ledger, one SQLite file, and answers,
+//! The collector: takes the filter's events over HTTP into a ledger, in SQLite or PostgreSQL, and answers,
 //! bills and alerts from it. It does not know Envoy or the rig that runs one.
 //!
 //! The rooms, in the order of the data. A room imports only from rooms above it.
@@ -9,6 +9,7 @@
 //! | `hex` | writes and reads hexadecimal digits |
 //! | `http_client` | sends over HTTP with TLS, for the rooms that send |
 //! | `money` | adds, reads and writes exact decimal amounts |
+//! | `sql` | runs statements on SQLite and PostgreSQL alike |
 //! | `query` | reads parameters, periods and pages, and builds the SQL conditions for them |
 //! | `access` | decides who may write and read, and under which host |
 //! | `event` | reads one event as `filter/EVENTS.md` describes it; shares no type with the filter |
@@ -17,6 +18,7 @@
 //! | `report` | answers from the ledger: usage, sessions, events, guards, gaps, reconciliation |
 //! | `invoice` | adds up what each customer owes, and what the customer's generations cost |
 //! | `export` | writes what customers owe as FOCUS, for FinOps |
+//! | `proof` | signs what the events come to, proves single ones, and finds what was changed |
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
 //! | `webhook` | posts each change of a guard's level to those who asked for it |
 //! | `handover` | hands events over to billing systems, archives and telemetry |
@@ -38,11 +40,13 @@ pub mod invoice;
 mod ledger;
 mod money;
 pub mod prices;
+pub mod proof;
 mod query;
 pub mod recover;
 mod report;
 mod routes;
 mod server;
+mod sql;
 mod webhook;
 
 pub use access::{Secrets, SharedSecret};

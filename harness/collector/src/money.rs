@@ -1,12 +1,10 @@
-//! Exact decimal money: reading, adding, writing, and the SQLite aggregate `decimal_sum`.
+//! Exact decimal money: reading, adding and writing.
 //! No float. One event's amounts are exact or an error; a sum over many rows is exact as long as it
 //! fits in 28 digits, then rounded to these, and at last stays at the largest amount: one row that is
 //! wrong must not keep a report from the others.
 
 use std::fmt;
 
-use rusqlite::Connection;
-use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serializer};
 
@@ -61,45 +59,6 @@ pub(crate) fn sum(left: Decimal, right: Decimal) -> Decimal {
 /// The difference for a report, as [`sum`].
 pub(crate) fn difference(left: Decimal, right: Decimal) -> Decimal {
     sum(left, -right)
-}
-
-/// Adds the SQL function `decimal_sum(TEXT)` to a connection: [`sum`] as TEXT without trailing
-/// zeros, `'0'` for no rows. A value that is not money fails the query.
-pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_aggregate_function("decimal_sum", 1, flags, DecimalSum)
-}
-
-struct DecimalSum;
-
-impl Aggregate<Decimal, String> for DecimalSum {
-    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Decimal> {
-        Ok(Decimal::ZERO)
-    }
-
-    fn step(&self, context: &mut Context<'_>, sum: &mut Decimal) -> rusqlite::Result<()> {
-        let text: String = context.get(0)?;
-        let amount = parse(&text).ok_or_else(|| failure(format!("not money: {text:?}").into()))?;
-        *sum = self::sum(*sum, amount);
-        Ok(())
-    }
-
-    fn finalize(&self, _: &mut Context<'_>, sum: Option<Decimal>) -> rusqlite::Result<String> {
-        Ok(sum.unwrap_or_default().to_string())
-    }
-}
-
-fn failure(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
-    rusqlite::Error::UserFunctionError(error)
-}
-
-/// Reads a column of money as TEXT.
-pub(crate) fn column(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Decimal> {
-    let text: String = row.get(index)?;
-    parse(&text).ok_or_else(|| {
-        let error = format!("not money: {text:?}").into();
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error)
-    })
 }
 
 /// For `#[serde(serialize_with)]`: a decimal string, never a JSON number.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat};
-use rusqlite::types::Value;
+
+use crate::sql::{Result as SqlResult, Row, Value};
 
 /// A query parameter that is unknown, given twice or malformed; the text names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub(crate) fn rfc3339(ms: i64) -> String {
 }
 
 /// Reads a column of counts.
-pub(crate) fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {
+pub(crate) fn count(row: &Row<'_>, index: usize) -> SqlResult<u64> {
     Ok(row.get::<_, i64>(index)?.unsigned_abs())
 }
 
@@ -163,12 +164,12 @@ impl Default for Page {
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
     sql: String,
-    pub(crate) values: Vec<Value>,
+    pub(crate) values: Vec<Value<'static>>,
 }
 
 impl Conditions {
     /// Adds a condition with one `?`, such as `customer = ?`.
-    pub(crate) fn and(&mut self, condition: &str, value: impl Into<Value>) {
+    pub(crate) fn and(&mut self, condition: &str, value: impl Into<Value<'static>>) {
         self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
         self.sql.push_str(condition);
         self.values.push(value.into());

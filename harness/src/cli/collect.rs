@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_meter::run::Signals;
+use agent_meter_collector::proof::SigningKey;
 use agent_meter_collector::{
     Collector, Contracts, Extras, Secret, Secrets, SharedSecret, Sinks, Webhook, Webhooks,
 };
@@ -21,9 +22,13 @@ pub(super) struct CollectArgs {
     /// --insecure
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where to keep the ledger
+    /// Where to keep the ledger: sqlite:FILE, or postgres://USER@HOST/DATABASE, which several
+    /// collectors may share; the password may be in $PGPASSWORD
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
     ledger: String,
+    /// Where to run queries that change nothing, such as a replica, if the ledger is in PostgreSQL
+    #[arg(long, value_name = "URL")]
+    read_ledger: Option<String>,
     /// A secret of at least 16 bytes that senders of events share with the collector, the filter's
     /// `collector.secret`; may be repeated. A source belongs to the NAME that it first wrote with;
     /// two files of one name are the new and the old secret
@@ -45,6 +50,10 @@ pub(super) struct CollectArgs {
     /// as 90s, 15m or 2h; 0 for never
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration)]
     source_lost_after: Duration,
+    /// A private key of Ed25519 in PEM: sign what the events come to, each day and when the collector
+    /// starts; see `agent-meter seal`
+    #[arg(long, value_name = "FILE")]
+    signing_key_file: Option<PathBuf>,
     /// Contracted revenue of customers, for margin guards: YAML or JSON such as
     /// `customers: {acme: {contracted_revenue: "2.00", plan: pro}}`; read again when it changes
     #[arg(long, value_name = "FILE")]
@@ -78,6 +87,8 @@ impl CollectArgs {
             readers: readers.context("--read-secret-file")?,
             hosts: self.allow_host.clone(),
             insecure: self.insecure,
+            signing_key: self.signing_key_file.as_deref().map(SigningKey::read).transpose()?,
+            read_ledger: self.read_ledger.clone(),
             source_lost_after: (!lost_after.is_zero()).then_some(lost_after),
             ..Extras::default()
         };

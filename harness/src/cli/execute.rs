@@ -50,6 +50,9 @@ impl Cli {
                 tokio::task::spawn_blocking(move || command.execute()).await?
             }
             Command::Reconcile(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Seal(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Verify(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Prove(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Prices(PricesCommand::Check(args)) => args.execute(),
             Command::Prices(PricesCommand::Explain(args)) => args.execute(),

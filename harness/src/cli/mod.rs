@@ -4,6 +4,7 @@
 mod collect;
 mod execute;
 mod export;
+mod proof;
 mod quarantine;
 mod reconcile;
 mod recover;
@@ -23,6 +24,7 @@ use reqwest::Url;
 
 use self::collect::CollectArgs;
 use self::export::ExportCommand;
+use self::proof::{ProveArgs, SealArgs, VerifyArgs};
 use self::quarantine::QuarantineCommand;
 use self::reconcile::ReconcileArgs;
 pub(crate) use self::recover::NothingFound;
@@ -75,6 +77,12 @@ enum Command {
     Sinks(SinksCommand),
     /// Compare a ledger with Envoy's access log; exit 1 on any difference
     Reconcile(ReconcileArgs),
+    /// Sign what the events of a ledger come to
+    Seal(SealArgs),
+    /// Find what was changed in a ledger, or check a proof; exit 1 on any fault
+    Verify(VerifyArgs),
+    /// Print the proof that an event is in a ledger as it is
+    Prove(ProveArgs),
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,7 @@ use tokio::process::{Child, Command};
 use crate::LIMIT;
 use crate::client::{Client, report};
 use crate::delivery::{Deed, Scripted, collector};
+use crate::ledgers::new_ledger;
 use crate::upstream::response;
 
 /// A wrong answer.
@@ -98,7 +99,7 @@ impl Switched {
         let listener = TcpListener::bind(ANY_PORT).await?;
         let mut switched = Self {
             addr: listener.local_addr()?,
-            ledger: Ledger::open("sqlite::memory:")?,
+            ledger: Ledger::open(&new_ledger())?,
             answer,
             is_bad: Arc::default(),
             bad_answers: Arc::default(),

@@ -32,9 +32,12 @@ pub(super) fn is_exempt(
     headers: Headers<'_>,
     is_whole: bool,
 ) -> bool {
+    if !is_whole {
+        return false;
+    }
     let exempt = &product.identity.exempt;
     let is_replaced = OVERRIDES.iter().chain(&REWRITES).any(|name| headers.get(name).is_some());
-    if !is_whole || is_replaced {
+    if is_replaced {
         return false;
     }
     match headers.get(":method").unwrap_or_default() {

@@ -90,8 +90,10 @@ impl<'a> RequestHead<'a> {
             // Only the body contains it.
             SessionSource::Meta => None,
         };
-        let found = rules.sources.iter().position(|source| key_of(source).is_some());
-        let session_key = rules.sources.iter().find_map(key_of).unwrap_or(SessionKey::Window);
+        let mut sources = rules.sources.iter().enumerate();
+        let found = sources.find_map(|(place, source)| Some((place, key_of(source)?)));
+        let (found, session_key) = found.unzip();
+        let session_key = session_key.unwrap_or(SessionKey::Window);
         let meta = rules.sources.iter().position(|source| *source == SessionSource::Meta);
         Self {
             identity,

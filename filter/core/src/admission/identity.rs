@@ -222,7 +222,8 @@ fn key(bytes: Vec<u8>) -> Result<String, &'static str> {
 
 fn printable(bytes: Vec<u8>) -> Result<String, &'static str> {
     let text = String::from_utf8(bytes).map_err(|_| NOT_PRINTABLE)?;
-    if text.chars().any(char::is_control) { Err(NOT_PRINTABLE) } else { Ok(text) }
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_plain && text.chars().any(char::is_control) { Err(NOT_PRINTABLE) } else { Ok(text) }
 }
 
 /// The first 16 bytes of HMAC-SHA256 (RFC 2104), in hexadecimal digits.

@@ -2,7 +2,7 @@
 //! the identity of who presents it. Because the identity is part of the hash, a session id that
 //! belongs to someone else names another session.
 
-use crate::base::hash::hash;
+use crate::base::hash::hash_again;
 use crate::config::product::Product;
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::TraceId;
@@ -58,5 +58,5 @@ pub(crate) fn session_ref(
     }));
     parts.extend([kind, value]);
     let config = product.config_id;
-    SessionRef { product_id: product.id.clone(), config, key: hash(&parts), identity }
+    SessionRef { product_id: product.id.clone(), config, key: hash_again(&parts), identity }
 }

@@ -17,9 +17,27 @@ impl Default for Fingerprint {
 impl Fingerprint {
     /// Hashes the next bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        let mut hash = self.0;
         for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(PRIME);
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
         }
+        self.0 = hash;
+    }
+
+    /// Hashes up to `left` of the next bytes, without white space. Returns how many are left then.
+    pub(crate) fn feed_text(&mut self, bytes: &[u8], mut left: u16) -> u16 {
+        let mut hash = self.0;
+        for byte in bytes {
+            // Most bytes are beyond the blank, which is the last of them.
+            if *byte <= b' ' && byte.is_ascii_whitespace() {
+                continue;
+            }
+            let Some(fewer) = left.checked_sub(1) else { break };
+            left = fewer;
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+        self.0 = hash;
+        left
     }
 
     /// The hash of all bytes so far.

@@ -7,5 +7,6 @@ pub mod limits;
 pub mod money;
 pub mod pattern;
 pub mod secret;
+pub(crate) mod stream_map;
 pub mod text;
 pub mod time;

@@ -159,3 +159,35 @@ impl<'de> Deserialize<'de> for ThrottleRate {
         from.deserialize_str(Text { expected, parse: Self::parse })
     }
 }
+/// Writes a name, a dot and a number, without the machinery of formats: each call has such an id.
+pub(crate) fn numbered(name: &str, number: u64) -> String {
+    let mut digits = [0_u8; 20];
+    let (mut rest, mut count) = (number, 0_usize);
+    for place in digits.iter_mut().rev() {
+        *place = b'0'.wrapping_add(u8::try_from(rest % 10).unwrap_or_default());
+        rest /= 10;
+        count = count.saturating_add(1);
+        if rest == 0 {
+            break;
+        }
+    }
+    let start = digits.len().saturating_sub(count);
+    let mut text = String::with_capacity(name.len().saturating_add(count).saturating_add(1));
+    text.push_str(name);
+    text.push('.');
+    let digits = digits.get(start..).unwrap_or_default();
+    text.extend(digits.iter().map(|digit| char::from(*digit)));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbered;
+
+    #[test]
+    fn a_number_is_written_as_a_format_would() {
+        for number in [0, 7, 10, 99, 100, 4_294_967_295, u64::MAX] {
+            assert_eq!(numbered("0.1", number), format!("0.1.{number}"));
+        }
+    }
+}

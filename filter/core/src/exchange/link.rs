@@ -1,7 +1,7 @@
 //! Links join the parts of a call that workers see on different HTTP streams. A link is a hash, so
 //! that shared data contains no session id, endpoint or task id.
 
-use crate::base::hash::hash;
+use crate::base::hash::{hash, hash_again};
 use crate::config::product::Product;
 use crate::domain::identity::Identity;
 use crate::domain::ids::Link;
@@ -20,7 +20,7 @@ impl IdNamespace {
     /// because a server may let its clients choose ids.
     pub(crate) fn session(product: &Product, identity: &Identity, mcp_session_id: &[u8]) -> Self {
         let customer = identity.customer.as_bytes();
-        Self(hash(&[b"session", product.id.as_bytes(), customer, mcp_session_id]))
+        Self(hash_again(&[b"session", product.id.as_bytes(), customer, mcp_session_id]))
     }
 
     /// The namespace of an address without a session: that which an event stream of the HTTP+SSE
@@ -35,7 +35,7 @@ impl IdNamespace {
             parts.extend([team.as_bytes(), agent.as_bytes()]);
         }
         parts.push(&endpoint.key);
-        Self(hash(&parts))
+        Self(hash_again(&parts))
     }
 
     /// The namespace of an event stream without a session, by the id of one of its events, as a

@@ -16,7 +16,7 @@ mod stream_notes;
 mod succession;
 mod unseen;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::accountant::outbox::Dispatch;
@@ -24,6 +24,8 @@ use crate::accountant::{Accountant, Handover};
 use crate::admission::already_metered::Attempts;
 use crate::base::hash::{hash, hex};
 use crate::base::limits::RUNNING_INTERVAL_MS_MAX;
+use crate::base::stream_map::StreamMap;
+use crate::base::text::numbered;
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
 use crate::domain::ids::ConfigId;
@@ -78,19 +80,19 @@ pub struct Meter {
     others: Others,
     serves_streams: bool,
     attempts: Attempts,
-    exchanges: HashMap<u32, Box<dyn Exchange>>,
+    exchanges: StreamMap<Box<dyn Exchange>>,
     /// The origins of exchanges that a page in a browser began, if it may read what the filter
     /// answers.
-    origins: HashMap<u32, String>,
+    origins: StreamMap<String>,
     /// Exchanges whose request waits for its message.
-    held: HashMap<u32, Held>,
+    held: StreamMap<Held>,
     /// Exchanges that hold a reservation for a generation, with the fact that releases it. Possibly
     /// no other fact ever reports the generation.
-    reserved: HashMap<u32, Fact>,
+    reserved: StreamMap<Fact>,
     /// What is kept of streams beside their exchanges.
     notes: StreamNotes,
     /// Exchanges whose response streams, and which a guard may end in the middle.
-    stops: HashMap<u32, StreamStop>,
+    stops: StreamMap<StreamStop>,
     /// Exchanges whose calls started since the last tick. Most calls have ended by the next.
     started: Vec<u32>,
     /// Exchanges with a running call, and when each next reports activity; the earliest first.
@@ -137,12 +139,12 @@ impl Meter {
             others: Others::default(),
             serves_streams: false,
             attempts: Attempts::default(),
-            exchanges: HashMap::new(),
-            origins: HashMap::new(),
-            held: HashMap::new(),
-            reserved: HashMap::new(),
+            exchanges: StreamMap::default(),
+            origins: StreamMap::default(),
+            held: StreamMap::default(),
+            reserved: StreamMap::default(),
             notes: StreamNotes::default(),
-            stops: HashMap::new(),
+            stops: StreamMap::default(),
             started: Vec::new(),
             running: VecDeque::new(),
             running_interval: Millis(running_interval),
@@ -372,7 +374,7 @@ impl Meter {
         let number = self.ids_made;
         self.ids_made = number.saturating_add(1);
         match &self.journal {
-            Some(journal) => format!("{}.{number}", journal.name()),
+            Some(journal) => numbered(journal.name(), number),
             None => format!("{:x}.{number}", self.vm.seed),
         }
     }

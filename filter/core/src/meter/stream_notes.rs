@@ -1,7 +1,6 @@
 //! What the meter keeps of a stream beside its exchange: the payment in its headers, the ids by which
 //! its events are joined with other systems, and what an access log is to tell of it.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use rust_decimal::Decimal;
@@ -9,6 +8,7 @@ use rust_decimal::Decimal;
 use crate::accountant::generations::charge_generation;
 use crate::base::hash::hex;
 use crate::base::limits::{LOGGED_CALLS_MAX, REQUEST_ID_BYTES_MAX};
+use crate::base::stream_map::StreamMap;
 use crate::config::Config;
 use crate::domain::correlation::Correlation;
 use crate::domain::payment::Payment;
@@ -24,7 +24,7 @@ use crate::wire::http::{Headers, ResponseHead, is_success};
 /// The notes of a VM's streams; a stream of which there is nothing to note has none.
 #[derive(Debug, Default)]
 pub(super) struct StreamNotes {
-    by_stream: HashMap<u32, StreamNote>,
+    by_stream: StreamMap<StreamNote>,
 }
 
 #[derive(Debug)]

@@ -46,7 +46,7 @@ impl ProofMaker {
 
 /// The call proof that a request presents.
 pub(crate) fn presented(headers: Headers<'_>) -> Option<TraceId> {
-    let texts = values(headers, "tracestate").filter_map(|value| core::str::from_utf8(value).ok());
+    let texts = headers.all("tracestate").filter_map(|value| core::str::from_utf8(value).ok());
     let mut members =
         texts.flat_map(|text| text.split(',')).filter_map(|each| each.split_once('='));
     let (_, proof) = members.find(|(key, _)| key.trim_ascii() == KEY)?;
@@ -63,7 +63,7 @@ pub(crate) fn carried(
     let id = hex(&proof);
     let span = id.get(..16).unwrap_or_default();
     let mut edit = Vec::new();
-    let mut parents = values(headers, "traceparent");
+    let mut parents = headers.all("traceparent");
     let parent = match (parents.next(), parents.next()) {
         (Some(only), None) => core::str::from_utf8(only).ok().and_then(Parent::read),
         _ => None,
@@ -142,14 +142,10 @@ fn is_id(text: &str, length: usize) -> bool {
     is_hex(text, length) && text.bytes().any(|digit| digit != b'0')
 }
 
-fn values<'a>(headers: Headers<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    headers.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_slice())
-}
-
 /// The members of the client's `tracestate`, without one of the filter's; none if it is malformed.
 fn other_members<'a>(headers: Headers<'a>) -> Vec<&'a str> {
     let mut members: Vec<(&str, &'a str)> = Vec::new();
-    for value in values(headers, "tracestate") {
+    for value in headers.all("tracestate") {
         let Ok(text) = core::str::from_utf8(value) else { return Vec::new() };
         for member in text.split(',').map(str::trim_ascii).filter(|member| !member.is_empty()) {
             let key = key_of(member).filter(|key| members.iter().all(|(other, _)| other != key));

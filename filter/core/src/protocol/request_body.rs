@@ -17,7 +17,7 @@ pub trait ReadMessages: Debug + 'static {
     type Message: Clone + Debug;
 
     /// Reads the next bytes and calls `show` with each message that ends in them.
-    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Self::Message));
+    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(Self::Message));
 
     /// How far the JSON text has been read.
     fn progress(&self) -> Progress;
@@ -45,12 +45,13 @@ pub struct BodyHead {
 impl BodyHead {
     /// Reads the head; the share has no limit.
     pub fn read(headers: Headers<'_>) -> Self {
-        Self {
-            coding: ContentCoding::of(headers),
-            doubt: body_doubt(headers),
-            share: DecodeShare::default(),
-            form_delimiter: form_delimiter(headers),
+        let (coding, share) = (ContentCoding::of(headers), DecodeShare::default());
+        let mut types = headers.all("content-type");
+        let is_plain_json = types.next() == Some(b"application/json") && types.next().is_none();
+        if is_plain_json && coding == ContentCoding::Identity {
+            return Self { coding, doubt: None, share, form_delimiter: None };
         }
+        Self { coding, doubt: body_doubt(headers), share, form_delimiter: form_delimiter(headers) }
     }
 }
 
@@ -86,7 +87,7 @@ impl<R: ReadMessages> DecodedBytes for Body<R> {
     fn decoded(&mut self, piece: &[u8]) {
         let Self { reader, messages, utf8 } = self;
         utf8.feed(piece);
-        reader.feed(piece, &mut |message| messages.push(message.clone()));
+        reader.feed(piece, &mut |message| messages.push(message));
     }
 }
 

@@ -74,6 +74,9 @@ pub(crate) struct Writer {
     epoch: u32,
     beat: u32,
     page: u64,
+    /// The key of that page; empty until it is needed.
+    key: String,
+    name: String,
     bytes: Vec<u8>,
     /// The first page that the reader has not finished, as far as the writer knows.
     reader_page: u64,
@@ -81,8 +84,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Names the journal and its epoch; no two owners have the same name.
-    pub(crate) fn name(&self) -> String {
-        format!("{}.{}", self.index, self.epoch)
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Claims the first free journal.
@@ -100,7 +103,17 @@ impl Writer {
             // A conflict means that another VM was faster: try the next journal.
             if host.set(&key, &encoded(&owner), expect).is_ok() {
                 let bytes = encoded(&PageHead { epoch, number: 0 });
-                return Ok(Self { index, epoch, beat: 0, page: 0, bytes, reader_page: 0 });
+                let (name, key) = (format!("{index}.{epoch}"), String::new());
+                return Ok(Self {
+                    index,
+                    epoch,
+                    beat: 0,
+                    page: 0,
+                    key,
+                    name,
+                    bytes,
+                    reader_page: 0,
+                });
             }
         }
         Err(Full)
@@ -121,8 +134,10 @@ impl Writer {
         let kept = self.bytes.len();
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(fact);
-        let key = page_key(prefix, self.index, self.epoch, self.page);
-        let written = host.set(&key, &self.bytes, Expect::Any);
+        if self.key.is_empty() {
+            self.key = page_key(prefix, self.index, self.epoch, self.page);
+        }
+        let written = host.set(&self.key, &self.bytes, Expect::Any);
         written.map_err(|Conflict| {
             self.bytes.truncate(kept);
             Full
@@ -158,6 +173,7 @@ impl Writer {
             }
         }
         self.page = next;
+        self.key.clear();
         self.bytes = encoded(&PageHead { epoch: self.epoch, number: next });
         Ok(())
     }

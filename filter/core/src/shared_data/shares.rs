@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::base::hash::hash;
+use crate::base::hash::hash_again;
 use crate::base::time::Timestamp;
 
 /// Names a holder, such as a customer: a hash.
@@ -14,7 +14,7 @@ pub(crate) type Holder = [u8; 16];
 
 /// Names a customer.
 pub(crate) fn holder_of(customer: &str) -> Holder {
-    hash(&[customer.as_bytes()])
+    hash_again(&[customer.as_bytes()])
 }
 
 /// How many things each holder has in a short queue that keeps their order itself.

@@ -19,6 +19,13 @@ pub enum ResponseEncoding {
 /// The `accept-encoding` to send instead of `offered`, or `None` if the offer may stay as it is.
 pub fn narrowed(offered: Option<&[u8]>, rule: ResponseEncoding) -> Option<String> {
     let offered = core::str::from_utf8(offered?).ok().unwrap_or("?");
+    let is_read = |item: &[u8]| matches!(item.trim_ascii(), b"gzip" | b"deflate" | b"identity");
+    if rule == ResponseEncoding::Leave
+        || (rule == ResponseEncoding::Decode
+            && offered.as_bytes().split(|b| *b == b',').all(is_read))
+    {
+        return None;
+    }
     let is_kept = |item: &&str| {
         let coding = item.split(';').next().unwrap_or_default().trim();
         let is = |name: &str| coding.eq_ignore_ascii_case(name);

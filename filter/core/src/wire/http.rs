@@ -1,7 +1,7 @@
 //! The headers of a request or response, and responses that the filter makes itself.
 
 use crate::wire::encoding::ContentCoding;
-pub use crate::wire::headers::Headers;
+pub use crate::wire::headers::{HeaderBytes, HeaderList, Headers};
 use crate::wire::media_type::MediaType;
 
 /// A response that the filter makes itself.

@@ -18,6 +18,9 @@ pub use crate::wire::json_visitor::Visitor;
 use crate::wire::json_visitor::characters_of;
 pub(crate) use crate::wire::json_visitor::{Scalar, Want};
 
+/// Bytes of most names and values that are kept.
+const TEXT_BYTES_USUAL: usize = 64;
+
 /// How far the scanner has read a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -438,6 +441,8 @@ impl Scanner {
 
     fn clear_text(&mut self) {
         self.text.clear();
+        // Grows once for all that is usual.
+        self.text.reserve(TEXT_BYTES_USUAL);
         self.text_bytes = 0;
         self.rest_characters = 0;
         self.is_truncated = false;

@@ -1,5 +1,7 @@
 //! JSON-RPC 2.0.
 
+use std::borrow::Cow;
+
 use rust_decimal::Decimal;
 
 /// A JSON-RPC id as it is in the text.
@@ -44,12 +46,19 @@ impl Id {
     }
 
     fn canonical_as(&self, kind: u8) -> Vec<u8> {
-        let number = self.number().filter(|_| !self.is_string || kind == b'n');
-        let value = match number {
-            Some(number) => number.normalize().to_string().into_bytes(),
-            None => self.text.clone(),
+        let is_text = (self.is_string && kind == b's') || self.is_plain_number();
+        let value = match if is_text { None } else { self.number() } {
+            Some(number) => Cow::Owned(number.normalize().to_string().into_bytes()),
+            None => Cow::Borrowed(&self.text),
         };
         [&[kind], value.as_slice()].concat()
+    }
+
+    /// Whether the text is a number in its canonical form, as nearly all numbers are.
+    fn is_plain_number(&self) -> bool {
+        let is_short = (1..=18).contains(&self.text.len());
+        let has_zero_first = self.text.len() > 1 && self.text.first() == Some(&b'0');
+        is_short && !has_zero_first && self.text.iter().all(u8::is_ascii_digit)
     }
 
     fn number(&self) -> Option<Decimal> {

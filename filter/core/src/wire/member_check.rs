@@ -21,7 +21,12 @@ impl MemberCheck {
                 return is_first;
             }
         }
-        !known.iter().any(|(name, _)| is_alike(key, name))
+        // Nearly all names are this plain: nothing in them is cut off, and only case can differ.
+        let is_plain = key.iter().all(u8::is_ascii_graphic);
+        !known.iter().any(|(name, _)| match is_plain && name.is_ascii() {
+            true => key.eq_ignore_ascii_case(name.as_bytes()),
+            false => is_alike(key, name),
+        })
     }
 }
 

@@ -37,9 +37,9 @@ fn config(kind: &str, identity: &Value, more: &Value) -> String {
 fn fate(envoy: &mut Envoy, request: &[(String, Vec<u8>)], is_whole: bool) -> HeadAction {
     let Envoy { worker, host, now, .. } = envoy;
     if is_whole {
-        worker.request_without_body(host, 9, Headers(request), *now)
+        worker.request_without_body(host, 9, Headers(&request), *now)
     } else {
-        worker.request_head(host, 9, Headers(request), *now)
+        worker.request_head(host, 9, Headers(&request), *now)
     }
 }
 

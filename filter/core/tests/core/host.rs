@@ -166,7 +166,7 @@ impl Envoy {
 
     fn is_followed(&mut self, stream: u32, headers: &[(String, Vec<u8>)]) -> bool {
         let Self { host, worker, now, .. } = self;
-        match worker.request_head(host, stream, Headers(headers), *now) {
+        match worker.request_head(host, stream, Headers(&headers), *now) {
             HeadAction::Follow(edit) => {
                 self.carried.extend(edit.set);
                 true

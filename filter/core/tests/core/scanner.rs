@@ -35,7 +35,7 @@ fn read(chunks: &[&[u8]]) -> (Vec<String>, Progress) {
     let mut reader = MessageReader::default();
     let mut found = Vec::new();
     for chunk in chunks {
-        reader.feed(chunk, &mut |message| found.push(describe(message)));
+        reader.feed(chunk, &mut |message| found.push(describe(&message)));
     }
     (found, reader.progress())
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sql;
+
 /// Why the collector refused a whole POST; it stored no event of it.
 #[derive(Debug)]
 pub enum IngestError {
@@ -37,8 +39,8 @@ impl fmt::Display for IngestError {
 
 impl std::error::Error for IngestError {}
 
-impl From<rusqlite::Error> for IngestError {
-    fn from(error: rusqlite::Error) -> IngestError {
+impl From<sql::Error> for IngestError {
+    fn from(error: sql::Error) -> IngestError {
         IngestError::Ledger(error.into())
     }
 }

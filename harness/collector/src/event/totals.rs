@@ -81,6 +81,12 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// As JSON.
+    pub(crate) fn to_json(&self) -> String {
+        // Counts, texts and decimal strings by string keys: there is nothing that can fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// The totals of a session in which nothing has happened yet.
     pub(crate) fn new() -> Totals {
         Totals {

@@ -229,8 +229,7 @@ pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
             "SELECT customer FROM calls UNION SELECT customer FROM generations
              UNION SELECT customer FROM sessions WHERE state = 'CLOSED' ORDER BY 1",
         )?;
-        let customers = statement.query_map([], |row| row.get(0))?;
-        Ok(customers.collect::<Result<_, _>>()?)
+        Ok(statement.query_map(&[], |row| row.get(0))?)
     })?;
     let invoice =
         |customer: &String| Invoice::for_customer(ledger, Some(customer), Period::default());

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Transaction, params_from_iter};
 use rust_decimal::Decimal;
 
 use crate::event::tokens::TokenTotals;
@@ -12,6 +11,7 @@ use crate::invoice::{
 use crate::ledger::units::column;
 use crate::money;
 use crate::query::{Conditions, count};
+use crate::sql::{self, Row, Transaction};
 
 /// Customer, product, product type, currency.
 type Key = (String, String, String, String);
@@ -42,12 +42,12 @@ fn read_calls(
           status, quantity",
         conditions.sql()
     ))?;
-    let mut rows = statement.query(params_from_iter(&conditions.values))?;
-    while let Some(row) = rows.next()? {
+    let mut rows = statement.query(&conditions.values)?;
+    while let Some(row) = &rows.next_row()? {
         let product = product_of(products, row)?;
         let billable: bool = row.get(6)?;
         let calls = count(row, 9)?;
-        let amount = money::column(row, 10)?;
+        let amount = row.get(10)?;
         let line = Line {
             kind: row.get(11)?,
             tool: row.get(4)?,
@@ -77,8 +77,8 @@ fn read_calls(
 }
 
 /// The price of one of the calls that an event stands for.
-fn unit_price(row: &rusqlite::Row<'_>) -> anyhow::Result<Decimal> {
-    let price = money::column(row, 7)?;
+fn unit_price(row: &Row<'_>) -> anyhow::Result<Decimal> {
+    let price: Decimal = row.get(7)?;
     let quantity = Decimal::from(count(row, 12)?);
     Ok(price.checked_div(quantity).unwrap_or(price).normalize())
 }
@@ -90,8 +90,8 @@ fn read_generations(
 ) -> anyhow::Result<()> {
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, tool, provider, model, count(*),
-         sum(provider_cost IS NULL), sum(is_unknown), decimal_sum(price),
-         decimal_sum(coalesce(provider_cost, '0')), sum(has_unpriced_units), sum(is_inconsistent), units_sum(units) AS units,
+         count(*) FILTER (WHERE provider_cost IS NULL), count_sum(is_unknown), decimal_sum(price),
+         decimal_sum(provider_cost), count_sum(has_unpriced_units), count_sum(is_inconsistent), units_sum(units) AS units,
          {}
          FROM generations{}
          GROUP BY customer, product, product_type, currency, tool, provider, model
@@ -99,8 +99,8 @@ fn read_generations(
         TokenTotals::columns(),
         conditions.sql()
     ))?;
-    let mut rows = statement.query(params_from_iter(&conditions.values))?;
-    while let Some(row) = rows.next()? {
+    let mut rows = statement.query(&conditions.values)?;
+    while let Some(row) = &rows.next_row()? {
         let product = product_of(products, row)?;
         let (tool, provider, model) = (row.get(4)?, row.get(5)?, row.get(6)?);
         let generations = Generations {
@@ -110,7 +110,7 @@ fn read_generations(
             unpriced_units_generations: count(row, 12)?,
             inconsistent_generations: count(row, 13)?,
         };
-        let (price, cost) = (money::column(row, 10)?, money::column(row, 11)?);
+        let (price, cost) = (row.get(10)?, row.get(11)?);
         let consumed = Consumed { tokens: TokenTotals::of_row(row)?, units: column(row, "units")? };
         product.add_generations(tool, (provider, model), generations, consumed, price, cost);
     }
@@ -190,8 +190,8 @@ fn read_sessions(
          AND currency IS NOT NULL GROUP BY customer, product, product_type, currency",
         conditions.sql()
     ))?;
-    let mut rows = statement.query(params_from_iter(&conditions.values))?;
-    while let Some(row) = rows.next()? {
+    let mut rows = statement.query(&conditions.values)?;
+    while let Some(row) = &rows.next_row()? {
         let sessions_closed = count(row, 4)?;
         product_of(products, row)?.sessions_closed = sessions_closed;
     }
@@ -201,8 +201,8 @@ fn read_sessions(
 /// The entry of a row that opens with customer, product, product type and currency.
 fn product_of<'a>(
     products: &'a mut BTreeMap<Key, ProductUse>,
-    row: &rusqlite::Row<'_>,
-) -> rusqlite::Result<&'a mut ProductUse> {
+    row: &Row<'_>,
+) -> sql::Result<&'a mut ProductUse> {
     let key: Key = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
     let (customer, product, product_type, currency) = key.clone();
     Ok(products.entry(key).or_insert(ProductUse {

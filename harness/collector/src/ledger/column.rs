@@ -1,15 +1,12 @@
 //! Tables as lists of columns: the schema, the insert and the select of a table are made from one
 //! list, so that a column is one line.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use rusqlite::types::{ToSqlOutput, Value};
-use rusqlite::{Connection, ToSql, params_from_iter};
-use rust_decimal::Decimal;
-
 use crate::event::Event;
-use crate::event::totals::Totals;
+use crate::sql::postgres::Array;
+use crate::sql::{self, Transaction, Value};
 
 /// The source of a row of a table.
 #[derive(Debug)]
@@ -21,13 +18,11 @@ pub(crate) struct Row<'a, B: ?Sized> {
     pub(crate) body: &'a B,
 }
 
-/// A value of a row.
-#[derive(Debug)]
-pub(crate) enum Cell<'a> {
-    Null,
-    Integer(i64),
-    Text(Cow<'a, str>),
-    Json(&'a Totals),
+impl<B: ?Sized> Row<'_, B> {
+    /// The same row: it only points to its parts.
+    pub(crate) fn copied(&self) -> Self {
+        Row { position: self.position, event: self.event, body: self.body }
+    }
 }
 
 /// A column of a table whose rows are made of a `B`.
@@ -37,7 +32,7 @@ pub(crate) struct Column<B: ?Sized + 'static> {
     /// Its type and constraints.
     pub(crate) sql: &'static str,
     /// Its value in a row.
-    pub(crate) cell: for<'a> fn(&Row<'a, B>) -> Cell<'a>,
+    pub(crate) cell: for<'a> fn(&Row<'a, B>) -> Value<'a>,
 }
 
 /// Columns, one a line: the name, the type in SQL, and the cell, made from the row.
@@ -49,7 +44,7 @@ macro_rules! columns {
             cell: |$row| {
                 // Some cells are the same in each row.
                 let _ = $row;
-                $crate::ledger::column::Cell::from($cell)
+                $crate::sql::Value::from($cell)
             },
         },)*]
     };
@@ -114,93 +109,125 @@ impl<B: ?Sized> Table<B> {
         self.names().collect::<Vec<_>>().join(", ")
     }
 
-    fn to_insertion(&self) -> String {
-        let names = self.selection();
-        let values = self.names().map(|_| "?").collect::<Vec<_>>().join(", ");
-        let on_conflict = match self.on_conflict {
+    /// Each column with the text of its value in a row, as [`sql::Row::text`] reads it.
+    pub(crate) fn texts(&self, row: &Row<'_, B>) -> Vec<(&'static str, Option<String>)> {
+        let columns = self.columns.iter().copied().flatten();
+        columns.map(|column| (column.name, (column.cell)(row).to_text())).collect()
+    }
+
+    /// The columns that an insert gives; the database gives the number of a row itself.
+    fn given(&self) -> impl Iterator<Item = &'static Column<B>> {
+        let columns = self.columns.iter().copied().flatten();
+        columns.filter(|column| column.sql != "INTEGER PRIMARY KEY")
+    }
+
+    fn given_names(&self) -> String {
+        self.given().map(|column| column.name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn on_conflict(&self) -> String {
+        match self.on_conflict {
             OnConflict::Fail => String::new(),
             OnConflict::Keep => "ON CONFLICT DO NOTHING".to_owned(),
             OnConflict::Replace { key, condition } => {
-                let taken = self.names().filter(|name| *name != "position" && !key.contains(name));
-                let taken: Vec<String> =
-                    taken.map(|name| format!("{name} = excluded.{name}")).collect();
+                let taken = self.given().map(|column| column.name);
+                let taken: Vec<String> = taken
+                    .filter(|name| !key.contains(name))
+                    .map(|name| format!("{name} = excluded.{name}"))
+                    .collect();
                 let (key, taken) = (key.join(", "), taken.join(", "));
                 format!("ON CONFLICT ({key}) DO UPDATE SET {taken} WHERE {condition}")
             }
-        };
+        }
+    }
+
+    fn to_insertion(&self) -> String {
+        let values = self.given().map(|_| "?").collect::<Vec<_>>().join(", ");
+        let (names, on_conflict) = (self.given_names(), self.on_conflict());
         format!("INSERT INTO {} ({names}) VALUES ({values}) {on_conflict}", self.name)
     }
 
     /// Inserts a row, and returns how many rows changed.
-    pub(crate) fn insert(&self, ledger: &Connection, row: &Row<'_, B>) -> rusqlite::Result<usize> {
-        let columns = self.columns.iter().copied().flatten();
-        let cells = columns.map(|column| (column.cell)(row));
-        let insertion = self.insertion.get_or_init(|| self.to_insertion());
-        ledger.prepare_cached(insertion)?.execute(params_from_iter(cells))
+    pub(crate) fn insert(&self, ledger: &Transaction<'_>, row: &Row<'_, B>) -> sql::Result<usize> {
+        let cells: Vec<Value<'_>> = self.given().map(|column| (column.cell)(row)).collect();
+        ledger.execute(self.insertion.get_or_init(|| self.to_insertion()), &cells)
     }
-}
 
-impl ToSql for Cell<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self {
-            Cell::Null => ToSqlOutput::Owned(Value::Null),
-            Cell::Integer(number) => ToSqlOutput::Owned(Value::Integer(*number)),
-            Cell::Text(text) => ToSqlOutput::from(text.as_ref()),
-            Cell::Json(totals) => {
-                let text = serde_json::to_string(totals);
-                let failed = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
-                ToSqlOutput::Owned(Value::Text(text.map_err(failed)?))
+    /// Inserts rows, in PostgreSQL with one statement.
+    pub(crate) fn insert_all(
+        &self,
+        ledger: &Transaction<'_>,
+        rows: &[Row<'_, B>],
+    ) -> sql::Result<()> {
+        match ledger {
+            _ if rows.is_empty() => {}
+            Transaction::Sqlite(_) => {
+                for row in rows {
+                    self.insert(ledger, row)?;
+                }
             }
-        })
+            Transaction::Postgres(session) => {
+                session.insert_arrays(&self.to_bulk_insertion(""), &self.to_arrays(rows)?)?;
+            }
+        }
+        Ok(())
     }
-}
 
-impl<'a> From<&'a str> for Cell<'a> {
-    fn from(text: &'a str) -> Cell<'a> {
-        Cell::Text(Cow::Borrowed(text))
+    /// Inserts rows of new events, and returns the position that each got; `None` for an event whose
+    /// source and id are there already.
+    pub(crate) fn insert_new(
+        &self,
+        ledger: &Transaction<'_>,
+        rows: &[Row<'_, B>],
+    ) -> sql::Result<Vec<Option<i64>>> {
+        let session = match ledger {
+            _ if rows.is_empty() => return Ok(Vec::new()),
+            Transaction::Postgres(session) => session,
+            Transaction::Sqlite(connection) => {
+                let insert = |row| {
+                    let is_new = self.insert(ledger, row)? > 0;
+                    Ok(is_new.then(|| connection.last_insert_rowid()))
+                };
+                return rows.iter().map(insert).collect();
+            }
+        };
+        let insertion = self.to_bulk_insertion("RETURNING position, source, id");
+        let mut inserted = session.insert_arrays(&insertion, &self.to_arrays(rows)?)?;
+        let mut positions: HashMap<(String, String), i64> = HashMap::with_capacity(rows.len());
+        while let Some(row) = inserted.next_row()? {
+            positions.insert((row.get(1)?, row.get(2)?), row.get(0)?);
+        }
+        let position = |row: &Row<'_, B>| {
+            let text = |text: &str| sql::postgres::kept_text(text).into_owned();
+            positions.remove(&(text(&row.event.source), text(&row.event.id)))
+        };
+        Ok(rows.iter().map(position).collect())
     }
-}
 
-impl<'a> From<&'a String> for Cell<'a> {
-    fn from(text: &'a String) -> Cell<'a> {
-        Cell::Text(Cow::Borrowed(text))
+    /// The statement that inserts rows of which each column is an array.
+    fn to_bulk_insertion(&self, returning: &str) -> String {
+        let (names, on_conflict) = (self.given_names(), self.on_conflict());
+        let arrays = self.given().zip(1..).map(|(column, number)| {
+            let kind = Array::of_column(column.sql).type_name();
+            format!("${number}::{kind}[]")
+        });
+        let arrays = arrays.collect::<Vec<_>>().join(", ");
+        format!(
+            "INSERT INTO {} ({names}) SELECT {names}
+             FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, place) ORDER BY place
+             {on_conflict} {returning}",
+            self.name
+        )
     }
-}
 
-impl From<String> for Cell<'_> {
-    fn from(text: String) -> Self {
-        Cell::Text(Cow::Owned(text))
-    }
-}
-
-impl From<i64> for Cell<'_> {
-    fn from(number: i64) -> Self {
-        Cell::Integer(number)
-    }
-}
-
-impl From<bool> for Cell<'_> {
-    fn from(flag: bool) -> Self {
-        Cell::Integer(flag.into())
-    }
-}
-
-/// As TEXT, which keeps each digit.
-impl From<Decimal> for Cell<'_> {
-    fn from(amount: Decimal) -> Self {
-        Cell::Text(Cow::Owned(amount.to_string()))
-    }
-}
-
-/// As JSON.
-impl<'a> From<&'a Totals> for Cell<'a> {
-    fn from(totals: &'a Totals) -> Cell<'a> {
-        Cell::Json(totals)
-    }
-}
-
-impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
-    fn from(value: Option<T>) -> Cell<'a> {
-        value.map_or(Cell::Null, Into::into)
+    fn to_arrays<'a>(&self, rows: &[Row<'a, B>]) -> sql::Result<Vec<Array<'a>>> {
+        let array = |column: &'static Column<B>| {
+            let mut array = Array::of_column(column.sql);
+            for row in rows {
+                array.push((column.cell)(row))?;
+            }
+            Ok(array)
+        };
+        self.given().map(array).collect()
     }
 }

@@ -1,7 +1,6 @@
 //! Lists the events that are kept apart, and releases or discards them as the operator decides.
 
 use anyhow::Context;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -10,6 +9,7 @@ use crate::event::{self, Body};
 use crate::ledger::Ledger;
 use crate::ledger::derive::derive_one;
 use crate::query::{Page, rfc3339};
+use crate::sql::{self, Row, Transaction, values};
 
 /// One event that is kept apart.
 #[derive(Debug, Serialize)]
@@ -72,8 +72,8 @@ impl Ledger {
                  FROM quarantine WHERE state = ?1 AND position > ?2 ORDER BY position LIMIT ?3",
             )?;
             let after = page.after.unwrap_or(0);
-            let rows = statement.query_map(params![state, after, page.limit + 1], read)?;
-            let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let mut rows = statement.query_map(values![state, after, page.limit + 1], read)?;
+
             let next = page.cut(&mut rows);
             let events = rows.into_iter().map(|(_, (mut event, raw))| {
                 event.event = RawValue::from_string(raw)?;
@@ -94,7 +94,8 @@ impl Ledger {
                 "SELECT count(*) FROM quarantine WHERE state = 'held' AND reason = ?",
             )?;
             let count = |reason: Reason| {
-                let count = statement.query_row([reason.name()], |row| row.get::<_, i64>(0))?;
+                let count =
+                    statement.query_row(values![reason.name()], |row| row.get::<_, i64>(0))?;
                 Ok((reason, count.unsigned_abs()))
             };
             Reason::ALL.into_iter().map(count).collect()
@@ -112,8 +113,7 @@ impl Ledger {
         self.write(|ledger| {
             let raw: Option<String> = ledger
                 .prepare_cached("SELECT raw FROM quarantine WHERE position = ? AND state = 'held'")?
-                .query_row([position], |row| row.get(0))
-                .optional()?;
+                .query_optional(values![position], |row| row.get(0))?;
             let raw = raw.with_context(|| format!("no event is held at {position}"))?;
             if decision == Decision::Release {
                 release(ledger, position, &raw)?;
@@ -122,7 +122,7 @@ impl Ledger {
                 .prepare_cached(
                     "UPDATE quarantine SET state = ?, decided_ms = ? WHERE position = ?",
                 )?
-                .execute(params![decision.state(), now_ms, position])?;
+                .execute(values![decision.state(), now_ms, position])?;
             Ok(())
         })
     }
@@ -139,13 +139,13 @@ fn release(ledger: &Transaction<'_>, position: i64, raw: &str) -> anyhow::Result
     if !matches!(event.body, Body::GuardTotals(_) | Body::Heartbeat(_)) {
         ledger
             .prepare_cached("UPDATE events SET raw = ?, session_id = ? WHERE position = ?")?
-            .execute(params![raw, event.session_id, position])?;
+            .execute(values![raw, event.session_id.as_deref(), position])?;
     }
     derive_one(ledger, &event, position)?;
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<(i64, (Quarantined, String))> {
+fn read(row: &Row<'_>) -> sql::Result<(i64, (Quarantined, String))> {
     let position = row.get(0)?;
     let decided_ms: Option<i64> = row.get(6)?;
     let event = Quarantined {

@@ -7,7 +7,8 @@
 //! fleet, whatever was lost or repeated on the way. A restarted Envoy is a new source, and the
 //! totals of its earlier life stay in the sum.
 
-use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
+
 use rust_decimal::Decimal;
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ use crate::event::{Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::tables::GUARD_TOTALS;
 use crate::money;
+use crate::sql::{self, Transaction, values};
 
 /// How long to keep the totals of earlier periods of a scope after its newest began: longer than a
 /// month, so that an event of the period before still finds the totals of the others.
@@ -102,22 +104,22 @@ impl TotalsQuery {
     /// Adds up the totals. With `proven_only`, the totals of sources count that wrote with a secret.
     pub(crate) fn run(
         self,
-        ledger: &Connection,
+        ledger: &Transaction<'_>,
         proven_only: bool,
-    ) -> rusqlite::Result<FleetTotals> {
+    ) -> sql::Result<FleetTotals> {
         let mut statement = ledger.prepare_cached(
             "SELECT provider_cost, revenue, calls, tokens FROM guard_totals
              WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source <> ?4
-               AND sequence > 0 AND (?5 IS NULL OR currency = ?5)
+               AND sequence > 0 AND (CAST(?5 AS TEXT) IS NULL OR currency = ?5)
                AND (NOT ?6 OR EXISTS (SELECT 1 FROM sources
                 WHERE sources.source = guard_totals.source AND writer IS NOT NULL))",
         )?;
-        let mut rows = statement.query(params![
-            self.guard,
-            self.scope_key,
+        let mut rows = statement.query(values![
+            &self.guard,
+            &self.scope_key,
             self.period_ms,
-            self.source,
-            self.currency,
+            &self.source,
+            self.currency.as_deref(),
             proven_only,
         ])?;
         let mut totals = FleetTotals {
@@ -132,8 +134,8 @@ impl TotalsQuery {
             contracted_revenue: None,
             customer_id: self.customer,
         };
-        while let Some(row) = rows.next()? {
-            let cost = (money::column(row, 0)?, money::column(row, 1)?);
+        while let Some(row) = &rows.next_row()? {
+            let cost = (row.get(0)?, row.get(1)?);
             let counts = (row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
             totals.add(cost, counts);
         }
@@ -151,51 +153,94 @@ impl FleetTotals {
     }
 }
 
-/// Stores the running totals of a source, unless the source sent later ones before.
-pub(crate) fn fold_totals(
-    ledger: &Connection,
-    event: &Event<'_>,
-    totals: &GuardTotals,
-) -> rusqlite::Result<()> {
-    let scope = &totals.scope;
-    make_row(ledger, event, scope)?;
-    ledger
-        .prepare_cached(
-            "UPDATE guard_totals SET
-              (sequence, provider_cost, revenue, calls, tokens, currency, kind, mode)
-              = (?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-             WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source = ?4
-               AND sequence < ?5",
-        )?
-        .execute(params![
-            scope.guard,
-            scope.key,
-            scope.period_ms(),
-            event.source,
-            event.sequence,
-            totals.provider_cost.to_string(),
-            totals.revenue.to_string(),
-            totals.calls,
-            totals.tokens,
-            totals.currency,
-            scope.kind,
-            scope.mode,
-        ])?;
-    set_level(ledger, event, scope, totals.level)
+/// What several events tell of scopes: of each scope the last totals and the last level of a source,
+/// so that a scope is written once, however many events are about it.
+#[derive(Default)]
+pub(super) struct ScopeFolds<'a>(BTreeMap<(&'a str, &'a str, i64, &'a str), ScopeFold<'a>>);
+
+struct ScopeFold<'a> {
+    first: &'a Event<'a>,
+    scope: &'a Scope,
+    totals: Option<(i64, &'a GuardTotals)>,
+    /// With the time of the event that told it.
+    level: (i64, &'a str, i64),
 }
 
-/// Stores the level of a scope at a source, unless the source sent a later one before.
-pub(crate) fn fold_level(
-    ledger: &Connection,
-    event: &Event<'_>,
-    change: &LevelChange,
-) -> rusqlite::Result<()> {
-    make_row(ledger, event, &change.scope)?;
-    set_level(ledger, event, &change.scope, change.level)
+impl<'a> ScopeFolds<'a> {
+    pub(super) fn fold_totals(&mut self, event: &'a Event<'a>, totals: &'a GuardTotals) {
+        let fold = self.fold(event, &totals.scope, totals.level);
+        if fold.totals.is_none_or(|(sequence, _)| sequence < event.sequence) {
+            fold.totals = Some((event.sequence, totals));
+        }
+    }
+
+    pub(super) fn fold_level(&mut self, event: &'a Event<'a>, change: &'a LevelChange) {
+        self.fold(event, &change.scope, change.level);
+    }
+
+    fn fold(
+        &mut self,
+        event: &'a Event<'a>,
+        scope: &'a Scope,
+        level: &'a str,
+    ) -> &mut ScopeFold<'a> {
+        let key = (scope.guard.as_str(), scope.key.as_str(), scope.period_ms(), &*event.source);
+        let level = (event.sequence, level, event.time_ms);
+        let new = ScopeFold { first: event, scope, totals: None, level };
+        let fold = self.0.entry(key).or_insert(new);
+        if fold.level.0 < event.sequence {
+            fold.level = level;
+        }
+        fold
+    }
+
+    /// Writes them, unless the source told later ones before.
+    pub(super) fn store(self, ledger: &Transaction<'_>) -> sql::Result<()> {
+        for fold in self.0.into_values() {
+            make_row(ledger, fold.first, fold.scope)?;
+            let source = &fold.first.source;
+            if let Some((sequence, totals)) = fold.totals {
+                set_totals(ledger, source, sequence, totals)?;
+            }
+            set_level(ledger, source, fold.scope, fold.level)?;
+        }
+        Ok(())
+    }
+}
+
+fn set_totals(
+    ledger: &Transaction<'_>,
+    source: &str,
+    sequence: i64,
+    totals: &GuardTotals,
+) -> sql::Result<()> {
+    let scope = &totals.scope;
+    ledger.execute(
+        "UPDATE guard_totals SET
+          (sequence, provider_cost, revenue, calls, tokens, currency, kind, mode)
+          = (?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source = ?4
+           AND sequence < ?5",
+        values![
+            &scope.guard,
+            &scope.key,
+            scope.period_ms(),
+            source,
+            sequence,
+            totals.provider_cost,
+            totals.revenue,
+            totals.calls,
+            totals.tokens,
+            &totals.currency,
+            scope.kind,
+            scope.mode,
+        ],
+    )?;
+    Ok(())
 }
 
 /// Makes the row of a source and a scope if there is none, with totals of 0.
-fn make_row(ledger: &Connection, event: &Event<'_>, scope: &Scope) -> rusqlite::Result<()> {
+fn make_row(ledger: &Transaction<'_>, event: &Event<'_>, scope: &Scope) -> sql::Result<()> {
     let made = GUARD_TOTALS.insert(ledger, &Row { position: None, event, body: scope })?;
     if made > 0 {
         // A period that begins in years must not delete the totals of the others. The event's own time
@@ -206,31 +251,30 @@ fn make_row(ledger: &Connection, event: &Event<'_>, scope: &Scope) -> rusqlite::
                 "DELETE FROM guard_totals
                  WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms BETWEEN 0 AND ?3",
             )?
-            .execute(params![scope.guard, scope.key, newest_ms - PERIODS_KEPT_MS])?;
+            .execute(values![&scope.guard, &scope.key, newest_ms - PERIODS_KEPT_MS])?;
     }
     Ok(())
 }
 
 fn set_level(
-    ledger: &Connection,
-    event: &Event<'_>,
+    ledger: &Transaction<'_>,
+    source: &str,
     scope: &Scope,
-    level: &str,
-) -> rusqlite::Result<()> {
-    ledger
-        .prepare_cached(
-            "UPDATE guard_totals SET (level_sequence, level, told_ms) = (?5, ?6, ?7)
-             WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source = ?4
-               AND level_sequence < ?5",
-        )?
-        .execute(params![
-            scope.guard,
-            scope.key,
+    (sequence, level, told_ms): (i64, &str, i64),
+) -> sql::Result<()> {
+    ledger.execute(
+        "UPDATE guard_totals SET (level_sequence, level, told_ms) = (?5, ?6, ?7)
+         WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source = ?4
+           AND level_sequence < ?5",
+        values![
+            &scope.guard,
+            &scope.key,
             scope.period_ms(),
-            event.source,
-            event.sequence,
+            source,
+            sequence,
             strictness(level),
-            event.time_ms,
-        ])?;
+            told_ms,
+        ],
+    )?;
     Ok(())
 }

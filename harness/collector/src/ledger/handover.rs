@@ -2,11 +2,10 @@
 //! The room `handover` sends them. All SQL of sinks is here.
 //!
 //! To the next maintainer. A sink takes events in the order of their position, so a position must
-//! not become visible after a larger one: SQLite has one writer, and another database needs a lock
-//! or a horizon in [`page`]. An event that is kept apart when a sink comes by is noted as `held`,
+//! not become visible after a larger one: one collector writes at a time, in PostgreSQL too. An event that is kept apart when a sink comes by is noted as `held`,
 //! and handed over once it is released, because its position lies behind the sink by then.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use crate::sql::{self, Transaction, Value, values};
 
 /// `position` of a sink is that of the last event that it needs no more, `started` where it began.
 /// Events up to `tried_to` may have reached the receiver since `tried_ms`.
@@ -158,18 +157,19 @@ pub(crate) fn open(
     sink: &str,
     from_first: bool,
 ) -> anyhow::Result<Progress> {
-    let last: Option<i64> =
-        ledger.query_row("SELECT max(position) FROM events", [], |row| row.get(0))?;
+    let last: Option<i64> = ledger
+        .prepare_cached("SELECT max(position) FROM events")?
+        .query_row(&[], |row| row.get(0))?;
     let started = if from_first { 0 } else { last.unwrap_or(0) };
     ledger
         .prepare_cached(
             "INSERT INTO sinks (sink, started, position, handed, failures, unnamed)
              VALUES (?1, ?2, ?2, 0, 0, 0) ON CONFLICT (sink) DO NOTHING",
         )?
-        .execute(params![sink, started])?;
+        .execute(values![sink, started])?;
     let mut statement = ledger
         .prepare_cached("SELECT started, position, tried_to, tried_ms FROM sinks WHERE sink = ?")?;
-    let progress = statement.query_row([sink], |row| {
+    let progress = statement.query_row(values![sink], |row| {
         let (to, since_ms): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?);
         let mark = to.zip(since_ms).map(|(to, since_ms)| Mark { to, since_ms });
         Ok(Progress { started: row.get(0)?, position: row.get(1)?, mark })
@@ -188,7 +188,7 @@ pub(crate) fn page(ledger: &Transaction<'_>, after: i64) -> anyhow::Result<Page>
          LIMIT {PAGE_EVENTS_MAX}"
     );
     let mut page = Page { end: after, ..Page::default() };
-    read(ledger, &sql, params![after], false, &mut page)?;
+    read(ledger, &sql, values![after], false, &mut page)?;
     Ok(page)
 }
 
@@ -204,10 +204,10 @@ pub(crate) fn again(ledger: &Transaction<'_>, sink: &str) -> anyhow::Result<Page
              ORDER BY events.position LIMIT {PAGE_EVENTS_MAX}"
         )
     };
-    read(ledger, &from(AGAIN, ""), params![sink], false, &mut page)?;
+    read(ledger, &from(AGAIN, ""), values![sink], false, &mut page)?;
     if page.events.is_empty() {
         let released = "AND quarantine.state = 'released'";
-        read(ledger, &from(HELD, released), params![sink], true, &mut page)?;
+        read(ledger, &from(HELD, released), values![sink], true, &mut page)?;
     }
     Ok(page)
 }
@@ -215,7 +215,7 @@ pub(crate) fn again(ledger: &Transaction<'_>, sink: &str) -> anyhow::Result<Page
 fn read(
     ledger: &Transaction<'_>,
     sql: &str,
-    values: impl rusqlite::Params,
+    values: &[Value<'_>],
     is_late: bool,
     page: &mut Page,
 ) -> anyhow::Result<()> {
@@ -223,7 +223,7 @@ fn read(
     let mut rows = statement.query(values)?;
     let mut bytes = 0;
     while bytes < PAGE_BYTES_MAX
-        && let Some(row) = rows.next()?
+        && let Some(row) = &rows.next_row()?
     {
         let (position, raw): (i64, String) = (row.get(0)?, row.get(1)?);
         let kept_apart: Option<i64> = row.get(2)?;
@@ -249,7 +249,7 @@ pub(crate) fn position_of(
         "SELECT position FROM events WHERE source = ? AND sequence = ? AND id = ?",
     )?;
     let id = format!("{sequence:020}");
-    Ok(statement.query_row(params![source, sequence, id], |row| row.get(0)).optional()?)
+    Ok(statement.query_optional(values![source, sequence, id], |row| row.get(0))?)
 }
 
 /// The events that one event of a session supersedes, with a position between two.
@@ -268,12 +268,12 @@ pub(crate) fn superseded_by(
           AND superseded.position > ?4 AND superseded.position < ?5
          ORDER BY superseded.position",
     )?;
-    let values = params![session_id, source, sequence, after, before];
+    let values = values![session_id, source, sequence, after, before];
     let rows = statement.query_map(values, |row| {
         let (position, raw) = (row.get(0)?, row.get(1)?);
         Ok(Stored { position, raw, superseded_by: Some(sequence), is_late: false })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(rows)
 }
 
 /// Writes down what a step has come to.
@@ -291,20 +291,20 @@ pub(crate) fn settle(
               handed = handed + ?5, failures = failures + ?6, unnamed = unnamed + ?7,
               error = ?8 WHERE sink = ?1",
         )?
-        .execute(params![
+        .execute(values![
             sink,
             settled.position,
             to,
             since_ms,
             handed,
-            settled.failures,
+            i64::from(settled.failures),
             unnamed,
-            settled.error
+            settled.error.as_deref(),
         ])?;
     for position in &settled.cleared {
         ledger
             .prepare_cached("DELETE FROM sink_events WHERE sink = ? AND position = ?")?
-            .execute(params![sink, position])?;
+            .execute(values![sink, *position])?;
     }
     for position in &settled.held {
         note(ledger, sink, *position, (HELD, ""), now_ms)?;
@@ -316,12 +316,12 @@ pub(crate) fn settle(
 }
 
 fn note(
-    ledger: &Connection,
+    ledger: &Transaction<'_>,
     sink: &str,
     position: i64,
     (state, detail): (&str, &str),
     now_ms: i64,
-) -> rusqlite::Result<usize> {
+) -> sql::Result<usize> {
     ledger
         .prepare_cached(
             "INSERT INTO sink_events (sink, position, state, detail, since_ms)
@@ -329,7 +329,7 @@ fn note(
              ON CONFLICT (sink, position) DO UPDATE
              SET state = excluded.state, detail = excluded.detail, since_ms = excluded.since_ms",
         )?
-        .execute(params![sink, position, state, detail, now_ms])
+        .execute(values![sink, position, state, detail, now_ms])
 }
 
 fn count(number: usize) -> i64 {
@@ -345,7 +345,7 @@ pub(crate) fn sinks(ledger: &Transaction<'_>) -> anyhow::Result<Vec<SinkState>> 
                ORDER BY events.position LIMIT 1)
              FROM sinks ORDER BY sink",
     )?;
-    let rows = statement.query_map([], |row| {
+    let rows = statement.query_map(&[], |row| {
         let (position, last): (i64, Option<i64>) = (row.get(1)?, row.get(6)?);
         Ok(SinkState {
             sink: row.get(0)?,
@@ -359,16 +359,16 @@ pub(crate) fn sinks(ledger: &Transaction<'_>) -> anyhow::Result<Vec<SinkState>> 
             set_aside: Vec::new(),
         })
     })?;
-    let mut sinks = rows.collect::<Result<Vec<SinkState>, _>>()?;
+    let mut sinks = rows;
     let mut statement = ledger.prepare_cached(
         "SELECT state, count(*) FROM sink_events WHERE sink = ? AND state <> 'held'
              GROUP BY state ORDER BY state",
     )?;
     for sink in &mut sinks {
-        let rows = statement.query_map([&sink.sink], |row| {
+        let rows = statement.query_map(values![&sink.sink], |row| {
             Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
         })?;
-        sink.set_aside = rows.collect::<Result<_, _>>()?;
+        sink.set_aside = rows;
     }
     Ok(sinks)
 }
@@ -386,7 +386,7 @@ pub(crate) fn set_aside(
              WHERE sink = ?1 AND state <> 'held' AND sink_events.position > ?2
              ORDER BY sink_events.position LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![sink, after, limit], |row| {
+    let rows = statement.query_map(values![sink, after, i64::from(limit)], |row| {
         Ok(SetAsideEvent {
             sink: sink.to_owned(),
             position: row.get(0)?,
@@ -396,7 +396,7 @@ pub(crate) fn set_aside(
             detail: row.get(4)?,
         })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(rows)
 }
 
 /// Has a sink send an event again that it set aside; `None` stands for all of them. Returns how
@@ -408,7 +408,7 @@ pub(crate) fn send_again(
 ) -> anyhow::Result<usize> {
     let mut statement = ledger.prepare_cached(
         "UPDATE sink_events SET state = 'again'
-             WHERE sink = ?1 AND state <> 'held' AND (?2 IS NULL OR position = ?2)",
+             WHERE sink = ?1 AND state <> 'held' AND (CAST(?2 AS BIGINT) IS NULL OR position = ?2)",
     )?;
-    Ok(statement.execute(params![sink, position])?)
+    Ok(statement.execute(values![sink, position])?)
 }

@@ -1,9 +1,8 @@
 //! Tells whether the ledger can be written: it writes a row, as nothing less would tell of a full
 //! disk or of a program that holds the file.
 
-use rusqlite::params;
-
 use crate::ledger::Ledger;
+use crate::sql::values;
 
 impl Ledger {
     /// Writes one row.
@@ -19,7 +18,7 @@ impl Ledger {
                     "INSERT INTO health VALUES (1, ?)
                      ON CONFLICT (position) DO UPDATE SET checked_ms = excluded.checked_ms",
                 )?
-                .execute(params![now_ms])
+                .execute(values![now_ms])
         })?;
         Ok(())
     }

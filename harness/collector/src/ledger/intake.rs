@@ -1,9 +1,8 @@
 //! Stores the events of a POST, and decides whether each is new, a duplicate or a conflict.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::access::Writer;
@@ -11,7 +10,7 @@ use crate::event::bounds::{Beyond, of_time};
 use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
 use crate::ledger::column::Row;
-use crate::ledger::derive::{Folds, derive};
+use crate::ledger::derive::{derive, of_ids};
 use crate::ledger::fleet::TotalsQuery;
 use crate::ledger::receipt::{Receipt, Rejected};
 use crate::ledger::sources::Sources;
@@ -20,6 +19,7 @@ use crate::ledger::tally::{Outcome, Tally};
 use crate::ledger::writer::lock;
 use crate::ledger::{Ledger, outgoing, quarantine};
 use crate::query;
+use crate::sql::{self, Transaction};
 
 /// How events come in.
 #[derive(Debug, Clone, Copy)]
@@ -70,20 +70,16 @@ impl Ledger {
         let mut events: Vec<_> =
             event::split(body, content_type)?.into_iter().map(event::read).collect();
         let total = events.len();
-        let stored = self.0.writer.together(total, |ledger| -> rusqlite::Result<_> {
-            let mut batch = Batch::new(ledger, intake, self.now_ms(), total);
-            for (index, event) in events.iter_mut().enumerate() {
-                match event {
-                    Ok(event) => batch.take(index, event)?,
-                    Err((id, reason)) => batch.reject(index, id, reason),
-                }
-            }
+        let stored = self.write_batch(total, |ledger| -> sql::Result<_> {
+            let mut batch = Batch::new(ledger, intake, self.now_ms());
+            let admitted = batch.admit(&mut events)?;
             // The events wait until the operator has mended the secrets; one by one they would be
             // refused for good.
             if total > 0 && batch.foreign == total {
                 return Ok(None);
             }
-            batch.finish().map(Some)
+            batch.take(&events, &admitted)?;
+            batch.finish(total).map(Some)
         })?;
         let (receipt, outcomes, queued) = stored.ok_or(IngestError::Foreign)?;
         let mut tally = Tally::default();
@@ -97,17 +93,16 @@ impl Ledger {
 
 /// A batch on its way into the ledger.
 struct Batch<'a> {
-    ledger: &'a Connection,
+    ledger: &'a Transaction<'a>,
     intake: Intake<'a>,
     /// Milliseconds since 1970, UTC.
     received_ms: i64,
     /// The same, RFC 3339.
     received_at: String,
     receipt: Receipt,
-    /// Of each event so far.
-    outcomes: Vec<Outcome>,
+    /// What became of each event, by its place.
+    outcomes: BTreeMap<usize, Outcome>,
     sources: Sources,
-    folds: Folds<'a>,
     /// Events of sources that are another writer's.
     foreign: usize,
     /// One for each scope that the batch is about.
@@ -116,60 +111,94 @@ struct Batch<'a> {
     queued: usize,
 }
 
+/// The events of a batch, or of each why it is none.
+type Events<'a> = [Result<Event<'a>, (String, String)>];
+
 impl<'a> Batch<'a> {
-    fn new(ledger: &'a Connection, intake: Intake<'a>, received_ms: i64, events: usize) -> Self {
+    fn new(ledger: &'a Transaction<'a>, intake: Intake<'a>, received_ms: i64) -> Self {
         Batch {
             ledger,
             intake,
             received_ms,
             received_at: query::rfc3339(received_ms),
             receipt: Receipt::default(),
-            outcomes: Vec::with_capacity(events),
+            outcomes: BTreeMap::new(),
             sources: Sources::default(),
-            folds: Folds::default(),
             foreign: 0,
             queries: BTreeMap::new(),
             queued: 0,
         }
     }
 
-    fn take(&mut self, index: usize, event: &'a mut Event<'_>) -> rusqlite::Result<()> {
-        if !self.sources.allow(self.ledger, self.intake.writer, event)? {
-            self.foreign += 1;
-            self.reject(index, &event.id, &IngestError::Foreign.to_string());
-            return Ok(());
-        }
-        if event.beyond.is_none() {
-            event.beyond = self.implausible_time(event);
-        }
-        let event: &'a Event<'a> = event;
-        match insert(self.ledger, event, &self.received_at)? {
-            Inserted::New(position) => {
-                self.receipt.accepted += 1;
-                self.sources.note(event);
-                if let Some(beyond) = &event.beyond {
-                    let (writer, at) = (self.intake.writer.name(), self.received_ms);
-                    quarantine::hold(self.ledger, event, position, beyond, writer, at)?;
-                    self.outcomes.push(Outcome::Quarantined);
-                    return Ok(());
+    /// Rejects what is no event, or another writer's, and returns the places of the others.
+    fn admit(&mut self, events: &mut Events<'_>) -> sql::Result<Vec<usize>> {
+        let mut admitted = Vec::with_capacity(events.len());
+        for (index, event) in events.iter_mut().enumerate() {
+            match event {
+                Err((id, reason)) => self.reject(index, id, reason),
+                Ok(event) if self.sources.allow(self.ledger, self.intake.writer, event)? => {
+                    if event.beyond.is_none() {
+                        event.beyond = self.implausible_time(event);
+                    }
+                    admitted.push(index);
                 }
-                let superseded = derive(self.ledger, event, position, &mut self.folds)?;
-                self.outcomes.push(Outcome::Accepted { superseded });
-                self.queue(event, position)?;
-                self.note_scope(event);
+                Ok(event) => {
+                    self.foreign += 1;
+                    self.reject(index, &event.id, &IngestError::Foreign.to_string());
+                }
             }
-            Inserted::Duplicate => {
-                self.receipt.duplicates += 1;
-                self.outcomes.push(Outcome::Duplicate);
-                if event.beyond.is_none() {
+        }
+        Ok(admitted)
+    }
+
+    /// Stores what is new of the admitted events, and what is derived from it.
+    fn take(&mut self, events: &Events<'_>, admitted: &[usize]) -> sql::Result<()> {
+        let admitted: Vec<(usize, &Event<'_>)> = admitted
+            .iter()
+            .filter_map(|index| Some((*index, events.get(*index)?.as_ref().ok()?)))
+            .collect();
+        let received_at = self.received_at.clone();
+        let rows =
+            admitted.iter().map(|(_, event)| Row { position: None, event, body: &received_at });
+        let rows: Vec<Row<'_, String>> = rows.collect();
+        let positions = EVENTS.insert_new(self.ledger, &rows)?;
+        let known = admitted.iter().zip(&positions).filter(|(_, position)| position.is_none());
+        let known = Known::read(self.ledger, known.map(|((_, event), _)| *event))?;
+        let mut plausible = Vec::with_capacity(admitted.len());
+        for ((index, event), position) in admitted.into_iter().zip(positions) {
+            match position {
+                Some(position) => {
+                    self.receipt.accepted += 1;
+                    self.sources.note(event, &self.received_at);
+                    if let Some(beyond) = &event.beyond {
+                        let (writer, at) = (self.intake.writer.name(), self.received_ms);
+                        quarantine::hold(self.ledger, event, position, beyond, writer, at)?;
+                        self.outcomes.insert(index, Outcome::Quarantined);
+                        continue;
+                    }
+                    self.queue(event, position)?;
                     self.note_scope(event);
+                    plausible.push((index, event, position));
+                }
+                None if known.is_same(self.ledger, event)? => {
+                    self.receipt.duplicates += 1;
+                    self.outcomes.insert(index, Outcome::Duplicate);
+                    if event.beyond.is_none() {
+                        self.note_scope(event);
+                    }
+                }
+                None => {
+                    let reason = "id: this source and id are in the ledger with different \
+                                  content, which was kept";
+                    self.reject(index, &event.id, reason);
                 }
             }
-            Inserted::Conflict => {
-                let reason = "id: this source and id are in the ledger with different content, \
-                              which was kept";
-                self.reject(index, &event.id, reason);
-            }
+        }
+        let stored: Vec<_> =
+            plausible.iter().map(|(_, event, position)| (*event, *position)).collect();
+        let superseded = derive(self.ledger, &stored)?;
+        for ((index, ..), superseded) in plausible.iter().zip(superseded) {
+            self.outcomes.insert(*index, Outcome::Accepted { superseded });
         }
         Ok(())
     }
@@ -195,10 +224,10 @@ impl<'a> Batch<'a> {
     fn reject(&mut self, index: usize, id: &str, reason: &str) {
         let (id, reason) = (id.to_owned(), reason.to_owned());
         self.receipt.rejected.push(Rejected { index, id, reason });
-        self.outcomes.push(Outcome::Rejected);
+        self.outcomes.insert(index, Outcome::Rejected);
     }
 
-    fn queue(&mut self, event: &Event<'_>, position: i64) -> rusqlite::Result<()> {
+    fn queue(&mut self, event: &Event<'_>, position: i64) -> sql::Result<()> {
         if let Body::LevelChange(change) = &event.body {
             let receivers = self.intake.webhooks.iter().filter(|name| change.is_for(name));
             // By the clock that the tasks go by that post it.
@@ -217,45 +246,59 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn finish(mut self) -> rusqlite::Result<(Receipt, Vec<Outcome>, usize)> {
+    /// Of each of `total` events says what became of it.
+    fn finish(mut self, total: usize) -> sql::Result<(Receipt, Vec<Outcome>, usize)> {
         let Intake { writer, recovers, .. } = self.intake;
-        // Before the sources, which open sessions again.
-        self.folds.store(self.ledger)?;
         self.sources.store(self.ledger, writer, self.received_ms, recovers)?;
         for query in self.queries.into_values() {
             self.receipt.verdicts.push(query.run(self.ledger, self.intake.proven_only)?);
         }
-        Ok((self.receipt, self.outcomes, self.queued))
+        self.receipt.rejected.sort_by_key(|rejected| rejected.index);
+        let mut outcome = |index| self.outcomes.remove(&index).unwrap_or(Outcome::Rejected);
+        let outcomes = (0..total).map(&mut outcome).collect();
+        Ok((self.receipt, outcomes, self.queued))
     }
 }
 
-enum Inserted {
-    /// At this position.
-    New(i64),
-    Duplicate,
-    Conflict,
-}
+/// Events that the ledger has: the type and the text of each.
+struct Known(HashMap<(String, String), (String, String)>);
 
-fn insert(
-    ledger: &Connection,
-    event: &Event<'_>,
-    received_at: &String,
-) -> rusqlite::Result<Inserted> {
-    let rows = EVENTS.insert(ledger, &Row { position: None, event, body: received_at })?;
-    if rows == 0 {
-        let (event_type, stored): (String, String) = ledger
-            .prepare_cached("SELECT type, raw FROM events WHERE source = ? AND id = ?")?
-            .query_row([&event.source, &event.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let same = match stored.as_str() {
+impl Known {
+    fn read<'e>(
+        ledger: &Transaction<'_>,
+        events: impl Iterator<Item = &'e Event<'e>>,
+    ) -> sql::Result<Known> {
+        let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for event in events {
+            ids.entry(&event.source).or_default().push(&event.id);
+        }
+        let mut known = HashMap::new();
+        for (source, ids) in ids {
+            for (sql, values) in of_ids(source, &ids, |list| {
+                format!("SELECT id, type, raw FROM events WHERE source = ?1 AND id IN {list}")
+            }) {
+                ledger.prepare_cached(&sql)?.query_map(&values, |row| {
+                    let key = (source.to_owned(), row.get(0)?);
+                    known.insert(key, (row.get(1)?, row.get(2)?));
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(Known(known))
+    }
+
+    /// True if the ledger has the event with this content.
+    fn is_same(&self, ledger: &Transaction<'_>, event: &Event<'_>) -> sql::Result<bool> {
+        let key = (event.source.clone(), event.id.clone());
+        let Some((event_type, stored)) = self.0.get(&key) else { return Ok(false) };
+        Ok(match stored.as_str() {
             "" => match quarantine::text_of(ledger, &event.source, &event.id)? {
                 Some(held) => same_content(&held, event.raw),
-                None => event_type == event.event_type,
+                None => *event_type == event.event_type,
             },
             stored => stored == event.raw || same_content(stored, event.raw),
-        };
-        return Ok(if same { Inserted::Duplicate } else { Inserted::Conflict });
+        })
     }
-    Ok(Inserted::New(ledger.last_insert_rowid()))
 }
 
 /// True if two texts differ only in space and the order of members, as after a proxy or a log has

@@ -4,9 +4,8 @@
 //! To the next maintainer. The row keeps its `fold_order`, so any later event of the session itself
 //! replaces it as ever; `state_before` marks a row that is closed by this file alone.
 
-use rusqlite::{Transaction, params};
-
 use crate::ledger::Ledger;
+use crate::sql::{self, Transaction, values};
 
 /// Why such a session is closed.
 pub(crate) const SOURCE_LOST: &str = "source_lost";
@@ -33,7 +32,7 @@ impl Ledger {
     }
 }
 
-fn close_some(ledger: &Transaction<'_>, silent_since_ms: i64) -> rusqlite::Result<usize> {
+fn close_some(ledger: &Transaction<'_>, silent_since_ms: i64) -> sql::Result<usize> {
     // A session ended with its last call or generation, as far as anybody knows.
     let of_session =
         "WHERE used.session_id = sessions.session_id AND used.source = sessions.source";
@@ -43,7 +42,7 @@ fn close_some(ledger: &Transaction<'_>, silent_since_ms: i64) -> rusqlite::Resul
     let closed = ledger
         .prepare_cached(&format!(
             "UPDATE sessions SET state_before = state, state = 'CLOSED', close_reason = ?2,
-              ended_ms = coalesce(nullif(max({}, {}), 0),
+              ended_ms = coalesce(nullif(greatest({}, {}), 0),
                (SELECT heard_ms FROM sources WHERE sources.source = sessions.source)),
               currency = coalesce({}, {})
              WHERE position IN (SELECT sessions.position FROM sessions JOIN sources USING (source)
@@ -54,13 +53,13 @@ fn close_some(ledger: &Transaction<'_>, silent_since_ms: i64) -> rusqlite::Resul
             currency("calls"),
             currency("generations"),
         ))?
-        .execute(params![silent_since_ms, SOURCE_LOST, SESSIONS_MAX])?;
+        .execute(values![silent_since_ms, SOURCE_LOST, SESSIONS_MAX])?;
     ledger
         .prepare_cached(
             "UPDATE sessions SET
-              ended_at = strftime('%Y-%m-%dT%H:%M:%fZ', ended_ms / 1000.0, 'unixepoch')
+              ended_at = rfc3339(ended_ms)
              WHERE state_before IS NOT NULL AND ended_at IS NULL",
         )?
-        .execute([])?;
+        .execute(&[])?;
     Ok(closed)
 }

@@ -4,10 +4,9 @@
 //! To the next maintainer. Such an event has a row in `events` too, with an empty `raw`: its number
 //! is taken, so it is neither missing nor taken again. Its text is here, whatever becomes of it.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
 use crate::event::Event;
 use crate::event::bounds::Beyond;
+use crate::sql::{self, Transaction, values};
 
 /// `state` is `held`, `released` or `discarded`.
 pub(super) const SCHEMA: &str = "
@@ -26,22 +25,22 @@ CREATE INDEX quarantine_state ON quarantine (state, position);
 
 /// Stores an event that is not plausible; its row in `events` is there.
 pub(super) fn hold(
-    ledger: &Connection,
+    ledger: &Transaction<'_>,
     event: &Event<'_>,
     position: i64,
     beyond: &Beyond,
     writer: Option<&str>,
     received_ms: i64,
-) -> rusqlite::Result<()> {
+) -> sql::Result<()> {
     ledger
         .prepare_cached(
             "INSERT INTO quarantine (position, state, reason, detail, writer, raw, received_ms)
              VALUES (?, 'held', ?, ?, ?, ?, ?)",
         )?
-        .execute(params![
+        .execute(values![
             position,
             beyond.reason.name(),
-            beyond.detail,
+            &beyond.detail,
             writer,
             event.raw,
             received_ms
@@ -51,15 +50,14 @@ pub(super) fn hold(
 
 /// The text of an event of this source and id that is kept apart, or was.
 pub(super) fn text_of(
-    ledger: &Connection,
+    ledger: &Transaction<'_>,
     source: &str,
     id: &str,
-) -> rusqlite::Result<Option<String>> {
+) -> sql::Result<Option<String>> {
     ledger
         .prepare_cached(
             "SELECT quarantine.raw FROM quarantine JOIN events USING (position)
              WHERE source = ? AND id = ?",
         )?
-        .query_row([source, id], |row| row.get(0))
-        .optional()
+        .query_optional(values![source, id], |row| row.get(0))
 }

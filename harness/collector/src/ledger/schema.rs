@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use serde_json::value::RawValue;
 
 use crate::event;
@@ -14,14 +15,16 @@ use crate::ledger::derive::derive_one;
 use crate::ledger::tables::{
     CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS, superseded_schema,
 };
-use crate::ledger::{handover, quarantine, sources, sums, units};
-use crate::money;
+use crate::ledger::{handover, quarantine, sources, units};
+use crate::query::rfc3339;
+use crate::sql::postgres::{count_tables, table_types};
+use crate::sql::{self, Transaction, values};
 
 /// Kept in the file as `PRAGMA user_version`.
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
 /// another, version 7 no mark of counts that contradict each other, version 8 no sources and no
-/// quarantine, version 9 no sinks.
+/// quarantine, version 9 no digests and no sinks.
 const SCHEMA_VERSION: i64 = 10;
 
 /// Memory for pages of the ledger, in KiB. With SQLite's 2 MiB a batch of a thousand events does not
@@ -104,9 +107,76 @@ fn since_9() -> String {
     [sources::SCHEMA, quarantine::SCHEMA, HEALTH].concat()
 }
 
+const ADD_DIGEST: &str = "ALTER TABLE events ADD COLUMN digest TEXT;";
+
+/// What version 10 brought to the sources.
+const ADD_CHAIN: &str = "ALTER TABLE sources ADD COLUMN chain TEXT;";
+
+/// Signed roots of the digests of all events up to a position; see the room `proof`.
+const ROOTS: &str = "
+CREATE TABLE roots (
+    number    INTEGER PRIMARY KEY,
+    first     INTEGER NOT NULL,
+    last      INTEGER NOT NULL,
+    events    INTEGER NOT NULL,
+    root      TEXT NOT NULL,
+    previous  TEXT NOT NULL,
+    sealed_at TEXT NOT NULL,
+    key_id    TEXT NOT NULL,
+    signature TEXT NOT NULL
+) STRICT;
+";
+
 /// The tables that are made again from the events.
 fn derived() -> String {
     [CALLS.schema(), GENERATIONS.schema(), superseded_schema(), SESSIONS.schema()].concat()
+}
+
+/// All tables.
+fn tables() -> String {
+    let since_9 = [&since_9(), ROOTS, handover::SCHEMA].concat();
+    [EVENTS.schema(), derived(), GUARD_TOTALS.schema(), WEBHOOKS.to_owned(), since_9].concat()
+}
+
+/// The functions that the ledger's SQL needs, in PostgreSQL.
+const POSTGRES_FUNCTIONS: &str = include_str!("../sql/postgres/functions.sql");
+
+/// The version of the tables of PostgreSQL, in one row.
+const POSTGRES_VERSION: &str = "CREATE TABLE ledger (version BIGINT NOT NULL);";
+
+/// The statements with SQLite's types: an amount is TEXT, which keeps each digit.
+fn sqlite_types(schema: &str) -> String {
+    schema.replace("DECIMAL", "TEXT")
+}
+
+/// The version of the tables in PostgreSQL; `None` if there are none.
+pub(crate) fn version_of_postgres(ledger: &Transaction<'_>) -> sql::Result<Option<i64>> {
+    let Transaction::Postgres(session) = ledger else { return Ok(None) };
+    if count_tables(session, "ledger")? == 0 {
+        return Ok(None);
+    }
+    ledger.prepare_cached("SELECT version FROM ledger")?.query_optional(&[], |row| row.get(0))
+}
+
+/// Makes the tables in PostgreSQL, or checks their version before touching them. Several collectors
+/// may do so at once: who writes, writes alone.
+pub(crate) fn prepare_postgres(ledger: &Transaction<'_>) -> anyhow::Result<()> {
+    let Transaction::Postgres(session) = ledger else { return Ok(()) };
+    match version_of_postgres(ledger)? {
+        Some(SCHEMA_VERSION) => {}
+        Some(newer) => bail!(
+            "schema version {newer} is newer than {SCHEMA_VERSION}, the newest this program \
+             knows; use a newer agent-meter"
+        ),
+        None => {
+            session.batch(POSTGRES_FUNCTIONS)?;
+            session.batch(&table_types(&tables()))?;
+            session.batch(POSTGRES_VERSION)?;
+            let version = values![SCHEMA_VERSION];
+            ledger.execute("INSERT INTO ledger (version) VALUES (?)", version)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the tables of a new file, or checks the version of an old one before touching it.
@@ -115,27 +185,26 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     register(&connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let tables: i64 =
+    let found: i64 =
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match version {
         SCHEMA_VERSION => {}
-        0 if tables == 0 => {
-            transaction.execute_batch(&EVENTS.schema())?;
-            transaction.execute_batch(&derived())?;
-            transaction.execute_batch(&GUARD_TOTALS.schema())?;
-            transaction.execute_batch(WEBHOOKS)?;
-            transaction.execute_batch(&since_9())?;
-            transaction.execute_batch(handover::SCHEMA)?;
+        0 if found == 0 => {
+            transaction.execute_batch(&sqlite_types(&tables()))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         1..SCHEMA_VERSION => {
-            if version < 9 {
+            transaction.execute_batch(ADD_DIGEST)?;
+            if version <= 8 {
                 upgrade(&transaction, version)?;
                 transaction.execute_batch(&since_9())?;
                 transaction.execute_batch(sources::FILL)?;
                 hold_implausible(&transaction)?;
+            } else {
+                transaction.execute_batch(ADD_CHAIN)?;
             }
-            transaction.execute_batch(handover::SCHEMA)?;
+            transaction.execute_batch(ROOTS)?;
+            transaction.execute_batch(&sqlite_types(handover::SCHEMA))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(
@@ -154,27 +223,27 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     Ok(connection)
 }
 
-/// Brings the tables of an older version to version 8, and those of sessions to this one.
-fn upgrade(transaction: &Transaction<'_>, version: i64) -> anyhow::Result<()> {
+/// Brings the tables of version 8 or older to version 8, and those of sessions to version 9.
+fn upgrade(transaction: &Connection, version: i64) -> anyhow::Result<()> {
     if version >= 3 {
         transaction.execute_batch(ADD_STATE_BEFORE)?;
     }
     match version {
         1..=2 => {
-            transaction.execute_batch(&GUARD_TOTALS.schema())?;
+            transaction.execute_batch(&sqlite_types(&GUARD_TOTALS.schema()))?;
             transaction.execute_batch(WEBHOOKS)?;
             transaction.execute_batch(
                 "DROP TABLE calls; DROP TABLE IF EXISTS generations; DROP TABLE sessions;",
             )?;
-            transaction.execute_batch(&derived())?;
+            transaction.execute_batch(&sqlite_types(&derived()))?;
             derive_stored(transaction, "")?;
         }
         3 => {
-            transaction.execute_batch(&GUARD_TOTALS.schema())?;
+            transaction.execute_batch(&sqlite_types(&GUARD_TOTALS.schema()))?;
             transaction.execute_batch(WEBHOOKS)?;
             transaction.execute_batch(ADD_QUANTITY)?;
             transaction.execute_batch(ADD_UNITS)?;
-            transaction.execute_batch(&add_supersedes())?;
+            transaction.execute_batch(&sqlite_types(&add_supersedes()))?;
             transaction.execute_batch(&add_inconsistent("generations"))?;
             // Kept as events of unknown types, if a filter sent them before this version.
             let guards = "WHERE type = 'agent-meter.guard_totals' OR type LIKE '%level_changed'";
@@ -187,7 +256,7 @@ fn upgrade(transaction: &Transaction<'_>, version: i64) -> anyhow::Result<()> {
             if version <= 5 {
                 transaction.execute_batch(ADD_UNITS)?;
             }
-            transaction.execute_batch(&add_supersedes())?;
+            transaction.execute_batch(&sqlite_types(&add_supersedes()))?;
             transaction.execute_batch(&add_inconsistent("generations"))?;
             // A filter may have sent some before this version knew them.
             transaction.execute_batch(&format!(
@@ -206,7 +275,7 @@ fn upgrade(transaction: &Transaction<'_>, version: i64) -> anyhow::Result<()> {
 }
 
 /// Keeps stored events apart whose numbers are not plausible, as if they came now.
-fn hold_implausible(ledger: &Transaction<'_>) -> anyhow::Result<()> {
+fn hold_implausible(ledger: &Connection) -> anyhow::Result<()> {
     let more = |columns: &[&str], most: &str| {
         let columns = columns.iter().map(|column| format!("CAST({column} AS REAL) > {most}"));
         columns.collect::<Vec<_>>().join(" OR ")
@@ -237,7 +306,14 @@ fn hold_implausible(ledger: &Transaction<'_>) -> anyhow::Result<()> {
         let Ok(event) = event::read(&raw) else { continue };
         let Some(beyond) = &event.beyond else { continue };
         tracing::warn!(position, detail = beyond.detail, "a stored event is kept apart");
-        quarantine::hold(ledger, &event, position, beyond, None, received_ms)?;
+        quarantine::hold(
+            &Transaction::Sqlite(ledger),
+            &event,
+            position,
+            beyond,
+            None,
+            received_ms,
+        )?;
         ledger.execute("UPDATE events SET raw = '' WHERE position = ?", [position])?;
         for table in [CALLS.name, GENERATIONS.name, "superseded"] {
             ledger.execute(&format!("DELETE FROM {table} WHERE position = ?"), [position])?;
@@ -256,13 +332,16 @@ pub(crate) fn reader(path: &Path) -> anyhow::Result<Connection> {
 
 /// Adds the functions of this program to SQL.
 fn register(connection: &Connection) -> rusqlite::Result<()> {
-    money::register(connection)?;
-    sums::register(connection)?;
-    units::register(connection)
+    sql::register(connection)?;
+    units::register(connection)?;
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("rfc3339", 1, flags, |context| {
+        Ok(context.get::<Option<i64>>(0)?.map(rfc3339))
+    })
 }
 
 /// Makes the derived rows of the stored events of a condition, in the order in which they came.
-fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()> {
+fn derive_stored(ledger: &Connection, condition: &str) -> anyhow::Result<()> {
     let sql = format!("SELECT position, raw FROM events {condition} ORDER BY position");
     let mut statement = ledger.prepare(&sql)?;
     let mut rows = statement.query([])?;
@@ -270,7 +349,7 @@ fn derive_stored(ledger: &Transaction<'_>, condition: &str) -> anyhow::Result<()
         let position: i64 = row.get(0)?;
         let raw = RawValue::from_string(row.get(1)?)?;
         match event::read(&raw) {
-            Ok(event) => derive_one(ledger, &event, position)?,
+            Ok(event) => derive_one(&Transaction::Sqlite(ledger), &event, position)?,
             // The ledger stored it before it knew the type. It counts in nothing, as before.
             Err((id, reason)) => tracing::warn!(id, reason, "a stored event is not valid"),
         }

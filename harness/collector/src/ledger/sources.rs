@@ -7,15 +7,16 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
-
 use crate::access::Writer;
 use crate::event::heartbeat::Heartbeat;
 use crate::event::{Body, Event};
+use crate::ledger::digest;
+use crate::sql::{self, Transaction, values};
 
 /// `writer` is the name of the secret that its first events came with, NULL if there was none;
 /// `heard_ms` is when the last new event came, by the collector's clock. What follows is from the
-/// heartbeat with the highest sequence, which is `heartbeat`, 0 if there was none.
+/// heartbeat with the highest sequence, which is `heartbeat`, 0 if there was none. `chain` is that of
+/// all its events that have a digest (`digest.rs`).
 pub(super) const SCHEMA: &str = "
 CREATE TABLE sources (
     source        TEXT PRIMARY KEY,
@@ -32,7 +33,8 @@ CREATE TABLE sources (
     events        INTEGER,
     calls         INTEGER,
     provider_cost TEXT,
-    revenue       TEXT
+    revenue       TEXT,
+    chain         TEXT
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -57,24 +59,27 @@ struct News {
     first: i64,
     last: i64,
     heartbeat: Option<(i64, Heartbeat)>,
+    chain: String,
 }
 
 impl Sources {
     /// Whether the writer may write for the source of an event.
     pub(super) fn allow(
         &mut self,
-        ledger: &Connection,
+        ledger: &Transaction<'_>,
         writer: &Writer,
         event: &Event<'_>,
-    ) -> rusqlite::Result<bool> {
+    ) -> sql::Result<bool> {
         if !self.0.contains_key(&event.source) {
-            let owner: Option<Option<String>> = ledger
-                .prepare_cached("SELECT writer FROM sources WHERE source = ?")?
-                .query_row([&event.source], |row| row.get(0))
-                .optional()?;
+            let known: Option<(Option<String>, Option<String>)> = ledger
+                .prepare_cached("SELECT writer, chain FROM sources WHERE source = ?")?
+                .query_optional(values![&event.source], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let is_new = known.is_none();
+            let (owner, chain) = known.unwrap_or_default();
             let news = News {
-                is_new: owner.is_none(),
-                owner: owner.flatten(),
+                is_new,
+                owner,
+                chain: chain.unwrap_or_default(),
                 received: 0,
                 first: i64::MAX,
                 last: 0,
@@ -87,9 +92,10 @@ impl Sources {
     }
 
     /// Takes note of an event that the ledger just stored.
-    pub(super) fn note(&mut self, event: &Event<'_>) {
+    pub(super) fn note(&mut self, event: &Event<'_>, received_at: &str) {
         let Some(news) = self.0.get_mut(&event.source) else { return };
         news.received += 1;
+        news.chain = digest::chained(&news.chain, &digest::of_event(event, received_at));
         news.first = news.first.min(event.sequence);
         news.last = news.last.max(event.sequence);
         if let (Body::Heartbeat(told), None) = (&event.body, &event.beyond) {
@@ -105,32 +111,35 @@ impl Sources {
     /// so do not mean that it lives.
     pub(super) fn store(
         self,
-        ledger: &Connection,
+        ledger: &Transaction<'_>,
         writer: &Writer,
         now_ms: i64,
         recovers: bool,
-    ) -> rusqlite::Result<()> {
+    ) -> sql::Result<()> {
         for (source, news) in self.0 {
             if news.received == 0 {
                 continue;
             }
             ledger
                 .prepare_cached(
-                    "INSERT INTO sources (source, writer, received, first, last, heard_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                    "INSERT INTO sources (source, writer, received, first, last, heard_ms, chain)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                      ON CONFLICT (source) DO UPDATE SET
-                      writer = coalesce(writer, excluded.writer),
-                      received = received + excluded.received,
-                      first = min(first, excluded.first), last = max(last, excluded.last),
-                      heard_ms = max(heard_ms, excluded.heard_ms)",
+                      writer = coalesce(sources.writer, excluded.writer),
+                      received = sources.received + excluded.received,
+                      first = least(sources.first, excluded.first),
+                      last = greatest(sources.last, excluded.last),
+                      heard_ms = greatest(sources.heard_ms, excluded.heard_ms),
+                      chain = excluded.chain",
                 )?
-                .execute(params![
-                    source,
+                .execute(values![
+                    &source,
                     writer.name(),
                     news.received,
                     news.first,
                     news.last,
                     if recovers && !news.is_new { 0 } else { now_ms },
+                    &news.chain,
                 ])?;
             if let Some((sequence, told)) = news.heartbeat {
                 store_heartbeat(ledger, &source, sequence, &told)?;
@@ -144,18 +153,18 @@ impl Sources {
 }
 
 fn store_heartbeat(
-    ledger: &Connection,
+    ledger: &Transaction<'_>,
     source: &str,
     sequence: i64,
     told: &Heartbeat,
-) -> rusqlite::Result<()> {
+) -> sql::Result<()> {
     ledger
         .prepare_cached(
             "UPDATE sources SET heartbeat = ?2, sequence_max = ?3, interval_ms = ?4, is_last = ?5,
               open_sessions = ?6, events = ?7, calls = ?8, provider_cost = ?9, revenue = ?10
              WHERE source = ?1 AND heartbeat < ?2",
         )?
-        .execute(params![
+        .execute(values![
             source,
             sequence,
             told.sequence_max,
@@ -164,20 +173,20 @@ fn store_heartbeat(
             told.open_sessions,
             told.events,
             told.calls,
-            told.provider_cost,
-            told.revenue,
+            &told.provider_cost,
+            &told.revenue,
         ])?;
     Ok(())
 }
 
 /// Opens the sessions of a source again that were closed because it was taken for lost.
-fn reopen(ledger: &Connection, source: &str) -> rusqlite::Result<()> {
+fn reopen(ledger: &Transaction<'_>, source: &str) -> sql::Result<()> {
     ledger
         .prepare_cached(
             "UPDATE sessions SET state = state_before, state_before = NULL, close_reason = NULL,
               ended_at = NULL, ended_ms = NULL, currency = NULL
              WHERE source = ? AND state_before IS NOT NULL",
         )?
-        .execute([source])?;
+        .execute(values![source])?;
     Ok(())
 }

@@ -19,10 +19,13 @@ use crate::event::tokens::token_kinds;
 use crate::event::totals::SessionState;
 use crate::event::units::Units;
 use crate::event::{Body, Event};
-use crate::ledger::column::{Cell, Column, OnConflict, Row, Table, columns};
+use crate::ledger::column::{Column, OnConflict, Row, Table, columns};
+use crate::ledger::digest::of_event;
 use crate::query::rfc3339;
+use crate::sql::Value;
 
-/// Every event; `body` is when the ledger received it, RFC 3339.
+/// Every event; `body` is when the ledger received it, RFC 3339. `digest` is NULL of what was stored
+/// before there were digests.
 pub(crate) static EVENTS: Table<String> = Table {
     name: "events",
     columns: &[columns! { row:
@@ -36,6 +39,7 @@ pub(crate) static EVENTS: Table<String> = Table {
         "session_id" "TEXT" = row.event.session_id.as_deref(),
         "raw" "TEXT NOT NULL" = kept_text(row.event),
         "received_at" "TEXT NOT NULL" = row.body,
+        "digest" "TEXT" = of_event(row.event, row.body),
     }],
     constraint: "UNIQUE (source, id)",
     options: "STRICT",
@@ -64,7 +68,7 @@ pub(crate) static CALLS: Table<Call> = Table {
             "request_bytes" "INTEGER" = row.body.bytes.map(|(request, _)| request),
             "response_bytes" "INTEGER" = row.body.bytes.map(|(_, response)| response),
             "billable" "INTEGER NOT NULL" = row.body.billable,
-            "price" "TEXT NOT NULL" = row.body.price,
+            "price" "DECIMAL NOT NULL" = row.body.price,
             "currency" "TEXT NOT NULL" = &row.body.currency,
             "quantity" "INTEGER NOT NULL DEFAULT 1" = row.body.quantity,
         },
@@ -100,15 +104,15 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
         },
         Column::TOKENS,
         columns! { row:
-            "provider_cost" "TEXT" = row.body.rate.cost(),
+            "provider_cost" "DECIMAL" = row.body.rate.cost(),
             "unpriced_reason" "TEXT" = unpriced_reason(&row.body.rate),
             "rate_card" "TEXT" = rate_card(&row.body.rate),
-            "price" "TEXT NOT NULL" = row.body.price,
+            "price" "DECIMAL NOT NULL" = row.body.price,
             "currency" "TEXT NOT NULL" = &row.body.currency,
             "units" "TEXT" = units(&row.body.units),
             "has_unpriced_units" "INTEGER NOT NULL DEFAULT 0" = row.body.has_unpriced_units,
             "is_unknown" "INTEGER NOT NULL DEFAULT 0" = row.body.is_unknown(),
-            "reported_cost" "TEXT" = row.body.reported_cost,
+            "reported_cost" "DECIMAL" = row.body.reported_cost,
             "supersedes" "TEXT" = row.body.supersedes.as_ref(),
             "is_inconsistent" "INTEGER NOT NULL DEFAULT 0" = row.body.is_inconsistent,
         },
@@ -199,7 +203,7 @@ macro_rules! token_columns {
             const TOKENS: &[Column<Generation>] = &[$(Column {
                 name: stringify!($kind),
                 sql: "INTEGER",
-                cell: |row| Cell::from(row.body.tokens.$kind),
+                cell: |row| Value::from(row.body.tokens.$kind),
             },)*];
         }
     };
@@ -214,7 +218,7 @@ token_kinds!(token_columns);
 pub(crate) static SESSIONS: Table<dyn OfSession> = Table {
     name: "sessions",
     columns: &[columns! { row:
-        "position" "INTEGER PRIMARY KEY" = Cell::Null,
+        "position" "INTEGER PRIMARY KEY" = Value::Null,
         "source" "TEXT NOT NULL" = &row.event.source,
         "session_id" "TEXT NOT NULL" = &row.body.identity().session_id,
         "fold_order" "INTEGER NOT NULL" = fold_order(row),
@@ -231,9 +235,9 @@ pub(crate) static SESSIONS: Table<dyn OfSession> = Table {
         "ended_at" "TEXT" = closing(row).map(|closing| &closing.ended_at),
         "ended_ms" "INTEGER" = closing(row).map(|closing| closing.ended_ms),
         "close_reason" "TEXT" = closing(row).map(|closing| &closing.close_reason),
-        "totals" "TEXT" = closing(row).map(|closing| &closing.totals),
+        "totals" "TEXT" = closing(row).map(|closing| closing.totals.to_json()),
         "currency" "TEXT" = closing(row).and_then(|closing| closing.totals.currency.as_deref()),
-        "state_before" "TEXT" = Cell::Null,
+        "state_before" "TEXT" = Value::Null,
     }],
     constraint: "UNIQUE (source, session_id)",
     options: "STRICT",
@@ -270,11 +274,11 @@ pub(crate) static GUARD_TOTALS: Table<Scope> = Table {
         "period" "TEXT NOT NULL" = row.body.period,
         "period_start" "TEXT" = row.body.period_start.as_ref().map(|(text, _)| text),
         "sequence" "INTEGER NOT NULL" = 0,
-        "provider_cost" "TEXT NOT NULL" = "0",
-        "revenue" "TEXT NOT NULL" = "0",
+        "provider_cost" "DECIMAL NOT NULL" = "0",
+        "revenue" "DECIMAL NOT NULL" = "0",
         "calls" "INTEGER NOT NULL" = 0,
         "tokens" "INTEGER NOT NULL" = 0,
-        "currency" "TEXT" = Cell::Null,
+        "currency" "TEXT" = Value::Null,
         "level_sequence" "INTEGER NOT NULL" = 0,
         "level" "INTEGER NOT NULL" = 0,
         "told_ms" "INTEGER NOT NULL" = 0,

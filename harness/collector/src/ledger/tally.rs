@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-use rusqlite::Row;
 use rust_decimal::Decimal;
 
 use crate::event::generation::Generation;
 use crate::event::tokens::TokenTotals;
 use crate::event::{self, Body, Event};
 use crate::money;
+use crate::sql::{self, Row};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,14 +188,14 @@ impl Counted {
         )
     }
 
-    pub(crate) fn of_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(crate) fn of_row(row: &Row<'_>) -> sql::Result<Self> {
         Ok(Self {
             currency: row.get(0)?,
             is_of_call: row.get(1)?,
             is_priced: row.get(2)?,
             is_unknown: row.get(3)?,
-            cost: money::column(row, 4)?,
-            price: money::column(row, 5)?,
+            cost: row.get(4)?,
+            price: row.get(5)?,
             tokens: TokenTotals::of_row(row)?,
         })
     }

@@ -1,9 +1,7 @@
 //! Sums of tokens as columns of a query.
 
-use rusqlite::Row;
-
 use crate::event::tokens::TokenTotals;
-use crate::query;
+use crate::sql::{self, Row};
 
 impl TokenTotals {
     /// The columns of a query of generations, to be read with [`TokenTotals::of_row`].
@@ -13,7 +11,7 @@ impl TokenTotals {
     }
 
     /// Reads the columns by their names.
-    pub(crate) fn of_row(row: &Row<'_>) -> rusqlite::Result<TokenTotals> {
-        TokenTotals::try_from_counts(|kind| query::count(row, row.as_ref().column_index(kind)?))
+    pub(crate) fn of_row(row: &Row<'_>) -> sql::Result<TokenTotals> {
+        TokenTotals::try_from_counts(|kind| row.get::<_, i64>(kind).map(i64::unsigned_abs))
     }
 }

@@ -1,10 +1,10 @@
 //! Sums of what was used beside tokens, as a column of a query.
 
+use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
-use rusqlite::types::Type;
-use rusqlite::{Connection, Row};
 
 use crate::event::units::Units;
+use crate::sql::{self, Row, failure};
 
 /// Adds the SQL function `units_sum(TEXT)` to a connection: the exact sums, as JSON, of quantities in
 /// JSON; NULL counts as none. A value that is not such JSON fails the query.
@@ -23,7 +23,7 @@ impl Aggregate<Units, String> for UnitsSum {
     fn step(&self, context: &mut Context<'_>, sum: &mut Units) -> rusqlite::Result<()> {
         let Some(text) = context.get::<Option<String>>(0)? else { return Ok(()) };
         let units = Units::from_json(&text);
-        let units = units.ok_or_else(|| failure(format!("not units: {text:?}").into()))?;
+        let units = units.ok_or_else(|| failure(format!("not units: {text:?}")))?;
         sum.add(units);
         Ok(())
     }
@@ -33,16 +33,9 @@ impl Aggregate<Units, String> for UnitsSum {
     }
 }
 
-fn failure(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
-    rusqlite::Error::UserFunctionError(error)
-}
-
 /// Reads a column of `units_sum`.
-pub(crate) fn column(row: &Row<'_>, name: &str) -> rusqlite::Result<Units> {
-    let index = row.as_ref().column_index(name)?;
-    let text: String = row.get(index)?;
-    Units::from_json(&text).ok_or_else(|| {
-        let error = format!("not units: {text:?}").into();
-        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error)
-    })
+pub(crate) fn column(row: &Row<'_>, name: &str) -> sql::Result<Units> {
+    let text: String = row.get(name)?;
+    Units::from_json(&text)
+        .ok_or_else(|| sql::Error::Column(format!("{name}: not units: {text:?}")))
 }

@@ -10,7 +10,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::sql::{self, Transaction};
 
 /// Events after which a transaction is committed although others wait: so many that waiting for the
 /// disk hardly counts, and few enough for the memory for pages, and for whoever waits.
@@ -60,10 +62,10 @@ impl Writer {
 
     /// Runs `work` in a transaction that is committed when this returns, with other batches or
     /// without. It runs again if another batch fails. `events` is how large it is.
-    pub(super) fn together<T, E: From<rusqlite::Error>>(
+    pub(super) fn together<T, E: From<sql::Error>>(
         &self,
         events: usize,
-        mut work: impl FnMut(&Connection) -> Result<T, E>,
+        mut work: impl FnMut(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut turn = lock(&self.turn);
@@ -115,24 +117,24 @@ struct Unfinished<'a, 'b> {
 
 impl Unfinished<'_, '_> {
     /// Returns what `work` did, and what to wait for if the transaction is left open.
-    fn run<T, E: From<rusqlite::Error>>(
+    fn run<T, E: From<sql::Error>>(
         &mut self,
         events: usize,
-        work: &mut impl FnMut(&Connection) -> Result<T, E>,
+        work: &mut impl FnMut(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<Settled>), E> {
         let turn = &mut **self.turn;
         if turn.open.is_none() {
-            turn.connection.execute_batch("BEGIN IMMEDIATE")?;
+            turn.connection.execute_batch("BEGIN IMMEDIATE").map_err(sql::Error::from)?;
         }
         let group = turn.open.get_or_insert_with(|| Group { events: 0, result: Arc::default() });
         group.events += events;
         let (is_full, result) = (group.events >= EVENTS_MAX, group.result.clone());
-        let done = work(&turn.connection)?;
+        let done = work(&Transaction::Sqlite(&turn.connection))?;
         self.is_settled = true;
         if !is_full && self.writer.waiting.load(Ordering::SeqCst) > 0 {
             return Ok((done, Some(result)));
         }
-        self.writer.commit(turn)?;
+        self.writer.commit(turn).map_err(sql::Error::from)?;
         Ok((done, None))
     }
 }
@@ -154,14 +156,15 @@ pub(super) struct Alone<'a>(MutexGuard<'a, Turn>);
 
 impl Alone<'_> {
     /// Does all of `work` or nothing.
-    pub(super) fn write<T, E: From<rusqlite::Error>>(
+    pub(super) fn write<T, E: From<sql::Error>>(
         mut self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let behavior = TransactionBehavior::Immediate;
-        let transaction = self.0.connection.transaction_with_behavior(behavior)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
+        let transaction = self.0.connection.transaction_with_behavior(behavior);
+        let transaction = transaction.map_err(sql::Error::from)?;
+        let done = work(&Transaction::Sqlite(&transaction))?;
+        transaction.commit().map_err(sql::Error::from)?;
         Ok(done)
     }
 
@@ -170,7 +173,7 @@ impl Alone<'_> {
         mut self,
         work: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        work(&self.0.connection.transaction()?)
+        work(&Transaction::Sqlite(&*self.0.connection.transaction()?))
     }
 }
 
@@ -180,6 +183,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::sql::values;
 
     fn writer() -> Writer {
         let connection = Connection::open_in_memory().expect("a database");
@@ -187,13 +191,13 @@ mod tests {
         Writer::new(connection)
     }
 
-    fn insert(connection: &Connection, number: u32) -> rusqlite::Result<()> {
-        connection.execute("INSERT INTO numbers VALUES (?)", [number]).map(drop)
+    fn insert(ledger: &Transaction<'_>, number: u32) -> sql::Result<()> {
+        ledger.execute("INSERT INTO numbers VALUES (?)", values![i64::from(number)]).map(drop)
     }
 
-    fn numbers_of(connection: &Connection) -> rusqlite::Result<Vec<u32>> {
-        let mut statement = connection.prepare("SELECT number FROM numbers ORDER BY number")?;
-        statement.query_map([], |row| row.get(0))?.collect()
+    fn numbers_of(connection: &Transaction<'_>) -> sql::Result<Vec<u32>> {
+        let sql = "SELECT number FROM numbers ORDER BY number";
+        connection.prepare_cached(sql)?.query_map(&[], |row| row.get(0))
     }
 
     fn numbers(writer: &Writer) -> Vec<u32> {
@@ -207,7 +211,7 @@ mod tests {
         thread::scope(|scope| {
             let holder = scope.spawn(|| {
                 let mut is_first = true;
-                let wait = |_: &Connection| -> rusqlite::Result<()> {
+                let wait = |_: &Transaction<'_>| -> sql::Result<()> {
                     // It runs again if another fails.
                     if std::mem::take(&mut is_first) {
                         barrier.wait();
@@ -232,7 +236,7 @@ mod tests {
         let writer = writer();
         let together = AtomicUsize::new(0);
         let stored = eight_at_once(&writer, |number| {
-            let work = |connection: &Connection| {
+            let work = |connection: &Transaction<'_>| {
                 // What was stored before this in the same transaction, nobody else sees yet.
                 let stored = numbers_of(connection)?.len();
                 together.fetch_max(stored, Ordering::SeqCst);
@@ -250,7 +254,7 @@ mod tests {
         for panics in [false, true] {
             let writer = writer();
             let stored = eight_at_once(&writer, |number| {
-                let work = |connection: &Connection| {
+                let work = |connection: &Transaction<'_>| {
                     insert(connection, number)?;
                     assert!(!panics || number != 3, "a panic");
                     if number == 3 { insert(connection, number) } else { Ok(()) }

@@ -1,20 +1,20 @@
 //! The stored events, byte for byte as they came.
 
 use anyhow::anyhow;
-use rusqlite::params_from_iter;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::event::{self, Event};
 use crate::ledger::Ledger;
 use crate::query::{BadQuery, Conditions, Page, Parameters};
+use crate::sql::Value;
 
 impl Ledger {
     /// How many events are stored, of known and unknown types.
     pub fn count_events(&self) -> anyhow::Result<u64> {
         self.read(|ledger| {
-            let count: i64 =
-                ledger.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
+            let mut statement = ledger.prepare_cached("SELECT count(*) FROM events")?;
+            let count: i64 = statement.query_row(&[], |row| row.get(0))?;
             Ok(count.unsigned_abs())
         })
     }
@@ -35,7 +35,7 @@ impl Ledger {
             conditions.sql(),
             query.page.limit + 1
         );
-        let (events, next) = self.page_of_events(&sql, conditions.values, query.page)?;
+        let (events, next) = self.page_of_events(&sql, &conditions.values, query.page)?;
         Ok(EventsPage { events, next })
     }
 
@@ -43,15 +43,13 @@ impl Ledger {
     pub(crate) fn page_of_events(
         &self,
         sql: &str,
-        values: Vec<rusqlite::types::Value>,
+        values: &[Value<'_>],
         page: Page,
     ) -> anyhow::Result<(Vec<Box<RawValue>>, Option<String>)> {
         self.read(|ledger| {
             let mut statement = ledger.prepare_cached(sql)?;
-            let rows = statement.query_map(params_from_iter(values), |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-            })?;
-            let mut rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
+            let mut rows: Vec<(i64, String)> =
+                statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
             let next = page.cut(&mut rows);
             let events = rows.into_iter().map(|(_, raw)| RawValue::from_string(raw));
             Ok((events.collect::<Result<_, _>>()?, next))

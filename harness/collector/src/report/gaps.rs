@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Row, Transaction};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::ledger::Ledger;
 use crate::query::rfc3339;
+use crate::sql::{self, Row, Transaction, values};
 
 /// The most ranges listed for one source; `missing` counts them all. One wrong sequence must not
 /// make the answer unbounded.
@@ -178,8 +178,8 @@ impl Ledger {
         self.read(|ledger| {
             let mut sums = Liveliness::default();
             let mut statement = ledger.prepare_cached(SOURCES)?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
+            let mut rows = statement.query(&[])?;
+            while let Some(row) = &rows.next_row()? {
                 let (state, heard_ms) = (state(row, now_ms)?, row.get::<_, i64>("heard_ms")?);
                 *sums.states.0.entry(state).or_default() += 1;
                 let silence_ms = now_ms.saturating_sub(heard_ms).max(0);
@@ -199,8 +199,8 @@ fn sources(ledger: &Transaction<'_>, now_ms: i64) -> anyhow::Result<Vec<SourceGa
         "SELECT source, count(*) FROM sessions WHERE state IN ('CREATED', 'ACTIVE', 'IDLE')
          GROUP BY source",
     )?;
-    let open = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let open: BTreeMap<String, i64> = open.collect::<Result<_, _>>()?;
+    let open = statement.query_map(&[], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let open: BTreeMap<String, i64> = open.into_iter().collect();
     let mut statement = ledger.prepare_cached(SOURCES)?;
     let read = |row: &Row<'_>| {
         let source: String = row.get("source")?;
@@ -218,11 +218,10 @@ fn sources(ledger: &Transaction<'_>, now_ms: i64) -> anyhow::Result<Vec<SourceGa
             source,
         })
     };
-    let sources = statement.query_map([], read)?;
-    Ok(sources.collect::<Result<_, _>>()?)
+    Ok(statement.query_map(&[], read)?)
 }
 
-fn state(row: &Row<'_>, now_ms: i64) -> rusqlite::Result<SourceState> {
+fn state(row: &Row<'_>, now_ms: i64) -> sql::Result<SourceState> {
     let (heartbeat, last): (i64, i64) = (row.get("heartbeat")?, row.get("last")?);
     let (is_last, interval_ms): (bool, i64) = (row.get("is_last")?, row.get("interval_ms")?);
     let silence_ms = now_ms.saturating_sub(row.get("heard_ms")?);
@@ -238,12 +237,12 @@ fn state(row: &Row<'_>, now_ms: i64) -> rusqlite::Result<SourceState> {
 }
 
 /// Each number of a source is one event, so that what is not stored is missing.
-fn missing(row: &Row<'_>) -> rusqlite::Result<u64> {
+fn missing(row: &Row<'_>) -> sql::Result<u64> {
     let (last, told): (i64, i64) = (row.get("last")?, row.get("sequence_max")?);
     Ok(last.max(told).saturating_sub(row.get("received")?).max(0).unsigned_abs())
 }
 
-fn told(row: &Row<'_>) -> rusqlite::Result<Option<Told>> {
+fn told(row: &Row<'_>) -> sql::Result<Option<Told>> {
     if row.get::<_, i64>("heartbeat")? == 0 {
         return Ok(None);
     }
@@ -251,7 +250,7 @@ fn told(row: &Row<'_>) -> rusqlite::Result<Option<Told>> {
         |column| row.get::<_, Option<i64>>(column).map(|count| count.unwrap_or(0).unsigned_abs());
     let amounts = |column| {
         let text: Option<String> = row.get(column)?;
-        Ok::<Value, rusqlite::Error>(
+        Ok::<Value, sql::Error>(
             text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         )
     };
@@ -268,11 +267,11 @@ fn told(row: &Row<'_>) -> rusqlite::Result<Option<Told>> {
 fn ranges(ledger: &Transaction<'_>, source: &SourceGaps) -> anyhow::Result<Vec<Range>> {
     // Ids are their sequence in 20 digits, so the index of (source, id) has this order.
     let mut statement = ledger
-        .prepare_cached("SELECT CAST(id AS INTEGER) FROM events WHERE source = ? ORDER BY id")?;
-    let mut rows = statement.query([&source.source])?;
+        .prepare_cached("SELECT CAST(id AS BIGINT) FROM events WHERE source = ? ORDER BY id")?;
+    let mut rows = statement.query(values![&source.source])?;
     let mut found = Vec::new();
     let mut last = 0;
-    while let Some(row) = rows.next()? {
+    while let Some(row) = &rows.next_row()? {
         let sequence: i64 = row.get(0)?;
         if sequence > last + 1 {
             found.push(Range { from: last + 1, to: sequence - 1 });

@@ -1,7 +1,6 @@
 //! The reports on guards: the totals and level of each scope in the whole fleet, and the changes of
 //! level.
 
-use rusqlite::{Row, params_from_iter};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,6 +10,7 @@ use crate::ledger::Ledger;
 use crate::ledger::tables::GUARD_TOTALS;
 use crate::money;
 use crate::query::{BadQuery, Conditions, Page, Parameters, count, rfc3339};
+use crate::sql::{self, Row, values};
 
 /// Digits behind the point of a margin, a share of one.
 const MARGIN_DIGITS: u32 = 4;
@@ -166,8 +166,7 @@ impl Ledger {
         );
         self.read(|ledger| {
             let mut statement = ledger.prepare_cached(&sql)?;
-            let rows = statement.query_map(params_from_iter(values), state)?;
-            let mut guards: Vec<GuardState> = rows.collect::<Result<_, _>>()?;
+            let mut guards = statement.query_map(&values, state)?;
             let limit = usize::try_from(query.page.limit)?;
             let more = guards.len() > limit;
             guards.truncate(limit);
@@ -188,7 +187,7 @@ impl Ledger {
             page.limit + 1
         );
         let before = page.after.unwrap_or(i64::MAX);
-        let (alerts, next) = self.page_of_events(&sql, vec![before.into()], page)?;
+        let (alerts, next) = self.page_of_events(&sql, values![before], page)?;
         Ok(Alerts { alerts, next })
     }
 }
@@ -202,10 +201,10 @@ pub struct Alerts {
     pub next: Option<String>,
 }
 
-fn state(row: &Row<'_>) -> rusqlite::Result<GuardState> {
+fn state(row: &Row<'_>) -> sql::Result<GuardState> {
     let level: i64 = row.get(13)?;
     let level = LEVELS.into_iter().find(|name| strictness(name) == level);
-    let (cost, revenue) = (money::column(row, 17)?, money::column(row, 18)?);
+    let (cost, revenue) = (row.get(17)?, row.get(18)?);
     Ok(GuardState {
         guard_id: row.get(0)?,
         guard_kind: row.get(1)?,

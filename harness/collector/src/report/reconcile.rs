@@ -57,7 +57,7 @@ impl Ledger {
             let mut conditions = Conditions::default();
             conditions.and_equal("state", Some(SessionState::Closed.name()));
             let mut reconciliation = Reconciliation { sessions: 0, mismatches: Vec::new() };
-            for (_, (session, totals)) in select(ledger, conditions, tail)? {
+            for (_, (session, totals)) in select(ledger, &conditions, tail)? {
                 // The session of a lost source has told no totals.
                 let Some(mut stated) = totals else { continue };
                 let mut calls = until_closing(ledger, &session)?;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::Type;
-use rusqlite::{Row, Transaction, params_from_iter};
 use serde::Serialize;
 
 use crate::event::tokens::TokenTotals;
@@ -12,6 +10,7 @@ use crate::ledger::Ledger;
 use crate::ledger::tables::{GENERATIONS, SESSIONS};
 use crate::money;
 use crate::query::{BadQuery, Conditions, Page, Parameters, count};
+use crate::sql::{self, Row, Transaction, values};
 
 /// One session as one source saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,7 +122,7 @@ impl Ledger {
             let mut statement = ledger.prepare_cached(
                 "SELECT count(*) FROM sessions WHERE state IN ('CREATED', 'ACTIVE', 'IDLE')",
             )?;
-            let count: i64 = statement.query_row([], |row| row.get(0))?;
+            let count: i64 = statement.query_row(&[], |row| row.get(0))?;
             Ok(count.unsigned_abs())
         })
     }
@@ -143,7 +142,7 @@ impl Ledger {
         }
         let tail = format!("ORDER BY position {order} LIMIT {}", query.page.limit + 1);
         self.read(|ledger| {
-            let mut rows = select(ledger, conditions, &tail)?;
+            let mut rows = select(ledger, &conditions, &tail)?;
             let next = query.page.cut(&mut rows);
             let mut sessions = Vec::with_capacity(rows.len());
             for (_, (mut session, totals)) in rows {
@@ -169,7 +168,7 @@ pub(crate) type SessionRow = (i64, (Session, Option<Totals>));
 
 pub(crate) fn select(
     ledger: &Transaction<'_>,
-    conditions: Conditions,
+    conditions: &Conditions,
     tail: &str,
 ) -> anyhow::Result<Vec<SessionRow>> {
     let mut statement = ledger.prepare_cached(&format!(
@@ -177,21 +176,17 @@ pub(crate) fn select(
         SESSIONS.selection(),
         conditions.sql()
     ))?;
-    let rows = statement.query_map(params_from_iter(conditions.values), session)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(statement.query_map(&conditions.values, session)?)
 }
 
-fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
-    let bad = |column, error: Box<dyn std::error::Error + Send + Sync>| {
-        let index = row.as_ref().column_index(column).unwrap_or_default();
-        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error)
-    };
+fn session(row: &Row<'_>) -> sql::Result<SessionRow> {
+    let bad = |reason: String| sql::Error::Column(reason);
     let state: String = row.get("state")?;
     let state = SessionState::from_name(&state)
-        .ok_or_else(|| bad("state", format!("unknown state {state:?}").into()))?;
+        .ok_or_else(|| bad(format!("state: unknown state {state:?}")))?;
     let totals: Option<String> = row.get("totals")?;
     let totals = totals.map(|text| serde_json::from_str(&text)).transpose();
-    let totals = totals.map_err(|error| bad("totals", error.into()))?;
+    let totals = totals.map_err(|error| bad(format!("totals: {error}")))?;
     let session = Session {
         session_id: row.get("session_id")?,
         state,
@@ -219,7 +214,7 @@ fn is_corrected(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<b
         "SELECT EXISTS (SELECT 1 FROM superseded JOIN sessions USING (source, session_id)
          WHERE session_id = ? AND source = ? AND superseded_by > fold_order)",
     )?;
-    Ok(statement.query_row([&session.session_id, &session.source], |row| row.get(0))?)
+    Ok(statement.query_row(values![&session.session_id, &session.source], |row| row.get(0))?)
 }
 
 /// The generations that counted when their session was closed, for the reader of its totals: what
@@ -291,12 +286,12 @@ impl Sums {
              decimal_sum(price)
              FROM calls WHERE session_id = ? AND source = ? GROUP BY tool, status, currency",
         )?;
-        let mut rows = statement.query([&session.session_id, &session.source])?;
-        while let Some(row) = rows.next()? {
-            self.in_currency(row.get_ref(2)?.as_str()?);
+        let mut rows = statement.query(values![&session.session_id, &session.source])?;
+        while let Some(row) = &rows.next_row()? {
+            self.in_currency(&row.get::<_, String>(2)?);
             let calls = count(row, 3)?;
             let billable_calls = count(row, 4)?;
-            let revenue = Some(money::column(row, 5)?);
+            let revenue = Some(row.get(5)?);
             let totals = &mut self.totals;
             totals.total_tool_calls = totals.total_tool_calls.saturating_add(calls);
             totals.billable_tool_calls = totals.billable_tool_calls.saturating_add(billable_calls);
@@ -318,18 +313,19 @@ impl Sums {
         generations: &str,
     ) -> anyhow::Result<()> {
         let mut statement = ledger.prepare_cached(&format!(
-            "SELECT tool, provider, model, currency, count(*), sum(provider_cost IS NULL),
-             sum(is_unknown), decimal_sum(coalesce(provider_cost, '0')),
-             decimal_sum(price), {} FROM {generations} WHERE session_id = ? AND source = ?
+            "SELECT tool, provider, model, currency, count(*),
+             count(*) FILTER (WHERE provider_cost IS NULL), count_sum(is_unknown),
+             decimal_sum(provider_cost),
+             decimal_sum(price), {} FROM {generations} AS used WHERE session_id = ? AND source = ?
              GROUP BY tool, provider, model, currency",
             TokenTotals::columns()
         ))?;
-        let mut rows = statement.query([&session.session_id, &session.source])?;
-        while let Some(row) = rows.next()? {
-            self.in_currency(row.get_ref(3)?.as_str()?);
+        let mut rows = statement.query(values![&session.session_id, &session.source])?;
+        while let Some(row) = &rows.next_row()? {
+            self.in_currency(&row.get::<_, String>(3)?);
             let (generations, unpriced) = (count(row, 4)?, count(row, 5)?);
-            let cost = Some(money::column(row, 7)?);
-            let revenue = Some(money::column(row, 8)?);
+            let cost = Some(row.get(7)?);
+            let revenue = Some(row.get(8)?);
             let tokens = TokenTotals::of_row(row)?;
             let totals = &mut self.totals;
             totals.generations += generations;

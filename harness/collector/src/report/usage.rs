@@ -4,7 +4,6 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::{Transaction, params_from_iter};
 use rust_decimal::Decimal;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -15,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::ledger::units::column;
 use crate::money;
 use crate::query::{BadQuery, Conditions, Parameters, Period, count};
+use crate::sql::{self, Transaction};
 
 /// A column of the call that a generation was made for.
 macro_rules! of_its_call {
@@ -56,7 +56,7 @@ const ENTRY: [(&str, &str, &str); 29] = [
     ("price", "price", "price"),
     ("cost", "NULL", "provider_cost"),
     ("generations", "0", "1"),
-    ("unpriced", "0", "provider_cost IS NULL"),
+    ("unpriced", "0", "CASE WHEN provider_cost IS NULL THEN 1 ELSE 0 END"),
     ("unknown_usage", "0", "is_unknown"),
     ("unpriced_units", "0", "has_unpriced_units"),
     ("inconsistent", "0", "is_inconsistent"),
@@ -74,7 +74,7 @@ static ENTRIES: LazyLock<String> = LazyLock::new(|| {
     let of_generations = of_generations.join(", ");
     format!(
         "(SELECT {of_calls} FROM calls
-         UNION ALL SELECT {of_generations} FROM generations AS generation)"
+         UNION ALL SELECT {of_generations} FROM generations AS generation) AS entry"
     )
 });
 
@@ -302,7 +302,7 @@ fn mixes_currencies(
     ledger: &Transaction<'_>,
     group_by: &[Dimension],
     conditions: &Conditions,
-) -> rusqlite::Result<bool> {
+) -> sql::Result<bool> {
     let columns: Vec<&str> = group_by.iter().map(|dimension| dimension.column()).collect();
     let group = if columns.is_empty() { "1 = 1".to_owned() } else { columns.join(", ") };
     ledger
@@ -311,7 +311,7 @@ fn mixes_currencies(
             *ENTRIES,
             conditions.sql()
         ))?
-        .exists(params_from_iter(&conditions.values))
+        .exists(&conditions.values)
 }
 
 fn rows(
@@ -329,21 +329,21 @@ fn rows(
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT count_sum(calls), count_sum(billable), count_sum(generations),
          count_sum(unpriced), count_sum(unknown_usage), decimal_sum(price),
-         decimal_sum(coalesce(cost, '0')), count_sum(request_bytes),
+         decimal_sum(cost), count_sum(request_bytes),
          count_sum(response_bytes), count_sum(unpriced_units),
          count_sum(inconsistent){separator}{columns}, {tokens}, units_sum(units) AS units FROM {}{}{grouped}",
         *ENTRIES,
         conditions.sql()
     ))?;
-    let mut rows = statement.query(params_from_iter(&conditions.values))?;
+    let mut rows = statement.query(&conditions.values)?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (revenue, provider_cost) = (money::column(row, 5)?, money::column(row, 6)?);
+    while let Some(row) = &rows.next_row()? {
+        let (revenue, provider_cost) = (row.get(5)?, row.get(6)?);
         let dimensions = group_by.iter().zip(11..);
         found.push(UsageRow {
             dimensions: dimensions
                 .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
-                .collect::<rusqlite::Result<_>>()?,
+                .collect::<sql::Result<_>>()?,
             calls: count(row, 0)?,
             billable_calls: count(row, 1)?,
             revenue,

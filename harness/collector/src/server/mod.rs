@@ -17,6 +17,8 @@ use crate::clock::Clock;
 use crate::contracts::Contracts;
 use crate::handover::{Handovers, Sinks};
 use crate::ledger::Ledger;
+use crate::proof::{Root, SigningKey};
+use crate::query::rfc3339;
 use crate::routes::{Door, Service, routes};
 use crate::webhook::{Deliveries, Webhooks};
 
@@ -51,6 +53,10 @@ pub struct Extras {
     /// After how much silence the sessions of a source that told that it lives are closed; `None`:
     /// never.
     pub source_lost_after: Option<Duration>,
+    /// Signs a root each day, and when the collector starts.
+    pub signing_key: Option<SigningKey>,
+    /// The database for queries, such as a replica, if the ledger is in PostgreSQL.
+    pub read_ledger: Option<String>,
     /// How long clients may take.
     pub timeouts: Timeouts,
     /// Where the time comes from.
@@ -72,6 +78,11 @@ impl Default for Timeouts {
     }
 }
 
+/// How often to look whether a day has ended.
+const SEAL_REFRESH: Duration = Duration::from_secs(60);
+/// Bytes of the day in a time of RFC 3339.
+const DAY: usize = 10;
+
 /// The name by which the filter calls the collector unless it is configured otherwise.
 const HOST_DEFAULT: &str = "agent-meter-collector";
 
@@ -86,6 +97,8 @@ impl Default for Extras {
             hosts: vec![HOST_DEFAULT.to_owned()],
             insecure: false,
             source_lost_after: None,
+            signing_key: None,
+            read_ledger: None,
             timeouts: Timeouts::default(),
             clock: Clock::default(),
         }
@@ -144,8 +157,8 @@ impl Collector {
         );
         let hosts = Hosts::new(&extras.hosts).context("--allow-host")?;
         let door = Door { hosts, writers: extras.writers, readers: extras.readers };
-        let (url, clock) = (ledger_url.to_owned(), extras.clock);
-        let open = move || Ledger::open_at(&url, clock);
+        let (url, read_url, clock) = (ledger_url.to_owned(), extras.read_ledger, extras.clock);
+        let open = move || Ledger::open_with(&url, read_url.as_deref(), clock);
         let ledger = tokio::task::spawn_blocking(open).await??;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
@@ -165,7 +178,7 @@ impl Collector {
         service.queued = deliveries.as_ref().map(Deliveries::queued);
         // Dropped with the collector, which stops the server too.
         let (stop, stopped) = watch::channel(false);
-        tracing::info!(%addr, ledger = ledger_url, "collector started");
+        tracing::info!(%addr, ?ledger, "collector started");
         let head_timeout = extras.timeouts.head;
         let server = connections::serve(listener, routes(service), head_timeout, stopped);
         let server = tokio::spawn(server);
@@ -176,6 +189,9 @@ impl Collector {
         if let Some(after) = extras.source_lost_after {
             let task = tokio::spawn(close_lost(ledger.clone(), after));
             tasks.push(EndOnDrop(task.abort_handle()));
+        }
+        if let Some(key) = extras.signing_key {
+            tasks.push(EndOnDrop(tokio::spawn(seal(ledger.clone(), key)).abort_handle()));
         }
         Ok(Collector { addr, ledger, stop, server, deliveries, handovers, tasks })
     }
@@ -238,4 +254,31 @@ async fn refresh(contracts: Arc<Contracts>) {
             Err(error) => tracing::error!("contracts: {error}"),
         }
     }
+}
+
+/// Signs a root of each day's events, soon after the day, until the collector ends.
+async fn seal(ledger: Ledger, key: SigningKey) {
+    let key = Arc::new(key);
+    loop {
+        let (sealed, key) = (ledger.clone(), key.clone());
+        match tokio::task::spawn_blocking(move || seal_due(&sealed, &key)).await {
+            Ok(Ok(None)) => {}
+            // The log is one of the places that who writes the ledger need not reach.
+            Ok(Ok(Some(root))) => {
+                let statement = root.statement().trim_end().replace('\n', "; ");
+                tracing::info!(statement, signature = root.signature, "ledger sealed");
+            }
+            Ok(Err(error)) => tracing::error!("the ledger is not sealed: {error:#}"),
+            Err(error) => tracing::error!("the ledger is not sealed: {error}"),
+        }
+        tokio::time::sleep(SEAL_REFRESH).await;
+    }
+}
+
+/// Signs a root if the last one is of an earlier day.
+fn seal_due(ledger: &Ledger, key: &SigningKey) -> anyhow::Result<Option<Root>> {
+    let today = rfc3339(ledger.now_ms());
+    let last = ledger.last_root()?;
+    let is_due = last.is_none_or(|root| root.sealed_at.get(..DAY) != today.get(..DAY));
+    if is_due { ledger.seal(key) } else { Ok(None) }
 }

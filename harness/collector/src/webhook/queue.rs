@@ -2,10 +2,9 @@
 
 use std::fmt::Write;
 
-use rusqlite::params;
-
 use crate::ledger::Ledger;
 use crate::query::count;
+use crate::sql::{self, values};
 
 /// An event on its way to one webhook.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ pub(super) fn due(
              WHERE webhook = ? AND state = 'waiting' AND due_ms <= ?
              ORDER BY due_ms, position LIMIT ?",
         )?;
-        let rows = statement.query_map(params![webhook, now_ms, limit], |row| {
+        Ok(statement.query_map(values![webhook, now_ms, i64::from(limit)], |row| {
             Ok(Waiting {
                 position: row.get(0)?,
                 source: row.get(1)?,
@@ -55,8 +54,7 @@ pub(super) fn due(
                 failures: row.get(4)?,
                 queued_ms: row.get(5)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })?)
     })
 }
 
@@ -66,7 +64,7 @@ pub(super) fn next_due(ledger: &Ledger, webhook: &str) -> anyhow::Result<Option<
         let mut statement = ledger.prepare_cached(
             "SELECT min(due_ms) FROM webhook_deliveries WHERE webhook = ? AND state = 'waiting'",
         )?;
-        Ok(statement.query_row([webhook], |row| row.get(0))?)
+        Ok(statement.query_row(values![webhook], |row| row.get(0))?)
     })
 }
 
@@ -76,10 +74,10 @@ pub(super) fn settle(
     webhook: &str,
     position: i64,
     outcome: &Outcome,
-) -> rusqlite::Result<()> {
+) -> sql::Result<()> {
     let (state, failed, due_ms, error) = match outcome {
-        Outcome::Delivered => ("delivered", 0, None, None),
-        Outcome::Failed { due_ms, error } => ("waiting", 1, Some(due_ms), Some(error)),
+        Outcome::Delivered => ("delivered", 0_i64, None, None),
+        Outcome::Failed { due_ms, error } => ("waiting", 1, Some(*due_ms), Some(error)),
         Outcome::GivenUp { error } => ("given_up", 1, None, Some(error)),
     };
     ledger.write(|ledger| {
@@ -89,14 +87,14 @@ pub(super) fn settle(
                   state = ?3, failures = failures + ?4, due_ms = coalesce(?5, due_ms), error = ?6
                  WHERE position = ?1 AND webhook = ?2",
             )?
-            .execute(params![position, webhook, state, failed, due_ms, error])?;
+            .execute(values![position, webhook, state, failed, due_ms, error])?;
         Ok(())
     })
 }
 
 /// Gives up the events that came in before `queued_ms`, for all webhooks: no task handles the
 /// events of webhooks that are no longer configured.
-pub(super) fn give_up(ledger: &Ledger, queued_ms: i64) -> rusqlite::Result<usize> {
+pub(super) fn give_up(ledger: &Ledger, queued_ms: i64) -> sql::Result<usize> {
     ledger.write(|ledger| {
         ledger
             .prepare_cached(
@@ -104,7 +102,7 @@ pub(super) fn give_up(ledger: &Ledger, queued_ms: i64) -> rusqlite::Result<usize
                   error = coalesce(error, 'never tried')
                  WHERE state = 'waiting' AND queued_ms < ?",
             )?
-            .execute([queued_ms])
+            .execute(values![queued_ms])
     })
 }
 
@@ -112,15 +110,14 @@ pub(super) fn give_up(ledger: &Ledger, queued_ms: i64) -> rusqlite::Result<usize
 pub(crate) fn metrics(ledger: &Ledger) -> anyhow::Result<String> {
     let rows = ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
-            "SELECT webhook, count(*) FILTER (WHERE state = 'delivered'), sum(failures),
+            "SELECT webhook, count(*) FILTER (WHERE state = 'delivered'), count_sum(failures),
               count(*) FILTER (WHERE state = 'given_up'), count(*) FILTER (WHERE state = 'waiting')
              FROM webhook_deliveries GROUP BY webhook",
         )?;
-        let rows = statement.query_map([], |row| {
+        Ok(statement.query_map(&[], |row| {
             let counts = [count(row, 1)?, count(row, 2)?, count(row, 3)?, count(row, 4)?];
             Ok((row.get::<_, String>(0)?, counts))
-        })?;
-        Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })?)
     })?;
     let mut text = String::new();
     for (index, name, kind, help) in [

@@ -33,7 +33,7 @@ fn two_writers() -> Extras {
 
 async fn start_with(extras: Extras) -> Collector {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    Collector::start_with(listen, "sqlite::memory:", extras).await.expect("collector")
+    Collector::start_with(listen, &new_ledger(), extras).await.expect("collector")
 }
 
 fn signature(secret: &str, body: &[u8]) -> String {
@@ -325,7 +325,7 @@ async fn readers_need_the_secret_if_there_is_one() {
 #[tokio::test]
 async fn an_address_that_others_reach_needs_a_secret_or_a_word() {
     let listen = SocketAddr::from(([0, 0, 0, 0], 0));
-    let start = async |extras| Collector::start_with(listen, "sqlite::memory:", extras).await;
+    let start = async |extras| Collector::start_with(listen, &new_ledger(), extras).await;
     let error = start(Extras::default()).await.expect_err("anybody could write");
     let expected = "listen on 0.0.0.0:0: whoever reaches it could bill any customer; give \
                     --secret-file, or --insecure if something else keeps strangers out";
@@ -356,7 +356,7 @@ async fn readers_from_elsewhere_are_refused_if_only_writers_have_secrets() {
     let Some(ip) = outer_address() else { return };
     let listen = SocketAddr::new(ip, 0);
     let get = async |extras| {
-        let collector = Collector::start_with(listen, "sqlite::memory:", extras).await;
+        let collector = Collector::start_with(listen, &new_ledger(), extras).await;
         let collector = collector.expect("starts");
         let found = Http::new(&collector).get("/v1/usage").await.0;
         collector.stop().await;

@@ -572,8 +572,7 @@ async fn the_routes_of_guards_answer_over_a_socket() {
     let contracts = Some(Contracts::open(&path).expect("contracts"));
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let extras = Extras { contracts, clock: clock(), ..Extras::default() };
-    let collector =
-        Collector::start_with(listen, "sqlite::memory:", extras).await.expect("collector");
+    let collector = Collector::start_with(listen, &new_ledger(), extras).await.expect("collector");
     let http = Http::new(&collector);
     let events = [
         totals(SOURCE, 1, json!({})),

@@ -10,8 +10,8 @@ use super::{call, gaps, insert, ledger_of, memory, open, reconcile, sessions, us
 /// The tables of version 4, as version 4 itself wrote them, by hand.
 pub(super) const VERSION_4: &str = include_str!("schema_4.sql");
 
-/// Takes away what version 9 brought.
-pub(super) const BEFORE_9: &str = "DROP TABLE sources; DROP TABLE quarantine; DROP TABLE health;
+/// Takes away what versions 9 and 10 brought.
+pub(super) const BEFORE_9: &str = "ALTER TABLE events DROP COLUMN digest; DROP TABLE roots; DROP TABLE sources; DROP TABLE quarantine; DROP TABLE health;
     DROP INDEX sessions_lost; ALTER TABLE sessions DROP COLUMN state_before;";
 
 /// The statements that made a database, with white space removed.
@@ -42,6 +42,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "generations ADD COLUMN supersedes TEXT",
         "generations ADD COLUMN is_inconsistent INTEGER NOT NULL DEFAULT 0",
         "sessions ADD COLUMN state_before TEXT",
+        "events ADD COLUMN digest TEXT",
     ] {
         written.execute_batch(&format!("ALTER TABLE {column}")).expect("a column");
     }
@@ -49,6 +50,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "TABLE sources",
         "quarantine",
         "TABLE health",
+        "TABLE roots",
         "sessions_lost",
         "TABLE sinks",
         "sink_events",

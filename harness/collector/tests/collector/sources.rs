@@ -111,7 +111,7 @@ fn a_heartbeat_tells_of_its_source_and_is_in_no_report() {
 #[test]
 fn a_source_is_alive_silent_or_ended() {
     let hand = Hand::new();
-    let ledger = Ledger::open_at("sqlite::memory:", hand.clock()).expect("ledger");
+    let ledger = Ledger::open_at(&new_ledger(), hand.clock()).expect("ledger");
     let state = |ledger: &Ledger| gaps(ledger)["sources"][0]["state"].clone();
     insert(&ledger, &[call(1, json!({}))]);
     hand.forward(3600);
@@ -140,7 +140,7 @@ fn a_source_is_alive_silent_or_ended() {
 #[test]
 fn sessions_of_a_lost_source_are_closed_with_what_is_known_and_open_again_if_it_speaks() {
     let hand = Hand::new();
-    let ledger = Ledger::open_at("sqlite::memory:", hand.clock()).expect("ledger");
+    let ledger = Ledger::open_at(&new_ledger(), hand.clock()).expect("ledger");
     let mut elsewhere = state(1, "CREATED");
     elsewhere["source"] = EDGE_2.into();
     let events =
@@ -156,7 +156,7 @@ fn sessions_of_a_lost_source_are_closed_with_what_is_known_and_open_again_if_it_
     assert_eq!(ledger.close_lost(900_000).expect("closed"), 0);
     let lost = &found("state=CLOSED")[0];
     let expected = json!({"state": "CLOSED", "close_reason": "source_lost",
-        "ended_at": "2026-07-01T10:00:02.000Z", "total_tool_calls": 1, "total_revenue": "0.001",
+        "ended_at": "2026-07-01T10:00:02Z", "total_tool_calls": 1, "total_revenue": "0.001",
         "wall_duration_ms": null, "currency": "USD"});
     for (member, value) in expected.as_object().expect("members") {
         assert_eq!(&lost[member], value, "{member}");
@@ -182,12 +182,12 @@ fn sessions_of_a_lost_source_are_closed_with_what_is_known_and_open_again_if_it_
 #[test]
 fn a_session_of_a_lost_source_without_calls_is_closed_too() {
     let hand = Hand::new();
-    let ledger = Ledger::open_at("sqlite::memory:", hand.clock()).expect("ledger");
+    let ledger = Ledger::open_at(&new_ledger(), hand.clock()).expect("ledger");
     insert(&ledger, &[state(1, "CREATED"), heartbeat(2, json!({"is_last": true}))]);
     hand.forward(1000);
     assert_eq!(ledger.close_lost(900_000).expect("closed"), 1);
     let found = sessions(&ledger, "")["sessions"][0].clone();
-    assert_eq!(found["ended_at"], "2026-07-02T12:00:00.000Z");
+    assert_eq!(found["ended_at"], "2026-07-02T12:00:00Z");
     assert_eq!(found["close_reason"], "source_lost");
     assert_eq!(invoices(&ledger).expect("invoices").len(), 1);
 }
@@ -197,7 +197,7 @@ async fn a_collector_that_runs_closes_the_sessions_of_lost_sources_by_itself() {
     let after = Duration::from_millis(1500);
     let extras = Extras { source_lost_after: Some(after), ..Extras::default() };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let collector = Collector::start_with(listen, "sqlite::memory:", extras).await.expect("starts");
+    let collector = Collector::start_with(listen, &new_ledger(), extras).await.expect("starts");
     let http = Http::new(&collector);
     let now = || chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S.000Z").to_string();
     let send = async |mut event: Value| {
@@ -244,7 +244,7 @@ async fn metrics_tell_of_the_tail() {
     let hand = Hand::new();
     let extras = Extras { clock: hand.clock(), ..Extras::default() };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let collector = Collector::start_with(listen, "sqlite::memory:", extras).await.expect("starts");
+    let collector = Collector::start_with(listen, &new_ledger(), extras).await.expect("starts");
     let http = Http::new(&collector);
     let mut other = heartbeat(1, json!({"is_last": true}));
     other["source"] = EDGE_2.into();

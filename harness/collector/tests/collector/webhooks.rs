@@ -159,7 +159,7 @@ fn ids(came: &[Came]) -> Vec<Value> {
 async fn each_webhook_gets_each_event_for_it_once() {
     let (finance, all) = (Receiver::start().await, Receiver::start().await);
     let hooks = [("finance", &finance), ("*", &all)];
-    let collector = collector("sqlite::memory:", &hooks, quick_retry()).await;
+    let collector = collector(&new_ledger(), &hooks, quick_retry()).await;
     let events = [
         crossed(SOURCE, 1, json!({})),
         crossed(SOURCE, 2, json!({"notify": []})),
@@ -190,7 +190,7 @@ async fn each_webhook_gets_each_event_for_it_once() {
 async fn a_receiver_that_fails_twice_gets_the_event_until_it_takes_it() {
     let receiver = Receiver::start().await;
     receiver.answers(&[(500, None), (302, None)]);
-    let collector = collector("sqlite::memory:", &[("finance", &receiver)], quick_retry()).await;
+    let collector = collector(&new_ledger(), &[("finance", &receiver)], quick_retry()).await;
     send(&collector, &[crossed(SOURCE, 1, json!({}))]).await;
     until_metric(&collector, "delivered_total{webhook=\"finance\"} 1").await;
     until_metric(&collector, "failed_total{webhook=\"finance\"} 2").await;
@@ -233,7 +233,7 @@ async fn what_is_gone_or_too_old_is_given_up() {
     let receiver = Receiver::start().await;
     receiver.answers(&[(410, None)]);
     let short = Retry { horizon: Duration::from_millis(300), ..quick_retry() };
-    let collector = collector("sqlite::memory:", &[("finance", &receiver)], short).await;
+    let collector = collector(&new_ledger(), &[("finance", &receiver)], short).await;
     send(&collector, &[crossed(SOURCE, 1, json!({}))]).await;
     until_metric(&collector, "given_up_total{webhook=\"finance\"} 1").await;
     assert_eq!(receiver.came().len(), 1, "410 is final");
@@ -253,7 +253,7 @@ async fn what_is_gone_or_too_old_is_given_up() {
 async fn a_receiver_that_asks_to_wait_is_left_alone() {
     let receiver = Receiver::start().await;
     receiver.answers(&[(429, Some("1"))]);
-    let collector = collector("sqlite::memory:", &[("finance", &receiver)], quick_retry()).await;
+    let collector = collector(&new_ledger(), &[("finance", &receiver)], quick_retry()).await;
     send(&collector, &[crossed(SOURCE, 1, json!({}))]).await;
     let came = receiver.until_came(2).await;
     assert!(came[1].at - came[0].at >= Duration::from_millis(990), "{came:?}");
@@ -279,7 +279,7 @@ async fn a_receiver_that_hangs_or_is_not_there_holds_up_no_other() {
     let gone = Receiver { url, ..gone };
     let hooks = [("slow", &slow), ("good", &good), ("gone", &gone)];
     let retry = Retry { timeout: Duration::from_secs(1), ..quick_retry() };
-    let collector = collector("sqlite::memory:", &hooks, retry).await;
+    let collector = collector(&new_ledger(), &hooks, retry).await;
     let notify = json!({"notify": ["slow", "good", "gone"]});
     let begun = Instant::now();
     send(&collector, &[crossed(SOURCE, 1, notify)]).await;

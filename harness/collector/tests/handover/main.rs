@@ -4,6 +4,8 @@
 mod config;
 mod files;
 mod golden;
+#[path = "../ledgers/mod.rs"]
+mod ledgers;
 mod outages;
 mod receiver;
 mod superseding;
@@ -20,6 +22,7 @@ use agent_meter_collector::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use ledgers::new_ledger;
 use receiver::Receiver;
 
 const BATCH: &str = "application/cloudevents-batch+json";
@@ -159,6 +162,7 @@ impl Time {
 /// A folder with a ledger, a file of sinks and a key, and the clock of it all.
 struct Rig {
     folder: TempDir,
+    ledger: String,
     time: Time,
 }
 
@@ -166,7 +170,13 @@ impl Rig {
     fn new() -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("key"), format!("{KEY}\n")).expect("a key");
-        Rig { folder, time: Time::new() }
+        let ledger = match new_ledger() {
+            url if url == "sqlite::memory:" => {
+                format!("sqlite:{}", folder.path().join("ledger.db").display())
+            }
+            url => url,
+        };
+        Rig { folder, ledger, time: Time::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -174,8 +184,7 @@ impl Rig {
     }
 
     fn ledger(&self) -> Ledger {
-        let path = self.path("ledger.db");
-        Ledger::open_at(path.to_str().expect("UTF-8"), self.time.clock()).expect("a ledger")
+        Ledger::open_at(&self.ledger, self.time.clock()).expect("a ledger")
     }
 
     /// Reads sinks; `{key}` stands for the file of the key.
@@ -197,9 +206,7 @@ impl Rig {
         sinks.pace = pace;
         let extras = Extras { sinks: Some(sinks), clock: self.time.clock(), ..Extras::default() };
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let url = self.path("ledger.db");
-        let url = url.to_str().expect("UTF-8");
-        Collector::start_with(listen, url, extras).await.expect("a collector")
+        Collector::start_with(listen, &self.ledger, extras).await.expect("a collector")
     }
 
     /// Moves the clock on, by so many milliseconds every two of ours, until something is found.

@@ -8,12 +8,16 @@
 mod carriers;
 mod follow;
 mod forms;
+#[path = "../ledgers/mod.rs"]
+mod ledgers;
 mod trust;
 
 use std::io::Cursor;
 
 use agent_meter_collector::recover::{Format, Log, Options, Recovered, Target, recover};
 use agent_meter_collector::{Ledger, SharedSecret};
+
+use self::ledgers::new_ledger;
 
 const SECRET: &str = "a secret of the samples";
 
@@ -47,7 +51,7 @@ fn options(key: Option<SharedSecret>) -> Options<'static> {
 }
 
 fn ledger() -> Ledger {
-    Ledger::open("sqlite::memory:").expect("a ledger")
+    Ledger::open(&new_ledger()).expect("a ledger")
 }
 
 fn log(name: &str, text: impl Into<Vec<u8>>) -> Log {

@@ -19,7 +19,7 @@ use crate::protocol::llm::{
     SocketReader, Stage,
 };
 use crate::protocol::request_body::BodyHead;
-use crate::wire::http::{Headers, ResponseHead};
+use crate::wire::http::{HeaderBytes, Headers, ResponseHead};
 use crate::wire::target::Target;
 
 /// HTTP 101: Switching Protocols.
@@ -54,7 +54,11 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn new(api: SocketApi, started: Option<GenerationStarted>, is_agent: bool) -> Self {
-        let message = LlmRequestBody::new(BodyHead::read(Headers(&[])), api.format().asks, false);
+        let message = LlmRequestBody::new(
+            BodyHead::read(Headers(&HeaderBytes::default())),
+            api.format().asks,
+            false,
+        );
         let is_step = is_agent && api == SocketApi::Responses;
         Self { reader: SocketReader::new(api, message), started, is_step, is_open: false }
     }

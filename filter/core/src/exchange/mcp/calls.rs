@@ -1,6 +1,7 @@
 //! The tool calls of an exchange, from their start to the facts about them.
 
 use crate::admission::session::{SessionKey, session_ref};
+use crate::base::text::numbered;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
 use crate::domain::ids::Link;
@@ -53,7 +54,7 @@ impl McpExchange {
     pub(super) fn next_call_id(&mut self) -> String {
         let number = self.calls_seen;
         self.calls_seen = number.saturating_add(1);
-        format!("{}.{number}", self.id)
+        numbered(&self.id, u64::from(number))
     }
 
     /// Lets go of the requests without a response. If that may come on another stream, they wait for

@@ -113,8 +113,8 @@ impl RequestReader {
 impl ReadMessages for RequestReader {
     type Message = Request;
 
-    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Request)) {
-        Self::feed(self, piece, show);
+    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(Request)) {
+        Self::feed(self, piece, &mut |request| show(request.clone()));
     }
 
     fn progress(&self) -> Progress {

@@ -7,27 +7,28 @@ use crate::base::fingerprint::Fingerprint;
 const TEXT_BYTES_MAX: u16 = 4096;
 
 /// A hash in progress of the first bytes of a JSON text, without white space.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct AnswerText {
     hash: Fingerprint,
-    bytes: u16,
+    /// Bytes that may still come.
+    left: u16,
     is_list: bool,
+}
+
+impl Default for AnswerText {
+    fn default() -> Self {
+        Self { hash: Fingerprint::default(), left: TEXT_BYTES_MAX, is_list: false }
+    }
 }
 
 impl AnswerText {
     /// Hashes the next bytes of the text.
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        for byte in piece {
-            if self.bytes >= TEXT_BYTES_MAX {
-                return;
-            }
-            if byte.is_ascii_whitespace() {
-                continue;
-            }
-            self.is_list |= self.bytes == 0 && *byte == b'[';
-            self.bytes = self.bytes.saturating_add(1);
-            self.hash.feed(&[*byte]);
+        if self.left == TEXT_BYTES_MAX {
+            let first = piece.iter().find(|byte| !byte.is_ascii_whitespace());
+            self.is_list = first == Some(&b'[');
         }
+        self.left = self.hash.feed_text(piece, self.left);
     }
 
     /// The hash, which is never 0; 0 for a list, whose messages have no text of their own.

@@ -44,7 +44,7 @@ impl MessageReader {
 
     /// Reads the next bytes and calls `found` with each message as it ends. Returns how many of the
     /// bytes belong to the text.
-    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(&Message)) -> usize {
+    pub fn feed(&mut self, chunk: &[u8], found: &mut dyn FnMut(Message)) -> usize {
         let Self { scanner, message, doubts, other_values, arguments, before_null, has_content } =
             self;
         let mut builder =
@@ -61,7 +61,7 @@ impl MessageReader {
 impl ReadMessages for MessageReader {
     type Message = Message;
 
-    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(&Message)) {
+    fn feed(&mut self, piece: &[u8], show: &mut dyn FnMut(Message)) {
         let _ = Self::feed(self, piece, show);
     }
 
@@ -86,7 +86,7 @@ struct Builder<'a> {
     before_null: &'a mut Presence,
     /// True once `result.content` has an element.
     has_content: &'a mut bool,
-    found: &'a mut dyn FnMut(&Message),
+    found: &'a mut dyn FnMut(Message),
 }
 
 impl Visitor for Builder<'_> {
@@ -406,7 +406,7 @@ impl Visitor for Builder<'_> {
         if node == node::MESSAGE {
             self.message.arguments = self.arguments.as_ref().map(ArgumentsHash::finish);
             self.message.doubt = self.doubts.of(self.message.method);
-            (self.found)(self.message);
+            (self.found)(core::mem::take(self.message));
         }
     }
 

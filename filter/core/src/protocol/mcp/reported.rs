@@ -135,6 +135,9 @@ impl ReportReader {
 
 /// Reads the usage that the headers of a response report.
 pub(crate) fn reported_in_headers(places: &Places, headers: Headers<'_>) -> Option<Box<Reported>> {
+    if !places.is_named() {
+        return None;
+    }
     let fields = fields(places);
     let text = |bytes| core::str::from_utf8(bytes).ok();
     let told = |field: Field| {

@@ -215,10 +215,9 @@ fn feed(
     if let Some(reports) = reports {
         reports.feed(piece);
     }
-    reader.feed(piece, &mut |message| {
+    reader.feed(piece, &mut |mut message: Message| {
         let is_relevant = message.is_answer() || message.method == Method::TaskNotification;
         if is_relevant && messages.len() < CALLS_PER_EXCHANGE_MAX {
-            let mut message = message.clone();
             if let (Some(reports), Some(id)) = (reports.as_mut(), &message.id) {
                 message.reported = reports.take(id);
             }
