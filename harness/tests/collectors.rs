@@ -80,7 +80,7 @@ fn event(source: u64, sequence: u64) -> Value {
         "team_id": "blue", "agent_id": "agent-1", "session_id": format!("{source:032}"),
         "session_key": format!("{source:032}"), "currency": "USD", "price": "0.001",
     });
-    let more = if sequence % 2 == 0 {
+    let more = if sequence.is_multiple_of(2) {
         json!({
             "event_type": "tool_invocation", "metric_id": "tool_invocations", "quantity": 1,
             "call_id": format!("call-{sequence}"), "tool_name": "search",

@@ -151,8 +151,7 @@ fn sqlite_types(schema: &str) -> String {
 
 /// The version of the tables in PostgreSQL; `None` if there are none.
 pub(crate) fn version_of_postgres(ledger: &Transaction<'_>) -> sql::Result<Option<i64>> {
-    let Transaction::Postgres(session) = ledger else { return Ok(None) };
-    if count_tables(session, "ledger")? == 0 {
+    if count_tables(ledger, "ledger")? == 0 {
         return Ok(None);
     }
     ledger.prepare_cached("SELECT version FROM ledger")?.query_optional(&[], |row| row.get(0))

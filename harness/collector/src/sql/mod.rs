@@ -17,7 +17,7 @@ mod value;
 
 pub(crate) use self::error::{Error, Result};
 pub(crate) use self::functions::{failure, register};
-use self::postgres::Session;
+use self::postgres::session::Session;
 pub(crate) use self::rows::{Row, Rows};
 pub(crate) use self::value::{FromValue, Value, values};
 
@@ -33,7 +33,9 @@ impl<'a> Transaction<'a> {
     pub(crate) fn prepare_cached(&self, sql: &str) -> Result<Statement<'a>> {
         Ok(match *self {
             Transaction::Sqlite(connection) => Statement::Sqlite(connection.prepare_cached(sql)?),
-            Transaction::Postgres(session) => session.prepare_cached(sql)?,
+            Transaction::Postgres(session) => {
+                Statement::Postgres(session, session.prepare_cached(sql)?)
+            }
         })
     }
 

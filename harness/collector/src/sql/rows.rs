@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::RowStream;
 use tokio_postgres::types::Type;
 
-use crate::sql::postgres::next_row;
+use crate::sql::postgres::wait::next_row;
 use crate::sql::{Error, FromValue, Result, Value};
 
 /// The rows of a query.

@@ -9,32 +9,30 @@
 
 mod arrays;
 mod schema;
+pub(super) mod session;
 mod text;
+pub(super) mod wait;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use futures_util::TryStreamExt;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, NoTls, RowStream};
+use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(crate) use self::arrays::Array;
 pub(crate) use self::schema::{count_tables, table_types};
+use self::session::Session;
 pub(crate) use self::text::kept_text;
-use self::text::with_numbered_parameters;
-use crate::sql::{Result, Rows, Statement, Transaction, Value};
+use self::wait::wait;
+use crate::sql::{Result, Transaction};
 
 /// Connections of one collector to one server.
 const CONNECTIONS_MAX: usize = 8;
-/// Statements that a connection keeps prepared.
-const STATEMENTS_MAX: usize = 256;
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Has the password where the URL has none: PostgreSQL's own name for it.
@@ -43,17 +41,6 @@ const PASSWORD: &str = "PGPASSWORD";
 /// `agent` in ASCII, so that it is nobody else's lock.
 const BEGIN_WRITING: &str =
     "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 418581311092))";
-
-/// Waits for PostgreSQL on the caller's thread. That may be one that runs an async task, whose share
-/// of steps would be used up and never renewed while this waits.
-fn wait<F: Future>(future: F) -> F::Output {
-    futures_executor::block_on(tokio::task::unconstrained(future))
-}
-
-/// The next row of a query.
-pub(super) fn next_row(rows: &mut Pin<Box<RowStream>>) -> Result<Option<tokio_postgres::Row>> {
-    Ok(wait(rows.try_next())?)
-}
 
 /// A database of PostgreSQL.
 pub(crate) struct Postgres {
@@ -97,7 +84,7 @@ impl Postgres {
         // The driver starts its tasks, and its timers, in the runtime that is entered.
         let _runtime = self.runtime.as_ref().map(tokio::runtime::Runtime::enter);
         let client = wait(pool.get())?;
-        Ok(Session { client: Some(client) })
+        Ok(Session::new(client))
     }
 
     /// Runs queries on one snapshot.
@@ -124,83 +111,6 @@ impl Postgres {
         session.batch("COMMIT")?;
         session.settle();
         Ok(done)
-    }
-}
-
-/// One connection, within a transaction. If it is not settled, the connection is closed, and the
-/// server rolls the transaction back.
-pub(crate) struct Session {
-    /// `None` only while it is dropped.
-    client: Option<Object>,
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Session")
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            drop(Object::take(client));
-        }
-    }
-}
-
-impl Session {
-    fn client(&self) -> Result<&Object> {
-        self.client.as_ref().ok_or(crate::sql::Error::NoRow)
-    }
-
-    /// Gives the connection back for others: no transaction is open.
-    fn settle(mut self) {
-        drop(self.client.take());
-    }
-
-    /// Runs statements without parameters.
-    pub(crate) fn batch(&self, sql: &str) -> Result<()> {
-        Ok(wait(self.client()?.batch_execute(sql))?)
-    }
-
-    pub(super) fn prepare_cached(&self, sql: &str) -> Result<Statement<'_>> {
-        let client = self.client()?;
-        // Reports have as many statements as there are ways to group them.
-        if client.statement_cache.size() > STATEMENTS_MAX {
-            client.statement_cache.clear();
-        }
-        let statement = wait(client.prepare_cached(&with_numbered_parameters(sql)))?;
-        Ok(Statement::Postgres(self, statement))
-    }
-
-    /// Runs an insert whose parameters are the columns of many rows, and returns what it returns.
-    pub(crate) fn insert_arrays(&self, sql: &str, arrays: &[Array<'_>]) -> Result<Rows<'static>> {
-        let client = self.client()?;
-        let statement = wait(client.prepare_cached(sql))?;
-        let rows = wait(client.query_raw(&statement, arrays))?;
-        let mut rows = Rows::Postgres(Box::pin(rows), None);
-        if statement.columns().is_empty() {
-            while rows.next_row()?.is_some() {}
-        }
-        Ok(rows)
-    }
-
-    pub(super) fn execute(
-        &self,
-        statement: &tokio_postgres::Statement,
-        values: &[Value<'_>],
-    ) -> Result<usize> {
-        let rows = wait(self.client()?.execute_raw(statement, values))?;
-        Ok(usize::try_from(rows).unwrap_or(usize::MAX))
-    }
-
-    pub(super) fn query(
-        &self,
-        statement: &tokio_postgres::Statement,
-        values: &[Value<'_>],
-    ) -> Result<Rows<'static>> {
-        let rows = wait(self.client()?.query_raw(statement, values))?;
-        Ok(Rows::Postgres(Box::pin(rows), None))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Makes tables in PostgreSQL from the same text as in SQLite.
 
-use crate::sql::{Result, Session, values};
+use crate::sql::{Result, Transaction, values};
 
 /// The statements that make tables and indexes, with the types of PostgreSQL: numbers have 64 bits,
 /// amounts are NUMERIC, and text is compared byte by byte, as in SQLite. References are left out: rows
@@ -22,8 +22,8 @@ pub(crate) fn table_types(sqlite: &str) -> String {
 }
 
 /// How many tables of these names the schema has that is searched first.
-pub(crate) fn count_tables(session: &Session, name: &str) -> Result<i64> {
+pub(crate) fn count_tables(ledger: &Transaction<'_>, name: &str) -> Result<i64> {
     let sql = "SELECT count(*) FROM pg_catalog.pg_tables
         WHERE schemaname = current_schema() AND tablename = ?";
-    session.prepare_cached(sql)?.query_row(values![name], |row| row.get(0))
+    ledger.prepare_cached(sql)?.query_row(values![name], |row| row.get(0))
 }
