@@ -44,7 +44,7 @@ test-harness: module ## Test the command, the rig and the collector
 	cargo test -p agent-meter -p agent-meter-collector
 
 # What of the end-to-end tests asks a ledger most, so that `make test` stays short; empty for all.
-POSTGRES_TESTS ?= sessions:: generations:: guards_fleet:: recovery:: delivery:: sources:: attribution::
+POSTGRES_TESTS ?= sessions:: guards_fleet:: recovery:: attribution::
 
 .PHONY: test-postgres
 test-postgres: module ## Test what looks at a ledger again, with one in PostgreSQL
