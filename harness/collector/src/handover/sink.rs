@@ -139,6 +139,14 @@ pub(crate) fn by_status(reply: &Reply) -> Verdict {
     }
 }
 
+/// Reads what a reply says of each record. One that says nothing of any is read by its status.
+pub(crate) fn by_fates(reply: &Reply, fates: Vec<Fate>) -> Verdict {
+    if fates.iter().all(|fate| *fate == Fate::Again) {
+        return by_status(reply);
+    }
+    Verdict::Each(fates)
+}
+
 /// A token for a while, which some receivers want instead of the key.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {

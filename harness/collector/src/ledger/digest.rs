@@ -54,10 +54,15 @@ pub(crate) fn of_event(event: &Event<'_>, received_at: &str) -> String {
     digest([&source, &id, received_at, &event_type, &event.time, &subject, &sequence, text])
 }
 
-/// The event as it came, if the ledger keeps that, in `events` or in `quarantine`.
+/// The event as it came, if the ledger keeps that, in `events` or in `quarantine`: nothing for
+/// `guard_totals` and heartbeats, which are many, and where each repeats all that the last one said.
 fn text_with_digest<'a>(event: &'a Event<'a>) -> &'a str {
+    if event.beyond.is_some() { event.raw } else { text_if_plausible(event) }
+}
+
+/// The text that `events` has of an event that is not kept apart.
+pub(super) fn text_if_plausible<'a>(event: &'a Event<'a>) -> &'a str {
     match &event.body {
-        _ if event.beyond.is_some() => event.raw,
         Body::GuardTotals(_) | Body::Heartbeat(_) => "",
         Body::Call(_)
         | Body::Generation(_)

@@ -11,10 +11,11 @@ use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::derive::{derive, of_ids};
+use crate::ledger::digest::of_event;
 use crate::ledger::fleet::TotalsQuery;
 use crate::ledger::receipt::{Receipt, Rejected};
 use crate::ledger::sources::Sources;
-use crate::ledger::tables::EVENTS;
+use crate::ledger::tables::{Arrival, EVENTS};
 use crate::ledger::tally::{Outcome, Tally};
 use crate::ledger::writer::lock;
 use crate::ledger::{Ledger, outgoing, quarantine};
@@ -157,19 +158,25 @@ impl<'a> Batch<'a> {
             .iter()
             .filter_map(|index| Some((*index, events.get(*index)?.as_ref().ok()?)))
             .collect();
-        let received_at = self.received_at.clone();
-        let rows =
-            admitted.iter().map(|(_, event)| Row { position: None, event, body: &received_at });
-        let rows: Vec<Row<'_, String>> = rows.collect();
+        let arrivals = admitted.iter().map(|(_, event)| Arrival {
+            received_at: self.received_at.clone(),
+            digest: of_event(event, &self.received_at),
+        });
+        let arrivals: Vec<Arrival> = arrivals.collect();
+        let rows = admitted.iter().zip(&arrivals);
+        let rows = rows.map(|((_, event), body)| Row { position: None, event, body });
+        let rows: Vec<Row<'_, Arrival>> = rows.collect();
         let positions = EVENTS.insert_new(self.ledger, &rows)?;
         let known = admitted.iter().zip(&positions).filter(|(_, position)| position.is_none());
         let known = Known::read(self.ledger, known.map(|((_, event), _)| *event))?;
         let mut plausible = Vec::with_capacity(admitted.len());
-        for ((index, event), position) in admitted.into_iter().zip(positions) {
+        for (((index, event), position), arrival) in
+            admitted.into_iter().zip(positions).zip(&arrivals)
+        {
             match position {
                 Some(position) => {
                     self.receipt.accepted += 1;
-                    self.sources.note(event, &self.received_at);
+                    self.sources.note(event, &arrival.digest);
                     if let Some(beyond) = &event.beyond {
                         let (writer, at) = (self.intake.writer.name(), self.received_ms);
                         quarantine::hold(self.ledger, event, position, beyond, writer, at)?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::access::Writer;
 use crate::event::heartbeat::Heartbeat;
 use crate::event::{Body, Event};
-use crate::ledger::digest;
+use crate::ledger::digest::chained;
 use crate::sql::{self, Transaction, values};
 
 /// `writer` is the name of the secret that its first events came with, NULL if there was none;
@@ -91,11 +91,11 @@ impl Sources {
         Ok(writer.may_write_for(owner))
     }
 
-    /// Takes note of an event that the ledger just stored.
-    pub(super) fn note(&mut self, event: &Event<'_>, received_at: &str) {
+    /// Takes note of an event that the ledger just stored with this digest.
+    pub(super) fn note(&mut self, event: &Event<'_>, digest: &str) {
         let Some(news) = self.0.get_mut(&event.source) else { return };
         news.received += 1;
-        news.chain = digest::chained(&news.chain, &digest::of_event(event, received_at));
+        news.chain = chained(&news.chain, digest);
         news.first = news.first.min(event.sequence);
         news.last = news.last.max(event.sequence);
         if let (Body::Heartbeat(told), None) = (&event.body, &event.beyond) {

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use chrono::DateTime;
 
+use crate::event::Event;
 use crate::event::call::Call;
 use crate::event::generation::{Generation, Rated};
 use crate::event::guard::Scope;
@@ -18,15 +19,22 @@ use crate::event::session::{Closing, SessionChange};
 use crate::event::tokens::token_kinds;
 use crate::event::totals::SessionState;
 use crate::event::units::Units;
-use crate::event::{Body, Event};
 use crate::ledger::column::{Column, OnConflict, Row, Table, columns};
-use crate::ledger::digest::of_event;
+use crate::ledger::digest::text_if_plausible;
 use crate::query::rfc3339;
 use crate::sql::Value;
 
-/// Every event; `body` is when the ledger received it, RFC 3339. `digest` is NULL of what was stored
-/// before there were digests.
-pub(crate) static EVENTS: Table<String> = Table {
+/// What the ledger adds to an event.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// RFC 3339, UTC.
+    pub(crate) received_at: String,
+    /// As in `digest.rs`.
+    pub(crate) digest: String,
+}
+
+/// Every event. `digest` is NULL of what was stored before there were digests.
+pub(crate) static EVENTS: Table<Arrival> = Table {
     name: "events",
     columns: &[columns! { row:
         "position" "INTEGER PRIMARY KEY" = row.position,
@@ -38,8 +46,8 @@ pub(crate) static EVENTS: Table<String> = Table {
         "subject" "TEXT NOT NULL" = &row.event.subject,
         "session_id" "TEXT" = row.event.session_id.as_deref(),
         "raw" "TEXT NOT NULL" = kept_text(row.event),
-        "received_at" "TEXT NOT NULL" = row.body,
-        "digest" "TEXT" = of_event(row.event, row.body),
+        "received_at" "TEXT NOT NULL" = &row.body.received_at,
+        "digest" "TEXT" = &row.body.digest,
     }],
     constraint: "UNIQUE (source, id)",
     options: "STRICT",
@@ -292,18 +300,9 @@ pub(crate) static GUARD_TOTALS: Table<Scope> = Table {
     insertion: OnceLock::new(),
 };
 
-/// The event as it came; nothing for `guard_totals` and heartbeats, which are many, and where each
-/// repeats all that the last one said, nor for an event that is kept apart in `quarantine`.
+/// The event as it came, as far as it is kept here: one that is kept apart is in `quarantine`.
 fn kept_text<'a>(event: &'a Event<'a>) -> &'a str {
-    match &event.body {
-        _ if event.beyond.is_some() => "",
-        Body::GuardTotals(_) | Body::Heartbeat(_) => "",
-        Body::Call(_)
-        | Body::Generation(_)
-        | Body::Session(_)
-        | Body::LevelChange(_)
-        | Body::Unknown => event.raw,
-    }
+    if event.beyond.is_some() { "" } else { text_if_plausible(event) }
 }
 
 /// The day in UTC, such as `2026-07-01`.

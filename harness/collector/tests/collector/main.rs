@@ -2,6 +2,8 @@
 //! events as `filter/EVENTS.md` describes them, without any code of the filter.
 
 mod access;
+#[path = "../events/mod.rs"]
+mod events;
 mod generations;
 mod guards;
 mod kinds;
@@ -24,69 +26,10 @@ use agent_meter_collector::{
 };
 use serde_json::{Value, json};
 
+use self::events::{SESSION, SOURCE, call, event, merge};
 use self::ledgers::new_ledger;
 
 const BATCH: &str = "application/cloudevents-batch+json";
-const SOURCE: &str = "urn:agent-meter:envoy-1:0001";
-const SESSION: &str = "0123456789abcdef0123456789abcdef";
-
-fn event(sequence: u64, event_type: &str, data: Value) -> Value {
-    let mut event = json!({
-        "specversion": "1.0",
-        "id": format!("{sequence:020}"),
-        "source": SOURCE,
-        "type": format!("agent-meter.{event_type}"),
-        "time": format!("2026-07-01T10:00:{:02}.000Z", sequence % 60),
-        "subject": "acme",
-        "sequence": format!("{sequence:020}"),
-        "datacontenttype": "application/json",
-        "data": {
-            "event_type": event_type,
-            "product_id": "tools",
-            "product_type": "MCP_SERVER",
-            "customer_id": "acme",
-            "team_id": "blue",
-            "agent_id": "agent-1",
-            "session_id": SESSION,
-            "session_key": "fedcba9876543210fedcba9876543210",
-        },
-    });
-    merge(&mut event["data"], data);
-    event
-}
-
-/// Sets members; `null` removes one.
-fn merge(target: &mut Value, members: Value) {
-    let (Value::Object(target), Value::Object(members)) = (target, members) else {
-        panic!("merge wants objects");
-    };
-    for (member, value) in members {
-        match value {
-            Value::Null => drop(target.remove(&member)),
-            value => drop(target.insert(member, value)),
-        }
-    }
-}
-
-fn call(sequence: u64, data: Value) -> Value {
-    let members = json!({
-        "metric_id": "tool_invocations",
-        "quantity": 1,
-        "call_id": format!("call-{sequence}"),
-        "tool_name": "search",
-        "execution_status": "SUCCESS",
-        "execution_duration_ms": 12,
-        "http_status": 200,
-        "transport": "json",
-        "cost_tier": "standard",
-        "billable": true,
-        "price": "0.001",
-        "currency": "USD",
-    });
-    let mut event = event(sequence, "tool_invocation", members);
-    merge(&mut event["data"], data);
-    event
-}
 
 fn error_call(sequence: u64) -> Value {
     call(sequence, json!({"execution_status": "ERROR", "billable": false, "price": "0"}))

@@ -2,6 +2,8 @@
 //! that reads from its socket, wants what its vendor's schema wants, and knows again what it has.
 
 mod config;
+#[path = "../events/mod.rs"]
+mod events;
 mod files;
 mod golden;
 #[path = "../ledgers/mod.rs"]
@@ -22,75 +24,16 @@ use agent_meter_collector::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use events::{call, event, merge};
 use ledgers::new_ledger;
 use receiver::Receiver;
 
 const BATCH: &str = "application/cloudevents-batch+json";
-const SOURCE: &str = "urn:agent-meter:envoy-1:0001";
-const SESSION: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "a-key-that-nobody-shows";
 
 /// When the events of these tests arrive, in milliseconds since 1970: 2026-07-02T12:00:00Z.
 const NOW_MS: i64 = 1_782_993_600_000;
 const HOUR_MS: i64 = 3_600_000;
-
-fn event(sequence: u64, event_type: &str, data: Value) -> Value {
-    let mut event = json!({
-        "specversion": "1.0",
-        "id": format!("{sequence:020}"),
-        "source": SOURCE,
-        "type": format!("agent-meter.{event_type}"),
-        "time": format!("2026-07-01T10:00:{:02}.000Z", sequence % 60),
-        "subject": "acme",
-        "sequence": format!("{sequence:020}"),
-        "datacontenttype": "application/json",
-        "data": {
-            "event_type": event_type,
-            "product_id": "tools",
-            "product_type": "MCP_SERVER",
-            "customer_id": "acme",
-            "team_id": "blue",
-            "agent_id": "agent-1",
-            "session_id": SESSION,
-            "session_key": "fedcba9876543210fedcba9876543210",
-        },
-    });
-    merge(&mut event["data"], data);
-    event
-}
-
-/// Sets members; `null` removes one.
-fn merge(target: &mut Value, members: Value) {
-    let (Value::Object(target), Value::Object(members)) = (target, members) else {
-        panic!("merge wants objects");
-    };
-    for (member, value) in members {
-        match value {
-            Value::Null => drop(target.remove(&member)),
-            value => drop(target.insert(member, value)),
-        }
-    }
-}
-
-fn call(sequence: u64, data: Value) -> Value {
-    let members = json!({
-        "metric_id": "tool_invocations",
-        "quantity": 1,
-        "call_id": format!("call-{sequence}"),
-        "tool_name": "search",
-        "execution_status": "SUCCESS",
-        "execution_duration_ms": 12,
-        "http_status": 200,
-        "transport": "json",
-        "cost_tier": "standard",
-        "billable": true,
-        "price": "0.001",
-        "currency": "USD",
-    });
-    let mut event = event(sequence, "tool_invocation", members);
-    merge(&mut event["data"], data);
-    event
-}
 
 /// A generation with so many tokens of input and as many of output.
 fn generation(sequence: u64, tokens: u64, data: Value) -> Value {

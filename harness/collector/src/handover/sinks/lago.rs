@@ -17,7 +17,8 @@ use serde_json::Value;
 use crate::handover::billing::Billing;
 use crate::handover::json::Object;
 use crate::handover::sink::{
-    BODY_BYTES, Fate, Frame, Headers, Limits, Record, Reply, Sink, Verdict, by_status, json_headers,
+    BODY_BYTES, Fate, Frame, Headers, Limits, Record, Reply, Sink, Verdict, by_fates, by_status,
+    json_headers,
 };
 use crate::handover::usage::{Property, Usage};
 
@@ -73,10 +74,7 @@ impl Sink for Lago {
                 Some(errors) => Fate::Refused(format!("answered {}: {errors}", reply.status)),
             })
             .collect();
-        if fates.iter().all(|fate| *fate == Fate::Again) {
-            return by_status(reply);
-        }
-        Verdict::Each(fates)
+        by_fates(reply, fates)
     }
 }
 
