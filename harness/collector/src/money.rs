@@ -66,6 +66,14 @@ pub(crate) fn as_text<S: Serializer>(amount: &Decimal, to: S) -> Result<S::Ok, S
     to.collect_str(&amount.normalize())
 }
 
+/// For `#[serde(deserialize_with)]`: an amount that may be below zero, as [`as_text`] writes it.
+pub(crate) fn signed<'de, D: Deserializer<'de>>(from: D) -> Result<Decimal, D::Error> {
+    let text = String::deserialize(from)?;
+    let (is_negative, digits) = text.strip_prefix('-').map_or((false, &*text), |rest| (true, rest));
+    let amount = parse(digits).ok_or_else(|| serde::de::Error::custom("not money"))?;
+    Ok(if is_negative { -amount } else { amount })
+}
+
 /// For `#[serde(with)]` on an amount that may be absent.
 pub(crate) mod optional {
     use super::*;

@@ -9,6 +9,8 @@
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
 pub(crate) mod column;
+pub(crate) mod corrected;
+pub(crate) mod corrections;
 pub(crate) mod decide;
 mod derive;
 pub(crate) mod digest;
@@ -17,7 +19,10 @@ pub(crate) mod fleet;
 pub(crate) mod handover;
 mod health;
 pub(crate) mod intake;
+pub(crate) mod invoices;
+mod lists;
 pub(crate) mod lost;
+pub(crate) mod merges;
 mod outgoing;
 mod quarantine;
 pub(crate) mod receipt;

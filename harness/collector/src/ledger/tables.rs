@@ -56,10 +56,8 @@ pub(crate) static EVENTS: Table<Arrival> = Table {
     insertion: OnceLock::new(),
 };
 
-/// Every call; derived from the events.
-pub(crate) static CALLS: Table<Call> = Table {
-    name: "calls",
-    columns: &[
+/// The columns of calls.
+const OF_CALL: &[&[Column<Call>]] = &[
         Column::<Call>::EVENT,
         columns! { row:
             "call_id" "TEXT NOT NULL" = &row.body.call_id,
@@ -80,7 +78,12 @@ pub(crate) static CALLS: Table<Call> = Table {
             "currency" "TEXT NOT NULL" = &row.body.currency,
             "quantity" "INTEGER NOT NULL DEFAULT 1" = row.body.quantity,
         },
-    ],
+    ];
+
+/// Every call that counts; derived from the events and their corrections.
+pub(crate) static CALLS: Table<Call> = Table {
+    name: "calls",
+    columns: OF_CALL,
     constraint: "",
     options: "STRICT",
     indexes: "CREATE INDEX calls_session ON calls (session_id, source);
@@ -90,11 +93,8 @@ CREATE INDEX calls_call ON calls (source, call_id);",
     insertion: OnceLock::new(),
 };
 
-/// Every generation that counts; derived from the events. One that another supersedes is in
-/// `superseded`.
-pub(crate) static GENERATIONS: Table<Generation> = Table {
-    name: "generations",
-    columns: &[
+/// The columns of generations.
+const OF_GENERATION: &[&[Column<Generation>]] = &[
         Column::<Generation>::EVENT,
         columns! { row:
             "generation_id" "TEXT NOT NULL" = &row.body.generation_id,
@@ -124,13 +124,46 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
             "supersedes" "TEXT" = row.body.supersedes.as_ref(),
             "is_inconsistent" "INTEGER NOT NULL DEFAULT 0" = row.body.is_inconsistent,
         },
-    ],
+    ];
+
+/// Every generation that counts; derived from the events and their corrections. One that another
+/// supersedes is in `superseded`.
+pub(crate) static GENERATIONS: Table<Generation> = Table {
+    name: "generations",
+    columns: OF_GENERATION,
     constraint: "",
     options: "STRICT",
     indexes: "CREATE INDEX generations_session ON generations (session_id, source);
 CREATE INDEX generations_customer ON generations (customer);
 CREATE INDEX generations_generation ON generations (source, generation_id);
 CREATE INDEX generations_supersedes ON generations (source, supersedes)
+    WHERE supersedes IS NOT NULL;",
+    on_conflict: OnConflict::Fail,
+    insertion: OnceLock::new(),
+};
+
+/// The calls that do not count as they came, as they came: what a session told of them is compared
+/// with these.
+pub(crate) static CORRECTED_CALLS: Table<Call> = Table {
+    name: "corrected_calls",
+    columns: OF_CALL,
+    constraint: "",
+    options: "STRICT",
+    indexes: "CREATE INDEX corrected_calls_session ON corrected_calls (session_id, source);",
+    on_conflict: OnConflict::Fail,
+    insertion: OnceLock::new(),
+};
+
+/// The same for generations.
+pub(crate) static CORRECTED_GENERATIONS: Table<Generation> = Table {
+    name: "corrected_generations",
+    columns: OF_GENERATION,
+    constraint: "",
+    options: "STRICT",
+    indexes: "CREATE INDEX corrected_generations_session
+    ON corrected_generations (session_id, source);
+CREATE INDEX corrected_generations_generation ON corrected_generations (source, generation_id);
+CREATE INDEX corrected_generations_supersedes ON corrected_generations (source, supersedes)
     WHERE supersedes IS NOT NULL;",
     on_conflict: OnConflict::Fail,
     insertion: OnceLock::new(),

@@ -250,6 +250,7 @@ impl Tally {
             // Their totals repeat those of the calls and generations.
             Body::GuardTotals(_) | Body::LevelChange(_) => {}
             Body::Session(_) | Body::Heartbeat(_) | Body::Unknown => {}
+            Body::Correction(_) | Body::Billed(_) => {}
         }
     }
 
