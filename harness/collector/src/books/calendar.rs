@@ -13,10 +13,9 @@ use crate::query::Period;
 ///
 /// If it is neither, or if there is no such time zone.
 pub fn named_period(name: &str, time_zone: &str) -> anyhow::Result<Period> {
-    let zone: Tz = time_zone
-        .parse()
-        .ok()
-        .with_context(|| format!("no time zone {time_zone:?}, expected one such as Europe/Berlin"))?;
+    let zone: Tz = time_zone.parse().ok().with_context(|| {
+        format!("no time zone {time_zone:?}, expected one such as Europe/Berlin")
+    })?;
     let is_ascii = name.is_ascii();
     let month = || NaiveDate::parse_from_str(&format!("{name}-01"), "%Y-%m-%d").ok();
     let day = || NaiveDate::parse_from_str(name, "%Y-%m-%d").ok();

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::books::document::{Billing, Used, payable};
 use crate::event::correction::Change;
 use crate::event::{self, Body};
+use crate::ledger::Ledger;
 use crate::ledger::intake::{Own, take_own};
 use crate::ledger::invoices::{self, Closed};
 use crate::ledger::merges::Merges;
-use crate::ledger::Ledger;
 use crate::money;
 use crate::query::{Period, rfc3339};
 use crate::sql::{self, Transaction};
@@ -121,16 +121,15 @@ impl Ledger {
         })
     }
 
-    /// The document of a closed invoice, as it was closed.
+    /// The document of a closed invoice, as it was closed; `None` if none has this number.
     ///
     /// # Errors
     ///
-    /// If there is none with this number, or if the ledger fails.
-    pub fn closed_invoice(&self, number: &str) -> anyhow::Result<Billing> {
+    /// If the ledger fails.
+    pub fn closed_invoice(&self, number: &str) -> anyhow::Result<Option<Billing>> {
         self.read(|ledger| {
             let closed = invoices::by_number(ledger, number)?;
-            let closed = closed.with_context(|| format!("no invoice {number:?} is closed"))?;
-            Billing::of_text(&closed.raw)
+            closed.map(|closed| Billing::of_text(&closed.raw)).transpose()
         })
     }
 }
@@ -157,7 +156,11 @@ fn closed_already(
     if closed.is_empty() {
         return Ok(None);
     }
-    closed.iter().map(|closed| Billing::of_text(&closed.raw)).collect::<anyhow::Result<_>>().map(Some)
+    closed
+        .iter()
+        .map(|closed| Billing::of_text(&closed.raw))
+        .collect::<anyhow::Result<_>>()
+        .map(Some)
 }
 
 fn make(ledger: &Transaction<'_>, closing: &Closing) -> anyhow::Result<Vec<Billing>> {

@@ -107,11 +107,7 @@ pub(super) fn write_one(
     written.pop().context("a correction")
 }
 
-fn write(
-    ledger: &Transaction<'_>,
-    now_ms: i64,
-    told: Vec<Told>,
-) -> anyhow::Result<Vec<Corrected>> {
+fn write(ledger: &Transaction<'_>, now_ms: i64, told: Vec<Told>) -> anyhow::Result<Vec<Corrected>> {
     let mut corrected = Vec::with_capacity(told.len());
     let mut own = Vec::with_capacity(told.len());
     let mut new: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
@@ -123,7 +119,8 @@ fn write(
             None => stored(ledger, &correction_id)?,
         };
         if let Some((known_ms, known)) = known {
-            let is_same = known == data && (made_ms.is_none() || known_ms.is_none() || made_ms == known_ms);
+            let is_same =
+                known == data && (made_ms.is_none() || known_ms.is_none() || made_ms == known_ms);
             ensure!(is_same, "{}: the ledger has another one with this id", name());
             corrected.push(Corrected { correction_id, outcome: Outcome::Duplicate });
             continue;
@@ -200,11 +197,7 @@ fn check(ledger: &Transaction<'_>, correction: &Correction) -> anyhow::Result<bo
     }
 }
 
-fn check_event(
-    ledger: &Transaction<'_>,
-    target: &Target,
-    change: &Change,
-) -> anyhow::Result<bool> {
+fn check_event(ledger: &Transaction<'_>, target: &Target, change: &Change) -> anyhow::Result<bool> {
     let Target { source, id } = target;
     ensure!(source != event::BOOKS, "target_source: take back a correction with `revert`");
     let sql = "SELECT raw FROM events WHERE source = ? AND id = ?";

@@ -96,7 +96,8 @@ impl BillingTotal {
 /// An amount as it is paid.
 pub(super) fn payable(amount: Decimal, currency: &str) -> Decimal {
     // A code that is none of ISO 4217 is rounded as most of them are.
-    let digits = Currency::from_code(currency).and_then(|currency| currency.exponent()).unwrap_or(2);
+    let digits =
+        Currency::from_code(currency).and_then(|currency| currency.exponent()).unwrap_or(2);
     amount.round_dp_with_strategy(digits.into(), RoundingStrategy::MidpointAwayFromZero)
 }
 

@@ -23,10 +23,5 @@ pub(crate) fn billed(data: &Members<'_>) -> Result<Billed, String> {
         return Err(data.wrong("period_to", "later than period_from"));
     }
     data.members("document")?;
-    Ok(Billed {
-        number: data.name("number")?,
-        customer: data.text("customer_id")?,
-        from_ms,
-        to_ms,
-    })
+    Ok(Billed { number: data.name("number")?, customer: data.text("customer_id")?, from_ms, to_ms })
 }

@@ -124,10 +124,7 @@ fn derive_corrected(
 }
 
 /// What corrections make of events; empty if there are none.
-fn correct(
-    ledger: &Transaction<'_>,
-    events: &[(&Event<'_>, i64)],
-) -> sql::Result<Vec<Corrected>> {
+fn correct(ledger: &Transaction<'_>, events: &[(&Event<'_>, i64)]) -> sql::Result<Vec<Corrected>> {
     let corrections = Corrections::of(ledger, events)?;
     if corrections.is_empty() {
         return Ok(Vec::new());
@@ -235,9 +232,8 @@ pub(super) fn derive_again(ledger: &Transaction<'_>, positions: &[i64]) -> sql::
         let Body::Generation(generation) = &event.body else { continue };
         let Some(id) = &generation.supersedes else { continue };
         let sql = format!("SELECT position FROM superseded WHERE {OF_GENERATION}");
-        let rows: Vec<i64> = ledger
-            .prepare_cached(&sql)?
-            .query_map(values![&event.source, id], |row| row.get(0))?;
+        let rows: Vec<i64> =
+            ledger.prepare_cached(&sql)?.query_map(values![&event.source, id], |row| row.get(0))?;
         freed.extend(rows);
     }
     let freed = read_events(ledger, &freed)?;

@@ -74,7 +74,9 @@ impl Intake<'_> {
             (_, _) if is_of_books => {
                 Some("type: only the ledger itself writes corrections and invoices")
             }
-            (Origin::Backfill(_), Body::Call(_) | Body::Generation(_)) | (Origin::Filter, _) => None,
+            (Origin::Backfill(_), Body::Call(_) | Body::Generation(_)) | (Origin::Filter, _) => {
+                None
+            }
             (Origin::Backfill(_), _) => {
                 Some("type: only calls and generations can be brought in later")
             }
@@ -141,9 +143,8 @@ pub(crate) struct Own {
 /// that no event was changed or is missing holds for them too.
 pub(crate) fn take_own(ledger: &Transaction<'_>, now_ms: i64, own: Vec<Own>) -> sql::Result<()> {
     let sql = "SELECT last FROM sources WHERE source = ?";
-    let last: Option<i64> = ledger
-        .prepare_cached(sql)?
-        .query_optional(values![event::BOOKS], |row| row.get(0))?;
+    let last: Option<i64> =
+        ledger.prepare_cached(sql)?.query_optional(values![event::BOOKS], |row| row.get(0))?;
     let texts = own.into_iter().zip(last.unwrap_or(0) + 1..).map(|(own, sequence)| {
         let Own { event_type, time_ms, subject, mut data } = own;
         data.insert("event_type".to_owned(), event_type.into());

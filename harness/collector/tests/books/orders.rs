@@ -109,8 +109,12 @@ fn plan(random: &mut Random, events: u64, corrections: u64) -> Plan {
             _ if id > 0 => {
                 let other = random.below(id);
                 reverted.insert(other);
-                made_corrections.push((minute, id, json!({"kind": "revert",
-                    "correction": format!("c{other:07}")})));
+                made_corrections.push((
+                    minute,
+                    id,
+                    json!({"kind": "revert",
+                    "correction": format!("c{other:07}")}),
+                ));
                 continue;
             }
             _ => continue,
@@ -268,8 +272,10 @@ fn generations_that_supersede_others_can_be_corrected_in_any_order() {
         }
         (true, generation(sequence, 10, members))
     };
-    let target = |id: u64| json!({"kind": "void", "target_source": SOURCE,
-        "target_id": format!("{id:020}")});
+    let target = |id: u64| {
+        json!({"kind": "void", "target_source": SOURCE,
+        "target_id": format!("{id:020}")})
+    };
     let amend = |id: u64| {
         let mut amend = target(id);
         amend["kind"] = "amend".into();
@@ -286,11 +292,8 @@ fn generations_that_supersede_others_can_be_corrected_in_any_order() {
     ] {
         let corrections = corrections.iter().zip(0..);
         let corrections = corrections.map(|(members, id)| (false, made(id, id, members.clone())));
-        let mut steps = vec![
-            runs(1, "g", None, "1"),
-            runs(2, "g.1", None, "1"),
-            runs(3, "h", Some("g"), "2"),
-        ];
+        let mut steps =
+            vec![runs(1, "g", None, "1"), runs(2, "g.1", None, "1"), runs(3, "h", Some("g"), "2")];
         steps.extend(corrections);
         let mut random = Random(7);
         for _ in 0..12 {

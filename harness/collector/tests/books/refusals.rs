@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::events::{SOURCE, call, event};
-use super::{Books, BATCH, Outcome, amend, correction, revert, void};
+use super::{BATCH, Books, Outcome, amend, correction, revert, void};
 
 #[test]
 fn a_correction_that_is_wrong_is_refused_with_the_place() {
@@ -11,8 +11,11 @@ fn a_correction_that_is_wrong_is_refused_with_the_place() {
     books.store(&[call(1, json!({}))]);
     books.correct(&[void("known", 9), revert("taken-back", "unknown")]);
     let rerate = |members: Value| {
-        let mut rerate = correction("r", json!({"kind": "rerate", "from": "2026-07-01T00:00:00Z",
-            "to": "2026-08-01T00:00:00Z", "unit_price": "0.5"}));
+        let mut rerate = correction(
+            "r",
+            json!({"kind": "rerate", "from": "2026-07-01T00:00:00Z",
+            "to": "2026-08-01T00:00:00Z", "unit_price": "0.5"}),
+        );
         super::events::merge(&mut rerate, members);
         rerate
     };
@@ -23,10 +26,14 @@ fn a_correction_that_is_wrong_is_refused_with_the_place() {
         (correction("a", json!({"kind": "forget"})), "kind: must be void, amend, rerate"),
         (correction("a", json!({"kind": "void"})), "target_source: missing"),
         (correction("a", json!({"kind": "revert", "correction": "x", "why": 1})), "why: unknown"),
-        (correction("a", json!({"kind": "revert", "correction": "x", "reason": null})),
-            "reason: missing"),
-        (correction("a", json!({"kind": "revert", "correction": "x", "made_at": "now"})),
-            "made_at: must be an RFC 3339 time"),
+        (
+            correction("a", json!({"kind": "revert", "correction": "x", "reason": null})),
+            "reason: missing",
+        ),
+        (
+            correction("a", json!({"kind": "revert", "correction": "x", "made_at": "now"})),
+            "made_at: must be an RFC 3339 time",
+        ),
         (amend("a", 1, json!({})), "set: must have a member"),
         (amend("a", 1, json!({"session_id": "x"})), "set.session_id: cannot be amended"),
         (amend("a", 1, json!({"price": 0.5})), "data.price: must be a decimal string"),
@@ -36,12 +43,29 @@ fn a_correction_that_is_wrong_is_refused_with_the_place() {
         (rerate(json!({"to": "2026-07-01T00:00:00Z"})), "to: must be later than from"),
         (rerate(json!({"unit_price": "free"})), "unit_price: must be a decimal string"),
         (rerate(json!({"tool": "search"})), "tool: unknown"),
-        (correction("a", json!({"kind": "credit", "invoice": "INV-000001", "amount": "1",
-            "currency": "USD"})), "invoice: no \"INV-000001\" is closed"),
-        (correction("a", json!({"kind": "credit", "invoice": "INV-000001", "amount": "0",
-            "currency": "USD"})), "amount: must be more than 0"),
-        (correction("a", json!({"kind": "merge", "from_customer_id": "a", "to_customer_id": "a"})),
-            "to_customer_id: must be another"),
+        (
+            correction(
+                "a",
+                json!({"kind": "credit", "invoice": "INV-000001", "amount": "1",
+            "currency": "USD"}),
+            ),
+            "invoice: no \"INV-000001\" is closed",
+        ),
+        (
+            correction(
+                "a",
+                json!({"kind": "credit", "invoice": "INV-000001", "amount": "0",
+            "currency": "USD"}),
+            ),
+            "amount: must be more than 0",
+        ),
+        (
+            correction(
+                "a",
+                json!({"kind": "merge", "from_customer_id": "a", "to_customer_id": "a"}),
+            ),
+            "to_customer_id: must be another",
+        ),
         (revert("a", "taken-back"), "a revert cannot be reverted"),
         (void("known", 8), "correction \"known\": the ledger has another one with this id"),
     ] {
@@ -67,17 +91,32 @@ fn customers_cannot_pay_for_each_other_in_a_circle() {
 #[test]
 fn only_the_ledger_itself_writes_corrections_and_invoices() {
     let books = Books::new();
-    let mut correction = event(1, "correction", json!({
-        "correction_id": "c", "made_by": "mallory", "reason": "why not", "kind": "void",
-        "target_source": SOURCE, "target_id": "00000000000000000002",
-    }));
-    for member in ["product_id", "product_type", "customer_id", "team_id", "agent_id",
-        "session_id", "session_key"] {
+    let mut correction = event(
+        1,
+        "correction",
+        json!({
+            "correction_id": "c", "made_by": "mallory", "reason": "why not", "kind": "void",
+            "target_source": SOURCE, "target_id": "00000000000000000002",
+        }),
+    );
+    for member in [
+        "product_id",
+        "product_type",
+        "customer_id",
+        "team_id",
+        "agent_id",
+        "session_id",
+        "session_key",
+    ] {
         correction["data"].as_object_mut().expect("data").remove(member);
     }
     correction["subject"] = "mallory".into();
-    let invoice = event(3, "invoice", json!({"number": "INV-000001", "document": {},
-        "period_from": "2026-07-01T00:00:00Z", "period_to": "2026-08-01T00:00:00Z"}));
+    let invoice = event(
+        3,
+        "invoice",
+        json!({"number": "INV-000001", "document": {},
+        "period_from": "2026-07-01T00:00:00Z", "period_to": "2026-08-01T00:00:00Z"}),
+    );
     let mut of_books = call(1, json!({}));
     of_books["source"] = "urn:agent-meter:books".into();
     let body = json!([correction, invoice, of_books, call(2, json!({}))]).to_string();

@@ -6,8 +6,8 @@ use agent_meter_collector::{Ledger, Period, UsageQuery};
 use serde_json::{Value, json};
 
 use super::{
-    BATCH, Http, SESSION, SOURCE, call, closed, event, gaps, insert, ledger_of, memory, merge,
-    open, pairs, permutations, reconcile, sessions, start, state,
+    BATCH, Http, SESSION, SOURCE, call, closed, gaps, insert, ledger_of, memory, merge, open,
+    pairs, permutations, reconcile, sessions, start, state,
 };
 
 /// A priced generation that belongs to no tool call: 1000 tokens in, half of them from the cache,

@@ -24,7 +24,7 @@ use agent_meter_collector::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use events::{call, generation, merge};
+use events::{call, generation};
 use ledgers::new_ledger;
 use receiver::Receiver;
 
