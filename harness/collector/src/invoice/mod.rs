@@ -16,7 +16,7 @@ use crate::event::tokens::TokenTotals;
 use crate::event::units::Units;
 use crate::ledger::Ledger;
 use crate::money;
-use crate::query::{Conditions, Period, rfc3339};
+use crate::query::{Period, rfc3339};
 
 /// What one customer, or all of them, owe for a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -226,7 +226,7 @@ pub struct Total {
 pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
     let customers: Vec<String> = ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
-            "SELECT customer FROM calls UNION SELECT customer FROM generations
+            "SELECT customer FROM call_hours UNION SELECT customer FROM generation_hours
              UNION SELECT customer FROM sessions WHERE state = 'CLOSED' ORDER BY 1",
         )?;
         Ok(statement.query_map(&[], |row| row.get(0))?)
@@ -247,14 +247,7 @@ impl Invoice {
         customer: Option<&str>,
         period: Period,
     ) -> anyhow::Result<Invoice> {
-        let mut used = Conditions::default();
-        used.and_equal("customer", customer);
-        used.and_within("time_ms", period);
-        let mut sessions = Conditions::default();
-        sessions.and("state = ?", "CLOSED".to_owned());
-        sessions.and_equal("customer", customer);
-        sessions.and_within("ended_ms", period);
-        let mut products = ledger.read(|ledger| read::products(ledger, &used, &sessions))?;
+        let mut products = ledger.read(|ledger| read::products(ledger, customer, period))?;
         for product in &mut products {
             let lines = std::mem::take(&mut product.lines);
             product.lines = merge_unbilled(lines);

@@ -10,6 +10,7 @@ use crate::event::generation::Generation;
 use crate::event::{Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::fleet::ScopeFolds;
+use crate::ledger::hours::{Changes, GENERATION_HOURS};
 use crate::ledger::tables::{CALLS, GENERATIONS, OfSession, SESSIONS, fold_order};
 use crate::ledger::tally::Counted;
 use crate::sql::{self, Transaction, Value, values};
@@ -84,15 +85,19 @@ pub(super) fn derive(
             Body::Heartbeat(_) | Body::Unknown => {}
         }
     }
+    let mut hours = Changes::new();
     CALLS.insert_all(ledger, &calls)?;
+    calls.iter().try_for_each(|row| hours.add_call(row))?;
     let rows: Vec<_> = generations.iter().map(|(_, row)| row.copied()).collect();
     GENERATIONS.insert_all(ledger, &rows)?;
+    rows.iter().try_for_each(|row| hours.add_generation(row))?;
     let mut counted: Vec<Vec<Counted>> = events.iter().map(|_| Vec::new()).collect();
-    for ((index, _), moved) in generations.iter().zip(supersede(ledger, &rows)?) {
+    for ((index, _), moved) in generations.iter().zip(supersede(ledger, &rows, &mut hours)?) {
         if let Some(counted) = counted.get_mut(*index) {
             *counted = moved;
         }
     }
+    hours.store(ledger)?;
     sessions.store(ledger)?;
     scopes.store(ledger)?;
     Ok(counted)
@@ -102,11 +107,12 @@ pub(super) fn derive(
 fn supersede(
     ledger: &Transaction<'_>,
     generations: &[Row<'_, Generation>],
+    hours: &mut Changes<'_>,
 ) -> sql::Result<Vec<Vec<Counted>>> {
     let mut moved = Vec::with_capacity(generations.len());
     for Row { event, body, .. } in generations {
         moved.push(match &body.supersedes {
-            Some(id) => move_away(ledger, &event.source, id, event.sequence)?,
+            Some(id) => move_away(ledger, &event.source, id, event.sequence, hours)?,
             None => Vec::new(),
         });
     }
@@ -114,7 +120,7 @@ fn supersede(
     for (Row { event, body, .. }, moved) in generations.iter().zip(&mut moved) {
         let id = body.generation_id.as_str();
         if let Some(by) = by.of(&event.source, id) {
-            moved.extend(move_away(ledger, &event.source, id, by)?);
+            moved.extend(move_away(ledger, &event.source, id, by, hours)?);
         }
     }
     Ok(moved)
@@ -194,15 +200,22 @@ fn move_away(
     source: &str,
     id: &str,
     by: i64,
+    hours: &mut Changes<'_>,
 ) -> sql::Result<Vec<Counted>> {
     const CONDITION: &str = "source = ?1 AND (generation_id = ?2
          OR (generation_id > ?2 || '.' AND generation_id < ?2 || '/'))";
-    let counted = Counted::columns();
+    let (of_hours, counted) = (GENERATION_HOURS.stored_columns(), Counted::columns());
     let moved = ledger
         .prepare_cached(&format!(
-            "SELECT {counted} FROM generations WHERE {CONDITION} GROUP BY position"
+            "SELECT {counted}, {of_hours} FROM generations WHERE {CONDITION} GROUP BY position"
         ))?
-        .query_map(values![source, id], Counted::of_row)?;
+        .query_map(values![source, id], |row| {
+            hours.take_back(&GENERATION_HOURS, row, Counted::WIDTH)?;
+            Counted::of_row(row)
+        })?;
+    if moved.is_empty() {
+        return Ok(moved);
+    }
     let columns = GENERATIONS.selection();
     ledger
         .prepare_cached(&format!(

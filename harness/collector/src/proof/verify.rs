@@ -10,6 +10,7 @@ use crate::event::{self, Body};
 use crate::ledger::Ledger;
 use crate::ledger::column::{Row as TableRow, Table};
 use crate::ledger::digest::chained;
+use crate::ledger::hours;
 use crate::ledger::tables::{CALLS, GENERATIONS};
 use crate::proof::key::PublicKey;
 use crate::proof::merkle::Tree;
@@ -80,6 +81,9 @@ impl Ledger {
                 },
                 &mut found,
             )?;
+            for difference in hours::differences(ledger)? {
+                found.fault(difference);
+            }
             Ok(found)
         })
     }
