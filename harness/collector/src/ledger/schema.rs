@@ -172,6 +172,7 @@ pub(crate) fn prepare_postgres(ledger: &Transaction<'_>) -> anyhow::Result<()> {
     match version_of_postgres(ledger)? {
         Some(SCHEMA_VERSION) => {}
         Some(10) => {
+            session.batch("DROP AGGREGATE count_sum(bigint)")?;
             session.batch(POSTGRES_FUNCTIONS)?;
             session.batch(&table_types(&hours::schema()))?;
             session.batch(INDEXES_BY_TIME)?;

@@ -5,12 +5,7 @@ CREATE OR REPLACE AGGREGATE decimal_sum(numeric) (
     combinefunc = numeric_add, parallel = safe
 );
 
-CREATE OR REPLACE AGGREGATE count_sum(bigint) (
-    sfunc = int8_sum, stype = numeric, initcond = '0',
-    combinefunc = numeric_add, parallel = safe
-);
-
--- Of sums, which may have more digits than a bigint.
+-- Of numbers, and of sums of them, which may have more digits than a bigint.
 CREATE OR REPLACE AGGREGATE count_sum(numeric) (
     sfunc = numeric_add, stype = numeric, initcond = '0',
     combinefunc = numeric_add, parallel = safe
