@@ -17,7 +17,7 @@ use crate::event::units::Units;
 use crate::ledger::Ledger;
 use crate::ledger::merges::Merges;
 use crate::money;
-use crate::query::{Conditions, Period, rfc3339};
+use crate::query::{Period, rfc3339};
 use crate::sql::Transaction;
 
 /// What one customer, or all of them, owe for a period.
@@ -231,7 +231,7 @@ pub struct Total {
 pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
     let customers: BTreeSet<String> = ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
-            "SELECT customer FROM calls UNION SELECT customer FROM generations
+            "SELECT customer FROM call_hours UNION SELECT customer FROM generation_hours
              UNION SELECT customer FROM sessions WHERE state = 'CLOSED'",
         )?;
         let users: Vec<String> = statement.query_map(&[], |row| row.get(0))?;
@@ -314,14 +314,7 @@ fn products(
     customers: Option<&[String]>,
     period: Period,
 ) -> anyhow::Result<Vec<ProductUse>> {
-    let mut used = Conditions::default();
-    used.and_one_of("customer", customers);
-    used.and_within("time_ms", period);
-    let mut sessions = Conditions::default();
-    sessions.and("state = ?", "CLOSED".to_owned());
-    sessions.and_one_of("customer", customers);
-    sessions.and_within("ended_ms", period);
-    let mut products = read::products(ledger, &used, &sessions)?;
+    let mut products = read::products(ledger, customers, period)?;
     for product in &mut products {
         let lines = std::mem::take(&mut product.lines);
         product.lines = merge_unbilled(lines);

@@ -13,6 +13,7 @@ use crate::event::{self, Body, Event};
 use crate::ledger::column::Row;
 use crate::ledger::corrected::{Corrected, Corrections};
 use crate::ledger::fleet::ScopeFolds;
+use crate::ledger::hours::{CALL_HOURS, Changes, GENERATION_HOURS};
 use crate::ledger::lists::{of_ids, of_positions};
 use crate::ledger::tables::{
     CALLS, CORRECTED_CALLS, CORRECTED_GENERATIONS, GENERATIONS, OfSession, SESSIONS, fold_order,
@@ -108,16 +109,21 @@ fn derive_corrected(
             Body::Correction(_) | Body::Billed(_) => {}
         }
     }
+    let mut hours = Changes::new();
     CALLS.insert_all(ledger, &calls.counted)?;
+    calls.counted.iter().try_for_each(|row| hours.add_call(row))?;
     CORRECTED_CALLS.insert_all(ledger, &calls.as_they_came)?;
     GENERATIONS.insert_all(ledger, &generations.counted)?;
+    generations.counted.iter().try_for_each(|row| hours.add_generation(row))?;
     CORRECTED_GENERATIONS.insert_all(ledger, &generations.as_they_came)?;
     let mut counted: Vec<Vec<Counted>> = events.iter().map(|_| Vec::new()).collect();
-    for (index, moved) in generations.places.iter().zip(supersede(ledger, &generations.all)?) {
+    let superseded = supersede(ledger, &generations.all, &mut hours)?;
+    for (index, moved) in generations.places.iter().zip(superseded) {
         if let Some(counted) = counted.get_mut(*index) {
             *counted = moved;
         }
     }
+    hours.store(ledger)?;
     sessions.store(ledger)?;
     scopes.store(ledger)?;
     Ok(counted)
@@ -272,6 +278,18 @@ fn read_all(texts: &BTreeMap<i64, Box<RawValue>>) -> Vec<(Event<'_>, i64)> {
 /// Removes the rows of events.
 fn remove(ledger: &Transaction<'_>, events: &[(&Event<'_>, i64)]) -> sql::Result<()> {
     let positions: Vec<i64> = events.iter().map(|(_, position)| *position).collect();
+    let mut hours = Changes::new();
+    for (table, of_hours) in [(CALLS.name, &*CALL_HOURS), (GENERATIONS.name, &*GENERATION_HOURS)] {
+        let columns = of_hours.stored_columns();
+        for (sql, values) in of_positions(&positions, |list| {
+            format!("SELECT {columns} FROM {table} WHERE position IN {list} GROUP BY position")
+        }) {
+            ledger
+                .prepare_cached(&sql)?
+                .query_map(&values, |row| hours.take_back(of_hours, row, 0))?;
+        }
+    }
+    hours.store(ledger)?;
     let [calls, generations] = [CORRECTED_CALLS.name, CORRECTED_GENERATIONS.name];
     for table in [CALLS.name, GENERATIONS.name, "superseded", calls, generations] {
         for (sql, values) in
@@ -287,11 +305,12 @@ fn remove(ledger: &Transaction<'_>, events: &[(&Event<'_>, i64)]) -> sql::Result
 fn supersede(
     ledger: &Transaction<'_>,
     generations: &[Row<'_, Generation>],
+    hours: &mut Changes<'_>,
 ) -> sql::Result<Vec<Vec<Counted>>> {
     let mut moved = Vec::with_capacity(generations.len());
     for Row { event, body, .. } in generations {
         moved.push(match &body.supersedes {
-            Some(id) => move_away(ledger, &event.source, id, event.sequence)?,
+            Some(id) => move_away(ledger, &event.source, id, event.sequence, hours)?,
             None => Vec::new(),
         });
     }
@@ -299,7 +318,7 @@ fn supersede(
     for (Row { event, body, .. }, moved) in generations.iter().zip(&mut moved) {
         let id = body.generation_id.as_str();
         if let Some(by) = by.of(&event.source, id) {
-            moved.extend(move_away(ledger, &event.source, id, by)?);
+            moved.extend(move_away(ledger, &event.source, id, by, hours)?);
         }
     }
     Ok(moved)
@@ -364,13 +383,20 @@ fn move_away(
     source: &str,
     id: &str,
     by: i64,
+    hours: &mut Changes<'_>,
 ) -> sql::Result<Vec<Counted>> {
-    let counted = Counted::columns();
+    let (of_hours, counted) = (GENERATION_HOURS.stored_columns(), Counted::columns());
     let moved = ledger
         .prepare_cached(&format!(
-            "SELECT {counted} FROM generations WHERE {OF_GENERATION} GROUP BY position"
+            "SELECT {counted}, {of_hours} FROM generations WHERE {OF_GENERATION} GROUP BY position"
         ))?
-        .query_map(values![source, id], Counted::of_row)?;
+        .query_map(values![source, id], |row| {
+            hours.take_back(&GENERATION_HOURS, row, Counted::WIDTH)?;
+            Counted::of_row(row)
+        })?;
+    if moved.is_empty() {
+        return Ok(moved);
+    }
     let columns = GENERATIONS.selection();
     ledger
         .prepare_cached(&format!(

@@ -87,7 +87,7 @@ pub(crate) static CALLS: Table<Call> = Table {
     constraint: "",
     options: "STRICT",
     indexes: "CREATE INDEX calls_session ON calls (session_id, source);
-CREATE INDEX calls_customer ON calls (customer);
+CREATE INDEX calls_time ON calls (time_ms);
 CREATE INDEX calls_call ON calls (source, call_id);",
     on_conflict: OnConflict::Fail,
     insertion: OnceLock::new(),
@@ -134,7 +134,7 @@ pub(crate) static GENERATIONS: Table<Generation> = Table {
     constraint: "",
     options: "STRICT",
     indexes: "CREATE INDEX generations_session ON generations (session_id, source);
-CREATE INDEX generations_customer ON generations (customer);
+CREATE INDEX generations_time ON generations (time_ms);
 CREATE INDEX generations_generation ON generations (source, generation_id);
 CREATE INDEX generations_supersedes ON generations (source, supersedes)
     WHERE supersedes IS NOT NULL;",

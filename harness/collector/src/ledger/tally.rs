@@ -178,6 +178,9 @@ impl Counted {
         }
     }
 
+    /// How many columns [`Counted::columns`] are.
+    pub(crate) const WIDTH: usize = 6 + TokenTotals::KINDS.len();
+
     /// The columns of a query of generations, grouped by position, to be read with
     /// [`Counted::of_row`].
     pub(crate) fn columns() -> String {

@@ -11,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::ledger::column::{Row as TableRow, Table};
 use crate::ledger::corrected::{Corrected, Corrections};
 use crate::ledger::digest::chained;
+use crate::ledger::hours;
 use crate::ledger::tables::{CALLS, CORRECTED_CALLS, CORRECTED_GENERATIONS, GENERATIONS};
 use crate::proof::key::PublicKey;
 use crate::proof::merkle::Tree;
@@ -87,6 +88,9 @@ impl Ledger {
                 },
                 &mut found,
             )?;
+            for difference in hours::differences(ledger)? {
+                found.fault(difference);
+            }
             Ok(found)
         })
     }

@@ -6,6 +6,7 @@ mod access;
 mod events;
 mod generations;
 mod guards;
+mod hours;
 mod kinds;
 #[path = "../ledgers/mod.rs"]
 mod ledgers;

@@ -247,6 +247,10 @@ async fn no_report_fails_for_rows_that_do_not_fit_together() {
               quantity = 9223372036854775807 WHERE billable;
              UPDATE generations SET price = '{MOST}', provider_cost = '{MOST}',
               input = 9223372036854775807, units = '{{\"pages\":\"{MOST}\"}}';
+             UPDATE call_hours SET price = '{MOST}0', request_bytes = '9223372036854775808',
+              calls = 9223372036854775807 WHERE billable;
+             UPDATE generation_hours SET price = '{MOST}', provider_cost = '{MOST}.1',
+              input = '{MOST}', units = '{{\"pages\":\"{MOST}0\"}}';
              UPDATE guard_totals SET calls = 9223372036854775807, tokens = 9223372036854775807,
               provider_cost = '{MOST}';"
         ))
@@ -254,6 +258,7 @@ async fn no_report_fails_for_rows_that_do_not_fit_together() {
     for path in [
         "/v1/usage",
         "/v1/usage?group_by=tool,model,day",
+        "/v1/usage?group_by=session",
         "/v1/sessions",
         "/v1/guards",
         "/v1/gaps",

@@ -5,8 +5,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::generations::{generation, usage as generations};
-use super::ledgers::{new_ledger, run};
-use super::{SOURCE, call, gaps, insert, ledger_of, memory, open, reconcile, sessions, usage};
+use super::{call, gaps, insert, ledger_of, memory, open, reconcile, sessions, usage};
 
 /// The tables of version 4, as version 4 itself wrote them, by hand.
 pub(super) const VERSION_4: &str = include_str!("schema_4.sql");
@@ -15,7 +14,11 @@ pub(super) const VERSION_4: &str = include_str!("schema_4.sql");
 pub(super) const BEFORE_11: &str =
     "DROP TABLE backfilled; DROP TABLE corrections; DROP TABLE invoices;
     DROP TABLE corrected_calls; DROP TABLE corrected_generations;
-    DROP INDEX IF EXISTS superseded_generation;";
+    DROP INDEX IF EXISTS superseded_generation;
+    DROP TABLE call_hours; DROP TABLE generation_hours;
+    DROP INDEX calls_time; DROP INDEX generations_time;
+    CREATE INDEX calls_customer ON calls (customer);
+    CREATE INDEX generations_customer ON generations (customer);";
 
 /// Takes away what versions 9 and 10 brought.
 pub(super) const BEFORE_9: &str = "ALTER TABLE events DROP COLUMN digest; DROP TABLE roots; DROP TABLE sources; DROP TABLE quarantine; DROP TABLE health;
@@ -66,6 +69,10 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "backfilled",
         "TABLE invoices",
         "invoices_customer",
+        "call_hours",
+        "generation_hours",
+        "_customer ON",
+        "_time ON",
     ];
     let is_old = |sql: &String| {
         let is_new = new.iter().any(|name| sql.contains(name));
@@ -199,28 +206,4 @@ fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
         let expected = if version == 7 { &expected[..] } else { &expected[1..] };
         assert_eq!(marks(), expected, "version {version}");
     }
-}
-
-#[test]
-fn a_ledger_without_books_gets_them() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("ledger.db");
-    let path = path.to_str().expect("UTF-8");
-    let url = match new_ledger() {
-        memory if memory.starts_with("sqlite") => path.to_owned(),
-        server => server,
-    };
-    drop(insert(&open(&url), &[call(1, json!({})), call(2, json!({}))]));
-    if url == path {
-        let old = Connection::open(path).expect("a database");
-        old.execute_batch(BEFORE_11).expect("tables");
-        old.pragma_update(None, "user_version", 10).expect("a version");
-    } else {
-        run(&url, &format!("{BEFORE_11} UPDATE ledger SET version = 10"));
-    }
-    let ledger = open(&url);
-    let void = json!({"correction_id": "v", "made_by": "jane", "reason": "a test", "kind": "void",
-        "target_source": SOURCE, "target_id": "00000000000000000001"});
-    ledger.correct(&[void]).expect("a correction");
-    assert_eq!(usage(&ledger, "group_by=tool")[0]["calls"], 1);
 }

@@ -3,10 +3,14 @@
 //! fits in 28 digits, then rounded to these, and at last stays at the largest amount: one row that is
 //! wrong must not keep a report from the others.
 
+mod exact;
+
 use std::fmt;
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serializer};
+
+pub(crate) use self::exact::Exact;
 
 /// A sum or product needs more than 28 significant digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,11 @@ pub(crate) fn sum(left: Decimal, right: Decimal) -> Decimal {
         let most = if is_negative { Decimal::MIN } else { Decimal::MAX };
         left.checked_add(right).map_or(most, |sum| sum.normalize())
     })
+}
+
+/// What one of `quantity` costs that cost `price` together; the price itself if it cannot be divided.
+pub(crate) fn unit_price(price: Decimal, quantity: Decimal) -> Decimal {
+    price.checked_div(quantity).unwrap_or(price).normalize()
 }
 
 /// The difference for a report, as [`sum`].
