@@ -393,6 +393,9 @@ impl fmt::Display for Ingest {
             "an event has {:.0} bytes on the wire, and takes {:.0} in the ledger of SQLite",
             self.wire_bytes_each, self.ledger_bytes_each
         )?;
+        if self.rows.iter().any(|row| row.ledger == Kind::PostgreSql) {
+            writeln!(f, "CPU and bytes of PostgreSQL are without those of its server")?;
+        }
         if !self.optimised {
             writeln!(f, "these rates mean little: the harness is a development build")?;
         }

@@ -191,8 +191,7 @@ fn all_values<'v>(
 ) -> Vec<Value<'v>> {
     let place = [Value::Integer(*hour_ms), Value::from(key)];
     let sums = sums.iter().map(|sum| -> Value<'v> { sum.to_value() });
-    let dimensions = dimensions.iter().map(|value| -> Value<'v> { value.clone() });
-    place.into_iter().chain(dimensions).chain(sums).collect()
+    place.into_iter().chain(dimensions.iter().cloned()).chain(sums).collect()
 }
 
 /// Stands for the dimensions: 32 hexadecimal digits of the SHA-256 of their texts, each with its

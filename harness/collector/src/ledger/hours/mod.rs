@@ -59,7 +59,7 @@ pub(crate) static CALL_HOURS: LazyLock<HourTable> = LazyLock::new(|| {
         Column("request_bytes", "DECIMAL NOT NULL", Of::Sum("request_bytes")),
         Column("response_bytes", "DECIMAL NOT NULL", Of::Sum("response_bytes")),
     ];
-    HourTable::new("call_hours", CALLS.name, [OWNER, own].concat())
+    HourTable::new("call_hours", CALLS.name, &[OWNER, own].concat())
 });
 
 /// Generations by hour that count. `unit_names` is a list in JSON of what was used beside tokens,
@@ -81,8 +81,8 @@ pub(crate) static GENERATION_HOURS: LazyLock<HourTable> = LazyLock::new(|| {
     ];
     let tokens =
         TokenTotals::KINDS.iter().map(|kind| Column(kind, "DECIMAL NOT NULL", Of::Sum(kind)));
-    let columns = OWNER.iter().chain(own).copied().chain(tokens);
-    HourTable::new("generation_hours", GENERATIONS.name, columns.collect())
+    let columns: Vec<Column> = OWNER.iter().chain(own).copied().chain(tokens).collect();
+    HourTable::new("generation_hours", GENERATIONS.name, &columns)
 });
 
 /// The statements that make the tables.

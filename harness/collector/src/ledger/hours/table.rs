@@ -65,7 +65,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl HourTable {
-    pub(super) fn new(name: &'static str, rows: &'static str, columns: Vec<Column>) -> HourTable {
+    pub(super) fn new(name: &'static str, rows: &'static str, columns: &[Column]) -> HourTable {
         let mut inputs = vec!["time_ms"];
         let mut place = |name| match inputs.iter().position(|known| *known == name) {
             Some(place) => place,
@@ -85,7 +85,7 @@ impl HourTable {
             (*column, places)
         });
         let (dimensions, sums) = placed.partition(|(column, _)| column.2.is_dimension());
-        let (addition, bulk_addition) = additions(name, &columns);
+        let (addition, bulk_addition) = additions(name, columns);
         HourTable { name, rows, inputs, dimensions, sums, addition, bulk_addition }
     }
 
