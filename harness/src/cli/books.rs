@@ -29,7 +29,7 @@ pub(super) enum CorrectCommand {
         #[command(flatten)]
         target: TargetArgs,
         /// The members, such as '{"price": "0.02"}'; null removes one
-        #[arg(long, value_name = "JSON")]
+        #[arg(long, value_name = "JSON", value_parser = json)]
         set: Value,
         #[command(flatten)]
         by: ByArgs,
@@ -190,6 +190,11 @@ fn write(ledger: &Ledger, corrections: &[Value]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads an option that is JSON.
+fn json(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

@@ -142,11 +142,11 @@ fn write(ledger: &Transaction<'_>, now_ms: i64, told: Vec<Told>) -> anyhow::Resu
     Ok(corrected)
 }
 
-/// When a correction of the ledger was made, and what it says.
-fn stored(
-    ledger: &Transaction<'_>,
-    id: &str,
-) -> anyhow::Result<Option<(Option<i64>, Map<String, Value>)>> {
+/// When a correction was made, if that is known, and what it says.
+type Known = (Option<i64>, Map<String, Value>);
+
+/// The correction of the ledger with this id.
+fn stored(ledger: &Transaction<'_>, id: &str) -> anyhow::Result<Option<Known>> {
     let sql = "SELECT made_ms, raw FROM corrections JOIN events USING (position)
          WHERE correction_id = ?";
     let found: Option<(i64, String)> = ledger

@@ -118,8 +118,8 @@ impl Corrections {
     /// Adds a row of [`IN_FORCE`].
     fn add(&mut self, row: &Row<'_>) -> sql::Result<()> {
         let raw: String = row.get(2)?;
-        let raw = RawValue::from_string(raw).map_err(|error| bad(error.to_string()))?;
-        let event = event::read_own(&raw).map_err(|(_, reason)| bad(reason))?;
+        let raw = RawValue::from_string(raw).map_err(|error| bad(&error.to_string()))?;
+        let event = event::read_own(&raw).map_err(|(_, reason)| bad(&reason))?;
         let Body::Correction(correction) = event.body else { return Ok(()) };
         let applied = Applied { order: (row.get(0)?, row.get(1)?), change: correction.change };
         match applied.change.target() {
@@ -164,7 +164,7 @@ impl Corrections {
     }
 }
 
-fn bad(reason: String) -> sql::Error {
+fn bad(reason: &str) -> sql::Error {
     sql::Error::Column(format!("a correction: {reason}"))
 }
 
