@@ -209,8 +209,8 @@ fn read(file: &Path) -> anyhow::Result<String> {
 impl CorrectCommand {
     pub(super) fn execute(self) -> anyhow::Result<()> {
         match self {
-            CorrectCommand::Void { target, by } => by.write("void", target.members(Value::Null)),
-            CorrectCommand::Amend { target, set, by } => by.write("amend", target.members(set)),
+            CorrectCommand::Void { target, by } => by.write("void", target.members(&Value::Null)),
+            CorrectCommand::Amend { target, set, by } => by.write("amend", target.members(&set)),
             CorrectCommand::Rerate(args) => args.execute(),
             CorrectCommand::Credit { invoice, amount, currency, by } => by.write(
                 "credit",
@@ -239,7 +239,7 @@ impl CorrectCommand {
 }
 
 impl TargetArgs {
-    fn members(&self, set: Value) -> Value {
+    fn members(&self, set: &Value) -> Value {
         json!({"target_source": self.source, "target_id": self.event, "set": set})
     }
 }

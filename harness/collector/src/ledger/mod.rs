@@ -17,6 +17,7 @@ mod derive;
 pub(crate) mod digest;
 mod files;
 pub(crate) mod fleet;
+pub(crate) mod follow;
 pub(crate) mod handover;
 mod health;
 pub(crate) mod hours;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::ledger::hours::changes::{Collected, Rows};
+use crate::ledger::hours::hour::HOUR_MS;
 use crate::ledger::hours::sums::Sum;
-use crate::ledger::hours::{CALL_HOURS, GENERATION_HOURS, HOUR_MS, HourTable};
+use crate::ledger::hours::{CALL_HOURS, GENERATION_HOURS, HourTable};
 use crate::query::rfc3339;
 use crate::sql::{self, Transaction, Value, values};
 

@@ -11,6 +11,7 @@
 
 mod changes;
 mod check;
+mod hour;
 pub(crate) mod parts;
 mod sums;
 mod table;
@@ -23,14 +24,6 @@ pub(crate) use self::table::HourTable;
 use self::table::{Column, Of};
 use crate::event::tokens::TokenTotals;
 use crate::ledger::tables::{CALLS, GENERATIONS};
-
-/// Milliseconds of an hour.
-pub(crate) const HOUR_MS: i64 = 3_600_000;
-
-/// The start of the hour of a time, both in milliseconds since 1970, UTC.
-pub(crate) fn hour_of(time_ms: i64) -> i64 {
-    time_ms.saturating_sub(time_ms.rem_euclid(HOUR_MS))
-}
 
 /// Whose it was: the first dimensions of both tables.
 const OWNER: &[Column] = &[
@@ -88,24 +81,4 @@ pub(crate) static GENERATION_HOURS: LazyLock<HourTable> = LazyLock::new(|| {
 /// The statements that make the tables.
 pub(crate) fn schema() -> String {
     [CALL_HOURS.schema(), GENERATION_HOURS.schema()].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_hour_begins_at_or_before_its_times() {
-        for (time_ms, expected) in [
-            (0, 0),
-            (1, 0),
-            (HOUR_MS - 1, 0),
-            (HOUR_MS, HOUR_MS),
-            (-1, -HOUR_MS),
-            (-HOUR_MS, -HOUR_MS),
-            (i64::MIN, i64::MIN),
-        ] {
-            assert_eq!(hour_of(time_ms), expected, "{time_ms}");
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! Where a report reads a period: the hours that are whole in it from the tables by hour, and the
 //! rows themselves of what is left at its ends, so that every period has exactly its own.
 
-use crate::ledger::hours::{HOUR_MS, HourTable, hour_of};
+use crate::ledger::hours::HourTable;
+use crate::ledger::hours::hour::{HOUR_MS, hour_of};
 use crate::query::{Conditions, Period};
 use crate::sql::Value;
 

@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 
-use crate::ledger::hours::hour_of;
+use crate::ledger::hours::hour::hour_of;
 use crate::ledger::hours::sums::{Sum, exact, units};
 use crate::money;
 use crate::sql::postgres::Array;
