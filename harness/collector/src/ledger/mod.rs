@@ -73,9 +73,11 @@ enum Database {
 struct Sqlite {
     /// `None` in memory.
     path: Option<PathBuf>,
-    writer: Writer,
-    /// `None` in memory, where a second connection would be a second database.
+    /// `None` in memory, where a second connection would be a second database. It is closed before
+    /// the writer: the last connection brings the log of writes into the file, and only if it may
+    /// write.
     reader: Option<Mutex<Connection>>,
+    writer: Writer,
 }
 
 impl fmt::Debug for Ledger {
@@ -205,7 +207,7 @@ impl Sqlite {
     fn open(path: Option<PathBuf>) -> anyhow::Result<Sqlite> {
         let Some(path) = path else {
             let writer = Writer::new(prepare(Connection::open_in_memory()?)?);
-            return Ok(Sqlite { path: None, writer, reader: None });
+            return Ok(Sqlite { path: None, reader: None, writer });
         };
         files::keep_private(&path);
         let writer = prepare(Connection::open_with_flags(
@@ -215,7 +217,7 @@ impl Sqlite {
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?)?;
         let reader = Some(Mutex::new(reader(&path)?));
-        Ok(Sqlite { path: Some(path), writer: Writer::new(writer), reader })
+        Ok(Sqlite { path: Some(path), reader, writer: Writer::new(writer) })
     }
 }
 

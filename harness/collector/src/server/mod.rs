@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::access::{Hosts, Secrets};
 use crate::clock::Clock;
@@ -116,17 +116,8 @@ pub struct Collector {
     server: JoinHandle<()>,
     deliveries: Option<Deliveries>,
     handovers: Option<Handovers>,
-    tasks: Vec<EndOnDrop>,
-}
-
-/// A task that ends with the collector.
-#[derive(Debug)]
-struct EndOnDrop(AbortHandle);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// They end with the collector.
+    tasks: JoinSet<()>,
 }
 
 impl Collector {
@@ -184,17 +175,16 @@ impl Collector {
         let head_timeout = extras.timeouts.head;
         let server = connections::serve(listener, routes(service), head_timeout, stopped);
         let server = tokio::spawn(server);
-        let follow = tokio::spawn(follow_corrections(ledger.clone()));
-        let mut tasks = vec![EndOnDrop(follow.abort_handle())];
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow_corrections(ledger.clone()));
         if let Some(contracts) = contracts {
-            tasks.push(EndOnDrop(tokio::spawn(refresh(contracts)).abort_handle()));
+            tasks.spawn(refresh(contracts));
         }
         if let Some(after) = extras.source_lost_after {
-            let task = tokio::spawn(close_lost(ledger.clone(), after));
-            tasks.push(EndOnDrop(task.abort_handle()));
+            tasks.spawn(close_lost(ledger.clone(), after));
         }
         if let Some(key) = extras.signing_key {
-            tasks.push(EndOnDrop(tokio::spawn(seal(ledger.clone(), key)).abort_handle()));
+            tasks.spawn(seal(ledger.clone(), key));
         }
         Ok(Collector { addr, ledger, stop, server, deliveries, handovers, tasks })
     }
@@ -210,7 +200,7 @@ impl Collector {
     }
 
     /// Takes no further connections, answers the requests under way, and ends.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         let abort = self.server.abort_handle();
         if tokio::time::timeout(STOP_TIMEOUT, self.server).await.is_err() {
@@ -224,7 +214,8 @@ impl Collector {
             // The same; receivers know again what comes twice.
             let _ = tokio::time::timeout(STOP_TIMEOUT, handovers.stop()).await;
         }
-        drop(self.tasks);
+        // Whoever holds the ledger keeps its file open.
+        self.tasks.shutdown().await;
         tracing::info!(addr = %self.addr, "collector stopped");
     }
 }

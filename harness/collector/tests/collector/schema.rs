@@ -207,3 +207,15 @@ fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
         assert_eq!(marks(), expected, "version {version}");
     }
 }
+
+#[test]
+fn a_ledger_that_is_closed_is_one_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    let ledger = open(path.to_str().expect("UTF-8"));
+    insert(&ledger, &[call(1, json!({}))]);
+    assert_eq!(usage(&ledger, "group_by=tool")[0]["calls"], 1);
+    drop(ledger);
+    let files = std::fs::read_dir(dir.path()).expect("a directory").count();
+    assert_eq!(files, 1, "what was written beside the file is in it");
+}
