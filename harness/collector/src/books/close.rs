@@ -206,7 +206,7 @@ fn credits(ledger: &Transaction<'_>) -> sql::Result<BTreeMap<(String, String), D
     let mut credits = BTreeMap::new();
     for text in texts {
         let Ok(raw) = serde_json::value::RawValue::from_string(text) else { continue };
-        let Ok(event) = event::read_own(&raw) else { continue };
+        let Ok(event) = event::read_stored(&raw) else { continue };
         let Body::Correction(correction) = event.body else { continue };
         if let Change::Credit { invoice, amount, currency } = correction.change {
             let sum: &mut Decimal = credits.entry((invoice, currency)).or_default();

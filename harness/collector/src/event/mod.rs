@@ -272,8 +272,8 @@ pub(crate) fn read(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
     read_within(EVENT_BYTES_MAX, raw)
 }
 
-/// The same for an event that the ledger itself wrote.
-pub(crate) fn read_own(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
+/// The same for an event that the ledger has: an invoice of its own may be longer than what is taken.
+pub(crate) fn read_stored(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
     read_within(OWN_EVENT_BYTES_MAX, raw)
 }
 

@@ -64,7 +64,7 @@ fn records(
         Ok(raw) => raw,
         Err(error) => return Ok(Err((reason::UNFIT, format!("not JSON: {error}")))),
     };
-    let event = match event::read(&raw) {
+    let event = match event::read_stored(&raw) {
         Ok(event) => event,
         Err((id, detail)) => return Ok(Err((reason::UNFIT, format!("{id}: {detail}")))),
     };

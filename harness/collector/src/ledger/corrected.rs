@@ -119,7 +119,7 @@ impl Corrections {
     fn add(&mut self, row: &Row<'_>) -> sql::Result<()> {
         let raw: String = row.get(2)?;
         let raw = RawValue::from_string(raw).map_err(|error| bad(&error.to_string()))?;
-        let event = event::read_own(&raw).map_err(|(_, reason)| bad(&reason))?;
+        let event = event::read_stored(&raw).map_err(|(_, reason)| bad(&reason))?;
         let Body::Correction(correction) = event.body else { return Ok(()) };
         let applied = Applied { order: (row.get(0)?, row.get(1)?), change: correction.change };
         match applied.change.target() {

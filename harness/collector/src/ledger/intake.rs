@@ -163,7 +163,7 @@ pub(crate) fn take_own(ledger: &Transaction<'_>, now_ms: i64, own: Vec<Own>) -> 
         text.map_err(|error| sql::Error::Column(error.to_string()))
     });
     let texts = texts.collect::<sql::Result<Vec<_>>>()?;
-    let events: Vec<_> = texts.iter().map(|text| event::read_own(text)).collect();
+    let events: Vec<_> = texts.iter().map(|text| event::read_stored(text)).collect();
     if let Some(Err((_, reason))) = events.iter().find(|event| event.is_err()) {
         return Err(sql::Error::Column(reason.clone()));
     }

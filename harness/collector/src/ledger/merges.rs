@@ -28,7 +28,7 @@ impl Merges {
         let mut merges = BTreeMap::new();
         for (_, raw) in made {
             let Ok(raw) = RawValue::from_string(raw) else { continue };
-            let Ok(event) = event::read(&raw) else { continue };
+            let Ok(event) = event::read_stored(&raw) else { continue };
             let Body::Correction(correction) = event.body else { continue };
             if let Change::Merge { from, to } = correction.change {
                 merges.insert(from, to);

@@ -72,7 +72,7 @@ impl Ledger {
         loop {
             let page = self.events(&query)?;
             for raw in &page.events {
-                let event = event::read(raw);
+                let event = event::read_stored(raw);
                 each(&event.map_err(|(id, reason)| anyhow!("stored event {id}: {reason}"))?)?;
             }
             let Some(next) = page.next else { return Ok(()) };

@@ -83,8 +83,8 @@ fn what_is_corrected_after_the_close_is_on_the_next_invoice_and_names_its_period
     books.store(&[at(call(6, json!({"price": "9", "tool_name": "late"})), "2026-06-12T10:00:00Z")]);
     books.correct(&[
         void("no-call", 1),
-        amend("cheaper", 2, json!({"price": "2"})),
-        amend("not-mine", 4, json!({"customer_id": "beta"})),
+        amend("cheaper", 2, &json!({"price": "2"})),
+        amend("not-mine", 4, &json!({"customer_id": "beta"})),
     ]);
     books.set_time(NOW_MS + 31 * DAY_MS);
     let closed = books.close("2026-07");
@@ -266,7 +266,7 @@ fn events_that_are_brought_in_later_are_previewed_and_can_be_taken_back() {
 fn a_session_shows_what_counts_and_is_compared_with_what_it_told() {
     let books = Books::new();
     books.store(&[call(1, json!({})), call(2, json!({})), generation(3, 10, json!({}))]);
-    books.correct(&[void("v", 1), amend("a", 3, json!({"price": "0.5"}))]);
+    books.correct(&[void("v", 1), amend("a", 3, &json!({"price": "0.5"}))]);
     let page = Page::default();
     let query = SessionsQuery { page, ..SessionsQuery::default() };
     let sessions = books.ledger.sessions(&query).expect("sessions").sessions;

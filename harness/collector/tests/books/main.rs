@@ -108,7 +108,7 @@ fn void(id: &str, sequence: u64) -> Value {
     correction(id, json!({"kind": "void", "target_source": SOURCE, "target_id": target}))
 }
 
-fn amend(id: &str, sequence: u64, set: Value) -> Value {
+fn amend(id: &str, sequence: u64, set: &Value) -> Value {
     let target = format!("{sequence:020}");
     let members =
         json!({"kind": "amend", "target_source": SOURCE, "target_id": target, "set": set});
