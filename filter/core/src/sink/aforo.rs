@@ -39,7 +39,7 @@ impl Format for Aforo {
     }
 
     fn sends(&self, event: &StoredEvent) -> Sends {
-        let data = || serde_json::from_str::<Value>(&event.data).unwrap_or_default();
+        let data = || serde_json::from_slice::<Value>(event.data.as_bytes()).unwrap_or_default();
         match &*event.event_type {
             "tool_invocation" | "api_call" | "agent_step" => {
                 let is_billable = data().get("billable").and_then(Value::as_bool) == Some(true);
@@ -56,7 +56,7 @@ impl Format for Aforo {
     }
 
     fn event(&self, options: Options<'_>, source: &str, event: &StoredEvent) -> String {
-        let data = serde_json::from_str::<Value>(&event.data).unwrap_or_default();
+        let data = serde_json::from_slice::<Value>(event.data.as_bytes()).unwrap_or_default();
         let text = |name: &str| data.get(name).and_then(Value::as_str);
         let metric = text("metric_id").unwrap_or_default();
         let metric = options.metric_names.get(metric).map_or(metric, String::as_str);
@@ -203,5 +203,54 @@ impl Members {
     fn end(mut self) -> String {
         self.0.push('}');
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Aforo, execution_status, tool_name};
+    use crate::base::time::Timestamp;
+    use crate::domain::status::ExecutionStatus;
+    use crate::sink::format::{Format, Sends};
+    use crate::sink::stored_event::StoredEvent;
+
+    #[test]
+    fn what_adds_nothing_and_what_would_add_too_much_is_not_sent() {
+        for (event_type, data, expected) in [
+            ("tool_invocation", r#"{"billable":true}"#, Sends::Yes),
+            ("tool_invocation", r#"{"billable":false}"#, Sends::No),
+            ("api_call", r#"{"billable":true}"#, Sends::Yes),
+            ("agent_step", r#"{"billable":true}"#, Sends::Yes),
+            ("token_consumption", r#"{"quantity":1}"#, Sends::Yes),
+            ("token_consumption", r#"{"quantity":0}"#, Sends::Withheld),
+            ("token_consumption", r#"{"quantity":1,"supersedes":"0.1.1"}"#, Sends::Withheld),
+            ("session_closed", "{}", Sends::No),
+            ("guard_totals", "{}", Sends::No),
+            ("heartbeat", "{}", Sends::No),
+        ] {
+            let (event_type, subject, data) = (event_type.into(), "acme".into(), data.into());
+            let time = Timestamp::default();
+            let event = StoredEvent { sequence: 1, time, event_type, subject, data };
+            assert_eq!(Aforo.sends(&event), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn each_outcome_has_a_name_that_the_ingestor_takes() {
+        let known = "SUCCESS, PARTIAL, TIMEOUT, ERROR, VALIDATION_FAILED, FAILED, FAILURE, CANCELLED, PENDING, BLOCKED, HITL_REQUIRED";
+        for status in ExecutionStatus::ALL {
+            let name = execution_status(status.name());
+            assert!(known.split(", ").any(|known| known == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_tool_is_cut_between_characters() {
+        for (letter, kept) in [("a", 64), ("é", 64), ("😀", 32)] {
+            for count in [1, kept - 1, kept, kept + 1, 200] {
+                let expected = letter.repeat(count.min(kept));
+                assert_eq!(tool_name(&letter.repeat(count)), expected, "{count} of {letter}");
+            }
+        }
     }
 }

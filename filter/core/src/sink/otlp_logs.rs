@@ -33,7 +33,7 @@ impl Format for OtlpLogs {
 
     fn event(&self, options: Options<'_>, source: &str, event: &StoredEvent) -> String {
         // The filter has written the data itself, as JSON.
-        let data = serde_json::from_str::<Value>(&event.data).unwrap_or_default();
+        let data = serde_json::from_slice::<Value>(event.data.as_bytes()).unwrap_or_default();
         log_record(&Told {
             source,
             id: &event.id(),

@@ -23,6 +23,8 @@ mod dice;
 mod drain;
 mod encoding;
 mod exchange;
+#[expect(clippy::disallowed_methods, reason = "it writes the golden requests anew when asked to")]
+mod formats;
 mod forms;
 mod generations;
 mod groups;
