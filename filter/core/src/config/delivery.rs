@@ -1,14 +1,12 @@
 //! Where the filter sends events, and how.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use crate::base::invalid::{ConfigError, error, is_header, is_path, is_positive, not_empty};
 use crate::base::limits::{
     COLLECTOR_HEADER_BYTES_MAX, COLLECTOR_HEADERS_MAX, METRIC_NAME_UNITS_MAX,
 };
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, Secrets};
 use crate::base::text::Duration;
 use crate::sink::FormatName;
 use crate::sink::aforo::METRICS;
@@ -34,11 +32,11 @@ pub struct Collector {
     /// How a batch shows that it comes from who knows the secret.
     pub authentication: Authentication,
     /// Headers of each delivery request besides, by their names.
-    pub headers: BTreeMap<String, Secret>,
+    pub headers: Secrets,
     /// Whether records of OpenTelemetry have the attributes of money.
     pub cost_attributes: bool,
     /// Aforo's names of our units, by `metric_id`.
-    pub metric_names: BTreeMap<String, String>,
+    pub metric_names: Secrets,
 }
 
 impl Default for Collector {
@@ -51,9 +49,9 @@ impl Default for Collector {
             timeout: Duration::from_seconds(5),
             secret: Secret::default(),
             authentication: Authentication::default(),
-            headers: BTreeMap::new(),
+            headers: Secrets::default(),
             cost_attributes: false,
-            metric_names: BTreeMap::new(),
+            metric_names: Secrets::default(),
         }
     }
 }
@@ -66,7 +64,7 @@ impl Collector {
 
     /// The headers of the configuration. Whoever takes them must not write a value anywhere.
     pub fn own_headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.headers.iter().map(|(name, value)| (name.as_str(), value.reveal()))
+        self.headers.reveal()
     }
 
     /// What the configuration asks of its format.
@@ -108,16 +106,15 @@ impl Collector {
             return Err(error("collector.headers", &reason));
         }
         let bears = self.secret.is_set() && self.authentication == Authentication::Bearer;
-        for (name, value) in &self.headers {
+        for (name, text) in self.headers.reveal() {
             is_header("collector.headers", name)?;
             let path = format!("collector.headers.{name}");
-            if OWN_HEADERS.contains(&name.as_str()) || (bears && name == "authorization") {
+            if OWN_HEADERS.contains(&name) || (bears && name == "authorization") {
                 return Err(error(&path, "the filter sets this header itself"));
             }
-            if HOP_BY_HOP.contains(&name.as_str()) {
+            if HOP_BY_HOP.contains(&name) {
                 return Err(error(&path, "this header is of one connection, not of a request"));
             }
-            let text = value.reveal();
             let is_sendable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
             if text.is_empty() || text.trim() != text || !text.bytes().all(is_sendable) {
                 let reason = "expected printable ASCII without white space around it; the value is not shown";
@@ -139,9 +136,9 @@ impl Collector {
         if !self.metric_names.is_empty() && self.format != FormatName::Aforo {
             return Err(error("collector.metric_names", "only `format: aforo` has metrics"));
         }
-        for (ours, theirs) in &self.metric_names {
+        for (ours, theirs) in self.metric_names.reveal() {
             let path = format!("collector.metric_names.{ours}");
-            if !METRICS.contains(&ours.as_str()) {
+            if !METRICS.contains(&ours) {
                 let reason = format!("expected one of {}", METRICS.join(", "));
                 return Err(error(&path, &reason));
             }

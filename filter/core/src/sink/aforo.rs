@@ -13,6 +13,7 @@
 use serde_json::Value;
 
 use crate::sink::format::{Format, Limits, Options, Sends, joined};
+use crate::sink::members::{self, member};
 use crate::sink::otel::event_id;
 use crate::sink::reply::{HttpReply, Refused, Reply};
 use crate::sink::stored_event::StoredEvent;
@@ -39,7 +40,7 @@ impl Format for Aforo {
     }
 
     fn sends(&self, event: &StoredEvent) -> Sends {
-        let data = || serde_json::from_slice::<Value>(event.data.as_bytes()).unwrap_or_default();
+        let data = || members::read(event.data.as_bytes());
         match &*event.event_type {
             "tool_invocation" | "api_call" | "agent_step" => {
                 let is_billable = data().get("billable").and_then(Value::as_bool) == Some(true);
@@ -47,7 +48,7 @@ impl Format for Aforo {
             }
             "token_consumption" => {
                 let data = data();
-                let is_some = data.get("quantity").and_then(Value::as_u64) > Some(0);
+                let is_some = members::count(&data, "quantity") > Some(0);
                 let is_first = data.get("supersedes").is_none();
                 if is_some && is_first { Sends::Yes } else { Sends::Withheld }
             }
@@ -56,26 +57,26 @@ impl Format for Aforo {
     }
 
     fn event(&self, options: Options<'_>, source: &str, event: &StoredEvent) -> String {
-        let data = serde_json::from_slice::<Value>(event.data.as_bytes()).unwrap_or_default();
-        let text = |name: &str| data.get(name).and_then(Value::as_str);
-        let metric = text("metric_id").unwrap_or_default();
-        let metric = options.metric_names.get(metric).map_or(metric, String::as_str);
+        let data = members::read(event.data.as_bytes());
+        let metric = members::text(&data, "metric_id").unwrap_or_default();
+        let named = options.metric_names.reveal().find(|(ours, _)| *ours == metric);
+        let metric = named.map_or(metric, |(_, theirs)| theirs);
         let mut all = Members::default();
         all.text("customerId", &event.subject);
         all.text("metricName", metric);
-        all.member("quantity", data.get("quantity"));
+        all.member("quantity", member(&data, "quantity"));
         all.text("idempotencyKey", &event_id(source, &event.id()));
         all.text("occurredAt", &event.time.to_rfc3339());
-        all.member("productType", data.get("product_type"));
-        all.member("agentId", data.get("agent_id").or(data.get("app_id")));
-        all.member("sessionId", data.get("session_id"));
+        all.member("productType", member(&data, "product_type"));
+        all.member("agentId", agent(&data));
+        all.member("sessionId", member(&data, "session_id"));
         let tool = called(&data);
-        if let Some(status) = text("execution_status") {
+        if let Some(status) = members::text(&data, "execution_status") {
             all.text("toolName", tool_name(tool.as_deref().unwrap_or_default()));
             all.text("executionStatus", execution_status(status));
-            all.member("executionDurationMs", data.get("execution_duration_ms"));
+            all.member("executionDurationMs", member(&data, "execution_duration_ms"));
         }
-        all.member("traceId", data.get("trace_id"));
+        all.member("traceId", member(&data, "trace_id"));
         all.raw("metadata", &metadata(&data, tool.as_deref()));
         all.end()
     }
@@ -91,10 +92,10 @@ impl Format for Aforo {
         if !matches!(told, Reply::Taken { .. }) {
             return told;
         }
-        let answer = serde_json::from_slice::<Value>(reply.body).unwrap_or_default();
+        let answer = members::read(reply.body);
         let answer = answer.get("data").filter(|data| data.is_object()).unwrap_or(&answer);
         let entries = |name: &str| answer.get(name).and_then(Value::as_array);
-        let count = |name: &str| answer.get(name).and_then(Value::as_u64);
+        let count = |name: &str| members::count(answer, name);
         let places = entries("errors").into_iter().flatten();
         let places: Vec<u64> =
             places.filter_map(|error| error.get("index").and_then(Value::as_u64)).collect();
@@ -114,10 +115,15 @@ impl Format for Aforo {
 
 /// What a call called, by one name: of an API its method and its route.
 fn called(data: &Value) -> Option<String> {
-    let text = |name: &str| data.get(name).and_then(Value::as_str);
-    let of_api = || Some(format!("{} {}", text("method")?, text("route")?));
-    let name = text("tool_name").or_else(|| text("operation"));
+    let of_api =
+        || Some(format!("{} {}", members::text(data, "method")?, members::text(data, "route")?));
+    let name = members::text(data, "tool_name").or_else(|| members::text(data, "operation"));
     name.map(str::to_owned).or_else(of_api)
+}
+
+/// Who called: an agent or an app.
+fn agent(data: &Value) -> Option<&Value> {
+    member(data, "agent_id").or_else(|| member(data, "app_id"))
 }
 
 /// The name of a tool, cut to what the ingestor takes.
@@ -143,38 +149,36 @@ pub fn execution_status(status: &str) -> &str {
 fn metadata(data: &Value, tool: Option<&str>) -> String {
     let mut all = Members::default();
     for name in ["event_type", "product_id", "team_id"] {
-        all.member(name, data.get(name));
+        all.member(name, member(data, name));
     }
-    all.member("agent_id", data.get("agent_id").or(data.get("app_id")));
-    all.member("session_id", data.get("session_id"));
+    all.member("agent_id", agent(data));
+    all.member("session_id", member(data, "session_id"));
     if let Some(tool) = tool {
         all.text("tool_name", tool);
     }
-    if let Some(status) = data.get("execution_status").and_then(Value::as_str) {
+    if let Some(status) = members::text(data, "execution_status") {
         all.text("execution_status", execution_status(status));
     }
     for name in ["execution_duration_ms", "cost_tier", "billable", "provider", "model"] {
-        all.member(name, data.get(name));
+        all.member(name, member(data, name));
     }
     for name in ["service_tier", "completeness"] {
-        all.member(name, data.get(name));
+        all.member(name, member(data, name));
     }
-    let tokens = data.get("tokens");
-    for (name, members) in [
+    for (name, kinds) in [
         ("input_tokens", &["input"][..]),
         ("output_tokens", &["output"]),
         ("cache_read_tokens", &["cache_read"]),
         ("cache_write_tokens", &["cache_write_5m", "cache_write_1h"]),
         ("reasoning_tokens", &["reasoning"]),
     ] {
-        let counts = members.iter().filter_map(|member| tokens?.get(member)?.as_u64());
-        if let Some(sum) = counts.reduce(u64::saturating_add) {
+        if let Some(sum) = members::tokens(data, kinds) {
             all.raw(name, &sum.to_string());
         }
     }
-    all.member("price", data.get("price"));
-    all.member("provider_cost", data.get("total_provider_cost"));
-    all.member("currency", data.get("currency"));
+    all.member("price", member(data, "price"));
+    all.member("provider_cost", member(data, "total_provider_cost"));
+    all.member("currency", member(data, "currency"));
     all.end()
 }
 
@@ -183,17 +187,20 @@ fn metadata(data: &Value, tool: Option<&str>) -> String {
 struct Members(String);
 
 impl Members {
+    #[inline(never)]
     fn raw(&mut self, name: &str, json: &str) {
         for part in [if self.0.is_empty() { "{\"" } else { ",\"" }, name, "\":", json] {
             self.0.push_str(part);
         }
     }
 
+    #[inline(never)]
     fn text(&mut self, name: &str, text: &str) {
         self.raw(name, &Value::from(text).to_string());
     }
 
     /// Adds one that there is.
+    #[inline(never)]
     fn member(&mut self, name: &str, value: Option<&Value>) {
         if let Some(value) = value.filter(|value| !value.is_null()) {
             self.raw(name, &value.to_string());

@@ -1,8 +1,8 @@
 //! What each format of events implements.
 
 use core::fmt::Debug;
-use std::collections::BTreeMap;
 
+use crate::base::secret::Secrets;
 use crate::sink::reply::{HttpReply, Reply};
 use crate::sink::stored_event::StoredEvent;
 
@@ -45,7 +45,7 @@ pub struct Options<'a> {
     /// Whether records of OpenTelemetry have the attributes of money.
     pub cost_attributes: bool,
     /// The receiver's names of our units, by `metric_id`; a unit without one has our name.
-    pub metric_names: &'a BTreeMap<String, String>,
+    pub metric_names: &'a Secrets,
 }
 
 /// Whether a format sends an event.

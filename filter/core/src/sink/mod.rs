@@ -8,6 +8,7 @@ pub mod aforo;
 pub mod cloudevents;
 pub mod credential;
 pub mod format;
+mod members;
 pub mod otel;
 pub mod otlp_logs;
 pub mod reply;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::base::hash::hex;
+use crate::sink::members::{self, member as member_of};
 
 /// What the model or the tool was asked for, such as `chat` or `execute_tool`.
 pub const OPERATION_NAME: &str = "gen_ai.operation.name";
@@ -116,7 +117,7 @@ pub struct Told<'a> {
 /// The log record of an event, in OTLP's JSON.
 pub fn log_record(told: &Told<'_>) -> String {
     let Told { time_ms, event_type, data, text, .. } = told;
-    let trace_id = match data.get("trace_id").and_then(Value::as_str) {
+    let trace_id = match members::text(data, "trace_id") {
         Some(id) => format!(r#","traceId":{}"#, Value::from(id)),
         None => String::new(),
     };
@@ -143,41 +144,39 @@ fn attributes(told: &Told<'_>) -> String {
     if is_mcp(kind, data) {
         all.text(MCP_METHOD, "tools/call");
         all.text("network.protocol.name", "http");
-        all.member("mcp.session.id", data.get("session_key"));
+        all.member("mcp.session.id", member_of(data, "session_key"));
     }
     // Of an id that is a text the event has a hash, which is not the id.
-    let rpc_id = data.get("rpc_id").and_then(Value::as_str);
+    let rpc_id = members::text(data, "rpc_id");
     if let Some(id) = rpc_id {
         let is_hash = id.starts_with("sha256:");
         all.text(if is_hash { "agent_meter.rpc_id" } else { "jsonrpc.request.id" }, id);
     }
-    if let Some(method) = data.get("method").and_then(Value::as_str) {
+    if let Some(method) = members::text(data, "method") {
         all.text("http.request.method", if method == "OTHER" { "_OTHER" } else { method });
     }
-    let status = data.get("http_status").filter(|status| status.as_u64() != Some(0));
+    let status = member_of(data, "http_status").filter(|status| status.as_u64() != Some(0));
     all.member("http.response.status_code", status);
     if let Some(error) = error_type(kind, data) {
         all.text(ERROR_TYPE, &error);
     }
-    if let Some(provider) = data.get("provider").and_then(Value::as_str) {
+    if let Some(provider) = members::text(data, "provider") {
         all.text(PROVIDER_NAME, provider_name(provider));
     }
     all.member(RESPONSE_MODEL, response_model(data));
     for (member, name) in MEMBERS {
-        all.member(name, data.get(member));
+        all.member(name, member_of(data, member));
     }
     let counted =
         if kind == "token_consumption" { "agent_meter.tokens" } else { "agent_meter.calls" };
-    all.member(counted, data.get("quantity"));
-    let tokens = data.get("tokens");
-    for (name, members) in TOKENS {
-        let counts = members.iter().filter_map(|member| tokens?.get(member)?.as_i64());
-        if let Some(sum) = counts.reduce(i64::saturating_add) {
+    all.member(counted, member_of(data, "quantity"));
+    for (name, kinds) in TOKENS {
+        if let Some(sum) = members::tokens(data, kinds) {
             all.value(name, "intValue", &format!("\"{sum}\""));
         }
     }
     for (member, name) in COSTS.into_iter().filter(|_| told.with_costs) {
-        all.member(name, data.get(member));
+        all.member(name, member_of(data, member));
     }
     all.0
 }
@@ -196,8 +195,7 @@ pub fn event_id(source: &str, id: &str) -> String {
 
 /// Whether the event is of a call of a tool by the Model Context Protocol.
 pub fn is_mcp(kind: &str, data: &Value) -> bool {
-    kind == "tool_invocation"
-        && data.get("product_type").and_then(Value::as_str) == Some("MCP_SERVER")
+    kind == "tool_invocation" && members::text(data, "product_type") == Some("MCP_SERVER")
 }
 
 /// The operation of an event, as the conventions name it. Events do not tell chats from other
@@ -207,9 +205,8 @@ pub fn operation_name(kind: &str, data: &Value) -> Option<&'static str> {
         "tool_invocation" => Some("execute_tool"),
         "agent_step" => Some("invoke_agent"),
         "token_consumption" => {
-            let is_complete = data.get("completeness").and_then(Value::as_str) == Some("COMPLETE");
-            let tokens = data.get("tokens");
-            let is_known = |name| tokens.is_some_and(|tokens| tokens.get(name).is_some());
+            let is_complete = members::text(data, "completeness") == Some("COMPLETE");
+            let is_known = |name| members::tokens(data, &[name]).is_some();
             let is_embedding = is_complete && is_known("input") && !is_known("output");
             Some(if is_embedding { "embeddings" } else { "chat" })
         }
@@ -233,15 +230,15 @@ pub fn provider_name(provider: &str) -> &str {
 
 /// The model that answered, unless nobody named one.
 pub fn response_model(data: &Value) -> Option<&Value> {
-    data.get("model").filter(|model| model.as_str() != Some("__unknown__"))
+    member_of(data, "model").filter(|model| model.as_str() != Some("__unknown__"))
 }
 
 /// What went wrong; `None` if nothing did, or it is not known yet. A tool that fails by its own
 /// account is `tool_error`, as is one that answers by a JSON-RPC error: events do not tell these
 /// apart. A status of HTTP is its number.
 pub fn error_type(kind: &str, data: &Value) -> Option<String> {
-    let text = |name: &str| data.get(name).and_then(Value::as_str);
-    let http = data.get("http_status").and_then(Value::as_u64).filter(|status| *status >= 300);
+    let text = |name: &str| members::text(data, name);
+    let http = members::count(data, "http_status").filter(|status| *status >= 300);
     let of_http = || http.map(|status| status.to_string());
     if kind == "token_consumption" {
         let is_failed = text("completeness") == Some("FAILED");
@@ -261,6 +258,7 @@ struct Attributes(String);
 
 impl Attributes {
     /// Adds one whose value has this type and is written so.
+    #[inline(never)]
     fn value(&mut self, name: &str, of_type: &str, value: &str) {
         if !self.0.is_empty() {
             self.0.push(',');
@@ -270,11 +268,13 @@ impl Attributes {
         }
     }
 
+    #[inline(never)]
     fn text(&mut self, name: &str, text: &str) {
         self.value(name, "stringValue", &Value::from(text).to_string());
     }
 
     /// Adds one with the value of a member. What is no text, no whole number and no flag is left out.
+    #[inline(never)]
     fn member(&mut self, name: &str, member: Option<&Value>) {
         match member {
             Some(Value::String(text)) => self.text(name, text),

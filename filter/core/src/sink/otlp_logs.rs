@@ -5,10 +5,9 @@
 //! nobody may send them again. OTLP knows no ids, so what is sent again after a cut connection is
 //! there twice, with the same `agent_meter.event.id`.
 
-use serde_json::Value;
-
 use crate::sink::cloudevents;
 use crate::sink::format::{Format, Limits, Options, joined};
+use crate::sink::members;
 use crate::sink::otel::{LOGS_AFTER, LOGS_BEFORE, Told, log_record};
 use crate::sink::reply::{HttpReply, Refused, Reply};
 use crate::sink::stored_event::StoredEvent;
@@ -33,7 +32,7 @@ impl Format for OtlpLogs {
 
     fn event(&self, options: Options<'_>, source: &str, event: &StoredEvent) -> String {
         // The filter has written the data itself, as JSON.
-        let data = serde_json::from_slice::<Value>(event.data.as_bytes()).unwrap_or_default();
+        let data = members::read(event.data.as_bytes());
         log_record(&Told {
             source,
             id: &event.id(),
@@ -55,10 +54,10 @@ impl Format for OtlpLogs {
         if !matches!(told, Reply::Taken { .. }) {
             return told;
         }
-        let answer = serde_json::from_slice::<Value>(reply.body).unwrap_or_default();
-        let rejected = answer.get("partialSuccess").and_then(|told| told.get("rejectedLogRecords"));
-        let count = rejected
-            .and_then(|count| count.as_u64().or_else(|| count.as_str()?.parse::<u64>().ok()));
+        let answer = members::read(reply.body);
+        let rejected = answer.pointer("/partialSuccess/rejectedLogRecords");
+        let count =
+            rejected.and_then(|count| count.as_u64().or_else(|| count.as_str()?.parse().ok()));
         Reply::taken(Refused::unnamed(count.unwrap_or(0)))
     }
 }

@@ -179,7 +179,11 @@ fn what_a_format_leaves_out_is_counted_and_the_sums_agree() {
         envoy.generate(no_tokens);
         envoy.finish(call, "{}");
         let sent = bodies(&mut envoy, 30_000);
-        assert!(!sent.is_empty() && sent.iter().all(|body| body.contains("lookup") || format != "aforo"), "{format}");
+        assert!(
+            !sent.is_empty()
+                && sent.iter().all(|body| body.contains("lookup") || format != "aforo"),
+            "{format}"
+        );
         let counted = |counter| envoy.host.counters.get(&counter).copied().unwrap_or(0);
         let gauge = |gauge| envoy.host.gauges[&gauge];
         let left_out = counted(Counter::EventsLeftOut);
@@ -504,7 +508,7 @@ fn headers_that_do_not_fit_are_refused_and_no_value_is_shown() {
 
 #[test]
 fn a_check_warns_of_what_a_format_leaves_out() {
-    let guards = json!([{"id": "all", "budget": {"calls": 5}, "scope": "customer", "period": "day", "fleet": true, "actions": [{"level": "L3_BLOCK", "action": "block"}]}]);
+    let guards = json!([{"id": "all", "budget": {"calls": 5}, "scope": "customer", "period": "day", "fleet": true, "actions": {"level_1": {"threshold": "30%"}}}]);
     for (collector, guards, expected) in [
         (json!({}), json!([]), &[][..]),
         (
