@@ -44,11 +44,12 @@ test-harness: module ## Test the command, the rig and the collector
 	cargo test -p agent-meter -p agent-meter-collector
 
 # What of the end-to-end tests asks a ledger most, so that `make test` stays short; empty for all.
-POSTGRES_TESTS ?= sessions:: guards_fleet:: recovery:: attribution::
+POSTGRES_TESTS ?= sessions:: guards_fleet:: attribution::
 
 .PHONY: test-postgres
 test-postgres: module ## Test what looks at a ledger again, with one in PostgreSQL
-	tests/with-postgres.sh sh -c 'cargo test -p agent-meter-collector --test collector --test handover --test recover && \
+	tests/with-postgres.sh sh -c 'cargo test -p agent-meter-collector --test books --test collector --test handover \
+		--test recover && \
 		cargo test -p agent-meter --test collectors && \
 		cargo test -p agent-meter-tests --test e2e -- $(POSTGRES_TESTS)'
 

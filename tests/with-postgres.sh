@@ -3,6 +3,8 @@
 # keep each ledger in a schema there. The server is the one of a wheel, of this version.
 #
 #     tests/with-postgres.sh cargo test -p agent-meter-collector
+#
+# It does not wait for the disk; POSTGRES_OPTIONS="-c fsync=on" makes it, for measurements.
 set -eu
 
 version=18.6.3
@@ -44,7 +46,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 $as "$bin/initdb" -D "$place/data" -U agent_meter -A trust -E UTF8 --locale=C --no-sync >"$place/initdb.log" 2>&1 ||
     { cat "$place/initdb.log" >&2; exit 1; }
 $as "$bin/postgres" -D "$place/data" -k "$place/data" -p "$port" -c listen_addresses=127.0.0.1 \
-    -c max_connections=300 -c fsync=off >"$place/postgres.log" 2>&1 &
+    -c max_connections=300 -c fsync=off ${POSTGRES_OPTIONS:-} >"$place/postgres.log" 2>&1 &
 server=$!
 for _ in $(seq 100); do
     grep -q "ready to accept connections" "$place/postgres.log" && break

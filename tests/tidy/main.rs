@@ -57,6 +57,7 @@ const CRATES: &[Crate] = &[
             "ledger",
             "report",
             "invoice",
+            "books",
             "export",
             "proof",
             "prices",

@@ -17,6 +17,7 @@
 //! | `ledger` | stores each event once, and keeps the tables that are derived from events |
 //! | `report` | answers from the ledger: usage, sessions, events, guards, gaps, reconciliation |
 //! | `invoice` | adds up what each customer owes, and what the customer's generations cost |
+//! | `books` | corrects what was counted, closes periods, and numbers their invoices |
 //! | `export` | writes what customers owe as FOCUS, for FinOps |
 //! | `proof` | signs what the events come to, proves single ones, and finds what was changed |
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
@@ -29,6 +30,7 @@
 
 mod access;
 pub mod access_log;
+pub mod books;
 mod clock;
 mod contracts;
 mod event;
@@ -52,8 +54,10 @@ mod webhook;
 pub use access::{Secrets, SharedSecret};
 pub use clock::Clock;
 pub use contracts::{Contract, Contracts};
+pub use event::billed::Billed;
 pub use event::bounds::{Beyond, Reason};
 pub use event::call::{Call, CallKind};
+pub use event::correction::{Change, Correction, Rerate, Target};
 pub use event::error::IngestError;
 pub use event::generation::{Generation, Rated};
 pub use event::guard::{GuardTotals, LevelChange, Scope};

@@ -182,6 +182,22 @@ impl Conditions {
         }
     }
 
+    /// Adds that a column has one of these values, if there are any to choose from.
+    pub(crate) fn and_one_of(&mut self, column: &str, values: Option<&[String]>) {
+        match values {
+            None => {}
+            Some([value]) => self.and_equal(column, Some(value)),
+            Some(values) => {
+                self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
+                let marks = vec!["?"; values.len()].join(", ");
+                // Without a value, nothing is one of them.
+                let marks = if marks.is_empty() { "NULL" } else { &marks };
+                self.sql.push_str(&format!("{column} IN ({marks})"));
+                self.values.extend(values.iter().cloned().map(Value::from));
+            }
+        }
+    }
+
     /// Adds the period for a column in milliseconds since 1970.
     pub(crate) fn and_within(&mut self, column: &str, period: Period) {
         if let Some(from_ms) = period.from_ms {

@@ -18,6 +18,7 @@ mod ingest;
 mod listeners;
 mod load;
 mod messages;
+mod place;
 mod report;
 mod scanner;
 mod servers;

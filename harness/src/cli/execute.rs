@@ -46,6 +46,11 @@ impl Cli {
             Command::Quarantine(command) => {
                 tokio::task::spawn_blocking(move || command.execute()).await?
             }
+            Command::Correct(command) => {
+                tokio::task::spawn_blocking(move || command.execute()).await?
+            }
+            Command::Close(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Invoices(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Sinks(command) => {
                 tokio::task::spawn_blocking(move || command.execute()).await?
             }

@@ -1,6 +1,7 @@
 //! The command line of `agent-meter`: names, units and defaults of every option. `execute.rs` runs
 //! the commands.
 
+mod books;
 mod collect;
 mod execute;
 mod export;
@@ -22,6 +23,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
+use self::books::{CloseArgs, CorrectCommand, InvoicesArgs};
 use self::collect::CollectArgs;
 use self::export::ExportCommand;
 use self::proof::{ProveArgs, SealArgs, VerifyArgs};
@@ -77,6 +79,13 @@ enum Command {
     Sinks(SinksCommand),
     /// Compare a ledger with Envoy's access log; exit 1 on any difference
     Reconcile(ReconcileArgs),
+    /// Correct what was counted: void, amend, rerate, credit, merge, backfill, revert
+    #[command(subcommand)]
+    Correct(CorrectCommand),
+    /// Close a period: number the invoices of a month or a day
+    Close(CloseArgs),
+    /// Show closed invoices
+    Invoices(InvoicesArgs),
     /// Sign what the events of a ledger come to
     Seal(SealArgs),
     /// Find what was changed in a ledger, or check a proof; exit 1 on any fault

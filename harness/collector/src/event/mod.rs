@@ -2,8 +2,10 @@
 //! It is written from that document alone and shares no type with the filter, so that two
 //! independent programs read the format. It stores nothing.
 
+pub(crate) mod billed;
 pub(crate) mod bounds;
 pub(crate) mod call;
+pub(crate) mod correction;
 pub(crate) mod error;
 pub(crate) mod generation;
 pub(crate) mod guard;
@@ -21,8 +23,10 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::event::billed::{Billed, billed};
 use crate::event::bounds::Beyond;
 use crate::event::call::{Call, CallKind, call};
+use crate::event::correction::{Correction, correction};
 use crate::event::error::IngestError;
 use crate::event::generation::{Generation, generation};
 use crate::event::guard::{GuardTotals, LevelChange};
@@ -37,6 +41,9 @@ use crate::event::totals::SessionState;
 pub(crate) const EVENTS_MAX: usize = 10_000;
 /// The longest event, in bytes: the longest that the filter makes has some tens of thousands.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// The longest event that the ledger writes itself, in bytes: an invoice with some tens of thousands
+/// of lines.
+const OWN_EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most bytes of an id, and of a reason, that an answer repeats.
 const ID_BYTES_MAX: usize = 64;
 const REASON_BYTES_MAX: usize = 300;
@@ -83,6 +90,10 @@ pub enum Body {
     LevelChange(Box<LevelChange>),
     /// `heartbeat`.
     Heartbeat(Box<Heartbeat>),
+    /// `correction`, which only the ledger writes.
+    Correction(Box<Correction>),
+    /// `invoice`, which only the ledger writes.
+    Billed(Box<Billed>),
     /// A type that this collector does not know: the ledger keeps its text and counts it in
     /// nothing.
     Unknown,
@@ -98,7 +109,13 @@ impl Body {
             Body::GuardTotals(_) | Body::LevelChange(_) | Body::Heartbeat(_) | Body::Unknown => {
                 None
             }
+            Body::Correction(_) | Body::Billed(_) => None,
         }
+    }
+
+    /// True if only the ledger itself writes such events.
+    pub(crate) fn is_of_books(&self) -> bool {
+        matches!(self, Body::Correction(_) | Body::Billed(_))
     }
 }
 
@@ -112,10 +129,12 @@ enum Kind {
     /// Of a guard of this kind, unless the data names another.
     LevelChange(&'static str),
     Heartbeat,
+    Correction,
+    Billed,
 }
 
 /// The types that this collector knows, without [`PREFIX`].
-const TYPES: [(&str, Kind); 13] = [
+const TYPES: [(&str, Kind); 15] = [
     ("tool_invocation", Kind::Call(CallKind::Tool)),
     ("api_call", Kind::Call(CallKind::Api)),
     ("agent_step", Kind::Call(CallKind::Step)),
@@ -129,7 +148,12 @@ const TYPES: [(&str, Kind); 13] = [
     ("budget_level_changed", Kind::LevelChange("budget")),
     ("loop_level_changed", Kind::LevelChange("loop")),
     ("heartbeat", Kind::Heartbeat),
+    ("correction", Kind::Correction),
+    ("invoice", Kind::Billed),
 ];
+
+/// The source of the events that the ledger writes itself.
+pub(crate) const BOOKS: &str = "urn:agent-meter:books";
 
 /// What all types of the filter's events begin with.
 const PREFIX: &str = "agent-meter.";
@@ -197,6 +221,19 @@ pub(crate) fn split<'a>(
     }
 }
 
+/// Splits a JSON array of events, or a text with one on each line that is not empty.
+pub(crate) fn split_lines(text: &str) -> Result<Vec<&RawValue>, IngestError> {
+    if text.trim_start().starts_with('[') {
+        return split(text.as_bytes(), "application/json");
+    }
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let events = lines.map(|(line, number): (&str, usize)| {
+        serde_json::from_str(line)
+            .map_err(|error| IngestError::Malformed(format!("line {number}: not JSON: {error}")))
+    });
+    events.collect()
+}
+
 /// The same for a batch without mistakes, in one pass; `None` if it has one, or is none.
 fn split_batch(body: &[u8]) -> Option<Vec<&RawValue>> {
     let mut events = serde_json::Deserializer::from_slice(body);
@@ -232,9 +269,18 @@ impl<'de> Visitor<'de> for Events {
 
 /// Reads one event; the error is its id, empty if it has none, and the reason.
 pub(crate) fn read(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
-    if raw.get().len() > EVENT_BYTES_MAX {
+    read_within(EVENT_BYTES_MAX, raw)
+}
+
+/// The same for an event that the ledger itself wrote.
+pub(crate) fn read_own(raw: &RawValue) -> Result<Event<'_>, (String, String)> {
+    read_within(OWN_EVENT_BYTES_MAX, raw)
+}
+
+fn read_within(bytes_max: usize, raw: &RawValue) -> Result<Event<'_>, (String, String)> {
+    if raw.get().len() > bytes_max {
         let found = raw.get().len();
-        let reason = format!("event: must be at most {EVENT_BYTES_MAX} bytes, found {found}");
+        let reason = format!("event: must be at most {bytes_max} bytes, found {found}");
         return Err((String::new(), reason));
     }
     let value: Value = serde_json::from_str(raw.get())
@@ -314,7 +360,8 @@ fn event<'a>(raw: &'a str, object: &Map<String, Value>) -> Result<Event<'a>, Str
 fn known_body(data: &Members<'_>, name: &str, kind: Kind, subject: &str) -> Result<Body, String> {
     let body = body(data, kind)?;
     data.exactly("event_type", name)?;
-    if !matches!(kind, Kind::Heartbeat) {
+    // A heartbeat is of no customer, and the subject of a correction is who made it.
+    if !matches!(kind, Kind::Heartbeat | Kind::Correction) {
         data.exactly("customer_id", subject)?;
     }
     Ok(body)
@@ -327,6 +374,8 @@ fn body(data: &Members<'_>, kind: Kind) -> Result<Body, String> {
         Kind::Session(state) => Body::Session(Box::new(session(data, state)?)),
         Kind::GuardTotals => Body::GuardTotals(Box::new(guard::totals(data)?)),
         Kind::Heartbeat => Body::Heartbeat(Box::new(heartbeat(data)?)),
+        Kind::Correction => Body::Correction(Box::new(correction(data)?)),
+        Kind::Billed => Body::Billed(Box::new(billed(data)?)),
         Kind::LevelChange(guard) => Body::LevelChange(Box::new(guard::level_change(data, guard)?)),
     })
 }

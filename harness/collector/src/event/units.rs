@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
 
 use crate::event::members::Members;
 use crate::money;
@@ -35,16 +34,6 @@ impl Units {
         Ok(Units(read))
     }
 
-    /// Reads what [`Units::to_json`] wrote; `None` if that is not it.
-    pub(crate) fn from_json(text: &str) -> Option<Units> {
-        let object: Map<String, Value> = serde_json::from_str(text).ok()?;
-        let units = object.into_iter().map(|(name, quantity)| {
-            let quantity = money::parse(quantity.as_str()?)?;
-            Some((name, quantity))
-        });
-        units.collect::<Option<_>>().map(Units)
-    }
-
     /// The quantities as decimal strings.
     pub(crate) fn to_json(&self) -> String {
         // Strings by string keys: there is nothing that can fail.
@@ -57,6 +46,12 @@ impl Units {
             let sum = self.0.entry(name).or_default();
             *sum = money::sum(*sum, quantity);
         }
+    }
+}
+
+impl FromIterator<(String, Decimal)> for Units {
+    fn from_iter<I: IntoIterator<Item = (String, Decimal)>>(units: I) -> Units {
+        Units(units.into_iter().collect())
     }
 }
 

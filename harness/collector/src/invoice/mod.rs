@@ -4,9 +4,9 @@
 //! to one decimal, halves away from zero.
 
 mod read;
-mod text;
+pub(crate) mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Serialize, Serializer};
@@ -15,14 +15,19 @@ use serde_json::Value;
 use crate::event::tokens::TokenTotals;
 use crate::event::units::Units;
 use crate::ledger::Ledger;
+use crate::ledger::merges::Merges;
 use crate::money;
-use crate::query::{Conditions, Period, rfc3339};
+use crate::query::{Period, rfc3339};
+use crate::sql::Transaction;
 
 /// What one customer, or all of them, owe for a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Invoice {
     /// `None`: all customers on one invoice.
     pub customer: Option<String>,
+    /// Who pays in place of the customer, where the two were merged; such an invoice is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid_by: Option<String>,
     /// Calls and generations count by their own time, sessions by their end.
     #[serde(flatten, serialize_with = "period_as_text")]
     pub period: Period,
@@ -217,19 +222,21 @@ pub struct Total {
     pub sums: Sums,
 }
 
-/// Makes an invoice, over all time, for each customer with calls, generations or closed sessions in
-/// the ledger, sorted by the customer's name.
+/// Makes an invoice, over all time, for each customer who pays for calls, generations or closed
+/// sessions of the ledger, sorted by the customer's name.
 ///
 /// # Errors
 ///
 /// If the ledger fails.
 pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
-    let customers: Vec<String> = ledger.read(|ledger| {
+    let customers: BTreeSet<String> = ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
-            "SELECT customer FROM calls UNION SELECT customer FROM generations
-             UNION SELECT customer FROM sessions WHERE state = 'CLOSED' ORDER BY 1",
+            "SELECT customer FROM call_hours UNION SELECT customer FROM generation_hours
+             UNION SELECT customer FROM sessions WHERE state = 'CLOSED'",
         )?;
-        Ok(statement.query_map(&[], |row| row.get(0))?)
+        let users: Vec<String> = statement.query_map(&[], |row| row.get(0))?;
+        let merges = Merges::read(ledger)?;
+        Ok(users.iter().map(|user| merges.payer(user).to_owned()).collect())
     })?;
     let invoice =
         |customer: &String| Invoice::for_customer(ledger, Some(customer), Period::default());
@@ -247,21 +254,51 @@ impl Invoice {
         customer: Option<&str>,
         period: Period,
     ) -> anyhow::Result<Invoice> {
-        let mut used = Conditions::default();
-        used.and_equal("customer", customer);
-        used.and_within("time_ms", period);
-        let mut sessions = Conditions::default();
-        sessions.and("state = ?", "CLOSED".to_owned());
-        sessions.and_equal("customer", customer);
-        sessions.and_within("ended_ms", period);
-        let mut products = ledger.read(|ledger| read::products(ledger, &used, &sessions))?;
-        for product in &mut products {
-            let lines = std::mem::take(&mut product.lines);
-            product.lines = merge_unbilled(lines);
-            product.sums.finish();
-        }
+        ledger.read(|ledger| {
+            let Some(customer) = customer else {
+                let products = products(ledger, None, period)?;
+                return Ok(Invoice::new(None, None, period, products));
+            };
+            let merges = Merges::read(ledger)?;
+            let payer = merges.payer(customer);
+            let paid_by = (payer != customer).then(|| payer.to_owned());
+            let products = products(ledger, Some(&merges.paid_by(customer)), period)?;
+            Ok(Invoice::new(Some(customer.to_owned()), paid_by, period, products))
+        })
+    }
+
+    /// What all customers used, from the transaction's own view of the ledger.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger fails.
+    pub(crate) fn products_of_all(
+        ledger: &Transaction<'_>,
+        period: Period,
+    ) -> anyhow::Result<Vec<ProductUse>> {
+        products(ledger, None, period)
+    }
+
+    /// What all customers owe, from the transaction's own view of the ledger.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger fails.
+    pub(crate) fn totals_of_all(
+        ledger: &Transaction<'_>,
+        period: Period,
+    ) -> anyhow::Result<Vec<Total>> {
+        Ok(totals(&Invoice::products_of_all(ledger, period)?))
+    }
+
+    fn new(
+        customer: Option<String>,
+        paid_by: Option<String>,
+        period: Period,
+        products: Vec<ProductUse>,
+    ) -> Invoice {
         let totals = totals(&products);
-        Ok(Invoice { customer: customer.map(str::to_owned), period, products, totals })
+        Invoice { customer, paid_by, period, products, totals }
     }
 
     /// The same as the text, with amounts as decimal strings.
@@ -269,6 +306,21 @@ impl Invoice {
         // Maps with string keys, strings and integers: there is nothing that can fail.
         serde_json::to_value(self).unwrap_or_default()
     }
+}
+
+/// What customers used, or all of them for `None`.
+fn products(
+    ledger: &Transaction<'_>,
+    customers: Option<&[String]>,
+    period: Period,
+) -> anyhow::Result<Vec<ProductUse>> {
+    let mut products = read::products(ledger, customers, period)?;
+    for product in &mut products {
+        let lines = std::mem::take(&mut product.lines);
+        product.lines = merge_unbilled(lines);
+        product.sums.finish();
+    }
+    Ok(products)
 }
 
 /// Adds calls that are not billed to the line of their tool and tier, where that has one price.

@@ -1,4 +1,5 @@
-//! Reads what customers used from the ledger's tables of calls, generations and sessions.
+//! Reads what customers used from the ledger: calls and generations by hour and, at the ends of a
+//! period, one by one; and sessions.
 
 use std::collections::BTreeMap;
 
@@ -8,48 +9,75 @@ use crate::event::tokens::TokenTotals;
 use crate::invoice::{
     Consumed, Generations, Line, ModelCost, ProductUse, Sums, TokenLine, ToolCost,
 };
+use crate::ledger::hours::parts::{Union, parts};
+use crate::ledger::hours::{CALL_HOURS, GENERATION_HOURS, HourTable};
 use crate::ledger::units::column;
 use crate::money;
-use crate::query::{Conditions, count};
+use crate::query::{Conditions, Period, count};
 use crate::sql::{self, Row, Transaction};
 
 /// Customer, product, product type, currency.
 type Key = (String, String, String, String);
 
-/// The products that were used, by customer, product and currency. `used` selects calls and
-/// generations, `sessions` selects sessions.
+/// The products that were used, by customer, product and currency: by these customers, or by all
+/// for `None`.
 pub(crate) fn products(
     ledger: &Transaction<'_>,
-    used: &Conditions,
-    sessions: &Conditions,
+    customers: Option<&[String]>,
+    period: Period,
 ) -> anyhow::Result<Vec<ProductUse>> {
     let mut products = BTreeMap::new();
-    read_calls(ledger, used, &mut products)?;
-    read_generations(ledger, used, &mut products)?;
-    read_sessions(ledger, sessions, &mut products)?;
+    read_calls(ledger, customers, period, &mut products)?;
+    read_generations(ledger, customers, period, &mut products)?;
+    read_sessions(ledger, customers, period, &mut products)?;
     Ok(products.into_values().collect())
+}
+
+/// The entries of customers in a period, with the columns of hours or those of single rows.
+fn entries(
+    table: &'static HourTable,
+    customers: Option<&[String]>,
+    period: Period,
+    of_hours: &str,
+    of_rows: &str,
+) -> Union {
+    let mut union = Union::default();
+    for mut part in parts(table, period, true) {
+        part.conditions.and_one_of("customer", customers);
+        let columns = if part.is_hours { of_hours } else { of_rows };
+        union.add(part, columns, "used");
+    }
+    union
 }
 
 fn read_calls(
     ledger: &Transaction<'_>,
-    conditions: &Conditions,
+    customers: Option<&[String]>,
+    period: Period,
     products: &mut BTreeMap<Key, ProductUse>,
 ) -> anyhow::Result<()> {
+    const KEY: &str =
+        "customer, product, product_type, currency, tool, tier, billable, status, kind";
+    let entries = entries(
+        &CALL_HOURS,
+        customers,
+        period,
+        &format!("{KEY}, unit_price, 1 AS quantity, calls, price"),
+        &format!("{KEY}, price AS unit_price, quantity, quantity AS calls, price"),
+    );
     let mut statement = ledger.prepare_cached(&format!(
-        "SELECT customer, product, product_type, currency, tool, tier, billable, price, status,
-         count_sum(quantity), decimal_sum(price), kind, quantity FROM calls{}
-         GROUP BY customer, product, product_type, currency, kind, tool, tier, billable, price,
-          status, quantity",
-        conditions.sql()
+        "SELECT {KEY}, unit_price, quantity, count_sum(calls), decimal_sum(price) FROM {}
+         GROUP BY {KEY}, unit_price, quantity",
+        entries.sql()
     ))?;
-    let mut rows = statement.query(&conditions.values)?;
+    let mut rows = statement.query(&entries.values)?;
     while let Some(row) = &rows.next_row()? {
         let product = product_of(products, row)?;
         let billable: bool = row.get(6)?;
-        let calls = count(row, 9)?;
-        let amount = row.get(10)?;
+        let calls = count(row, 11)?;
+        let amount = row.get(12)?;
         let line = Line {
-            kind: row.get(11)?,
+            kind: row.get(8)?,
             tool: row.get(4)?,
             tier: row.get(5)?,
             unit_price: if billable { Some(unit_price(row)?) } else { None },
@@ -59,7 +87,7 @@ fn read_calls(
         };
         product.sums.revenue = money::sum(product.sums.revenue, amount);
         if !billable {
-            let not_billed = product.not_billed.entry(row.get(8)?).or_default();
+            let not_billed = product.not_billed.entry(row.get(7)?).or_default();
             *not_billed = not_billed.saturating_add(calls);
         }
         let same =
@@ -76,30 +104,42 @@ fn read_calls(
     Ok(())
 }
 
-/// The price of one of the calls that an event stands for.
-fn unit_price(row: &Row<'_>) -> anyhow::Result<Decimal> {
-    let price: Decimal = row.get(7)?;
-    let quantity = Decimal::from(count(row, 12)?);
-    Ok(price.checked_div(quantity).unwrap_or(price).normalize())
+/// The price of one of the calls that a row stands for.
+fn unit_price(row: &Row<'_>) -> sql::Result<Decimal> {
+    Ok(money::unit_price(row.get(9)?, count(row, 10)?.into()))
 }
 
 fn read_generations(
     ledger: &Transaction<'_>,
-    conditions: &Conditions,
+    customers: Option<&[String]>,
+    period: Period,
     products: &mut BTreeMap<Key, ProductUse>,
 ) -> anyhow::Result<()> {
+    const KEY: &str = "customer, product, product_type, currency, tool, provider, model";
+    let tokens = TokenTotals::KINDS.join(", ");
+    let entries = entries(
+        &GENERATION_HOURS,
+        customers,
+        period,
+        &format!(
+            "{KEY}, events, unpriced, unknown_usage, price, provider_cost, unpriced_units,
+             inconsistent, units, {tokens}"
+        ),
+        &format!(
+            "{KEY}, 1 AS events, CASE WHEN provider_cost IS NULL THEN 1 ELSE 0 END AS unpriced,
+             is_unknown AS unknown_usage, price, provider_cost,
+             has_unpriced_units AS unpriced_units, is_inconsistent AS inconsistent, units, {tokens}"
+        ),
+    );
     let mut statement = ledger.prepare_cached(&format!(
-        "SELECT customer, product, product_type, currency, tool, provider, model, count(*),
-         count(*) FILTER (WHERE provider_cost IS NULL), count_sum(is_unknown), decimal_sum(price),
-         decimal_sum(provider_cost), count_sum(has_unpriced_units), count_sum(is_inconsistent), units_sum(units) AS units,
-         {}
-         FROM generations{}
-         GROUP BY customer, product, product_type, currency, tool, provider, model
-         ORDER BY tool NULLS LAST, provider, model",
+        "SELECT {KEY}, count_sum(events), count_sum(unpriced), count_sum(unknown_usage),
+         decimal_sum(price), decimal_sum(provider_cost), count_sum(unpriced_units),
+         count_sum(inconsistent), units_sum(units) AS units, {}
+         FROM {} GROUP BY {KEY} ORDER BY tool NULLS LAST, provider, model",
         TokenTotals::columns(),
-        conditions.sql()
+        entries.sql()
     ))?;
-    let mut rows = statement.query(&conditions.values)?;
+    let mut rows = statement.query(&entries.values)?;
     while let Some(row) = &rows.next_row()? {
         let product = product_of(products, row)?;
         let (tool, provider, model) = (row.get(4)?, row.get(5)?, row.get(6)?);
@@ -182,9 +222,14 @@ impl ProductUse {
 
 fn read_sessions(
     ledger: &Transaction<'_>,
-    conditions: &Conditions,
+    customers: Option<&[String]>,
+    period: Period,
     products: &mut BTreeMap<Key, ProductUse>,
 ) -> anyhow::Result<()> {
+    let mut conditions = Conditions::default();
+    conditions.and("state = ?", "CLOSED".to_owned());
+    conditions.and_one_of("customer", customers);
+    conditions.and_within("ended_ms", period);
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT customer, product, product_type, currency, count(*) FROM sessions{}
          AND currency IS NOT NULL GROUP BY customer, product, product_type, currency",

@@ -13,7 +13,11 @@ impl fmt::Display for Invoice {
         let customer = self.customer.as_deref().map_or("all".to_owned(), printable);
         let from = self.period.from_ms.map_or("the beginning".to_owned(), rfc3339);
         let to = self.period.to_ms.map_or("now".to_owned(), rfc3339);
-        writeln!(f, "INVOICE\nCustomer  {customer}\nPeriod    {from} to {to}\n")?;
+        writeln!(f, "INVOICE\nCustomer  {customer}\nPeriod    {from} to {to}")?;
+        if let Some(payer) = &self.paid_by {
+            writeln!(f, "Paid by   {}", printable(payer))?;
+        }
+        f.write_str("\n")?;
         for product in &self.products {
             self.write_product(f, product)?;
         }
@@ -31,7 +35,7 @@ impl Invoice {
     fn write_product(&self, f: &mut fmt::Formatter<'_>, product: &ProductUse) -> fmt::Result {
         let (name, kind) = (printable(&product.product), printable(&product.product_type));
         write!(f, "Product {name} ({kind}), {}", product.currency)?;
-        if self.customer.is_none() {
+        if self.customer.as_ref() != Some(&product.customer) {
             write!(f, ", customer {}", printable(&product.customer))?;
         }
         f.write_str("\n")?;
@@ -184,7 +188,7 @@ impl Sums {
 
 /// Writes a table. The first columns are names, aligned to the left; the others are numbers,
 /// aligned to the right.
-fn write_table<const COLUMNS: usize>(
+pub(crate) fn write_table<const COLUMNS: usize>(
     f: &mut fmt::Formatter<'_>,
     indent: &str,
     table: &[[String; COLUMNS]],
@@ -225,7 +229,7 @@ fn aligned(amount: Decimal, scale: u32) -> String {
 }
 
 /// A name from outside, without characters that could move a terminal's cursor.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
         if character.is_control() {

@@ -25,6 +25,9 @@ impl<B: ?Sized> Row<'_, B> {
     }
 }
 
+/// The value of a column in a row.
+pub(crate) type Cell<B> = for<'a> fn(&Row<'a, B>) -> Value<'a>;
+
 /// A column of a table whose rows are made of a `B`.
 #[derive(Debug)]
 pub(crate) struct Column<B: ?Sized + 'static> {
@@ -32,7 +35,7 @@ pub(crate) struct Column<B: ?Sized + 'static> {
     /// Its type and constraints.
     pub(crate) sql: &'static str,
     /// Its value in a row.
-    pub(crate) cell: for<'a> fn(&Row<'a, B>) -> Value<'a>,
+    pub(crate) cell: Cell<B>,
 }
 
 /// Columns, one a line: the name, the type in SQL, and the cell, made from the row.
@@ -84,6 +87,13 @@ pub(crate) enum OnConflict {
 impl<B: ?Sized> Table<B> {
     fn names(&self) -> impl Iterator<Item = &'static str> {
         self.columns.iter().copied().flatten().map(|column| column.name)
+    }
+
+    /// The cells of the columns of these names, in their order.
+    pub(crate) fn cells(&self, names: &[&str]) -> Vec<Cell<B>> {
+        let columns = self.columns.iter().copied().flatten();
+        let of = |name: &&str| columns.clone().find(|column| column.name == *name);
+        names.iter().filter_map(of).map(|column| column.cell).collect()
     }
 
     /// Its columns with their types.

@@ -68,6 +68,8 @@ pub(super) fn text_if_plausible<'a>(event: &'a Event<'a>) -> &'a str {
         | Body::Generation(_)
         | Body::Session(_)
         | Body::LevelChange(_)
+        | Body::Correction(_)
+        | Body::Billed(_)
         | Body::Unknown => event.raw,
     }
 }

@@ -78,6 +78,8 @@ impl TotalsQuery {
             | Body::Generation(_)
             | Body::Session(_)
             | Body::Heartbeat(_)
+            | Body::Correction(_)
+            | Body::Billed(_)
             | Body::Unknown => return None,
         };
         Some(TotalsQuery {

@@ -3,24 +3,25 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::access::Writer;
 use crate::event::bounds::{Beyond, of_time};
 use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
 use crate::ledger::column::Row;
-use crate::ledger::derive::{derive, of_ids};
+use crate::ledger::derive::derive;
 use crate::ledger::digest::of_event;
 use crate::ledger::fleet::TotalsQuery;
+use crate::ledger::lists::of_ids;
 use crate::ledger::receipt::{Receipt, Rejected};
 use crate::ledger::sources::Sources;
 use crate::ledger::tables::{Arrival, EVENTS};
 use crate::ledger::tally::{Outcome, Tally};
 use crate::ledger::writer::lock;
-use crate::ledger::{Ledger, outgoing, quarantine};
+use crate::ledger::{Ledger, corrections, invoices, outgoing, quarantine};
 use crate::query;
-use crate::sql::{self, Transaction};
+use crate::sql::{self, Transaction, values};
 
 /// How events come in.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,19 @@ pub(crate) struct Intake<'a> {
     pub(crate) recovers: bool,
     /// Whether events may be older than what is plausible.
     pub(crate) allows_older: bool,
+    /// Whose events they are.
+    pub(crate) origin: Origin<'a>,
+}
+
+/// Whose events come in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// A filter's.
+    Filter,
+    /// The ledger's own: corrections and invoices.
+    Books,
+    /// A filter's or another program's, brought in later under the id of a correction.
+    Backfill(&'a str),
 }
 
 impl Intake<'_> {
@@ -45,7 +59,29 @@ impl Intake<'_> {
         proven_only: false,
         recovers: false,
         allows_older: false,
+        origin: Origin::Filter,
     };
+
+    /// By the ledger itself.
+    pub(crate) const BOOKS: Intake<'static> =
+        Intake { allows_older: true, origin: Origin::Books, ..Intake::OPERATOR };
+
+    /// Why an event cannot come from there.
+    fn refuses(&self, event: &Event<'_>) -> Option<&'static str> {
+        let is_of_books = event.body.is_of_books() || event.source == event::BOOKS;
+        match (self.origin, &event.body) {
+            (Origin::Books, _) => None,
+            (_, _) if is_of_books => {
+                Some("type: only the ledger itself writes corrections and invoices")
+            }
+            (Origin::Backfill(_), Body::Call(_) | Body::Generation(_)) | (Origin::Filter, _) => {
+                None
+            }
+            (Origin::Backfill(_), _) => {
+                Some("type: only calls and generations can be brought in later")
+            }
+        }
+    }
 }
 
 impl Ledger {
@@ -90,6 +126,62 @@ impl Ledger {
         lock(&self.0.tally).merge(tally);
         Ok((receipt, queued))
     }
+}
+
+/// An event that the ledger writes itself.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// Such as `correction`.
+    pub(crate) event_type: &'static str,
+    /// Milliseconds since 1970, UTC.
+    pub(crate) time_ms: i64,
+    pub(crate) subject: String,
+    pub(crate) data: Map<String, Value>,
+}
+
+/// Stores events of the ledger's own. They have a source like that of a filter, so that what shows
+/// that no event was changed or is missing holds for them too.
+pub(crate) fn take_own(ledger: &Transaction<'_>, now_ms: i64, own: Vec<Own>) -> sql::Result<()> {
+    let sql = "SELECT last FROM sources WHERE source = ?";
+    let last: Option<i64> =
+        ledger.prepare_cached(sql)?.query_optional(values![event::BOOKS], |row| row.get(0))?;
+    let texts = own.into_iter().zip(last.unwrap_or(0) + 1..).map(|(own, sequence)| {
+        let Own { event_type, time_ms, subject, mut data } = own;
+        data.insert("event_type".to_owned(), event_type.into());
+        let event = json!({
+            "specversion": "1.0",
+            "id": format!("{sequence:020}"),
+            "sequence": format!("{sequence:020}"),
+            "source": event::BOOKS,
+            "type": format!("agent-meter.{event_type}"),
+            "time": query::rfc3339(time_ms),
+            "subject": subject,
+            "datacontenttype": "application/json",
+            "data": data,
+        });
+        let text = serde_json::value::to_raw_value(&event);
+        text.map_err(|error| sql::Error::Column(error.to_string()))
+    });
+    let texts = texts.collect::<sql::Result<Vec<_>>>()?;
+    let events: Vec<_> = texts.iter().map(|text| event::read_own(text)).collect();
+    if let Some(Err((_, reason))) = events.iter().find(|event| event.is_err()) {
+        return Err(sql::Error::Column(reason.clone()));
+    }
+    take_more(ledger, now_ms, Intake::BOOKS, events).map(drop)
+}
+
+/// Takes events within a transaction that does more.
+pub(crate) fn take_more(
+    ledger: &Transaction<'_>,
+    now_ms: i64,
+    intake: Intake<'_>,
+    mut events: Vec<Result<Event<'_>, (String, String)>>,
+) -> sql::Result<Receipt> {
+    let mut batch = Batch::new(ledger, intake, now_ms);
+    let admitted = batch.admit(&mut events)?;
+    batch.take(&events, &admitted)?;
+    let (receipt, ..) = batch.finish(events.len())?;
+    Ok(receipt)
 }
 
 /// A batch on its way into the ledger.
@@ -137,6 +229,9 @@ impl<'a> Batch<'a> {
         for (index, event) in events.iter_mut().enumerate() {
             match event {
                 Err((id, reason)) => self.reject(index, id, reason),
+                Ok(event) if let Some(reason) = self.intake.refuses(event) => {
+                    self.reject(index, &event.id, reason);
+                }
                 Ok(event) if self.sources.allow(self.ledger, self.intake.writer, event)? => {
                     if event.beyond.is_none() {
                         event.beyond = self.implausible_time(event);
@@ -203,7 +298,33 @@ impl<'a> Batch<'a> {
         }
         let stored: Vec<_> =
             plausible.iter().map(|(_, event, position)| (*event, *position)).collect();
+        if let Origin::Backfill(correction_id) = self.intake.origin {
+            for (_, position) in &stored {
+                self.ledger.execute(
+                    "INSERT INTO backfilled (position, correction_id) VALUES (?, ?)",
+                    values![*position, correction_id],
+                )?;
+            }
+        }
         let superseded = derive(self.ledger, &stored)?;
+        let corrections: Vec<_> = stored
+            .iter()
+            .filter_map(|(event, position)| match &event.body {
+                Body::Correction(correction) => Some((*event, &**correction, *position)),
+                _ => None,
+            })
+            .collect();
+        if !corrections.is_empty() {
+            corrections::store(self.ledger, &corrections)?;
+        }
+        let invoices: Vec<_> = stored
+            .iter()
+            .filter_map(|(event, position)| match &event.body {
+                Body::Billed(billed) => Some((*event, &**billed, *position)),
+                _ => None,
+            })
+            .collect();
+        invoices::store(self.ledger, &invoices)?;
         for ((index, ..), superseded) in plausible.iter().zip(superseded) {
             self.outcomes.insert(*index, Outcome::Accepted { superseded });
         }

@@ -1,6 +1,7 @@
 //! The ledger: a database with every event. It is a SQLite file, written by one connection
 //! (`writer.rs`) and read by another, or a database of PostgreSQL, which many collectors share.
-//! An event goes `intake` -> `derive` -> the tables of `tables.rs`; guards go through `fleet`.
+//! An event goes `intake` -> `derive` -> the tables of `tables.rs`, and from there into the sums by
+//! hour of `hours`; guards go through `fleet`.
 //!
 //! To the next maintainer. `events` is the truth; `calls`, `generations` and `sessions` are derived
 //! from it in the transaction that stores an event, and are made again from `raw` when an older
@@ -9,15 +10,22 @@
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
 pub(crate) mod column;
+pub(crate) mod corrected;
+pub(crate) mod corrections;
 pub(crate) mod decide;
 mod derive;
 pub(crate) mod digest;
 mod files;
 pub(crate) mod fleet;
+pub(crate) mod follow;
 pub(crate) mod handover;
 mod health;
+pub(crate) mod hours;
 pub(crate) mod intake;
+pub(crate) mod invoices;
+mod lists;
 pub(crate) mod lost;
+pub(crate) mod merges;
 mod outgoing;
 mod quarantine;
 pub(crate) mod receipt;

@@ -13,9 +13,10 @@ use crate::event;
 use crate::event::tokens::TokenTotals;
 use crate::ledger::derive::derive_one;
 use crate::ledger::tables::{
-    CALLS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS, superseded_schema,
+    CALLS, CORRECTED_CALLS, CORRECTED_GENERATIONS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS,
+    superseded_schema,
 };
-use crate::ledger::{handover, quarantine, sources, units};
+use crate::ledger::{corrections, handover, hours, invoices, quarantine, sources, units};
 use crate::query::rfc3339;
 use crate::sql::postgres::{count_tables, table_types};
 use crate::sql::{self, Transaction, values};
@@ -24,8 +25,8 @@ use crate::sql::{self, Transaction, values};
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
 /// another, version 7 no mark of counts that contradict each other, version 8 no sources and no
-/// quarantine, version 9 no digests and no sinks.
-const SCHEMA_VERSION: i64 = 10;
+/// quarantine, version 9 no digests and no sinks, version 10 no usage by hour and no corrections.
+const SCHEMA_VERSION: i64 = 11;
 
 /// Memory for pages of the ledger, in KiB. With SQLite's 2 MiB a batch of a thousand events does not
 /// fit, and its pages go to the file and back within one transaction.
@@ -127,6 +128,24 @@ CREATE TABLE roots (
 ) STRICT;
 ";
 
+/// The tables that version 11 brought.
+fn since_11() -> String {
+    let corrected = [CORRECTED_CALLS.schema(), CORRECTED_GENERATIONS.schema()].concat();
+    [&corrected, corrections::SCHEMA, invoices::SCHEMA, &hours::schema()].concat()
+}
+
+/// The index that version 11 brought: a withdrawn generation is looked up by it.
+const ADD_SUPERSEDED_INDEX: &str =
+    "CREATE INDEX superseded_generation ON superseded (source, generation_id);";
+
+/// Reports read usage by hour of a customer, and rows only of a time.
+const INDEXES_BY_TIME: &str = "
+DROP INDEX calls_customer;
+DROP INDEX generations_customer;
+CREATE INDEX calls_time ON calls (time_ms);
+CREATE INDEX generations_time ON generations (time_ms);
+";
+
 /// The tables that are made again from the events.
 fn derived() -> String {
     [CALLS.schema(), GENERATIONS.schema(), superseded_schema(), SESSIONS.schema()].concat()
@@ -135,7 +154,9 @@ fn derived() -> String {
 /// All tables.
 fn tables() -> String {
     let since_9 = [&since_9(), ROOTS, handover::SCHEMA].concat();
-    [EVENTS.schema(), derived(), GUARD_TOTALS.schema(), WEBHOOKS.to_owned(), since_9].concat()
+    let [events, guards] = [EVENTS.schema(), GUARD_TOTALS.schema()];
+    let since_11 = [&since_11(), ADD_SUPERSEDED_INDEX].concat();
+    [events, derived(), guards, WEBHOOKS.to_owned(), since_9, since_11].concat()
 }
 
 /// The functions that the ledger's SQL needs, in PostgreSQL.
@@ -163,6 +184,14 @@ pub(crate) fn prepare_postgres(ledger: &Transaction<'_>) -> anyhow::Result<()> {
     let Transaction::Postgres(session) = ledger else { return Ok(()) };
     match version_of_postgres(ledger)? {
         Some(SCHEMA_VERSION) => {}
+        Some(10) => {
+            session.batch("DROP AGGREGATE count_sum(bigint)")?;
+            session.batch(POSTGRES_FUNCTIONS)?;
+            session.batch(&table_types(&[&since_11(), ADD_SUPERSEDED_INDEX].concat()))?;
+            session.batch(INDEXES_BY_TIME)?;
+            hours::fill(ledger)?;
+            ledger.execute("UPDATE ledger SET version = ?", values![SCHEMA_VERSION])?;
+        }
         Some(newer) => bail!(
             "schema version {newer} is newer than {SCHEMA_VERSION}, the newest this program \
              knows; use a newer agent-meter"
@@ -193,17 +222,16 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         1..SCHEMA_VERSION => {
-            transaction.execute_batch(ADD_DIGEST)?;
-            if version <= 8 {
-                upgrade(&transaction, version)?;
-                transaction.execute_batch(&since_9())?;
-                transaction.execute_batch(sources::FILL)?;
-                hold_implausible(&transaction)?;
-            } else {
-                transaction.execute_batch(ADD_CHAIN)?;
+            // What is derived below needs them and is counted there; and all of it at last.
+            transaction.execute_batch(&sqlite_types(&since_11()))?;
+            if version <= 9 {
+                upgrade_to_10(&transaction, version)?;
             }
-            transaction.execute_batch(ROOTS)?;
-            transaction.execute_batch(&sqlite_types(handover::SCHEMA))?;
+            if version >= 3 {
+                transaction.execute_batch(INDEXES_BY_TIME)?;
+            }
+            transaction.execute_batch(ADD_SUPERSEDED_INDEX)?;
+            hours::fill(&Transaction::Sqlite(&transaction))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(
@@ -220,6 +248,22 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
+}
+
+/// Brings the tables of version 9 or older to version 10.
+fn upgrade_to_10(transaction: &Connection, version: i64) -> anyhow::Result<()> {
+    transaction.execute_batch(ADD_DIGEST)?;
+    if version <= 8 {
+        upgrade(transaction, version)?;
+        transaction.execute_batch(&since_9())?;
+        transaction.execute_batch(sources::FILL)?;
+        hold_implausible(transaction)?;
+    } else {
+        transaction.execute_batch(ADD_CHAIN)?;
+    }
+    transaction.execute_batch(ROOTS)?;
+    transaction.execute_batch(&sqlite_types(handover::SCHEMA))?;
+    Ok(())
 }
 
 /// Brings the tables of version 8 or older to version 8, and those of sessions to version 9.

@@ -56,81 +56,114 @@ pub(crate) static EVENTS: Table<Arrival> = Table {
     insertion: OnceLock::new(),
 };
 
-/// Every call; derived from the events.
+/// The columns of calls.
+const OF_CALL: &[&[Column<Call>]] = &[
+    Column::<Call>::EVENT,
+    columns! { row:
+        "call_id" "TEXT NOT NULL" = &row.body.call_id,
+    },
+    Column::<Call>::OWNER,
+    columns! { row:
+        "kind" "TEXT NOT NULL" = row.body.kind.name(),
+        "tool" "TEXT NOT NULL" = &row.body.tool,
+        "status" "TEXT NOT NULL" = row.body.status,
+        "tier" "TEXT NOT NULL" = &row.body.tier,
+        "duration_ms" "INTEGER NOT NULL" = row.body.duration_ms,
+        "http_status" "INTEGER NOT NULL" = row.body.http_status,
+        "transport" "TEXT" = row.body.transport.as_deref(),
+        "request_bytes" "INTEGER" = row.body.bytes.map(|(request, _)| request),
+        "response_bytes" "INTEGER" = row.body.bytes.map(|(_, response)| response),
+        "billable" "INTEGER NOT NULL" = row.body.billable,
+        "price" "DECIMAL NOT NULL" = row.body.price,
+        "currency" "TEXT NOT NULL" = &row.body.currency,
+        "quantity" "INTEGER NOT NULL DEFAULT 1" = row.body.quantity,
+    },
+];
+
+/// Every call that counts; derived from the events and their corrections.
 pub(crate) static CALLS: Table<Call> = Table {
     name: "calls",
-    columns: &[
-        Column::<Call>::EVENT,
-        columns! { row:
-            "call_id" "TEXT NOT NULL" = &row.body.call_id,
-        },
-        Column::<Call>::OWNER,
-        columns! { row:
-            "kind" "TEXT NOT NULL" = row.body.kind.name(),
-            "tool" "TEXT NOT NULL" = &row.body.tool,
-            "status" "TEXT NOT NULL" = row.body.status,
-            "tier" "TEXT NOT NULL" = &row.body.tier,
-            "duration_ms" "INTEGER NOT NULL" = row.body.duration_ms,
-            "http_status" "INTEGER NOT NULL" = row.body.http_status,
-            "transport" "TEXT" = row.body.transport.as_deref(),
-            "request_bytes" "INTEGER" = row.body.bytes.map(|(request, _)| request),
-            "response_bytes" "INTEGER" = row.body.bytes.map(|(_, response)| response),
-            "billable" "INTEGER NOT NULL" = row.body.billable,
-            "price" "DECIMAL NOT NULL" = row.body.price,
-            "currency" "TEXT NOT NULL" = &row.body.currency,
-            "quantity" "INTEGER NOT NULL DEFAULT 1" = row.body.quantity,
-        },
-    ],
+    columns: OF_CALL,
     constraint: "",
     options: "STRICT",
     indexes: "CREATE INDEX calls_session ON calls (session_id, source);
-CREATE INDEX calls_customer ON calls (customer);
+CREATE INDEX calls_time ON calls (time_ms);
 CREATE INDEX calls_call ON calls (source, call_id);",
     on_conflict: OnConflict::Fail,
     insertion: OnceLock::new(),
 };
 
-/// Every generation that counts; derived from the events. One that another supersedes is in
-/// `superseded`.
+/// The columns of generations.
+const OF_GENERATION: &[&[Column<Generation>]] = &[
+    Column::<Generation>::EVENT,
+    columns! { row:
+        "generation_id" "TEXT NOT NULL" = &row.body.generation_id,
+        "call_id" "TEXT" = row.body.call.as_ref().map(|(call_id, _)| call_id),
+        "tool" "TEXT" = row.body.call.as_ref().map(|(_, tool)| tool),
+        "attribution" "TEXT NOT NULL" = row.body.attribution,
+    },
+    Column::<Generation>::OWNER,
+    columns! { row:
+        "provider" "TEXT NOT NULL" = &row.body.provider,
+        "model" "TEXT NOT NULL" = &row.body.model,
+        "service_tier" "TEXT NOT NULL" = &row.body.service_tier,
+        "completeness" "TEXT NOT NULL" = row.body.completeness,
+        "estimated" "INTEGER NOT NULL" = row.body.estimated,
+    },
+    Column::TOKENS,
+    columns! { row:
+        "provider_cost" "DECIMAL" = row.body.rate.cost(),
+        "unpriced_reason" "TEXT" = unpriced_reason(&row.body.rate),
+        "rate_card" "TEXT" = rate_card(&row.body.rate),
+        "price" "DECIMAL NOT NULL" = row.body.price,
+        "currency" "TEXT NOT NULL" = &row.body.currency,
+        "units" "TEXT" = units(&row.body.units),
+        "has_unpriced_units" "INTEGER NOT NULL DEFAULT 0" = row.body.has_unpriced_units,
+        "is_unknown" "INTEGER NOT NULL DEFAULT 0" = row.body.is_unknown(),
+        "reported_cost" "DECIMAL" = row.body.reported_cost,
+        "supersedes" "TEXT" = row.body.supersedes.as_ref(),
+        "is_inconsistent" "INTEGER NOT NULL DEFAULT 0" = row.body.is_inconsistent,
+    },
+];
+
+/// Every generation that counts; derived from the events and their corrections. One that another
+/// supersedes is in `superseded`.
 pub(crate) static GENERATIONS: Table<Generation> = Table {
     name: "generations",
-    columns: &[
-        Column::<Generation>::EVENT,
-        columns! { row:
-            "generation_id" "TEXT NOT NULL" = &row.body.generation_id,
-            "call_id" "TEXT" = row.body.call.as_ref().map(|(call_id, _)| call_id),
-            "tool" "TEXT" = row.body.call.as_ref().map(|(_, tool)| tool),
-            "attribution" "TEXT NOT NULL" = row.body.attribution,
-        },
-        Column::<Generation>::OWNER,
-        columns! { row:
-            "provider" "TEXT NOT NULL" = &row.body.provider,
-            "model" "TEXT NOT NULL" = &row.body.model,
-            "service_tier" "TEXT NOT NULL" = &row.body.service_tier,
-            "completeness" "TEXT NOT NULL" = row.body.completeness,
-            "estimated" "INTEGER NOT NULL" = row.body.estimated,
-        },
-        Column::TOKENS,
-        columns! { row:
-            "provider_cost" "DECIMAL" = row.body.rate.cost(),
-            "unpriced_reason" "TEXT" = unpriced_reason(&row.body.rate),
-            "rate_card" "TEXT" = rate_card(&row.body.rate),
-            "price" "DECIMAL NOT NULL" = row.body.price,
-            "currency" "TEXT NOT NULL" = &row.body.currency,
-            "units" "TEXT" = units(&row.body.units),
-            "has_unpriced_units" "INTEGER NOT NULL DEFAULT 0" = row.body.has_unpriced_units,
-            "is_unknown" "INTEGER NOT NULL DEFAULT 0" = row.body.is_unknown(),
-            "reported_cost" "DECIMAL" = row.body.reported_cost,
-            "supersedes" "TEXT" = row.body.supersedes.as_ref(),
-            "is_inconsistent" "INTEGER NOT NULL DEFAULT 0" = row.body.is_inconsistent,
-        },
-    ],
+    columns: OF_GENERATION,
     constraint: "",
     options: "STRICT",
     indexes: "CREATE INDEX generations_session ON generations (session_id, source);
-CREATE INDEX generations_customer ON generations (customer);
+CREATE INDEX generations_time ON generations (time_ms);
 CREATE INDEX generations_generation ON generations (source, generation_id);
 CREATE INDEX generations_supersedes ON generations (source, supersedes)
+    WHERE supersedes IS NOT NULL;",
+    on_conflict: OnConflict::Fail,
+    insertion: OnceLock::new(),
+};
+
+/// The calls that do not count as they came, as they came: what a session told of them is compared
+/// with these.
+pub(crate) static CORRECTED_CALLS: Table<Call> = Table {
+    name: "corrected_calls",
+    columns: OF_CALL,
+    constraint: "",
+    options: "STRICT",
+    indexes: "CREATE INDEX corrected_calls_session ON corrected_calls (session_id, source);",
+    on_conflict: OnConflict::Fail,
+    insertion: OnceLock::new(),
+};
+
+/// The same for generations.
+pub(crate) static CORRECTED_GENERATIONS: Table<Generation> = Table {
+    name: "corrected_generations",
+    columns: OF_GENERATION,
+    constraint: "",
+    options: "STRICT",
+    indexes: "CREATE INDEX corrected_generations_session
+    ON corrected_generations (session_id, source);
+CREATE INDEX corrected_generations_generation ON corrected_generations (source, generation_id);
+CREATE INDEX corrected_generations_supersedes ON corrected_generations (source, supersedes)
     WHERE supersedes IS NOT NULL;",
     on_conflict: OnConflict::Fail,
     insertion: OnceLock::new(),

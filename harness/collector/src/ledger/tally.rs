@@ -178,6 +178,9 @@ impl Counted {
         }
     }
 
+    /// How many columns [`Counted::columns`] are.
+    pub(crate) const WIDTH: usize = 6 + TokenTotals::KINDS.len();
+
     /// The columns of a query of generations, grouped by position, to be read with
     /// [`Counted::of_row`].
     pub(crate) fn columns() -> String {
@@ -250,6 +253,7 @@ impl Tally {
             // Their totals repeat those of the calls and generations.
             Body::GuardTotals(_) | Body::LevelChange(_) => {}
             Body::Session(_) | Body::Heartbeat(_) | Body::Unknown => {}
+            Body::Correction(_) | Body::Billed(_) => {}
         }
     }
 

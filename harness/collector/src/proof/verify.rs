@@ -9,13 +9,15 @@ use serde_json::value::RawValue;
 use crate::event::{self, Body};
 use crate::ledger::Ledger;
 use crate::ledger::column::{Row as TableRow, Table};
+use crate::ledger::corrected::{Corrected, Corrections};
 use crate::ledger::digest::chained;
-use crate::ledger::tables::{CALLS, GENERATIONS};
+use crate::ledger::hours;
+use crate::ledger::tables::{CALLS, CORRECTED_CALLS, CORRECTED_GENERATIONS, GENERATIONS};
 use crate::proof::key::PublicKey;
 use crate::proof::merkle::Tree;
 use crate::proof::prove::{FIELDS, of_row};
 use crate::proof::seal::{ROOTS, Root};
-use crate::sql::{self, Transaction, values};
+use crate::sql::{self, Transaction};
 
 /// The most faults that are listed; all are counted.
 const LISTED_MAX: usize = 100;
@@ -60,10 +62,14 @@ impl Ledger {
             let chains = events(ledger, &roots, &mut found)?;
             heads(ledger, &chains, &mut found)?;
             self::roots(&roots, key, &mut found);
+            corrections(ledger, &mut found)?;
+            let corrections = Corrections::all(ledger)?;
             derived(
                 ledger,
                 &CALLS,
                 &[CALLS.name],
+                CORRECTED_CALLS.name,
+                &corrections,
                 |body| match body {
                     Body::Call(call) => Some(&**call),
                     _ => None,
@@ -74,12 +80,17 @@ impl Ledger {
                 ledger,
                 &GENERATIONS,
                 &[GENERATIONS.name, "superseded"],
+                CORRECTED_GENERATIONS.name,
+                &corrections,
                 |body| match body {
                     Body::Generation(generation) => Some(&**generation),
                     _ => None,
                 },
                 &mut found,
             )?;
+            for difference in hours::differences(ledger)? {
+                found.fault(difference);
+            }
             Ok(found)
         })
     }
@@ -176,16 +187,53 @@ fn roots(roots: &[Root], key: Option<&PublicKey>, found: &mut Verification) {
     }
 }
 
-/// Compares the rows of a table with what the events say, and counts those without an event.
+/// Names the corrections that have no row, or another one than they say.
+fn corrections(ledger: &Transaction<'_>, found: &mut Verification) -> anyhow::Result<()> {
+    let pending = "SELECT 1 FROM corrections WHERE followed IS NOT NULL LIMIT 1";
+    let is_pending = ledger.prepare_cached(pending)?.exists(&[])?;
+    anyhow::ensure!(!is_pending, "corrections are not in force for all events yet; try again");
+    let sql = "SELECT events.position, raw, correction_id, kind, target_source, target_id, refers
+         FROM events LEFT JOIN corrections USING (position)
+         WHERE type = 'agent-meter.correction' ORDER BY events.position";
+    let mut statement = ledger.prepare_cached(sql)?;
+    let mut rows = statement.query(&[])?;
+    while let Some(row) = &rows.next_row()? {
+        let (position, raw): (i64, String) = (row.get(0)?, row.get(1)?);
+        let raw = RawValue::from_string(raw).ok();
+        let event = raw.as_ref().and_then(|raw| event::read(raw).ok());
+        // One that cannot be read was changed, which its digest tells.
+        let Some(Body::Correction(told)) = event.map(|event| event.body) else { continue };
+        let target = told.change.target();
+        let expected = [
+            Some(told.correction_id.as_str()),
+            Some(told.change.kind()),
+            target.map(|target| target.source.as_str()),
+            target.map(|target| target.id.as_str()),
+            told.change.refers_to(),
+        ];
+        for (expected, place) in expected.into_iter().zip(2..) {
+            if row.text(place)?.as_deref() != expected {
+                found.fault(format!("corrections, row {position}: it is not what the event says"));
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Compares the rows of a table with what the events and their corrections say, and counts those
+/// without an event. `as_they_came` is the table of those that are corrected.
 fn derived<B: 'static>(
     ledger: &Transaction<'_>,
     table: &'static Table<B>,
     tables: &[&str],
+    as_they_came: &str,
+    corrections: &Corrections,
     body_of: impl for<'e> Fn(&'e Body) -> Option<&'e B>,
     found: &mut Verification,
 ) -> sql::Result<()> {
     let columns = table.selection();
-    for name in tables {
+    for name in tables.iter().chain([&as_they_came]) {
         let sql = format!(
             "SELECT events.raw, {} FROM {name} AS derived
              LEFT JOIN events ON events.position = derived.position
@@ -203,6 +251,15 @@ fn derived<B: 'static>(
             let raw: Option<String> = row.get(0)?;
             let raw = raw.and_then(|raw| RawValue::from_string(raw).ok());
             let event = raw.as_ref().and_then(|raw| event::read(raw).ok());
+            let corrected = event.as_ref().map(|event| corrections.on(event, position));
+            let event = match &corrected {
+                // That table has the events as they came.
+                Some(Corrected::AsItCame) if *name == as_they_came => None,
+                Some(Corrected::Withdrawn) => None,
+                Some(Corrected::Voided) if *name == table.name => None,
+                Some(Corrected::Amended(raw)) if *name != as_they_came => event::read(raw).ok(),
+                _ => event,
+            };
             let told = event.as_ref().and_then(|event| Some((event, body_of(&event.body)?)));
             let Some((event, body)) = told else {
                 found.fault(format!("{name}, row {position}: no event says so"));
@@ -218,7 +275,7 @@ fn derived<B: 'static>(
             }
         }
     }
-    missing(ledger, table.name, tables, found)
+    missing(ledger, table.name, tables, corrections, found)
 }
 
 /// Names the events that count in no table.
@@ -226,6 +283,7 @@ fn missing(
     ledger: &Transaction<'_>,
     kind: &str,
     tables: &[&str],
+    corrections: &Corrections,
     found: &mut Verification,
 ) -> sql::Result<()> {
     let types = match kind {
@@ -241,14 +299,20 @@ fn missing(
         })
         .collect();
     let sql = format!(
-        "SELECT position FROM events WHERE type IN ({types}) AND raw <> '' AND digest IS NOT NULL
-          AND {} ORDER BY position",
+        "SELECT position, raw FROM events WHERE type IN ({types}) AND raw <> ''
+          AND digest IS NOT NULL AND {} ORDER BY position",
         absent.join(" AND ")
     );
-    let positions: Vec<i64> =
-        ledger.prepare_cached(&sql)?.query_map(values![], |row| row.get(0))?;
-    for position in positions {
-        found.fault(format!("event at {position}: it is in none of {}", tables.join(", ")));
+    let mut statement = ledger.prepare_cached(&sql)?;
+    let mut rows = statement.query(&[])?;
+    while let Some(row) = &rows.next_row()? {
+        let (position, raw): (i64, String) = (row.get(0)?, row.get(1)?);
+        let raw = RawValue::from_string(raw).ok();
+        let event = raw.as_ref().and_then(|raw| event::read(raw).ok());
+        let corrected = event.map(|event| corrections.on(&event, position));
+        if !matches!(corrected, Some(Corrected::Voided | Corrected::Withdrawn)) {
+            found.fault(format!("event at {position}: it is in none of {}", tables.join(", ")));
+        }
     }
     Ok(())
 }

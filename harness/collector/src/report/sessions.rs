@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::event::tokens::TokenTotals;
 use crate::event::totals::{ModelTotals, SessionState, ToolTotals, Totals, add};
 use crate::ledger::Ledger;
-use crate::ledger::tables::{GENERATIONS, SESSIONS};
+use crate::ledger::tables::{CALLS, GENERATIONS, SESSIONS};
 use crate::money;
 use crate::query::{BadQuery, Conditions, Page, Parameters, count};
 use crate::sql::{self, Row, Transaction, values};
@@ -208,11 +208,13 @@ fn session(row: &Row<'_>) -> sql::Result<SessionRow> {
     Ok((row.get("position")?, (session, totals)))
 }
 
-/// Whether a generation of a closed session was superseded after the session had told its totals.
+/// Whether calls or generations of a closed session count otherwise than when it told its totals.
 fn is_corrected(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<bool> {
     let mut statement = ledger.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM superseded JOIN sessions USING (source, session_id)
-         WHERE session_id = ? AND source = ? AND superseded_by > fold_order)",
+          WHERE session_id = ?1 AND source = ?2 AND superseded_by > fold_order)
+         OR EXISTS (SELECT 1 FROM corrected_calls WHERE session_id = ?1 AND source = ?2)
+         OR EXISTS (SELECT 1 FROM corrected_generations WHERE session_id = ?1 AND source = ?2)",
     )?;
     Ok(statement.query_row(values![&session.session_id, &session.source], |row| row.get(0))?)
 }
@@ -224,26 +226,46 @@ fn at_closing() -> String {
     let closing = "(SELECT fold_order FROM sessions
          WHERE sessions.session_id = entry.session_id AND sessions.source = entry.source)";
     let was_there = format!("(supersedes IS NULL OR sequence < {closing})");
+    let as_it_came = "NOT EXISTS (SELECT 1 FROM corrected_generations AS corrected
+         WHERE corrected.position = entry.position)";
     format!(
-        "(SELECT {columns} FROM generations AS entry WHERE {was_there} UNION ALL
+        "(SELECT {columns} FROM generations AS entry WHERE {was_there} AND {as_it_came} UNION ALL
          SELECT {columns} FROM superseded AS entry
-         WHERE {was_there} AND superseded_by > {closing})"
+         WHERE {was_there} AND {as_it_came} AND superseded_by > {closing} UNION ALL
+         SELECT {columns} FROM corrected_generations AS entry WHERE {was_there} AND NOT EXISTS
+          (SELECT 1 FROM superseded WHERE superseded.position = entry.position
+           AND superseded_by <= {closing}))"
+    )
+}
+
+/// The calls as they came, before any correction.
+fn calls_as_they_came() -> String {
+    let columns = CALLS.selection();
+    format!(
+        "(SELECT {columns} FROM calls AS entry WHERE NOT EXISTS
+          (SELECT 1 FROM corrected_calls AS corrected WHERE corrected.position = entry.position)
+         UNION ALL SELECT {columns} FROM corrected_calls)"
     )
 }
 
 /// The sums of the stored calls and generations of a session.
 pub(crate) fn so_far(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
-    sums(ledger, session, "generations")
+    sums(ledger, session, CALLS.name, GENERATIONS.name)
 }
 
 /// The same as it was when the session was closed.
 pub(crate) fn until_closing(ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<Totals> {
-    sums(ledger, session, &at_closing())
+    sums(ledger, session, &calls_as_they_came(), &at_closing())
 }
 
-fn sums(ledger: &Transaction<'_>, session: &Session, generations: &str) -> anyhow::Result<Totals> {
+fn sums(
+    ledger: &Transaction<'_>,
+    session: &Session,
+    calls: &str,
+    generations: &str,
+) -> anyhow::Result<Totals> {
     let mut sums = Sums { totals: Totals::new(), ..Sums::default() };
-    sums.add_calls(ledger, session)?;
+    sums.add_calls(ledger, session, calls)?;
     sums.add_generations(ledger, session, generations)?;
     let Sums { mut totals, tools, models, mixed } = sums;
     totals.calls_by_tool = tools.into_values().collect();
@@ -280,12 +302,17 @@ impl Sums {
         self.mixed |= self.totals.currency.get_or_insert_with(|| currency.to_owned()) != currency;
     }
 
-    fn add_calls(&mut self, ledger: &Transaction<'_>, session: &Session) -> anyhow::Result<()> {
-        let mut statement = ledger.prepare_cached(
+    fn add_calls(
+        &mut self,
+        ledger: &Transaction<'_>,
+        session: &Session,
+        calls: &str,
+    ) -> anyhow::Result<()> {
+        let mut statement = ledger.prepare_cached(&format!(
             "SELECT tool, status, currency, count_sum(quantity), count_sum(billable * quantity),
-             decimal_sum(price)
-             FROM calls WHERE session_id = ? AND source = ? GROUP BY tool, status, currency",
-        )?;
+             decimal_sum(price) FROM {calls} AS used
+             WHERE session_id = ? AND source = ? GROUP BY tool, status, currency"
+        ))?;
         let mut rows = statement.query(values![&session.session_id, &session.source])?;
         while let Some(row) = &rows.next_row()? {
             self.in_currency(&row.get::<_, String>(2)?);

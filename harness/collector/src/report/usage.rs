@@ -2,8 +2,6 @@
 //! It never adds amounts of different currencies. What belongs to no group has a row of its own, so
 //! that the rows have the same sums for every grouping.
 
-use std::sync::LazyLock;
-
 use rust_decimal::Decimal;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -11,9 +9,11 @@ use serde::{Serialize, Serializer};
 use crate::event::tokens::TokenTotals;
 use crate::event::units::Units;
 use crate::ledger::Ledger;
+use crate::ledger::hours::parts::{Union, parts};
+use crate::ledger::hours::{CALL_HOURS, GENERATION_HOURS};
 use crate::ledger::units::column;
 use crate::money;
-use crate::query::{BadQuery, Conditions, Parameters, Period, count};
+use crate::query::{BadQuery, Parameters, Period, count};
 use crate::sql::{self, Transaction};
 
 /// A column of the call that a generation was made for.
@@ -28,55 +28,53 @@ macro_rules! of_its_call {
     };
 }
 
-/// Calls and generations in one shape, a column a line: its name, its SQL for a call, and its SQL
-/// for a generation. Each kind of token is one more column, which calls do not have. A generation
-/// that belongs to no call has no tool, status and tier, and a call has no provider and model.
-const ENTRY: [(&str, &str, &str); 29] = [
-    ("time_ms", "time_ms", "time_ms"),
-    ("customer", "customer", "customer"),
-    ("team", "team", "team"),
-    ("agent", "agent", "agent"),
-    ("key", "coalesce(api_key_hash, '__none__')", "coalesce(api_key_hash, '__none__')"),
-    ("product", "product", "product"),
-    ("product_type", "product_type", "product_type"),
-    ("session_id", "session_id", "session_id"),
-    ("kind", "kind", "'token_consumption'"),
-    ("tool", "tool", "coalesce(tool, '__unattributed__')"),
-    ("status", "status", of_its_call!("status")),
-    ("tier", "tier", of_its_call!("tier")),
-    ("source", "source", "source"),
-    ("currency", "currency", "currency"),
-    ("day", "day", "day"),
-    ("request_bytes", "request_bytes", "NULL"),
-    ("response_bytes", "response_bytes", "NULL"),
-    ("provider", "'__none__'", "provider"),
-    ("model", "'__none__'", "model"),
-    ("calls", "quantity", "0"),
-    ("billable", "billable * quantity", "0"),
-    ("price", "price", "price"),
-    ("cost", "NULL", "provider_cost"),
-    ("generations", "0", "1"),
-    ("unpriced", "0", "CASE WHEN provider_cost IS NULL THEN 1 ELSE 0 END"),
-    ("unknown_usage", "0", "is_unknown"),
-    ("unpriced_units", "0", "has_unpriced_units"),
-    ("inconsistent", "0", "is_inconsistent"),
-    ("units", "NULL", "units"),
+/// What is counted of calls and generations in one shape, a column a line: its name, and its SQL for
+/// a call, an hour of calls, a generation and an hour of generations. Each kind of token is one more
+/// column, which calls do not have.
+const COUNTED: [(&str, [&str; 4]); 13] = [
+    ("calls", ["quantity", "calls", "0", "0"]),
+    ("billable", ["billable * quantity", "billable * calls", "0", "0"]),
+    ("price", ["price"; 4]),
+    ("cost", [NO_MONEY, NO_MONEY, "provider_cost", "provider_cost"]),
+    ("generations", ["0", "0", "1", "events"]),
+    ("unpriced", ["0", "0", "CASE WHEN provider_cost IS NULL THEN 1 ELSE 0 END", "unpriced"]),
+    ("unknown_usage", ["0", "0", "is_unknown", "unknown_usage"]),
+    ("unpriced_units", ["0", "0", "has_unpriced_units", "unpriced_units"]),
+    ("inconsistent", ["0", "0", "is_inconsistent", "inconsistent"]),
+    ("request_bytes", ["request_bytes", "request_bytes", "0", "0"]),
+    ("response_bytes", ["response_bytes", "response_bytes", "0", "0"]),
+    ("units", [NO_TEXT, NO_TEXT, "units", "units"]),
+    ("currency", ["currency"; 4]),
 ];
 
-/// The table of a query over [`ENTRY`].
-static ENTRIES: LazyLock<String> = LazyLock::new(|| {
-    let tokens = TokenTotals::KINDS.iter().map(|kind| (*kind, "NULL", *kind));
-    let columns: Vec<_> = ENTRY.into_iter().chain(tokens).collect();
-    let of_calls = columns.iter().map(|(name, of_call, _)| format!("{of_call} AS {name}"));
-    let of_calls = of_calls.collect::<Vec<_>>().join(", ");
-    let of_generations: Vec<_> =
-        columns.iter().map(|(_, _, of_generation)| *of_generation).collect();
-    let of_generations = of_generations.join(", ");
-    format!(
-        "(SELECT {of_calls} FROM calls
-         UNION ALL SELECT {of_generations} FROM generations AS generation) AS entry"
-    )
-});
+/// NULL has a type in PostgreSQL.
+const NO_MONEY: &str = "CAST(NULL AS NUMERIC)";
+const NO_TEXT: &str = "CAST(NULL AS TEXT)";
+
+/// The calls and generations of a query, with the columns of [`COUNTED`] and those that it groups by.
+fn entries(query: &UsageQuery) -> Union {
+    let mut union = Union::default();
+    let tokens = TokenTotals::KINDS.iter().map(|kind| (*kind, ["0", "0", *kind, *kind]));
+    let counted: Vec<_> = COUNTED.into_iter().chain(tokens).collect();
+    let asked = || query.group_by.iter().chain(query.filters.iter().map(|(filter, _)| filter));
+    for (first, hours) in [(0, &CALL_HOURS), (2, &GENERATION_HOURS)] {
+        let is_call = first == 0;
+        let reads_hours = asked().all(|dimension| dimension.is_in_hours(is_call));
+        for mut part in parts(hours, query.period, reads_hours) {
+            for (filter, value) in &query.filters {
+                part.conditions.and_equal(filter.sql(is_call), Some(value));
+            }
+            let of_counted = counted.iter().filter_map(|(name, sql)| {
+                Some(format!("{} AS {name}", sql.get(first + usize::from(part.is_hours))?))
+            });
+            let grouped = query.group_by.iter().filter(|it| **it != Dimension::Currency);
+            let grouped = grouped.map(|it| format!("{} AS {}", it.sql(is_call), it.column()));
+            let columns = of_counted.chain(grouped).collect::<Vec<_>>().join(", ");
+            union.add(part, &columns, if is_call { "call" } else { "generation" });
+        }
+    }
+    union
+}
 
 /// What calls and generations can be grouped and filtered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,9 +158,32 @@ impl Dimension {
         }
     }
 
-    /// The column of [`ENTRIES`].
+    /// The column of a query over [`entries`].
     fn column(self) -> &'static str {
         if self == Dimension::Session { "session_id" } else { self.name() }
+    }
+
+    /// Whether the hours of calls, or those of generations, tell it apart.
+    fn is_in_hours(self, is_call: bool) -> bool {
+        match self {
+            Dimension::Key | Dimension::Session | Dimension::Source => false,
+            Dimension::Status | Dimension::Tier => is_call,
+            _ => true,
+        }
+    }
+
+    /// Its SQL in a row of calls or generations, and of their hours if they have it. A generation
+    /// that belongs to no call has no tool, status and tier, and a call has no provider and model.
+    fn sql(self, is_call: bool) -> &'static str {
+        match (self, is_call) {
+            (Dimension::Key, _) => "coalesce(api_key_hash, '__none__')",
+            (Dimension::Kind, false) => "'token_consumption'",
+            (Dimension::Tool, false) => "coalesce(tool, '__unattributed__')",
+            (Dimension::Status, false) => of_its_call!("status"),
+            (Dimension::Tier, false) => of_its_call!("tier"),
+            (Dimension::Provider | Dimension::Model, true) => "'__none__'",
+            _ => self.column(),
+        }
     }
 }
 
@@ -283,59 +304,51 @@ impl Serialize for UsageRow {
 impl Ledger {
     /// Calls, tokens and money of the groups that a query asks for.
     pub fn usage(&self, query: &UsageQuery) -> anyhow::Result<Usage> {
-        let mut conditions = Conditions::default();
-        for (dimension, value) in &query.filters {
-            conditions.and_equal(dimension.column(), Some(value));
-        }
-        conditions.and_within("time_ms", query.period);
         self.read(|ledger| {
-            let mut group_by = query.group_by.clone();
-            if mixes_currencies(ledger, &group_by, &conditions)? {
-                group_by.push(Dimension::Currency);
+            let mut query = query.clone();
+            if mixes_currencies(ledger, &query)? {
+                query.group_by.push(Dimension::Currency);
             }
-            Ok(Usage { rows: rows(ledger, &group_by, &conditions)? })
+            Ok(Usage { rows: rows(ledger, &query)? })
         })
     }
 }
 
-fn mixes_currencies(
-    ledger: &Transaction<'_>,
-    group_by: &[Dimension],
-    conditions: &Conditions,
-) -> sql::Result<bool> {
-    let columns: Vec<&str> = group_by.iter().map(|dimension| dimension.column()).collect();
-    let group = if columns.is_empty() { "1 = 1".to_owned() } else { columns.join(", ") };
-    ledger
-        .prepare_cached(&format!(
-            "SELECT 1 FROM {}{} GROUP BY {group} HAVING count(DISTINCT currency) > 1 LIMIT 1",
-            *ENTRIES,
-            conditions.sql()
-        ))?
-        .exists(&conditions.values)
+fn columns(group_by: &[Dimension]) -> String {
+    group_by.iter().map(|dimension| dimension.column()).collect::<Vec<_>>().join(", ")
 }
 
-fn rows(
-    ledger: &Transaction<'_>,
-    group_by: &[Dimension],
-    conditions: &Conditions,
-) -> anyhow::Result<Vec<UsageRow>> {
-    let columns: Vec<&str> = group_by.iter().map(|dimension| dimension.column()).collect();
-    let columns = columns.join(", ");
+fn mixes_currencies(ledger: &Transaction<'_>, query: &UsageQuery) -> sql::Result<bool> {
+    let group = match columns(&query.group_by) {
+        none if none.is_empty() => "1 = 1".to_owned(),
+        columns => columns,
+    };
+    let entries = entries(query);
+    ledger
+        .prepare_cached(&format!(
+            "SELECT 1 FROM {} GROUP BY {group} HAVING count(DISTINCT currency) > 1 LIMIT 1",
+            entries.sql()
+        ))?
+        .exists(&entries.values)
+}
+
+fn rows(ledger: &Transaction<'_>, query: &UsageQuery) -> anyhow::Result<Vec<UsageRow>> {
+    let UsageQuery { group_by, .. } = query;
+    let columns = columns(group_by);
     let (grouped, separator) = match columns.as_str() {
         "" => (String::new(), ""),
         columns => (format!(" GROUP BY {columns} ORDER BY {columns}"), ", "),
     };
-    let tokens = TokenTotals::columns();
+    let (entries, tokens) = (entries(query), TokenTotals::columns());
     let mut statement = ledger.prepare_cached(&format!(
         "SELECT count_sum(calls), count_sum(billable), count_sum(generations),
          count_sum(unpriced), count_sum(unknown_usage), decimal_sum(price),
          decimal_sum(cost), count_sum(request_bytes),
          count_sum(response_bytes), count_sum(unpriced_units),
-         count_sum(inconsistent){separator}{columns}, {tokens}, units_sum(units) AS units FROM {}{}{grouped}",
-        *ENTRIES,
-        conditions.sql()
+         count_sum(inconsistent){separator}{columns}, {tokens}, units_sum(units) AS units FROM {}{grouped}",
+        entries.sql()
     ))?;
-    let mut rows = statement.query(&conditions.values)?;
+    let mut rows = statement.query(&entries.values)?;
     let mut found = Vec::new();
     while let Some(row) = &rows.next_row()? {
         let (revenue, provider_cost) = (row.get(5)?, row.get(6)?);

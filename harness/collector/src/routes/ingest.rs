@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::ledger::intake::Intake;
+use crate::ledger::intake::{Intake, Origin};
 use crate::ledger::receipt::Receipt;
 use crate::routes::refusal::{Answer, Reason, Refusal, failed};
 use crate::routes::service::Service;
@@ -58,6 +58,7 @@ async fn take(service: &Service, request: Request) -> Answer {
             proven_only,
             recovers: false,
             allows_older: false,
+            origin: Origin::Filter,
         };
         let taken = ledger.take_batch(&body.bytes, &content_type, intake);
         drop(body);

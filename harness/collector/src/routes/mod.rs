@@ -9,7 +9,7 @@ mod refusal;
 mod service;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::{get, post};
@@ -35,6 +35,9 @@ pub(crate) fn routes(service: Service) -> Router {
         .route("/v1/sessions", get(sessions))
         .route("/v1/gaps", get(gaps))
         .route("/v1/quarantine", get(quarantine))
+        .route("/v1/corrections", get(corrections))
+        .route("/v1/invoices", get(closed_invoices))
+        .route("/v1/invoices/{number}", get(closed_invoice))
         .route("/v1/reconcile", get(reconcile))
         .route("/v1/guards", get(guards))
         .route("/v1/alerts", get(alerts))
@@ -88,6 +91,26 @@ async fn quarantine(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
     }
     let page = parameters.take_page()?;
     report(move || ledger.quarantine(&state, page)).await
+}
+
+async fn corrections(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
+    let page = Parameters::new(decoded(pairs)?, &["after", "limit"])?.take_page()?;
+    report(move || ledger.corrections(page)).await
+}
+
+async fn closed_invoices(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
+    let mut parameters = Parameters::new(decoded(pairs)?, &["customer_id"])?;
+    let customer = parameters.take("customer_id");
+    report(move || ledger.closed_invoices(customer.as_deref())).await
+}
+
+async fn closed_invoice(State(ledger): State<Ledger>, Path(number): Path<String>) -> Answer {
+    let find = move || ledger.closed_invoice(&number);
+    let found = tokio::task::spawn_blocking(find).await.map_err(anyhow::Error::from).flatten();
+    match found.map_err(|error| failed(&error))? {
+        Some(billing) => report(move || Ok(billing)).await,
+        None => Err(Refusal::new(StatusCode::NOT_FOUND, "no invoice with this number is closed")),
+    }
 }
 
 async fn guards(State(service): State<Service>, pairs: Pairs) -> Answer {

@@ -28,6 +28,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the file of contracts is checked for a change.
 const CONTRACTS_REFRESH: Duration = Duration::from_secs(1);
 
+/// How often the collector looks for corrections that are not in force for all events yet.
+const CORRECTIONS_REFRESH: Duration = Duration::from_secs(2);
 /// How often the sources are looked over for lost ones, at least.
 const LOST_REFRESH: Duration = Duration::from_secs(15);
 
@@ -182,7 +184,8 @@ impl Collector {
         let head_timeout = extras.timeouts.head;
         let server = connections::serve(listener, routes(service), head_timeout, stopped);
         let server = tokio::spawn(server);
-        let mut tasks = Vec::new();
+        let follow = tokio::spawn(follow_corrections(ledger.clone()));
+        let mut tasks = vec![EndOnDrop(follow.abort_handle())];
         if let Some(contracts) = contracts {
             tasks.push(EndOnDrop(tokio::spawn(refresh(contracts)).abort_handle()));
         }
@@ -240,6 +243,24 @@ async fn close_lost(ledger: Ledger, after: Duration) {
             Err(error) => tracing::error!("lost sources: {error}"),
         }
         tokio::time::sleep(after.min(LOST_REFRESH)).await;
+    }
+}
+
+/// Brings the rows of events up to date with corrections until the collector ends: whoever wrote one
+/// may have ended before all rows followed it.
+async fn follow_corrections(ledger: Ledger) {
+    loop {
+        tokio::time::sleep(CORRECTIONS_REFRESH).await;
+        let ledger = ledger.clone();
+        let follow = move || {
+            while ledger.follow_corrections()? {}
+            anyhow::Ok(())
+        };
+        match tokio::task::spawn_blocking(follow).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("corrections are not in force: {error:#}"),
+            Err(error) => tracing::error!("corrections are not in force: {error}"),
+        }
     }
 }
 

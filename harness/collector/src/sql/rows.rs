@@ -76,7 +76,8 @@ impl Row<'_> {
         Ok(self.value(at)?.to_text())
     }
 
-    fn value(&self, at: usize) -> Result<Value<'_>> {
+    /// A column as it is.
+    pub(crate) fn value(&self, at: usize) -> Result<Value<'_>> {
         match self {
             Row::Sqlite(row) => match row.get_ref(at)? {
                 ValueRef::Null => Ok(Value::Null),

@@ -13,7 +13,7 @@ use crate::money;
 use crate::sql::postgres::kept_text;
 
 /// A value of a row or a parameter. A truth value is 0 or 1.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Value<'a> {
     Null,
     Integer(i64),
@@ -23,6 +23,16 @@ pub(crate) enum Value<'a> {
 }
 
 impl Value<'_> {
+    /// The same, borrowed from nothing.
+    pub(crate) fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Null => Value::Null,
+            Value::Integer(number) => Value::Integer(number),
+            Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Value::Decimal(amount) => Value::Decimal(amount),
+        }
+    }
+
     /// The value as text, the same from both databases; `None` for NULL.
     pub(crate) fn to_text(&self) -> Option<String> {
         match self {

@@ -6,25 +6,17 @@ use agent_meter_collector::{Ledger, Period, UsageQuery};
 use serde_json::{Value, json};
 
 use super::{
-    BATCH, Http, SESSION, SOURCE, call, closed, event, gaps, insert, ledger_of, memory, merge,
-    open, pairs, permutations, reconcile, sessions, start, state,
+    BATCH, Http, SESSION, SOURCE, call, closed, gaps, insert, ledger_of, memory, merge, open,
+    pairs, permutations, reconcile, sessions, start, state,
 };
 
 /// A priced generation that belongs to no tool call: 1000 tokens in, half of them from the cache,
 /// 800 out.
 pub(super) fn generation(sequence: u64, data: Value) -> Value {
     let members = json!({
-        "metric_id": "ai_tokens",
         "quantity": 1800,
         "generation_id": format!("generation-{sequence}"),
-        "attribution": "none",
-        "provider": "openai",
-        "model": "gpt-4o-2024-08-06",
         "model_requested": "gpt-4o",
-        "service_tier": "standard",
-        "usage_source": "body",
-        "completeness": "COMPLETE",
-        "estimated": false,
         "tokens": {"input": 1000, "output": 800, "reasoning": 200, "cache_read": 500,
             "cache_write_5m": 0, "provider_total": 1800},
         "cost_lines": [
@@ -32,16 +24,10 @@ pub(super) fn generation(sequence: u64, data: Value) -> Value {
             {"kind": "cache_read", "tokens": 500, "rate_per_million": "1.25", "cost": "0.000625"},
             {"kind": "output", "tokens": 800, "rate_per_million": "10", "cost": "0.008"},
         ],
-        "priced": true,
         "total_provider_cost": "0.009875",
-        "rate_card": "2026-11-23",
         "price": "0",
-        "currency": "USD",
-        "http_status": 200,
-        "duration_ms": 2310,
-        "streamed": true,
     });
-    let mut event = event(sequence, "token_consumption", members);
+    let mut event = super::events::generation(sequence, 900, members);
     merge(&mut event["data"], data);
     event
 }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::generations::{generation, usage as generations};
 use super::guards::{EDGE_2, SCOPE};
-use super::schema::BEFORE_9;
+use super::schema::{BEFORE_9, BEFORE_11};
 use super::*;
 
 /// The largest amount that the ledger's decimals can hold.
@@ -196,7 +196,7 @@ fn old_ledger(path: &str) {
          UPDATE generations SET input = 2305843009213693952 WHERE position >= 5;"
     ))
     .expect("rows");
-    old.execute_batch(BEFORE_9).expect("tables");
+    old.execute_batch(&[BEFORE_11, BEFORE_9].concat()).expect("tables");
     old.pragma_update(None, "user_version", 8).expect("a version");
 }
 
@@ -247,6 +247,10 @@ async fn no_report_fails_for_rows_that_do_not_fit_together() {
               quantity = 9223372036854775807 WHERE billable;
              UPDATE generations SET price = '{MOST}', provider_cost = '{MOST}',
               input = 9223372036854775807, units = '{{\"pages\":\"{MOST}\"}}';
+             UPDATE call_hours SET price = '{MOST}0', request_bytes = '9223372036854775808',
+              calls = 9223372036854775807 WHERE billable;
+             UPDATE generation_hours SET price = '{MOST}', provider_cost = '{MOST}.1',
+              input = '{MOST}', units = '{{\"pages\":\"{MOST}0\"}}';
              UPDATE guard_totals SET calls = 9223372036854775807, tokens = 9223372036854775807,
               provider_cost = '{MOST}';"
         ))
@@ -254,6 +258,7 @@ async fn no_report_fails_for_rows_that_do_not_fit_together() {
     for path in [
         "/v1/usage",
         "/v1/usage?group_by=tool,model,day",
+        "/v1/usage?group_by=session",
         "/v1/sessions",
         "/v1/guards",
         "/v1/gaps",

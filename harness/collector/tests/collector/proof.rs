@@ -15,13 +15,13 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 -----END PRIVATE KEY-----
 ";
 
-struct Place {
+pub(super) struct Place {
     directory: tempfile::TempDir,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub(super) fn new() -> Place {
         let directory = tempfile::tempdir().expect("a directory");
         let url = match new_ledger().as_str() {
             "sqlite::memory:" => format!("sqlite:{}", directory.path().join("ledger.db").display()),
@@ -42,13 +42,13 @@ impl Place {
         (private, PublicKey::read(&public).expect("a key"))
     }
 
-    fn verify(&self) -> Verification {
+    pub(super) fn verify(&self) -> Verification {
         open(&self.url).verify(Some(&self.keys().1)).expect("a ledger")
     }
 }
 
 /// Changes a ledger, as whoever reaches its file or its server can.
-fn execute(url: &str, sql: &str) {
+pub(super) fn execute(url: &str, sql: &str) {
     let Some(path) = url.strip_prefix("sqlite:") else { return run(url, sql) };
     let connection = rusqlite::Connection::open(path).expect("a ledger");
     connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; {sql}")).expect(sql);
@@ -110,6 +110,13 @@ fn what_was_changed_is_named() {
         ("UPDATE calls SET customer = 'bolt' WHERE position = 5", "calls, row 5: customer is not"),
         ("DELETE FROM calls WHERE position = 2", "event at 2: it is in none of calls"),
         ("UPDATE generations SET output = 1", "generations, row 10: output is not what"),
+        ("UPDATE call_hours SET price = '9'", "call_hours, hour 2026-07-01T10:00:00Z: it is not"),
+        ("UPDATE call_hours SET customer = 'bolt'", "call_hours, hour 2026-07-01T10:00:00Z"),
+        ("UPDATE call_hours SET key = 'other' WHERE billable = 0", "it is not the sum of calls"),
+        ("UPDATE generation_hours SET hour_ms = 0", "generation_hours, hour 1970-01-01T00:00:00Z"),
+        ("UPDATE generation_hours SET units = '{\"pages\":\"1\"}'", "not the sum of generations"),
+        ("DELETE FROM generation_hours", "generation_hours, hour 2026-07-01T10:00:00Z: it is not"),
+        ("DELETE FROM calls", "call_hours, hour 2026-07-01T10:00:00Z: it is not the sum of calls"),
         ("UPDATE superseded SET provider_cost = '0'", "superseded, row 8: provider_cost is not"),
         ("DELETE FROM superseded", "event at 8: it is in none of generations, superseded"),
         (

@@ -10,6 +10,16 @@ use super::{call, gaps, insert, ledger_of, memory, open, reconcile, sessions, us
 /// The tables of version 4, as version 4 itself wrote them, by hand.
 pub(super) const VERSION_4: &str = include_str!("schema_4.sql");
 
+/// Takes away what version 11 brought.
+pub(super) const BEFORE_11: &str =
+    "DROP TABLE backfilled; DROP TABLE corrections; DROP TABLE invoices;
+    DROP TABLE corrected_calls; DROP TABLE corrected_generations;
+    DROP INDEX IF EXISTS superseded_generation;
+    DROP TABLE call_hours; DROP TABLE generation_hours;
+    DROP INDEX calls_time; DROP INDEX generations_time;
+    CREATE INDEX calls_customer ON calls (customer);
+    CREATE INDEX generations_customer ON generations (customer);";
+
 /// Takes away what versions 9 and 10 brought.
 pub(super) const BEFORE_9: &str = "ALTER TABLE events DROP COLUMN digest; DROP TABLE roots; DROP TABLE sources; DROP TABLE quarantine; DROP TABLE health;
     DROP INDEX sessions_lost; ALTER TABLE sessions DROP COLUMN state_before;";
@@ -54,6 +64,15 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "sessions_lost",
         "TABLE sinks",
         "sink_events",
+        "corrected_",
+        "corrections",
+        "backfilled",
+        "TABLE invoices",
+        "invoices_customer",
+        "call_hours",
+        "generation_hours",
+        "_customer ON",
+        "_time ON",
     ];
     let is_old = |sql: &String| {
         let is_new = new.iter().any(|name| sql.contains(name));
@@ -63,7 +82,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         let statements = statements(connection).into_iter().filter(is_old);
         statements.filter(|sql| !sql.contains("generations_generation")).collect::<Vec<_>>()
     };
-    assert_eq!((version, old(&made)), (10, old(&written)));
+    assert_eq!((version, old(&made)), (11, old(&written)));
     // What no longer counts keeps all that it was.
     let columns = |table: &str| -> Vec<String> {
         let sql = format!("SELECT name || ' ' || type FROM pragma_table_info('{table}')");
@@ -136,7 +155,7 @@ fn what_a_newer_filter_superseded_before_the_ledger_knew_it_is_made_up_for() {
          PRAGMA user_version = 6;",
     )
     .expect("tables");
-    old.execute_batch(BEFORE_9).expect("tables");
+    old.execute_batch(&[BEFORE_11, BEFORE_9].concat()).expect("tables");
     drop(old);
     assert_eq!(generations(&open(path), ""), expected);
 }
@@ -178,7 +197,7 @@ fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
     {
         let old = Connection::open(path).expect("a database");
         old.execute_batch(statements).expect("tables");
-        old.execute_batch(BEFORE_9).expect("tables");
+        old.execute_batch(&[BEFORE_11, BEFORE_9].concat()).expect("tables");
         old.execute_batch("ALTER TABLE generations DROP COLUMN is_inconsistent;").expect("tables");
         old.pragma_update(None, "user_version", version).expect("a version");
         drop(old);

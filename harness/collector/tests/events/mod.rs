@@ -62,3 +62,34 @@ pub(crate) fn call(sequence: u64, data: Value) -> Value {
     merge(&mut event["data"], data);
     event
 }
+
+/// A generation with so many tokens of input and as many of output.
+pub(crate) fn generation(sequence: u64, tokens: u64, data: Value) -> Value {
+    let members = json!({
+        "metric_id": "ai_tokens",
+        "quantity": 2 * tokens,
+        "generation_id": format!("0.1.{sequence}"),
+        "attribution": "none",
+        "provider": "openai",
+        "model": "gpt-4o-2024-08-06",
+        "service_tier": "standard",
+        "usage_source": "body",
+        "completeness": "COMPLETE",
+        "estimated": false,
+        "tokens": {"input": tokens, "output": tokens, "cache_read": tokens / 2},
+        "cost_lines": [
+            {"kind": "output", "tokens": tokens, "rate_per_million": "10", "cost": "0.008"},
+        ],
+        "priced": true,
+        "total_provider_cost": "0.008",
+        "rate_card": "2026-11-23",
+        "price": "0.0123",
+        "currency": "USD",
+        "http_status": 200,
+        "duration_ms": 2310,
+        "streamed": true,
+    });
+    let mut event = event(sequence, "token_consumption", members);
+    merge(&mut event["data"], data);
+    event
+}

@@ -25,7 +25,7 @@ use agent_meter_collector::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use events::{call, event, merge};
+use events::{call, generation};
 use ledgers::new_ledger;
 use receiver::Receiver;
 
@@ -35,37 +35,6 @@ const KEY: &str = "a-key-that-nobody-shows";
 /// When the events of these tests arrive, in milliseconds since 1970: 2026-07-02T12:00:00Z.
 const NOW_MS: i64 = 1_782_993_600_000;
 const HOUR_MS: i64 = 3_600_000;
-
-/// A generation with so many tokens of input and as many of output.
-fn generation(sequence: u64, tokens: u64, data: Value) -> Value {
-    let members = json!({
-        "metric_id": "ai_tokens",
-        "quantity": 2 * tokens,
-        "generation_id": format!("0.1.{sequence}"),
-        "attribution": "none",
-        "provider": "openai",
-        "model": "gpt-4o-2024-08-06",
-        "service_tier": "standard",
-        "usage_source": "body",
-        "completeness": "COMPLETE",
-        "estimated": false,
-        "tokens": {"input": tokens, "output": tokens, "cache_read": tokens / 2},
-        "cost_lines": [
-            {"kind": "output", "tokens": tokens, "rate_per_million": "10", "cost": "0.008"},
-        ],
-        "priced": true,
-        "total_provider_cost": "0.008",
-        "rate_card": "2026-11-23",
-        "price": "0.0123",
-        "currency": "USD",
-        "http_status": 200,
-        "duration_ms": 2310,
-        "streamed": true,
-    });
-    let mut event = event(sequence, "token_consumption", members);
-    merge(&mut event["data"], data);
-    event
-}
 
 fn calls(sequences: impl IntoIterator<Item = u64>) -> Vec<Value> {
     sequences.into_iter().map(|sequence| call(sequence, json!({}))).collect()

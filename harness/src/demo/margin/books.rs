@@ -108,7 +108,12 @@ impl Books {
                 }
             }
             Body::LevelChange(change) => self.levels.push(Level::of(change, time_ms)?),
-            Body::Session(_) | Body::GuardTotals(_) | Body::Heartbeat(_) | Body::Unknown => {}
+            Body::Session(_)
+            | Body::GuardTotals(_)
+            | Body::Heartbeat(_)
+            | Body::Correction(_)
+            | Body::Billed(_)
+            | Body::Unknown => {}
         }
         Ok(())
     }

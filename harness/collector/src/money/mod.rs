@@ -3,10 +3,14 @@
 //! fits in 28 digits, then rounded to these, and at last stays at the largest amount: one row that is
 //! wrong must not keep a report from the others.
 
+mod exact;
+
 use std::fmt;
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serializer};
+
+pub(crate) use self::exact::Exact;
 
 /// A sum or product needs more than 28 significant digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,11 @@ pub(crate) fn sum(left: Decimal, right: Decimal) -> Decimal {
     })
 }
 
+/// What one of `quantity` costs that cost `price` together; the price itself if it cannot be divided.
+pub(crate) fn unit_price(price: Decimal, quantity: Decimal) -> Decimal {
+    price.checked_div(quantity).unwrap_or(price).normalize()
+}
+
 /// The difference for a report, as [`sum`].
 pub(crate) fn difference(left: Decimal, right: Decimal) -> Decimal {
     sum(left, -right)
@@ -64,6 +73,14 @@ pub(crate) fn difference(left: Decimal, right: Decimal) -> Decimal {
 /// For `#[serde(serialize_with)]`: a decimal string, never a JSON number.
 pub(crate) fn as_text<S: Serializer>(amount: &Decimal, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&amount.normalize())
+}
+
+/// For `#[serde(deserialize_with)]`: an amount that may be below zero, as [`as_text`] writes it.
+pub(crate) fn signed<'de, D: Deserializer<'de>>(from: D) -> Result<Decimal, D::Error> {
+    let text = String::deserialize(from)?;
+    let (is_negative, digits) = text.strip_prefix('-').map_or((false, &*text), |rest| (true, rest));
+    let amount = parse(digits).ok_or_else(|| serde::de::Error::custom("not money"))?;
+    Ok(if is_negative { -amount } else { amount })
 }
 
 /// For `#[serde(with)]` on an amount that may be absent.

@@ -1,0 +1,23 @@
+//! The books: corrections of what was counted, periods that are closed, and the invoices of them.
+//!
+//! Nothing that is stored is changed. A correction is an event of the ledger's own, and so is a
+//! closed invoice, so that the chain and the roots of the room `proof` cover both. What counts is made
+//! of the events and of all their corrections, in whatever order they come (`ledger/corrected.rs`).
+//! What is corrected of a period that is closed goes to the next invoice, in lines that name it:
+//! the difference between what the period comes to now and all that was billed for it so far.
+//!
+//! `correct` and `backfill` write corrections; `close` makes a `document` of the lines of `lines`.
+
+mod backfill;
+mod calendar;
+mod close;
+mod correct;
+mod document;
+mod lines;
+
+pub use self::backfill::{Backfill, Backfilled};
+pub use self::calendar::named_period;
+pub use self::close::{Closing, InvoiceState};
+pub use self::correct::{Corrected, Outcome};
+pub use self::document::{Billing, BillingTotal, PeriodCorrection};
+pub use self::lines::BilledLine;

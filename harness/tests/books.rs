@@ -1,0 +1,132 @@
+//! Tests `agent-meter correct`, `close` and `invoices` as they are run: what they print, and what they
+//! refuse.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use agent_meter_collector::Ledger;
+use serde_json::{Value, json};
+
+const SOURCE: &str = "urn:agent-meter:envoy-1:0001";
+
+/// Runs the command, and returns whether it succeeded, stdout and stderr.
+fn run(ledger: &str, args: &[&str], input: &str) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-meter"));
+    command.args(args).args(["--ledger", ledger]).env("USER", "jane");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("agent-meter");
+    child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("an end");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+fn call(sequence: u64, price: &str) -> Value {
+    json!({
+        "specversion": "1.0", "id": format!("{sequence:020}"), "source": SOURCE,
+        "type": "agent-meter.tool_invocation", "time": "2026-06-10T10:00:00Z", "subject": "acme",
+        "sequence": format!("{sequence:020}"), "datacontenttype": "application/json",
+        "data": {
+            "event_type": "tool_invocation", "product_id": "tools", "product_type": "MCP_SERVER",
+            "customer_id": "acme", "team_id": "blue", "agent_id": "agent-1",
+            "session_id": "0123456789abcdef0123456789abcdef",
+            "session_key": "fedcba9876543210fedcba9876543210",
+            "metric_id": "tool_invocations", "quantity": 1, "call_id": format!("call-{sequence}"),
+            "tool_name": "search", "execution_status": "SUCCESS", "execution_duration_ms": 12,
+            "http_status": 200, "transport": "json", "cost_tier": "standard", "billable": true,
+            "price": price, "currency": "USD",
+        },
+    })
+}
+
+#[test]
+fn what_was_counted_is_corrected_closed_and_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = format!("sqlite:{}", dir.path().join("ledger.db").display());
+    drop(Ledger::open(&ledger).expect("a ledger"));
+    let (first, second) = (format!("{:020}", 1), format!("{:020}", 2));
+
+    // Two calls that were lost for months: first a preview, then in the books.
+    let events = [call(1, "2"), call(2, "0.5")].map(|event| event.to_string()).join("\n");
+    let backfill = ["correct", "backfill", "-", "--reason", "a log that was found"];
+    let (ok, out, err) = run(&ledger, &[&backfill[..], &["--preview"]].concat(), &events);
+    assert!(
+        ok && out.contains("\"is_preview\":true") && out.contains("\"revenue\":\"2.5\""),
+        "{out} {err}"
+    );
+    let (ok, out, err) = run(&ledger, &backfill, &events);
+    assert!(ok && out.contains("\"accepted\":2"), "{out} {err}");
+
+    let void =
+        ["correct", "void", "--source", SOURCE, "--event", &second, "--reason", "a test call"];
+    let (ok, out, err) = run(&ledger, &void, "");
+    assert!(ok && out.contains("\"accepted\""), "{out} {err}");
+    let (ok, out, _) = run(&ledger, &void, "");
+    assert!(ok && out.contains("\"duplicate\""), "the same again: {out}");
+    let amend = ["correct", "amend", "--source", SOURCE, "--event", &first, "--reason", "dearer"];
+    let (ok, _, err) = run(&ledger, &[&amend[..], &["--set", "{\"price\": 3}"]].concat(), "");
+    assert!(!ok && err.contains("data.price: must be a decimal string"), "{err}");
+    let (ok, _, err) =
+        run(&ledger, &[&amend[..], &["--set", "{\"price\": \"3.005\"}"]].concat(), "");
+    assert!(ok, "{err}");
+    let late = ["correct", "void", "--source", SOURCE, "--event", "7", "--reason", "later"];
+    let (ok, out, err) = run(&ledger, &late, "");
+    assert!(ok && out.contains("\"waiting\"") && err.contains("it waits for that"), "{out} {err}");
+
+    let close = ["close", "--period", "2026-06", "--time-zone", "Europe/Berlin"];
+    let (ok, out, _) = run(&ledger, &[&close[..], &["--preview"]].concat(), "");
+    assert!(ok && out.contains("(not closed)") && out.contains("Payable  3.01 USD"), "{out}");
+    let (ok, closed, err) = run(&ledger, &close, "");
+    assert!(ok && closed.contains("Invoice   INV-000001"), "{closed} {err}");
+    assert_eq!(run(&ledger, &close, "").1, closed, "closed is closed");
+    let (ok, _, err) = run(&ledger, &["close", "--period", "2026-6"], "");
+    assert!(!ok && err.contains("expected a month such as 2026-07"), "{err}");
+
+    let credit = [
+        "correct",
+        "credit",
+        "--invoice",
+        "INV-000001",
+        "--amount",
+        "1",
+        "--currency",
+        "USD",
+        "--reason",
+        "as agreed",
+    ];
+    assert!(run(&ledger, &credit, "").0);
+    let (ok, out, _) = run(&ledger, &["invoices"], "");
+    assert!(
+        ok && out.contains("\"payable\":\"3.01\",\"credited\":\"1\",\"due\":\"2.01\""),
+        "{out}"
+    );
+    assert_eq!(run(&ledger, &["invoices", "--number", "INV-000001"], "").1, closed);
+    let (ok, _, err) = run(&ledger, &["invoices", "--number", "INV-9"], "");
+    assert!(!ok && err.contains("no invoice \"INV-9\" is closed"), "{err}");
+
+    let (ok, out, _) = run(&ledger, &["correct", "list"], "");
+    let kinds: Vec<String> = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["kind"].to_string())
+        .collect();
+    assert!(ok);
+    assert_eq!(kinds.join(" "), "\"backfill\" \"void\" \"amend\" \"void\" \"credit\"");
+    let (ok, out, err) = run(&ledger, &["verify"], "");
+    assert!(ok, "{out} {err}");
+}
+
+#[test]
+fn a_file_of_corrections_is_written_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = format!("sqlite:{}", dir.path().join("ledger.db").display());
+    drop(Ledger::open(&ledger).expect("a ledger"));
+    let good = r#"{"kind":"merge","from_customer_id":"a","to_customer_id":"b","correction_id":"1","made_by":"jane","reason":"one company","made_at":"2026-06-01T00:00:00Z"}"#;
+    let apply = ["correct", "apply", "-"];
+    let (ok, _, err) = run(&ledger, &apply, &format!("{good}\n\n{{\"kind\":\n"));
+    assert!(!ok && err.contains("-, line 3"), "{err}");
+    let (ok, _, err) = run(&ledger, &apply, &format!("{good}\n{{\"kind\":\"undo\"}}\n"));
+    assert!(!ok && err.contains("correction 2: kind: must be void, amend"), "{err}");
+    assert_eq!(run(&ledger, &["correct", "list"], "").1, "");
+    let (ok, out, err) = run(&ledger, &apply, good);
+    assert!(ok && out.contains("\"accepted\""), "{out} {err}");
+}
