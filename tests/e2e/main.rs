@@ -22,6 +22,7 @@ mod delivery;
 mod dice;
 mod drain_order;
 mod drains;
+mod formats;
 mod forms;
 mod generations;
 mod golden;
@@ -237,12 +238,18 @@ impl Rig {
         .await
     }
 
-    /// Checks that no VM has died, and stops everything.
-    pub(crate) async fn finish(self) -> anyhow::Result<()> {
+    /// Checks that no VM has died.
+    pub(crate) fn check_vms(&self) -> anyhow::Result<()> {
         let mut dead = self.log_lines("agent-meter panicked")?;
         // Envoy logs this when a VM ends for another reason.
         dead.extend(self.log_lines("][wasm] [source/extensions/common/wasm/wasm_vm.cc")?);
         ensure!(dead.is_empty(), "a VM died: {dead:?}");
+        Ok(())
+    }
+
+    /// Checks that no VM has died, and stops everything.
+    pub(crate) async fn finish(self) -> anyhow::Result<()> {
+        self.check_vms()?;
         self.finish_after_crashes().await
     }
 

@@ -216,6 +216,7 @@ pub(crate) fn dispatch(collector: &Collector, request: &Dispatch) -> Result<u32,
         ("content-type", format.media_type()),
     ];
     headers.extend_from_slice(format.headers());
+    headers.extend(collector.own_headers());
     let credential = request.credential.as_ref();
     headers.extend(credential.map(|header| (header.name, header.value.as_str())));
     let timeout = Duration::from_millis(collector.timeout.millis().0);

@@ -58,8 +58,8 @@ use crate::shared_data::commit::Lease;
 use crate::shared_data::configurations::announced;
 use crate::shared_data::drain::{Drain, DrainOrder};
 use crate::shared_data::journal::Reader;
-use crate::sink::cloudevents::CloudEvents;
-use crate::sink::format::Format;
+use crate::sink::cloudevents;
+use crate::sink::format::Sends;
 use crate::sink::reply::Reply;
 use crate::sink::stored_event::StoredEvent;
 
@@ -158,7 +158,8 @@ impl Accountant {
         let reply = self.outbox.checked(part, reply);
         host.count(Counter::BatchesFailed, u64::from(!matches!(reply, Reply::Taken { .. })));
         host.count(Counter::BatchesWithoutReceipt, u64::from(reply == Reply::NoReceipt));
-        if let Reply::Taken { verdicts, .. } = &reply {
+        if let Reply::Taken { verdicts, sessions_to_end, .. } = &reply {
+            host.count(Counter::SessionsToEnd, len_u64(*sessions_to_end));
             self.apply_fleet_totals(host, verdicts);
         }
         let settled = self.outbox.reply(&self.config.delivery, part, reply, now);
@@ -204,8 +205,13 @@ impl Accountant {
         self.lease.release(host, &self.prefix);
     }
 
-    /// Adds a newly written event to the outbox.
+    /// Adds a newly written event to the outbox, if the format sends it.
     fn push(&mut self, host: &mut impl Host, event: StoredEvent, now: Timestamp) {
+        let sends = self.config.collector.format.format().sends(&event);
+        if sends != Sends::Yes {
+            count_left_out(host, sends);
+            return;
+        }
         let overflow = self.outbox.push(&self.config.delivery, event, now);
         self.spill(host, "outbox_full", overflow);
     }
@@ -215,7 +221,7 @@ impl Accountant {
         for event in events {
             // A spill line is a CloudEvent in every format, because `agent-meter recover` reads
             // CloudEvents.
-            let text = &CloudEvents.event(&self.meta.source, &event);
+            let text = &cloudevents::event(&self.meta.source, &event);
             let secret = &self.config.collector.secret;
             host.spill(&Spill { reason, kind: "event", text, secret });
         }
@@ -227,4 +233,10 @@ impl Accountant {
         host.count(Counter::BatchesSent, len_u64(requests.len()));
         requests
     }
+}
+
+/// Counts an event that the format does not send.
+fn count_left_out(host: &mut impl Host, sends: Sends) {
+    host.count(Counter::EventsLeftOut, 1);
+    host.count(Counter::EventsWithheld, u64::from(sends == Sends::Withheld));
 }

@@ -18,7 +18,7 @@ use crate::base::limits::{
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::delivery::{Collector, Delivery};
 use crate::sink::credential::Credential;
-use crate::sink::format::Limits;
+use crate::sink::format::{Format, Limits, Sends};
 use crate::sink::reply::Reply;
 use crate::sink::stored_event::StoredEvent;
 
@@ -121,15 +121,31 @@ impl Outbox {
         }
     }
 
-    /// Puts back a batch that was read from shared data. An open batch is sealed.
-    pub(crate) fn restore(&mut self, number: u64, batch: Batch) {
+    /// Puts back a batch that was read from shared data. An open batch is sealed. Takes out the events
+    /// that the format does not send, which another configuration left, and returns them.
+    pub(crate) fn restore(
+        &mut self,
+        number: u64,
+        batch: Batch,
+        format: &dyn Format,
+    ) -> Vec<StoredEvent> {
         self.next_batch = self.next_batch.max(number.saturating_add(1));
-        let events: Vec<_> = batch.events.into_iter().filter(Option::is_some).collect();
+        let events = batch.events.into_iter().flatten();
+        let (events, left_out): (Vec<_>, Vec<_>) =
+            events.partition(|event| format.sends(event) == Sends::Yes);
+        if !left_out.is_empty() {
+            self.dirty.insert(number);
+        }
+        if events.is_empty() && !left_out.is_empty() {
+            return left_out;
+        }
+        let events: Vec<_> = events.into_iter().map(Some).collect();
         self.events = self.events.saturating_add(len_u64(events.len()));
         let batch = Batch { events, is_sealed: true, ..batch };
         self.bytes = self.bytes.saturating_add(len_u64(batch.bytes()));
         self.batches.insert(number, batch);
         self.add_parts(number, true);
+        left_out
     }
 
     /// The number of events that are not settled.
@@ -264,6 +280,7 @@ impl Outbox {
     ) -> Vec<Dispatch> {
         self.give_up_silent(delivery, collector.timeout.millis(), now);
         let format = collector.format.format();
+        let options = collector.options();
         let is_paused = now < self.paused_until
             // If the clock was set back, the pause must not last for ever.
             && self.paused_until.saturating_since(now) <= delivery.retry_max.millis().max(RETRY_AFTER_MAX);
@@ -290,7 +307,8 @@ impl Outbox {
                 part.state = PartState::InFlight { since: now };
                 part.was_sent = true;
                 let events = events.iter().flatten();
-                let body = format.batch(&mut events.map(|event| format.event(source, event)));
+                let body =
+                    format.batch(&mut events.map(|event| format.event(options, source, event)));
                 let credential = collector.credential(&body);
                 requests.push(Dispatch { part: number, body, credential });
             }
@@ -326,8 +344,8 @@ impl Outbox {
             Reply::Taken { refused, .. } => {
                 self.failures = 0;
                 self.paused_until = Timestamp::default();
-                for event in self.settle(number) {
-                    if refused.contains(&event.sequence) {
+                for (place, event) in self.settle(number).into_iter().enumerate() {
+                    if refused.may_be(place, event.sequence) {
                         settled.refused.push(event);
                     } else {
                         settled.acked = settled.acked.saturating_add(1);

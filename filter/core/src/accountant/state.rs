@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 
-use crate::accountant::Accountant;
 use crate::accountant::attribution::Attributions;
 use crate::accountant::configurations::Configurations;
 use crate::accountant::estimates::Estimates;
@@ -17,6 +16,7 @@ use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::pending_ends::PendingEnds;
 use crate::accountant::seen_generations::SeenGenerations;
+use crate::accountant::{Accountant, count_left_out};
 use crate::base::limits::{BATCH_PAGES, OUTBOX_BATCHES_MAX};
 use crate::base::time::{Timestamp, len_u64};
 use crate::config::Config;
@@ -45,7 +45,8 @@ impl Accountant {
         let meta = read_value(host, &meta_key(&prefix)).unwrap_or_else(|| Meta::new(source));
         let journals = Reader::resume(host, &prefix);
         let (first, next) = meta.batches;
-        let limits = config.collector.format.format().limits();
+        let format = config.collector.format.format();
+        let limits = format.limits();
         let seed = seed ^ lease.term();
         let outbox = Outbox::new(next, lease.term(), seed, &config.delivery, limits);
         let mut configurations = Configurations::new(Rc::clone(&config));
@@ -76,7 +77,8 @@ impl Accountant {
         };
         for number in first..next {
             if let Some(batch) = read_value::<Batch>(host, &batch_key(&accountant.prefix, number)) {
-                accountant.outbox.restore(number, batch);
+                let left_out = accountant.outbox.restore(number, batch, format);
+                left_out.iter().for_each(|event| count_left_out(host, format.sends(event)));
             }
         }
         for slot in 0..accountant.meta.joins_high {

@@ -323,6 +323,13 @@ pub(crate) const PAUSED_BATCH_EVENTS: u64 = 512;
 /// there is to tell.
 pub(crate) const PAUSED_BATCHES: u64 = 64;
 
+/// Headers of the configuration that each delivery request carries, and the bytes of one's value.
+pub(crate) const COLLECTOR_HEADERS_MAX: usize = 16;
+pub(crate) const COLLECTOR_HEADER_BYTES_MAX: usize = 4096;
+
+/// UTF-16 code units of Aforo's name of a unit.
+pub(crate) const METRIC_NAME_UNITS_MAX: usize = 255;
+
 /// Bytes of one batch. Collectors commonly refuse bodies above 1 MiB.
 pub(crate) const BATCH_BYTES_MAX: usize = 512 * 1024;
 

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use sha2::Sha256;
 
 /// A secret text; empty where there is none. No output and no error shows it.
@@ -43,6 +43,53 @@ impl<'de> Deserialize<'de> for Secret {
         // serde's own error would show what it found instead of a text.
         let text = String::deserialize(from);
         text.map(Self).map_err(|_| D::Error::custom("expected a text, which is not shown"))
+    }
+}
+
+/// Texts under names, each name once. A text may be a secret: no output and no error shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets(Vec<(String, Secret)>);
+
+impl Secrets {
+    /// The names with their texts, in the order in which they stand. Whoever takes them must not write
+    /// a text anywhere.
+    pub(crate) fn reveal(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, text)| (name.as_str(), text.reveal()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Secrets;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("an object of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secrets, A::Error> {
+                let mut all = Vec::<(String, Secret)>::new();
+                while let Some(entry) = map.next_entry::<String, Secret>()? {
+                    if all.iter().any(|(name, _)| *name == entry.0) {
+                        return Err(A::Error::custom("a name is there twice"));
+                    }
+                    all.push(entry);
+                }
+                Ok(Secrets(all))
+            }
+        }
+        from.deserialize_map(Names)
     }
 }
 

@@ -2,11 +2,16 @@
 
 use serde::Deserialize;
 
-use crate::base::invalid::{ConfigError, error, is_path, is_positive, not_empty};
-use crate::base::secret::Secret;
+use crate::base::invalid::{ConfigError, error, is_header, is_path, is_positive, not_empty};
+use crate::base::limits::{
+    COLLECTOR_HEADER_BYTES_MAX, COLLECTOR_HEADERS_MAX, METRIC_NAME_UNITS_MAX,
+};
+use crate::base::secret::{Secret, Secrets};
 use crate::base::text::Duration;
 use crate::sink::FormatName;
+use crate::sink::aforo::METRICS;
 use crate::sink::credential::{Authentication, Credential};
+use crate::sink::format::Options;
 
 /// Where the filter sends events.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -26,6 +31,12 @@ pub struct Collector {
     pub secret: Secret,
     /// How a batch shows that it comes from who knows the secret.
     pub authentication: Authentication,
+    /// Headers of each delivery request besides, by their names.
+    pub headers: Secrets,
+    /// Whether records of OpenTelemetry have the attributes of money.
+    pub cost_attributes: bool,
+    /// Aforo's names of our units, by `metric_id`.
+    pub metric_names: Secrets,
 }
 
 impl Default for Collector {
@@ -33,11 +44,14 @@ impl Default for Collector {
         Self {
             cluster: "agent_meter_collector".to_owned(),
             authority: "agent-meter-collector".to_owned(),
-            path: "/v1/events".to_owned(),
+            path: DEFAULT_PATH.to_owned(),
             format: FormatName::default(),
             timeout: Duration::from_seconds(5),
             secret: Secret::default(),
             authentication: Authentication::default(),
+            headers: Secrets::default(),
+            cost_attributes: false,
+            metric_names: Secrets::default(),
         }
     }
 }
@@ -48,11 +62,23 @@ impl Collector {
         Credential::of(&self.secret, self.authentication, body)
     }
 
+    /// The headers of the configuration. Whoever takes them must not write a value anywhere.
+    pub fn own_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.reveal()
+    }
+
+    /// What the configuration asks of its format.
+    pub(crate) fn options(&self) -> Options<'_> {
+        Options { cost_attributes: self.cost_attributes, metric_names: &self.metric_names }
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         not_empty("collector.cluster", &self.cluster)?;
         not_empty("collector.authority", &self.authority)?;
         is_path("collector.path", &self.path)?;
         is_positive("collector.timeout", self.timeout)?;
+        self.validate_headers()?;
+        self.validate_format()?;
         if !self.secret.is_set() {
             return Ok(());
         }
@@ -73,7 +99,76 @@ impl Collector {
         }
         Ok(())
     }
+
+    fn validate_headers(&self) -> Result<(), ConfigError> {
+        if self.headers.len() > COLLECTOR_HEADERS_MAX {
+            let reason = format!("expected at most {COLLECTOR_HEADERS_MAX} headers");
+            return Err(error("collector.headers", &reason));
+        }
+        let bears = self.secret.is_set() && self.authentication == Authentication::Bearer;
+        for (name, text) in self.headers.reveal() {
+            is_header("collector.headers", name)?;
+            let path = format!("collector.headers.{name}");
+            if OWN_HEADERS.contains(&name) || (bears && name == "authorization") {
+                return Err(error(&path, "the filter sets this header itself"));
+            }
+            if HOP_BY_HOP.contains(&name) {
+                return Err(error(&path, "this header is of one connection, not of a request"));
+            }
+            let is_sendable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+            if text.is_empty() || text.trim() != text || !text.bytes().all(is_sendable) {
+                let reason = "expected printable ASCII without white space around it; the value is not shown";
+                return Err(error(&path, reason));
+            }
+            if text.len() > COLLECTOR_HEADER_BYTES_MAX {
+                let reason = format!("expected at most {COLLECTOR_HEADER_BYTES_MAX} bytes");
+                return Err(error(&path, &reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_format(&self) -> Result<(), ConfigError> {
+        if self.cost_attributes && self.format != FormatName::OtlpLogs {
+            let reason = "only `format: otlp_logs` has attributes";
+            return Err(error("collector.cost_attributes", reason));
+        }
+        if !self.metric_names.is_empty() && self.format != FormatName::Aforo {
+            return Err(error("collector.metric_names", "only `format: aforo` has metrics"));
+        }
+        for (ours, theirs) in self.metric_names.reveal() {
+            let path = format!("collector.metric_names.{ours}");
+            if !METRICS.contains(&ours) {
+                let reason = format!("expected one of {}", METRICS.join(", "));
+                return Err(error(&path, &reason));
+            }
+            if !(1..=METRIC_NAME_UNITS_MAX).contains(&theirs.encode_utf16().count()) {
+                let reason = format!("expected a name of 1 to {METRIC_NAME_UNITS_MAX} characters");
+                return Err(error(&path, &reason));
+            }
+        }
+        Ok(())
+    }
 }
+
+/// The path of our collector.
+pub(super) const DEFAULT_PATH: &str = "/v1/events";
+
+/// The headers of a delivery request that the filter or Envoy sets.
+const OWN_HEADERS: [&str; 4] = ["agent-meter-signature", "content-length", "content-type", "host"];
+
+/// The headers that are of one connection (RFC 9110, section 7.6.1), which HTTP/2 refuses.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// A secret of this length cannot be guessed.
 const SECRET_BYTES_MIN: usize = 16;

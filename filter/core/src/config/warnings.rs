@@ -2,10 +2,12 @@
 //! meter and guards.
 
 use crate::base::invalid::{ConfigError, error};
+use crate::config::delivery::DEFAULT_PATH;
 use crate::config::product::{Product, Speaks};
 use crate::config::{Config, Guard, OnMismatch, PathCase, Unmatched};
 use crate::domain::identity::ANONYMOUS;
 use crate::domain::level::ScopeKind;
+use crate::sink::FormatName;
 
 impl Config {
     /// Returns what an operator should know before this configuration meets traffic; each has the
@@ -37,7 +39,39 @@ impl Config {
             warnings.push(error("already_metered.trusted_peers", reason));
         }
         warnings.extend(self.ways_around());
+        warnings.extend(self.format_warnings());
         warnings
+    }
+
+    /// What a format does not send, and what its receiver does not answer.
+    fn format_warnings(&self) -> Vec<ConfigError> {
+        let (name, left_out, path) = match self.collector.format {
+            FormatName::CloudEvents => return Vec::new(),
+            FormatName::OtlpLogs => ("otlp_logs", "", "/v1/logs"),
+            FormatName::Aforo => (
+                "aforo",
+                "sessions, guards, heartbeats and calls that are not billed are not sent (`events_left_out`), nor generations of no tokens and those that take the place of earlier ones (`events_withheld`); ",
+                "/v1/ingest/batch",
+            ),
+        };
+        let reason = format!(
+            "{left_out}events that cannot be delivered are in Envoy's log only, and nothing adds up sources: our collector does both"
+        );
+        let mut found = vec![error("collector.format", &reason)];
+        if self.collector.path == DEFAULT_PATH {
+            let reason = format!(
+                "{DEFAULT_PATH:?} is the path of our collector; receivers of {name} have {path:?}"
+            );
+            found.push(error("collector.path", &reason));
+        }
+        for (at, guard) in self.guards.iter().enumerate().filter(|(_, guard)| guard.fleet) {
+            let reason = format!(
+                "guard {:?} never learns what other Envoys use: receivers of {name} give no totals",
+                guard.id
+            );
+            found.push(error(&format!("guards[{at}].fleet"), &reason));
+        }
+        found
     }
 
     /// How requests that reach a product's server may match no product, and pass unmetered.

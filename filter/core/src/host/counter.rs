@@ -199,6 +199,13 @@ counters! {
     BatchesWithoutReceipt = "batches_without_receipt",
     /// Events that the collector refused permanently.
     EventsRefused = "events_refused",
+    /// Events that `collector.format` does not send: they are in `events_made`, and nowhere else.
+    EventsLeftOut = "events_left_out",
+    /// Of these, events without which the receiver may charge too little: generations that take the
+    /// place of earlier ones, and generations of no tokens.
+    EventsWithheld = "events_withheld",
+    /// Sessions that a receiver of `collector.format: aforo` wants ended. The filter ends none.
+    SessionsToEnd = "sessions_to_end",
 }
 
 macro_rules! gauges {

@@ -2,6 +2,7 @@
 
 use core::fmt::Debug;
 
+use crate::base::secret::Secrets;
 use crate::sink::reply::{HttpReply, Reply};
 use crate::sink::stored_event::StoredEvent;
 
@@ -21,8 +22,13 @@ pub trait Format: Debug + Sync {
         Limits { events: u32::MAX, bytes: usize::MAX }
     }
 
-    /// Writes one event, without line breaks.
-    fn event(&self, source: &str, event: &StoredEvent) -> String;
+    /// Whether an event is sent at all.
+    fn sends(&self, _: &StoredEvent) -> Sends {
+        Sends::Yes
+    }
+
+    /// Writes one event that is sent, without line breaks.
+    fn event(&self, options: Options<'_>, source: &str, event: &StoredEvent) -> String;
 
     /// Writes the body of one request from events in this format.
     fn batch(&self, events: &mut dyn Iterator<Item = String>) -> Vec<u8>;
@@ -31,6 +37,26 @@ pub trait Format: Debug + Sync {
     fn reply(&self, reply: &HttpReply<'_>) -> Reply {
         Reply::parse(reply)
     }
+}
+
+/// What a configuration asks of a format.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Whether records of OpenTelemetry have the attributes of money.
+    pub cost_attributes: bool,
+    /// The receiver's names of our units, by `metric_id`; a unit without one has our name.
+    pub metric_names: &'a Secrets,
+}
+
+/// Whether a format sends an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sends {
+    /// It does.
+    Yes,
+    /// It does not, as the receiver has no use for the event.
+    No,
+    /// It does not, although the receiver may then charge too little.
+    Withheld,
 }
 
 /// The most that one request may hold, beside the limits in the configuration.

@@ -40,12 +40,14 @@ pub struct HttpReply<'a> {
 /// The result of a request to the collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The collector accepted the body, except the events with these sequence numbers.
+    /// The collector accepted the body, except some events.
     Taken {
         /// For how many events the answer accounts; `None` if it does not say.
         accounted: Option<u64>,
-        /// Sequence numbers of the events that the collector refuses for good.
-        refused: Vec<u64>,
+        /// The events that the collector refuses for good.
+        refused: Refused,
+        /// How many sessions the collector wants ended; the filter ends none.
+        sessions_to_end: usize,
         /// The totals of the other Envoys, by scope.
         verdicts: Vec<FleetTotals>,
     },
@@ -61,7 +63,39 @@ pub enum Reply {
     },
 }
 
+/// Which events of a request the collector refuses for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Those with these sequence numbers.
+    Sequences(Vec<u64>),
+    /// Those at these places in the request, from 0.
+    Places(Vec<u64>),
+    /// So many, and it does not say which.
+    Unnamed(u64),
+}
+
+impl Refused {
+    /// So many of a request, or none.
+    pub(super) fn unnamed(count: u64) -> Self {
+        if count == 0 { Self::Places(Vec::new()) } else { Self::Unnamed(count) }
+    }
+
+    /// Whether this event of a request, at this place, is or may be one of them.
+    pub(crate) fn may_be(&self, place: usize, sequence: u64) -> bool {
+        match self {
+            Self::Sequences(sequences) => sequences.contains(&sequence),
+            Self::Places(places) => places.contains(&len_u64(place)),
+            Self::Unnamed(_) => true,
+        }
+    }
+}
+
 impl Reply {
+    /// A success that gives no totals.
+    pub(super) fn taken(refused: Refused) -> Self {
+        Self::Taken { accounted: None, refused, sessions_to_end: 0, verdicts: Vec::new() }
+    }
+
     /// Reads a reply.
     pub fn parse(reply: &HttpReply<'_>) -> Self {
         match reply.status {
@@ -92,7 +126,8 @@ fn receipt(reply: &HttpReply<'_>) -> Reply {
     let ids = entries("rejected").into_iter().flatten().filter_map(|event| event.get("id"));
     Reply::Taken {
         accounted: count("accepted").map(|accepted| further.fold(accepted, u64::saturating_add)),
-        refused: ids.filter_map(|id| id.as_str()?.parse().ok()).collect(),
+        refused: Refused::Sequences(ids.filter_map(|id| id.as_str()?.parse().ok()).collect()),
+        sessions_to_end: 0,
         verdicts: entries("verdicts").into_iter().flatten().filter_map(fleet_totals).collect(),
     }
 }

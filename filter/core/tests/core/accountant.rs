@@ -18,7 +18,7 @@ const CONFIG: &str = r#"{
 }"#;
 
 /// With generations.
-const DOCUMENTED: &str = r#"{
+pub(crate) const DOCUMENTED: &str = r#"{
     "emitter": "edge-1",
     "products": [{
         "id": "crm", "type": "MCP_SERVER", "match": {"path": "/mcp"},
@@ -84,17 +84,24 @@ fn a_session_goes_through_its_states_and_ends_with_its_totals() {
     assert_eq!(created["session_key"], data["session_key"]);
 }
 
-#[test]
-fn events_are_written_as_documented() {
-    let mut envoy = Envoy::new(DOCUMENTED);
+/// What happens in the documented example, with what is delivered meanwhile.
+pub(crate) fn document<T>(
+    envoy: &mut Envoy,
+    deliver: impl Fn(&mut Envoy, u64) -> Vec<T>,
+) -> Vec<T> {
     let call = envoy.start("s", "lookup");
     envoy.generate(
         r#"{"id":"chatcmpl-1","object":"chat.completion","model":"gpt-4o-2024-08-06","service_tier":"default","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,"prompt_tokens_details":{"cached_tokens":400},"completion_tokens_details":{"reasoning_tokens":60}}}"#,
     );
     envoy.finish(call, "{}");
-    envoy.deliver(0);
+    deliver(envoy, 0);
     envoy.delete("s");
-    let mut made = envoy.deliver(2000);
+    deliver(envoy, 2000)
+}
+
+#[test]
+fn events_are_written_as_documented() {
+    let mut made = document(&mut Envoy::new(DOCUMENTED), Envoy::deliver);
     let source = made[0]["source"].as_str().unwrap().to_owned();
     assert!(source.starts_with("urn:agent-meter:edge-1:"), "{source}");
     for (at, event) in made.iter_mut().enumerate() {

@@ -39,6 +39,7 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "collector.timeout",
         "collector.secret",
         "collector.authentication",
+        "collector.cost_attributes",
         "delivery.batch_events_max",
         "delivery.flush_interval",
         "delivery.in_flight_max",

@@ -23,6 +23,9 @@ mod dice;
 mod drain;
 mod encoding;
 mod exchange;
+mod format_options;
+#[expect(clippy::disallowed_methods, reason = "it writes the golden requests anew when asked to")]
+mod formats;
 mod forms;
 mod generations;
 mod groups;

@@ -215,7 +215,7 @@ const KINDS: [Kind; 12] = [
     ),
     kind("aforo", Some("https://ingest.aforo.ai"), true, &["tenant", "case"]),
     kind("json_lines", None, false, &["file", "rotate_bytes", "keep"]),
-    kind("otlp_logs", None, false, &[]),
+    kind("otlp_logs", None, false, &["cost_attributes"]),
     kind("otlp_metrics", None, false, &[]),
     kind("clickhouse", None, false, &["table", "user"]),
 ];
@@ -354,7 +354,10 @@ fn sink(kind: &Kind, members: &Members<'_>) -> Result<Box<dyn Sink>, String> {
             })
         }
         "json_lines" => Box::new(json_lines(members)?),
-        "otlp_logs" => Box::new(OtlpLogs),
+        "otlp_logs" => {
+            let with_costs = members.optional("cost_attributes", Members::flag)?.unwrap_or(false);
+            Box::new(OtlpLogs { with_costs })
+        }
         "otlp_metrics" => Box::new(OtlpMetrics),
         _ => {
             let table = members.optional("table", Members::name)?;

@@ -8,14 +8,14 @@
 //! - any other says all of itself;
 //! - and it takes back what those said that it supersedes and whose position is smaller.
 
+use agent_meter_core::sink::otel::event_id;
 use chrono::{DateTime, SecondsFormat};
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 
 use crate::event::tokens::Tokens;
 use crate::event::{Body, Event, short_type};
-use crate::hex::hex;
 use crate::money;
 
 /// How much was used. Negative where an event takes back more than it says.
@@ -144,7 +144,7 @@ impl<'a> Usage<'a> {
                 amounts = Some(own.less(others).map_err(|overflow| overflow.to_string())?);
             }
         }
-        let id = event_id(event);
+        let id = event_id(&event.source, &event.id);
         Ok(Usage { event, position, id, amounts, is_superseded, replaced })
     }
 
@@ -172,6 +172,32 @@ impl<'a> Usage<'a> {
             Body::Call(call) => call.billable,
             _ => true,
         }
+    }
+
+    /// What the event says: its `data`, with the differences in the place of what it takes back.
+    pub(crate) fn data(&self) -> Value {
+        let mut event = serde_json::from_str::<Value>(self.event.raw).unwrap_or_default();
+        let mut data = event.get_mut("data").map(Value::take).unwrap_or_default();
+        let is_whole = !self.is_superseded && self.replaced.is_empty();
+        let Some(amounts) = self.amounts.as_ref().filter(|_| !is_whole) else { return data };
+        let tokens = &amounts.tokens;
+        let counts = [
+            ("input", tokens.input),
+            ("output", tokens.output),
+            ("cache_read", tokens.cache_read),
+            ("cache_write_5m", tokens.cache_write),
+            ("reasoning", tokens.reasoning),
+        ];
+        let counts =
+            counts.into_iter().filter_map(|(kind, count)| Some((kind.to_owned(), count?.into())));
+        if let Some(members) = data.as_object_mut() {
+            members.insert("quantity".to_owned(), amounts.quantity.into());
+            members.insert("tokens".to_owned(), Value::Object(counts.collect()));
+            members.insert("price".to_owned(), json!(amounts.price.normalize().to_string()));
+            let cost = amounts.cost.map(|cost| cost.normalize().to_string());
+            members.insert("total_provider_cost".to_owned(), json!(cost));
+        }
+        data
     }
 
     /// What a receiver may want to know, in a fixed order.
@@ -248,10 +274,4 @@ pub(crate) fn currency<'a>(event: &'a Event<'_>) -> Option<&'a str> {
         Body::Generation(generation) => Some(&generation.currency),
         _ => None,
     }
-}
-
-/// The name of an event for receivers: a hash, because a source may be longer than they take.
-fn event_id(event: &Event<'_>) -> String {
-    let hash = Sha256::digest(format!("{}\n{}", event.source, event.id).as_bytes());
-    format!("am_{}", hex(hash.get(..16).unwrap_or_default()))
 }

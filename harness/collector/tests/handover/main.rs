@@ -8,6 +8,7 @@ mod files;
 mod golden;
 #[path = "../ledgers/mod.rs"]
 mod ledgers;
+mod names;
 mod outages;
 mod receiver;
 mod superseding;

@@ -124,7 +124,7 @@ pub(crate) static ALL: &[Vendor] = &[
     },
     Vendor {
         name: "otlp_logs",
-        members: ", events: [tool_invocation, token_consumption]",
+        members: ", events: [tool_invocation, token_consumption], cost_attributes: true",
         records_max: 1000,
         bytes_max: 4 << 20,
         dedup_hours: 0,
@@ -424,6 +424,7 @@ fn aforo(came: &Came) -> Vec<(String, String)> {
             "toolName",
             "executionStatus",
             "executionDurationMs",
+            "traceId",
             "metadata",
         ];
         only(event, &known);
@@ -460,6 +461,7 @@ fn otlp_logs(came: &Came) -> Vec<(String, String)> {
             "eventName",
             "body",
             "attributes",
+            "traceId",
         ];
         only(record, &known);
         assert!(text(record, "timeUnixNano").parse::<u64>().is_ok());
@@ -492,6 +494,9 @@ fn otlp_metrics(came: &Came) -> Vec<(String, String)> {
     let metrics = &body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"];
     let metrics = metrics.as_array().expect("metrics");
     let check = |metric: &Value| {
+        if metric.get("histogram").is_some() {
+            return histogram(metric);
+        }
         only(metric, &["name", "unit", "sum"]);
         let sum = &metric["sum"];
         assert_eq!(
@@ -505,6 +510,30 @@ fn otlp_metrics(came: &Came) -> Vec<(String, String)> {
     };
     metrics.iter().for_each(check);
     metrics.iter().map(|metric| (metric.to_string(), metric.to_string())).collect()
+}
+
+/// A histogram of one observation, in the bucket whose bounds it lies between.
+fn histogram(metric: &Value) {
+    only(metric, &["name", "unit", "histogram"]);
+    assert_eq!(metric["histogram"]["aggregationTemporality"], 1);
+    let point = &metric["histogram"]["dataPoints"][0];
+    let numbers = |list: &Value| -> Vec<f64> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|one| one.as_f64().unwrap_or_else(|| one.as_str().unwrap().parse().unwrap()))
+            .collect()
+    };
+    let (counts, bounds) = (numbers(&point["bucketCounts"]), numbers(&point["explicitBounds"]));
+    assert_eq!((counts.len(), counts.iter().sum::<f64>()), (bounds.len() + 1, 1.0));
+    let value = point["sum"].as_f64().expect("a sum");
+    let bucket = counts.iter().position(|count| *count == 1.0).expect("a bucket");
+    assert!(bucket == 0 || value > bounds[bucket - 1], "{metric}");
+    assert!(bucket == bounds.len() || value <= bounds[bucket], "{metric}");
+    assert_eq!(
+        (&point["count"], &point["min"], &point["max"]),
+        (&json!("1"), &point["sum"], &point["sum"])
+    );
+    assert!(text(point, "timeUnixNano").parse::<u64>().is_ok());
+    attributes(&point["attributes"]);
 }
 
 fn clickhouse(came: &Came) -> Vec<(String, String)> {

@@ -8,8 +8,12 @@
 //! told, so no retry is given up. Members are in camelCase, or in snake_case for an ingestor that
 //! wants them so.
 //!
+//! The catalogue's units read tool, agent, session and outcome from `metadata`: without `tool_name`
+//! there every call has the base rate. The filter sends the same events where it has no collector.
+//!
 //! An event that takes the place of another has the difference, which may be negative.
 
+use agent_meter_core::sink::aforo::{execution_status, tool_name};
 use serde_json::Value;
 
 use crate::event::Body;
@@ -45,11 +49,19 @@ impl Aforo {
     }
 
     fn metadata(&self, usage: &Usage<'_>) -> String {
-        let shown = ["tool_name", "agent_id", "session_id", "execution_status", "quantity"];
-        let rest = usage.properties().into_iter().filter(|(name, _)| !shown.contains(name));
-        let metadata = rest.fold(Object::new(), |all, (name, value)| match value {
-            Property::Count(_) | Property::Flag(_) => all.raw(name, &value.text()),
-            value => all.text(name, &value.text()),
+        let rest = usage.properties().into_iter().filter(|(name, _)| *name != "quantity");
+        let metadata = rest.fold(Object::new(), |all, (name, value)| match (name, value) {
+            ("execution_status", value) => {
+                let all = all.text(name, execution_status(&value.text()));
+                match &usage.event.body {
+                    Body::Call(call) => {
+                        all.raw("execution_duration_ms", &call.duration_ms.to_string())
+                    }
+                    _ => all,
+                }
+            }
+            (_, value @ (Property::Count(_) | Property::Flag(_))) => all.raw(name, &value.text()),
+            (_, value) => all.text(name, &value.text()),
         });
         metadata.end()
     }
@@ -82,9 +94,12 @@ impl Sink for Aforo {
                 .text(&self.name("sessionId"), &identity.session_id);
             if let Body::Call(call) = &usage.event.body {
                 body = body
-                    .text(&self.name("toolName"), &call.tool)
-                    .text(&self.name("executionStatus"), call.status)
+                    .text(&self.name("toolName"), tool_name(&call.tool))
+                    .text(&self.name("executionStatus"), execution_status(call.status))
                     .raw(&self.name("executionDurationMs"), &call.duration_ms.to_string());
+            }
+            if let Some(trace) = usage.data().get("trace_id").and_then(Value::as_str) {
+                body = body.text(&self.name("traceId"), trace);
             }
             let body = body.raw("metadata", &self.metadata(usage)).end();
             Record { position: usage.position, id, body }

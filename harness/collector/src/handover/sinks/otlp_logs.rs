@@ -1,4 +1,4 @@
-//! OpenTelemetry logs: OTLP over HTTP in JSON, a log record for each event.
+//! OpenTelemetry logs: OTLP over HTTP in JSON, one log record for each event.
 //!
 //! Source: opentelemetry.io/docs/specs/otlp 1.9.0 and opentelemetry-proto: `POST /v1/logs`; 64-bit
 //! numbers are text. 200 may have `partialSuccess` with a number of records that were rejected: the
@@ -6,18 +6,23 @@
 //! ids, so what is sent again after a cut connection is there twice, with the same
 //! `agent_meter.event.id`.
 //!
-//! Names of attributes are those of the GenAI conventions where they have one; money has none there,
-//! and is text under `agent_meter`. The body is the event as it came.
+//! The filter writes the same records where it has no collector: `agent_meter_core::sink::otel` does
+//! it for both. Only an event that takes the place of another has the difference of tokens and money
+//! here, while the filter, which no longer has the other, tells the whole.
 
-use crate::event::Body;
-use crate::handover::json::{Object, quoted};
+use agent_meter_core::sink::otel::{LOGS_AFTER, LOGS_BEFORE, Told, log_record};
+use serde_json::json;
+
 use crate::handover::sink::{
     BODY_BYTES, Frame, Headers, Limits, Record, Reply, Sink, Verdict, by_status, json_headers,
 };
-use crate::handover::usage::{Property, Usage};
+use crate::handover::usage::Usage;
 
 #[derive(Debug)]
-pub(crate) struct OtlpLogs;
+pub(crate) struct OtlpLogs {
+    /// Whether records have the attributes of money.
+    pub(crate) with_costs: bool,
+}
 
 impl Sink for OtlpLogs {
     fn limits(&self) -> Limits {
@@ -30,37 +35,22 @@ impl Sink for OtlpLogs {
     }
 
     fn records(&self, usage: &Usage<'_>) -> Result<Vec<Record>, String> {
-        let nanoseconds = format!("{}000000", usage.event.time_ms);
-        let mut attributes = vec![
-            string("agent_meter.event.id", &usage.id),
-            string("agent_meter.event.source", &usage.event.source),
-            string("agent_meter.event.sequence", &usage.event.id),
-            string("agent_meter.customer_id", &usage.event.subject),
-        ];
-        let is_call = matches!(usage.event.body, Body::Call(_));
-        for (name, value) in usage.properties() {
-            attributes.push(attribute(&named(name, is_call), &value));
-        }
-        let body = Object::new()
-            .text("timeUnixNano", &nanoseconds)
-            .text("observedTimeUnixNano", &nanoseconds)
-            .raw("severityNumber", "9")
-            .text("severityText", "INFO")
-            .text("eventName", &usage.event.event_type)
-            .raw("body", &Object::new().text("stringValue", usage.event.raw).end())
-            .raw("attributes", &format!("[{}]", attributes.join(",")))
-            .end();
+        let event = usage.event;
+        let body = log_record(&Told {
+            source: &event.source,
+            id: &event.id,
+            time_ms: event.time_ms.unsigned_abs(),
+            event_type: &event.event_type,
+            subject: &event.subject,
+            data: &usage.data(),
+            text: event.raw,
+            with_costs: self.with_costs,
+        });
         Ok(vec![Record { position: usage.position, id: usage.id.clone(), body }])
     }
 
     fn frame(&self) -> Frame {
-        Frame {
-            before: "{\"resourceLogs\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\
-                     \"value\":{\"stringValue\":\"agent-meter\"}}]},\"scopeLogs\":[{\"scope\":\
-                     {\"name\":\"agent-meter\"},\"logRecords\":[",
-            between: ",",
-            after: "]}]}]}",
-        }
+        Frame { before: LOGS_BEFORE, between: ",", after: LOGS_AFTER }
     }
 
     fn path(&self) -> String {
@@ -90,38 +80,6 @@ pub(super) fn partial(reply: &Reply, member: &str) -> Verdict {
     Verdict::Taken { unnamed: rejected }
 }
 
-/// The name of the conventions for a property.
-fn named(property: &str, is_call: bool) -> String {
-    let name = match property {
-        "tool_name" => "gen_ai.tool.name",
-        "provider" => "gen_ai.provider.name",
-        "model" => "gen_ai.response.model",
-        "input_tokens" => "gen_ai.usage.input_tokens",
-        "output_tokens" => "gen_ai.usage.output_tokens",
-        "cache_read_tokens" => "gen_ai.usage.cache_read.input_tokens",
-        "cache_write_tokens" => "gen_ai.usage.cache_creation.input_tokens",
-        "reasoning_tokens" => "gen_ai.usage.reasoning.output_tokens",
-        "quantity" if is_call => "agent_meter.calls",
-        "quantity" => "agent_meter.tokens",
-        other => return format!("agent_meter.{other}"),
-    };
-    name.to_owned()
-}
-
-fn attribute(name: &str, value: &Property) -> String {
-    match value {
-        Property::Count(count) => {
-            let value = Object::new().text("intValue", &count.to_string()).end();
-            Object::new().text("key", name).raw("value", &value).end()
-        }
-        Property::Flag(flag) => {
-            let value = Object::new().raw("boolValue", &flag.to_string()).end();
-            Object::new().text("key", name).raw("value", &value).end()
-        }
-        value => string(name, &value.text()),
-    }
-}
-
 pub(super) fn string(name: &str, value: &str) -> String {
-    format!("{{\"key\":{},\"value\":{{\"stringValue\":{}}}}}", quoted(name), quoted(value))
+    format!("{{\"key\":{},\"value\":{{\"stringValue\":{}}}}}", json!(name), json!(value))
 }
