@@ -81,19 +81,29 @@ impl Ledger {
     /// # Errors
     ///
     /// If the period is not over, if a part of it is closed as another period, if corrections are
-    /// not in force for all events yet, or if the ledger fails.
+    /// not in force for all events yet, if another period is closed at the same time, or if the
+    /// ledger fails.
     pub fn close(&self, closing: &Closing) -> anyhow::Result<Vec<Billing>> {
+        let (_, to_ms) = bounds(closing)?;
+        let now_ms = self.now_ms();
+        ensure!(to_ms <= now_ms, "the period ends at {}, which is not over", rfc3339(to_ms));
+        // What takes time is read from a snapshot, so that nobody who writes waits for it. What comes
+        // after the snapshot is late, and goes to the next invoice.
+        let (seen, mut billings) = self.read(|ledger| {
+            let billings = match closed_already(ledger, closing)? {
+                Some(closed) => closed,
+                None => make(ledger, closing)?,
+            };
+            Ok((invoices::count(ledger)?, billings))
+        })?;
         self.write(|ledger| {
             if let Some(closed) = closed_already(ledger, closing)? {
                 return Ok(closed);
             }
-            let (_, to_ms) = bounds(closing)?;
-            let now_ms = self.now_ms();
-            ensure!(to_ms <= now_ms, "the period ends at {}, which is not over", rfc3339(to_ms));
-            let mut billings = make(ledger, closing)?;
-            let first = invoices::count(ledger)? + 1;
+            let known = invoices::count(ledger)?;
+            ensure!(known == seen, "another period was closed meanwhile; try again");
             let mut own = Vec::with_capacity(billings.len());
-            for (billing, number) in billings.iter_mut().zip(first..) {
+            for (billing, number) in billings.iter_mut().zip(known + 1..) {
                 billing.number = Some(format!("{}{number:06}", closing.prefix));
                 own.push(Own {
                     event_type: "invoice",

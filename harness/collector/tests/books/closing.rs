@@ -291,3 +291,24 @@ fn who_had_no_invoice_is_billed_for_a_closed_period_too() {
         ["INV-000003 acme: 0.5 + 0 + 0 -> 0.5 | 0", "INV-000004 late: 0 + 4 + 0 -> 4 | 0"]
     );
 }
+
+#[test]
+fn a_period_that_several_close_at_once_has_its_invoices_once() {
+    let books = Books::new();
+    books.store(&world());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let ledger = books.ledger.clone();
+            scope.spawn(move || match ledger.close(&closing("2026-06")) {
+                Ok(closed) => assert_eq!(closed.len(), 2),
+                Err(error) => {
+                    assert!(format!("{error:#}").contains("closed meanwhile"), "{error:#}")
+                }
+            });
+        }
+    });
+    let numbers = books.ledger.closed_invoices(None).expect("invoices");
+    let numbers: Vec<String> = numbers.into_iter().map(|invoice| invoice.number).collect();
+    assert_eq!(numbers, ["INV-000001", "INV-000002"]);
+    books.verify();
+}
