@@ -7,10 +7,10 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::books::document::{Billing, Used, payable};
+use crate::books::document::{Billing, BillingTotal, Used, payable};
 use crate::event::correction::Change;
-use crate::event::{self, Body};
 use crate::ledger::Ledger;
+use crate::ledger::in_force::{PENDING, in_force, is_pending};
 use crate::ledger::intake::{Own, take_own};
 use crate::ledger::invoices::{self, Closed};
 use crate::ledger::merges::Merges;
@@ -174,9 +174,7 @@ fn closed_already(
 }
 
 fn make(ledger: &Transaction<'_>, closing: &Closing) -> anyhow::Result<Vec<Billing>> {
-    let pending = "SELECT 1 FROM corrections WHERE followed IS NOT NULL LIMIT 1";
-    let is_pending = ledger.prepare_cached(pending)?.exists(&[])?;
-    ensure!(!is_pending, "corrections are not in force for all events yet; try again");
+    ensure!(!is_pending(ledger)?, PENDING);
     let merges = Merges::read(ledger)?;
     let closed = invoices::of_customers(ledger, None)?;
     let periods: BTreeSet<(i64, i64)> =
@@ -209,16 +207,9 @@ fn data(billing: &Billing, closing: &Closing) -> anyhow::Result<Map<String, Valu
 
 /// What credit notes in force come to, by the number of the invoice and the currency.
 fn credits(ledger: &Transaction<'_>) -> sql::Result<BTreeMap<(String, String), Decimal>> {
-    let sql = "SELECT raw FROM corrections JOIN events USING (position)
-         WHERE kind = 'credit' AND NOT EXISTS (SELECT 1 FROM corrections AS revert
-          WHERE revert.kind = 'revert' AND revert.refers = corrections.correction_id)";
-    let texts: Vec<String> = ledger.prepare_cached(sql)?.query_map(&[], |row| row.get(0))?;
     let mut credits = BTreeMap::new();
-    for text in texts {
-        let Ok(raw) = serde_json::value::RawValue::from_string(text) else { continue };
-        let Ok(event) = event::read_stored(&raw) else { continue };
-        let Body::Correction(correction) = event.body else { continue };
-        if let Change::Credit { invoice, amount, currency } = correction.change {
+    for applied in in_force(ledger, "kind = 'credit'", &[])? {
+        if let Change::Credit { invoice, amount, currency } = applied.change {
             let sum: &mut Decimal = credits.entry((invoice, currency)).or_default();
             *sum = money::sum(*sum, amount);
         }
@@ -232,7 +223,7 @@ fn state(
 ) -> anyhow::Result<InvoiceState> {
     let document = Billing::of_text(&closed.raw)?;
     let number = closed.billed.number.clone();
-    let due = |total: crate::books::document::BillingTotal| {
+    let due = |total: BillingTotal| {
         let key = (number.clone(), total.currency.clone());
         let credited = credits.get(&key).copied().unwrap_or_default();
         // Never below zero: what credit notes say beyond that has no effect.

@@ -12,7 +12,7 @@ use crate::books::document::Billing;
 use crate::event::correction::{Change, Correction, Target, correction};
 use crate::event::members::{Members, shown};
 use crate::event::{self, Body};
-use crate::ledger::corrected::changed_or_refused;
+use crate::ledger::corrected::changed;
 use crate::ledger::intake::{Own, take_own};
 use crate::ledger::merges::Merges;
 use crate::ledger::{Ledger, invoices};
@@ -164,8 +164,9 @@ fn stored(ledger: &Transaction<'_>, id: &str) -> anyhow::Result<Option<Known>> {
 /// Whether the ledger has what a correction is about. Refuses one that can have no effect.
 fn check(ledger: &Transaction<'_>, correction: &Correction) -> anyhow::Result<bool> {
     match &correction.change {
-        Change::Void(target) => check_event(ledger, target, &correction.change),
-        Change::Amend(target, _) => check_event(ledger, target, &correction.change),
+        Change::Void(target) | Change::Amend(target, _) => {
+            check_event(ledger, target, &correction.change)
+        }
         Change::Rerate(_) | Change::Backfill { .. } => Ok(true),
         Change::Credit { invoice, currency, .. } => {
             let closed = invoices::by_number(ledger, invoice)?;
@@ -211,7 +212,7 @@ fn check_event(ledger: &Transaction<'_>, target: &Target, change: &Change) -> an
         matches!(read.body, Body::Call(_) | Body::Generation(_)),
         "target_id: the event {id} is no call and no generation, and counts in nothing"
     );
-    changed_or_refused(text.get(), change)
+    changed(text.get(), change)
         .map_err(|reason| anyhow!("set: the event would not be valid: {reason}"))?;
     Ok(true)
 }

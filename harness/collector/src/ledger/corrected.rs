@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 
 use crate::event::correction::{Change, Rerate};
 use crate::event::{self, Body, Event};
+use crate::ledger::in_force::{Applied, in_force};
 use crate::ledger::lists::{of_ids, of_positions};
-use crate::sql::{self, Row, Transaction};
+use crate::sql::{self, Transaction};
 
 /// What an event counts as.
 #[derive(Debug)]
@@ -25,14 +26,6 @@ pub(crate) enum Corrected {
     Withdrawn,
 }
 
-/// A correction of an event.
-#[derive(Debug)]
-struct Applied {
-    /// When it was made, in milliseconds since 1970, and its id.
-    order: (i64, String),
-    change: Change,
-}
-
 /// The corrections that are in force, of some events or of all.
 #[derive(Debug, Default)]
 pub(crate) struct Corrections {
@@ -43,12 +36,6 @@ pub(crate) struct Corrections {
     /// Positions of events whose backfill was reverted.
     withdrawn: HashSet<i64>,
 }
-
-/// Corrections with what they say, without those that are reverted.
-const IN_FORCE: &str = "SELECT corrections.made_ms, corrections.correction_id, events.raw
-     FROM corrections JOIN events USING (position)
-     WHERE NOT EXISTS (SELECT 1 FROM corrections AS revert
-      WHERE revert.kind = 'revert' AND revert.refers = corrections.correction_id)";
 
 /// The positions of backfills that are reverted.
 const WITHDRAWN: &str = "SELECT backfilled.position FROM backfilled
@@ -72,15 +59,15 @@ impl Corrections {
             }
             for (source, ids) in ids {
                 let ids: Vec<&str> = ids.into_iter().collect();
-                for (sql, values) in of_ids(source, &ids, |list| {
-                    format!("{IN_FORCE} AND target_source = ?1 AND target_id IN {list}")
+                for (condition, values) in of_ids(source, &ids, |list| {
+                    format!("target_source = ?1 AND target_id IN {list}")
                 }) {
-                    ledger.prepare_cached(&sql)?.query_map(&values, |row| found.add(row))?;
+                    found.add(in_force(ledger, &condition, &values)?);
                 }
             }
         }
         if are_rerates {
-            found.add_rerates(ledger)?;
+            found.add(in_force(ledger, "kind = 'rerate'", &[])?);
         }
         if are_backfills {
             let positions: Vec<i64> = events.iter().map(|(_, position)| *position).collect();
@@ -98,9 +85,7 @@ impl Corrections {
     /// All of them.
     pub(crate) fn all(ledger: &Transaction<'_>) -> sql::Result<Self> {
         let mut found = Corrections::default();
-        let sql = format!("{IN_FORCE} AND target_id IS NOT NULL");
-        ledger.prepare_cached(&sql)?.query_map(&[], |row| found.add(row))?;
-        found.add_rerates(ledger)?;
+        found.add(in_force(ledger, "(target_id IS NOT NULL OR kind = 'rerate')", &[])?);
         found.withdrawn = {
             let positions: Vec<i64> =
                 ledger.prepare_cached(WITHDRAWN)?.query_map(&[], |row| row.get(0))?;
@@ -109,27 +94,16 @@ impl Corrections {
         Ok(found)
     }
 
-    fn add_rerates(&mut self, ledger: &Transaction<'_>) -> sql::Result<()> {
-        let sql = format!("{IN_FORCE} AND kind = 'rerate'");
-        ledger.prepare_cached(&sql)?.query_map(&[], |row| self.add(row))?;
-        Ok(())
-    }
-
-    /// Adds a row of [`IN_FORCE`].
-    fn add(&mut self, row: &Row<'_>) -> sql::Result<()> {
-        let raw: String = row.get(2)?;
-        let raw = RawValue::from_string(raw).map_err(|error| bad(&error.to_string()))?;
-        let event = event::read_stored(&raw).map_err(|(_, reason)| bad(&reason))?;
-        let Body::Correction(correction) = event.body else { return Ok(()) };
-        let applied = Applied { order: (row.get(0)?, row.get(1)?), change: correction.change };
-        match applied.change.target() {
-            Some(target) => {
-                let key = (target.source.clone(), target.id.clone());
-                self.by_event.entry(key).or_default().push(applied);
+    fn add(&mut self, all: Vec<Applied>) {
+        for applied in all {
+            match applied.change.target() {
+                Some(target) => {
+                    let key = (target.source.clone(), target.id.clone());
+                    self.by_event.entry(key).or_default().push(applied);
+                }
+                None => self.rerates.push(applied),
             }
-            None => self.rerates.push(applied),
         }
-        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -156,7 +130,8 @@ impl Corrections {
         let mut amended: Option<Box<RawValue>> = None;
         for Applied { change, .. } in applied {
             let text = amended.as_deref().map_or(event.raw, RawValue::get);
-            if let Some(changed) = changed(text, change) {
+            // One that would make an event that is not valid has no effect.
+            if let Ok(Some(changed)) = changed(text, change) {
                 amended = Some(changed);
             }
         }
@@ -164,21 +139,9 @@ impl Corrections {
     }
 }
 
-fn bad(reason: &str) -> sql::Error {
-    sql::Error::Column(format!("a correction: {reason}"))
-}
-
-/// The text of an event with one more correction; `None` if that changes nothing, or if the event
-/// would not be valid then.
-fn changed(text: &str, change: &Change) -> Option<Box<RawValue>> {
-    changed_or_refused(text, change).ok().flatten()
-}
-
-/// The same; the error says why the event would not be valid.
-pub(crate) fn changed_or_refused(
-    text: &str,
-    change: &Change,
-) -> Result<Option<Box<RawValue>>, String> {
+/// The text of an event with one more correction; `None` if that changes nothing. The error says why
+/// the event would not be valid.
+pub(crate) fn changed(text: &str, change: &Change) -> Result<Option<Box<RawValue>>, String> {
     let mut event: Json = serde_json::from_str(text).map_err(|error| error.to_string())?;
     match change {
         Change::Amend(_, set) => {

@@ -80,6 +80,8 @@ fn derive_corrected(
 ) -> sql::Result<Vec<Vec<Counted>>> {
     let amended = read_amended(corrected);
     let (mut calls, mut generations) = (Of::default(), Of::default());
+    // All generations as they came, each with the place of its event.
+    let mut came = Vec::new();
     let (mut sessions, mut scopes) = (Folds::default(), ScopeFolds::default());
     for (index, (event, position)) in events.iter().enumerate() {
         let effect = Effect::of(index, corrected, &amended);
@@ -88,7 +90,7 @@ fn derive_corrected(
             _ if matches!(effect, Effect::Withdrawn) => {}
             Body::Call(call) => {
                 let row = Row { position, event, body: &**call };
-                calls.add(index, row, effect, |body| match body {
+                calls.add(row, effect, |body| match body {
                     Body::Call(call) => Some(&**call),
                     _ => None,
                 });
@@ -96,7 +98,8 @@ fn derive_corrected(
             }
             Body::Generation(generation) => {
                 let row = Row { position, event, body: &**generation };
-                generations.add(index, row, effect, |body| match body {
+                came.push((index, row.copied()));
+                generations.add(row, effect, |body| match body {
                     Body::Generation(generation) => Some(&**generation),
                     _ => None,
                 });
@@ -117,8 +120,8 @@ fn derive_corrected(
     generations.counted.iter().try_for_each(|row| hours.add_generation(row))?;
     CORRECTED_GENERATIONS.insert_all(ledger, &generations.as_they_came)?;
     let mut counted: Vec<Vec<Counted>> = events.iter().map(|_| Vec::new()).collect();
-    let superseded = supersede(ledger, &generations.all, &mut hours)?;
-    for (index, moved) in generations.places.iter().zip(superseded) {
+    let (places, came): (Vec<usize>, Vec<_>) = came.into_iter().unzip();
+    for (index, moved) in places.iter().zip(supersede(ledger, &came, &mut hours)?) {
         if let Some(counted) = counted.get_mut(*index) {
             *counted = moved;
         }
@@ -186,28 +189,21 @@ struct Of<'a, B> {
     counted: Vec<Row<'a, B>>,
     /// Of those that do not count as they came, how they came.
     as_they_came: Vec<Row<'a, B>>,
-    /// All, as they came, each with the place of its event.
-    all: Vec<Row<'a, B>>,
-    places: Vec<usize>,
 }
 
 impl<B> Default for Of<'_, B> {
     fn default() -> Self {
-        let (counted, as_they_came, all) = (Vec::new(), Vec::new(), Vec::new());
-        Of { counted, as_they_came, all, places: Vec::new() }
+        Of { counted: Vec::new(), as_they_came: Vec::new() }
     }
 }
 
 impl<'a, B> Of<'a, B> {
     fn add(
         &mut self,
-        place: usize,
         row: Row<'a, B>,
         effect: Effect<'a>,
         body_of: impl Fn(&'a Body) -> Option<&'a B>,
     ) {
-        self.places.push(place);
-        self.all.push(row.copied());
         match effect {
             Effect::AsItCame => self.counted.push(row),
             Effect::Amended(event) => {
@@ -241,6 +237,9 @@ pub(super) fn derive_again(ledger: &Transaction<'_>, positions: &[i64]) -> sql::
         let rows: Vec<i64> =
             ledger.prepare_cached(&sql)?.query_map(values![&event.source, id], |row| row.get(0))?;
         freed.extend(rows);
+    }
+    if freed.is_empty() {
+        return Ok(());
     }
     let freed = read_events(ledger, &freed)?;
     let freed = read_all(&freed);

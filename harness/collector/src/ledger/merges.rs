@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
-
 use crate::event::correction::Change;
-use crate::event::{self, Body};
+use crate::ledger::in_force::in_force;
 use crate::sql::{self, Transaction};
 
 /// Who pays, by who used. A merge that was made later takes the place of an earlier one of the same
@@ -16,25 +14,14 @@ pub(crate) struct Merges(BTreeMap<String, String>);
 impl Merges {
     /// Those in force.
     pub(crate) fn read(ledger: &Transaction<'_>) -> sql::Result<Merges> {
-        let sql = "SELECT made_ms, correction_id, raw
-             FROM corrections JOIN events USING (position)
-             WHERE kind = 'merge' AND NOT EXISTS (SELECT 1 FROM corrections AS revert
-              WHERE revert.kind = 'revert' AND revert.refers = corrections.correction_id)";
-        let mut made: Vec<((i64, String), String)> = ledger
-            .prepare_cached(sql)?
-            .query_map(&[], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+        let mut made = in_force(ledger, "kind = 'merge'", &[])?;
         // By bytes, as everywhere else, and not by the order of a language.
-        made.sort_unstable();
-        let mut merges = BTreeMap::new();
-        for (_, raw) in made {
-            let Ok(raw) = RawValue::from_string(raw) else { continue };
-            let Ok(event) = event::read_stored(&raw) else { continue };
-            let Body::Correction(correction) = event.body else { continue };
-            if let Change::Merge { from, to } = correction.change {
-                merges.insert(from, to);
-            }
-        }
-        Ok(Merges(merges))
+        made.sort_unstable_by(|left, right| left.order.cmp(&right.order));
+        let merges = made.into_iter().filter_map(|applied| match applied.change {
+            Change::Merge { from, to } => Some((from, to)),
+            _ => None,
+        });
+        Ok(Merges(merges.collect()))
     }
 
     /// Who pays for what this customer used. Who would pay for itself in the end does so.

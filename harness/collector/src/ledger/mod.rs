@@ -21,6 +21,7 @@ pub(crate) mod follow;
 pub(crate) mod handover;
 mod health;
 pub(crate) mod hours;
+pub(crate) mod in_force;
 pub(crate) mod intake;
 pub(crate) mod invoices;
 mod lists;

@@ -12,6 +12,7 @@ use crate::ledger::column::{Row as TableRow, Table};
 use crate::ledger::corrected::{Corrected, Corrections};
 use crate::ledger::digest::chained;
 use crate::ledger::hours;
+use crate::ledger::in_force::{PENDING, is_pending};
 use crate::ledger::tables::{CALLS, CORRECTED_CALLS, CORRECTED_GENERATIONS, GENERATIONS};
 use crate::proof::key::PublicKey;
 use crate::proof::merkle::Tree;
@@ -189,9 +190,7 @@ fn roots(roots: &[Root], key: Option<&PublicKey>, found: &mut Verification) {
 
 /// Names the corrections that have no row, or another one than they say.
 fn corrections(ledger: &Transaction<'_>, found: &mut Verification) -> anyhow::Result<()> {
-    let pending = "SELECT 1 FROM corrections WHERE followed IS NOT NULL LIMIT 1";
-    let is_pending = ledger.prepare_cached(pending)?.exists(&[])?;
-    anyhow::ensure!(!is_pending, "corrections are not in force for all events yet; try again");
+    anyhow::ensure!(!is_pending(ledger)?, PENDING);
     let sql = "SELECT events.position, raw, correction_id, kind, target_source, target_id, refers
          FROM events LEFT JOIN corrections USING (position)
          WHERE type = 'agent-meter.correction' ORDER BY events.position";

@@ -6,6 +6,8 @@ mod events;
 #[path = "../ledgers/mod.rs"]
 mod ledgers;
 mod orders;
+#[path = "../random/mod.rs"]
+mod random;
 mod refusals;
 
 use std::sync::Arc;

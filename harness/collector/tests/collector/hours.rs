@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::generations::generation;
 use super::proof::{Place, execute};
+use super::random::Random;
 use super::schema::BEFORE_11;
 use super::{NOW_MS, SOURCE, call, insert, memory, merge, open, pairs};
 
@@ -19,22 +20,7 @@ const EVENTS: u64 = 80;
 /// The smallest amount.
 const TINY: &str = "0.0000000000000000000000000001";
 
-/// The generator SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, choices: u64) -> u64 {
-        self.next() % choices
-    }
-
     fn one<T: Clone>(&mut self, choices: &[T]) -> T {
         let count = u64::try_from(choices.len()).expect("small");
         choices[usize::try_from(self.below(count)).expect("small")].clone()

@@ -12,6 +12,8 @@ mod kinds;
 mod ledgers;
 mod plausible;
 mod proof;
+#[path = "../random/mod.rs"]
+mod random;
 mod reader;
 mod schema;
 mod sources;
