@@ -1,7 +1,7 @@
 //! Looks at every event, chain and root, and at what was derived of the events, and names what is not
 //! as it was stored.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -232,7 +232,8 @@ fn derived<B: 'static>(
     found: &mut Verification,
 ) -> sql::Result<()> {
     let columns = table.selection();
-    for name in tables.iter().chain([&as_they_came]) {
+    let mut kept = HashSet::new();
+    for name in [&as_they_came].into_iter().chain(tables) {
         let sql = format!(
             "SELECT events.raw, {} FROM {name} AS derived
              LEFT JOIN events ON events.position = derived.position
@@ -251,6 +252,12 @@ fn derived<B: 'static>(
             let raw = raw.and_then(|raw| RawValue::from_string(raw).ok());
             let event = raw.as_ref().and_then(|raw| event::read(raw).ok());
             let corrected = event.as_ref().map(|event| corrections.on(event, position));
+            if *name == as_they_came {
+                kept.insert(position);
+            } else if matches!(corrected, Some(Corrected::Amended(_))) && !kept.contains(&position)
+            {
+                found.fault(format!("{as_they_came}: row {position} is missing"));
+            }
             let event = match &corrected {
                 // That table has the events as they came.
                 Some(Corrected::AsItCame) if *name == as_they_came => None,
@@ -274,15 +281,16 @@ fn derived<B: 'static>(
             }
         }
     }
-    missing(ledger, table.name, tables, corrections, found)
+    missing(ledger, table.name, tables, (corrections, &kept), found)
 }
 
-/// Names the events that count in no table.
+/// Names the events that count in no table, but for those that corrections take out. `kept` are those
+/// that are kept as they came.
 fn missing(
     ledger: &Transaction<'_>,
     kind: &str,
     tables: &[&str],
-    corrections: &Corrections,
+    (corrections, kept): (&Corrections, &HashSet<i64>),
     found: &mut Verification,
 ) -> sql::Result<()> {
     let types = match kind {
@@ -309,7 +317,12 @@ fn missing(
         let raw = RawValue::from_string(raw).ok();
         let event = raw.as_ref().and_then(|raw| event::read(raw).ok());
         let corrected = event.map(|event| corrections.on(&event, position));
-        if !matches!(corrected, Some(Corrected::Voided | Corrected::Withdrawn)) {
+        let is_out = match corrected {
+            Some(Corrected::Voided) => kept.contains(&position),
+            Some(Corrected::Withdrawn) => true,
+            _ => false,
+        };
+        if !is_out {
             found.fault(format!("event at {position}: it is in none of {}", tables.join(", ")));
         }
     }

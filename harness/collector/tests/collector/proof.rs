@@ -143,6 +143,31 @@ fn what_was_changed_is_named() {
 }
 
 #[test]
+fn a_correction_that_is_changed_is_found() {
+    for (sql, expected) in [
+        // One that cannot even be read any more must not keep the rest from being looked at.
+        ("UPDATE events SET raw = 'x' WHERE position = 3", "at 3: it was changed"),
+        ("UPDATE events SET raw = 'x' WHERE position = 3", "corrected_calls, row 1: no event says"),
+        ("DELETE FROM corrections", "corrections, row 3: it is not what the event says"),
+        ("UPDATE corrections SET target_id = 'other'", "corrections, row 3: it is not what"),
+        ("DELETE FROM corrected_calls", "event at 1: it is in none of calls"),
+        ("INSERT INTO calls SELECT * FROM corrected_calls", "calls, row 1: no event says so"),
+    ] {
+        let place = Place::new();
+        let ledger = open(&place.url);
+        insert(&ledger, &[call(1, json!({})), call(2, json!({}))]);
+        let void = json!({"correction_id": "v", "made_by": "jane", "reason": "a test",
+            "kind": "void", "target_source": SOURCE, "target_id": format!("{:020}", 1)});
+        ledger.correct(&[void]).expect("a correction");
+        assert_eq!(place.verify().faults, 0);
+        drop(ledger);
+        execute(&place.url, sql);
+        let found = place.verify();
+        assert!(found.listed.iter().any(|fault| fault.contains(expected)), "{sql}: {found:?}");
+    }
+}
+
+#[test]
 fn a_proof_holds_for_its_event_and_for_nothing_else() {
     let place = sealed();
     let (_, public) = place.keys();
