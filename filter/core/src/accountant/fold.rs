@@ -23,7 +23,6 @@ use crate::host::Host;
 use crate::host::counter::Counter;
 use crate::session::table::Due;
 use crate::session::{CloseReason, Session, SessionState};
-use crate::shared_data::journal::Entry;
 use crate::wire::http::is_success;
 
 /// What shows that a session is active.
@@ -54,8 +53,8 @@ impl Accountant {
             self.ends.reading_begins();
         }
         let ends = if poll.is_complete { self.ends.take_due(now) } else { Vec::new() };
-        for entry in poll.entries {
-            self.fold(host, &entry, now);
+        for fact in poll.facts {
+            self.fold(host, &fact, now);
         }
         if poll.is_complete {
             self.match_updates(host, self.reading_since, now);
@@ -75,8 +74,8 @@ impl Accountant {
         Progress { read_until, is_drained: poll.is_drained }
     }
 
-    fn fold(&mut self, host: &mut impl Host, entry: &Entry, now: Timestamp) {
-        match Fact::decode(&entry.bytes) {
+    fn fold(&mut self, host: &mut impl Host, fact: &[u8], now: Timestamp) {
+        match Fact::decode(fact) {
             None => host.count(Counter::FactsUnreadable, 1),
             Some(Fact::CallStarted(started)) => {
                 let time_max = self.product(host, &started.session).call_timeout.millis();

@@ -30,12 +30,9 @@ pub struct Batch {
     /// When the first event was added.
     opened_at: Timestamp,
     is_sealed: bool,
-}
-
-impl Batch {
-    fn bytes(&self) -> usize {
-        self.events.iter().flatten().map(StoredEvent::size).sum()
-    }
+    /// The sum of the events' sizes.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +138,9 @@ impl Outbox {
         }
         let events: Vec<_> = events.into_iter().map(Some).collect();
         self.events = self.events.saturating_add(len_u64(events.len()));
-        let batch = Batch { events, is_sealed: true, ..batch };
-        self.bytes = self.bytes.saturating_add(len_u64(batch.bytes()));
+        let bytes = events.iter().flatten().map(StoredEvent::size).sum();
+        let batch = Batch { events, is_sealed: true, bytes, ..batch };
+        self.bytes = self.bytes.saturating_add(len_u64(bytes));
         self.batches.insert(number, batch);
         self.add_parts(number, true);
         left_out
@@ -183,15 +181,17 @@ impl Outbox {
             if next.saturating_sub(first) >= OUTBOX_BATCHES_MAX {
                 overflow = self.drop_batch(first);
             }
-            let batch = Batch { events: Vec::new(), opened_at: now, is_sealed: false };
+            let batch = Batch { events: Vec::new(), opened_at: now, is_sealed: false, bytes: 0 };
             self.batches.insert(next, batch);
             self.next_batch = next.saturating_add(1);
             next
         };
         self.events = self.events.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(len_u64(event.size()));
+        let size = event.size();
+        self.bytes = self.bytes.saturating_add(len_u64(size));
         self.dirty.insert(number);
         if let Some(batch) = self.batches.get_mut(&number) {
+            batch.bytes = batch.bytes.saturating_add(size);
             batch.events.push(Some(event));
         }
         if self.batches.get(&number).is_some_and(|batch| self.is_full(batch)) {
@@ -208,7 +208,7 @@ impl Outbox {
         let events_max = u64::from(self.request.events);
         let events_max =
             if self.is_failing() { events_max.max(PAUSED_BATCH_EVENTS) } else { events_max };
-        len_u64(batch.events.len()) >= events_max || batch.bytes() >= self.request.bytes
+        len_u64(batch.events.len()) >= events_max || batch.bytes >= self.request.bytes
     }
 
     /// Whether a batch has waited long enough for further events. One that could not be sent before
@@ -423,12 +423,15 @@ impl Outbox {
     /// Removes a part, and its batch if the part was the last one. Returns the part's events.
     fn settle(&mut self, number: u64) -> Vec<StoredEvent> {
         let Some(part) = self.parts.remove(&number) else { return Vec::new() };
-        let batch = self.batches.get_mut(&part.batch);
-        let events = batch.and_then(|batch| batch.events.get_mut(part.from..part.to));
+        let mut batch = self.batches.get_mut(&part.batch);
+        let events = batch.as_mut().and_then(|batch| batch.events.get_mut(part.from..part.to));
         let events: Vec<StoredEvent> =
             events.unwrap_or_default().iter_mut().filter_map(Option::take).collect();
         self.events = self.events.saturating_sub(len_u64(events.len()));
         let bytes: usize = events.iter().map(StoredEvent::size).sum();
+        if let Some(batch) = batch {
+            batch.bytes = batch.bytes.saturating_sub(bytes);
+        }
         self.bytes = self.bytes.saturating_sub(len_u64(bytes));
         self.dirty.insert(part.batch);
         if !self.parts.values().any(|other| other.batch == part.batch) {

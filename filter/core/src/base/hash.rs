@@ -127,8 +127,13 @@ pub(crate) fn hash_text(text: &str) -> [u8; 8] {
 
 /// Writes bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let digit = |value: u8| if value < 10 { b'0' | value } else { value.wrapping_add(b'a' - 10) };
+    let mut digits = Vec::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        digits.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    // Digits are always text.
+    String::from_utf8(digits).unwrap_or_default()
 }
 
 /// Reads sixteen bytes from 32 hexadecimal digits; `None` if the text is anything else.

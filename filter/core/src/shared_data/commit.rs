@@ -9,6 +9,7 @@
 //! neither commit nor overwrite what its successor wrote.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::base::limits::{LEASE_TICKS_LAST, LEASE_TICKS_MAIN, LEASE_TICKS_WORKER};
 use crate::host::{Conflict, Expect, Host};
@@ -38,7 +39,7 @@ struct CommitId {
 #[derive(Debug, Serialize, Deserialize)]
 struct Redo {
     stamp: CommitId,
-    writes: Vec<(String, Vec<u8>)>,
+    writes: Vec<(String, ByteBuf)>,
 }
 
 fn head_key(prefix: &str) -> String {
@@ -204,7 +205,8 @@ impl Lease {
         head.commit = head.commit.saturating_add(1);
         head.redo_term = head.term;
         let stamp = CommitId { term: head.term, commit: head.commit };
-        let redo = Redo { stamp, writes };
+        let writes = writes.into_iter().map(|(key, value)| (key, ByteBuf::from(value)));
+        let redo = Redo { stamp, writes: writes.collect() };
         let bytes = encoded(&redo);
         host.set(&redo_key(prefix, head.term), &bytes, Expect::Any)?;
         write_head(host, prefix, head, Expect::Version(version))?;
@@ -238,9 +240,11 @@ impl Lease {
 
 fn apply(
     host: &mut impl Host,
-    writes: &[(String, Vec<u8>)],
+    writes: &[(String, ByteBuf)],
     stamp: CommitId,
 ) -> Result<(), Conflict> {
+    let mut bytes = encoded(&stamp);
+    let head = bytes.len();
     for (key, value) in writes {
         let expect = match host.get(key) {
             None => Expect::Absent,
@@ -249,7 +253,7 @@ fn apply(
                 _ => Expect::Version(version),
             },
         };
-        let mut bytes = encoded(&stamp);
+        bytes.truncate(head);
         bytes.extend_from_slice(value);
         host.set(key, &bytes, expect)?;
     }

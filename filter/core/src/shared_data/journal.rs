@@ -179,20 +179,11 @@ impl Writer {
     }
 }
 
-/// One fact that the reader read, with a name that is unique in this Envoy process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Journal, epoch, page and position in the page.
-    pub name: String,
-    /// See [`crate::fact::Fact::decode`].
-    pub bytes: Vec<u8>,
-}
-
 /// What one call of [`Reader::poll`] read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Poll {
-    /// The new facts.
-    pub entries: Vec<Entry>,
+    /// The new facts: see [`crate::fact::Fact::decode`].
+    pub facts: Vec<Vec<u8>>,
     /// True if this call began a reading of all journals.
     pub is_first: bool,
     /// True if this call completed a reading: the reader has read everything that the writers had
@@ -246,11 +237,11 @@ impl Reader {
                 (journal.pages_read, journal.was_drained) = (0, false);
             }
         }
-        let mut entries = Vec::new();
-        let is_drained = self.poll_all(host, prefix, facts_max, &mut entries);
+        let mut facts = Vec::new();
+        let is_drained = self.poll_all(host, prefix, facts_max, &mut facts);
         let is_complete = is_drained || self.journals.iter().all(Journal::is_read);
         self.is_reading = !is_complete;
-        Poll { entries, is_first, is_complete, is_drained }
+        Poll { facts, is_first, is_complete, is_drained }
     }
 
     fn poll_all(
@@ -258,16 +249,16 @@ impl Reader {
         host: &mut impl Host,
         prefix: &str,
         facts_max: usize,
-        entries: &mut Vec<Entry>,
+        facts: &mut Vec<Vec<u8>>,
     ) -> bool {
         // A worker with many facts must not keep those of the others waiting, so first each has
         // the same share.
         let share = facts_max.checked_div(self.journals.len()).unwrap_or(facts_max).max(1);
-        let is_drained = self.poll_each(host, prefix, Some(share), facts_max, entries);
-        if is_drained || entries.len() >= facts_max {
+        let is_drained = self.poll_each(host, prefix, Some(share), facts_max, facts);
+        if is_drained || facts.len() >= facts_max {
             return is_drained;
         }
-        self.poll_each(host, prefix, None, facts_max, entries)
+        self.poll_each(host, prefix, None, facts_max, facts)
     }
 
     /// Reads from each journal until there are `facts_max` facts, or at most a share of each.
@@ -277,7 +268,7 @@ impl Reader {
         prefix: &str,
         share: Option<usize>,
         facts_max: usize,
-        entries: &mut Vec<Entry>,
+        facts: &mut Vec<Vec<u8>>,
     ) -> bool {
         let mut index: u32 = 0;
         let mut is_drained = true;
@@ -288,9 +279,9 @@ impl Reader {
             if self.journals.len() == at {
                 self.journals.push(Journal::default());
             }
-            let most = share.map_or(facts_max, |share| entries.len().saturating_add(share));
+            let most = share.map_or(facts_max, |share| facts.len().saturating_add(share));
             if let (Some(owner), Some(journal)) = (owner, self.journals.get_mut(at)) {
-                let was_drained = journal.poll(host, prefix, index, owner, version, most, entries);
+                let was_drained = journal.poll(host, prefix, index, owner, version, most, facts);
                 journal.was_drained |= was_drained;
                 is_drained &= was_drained;
             }
@@ -328,17 +319,17 @@ impl Journal {
         owner: Owner,
         version: u32,
         facts_max: usize,
-        entries: &mut Vec<Entry>,
+        facts: &mut Vec<Vec<u8>>,
     ) -> bool {
         // The facts that the previous owner left come first.
-        if !self.drain(host, prefix, index, facts_max, entries) {
+        if !self.drain(host, prefix, index, facts_max, facts) {
             return false;
         }
         if self.cursor.epoch != owner.epoch {
             self.cursor = Cursor { epoch: owner.epoch, page: 0, facts: 0 };
             self.pages_read = 0;
             self.is_moved = true;
-            if !self.drain(host, prefix, index, facts_max, entries) {
+            if !self.drain(host, prefix, index, facts_max, facts) {
                 return false;
             }
         }
@@ -364,28 +355,25 @@ impl Journal {
         prefix: &str,
         index: u32,
         facts_max: usize,
-        entries: &mut Vec<Entry>,
+        facts: &mut Vec<Vec<u8>>,
     ) -> bool {
         let epoch = self.cursor.epoch;
         if epoch == 0 {
             return true;
         }
         loop {
-            if entries.len() >= facts_max {
+            if facts.len() >= facts_max {
                 return false;
             }
             let next = self.cursor.page.saturating_add(1);
             let has_next = page(host, prefix, index, epoch, next).is_some();
-            let facts = page(host, prefix, index, epoch, self.cursor.page).unwrap_or_default();
-            let mut rest = facts.as_slice();
+            let page = page(host, prefix, index, epoch, self.cursor.page).unwrap_or_default();
+            let mut rest = page.as_slice();
             let mut place: u32 = 0;
             while let Some((fact, behind)) = split_fact(rest) {
                 rest = behind;
                 if place >= self.cursor.facts {
-                    entries.push(Entry {
-                        name: format!("{index}.{epoch}.{}.{place}", self.cursor.page),
-                        bytes: fact.to_vec(),
-                    });
+                    facts.push(fact.to_vec());
                 }
                 place = place.saturating_add(1);
             }

@@ -13,11 +13,19 @@ pub(crate) struct Slots<T> {
     things: BTreeMap<u32, T>,
     free: FreeSlots,
     dirty: BTreeSet<u32>,
+    /// Whether shared data has a value for the slot of this number. What comes and goes between two
+    /// commits is never written.
+    is_stored: Vec<bool>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { things: BTreeMap::new(), free: FreeSlots::default(), dirty: BTreeSet::new() }
+        Self {
+            things: BTreeMap::new(),
+            free: FreeSlots::default(),
+            dirty: BTreeSet::new(),
+            is_stored: Vec::new(),
+        }
     }
 }
 
@@ -43,6 +51,8 @@ impl<T> Slots<T> {
     /// Restores a thing that the accountant read from shared data; a slot without one becomes free.
     pub(crate) fn restore(&mut self, slot: u32, thing: Option<T>) {
         self.free.restore(slot, thing.is_some());
+        // A value that could not be read is there too.
+        self.swap_stored(slot, true);
         if let Some(thing) = thing {
             self.things.insert(slot, thing);
         }
@@ -83,6 +93,19 @@ impl<T> Slots<T> {
         T: Serialize,
     {
         let dirty = core::mem::take(&mut self.dirty).into_iter();
-        dirty.map(move |slot| (key(slot), self.get(slot).map(encoded).unwrap_or_default()))
+        dirty.filter_map(move |slot| {
+            let value = self.get(slot).map(encoded).unwrap_or_default();
+            let was_stored = self.swap_stored(slot, !value.is_empty());
+            (was_stored || !value.is_empty()).then(|| (key(slot), value))
+        })
+    }
+
+    /// Notes whether a slot has a value in shared data. Returns whether it had one before.
+    fn swap_stored(&mut self, slot: u32, is_stored: bool) -> bool {
+        let Ok(at) = usize::try_from(slot) else { return true };
+        if self.is_stored.len() <= at {
+            self.is_stored.resize(at.saturating_add(1), false);
+        }
+        self.is_stored.get_mut(at).is_none_or(|place| core::mem::replace(place, is_stored))
     }
 }
