@@ -14,6 +14,8 @@
 )]
 #![expect(missing_docs, reason = "the SDK's macro makes a public function without any")]
 
+#[cfg(target_arch = "wasm32")]
+mod alloc;
 mod control;
 #[cfg(feature = "crash-test")]
 #[expect(
@@ -29,6 +31,10 @@ mod stream;
 mod vm;
 
 use proxy_wasm::types::LogLevel;
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: alloc::Allocator = alloc::Allocator::new();
 
 proxy_wasm::main! {{
     // Envoy decides which lines appear.

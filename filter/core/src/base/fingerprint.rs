@@ -27,14 +27,22 @@ impl Fingerprint {
     /// Hashes up to `left` of the next bytes, without white space. Returns how many are left then.
     pub(crate) fn feed_text(&mut self, bytes: &[u8], mut left: u16) -> u16 {
         let mut hash = self.0;
-        for byte in bytes {
-            // Most bytes are beyond the blank, which is the last of them.
-            if *byte <= b' ' && byte.is_ascii_whitespace() {
-                continue;
+        let mut rest = bytes;
+        // As many as surely fit are not counted one by one.
+        while left > 0 && !rest.is_empty() {
+            let (now, behind) = rest.split_at(rest.len().min(usize::from(left)));
+            let mut blanks = 0_u16;
+            for byte in now {
+                // Most bytes are beyond the blank, which is the last of them.
+                if *byte <= b' ' && byte.is_ascii_whitespace() {
+                    blanks = blanks.wrapping_add(1);
+                } else {
+                    hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+                }
             }
-            let Some(fewer) = left.checked_sub(1) else { break };
-            left = fewer;
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+            let taken = u16::try_from(now.len()).unwrap_or(u16::MAX).saturating_sub(blanks);
+            left = left.saturating_sub(taken);
+            rest = behind;
         }
         self.0 = hash;
         left
@@ -65,6 +73,22 @@ mod tests {
             hash.feed(&b"foobar"[..cut]);
             hash.feed(&b"foobar"[cut..]);
             assert_eq!(hash, of(b"foobar"));
+        }
+    }
+
+    #[test]
+    fn a_text_is_hashed_as_far_as_it_counts_without_its_white_space() {
+        let text = b" a b\n\tc d\re \x0b\x01f ";
+        let plain: Vec<u8> = text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+        for most in 0..=plain.len() + 1 {
+            for cut in 0..=text.len() {
+                let mut hash = Fingerprint::default();
+                let left = hash.feed_text(&text[..cut], u16::try_from(most).unwrap());
+                let left = hash.feed_text(&text[cut..], left);
+                let taken = most.min(plain.len());
+                assert_eq!(hash, of(&plain[..taken]), "{most} {cut}");
+                assert_eq!(usize::from(left), most - taken, "{most} {cut}");
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ pub struct SessionRef {
     /// On whose behalf the client opened the session.
     pub identity: Identity,
     /// See [`crate::admission::session`].
+    #[serde(with = "serde_bytes")]
     pub key: [u8; 16],
 }
 

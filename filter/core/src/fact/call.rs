@@ -124,6 +124,7 @@ impl CallEnded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The link of the request.
+    #[serde(with = "serde_bytes")]
     pub(crate) link: Link,
     /// What it looks like.
     pub(crate) look: AnswerLook,

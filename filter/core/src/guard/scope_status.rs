@@ -7,12 +7,13 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use crate::base::encoded::encoded;
 use crate::base::limits::{COUNTER_TRIES_MAX, GUARD_BUCKETS, RESERVATION_COUNTERS_MAX};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::domain::level::Level;
 use crate::domain::scope_totals::ScopeKey;
 use crate::host::{Expect, Host};
-use crate::shared_data::commit::{encoded, read_slot};
+use crate::shared_data::commit::read_slot;
 
 /// The status that the accountant publishes about one scope. A scope without one is within limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,10 @@
 //! that run, and looks up what a generation presents. So a proof only has to be hard to guess, and
 //! no two VMs need to share a key.
 
+use core::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
 use crate::base::hash::{hash_halves, hex, unhex};
 use crate::domain::ids::TraceId;
 use crate::wire::http::Headers;
@@ -22,25 +26,37 @@ const STATE_BYTES_MAX: usize = 512;
 /// Bytes above which a member is the first to go, if the `tracestate` gets too long.
 const LONG_MEMBER_BYTES: usize = 128;
 
-/// Makes proofs, each by a hash of a secret that changes with every proof. The secret absorbs the
-/// random id that Envoy gives to each request, since a VM has no source of randomness of its own.
+/// Proofs of which each one changes the secret, and how many of those behind share one.
+const FIRST: u64 = 64;
+const EVERY: u64 = 16;
+
+/// Makes proofs, each by a keyed hash (SipHash-2-4 of 128 bits) under a secret. The secret absorbs the
+/// random ids that Envoy gives to requests, since a VM has no source of randomness of its own: that of
+/// each request at first, then that of every sixteenth.
 #[derive(Debug)]
 pub(crate) struct ProofMaker {
     secret: [u8; 16],
+    made: u64,
 }
 
 impl ProofMaker {
     /// Starts from what differs between any two VMs.
     pub(crate) fn new(seeds: &[&[u8]]) -> Self {
         let [_, secret] = hash_halves(seeds);
-        Self { secret }
+        Self { secret, made: 0 }
     }
 
     /// Makes the proof of the exchange with this id. `request_id` is Envoy's `x-request-id`.
     pub(crate) fn next(&mut self, exchange_id: &str, request_id: &[u8]) -> TraceId {
-        let [proof, secret] = hash_halves(&[&self.secret, exchange_id.as_bytes(), request_id]);
-        self.secret = secret;
-        proof
+        if self.made < FIRST || self.made.is_multiple_of(EVERY) {
+            let [_, secret] = hash_halves(&[&self.secret, exchange_id.as_bytes(), request_id]);
+            self.secret = secret;
+        }
+        let mut hasher = SipHasher24::new_with_key(&self.secret);
+        hasher.write(&self.made.to_le_bytes());
+        hasher.write(exchange_id.as_bytes());
+        self.made = self.made.wrapping_add(1);
+        hasher.finish128().as_bytes()
     }
 }
 
@@ -305,5 +321,9 @@ mod tests {
         guess.next("0.1", b"another request's id");
         guess.next("0.1", b"");
         assert_ne!(guess.next("0.2", b""), maker.next("0.2", b""));
+        let mut proofs: Vec<_> = (0..1_000).map(|_| maker.next("0.3", b"")).collect();
+        proofs.sort_unstable();
+        proofs.dedup();
+        assert_eq!(proofs.len(), 1_000);
     }
 }

@@ -121,6 +121,7 @@ pub struct Session {
     /// The currency of its totals.
     pub currency: String,
     /// A unique id for each span that is billed.
+    #[serde(with = "serde_bytes")]
     pub id: [u8; 16],
     /// The present state.
     pub state: SessionState,

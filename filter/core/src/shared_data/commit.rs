@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::base::encoded::encoded;
 use crate::base::limits::{LEASE_TICKS_LAST, LEASE_TICKS_MAIN, LEASE_TICKS_WORKER};
 use crate::host::{Conflict, Expect, Host};
 
@@ -64,11 +65,6 @@ fn write_head(
     expect: Expect,
 ) -> Result<(), Conflict> {
     host.set(&head_key(prefix), &encoded(&head), expect)
-}
-
-/// Encodes a value for shared data. Serialising plain data into memory cannot fail.
-pub(crate) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).unwrap_or_default()
 }
 
 /// The value of a slot, or `None` if it was never written or was emptied.

@@ -5,10 +5,10 @@
 //! which the configurations were announced, and `f{id}` for the text of each without its secrets, so
 //! that the accountant of one can price what was recorded under another.
 
+use crate::base::encoded::encoded;
 use crate::base::limits::CONFIGURATIONS_MAX;
 use crate::domain::ids::ConfigId;
 use crate::host::{Expect, Host};
-use crate::shared_data::commit::encoded;
 
 /// How often [`announce`] tries again, when other VMs are faster.
 const TRIES_MAX: usize = 100;

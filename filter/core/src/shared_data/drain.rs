@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::encoded::encoded;
 use crate::base::time::Timestamp;
 use crate::host::{Expect, Host};
-use crate::shared_data::commit::encoded;
 
 /// The order to drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

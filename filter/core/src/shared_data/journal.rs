@@ -14,11 +14,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::encoded::encoded;
 use crate::base::limits::{
     JOURNAL_ORPHAN_TICKS, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGES, JOURNALS_MAX,
 };
 use crate::host::{Conflict, Expect, Host};
-use crate::shared_data::commit::{encoded, read_slot};
+use crate::shared_data::commit::read_slot;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::shared_data::commit::encoded;
+use crate::base::encoded::encoded;
 use crate::shared_data::free_slots::FreeSlots;
 
 /// A set of things, each in its own slot.

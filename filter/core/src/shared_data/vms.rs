@@ -14,11 +14,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::encoded::encoded;
 use crate::base::limits::{VM_SILENCE_MS_MAX, VM_SILENT_TICKS_MAX, VMS_MAX};
 use crate::base::time::{Millis, Timestamp};
 use crate::domain::ids::ConfigId;
 use crate::host::{Expect, Host};
-use crate::shared_data::commit::encoded;
 
 /// Stands for all VMs of a configuration that have not ticked yet.
 const NOBODY: u64 = 0;
