@@ -77,7 +77,8 @@ enum Command {
     /// Show how far sinks have come, and decide about events that they set aside
     #[command(subcommand)]
     Sinks(SinksCommand),
-    /// Compare a ledger with Envoy's access log; exit 1 on any difference
+    /// Compare a ledger with Envoy's access log, or with the bill of a provider; exit 1 on any difference,
+    /// or on one that nothing explains
     Reconcile(ReconcileArgs),
     /// Correct what was counted: void, amend, rerate, credit, merge, backfill, revert
     #[command(subcommand)]

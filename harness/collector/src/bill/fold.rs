@@ -290,14 +290,12 @@ impl Bills {
         self.sums().map(|(provider, day, _)| (*provider, *day)).collect()
     }
 
-    /// The providers of the bills, and the days that they have: the first, and the one behind the
-    /// last.
+    /// The days to compare: the first, and the one behind the last. `None` if no line is of them.
     pub(super) fn span(&self) -> Option<(NaiveDate, NaiveDate)> {
-        let first = self.cells.keys().map(|key| key.1).min();
-        let last = self.cells.keys().map(|key| key.1).max();
-        let from = self.days.from.or(first)?;
-        let to = self.days.to.or_else(|| last?.succ_opt())?;
-        Some((from, to))
+        let first = self.cells.keys().map(|key| key.1).min()?;
+        let last = self.cells.keys().map(|key| key.1).max()?;
+        let to = self.days.to.or_else(|| last.succ_opt())?;
+        Some((self.days.from.unwrap_or(first), to))
     }
 }
 

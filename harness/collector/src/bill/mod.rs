@@ -75,8 +75,8 @@ impl Ledger {
         let providers: BTreeSet<Provider> =
             files.iter().map(|file| file.format.provider()).collect();
         let sellers = sellers(&providers, &question.sellers)?;
-        let (from, to) = bills.span().context("the bills have no line to compare")?;
-        ensure!(from < to, "--to: must be behind --from, and the days of the bill between them");
+        let span = bills.span();
+        let (from, to) = span.context("the bills have no line of these days to compare")?;
         let mut ours = ours::read(self, &ours::Wanted { from, to, sellers })?;
         let sums = bills.days_of_sums();
         ours.sum_days(|provider, day| sums.contains(&(provider, day)));
@@ -106,8 +106,15 @@ impl Ledger {
     }
 }
 
-/// A page that says that there is one more is followed by one of the same kind.
+/// A page that says that there is one more is followed by one of the same kind, and a report of
+/// usage stands beside a bill.
 fn must_be_whole(files: &[BillFile]) -> anyhow::Result<()> {
+    let has_costs = |provider: Provider| {
+        files.iter().any(|file| file.format.has_costs() && file.format.provider() == provider)
+    };
+    if let Some(usage) = files.iter().find(|file| !has_costs(file.format.provider())) {
+        bail!("{}: a report of usage has no amounts: give the costs too", usage.file);
+    }
     for (at, file) in files.iter().enumerate() {
         let next = files.get(at + 1).map(|next| next.format);
         if file.has_more && next != Some(file.format) {

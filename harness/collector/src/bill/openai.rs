@@ -25,7 +25,7 @@ use crate::bill::table::Row;
 /// Seconds of a day.
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// Members that do not tell one result of a bucket from another.
-pub(super) const AMOUNTS: [&str; 3] = ["amount", "quantity", "amount_value"];
+pub(super) const AMOUNTS: [&str; 4] = ["amount", "quantity", "amount_value", "object"];
 /// The columns that the dashboard's exports of costs and of usage have.
 pub(super) const COST_COLUMNS: [&str; 3] = ["start_time", "amount_value", "amount_currency"];
 pub(super) const USAGE_COLUMNS: [&str; 5] =

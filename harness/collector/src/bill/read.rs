@@ -61,6 +61,11 @@ impl Format {
         }
     }
 
+    /// Whether it has amounts, and not only tokens.
+    pub(super) const fn has_costs(self) -> bool {
+        !matches!(self, OpenaiUsage | AnthropicUsage)
+    }
+
     /// The columns without which a file of CSV is not this.
     const fn columns(self) -> &'static [&'static str] {
         match self {

@@ -2,6 +2,7 @@
 //! and that the amounts always add up. The figures of the fixtures are made up.
 
 #[path = "../events/mod.rs"]
+#[allow(dead_code, reason = "no call is on a bill")]
 mod events;
 mod formats;
 mod large;

@@ -2,7 +2,7 @@
 
 use agent_meter_collector::bill::BillQuestion;
 
-use crate::{ask, events, file, fixture, ledger, spent};
+use crate::{ask, file, fixture, ledger, spent};
 
 /// The only result of a page of OpenAI's costs.
 fn openai(result: &str) -> String {
@@ -151,7 +151,7 @@ fn csv_is_refused_with_its_line() {
         ),
         (
             format!("{CUR}a,Usage,2026-07-01T00:00:00Z,,AmazonEC2,BoxUsage,USD,1\n"),
-            "the bills have no line to compare",
+            "the bills have no line of these days to compare",
         ),
         (
             "usage_date_utc,model,token_type,cost_usd\nAugust,m,output,1\n".to_owned(),
@@ -162,7 +162,7 @@ fn csv_is_refused_with_its_line() {
     }
     refused(b"PK\x03\x04zip", "a zip file: unpack it");
     refused(b"PAR1parquet", "a Parquet file: export CSV instead");
-    refused([b"a,b\n\xff".as_slice(), b",2\n"].concat(), "line 2: no UTF-8");
+    refused([CSV.as_bytes(), b"\xff,1,usd,\n"].concat(), "line 2: no UTF-8");
 }
 
 #[test]
@@ -189,6 +189,10 @@ fn what_cannot_be_compared_is_refused() {
     );
     let expected = "--provider: the bills are of openai, anthropic: compare them one by one";
     assert_eq!(providers, expected);
+    let usage = ask_for(&|_| (), &["openai-usage.csv", "anthropic-costs.csv"]);
+    assert!(usage.ends_with("a report of usage has no amounts: give the costs too"), "{usage}");
+    let later = ask_for(&|question| question.days.from = "2026-08-01".parse().ok(), &[costs]);
+    assert_eq!(later, "the bills have no line of these days to compare");
     let missing = ask_for(&|_| (), &["nowhere.csv"]);
     assert!(missing.contains("nowhere.csv: cannot be read: "), "{missing}");
     let backward = ask_for(
@@ -198,6 +202,7 @@ fn what_cannot_be_compared_is_refused() {
         },
         &[costs],
     );
-    assert!(backward.starts_with("--to: must be behind --from"), "{backward}");
-    let _ = events::SOURCE;
+    assert_eq!(backward, "the bills have no line of these days to compare");
+    let behind = ask_for(&|question| question.days.to = "2026-06-01".parse().ok(), &[costs]);
+    assert_eq!(behind, "the bills have no line of these days to compare");
 }
