@@ -2,7 +2,7 @@
 
 mod support;
 
-use agent_meter_collector::Ledger;
+use agent_meter_collector::{Clock, Ledger};
 use serde_json::json;
 
 use support::{Files, command, run};
@@ -107,7 +107,7 @@ fn generation(sequence: u64, time: &str, [input, output]: [u64; 2]) -> serde_jso
         "type": "agent-meter.token_consumption", "time": time, "subject": "acme",
         "datacontenttype": "application/json",
         "data": {
-            "event_type": "token_consumption", "product_id": "llm", "product_type": "LLM_API",
+            "event_type": "token_consumption", "product_id": "llm", "product_type": "MCP_SERVER",
             "customer_id": "acme", "team_id": "blue", "agent_id": "robot",
             "session_id": "0".repeat(32), "session_key": "1".repeat(32),
             "metric_id": "ai_tokens", "quantity": input + output,
@@ -148,10 +148,12 @@ fn the_bill_of_the_readme_is_compared_as_it_says() {
         generation(1, "2026-07-01T09:00:00Z", [10_000, 2_000]),
         generation(2, "2026-07-02T09:00:00Z", [50_000, 0]),
     ]);
-    let stored = Ledger::open(&ledger).expect("a ledger");
+    // 2026-07-08: what is older than its bounds would be kept apart.
+    let stored = Ledger::open_at(&ledger, Clock::new(|| 1_783_468_800_000)).expect("a ledger");
     let receipt =
         stored.insert_batch(events.to_string().as_bytes(), "application/cloudevents-batch+json");
-    assert_eq!(receipt.expect("a batch").accepted, 2);
+    let receipt = receipt.expect("a batch");
+    assert_eq!(receipt.accepted, 2, "{receipt:?}");
     drop(stored);
     let blocks = blocks();
     let [(csv, bill), (sh, line), (text, expected)] = &blocks[..] else { panic!("{blocks:?}") };
@@ -168,7 +170,7 @@ fn the_bill_of_the_readme_is_compared_as_it_says() {
     let words = ["reconcile", "--bill", &bill, "--ledger", &ledger];
     let fatal = run(&[&words[..], &["--fail-on", "tokens_differ"]].concat());
     let expected =
-        "error: tokens_differ on 1 days and models, the first 2026-07-01 gpt-4o-2024-08-06\n";
+        "error: tokens_differ in 1 of 3 rows, the first of 2026-07-01, \"gpt-4o-2024-08-06\"\n";
     assert_eq!((fatal.status, &*fatal.err), (1, expected));
     let fatal = run(&[&words[..], &["--fail-on", "tokens_differ", "--tolerance", "0.1"]].concat());
     assert_eq!((fatal.status, &*fatal.err), (0, ""));
@@ -187,7 +189,7 @@ fn the_bill_of_the_readme_is_compared_as_it_says() {
         files.with("sum.csv", "start_time,amount_value,amount_currency\n1782864000,0.05,usd\n");
     let refused = run(&["reconcile", "--bill", &unexplained, "--ledger", &ledger]);
     assert_eq!(refused.status, 1);
-    assert_eq!(refused.err, "error: unexplained on 1 days and models, the first 2026-07-01 *\n");
+    assert_eq!(refused.err, "error: unexplained in 1 of 1 rows, the first of 2026-07-01, \"*\"\n");
     for words in [&["--tolerance", "2"][..], &["--format", "pdf"], &["--access-log", "log"]] {
         let refused = run(&[&["reconcile", "--bill", &bill][..], words].concat());
         assert_eq!(refused.status, 2, "{words:?} {refused:?}");

@@ -212,9 +212,15 @@ struct InvoiceArgs {
     /// The ledger
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
     ledger: String,
-    /// Only this customer [default: all]
+    /// Only this customer, who must be in the ledger [default: all]
     #[arg(long, value_name = "ID")]
     customer: Option<String>,
+    /// A month such as 2026-07, or a day such as 2026-07-01 [default: all time]
+    #[arg(long, value_name = "PERIOD")]
+    period: Option<String>,
+    /// Whose month or day it is, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", requires = "period", default_value = "UTC")]
+    time_zone: String,
     /// Print a JSON array
     #[arg(long)]
     json: bool,

@@ -131,9 +131,9 @@ fn check(found: &BillComparison, fatal: &[Reason], tolerance: Decimal) -> anyhow
     for reason in Reason::ALL.iter().filter(|reason| fatal.contains(reason)) {
         let rows = found.beyond(&[*reason], tolerance);
         let Some(first) = rows.first() else { continue };
-        let (count, name) = (rows.len(), reason.name());
+        let (count, all, name) = (rows.len(), found.rows.len(), reason.name());
         let (day, model) = (first.day, &first.model);
-        anyhow::bail!("{name} on {count} days and models, the first {day} {model}");
+        anyhow::bail!("{name} in {count} of {all} rows, the first of {day}, {model:?}");
     }
     ensure!(!found.has_other_currencies(), "amounts in other currencies are not compared");
     Ok(())

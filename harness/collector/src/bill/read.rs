@@ -170,19 +170,18 @@ impl Reading<'_> {
 
     fn json(&mut self, reader: impl BufRead) -> anyhow::Result<bool> {
         json::read(reader, |bucket| {
-            let path = bucket.path.clone();
-            self.bucket(bucket).map_err(|error| anyhow!("{path}{error:#}"))
+            self.bucket(&bucket).map_err(|error| anyhow!("{}{error:#}", bucket.path))
         })
     }
 
     /// Reads a bucket; an error begins with what follows its path.
-    fn bucket(&mut self, bucket: Bucket) -> anyhow::Result<()> {
+    fn bucket(&mut self, bucket: &Bucket) -> anyhow::Result<()> {
         let is_openai = bucket.members.has("start_time");
         ensure!(
             is_openai || bucket.members.has("starting_at"),
             ": neither start_time, as OpenAI's, nor starting_at, as Anthropic's"
         );
-        let day = if is_openai { openai::day(&bucket) } else { anthropic::day(&bucket) };
+        let day = if is_openai { openai::day(bucket) } else { anthropic::day(bucket) };
         let day = day.map_err(|error| anyhow!(".{error:#}"))?;
         let begin = bucket.members.identity(&[])
             + &bucket

@@ -13,6 +13,7 @@ use crate::bill::fold::Aside;
 use crate::bill::line::{Kind, Provider};
 use crate::bill::read::BillFile;
 use crate::bill::reason::Reason;
+use crate::invoice::text::printable;
 use crate::money::Exact;
 
 /// A difference by its reason.
@@ -169,15 +170,16 @@ impl fmt::Display for BillComparison {
         }
         writeln!(f, "from {} to {}, USD\n", self.from, self.to)?;
         let rows = self.rows.iter().map(|row| {
-            let name = format!("{}  {} {}", row.day, row.provider.name(), row.model);
+            let model = printable(&row.model);
+            let name = format!("{}  {} {model}", row.day, row.provider.name());
             (name, row.bill, row.ours, row.difference, &*row.reasons)
         });
         let agree = self.rows.iter().filter(|row| row.reasons.is_empty()).count();
         table(f, "day         model", rows.filter(|row| !row.4.is_empty()))?;
-        writeln!(f, "{agree} days and models agree\n")?;
+        writeln!(f, "{agree} of {} rows agree\n", self.rows.len())?;
         let sums = |sums: &BTreeMap<String, Sum>| -> Vec<_> {
             let each = sums.iter();
-            each.map(|(name, sum)| (name.clone(), sum.bill, sum.ours, sum.difference)).collect()
+            each.map(|(name, sum)| (printable(name), sum.bill, sum.ours, sum.difference)).collect()
         };
         let by_model = sums(&self.by_model);
         table(f, "model", by_model.into_iter().map(|sum| (sum.0, sum.1, sum.2, sum.3, &[][..])))?;

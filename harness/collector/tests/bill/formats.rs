@@ -51,7 +51,7 @@ fn the_console_of_openai_exports_the_same_as_csv_with_usage_beside_it() {
     let ledger = ledger(&[spent(1, NOON, "openai", GPT, [10_000, 1_000, 0, 2_000])]);
     let expected = ["2026-07-01 gpt-4o-2024-08-06: 0.04625 billed, 0.04625 here"];
     let costs = fixture("openai-costs.csv");
-    assert_eq!(compare(&ledger, &[costs.clone()]), expected);
+    assert_eq!(compare(&ledger, std::slice::from_ref(&costs)), expected);
     let summed = file(
         "costs.json",
         r#"{"data": [{"start_time": 1782864000, "end_time": 1782950400,
@@ -71,7 +71,7 @@ fn the_console_of_openai_exports_the_same_as_csv_with_usage_beside_it() {
         );
     }
     assert_eq!(
-        compare(&ledger, &[summed.1.clone()]),
+        compare(&ledger, std::slice::from_ref(&summed.1)),
         ["2026-07-01 *: 0.05 billed, 0.04625 here", "  0.00375 unexplained"]
     );
 }
@@ -192,7 +192,7 @@ fn a_report_is_read_from_gzip_and_in_several_files() {
     assert_eq!(compare(&ledger, &[first.1.clone(), second.1.clone()]), same);
     let whole = gzip(&lines);
     let cut = file("cut.csv.gz", &whole[..whole.len() - 12]);
-    let error = ledger.compare_bills(&ask(&[cut.1.clone()])).expect_err("a cut file");
+    let error = ledger.compare_bills(&ask(std::slice::from_ref(&cut.1))).expect_err("a cut file");
     assert!(format!("{error:#}").ends_with("cut.csv.gz: the file is cut"), "{error:#}");
 }
 

@@ -53,7 +53,7 @@ fn a_report_takes_as_much_memory_as_it_has_days_and_models() {
     let mut compressed = Vec::new();
     write_report(&mut compressed).expect("a report");
     let report = file("cur.csv.gz", &compressed);
-    let question: BillQuestion = ask(&[report.1.clone()]);
+    let question: BillQuestion = ask(std::slice::from_ref(&report.1));
     let ledger = ledger(&[]);
     let before = peak_kib();
     let found = ledger.compare_bills(&question).expect("a comparison");

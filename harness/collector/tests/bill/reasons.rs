@@ -30,7 +30,7 @@ pub(crate) fn bill(lines: &[Line<'_>]) -> String {
 
 fn compare(ledger: &Ledger, lines: &[Line<'_>]) -> BillComparison {
     let file = file("costs.csv", bill(lines));
-    ledger.compare_bills(&ask(&[file.1.clone()])).expect("a comparison")
+    ledger.compare_bills(&ask(std::slice::from_ref(&file.1))).expect("a comparison")
 }
 
 #[track_caller]
@@ -280,7 +280,7 @@ fn other_currencies_are_named_and_not_compared() {
     let ledger = ledger(&[spent(1, NOON, "openai", GPT, [10_000, 0, 0, 0]), euros]);
     let text = bill(&[(1, INPUT, "0.025", Some(10_000)), (1, OUTPUT, "7", None)]);
     let file = file("costs.csv", text.replace("7,usd", "7,gbp"));
-    let found = ledger.compare_bills(&ask(&[file.1.clone()])).expect("a comparison");
+    let found = ledger.compare_bills(&ask(std::slice::from_ref(&file.1))).expect("a comparison");
     assert_eq!(shown(&found), ["2026-07-01 gpt-4o-2024-08-06: 0.025 billed, 0.025 here"]);
     let (bill, here) = (&found.other_currencies_on_bill, &found.other_currencies_here);
     assert_eq!((bill["GBP"].amount.to_string(), here["EUR"].count), ("7".to_owned(), 1));

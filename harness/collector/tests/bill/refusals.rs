@@ -28,7 +28,7 @@ const CUR: &str = "identity_line_item_id,line_item_line_item_type,line_item_usag
 #[track_caller]
 fn refused(text: impl AsRef<[u8]>, expected: &str) {
     let (_dir, path) = file("bill", text);
-    let error = ledger(&[]).compare_bills(&ask(&[path.clone()])).expect_err(expected);
+    let error = ledger(&[]).compare_bills(&ask(std::slice::from_ref(&path))).expect_err(expected);
     let error = format!("{error:#}").replace(&format!("{}: ", path.display()), "");
     assert!(error.starts_with(expected), "{expected}\nbut found\n{error}");
 }

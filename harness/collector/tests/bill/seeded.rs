@@ -108,7 +108,7 @@ fn the_amounts_add_up_whatever_they_are() {
                 billed += amount;
             }
             let file = file("cur.csv", text);
-            let found = ledger.compare_bills(&ask(&[file.1.clone()]));
+            let found = ledger.compare_bills(&ask(std::slice::from_ref(&file.1)));
             let found = found.unwrap_or_else(|error| panic!("{seed}.{bill}: {error:#}"));
             conserved(&found);
             let cost: Decimal = generations.iter().map(|(_, cost)| *cost).sum();
