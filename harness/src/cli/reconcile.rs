@@ -41,26 +41,26 @@ pub(super) struct ReconcileArgs {
 #[derive(Debug, Args)]
 struct BillArgs {
     /// What the bill is [default: what it contains tells]
-    #[arg(long, value_name = "NAME", requires = "bill", value_parser = formats())]
+    #[arg(long, value_name = "NAME", requires = "bill", conflicts_with = "access_log", value_parser = formats())]
     format: Option<Format>,
     /// The first day, in UTC [default: the bill's]
-    #[arg(long, value_name = "YYYY-MM-DD", requires = "bill")]
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "bill", conflicts_with = "access_log")]
     from: Option<NaiveDate>,
     /// The day behind the last one [default: the bill's]
-    #[arg(long, value_name = "YYYY-MM-DD", requires = "bill")]
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "bill", conflicts_with = "access_log")]
     to: Option<NaiveDate>,
     /// The provider of our generations that the bill is about; may be repeated [default: openai,
     /// anthropic or bedrock]
-    #[arg(long, value_name = "NAME", requires = "bill")]
+    #[arg(long, value_name = "NAME", requires = "bill", conflicts_with = "access_log")]
     provider: Vec<String>,
     /// A model's name on the bill, and its id in the ledger; may be repeated
-    #[arg(long, value_name = "NAME=ID", requires = "bill")]
+    #[arg(long, value_name = "NAME=ID", requires = "bill", conflicts_with = "access_log")]
     model: Vec<String>,
     /// The share of a day's and model's amount that may be unexplained, such as 0.001
-    #[arg(long, value_name = "RATIO", requires = "bill", default_value = "0", value_parser = ratio)]
+    #[arg(long, value_name = "RATIO", requires = "bill", conflicts_with = "access_log", default_value = "0", value_parser = ratio)]
     tolerance: Decimal,
     /// A reason for which to exit with 1, as for `unexplained`; may be repeated
-    #[arg(long, value_name = "REASON", requires = "bill", value_parser = reasons())]
+    #[arg(long, value_name = "REASON", requires = "bill", conflicts_with = "access_log", value_parser = reasons())]
     fail_on: Vec<Reason>,
 }
 
