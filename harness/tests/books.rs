@@ -130,3 +130,56 @@ fn a_file_of_corrections_is_written_whole_or_not_at_all() {
     let (ok, out, err) = run(&ledger, &apply, good);
     assert!(ok && out.contains("\"accepted\""), "{out} {err}");
 }
+
+#[test]
+fn an_invoice_is_of_a_period_of_a_time_zone_and_of_a_customer_who_is_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = format!("sqlite:{}", dir.path().join("ledger.db").display());
+    drop(Ledger::open(&ledger).expect("a ledger"));
+    let at = |sequence: u64, price: &str, time: &str| {
+        let mut event = call(sequence, price);
+        event["time"] = time.into();
+        event.to_string()
+    };
+    // In Berlin the second and the third are in July, and the last is in August.
+    let events = [
+        at(1, "1", "2026-06-30T21:59:59Z"),
+        at(2, "2", "2026-06-30T22:00:00Z"),
+        at(3, "4", "2026-07-31T21:59:59Z"),
+        at(4, "8", "2026-07-31T22:00:00Z"),
+    ];
+    let (ok, _, err) =
+        run(&ledger, &["correct", "backfill", "-", "--reason", "a log"], &events.join("\n"));
+    assert!(ok, "{err}");
+    let total = |args: &[&str]| {
+        let (ok, out, err) = run(&ledger, &[&["invoice"][..], args].concat(), "");
+        assert!(ok, "{err}");
+        let total = out.lines().find_map(|line| line.strip_prefix("Total  ")).map(str::to_owned);
+        (total.unwrap_or_default(), out)
+    };
+    let berlin = ["--period", "2026-07", "--time-zone", "Europe/Berlin"];
+    let (sum, text) = total(&berlin);
+    assert_eq!(sum, "6 USD");
+    assert!(text.contains("Period    2026-06-30T22:00:00Z to 2026-07-31T22:00:00Z"), "{text}");
+    assert_eq!(total(&[&berlin[..], &["--customer", "acme"]].concat()).0, "6 USD");
+    assert_eq!(total(&["--period", "2026-07"]).0, "12 USD");
+    assert_eq!(total(&["--period", "2026-07-31"]).0, "12 USD");
+    assert_eq!(total(&[]).0, "15 USD");
+    // Nobody used anything, so nobody has an invoice; a customer who is there has an empty one.
+    assert_eq!(total(&["--period", "2026-05"]).1.trim(), "");
+    assert_eq!(total(&["--period", "2026-05", "--customer", "acme"]).0, "0");
+
+    for (args, expected) in [
+        (&["--customer", "acmee"][..], "error: the ledger has no customer \"acmee\"\n"),
+        (&["--period", "2026-6"], "error: expected a month such as 2026-07"),
+        (&["--period", "2026-06", "--time-zone", "Mars"], "error: no time zone \"Mars\""),
+        (&["--time-zone", "UTC"], "error: the following required arguments were not provided"),
+    ] {
+        let (ok, out, err) = run(&ledger, &[&["invoice"][..], args].concat(), "");
+        assert!(!ok && out.is_empty() && err.starts_with(expected), "{args:?} {err}");
+    }
+    let merge = ["correct", "merge", "--from", "acme-old", "--to", "acme", "--reason", "one"];
+    assert!(run(&ledger, &merge, "").0);
+    let (_, text) = total(&["--customer", "acme-old"]);
+    assert!(text.contains("Paid by   acme"), "{text}");
+}

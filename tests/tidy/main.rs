@@ -65,6 +65,7 @@ const CRATES: &[Crate] = &[
             "handover",
             "recover",
             "access_log",
+            "bill",
             "routes",
             "server",
         ],

@@ -25,11 +25,13 @@
 //! | `handover` | hands events over to billing systems, archives and telemetry |
 //! | `recover` | brings events from an Envoy log into a ledger or to a collector |
 //! | `access_log` | compares an access log of Envoy with a ledger |
+//! | `bill` | compares the bill of a provider of models with a ledger |
 //! | `routes` | the HTTP interface: decodes a request, asks a room above, encodes the answer |
 //! | `server` | starts and stops all of it |
 
 mod access;
 pub mod access_log;
+pub mod bill;
 pub mod books;
 mod clock;
 mod contracts;

@@ -12,9 +12,10 @@ use agent_meter::mcp_server::{McpServer, Mode};
 use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
 use agent_meter::{check, plugin, wasm};
-use agent_meter_collector::invoice::{Invoice, invoices};
+use agent_meter_collector::Ledger;
+use agent_meter_collector::books::named_period;
+use agent_meter_collector::invoice::{Invoice, invoices_of, knows_customer};
 use agent_meter_collector::prices::{self, Edition, Question, Wanted};
-use agent_meter_collector::{Ledger, Period};
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::price_factors::{Modifier, PriceFactors, ServiceTier, Word};
 use agent_meter_core::domain::seller::Seller;
@@ -198,12 +199,16 @@ impl McpServerArgs {
 
 impl InvoiceArgs {
     fn execute(self) -> anyhow::Result<()> {
+        let period = self.period.as_deref().map(|name| named_period(name, &self.time_zone));
+        let period = period.transpose()?.unwrap_or_default();
         let ledger = Ledger::open_existing(&self.ledger)?;
         let found = match self.customer.as_deref() {
             Some(customer) => {
-                vec![Invoice::for_customer(&ledger, Some(customer), Period::default())?]
+                let is_known = knows_customer(&ledger, customer)?;
+                ensure!(is_known, "the ledger has no customer {customer:?}");
+                vec![Invoice::for_customer(&ledger, Some(customer), period)?]
             }
-            None => invoices(&ledger)?,
+            None => invoices_of(&ledger, period)?,
         };
         if self.json {
             print(&Value::from_iter(found.iter().map(Invoice::to_json)).to_string())

@@ -77,7 +77,8 @@ enum Command {
     /// Show how far sinks have come, and decide about events that they set aside
     #[command(subcommand)]
     Sinks(SinksCommand),
-    /// Compare a ledger with Envoy's access log; exit 1 on any difference
+    /// Compare a ledger with Envoy's access log, or with the bill of a provider; exit 1 on any difference,
+    /// or on one that nothing explains
     Reconcile(ReconcileArgs),
     /// Correct what was counted: void, amend, rerate, credit, merge, backfill, revert
     #[command(subcommand)]
@@ -211,9 +212,15 @@ struct InvoiceArgs {
     /// The ledger
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
     ledger: String,
-    /// Only this customer [default: all]
+    /// Only this customer, who must be in the ledger [default: all]
     #[arg(long, value_name = "ID")]
     customer: Option<String>,
+    /// A month such as 2026-07, or a day such as 2026-07-01 [default: all time]
+    #[arg(long, value_name = "PERIOD")]
+    period: Option<String>,
+    /// Whose month or day it is, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", requires = "period", default_value = "UTC")]
+    time_zone: String,
     /// Print a JSON array
     #[arg(long)]
     json: bool,

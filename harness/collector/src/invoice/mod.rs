@@ -18,7 +18,7 @@ use crate::ledger::Ledger;
 use crate::ledger::merges::Merges;
 use crate::money;
 use crate::query::{Period, rfc3339};
-use crate::sql::Transaction;
+use crate::sql::{Transaction, values};
 
 /// What one customer, or all of them, owe for a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -229,6 +229,15 @@ pub struct Total {
 ///
 /// If the ledger fails.
 pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
+    invoices_of(ledger, Period::default())
+}
+
+/// The same for a period: of those who paid for something in it.
+///
+/// # Errors
+///
+/// If the ledger fails.
+pub fn invoices_of(ledger: &Ledger, period: Period) -> anyhow::Result<Vec<Invoice>> {
     let customers: BTreeSet<String> = ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
             "SELECT customer FROM call_hours UNION SELECT customer FROM generation_hours
@@ -238,9 +247,33 @@ pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
         let merges = Merges::read(ledger)?;
         Ok(users.iter().map(|user| merges.payer(user).to_owned()).collect())
     })?;
-    let invoice =
-        |customer: &String| Invoice::for_customer(ledger, Some(customer), Period::default());
-    customers.iter().map(invoice).collect()
+    let is_all = period == Period::default();
+    let mut invoices = Vec::new();
+    for customer in &customers {
+        let invoice = Invoice::for_customer(ledger, Some(customer), period)?;
+        if is_all || !invoice.products.is_empty() {
+            invoices.push(invoice);
+        }
+    }
+    Ok(invoices)
+}
+
+/// Whether the ledger has ever had something of this customer, or somebody pays for it.
+///
+/// # Errors
+///
+/// If the ledger fails.
+pub fn knows_customer(ledger: &Ledger, customer: &str) -> anyhow::Result<bool> {
+    ledger.read(|ledger| {
+        let used = "SELECT 1 FROM call_hours WHERE customer = ?1
+             UNION ALL SELECT 1 FROM generation_hours WHERE customer = ?1
+             UNION ALL SELECT 1 FROM sessions WHERE customer = ?1 LIMIT 1";
+        if ledger.prepare_cached(used)?.exists(values![customer])? {
+            return Ok(true);
+        }
+        let merges = Merges::read(ledger)?;
+        Ok(merges.payer(customer) != customer || merges.paid_by(customer).len() > 1)
+    })
 }
 
 impl Invoice {

@@ -14,7 +14,8 @@ const ONE: i128 = 10_i128.pow(SCALE);
 
 /// A sum of amounts. It holds two thousand million of the largest amount before it stays at the
 /// largest sum.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The order is that of the amounts: `fraction` is never below zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Exact {
     whole: i128,
     /// In units of 10^-28, from 0 to below one.
