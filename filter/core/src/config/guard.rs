@@ -319,9 +319,10 @@ impl Guard {
     /// Whether the guard covers this product and this customer, who has this plan.
     pub fn is_for(&self, product_id: &str, customer: &str, plan: &str) -> bool {
         let is_of = |list: &[String], name: &str| list.iter().any(|pattern| is_fit(pattern, name));
-        // All unknown callers share one name: the guard covers them only where it says so.
+        // All unknown callers share one name: the guard covers them only where it says so, or where
+        // its scopes do not go by customers.
         let is_named = if self.customers.is_empty() {
-            customer != crate::domain::identity::ANONYMOUS || self.scope == ScopeKind::Product
+            customer != crate::domain::identity::ANONYMOUS || !self.scope.is_of_customer()
         } else {
             is_of(&self.customers, customer)
         };

@@ -58,6 +58,12 @@ pub enum ScopeKind {
     Tool,
     /// A product, for all customers together.
     Product,
+    /// A team of a customer.
+    Team,
+    /// A user of a customer.
+    User,
+    /// An API key of a customer, by its keyed hash.
+    ApiKey,
 }
 
 impl ScopeKind {
@@ -69,6 +75,20 @@ impl ScopeKind {
             Self::Agent => "agent",
             Self::Tool => "tool",
             Self::Product => "product",
+            Self::Team => "team",
+            Self::User => "user",
+            Self::ApiKey => "api_key",
         }
+    }
+
+    /// Whether only a customer names it, so that callers without one share nothing that a guard
+    /// could tell apart. The others cover those callers too: nobody is free for naming no customer.
+    pub const fn is_of_customer(self) -> bool {
+        matches!(self, Self::Customer | Self::Session | Self::Agent | Self::Tool)
+    }
+
+    /// Whether it is a level of the identity below the customer that may be missing in a request.
+    pub const fn is_named_level(self) -> bool {
+        matches!(self, Self::Team | Self::User | Self::ApiKey)
     }
 }

@@ -19,7 +19,7 @@ use crate::fact::generation::{GenerationEnded, GenerationStarted};
 use crate::shared_data::shares::{Holder, holder_of};
 
 /// The version of the encoding. Raise it when [`Fact`] changes.
-const VERSION: u8 = 15;
+const VERSION: u8 = 16;
 
 /// Most facts take less, so that their buffer need not grow.
 const FACT_BYTES_USUAL: usize = 384;

@@ -55,6 +55,7 @@ mod polls;
 mod products;
 mod rates;
 mod scanner;
+mod scopes;
 mod sellers;
 mod shapes;
 mod shares;
