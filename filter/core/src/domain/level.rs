@@ -81,8 +81,8 @@ impl ScopeKind {
         }
     }
 
-    /// Whether only a customer names it, so that callers without one share nothing that a guard
-    /// could tell apart. The others cover those callers too: nobody is free for naming no customer.
+    /// Whether it goes by the customer alone, or by something that means nothing without one. The
+    /// other kinds cover callers of whom no customer is known too.
     pub const fn is_of_customer(self) -> bool {
         matches!(self, Self::Customer | Self::Session | Self::Agent | Self::Tool)
     }

@@ -168,6 +168,7 @@ pub(super) fn level_changed(
             Level::None => "none",
             Level::Alert => "alert",
             Level::Throttle => "throttle",
+            Level::Block if guard.is_some_and(Guard::pauses) => "pause",
             Level::Block if guard.is_some_and(|guard| guard.does(Action::Block)) => "block",
             Level::Block => "alert",
         },

@@ -720,6 +720,10 @@ fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
             "guards[0].actions.level_3.stop_streams: expected none without the action of level 3: what runs ends with what is blocked",
         ),
         (
+            json!({ "id": "g", "actions": { "level_3": { "threshold": "1%", "action": "pause_request", "stop_streams": true } } }),
+            "guards[0].actions.level_3.stop_streams: expected none with `pause_request`: what runs goes on",
+        ),
+        (
             json!({ "id": "g", "loop": { "calls": 5, "window": "1m" }, "actions": { "level_2": {} } }),
             "guards[0].scope: expected \"session\" with `loop`: calls are compared within a session",
         ),

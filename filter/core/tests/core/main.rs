@@ -45,6 +45,7 @@ mod loops;
 mod matching;
 mod origins;
 mod owners;
+mod pauses;
 mod payments;
 #[path = "../plan.rs"]
 mod plan;

@@ -14,7 +14,7 @@ const MODES: [&str; 2] = ["enforce", "observe"];
 const SCOPES: [&str; 8] =
     ["customer", "session", "product", "agent", "tool", "team", "user", "api_key"];
 const PERIODS: [&str; 4] = ["hour", "day", "month", "session"];
-const ACTIONS: [&str; 4] = ["none", "alert", "throttle", "block"];
+const ACTIONS: [&str; 5] = ["none", "alert", "throttle", "block", "pause"];
 const REASONS: [&str; 8] = [
     "threshold",
     "recovered",

@@ -441,7 +441,8 @@ fn each_rule_of_guard_events_has_its_own_reason() {
         ),
         (
             change(json!({"action": "stop"})),
-            "data.action: must be one of none, alert, throttle, block, found \"stop\"".into(),
+            "data.action: must be one of none, alert, throttle, block, pause, found \"stop\""
+                .into(),
         ),
         (change(json!({"margin": 0.1})), "data.margin: must be a decimal string, found 0.1".into()),
         (
