@@ -7,6 +7,8 @@ use crate::base::text::Duration;
 use crate::base::time::{Millis, Timestamp};
 use crate::config::control::ControlConfig;
 use crate::host::Host;
+pub use crate::meter::control_action::ControlAction;
+use crate::meter::control_action::{answer, not_post, reply};
 use crate::meter::{LAYOUT, pauses};
 use crate::shared_data::drain::{DrainOrder, DrainProgress};
 use crate::wire::http::{Headers, LocalReply};
@@ -24,15 +26,6 @@ pub struct Control {
     prefix: String,
     /// Orders whose answer is awaited, by stream.
     waiting: Vec<(u32, DrainOrder)>,
-}
-
-/// What to do with a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ControlAction {
-    /// Answer it.
-    Answer(LocalReply),
-    /// Hold it until a tick answers it.
-    Wait,
 }
 
 impl Control {
@@ -142,19 +135,4 @@ fn read_order(query: &str, id: u64, at: Timestamp) -> Result<DrainOrder, String>
         }
     }
     Ok(DrainOrder { id, at, deadline: at.plus(wait), closes_sessions, stops_intake })
-}
-
-pub(super) fn not_post() -> ControlAction {
-    let LocalReply { status, mut headers, body } = reply(405, &json!({ "error": "expected POST" }));
-    headers.push(("allow", "POST".to_owned()));
-    ControlAction::Answer(LocalReply { status, headers, body })
-}
-
-pub(super) fn answer(status: u16, body: &serde_json::Value) -> ControlAction {
-    ControlAction::Answer(reply(status, body))
-}
-
-fn reply(status: u16, body: &serde_json::Value) -> LocalReply {
-    let headers = vec![("content-type", "application/json".to_owned())];
-    LocalReply { status, headers, body: format!("{body}\n") }
 }

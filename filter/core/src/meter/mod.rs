@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod control;
+mod control_action;
 
 mod facts;
 mod folded;

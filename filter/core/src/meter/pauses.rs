@@ -10,7 +10,7 @@ use crate::domain::session::SessionRef;
 use crate::guard::refusal::Refusal;
 use crate::host::Host;
 use crate::meter::Meter;
-use crate::meter::control::{ControlAction, answer, not_post};
+use crate::meter::control_action::{ControlAction, answer, not_post};
 use crate::shared_data::pauses::{NAMES, NotDone, Pause, change, read};
 use crate::wire::target::percent_decoded;
 
