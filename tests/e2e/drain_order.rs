@@ -22,7 +22,7 @@ const SAMPLE: &str = include_str!("../../envoy/control-listener.yaml");
 const SESSIONS: usize = 5;
 
 /// The listener of the sample with this port and the built module.
-fn control_listener(port: u16) -> anyhow::Result<Value> {
+pub(crate) fn control_listener(port: u16) -> anyhow::Result<Value> {
     let mut listener: Value = serde_yaml_ng::from_str(SAMPLE)?;
     listener["address"]["socket_address"]["port_value"] = json!(port);
     let filters = "/filter_chains/0/filters/0/typed_config/http_filters";

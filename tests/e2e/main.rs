@@ -53,6 +53,7 @@ mod products;
 mod recovery;
 mod reload;
 mod rollup;
+mod scopes;
 mod sellers;
 mod sessions;
 mod sources;

@@ -270,6 +270,7 @@ impl Accountant {
         let unknown = || ANONYMOUS.to_owned();
         let identity = Identity {
             team: unknown(),
+            user: None,
             agent: unknown(),
             api_key: None,
             credential: None,

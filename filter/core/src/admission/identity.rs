@@ -29,6 +29,8 @@ pub(crate) struct IdentityResult {
     pub(crate) has_no_customer: bool,
     /// True if the request does not contain a configured agent.
     pub(crate) has_no_agent: bool,
+    /// True if the request does not contain a level that the product requires.
+    pub(crate) fails_required: bool,
     /// True if the caller got its token in another way than the product expects.
     pub(crate) is_credential_mismatch: bool,
 }
@@ -61,19 +63,29 @@ pub(crate) fn find(
     reader.refuse_hop_by_hop()?;
     let customer = reader.level(&rules.customer, name)?;
     let team = reader.level(&rules.team, name)?;
+    let user = reader.level(&rules.user, name)?;
     let agent = reader.level(&rules.agent, name)?;
     let api_key = reader.level(&rules.api_key, key)?;
     let credential = reader.credential();
     let is_missing =
         |sources: &Sources, found: &Option<String>| found.is_none() && !sources.0.is_empty();
     let known = |name: Option<String>| name.unwrap_or_else(|| ANONYMOUS.to_owned());
+    let is_there = |level: &String| match level.as_str() {
+        "customer" => customer.is_some(),
+        "team" => team.is_some(),
+        "user" => user.is_some(),
+        "agent" => agent.is_some(),
+        _ => api_key.is_some(),
+    };
     Ok(IdentityResult {
+        fails_required: !rules.required.iter().all(is_there),
         has_no_customer: is_missing(&rules.customer, &customer),
         has_no_agent: is_missing(&rules.agent, &agent),
         is_credential_mismatch: rules.credential.is_some() && rules.credential != credential,
         identity: Identity {
             customer: known(customer),
             team: known(team),
+            user,
             agent: known(agent),
             api_key: api_key.map(|key| keyed_hash(&rules.api_key_salt, &key)),
             credential,
@@ -189,9 +201,8 @@ impl Reader<'_, '_, '_> {
     /// header out. Envoy itself has done so before the filter sees the head of an HTTP/1 request.
     fn refuse_hop_by_hop(&self) -> Result<(), Unusable> {
         let rules = self.rules;
-        let levels = [&rules.customer, &rules.team, &rules.agent, &rules.api_key];
         let is_trusted = |listed: &[u8]| {
-            levels.iter().flat_map(|sources| &sources.0).any(|source| {
+            rules.levels().iter().flat_map(|(_, sources)| &sources.0).any(|source| {
                 matches!(source, IdentitySource::TrustedHeader(name)
                     if name.as_bytes().eq_ignore_ascii_case(listed.trim_ascii()))
             })

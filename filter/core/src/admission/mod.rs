@@ -161,7 +161,9 @@ fn identified(
         let reply = refuse_caller(product, headers, reason);
         Err(Admission::refuse(reply, Counter::RequestsRejected))
     };
-    if rules.rejects_missing(found.has_no_customer, found.has_no_agent, has_prices) {
+    if found.fails_required
+        || rules.rejects_missing(found.has_no_customer, found.has_no_agent, has_prices)
+    {
         return refuse_caller("the identity of the caller is not known");
     }
     if found.is_credential_mismatch && rules.on_credential_mismatch == OnMismatch::Reject {

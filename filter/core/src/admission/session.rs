@@ -51,6 +51,9 @@ pub(crate) fn session_ref(
         identity.agent.as_bytes(),
     ];
     parts.extend(identity.api_key.as_ref().map(|key| key.as_bytes()));
+    if let Some(user) = &identity.user {
+        parts.extend([b"user".as_slice(), user.as_bytes()]);
+    }
     // Events contain the credential of their session, so each session has one.
     parts.extend(identity.credential.map(|credential| match credential {
         Credential::ClientCredentials => b"client credentials".as_slice(),

@@ -258,6 +258,9 @@ pub(crate) const RESERVATION_COUNTERS_MAX: usize = 64;
 /// another worker's success.
 pub(crate) const COUNTER_TRIES_MAX: usize = 256;
 
+/// Whose calls an operator may pause at once: every VM reads the list on each tick.
+pub(crate) const PAUSES_MAX: usize = 128;
+
 /// Tools whose last cost the accountant remembers in one bucket.
 pub(crate) const LAST_COSTS_MAX: usize = 16;
 

@@ -11,6 +11,10 @@ use crate::config::{Config, value_of};
 pub struct ControlConfig {
     /// The path to which a `POST` drains.
     pub drain_path: String,
+    /// The path to which a `POST` pauses calls, and where a `GET` lists what is paused.
+    pub pause_path: String,
+    /// The path to which a `POST` resumes calls.
+    pub resume_path: String,
 }
 
 /// A configuration of either kind.
@@ -33,7 +37,7 @@ impl PluginConfig {
         match value.get("control") {
             None => Config::of_value(value).map(|config| Self::Meter(Box::new(config))),
             Some(control) => {
-                only(value.as_object(), "", "control")?;
+                only(value.as_object(), "", &["control"])?;
                 ControlConfig::read(control).map(Self::Control)
             }
         }
@@ -41,28 +45,43 @@ impl PluginConfig {
 }
 
 impl ControlConfig {
-    // By hand: the derived readers would be 10 KB of the module, for one member.
+    // By hand: the derived readers would be 10 KB of the module.
     fn read(value: &Value) -> Result<Self, ConfigError> {
         let expected = |what: &str| error("control", &format!("expected {what}, found {value}"));
         let members = value.as_object().ok_or_else(|| expected("an object"))?;
-        only(Some(members), "control.", "drain_path")?;
-        let drain_path = match members.get("drain_path") {
-            None => "/drain",
-            Some(path) => path.as_str().ok_or_else(|| {
-                error("control.drain_path", &format!("expected a string, found {path}"))
-            })?,
+        only(Some(members), "control.", &["drain_path", "pause_path", "resume_path"])?;
+        let path = |name: &str, default: &str| {
+            let place = format!("control.{name}");
+            let path = match members.get(name) {
+                None => default,
+                Some(path) => path
+                    .as_str()
+                    .ok_or_else(|| error(&place, &format!("expected a string, found {path}")))?,
+            };
+            is_path(&place, path)?;
+            Ok(path.to_owned())
         };
-        is_path("control.drain_path", drain_path)?;
-        Ok(Self { drain_path: drain_path.to_owned() })
+        let drain_path = path("drain_path", "/drain")?;
+        let pause_path = path("pause_path", "/pause")?;
+        let resume_path = path("resume_path", "/resume")?;
+        if pause_path == resume_path || [&pause_path, &resume_path].contains(&&drain_path) {
+            return Err(error("control", "expected three different paths"));
+        }
+        Ok(Self { drain_path, pause_path, resume_path })
     }
 }
 
-/// Fails if there is another member than this one.
-fn only(members: Option<&Map<String, Value>>, place: &str, known: &str) -> Result<(), ConfigError> {
-    let other = members.into_iter().flat_map(Map::keys).find(|name| *name != known);
-    match other {
+/// Fails if there is another member than these.
+fn only(
+    members: Option<&Map<String, Value>>,
+    place: &str,
+    known: &[&str],
+) -> Result<(), ConfigError> {
+    let mut names = members.into_iter().flat_map(Map::keys);
+    match names.find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) => {
+            let known = known.join("`, `");
             let reason = format!("unknown field `{name}`, expected `{known}`");
             Err(error(&format!("{place}{name}"), &reason))
         }

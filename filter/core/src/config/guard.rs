@@ -239,7 +239,7 @@ pub struct LevelRules {
 /// What a guard may do to requests and responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// At level 3 the filter answers requests with 429.
+    /// At level 3 the filter answers requests with 429, or pauses them with 503.
     Block,
     /// From level 2 on, requests pass at a limited rate; the filter answers the others with 429.
     Throttle,
@@ -276,6 +276,8 @@ pub struct LevelRule {
 pub enum BlockAction {
     /// It answers them with 429.
     BlockRequest,
+    /// It answers them with 503 and `Retry-After`: they are to come again, and what runs goes on.
+    PauseRequest,
 }
 
 /// What a guard counts, and what its reservations are of.
@@ -319,9 +321,10 @@ impl Guard {
     /// Whether the guard covers this product and this customer, who has this plan.
     pub fn is_for(&self, product_id: &str, customer: &str, plan: &str) -> bool {
         let is_of = |list: &[String], name: &str| list.iter().any(|pattern| is_fit(pattern, name));
-        // All unknown callers share one name: the guard covers them only where it says so.
+        // All unknown callers share one name: the guard covers them only where it says so, or where
+        // its scopes do not go by customers.
         let is_named = if self.customers.is_empty() {
-            customer != crate::domain::identity::ANONYMOUS || self.scope == ScopeKind::Product
+            customer != crate::domain::identity::ANONYMOUS || !self.scope.is_of_customer()
         } else {
             is_of(&self.customers, customer)
         };
@@ -359,6 +362,12 @@ impl Guard {
             Action::Reserve => self.reserve.is_some(),
             Action::StopStreams => level_3.is_some_and(|rule| rule.stop_streams),
         }
+    }
+
+    /// Whether it pauses requests at level 3, and does not block them.
+    pub(crate) fn pauses(&self) -> bool {
+        let level_3 = self.levels.level_3.as_ref();
+        level_3.is_some_and(|rule| rule.action == Some(BlockAction::PauseRequest))
     }
 
     /// What the guard counts.

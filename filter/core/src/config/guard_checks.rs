@@ -5,7 +5,9 @@ use std::rc::Rc;
 use crate::base::invalid::{ConfigError, error, not_empty};
 use crate::base::text::Share;
 use crate::base::time::Millis;
-use crate::config::guard::{Action, Guard, LevelRule, LevelRules, LoopRule, Reserve, Unit};
+use crate::config::guard::{
+    Action, BlockAction, Guard, LevelRule, LevelRules, LoopRule, Reserve, Unit,
+};
 use crate::config::product::Product;
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
@@ -159,6 +161,10 @@ impl Guard {
         if rule.action.is_some() && level != Level::Block {
             let reason = "expected none: requests are blocked at level 3";
             return Err(error(&format!("{path}.action"), reason));
+        }
+        if rule.stop_streams && rule.action == Some(BlockAction::PauseRequest) {
+            let reason = "expected none with `pause_request`: what runs goes on";
+            return Err(error(&format!("{path}.stop_streams"), reason));
         }
         if rule.stop_streams && rule.action.is_none() {
             let reason =

@@ -19,6 +19,8 @@ pub struct IdentityRules {
     pub customer: Sources,
     /// The customer's team.
     pub team: Sources,
+    /// The customer's user, for whom an agent or an app sends the request.
+    pub user: Sources,
     /// The agent, or the app.
     pub agent: Sources,
     /// The key with which the client made the request; events contain its hash.
@@ -32,6 +34,8 @@ pub struct IdentityRules {
     /// request of a product with prices is rejected if its customer is not known, and any other is
     /// metered.
     pub on_missing: Option<OnMissing>,
+    /// Levels without which a request is rejected, whatever `on_missing` says.
+    pub required: Vec<String>,
     /// How the caller must have got its token. The filter checks this where claims are verified.
     pub credential: Option<Credential>,
     /// What to do with a request whose caller got its token in another way.
@@ -59,11 +63,13 @@ impl Default for IdentityRules {
         Self {
             customer: Sources::default(),
             team: Sources::default(),
+            user: Sources::default(),
             agent: Sources::default(),
             api_key: Sources::default(),
             api_key_salt: String::new(),
             jwt_payload: String::new(),
             on_missing: None,
+            required: Vec::new(),
             credential: None,
             on_credential_mismatch: OnMismatch::default(),
             exempt: vec![Exempt::Options, Exempt::WellKnown],
@@ -163,6 +169,27 @@ impl<'de> Deserialize<'de> for Sources {
 }
 
 impl IdentityRules {
+    /// Every level, with its name and its sources.
+    pub(crate) fn levels(&self) -> [(&'static str, &Sources); 5] {
+        [
+            ("customer", &self.customer),
+            ("team", &self.team),
+            ("user", &self.user),
+            ("agent", &self.agent),
+            ("api_key", &self.api_key),
+        ]
+    }
+
+    /// Whether a request without this level is rejected, whatever `on_missing` says.
+    pub(crate) fn requires(&self, level: &str) -> bool {
+        self.required.iter().any(|required| required == level)
+    }
+
+    /// Whether some source names a level.
+    pub(crate) fn has_source(&self, level: &str) -> bool {
+        self.levels().iter().any(|(name, sources)| *name == level && !sources.0.is_empty())
+    }
+
     /// Whether a request is rejected that does not contain a configured customer or agent.
     pub(crate) fn rejects_missing(&self, customer: bool, agent: bool, has_prices: bool) -> bool {
         match self.on_missing {
@@ -173,13 +200,7 @@ impl IdentityRules {
     }
 
     pub(super) fn validate(&self, path: &str) -> Result<(), ConfigError> {
-        let levels = [
-            ("customer", &self.customer),
-            ("team", &self.team),
-            ("agent", &self.agent),
-            ("api_key", &self.api_key),
-        ];
-        for (level, Sources(sources)) in levels {
+        for (level, Sources(sources)) in self.levels() {
             for (at, source) in sources.iter().enumerate() {
                 let place =
                     if sources.len() > 1 { format!("{level}[{at}]") } else { level.to_owned() };
@@ -189,6 +210,14 @@ impl IdentityRules {
         self.challenge.validate(&format!("{path}.challenge"))?;
         for (at, header) in self.strip_headers.iter().enumerate() {
             is_header(&format!("{path}.strip_headers[{at}]"), header)?;
+        }
+        for (at, level) in self.required.iter().enumerate() {
+            if !self.has_source(level) {
+                let reason = format!(
+                    "expected one of customer, team, user, agent and api_key, with a source here, found {level:?}"
+                );
+                return Err(error(&format!("{path}.required[{at}]"), &reason));
+            }
         }
         if !self.api_key.0.is_empty() && self.api_key_salt.len() < SALT_BYTES_MIN {
             let reason = format!("expected a secret of at least {SALT_BYTES_MIN} bytes");

@@ -1,12 +1,13 @@
 //! What a configuration allows but seldom means: money that is billed to nobody, and doors past
 //! meter and guards.
 
+use std::rc::Rc;
+
 use crate::base::invalid::{ConfigError, error};
 use crate::config::delivery::DEFAULT_PATH;
 use crate::config::product::{Product, Speaks};
 use crate::config::{Config, Guard, OnMismatch, PathCase, Unmatched};
 use crate::domain::identity::ANONYMOUS;
-use crate::domain::level::ScopeKind;
 use crate::sink::FormatName;
 
 impl Config {
@@ -29,6 +30,7 @@ impl Config {
                 });
             }
             warnings.extend(challenge_warning(product, &path));
+            warnings.extend(blind_guards(&self.guards, product));
             if lets_in {
                 warnings.extend(self.open_guards(product));
             }
@@ -115,7 +117,7 @@ impl Config {
     fn open_guards(&self, product: &Product) -> impl Iterator<Item = ConfigError> {
         let is_open = |guard: &Guard| {
             let covers = guard.products.is_empty() || guard.products.contains(&product.id);
-            covers && guard.customers.is_empty() && guard.scope != ScopeKind::Product
+            covers && guard.customers.is_empty() && guard.scope.is_of_customer()
         };
         self.guards.iter().enumerate().filter(move |(_, guard)| is_open(guard)).map(|(at, _)| {
             let id = &product.id;
@@ -125,6 +127,31 @@ impl Config {
             error(&format!("guards[{at}].customers"), &reason)
         })
     }
+}
+
+/// The guards by a level of the identity that requests of a product need not name.
+fn blind_guards(guards: &[Rc<Guard>], product: &Product) -> Vec<ConfigError> {
+    let (id, rules) = (&product.id, &product.identity);
+    let covers = |guard: &Guard| guard.products.is_empty() || guard.products.contains(id);
+    let guards = guards.iter().enumerate();
+    let warning = |(at, guard): (usize, &Rc<Guard>)| {
+        let level = guard.scope.name();
+        if !guard.scope.is_named_level() || !covers(guard) || rules.requires(level) {
+            return None;
+        }
+        let what = if rules.has_source(level) {
+            format!(
+                "those without a `{level}` share one scope of their customer, so who leaves it out goes by another limit; `identity.required` rejects them"
+            )
+        } else {
+            format!("all of a customer share one scope, as `identity.{level}` has no source")
+        };
+        Some(error(
+            &format!("guards[{at}].scope"),
+            &format!("of the callers of product {id:?} {what}"),
+        ))
+    };
+    guards.filter_map(warning).collect()
 }
 
 /// Why the challenge of a product is of no use to its clients.

@@ -22,6 +22,8 @@ pub struct Identity {
     pub customer: String,
     /// The customer's team.
     pub team: String,
+    /// The user for whom the agent, or app, sent the request.
+    pub user: Option<String>,
     /// The agent, or app, that sent the request.
     pub agent: String,
     /// A keyed hash of the API key in the request.
@@ -41,5 +43,6 @@ pub(crate) fn identity_key(group: &str, identity: &Identity) -> [u8; 16] {
         identity.team.as_bytes(),
         identity.agent.as_bytes(),
         identity.api_key.as_deref().unwrap_or_default().as_bytes(),
+        identity.user.as_deref().unwrap_or_default().as_bytes(),
     ])
 }

@@ -58,6 +58,12 @@ pub enum ScopeKind {
     Tool,
     /// A product, for all customers together.
     Product,
+    /// A team of a customer.
+    Team,
+    /// A user of a customer.
+    User,
+    /// An API key of a customer, by its keyed hash.
+    ApiKey,
 }
 
 impl ScopeKind {
@@ -69,6 +75,20 @@ impl ScopeKind {
             Self::Agent => "agent",
             Self::Tool => "tool",
             Self::Product => "product",
+            Self::Team => "team",
+            Self::User => "user",
+            Self::ApiKey => "api_key",
         }
+    }
+
+    /// Whether it goes by the customer alone, or by something that means nothing without one. The
+    /// other kinds cover callers of whom no customer is known too.
+    pub const fn is_of_customer(self) -> bool {
+        matches!(self, Self::Customer | Self::Session | Self::Agent | Self::Tool)
+    }
+
+    /// Whether it is a level of the identity below the customer that may be missing in a request.
+    pub const fn is_named_level(self) -> bool {
+        matches!(self, Self::Team | Self::User | Self::ApiKey)
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Common<'a> {
     pub(super) customer_id: &'a str,
     pub(super) team_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) agent_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) app_id: Option<&'a str>,
@@ -96,6 +98,7 @@ pub(super) fn common<'a>(
         product_type: product_type.name(),
         customer_id: &identity.customer,
         team_id: &identity.team,
+        user_id: identity.user.as_deref(),
         agent_id: (!is_app).then_some(identity.agent.as_str()),
         app_id: is_app.then_some(identity.agent.as_str()),
         api_key_hash: identity.api_key.as_deref(),

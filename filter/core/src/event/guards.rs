@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::base::hash::hex;
 use crate::config::{Action, Budget, Guard};
-use crate::domain::level::Level;
+use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
 use crate::event::EventStamp;
 use crate::event::common::{money, stored_about};
@@ -26,6 +26,12 @@ struct Scope<'a> {
     product_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    team_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key_hash: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +87,7 @@ fn scope<'a>(
     level: Level,
 ) -> Scope<'a> {
     let name = &state.name;
+    let of_kind = |kind| name.identity.as_deref().filter(|_| name.kind == kind);
     let is_timed = state.period_ends_at.is_some();
     Scope {
         event_type,
@@ -92,6 +99,9 @@ fn scope<'a>(
         customer_id: &name.customer,
         product_id: name.product_id.as_deref(),
         agent_id: name.agent.as_deref(),
+        team_id: of_kind(ScopeKind::Team),
+        user_id: of_kind(ScopeKind::User),
+        api_key_hash: of_kind(ScopeKind::ApiKey),
         tool_name: name.tool.as_deref(),
         session_key: name.session.as_ref().map(|key| hex(key)),
         metric: guard.and_then(|guard| guard.metric).map(|metric| metric.name()),
@@ -158,6 +168,7 @@ pub(super) fn level_changed(
             Level::None => "none",
             Level::Alert => "alert",
             Level::Throttle => "throttle",
+            Level::Block if guard.is_some_and(Guard::pauses) => "pause",
             Level::Block if guard.is_some_and(|guard| guard.does(Action::Block)) => "block",
             Level::Block => "alert",
         },

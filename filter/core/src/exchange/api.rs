@@ -41,6 +41,8 @@ pub(super) struct ApiExchange {
     response_bytes: u64,
     started_at: Timestamp,
     is_request_sent: bool,
+    /// True if the filter answered it itself.
+    is_refused: bool,
     http_status: u16,
     grpc: Option<GrpcOutcome>,
     transport: Transport,
@@ -93,6 +95,7 @@ impl ApiExchange {
             response_bytes: 0,
             started_at,
             is_request_sent: false,
+            is_refused: false,
             http_status: 0,
             grpc: None,
             transport: Transport::None,
@@ -128,6 +131,7 @@ impl ApiExchange {
             response_bytes: 0,
             started_at,
             is_request_sent: false,
+            is_refused: false,
             http_status: 0,
             grpc: None,
             transport: Transport::None,
@@ -270,6 +274,7 @@ impl Exchange for ApiExchange {
     fn refuse(mut self: Box<Self>, http_status: u16, now: Timestamp) -> Observed {
         self.http_status = http_status;
         self.is_request_sent = false;
+        self.is_refused = true;
         // What starts with the head has not started.
         self.observed.facts.clear();
         if let Some(generation) = self.generation.take() {
@@ -280,6 +285,7 @@ impl Exchange for ApiExchange {
 
     fn end(mut self: Box<Self>, end: StreamEnd, now: Timestamp) -> Observed {
         let mut status = match self.grpc {
+            _ if self.is_refused => ExecutionStatus::Blocked,
             Some(grpc) if self.http_status == 200 => grpc.status(),
             _ => ExecutionStatus::of_api(self.http_status, end),
         };

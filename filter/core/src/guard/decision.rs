@@ -17,7 +17,7 @@ use crate::domain::level::{Level, ScopeKind};
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::SessionRef;
 use crate::fact::{Reservation, ReservedAmount};
-use crate::guard::refusal::{Refusal, RefusalReason};
+use crate::guard::refusal::{Refusal, RefusalReason, retry_paused_s};
 use crate::guard::scope::ScopeName;
 use crate::guard::scope_status::{
     Headroom, ScopeStatus, last_cost, scope_status, tool_key, update_counter,
@@ -253,13 +253,19 @@ impl<H: Host> GuardEvaluator<'_, H> {
 
     fn block(&mut self, evaluation: &Evaluation<'_>) -> Option<Refusal> {
         let refusal = self.blocked(evaluation)?;
-        self.enforced(evaluation, Counter::GuardBlocked, Counter::GuardWouldBlock, refusal)
+        let is_paused = refusal.reason == RefusalReason::Paused;
+        let does = if is_paused { Counter::RequestsPaused } else { Counter::GuardBlocked };
+        self.enforced(evaluation, does, Counter::GuardWouldBlock, refusal)
     }
 
     /// The refusal for a scope at level 3.
     fn blocked(&mut self, evaluation: &Evaluation<'_>) -> Option<Refusal> {
         if self.level(evaluation) < Level::Block || !evaluation.guard.does(Action::Block) {
             return None;
+        }
+        if evaluation.own_level() == Level::Block && evaluation.guard.pauses() {
+            let retry_after_s = retry_paused_s(evaluation.resets_at(), self.now);
+            return Some(self.refusal(evaluation, RefusalReason::Paused, retry_after_s));
         }
         let reason = match (evaluation.own_level(), evaluation.guard.budget) {
             (Level::Block, Some(_)) => RefusalReason::Budget,

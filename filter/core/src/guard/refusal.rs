@@ -36,6 +36,8 @@ pub enum RefusalReason {
     Unseen,
     /// It asks for a WebSocket, and the product allows none.
     Upgrade,
+    /// A guard or an operator has paused such calls.
+    Paused,
     /// An operator drains this Envoy, and the request's head names no session.
     Draining,
 }
@@ -53,6 +55,7 @@ impl RefusalReason {
             Self::Unreadable(doubt) => doubt.message(),
             Self::Unseen => "what this address does cannot be metered",
             Self::Upgrade => "no WebSocket is served here: send the request by HTTP",
+            Self::Paused => "paused: try again later, the session stays open",
             Self::Draining => "this proxy takes no new sessions: try again",
         }
     }
@@ -70,6 +73,7 @@ impl RefusalReason {
             Self::Unreadable(_) => ("unreadable", "UNREADABLE_REQUEST"),
             Self::Unseen => ("unseen", "NOT_METERED"),
             Self::Upgrade => ("upgrade", "UPGRADE_NOT_ALLOWED"),
+            Self::Paused => ("paused", "SERVICE_PAUSED"),
             Self::Draining => ("draining", "DRAINING"),
         }
     }
@@ -111,9 +115,14 @@ const UNAVAILABLE: u16 = 503;
 /// In seconds: an orchestrator takes an Envoy that drains out of its endpoints within that time.
 const RETRY_DRAINING_S: u64 = 1;
 
+/// In seconds: a pause may end at any time.
+const RETRY_PAUSED_S: u64 = 60;
+
 const LIMITED: i32 = -32_013;
 
 const NOT_ALLOWED: i32 = -32_014;
+
+const PAUSED: i32 = -32_015;
 
 /// As JSON-RPC 2.0 defines it.
 const INVALID_REQUEST: i32 = -32_600;
@@ -152,6 +161,12 @@ impl Refusal {
         Self { retry_after_s, ..Self::without_guard(RefusalReason::Draining) }
     }
 
+    /// The refusal of a call that an operator has paused, until a time if that is known.
+    pub(crate) fn paused(until: Option<Timestamp>, now: Timestamp) -> Self {
+        let retry_after_s = Some(retry_paused_s(until, now));
+        Self { resets_at: until, retry_after_s, ..Self::without_guard(RefusalReason::Paused) }
+    }
+
     fn without_guard(reason: RefusalReason) -> Self {
         Self {
             reason,
@@ -168,7 +183,7 @@ impl Refusal {
         match self.reason {
             RefusalReason::ToolNotInPlan | RefusalReason::Unseen => FORBIDDEN,
             RefusalReason::Upgrade => UPGRADE_REQUIRED,
-            RefusalReason::Draining => UNAVAILABLE,
+            RefusalReason::Draining | RefusalReason::Paused => UNAVAILABLE,
             RefusalReason::Unreadable(doubt) => doubt.http_status(),
             RefusalReason::Margin
             | RefusalReason::Budget
@@ -196,6 +211,7 @@ impl Refusal {
                 NOT_ALLOWED
             }
             RefusalReason::Unreadable(_) => INVALID_REQUEST,
+            RefusalReason::Paused => PAUSED,
             RefusalReason::Margin
             | RefusalReason::Budget
             | RefusalReason::Throttled
@@ -228,6 +244,7 @@ impl Refusal {
             | RefusalReason::Throttled
             | RefusalReason::InsufficientHeadroom
             | RefusalReason::CollectorLost => true,
+            RefusalReason::Paused => !self.guard_id.is_empty(),
             RefusalReason::ToolNotInPlan
             | RefusalReason::Unreadable(_)
             | RefusalReason::OverShare
@@ -245,6 +262,8 @@ impl Refusal {
             say("level", self.level.name().into());
             say("guard_id", self.guard_id.as_str().into());
             say("scope", self.scope.name().into());
+        }
+        if self.is_of_guard() || self.reason == RefusalReason::Paused {
             say("resets_at", self.resets_at.map(Timestamp::to_rfc3339).into());
             say("retry_after_seconds", self.retry_after_s.into());
         }
@@ -260,13 +279,17 @@ impl Refusal {
             Some(ids) => ids.iter().map(|id| self.json_rpc(Some(id))).collect(),
         };
         let mut headers = vec![("content-type", "application/json".to_owned())];
+        let is_paused = self.reason == RefusalReason::Paused;
+        if is_paused {
+            headers.push(("x-margin-guard", "paused".to_owned()));
+        }
         if self.is_of_guard() {
             let is_throttled = matches!(
                 self.reason,
                 RefusalReason::Throttled | RefusalReason::InsufficientHeadroom
             );
             let guard = if is_throttled { "throttled" } else { "blocked" };
-            headers.push(("x-margin-guard", guard.to_owned()));
+            headers.extend((!is_paused).then(|| ("x-margin-guard", guard.to_owned())));
             headers.push(("x-margin-guard-level", self.level.short_name().to_owned()));
             headers.push(("x-aforo-margin-level", self.level.name().to_owned()));
             if is_throttled {
@@ -276,6 +299,12 @@ impl Refusal {
         headers.extend(self.retry_after_s.map(|seconds| ("retry-after", seconds.to_string())));
         LocalReply { status: self.status(), headers, body: body.to_string() }
     }
+}
+
+/// After how many seconds to try again what is paused: at its end, or in a minute, as it may be resumed.
+pub(crate) fn retry_paused_s(until: Option<Timestamp>, now: Timestamp) -> u64 {
+    let wait_s = until.map(|until| until.saturating_since(now).0.div_ceil(1000));
+    wait_s.map_or(RETRY_PAUSED_S, |wait_s| wait_s.clamp(1, RETRY_PAUSED_S))
 }
 
 /// The id as the client sent it; null if it was too long to keep.

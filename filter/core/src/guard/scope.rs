@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::hash::hash;
 use crate::base::limits::OTHER;
 use crate::config::Guard;
+use crate::domain::identity::ANONYMOUS;
 use crate::domain::level::ScopeKind;
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::SessionRef;
@@ -24,6 +25,9 @@ pub struct ScopeName {
     pub product_id: Option<String>,
     /// The session's key.
     pub session: Option<[u8; 16]>,
+    /// The team, the user or the keyed hash of the API key, as the kind says; `anonymous` for all of
+    /// a customer's requests that name none.
+    pub identity: Option<String>,
 }
 
 impl ScopeName {
@@ -42,6 +46,12 @@ impl ScopeName {
             tool: is(&[ScopeKind::Tool]).then(|| tool.to_owned()),
             product_id: is(&[ScopeKind::Product]).then(|| product_id.clone()),
             session: is(&[ScopeKind::Session]).then_some(*key),
+            identity: match kind {
+                ScopeKind::Team => Some(identity.team.clone()),
+                ScopeKind::User => Some(named(&identity.user)),
+                ScopeKind::ApiKey => Some(named(&identity.api_key)),
+                _ => None,
+            },
         }
     }
 
@@ -56,6 +66,7 @@ impl ScopeName {
             tool: other(&self.tool),
             product_id: other(&self.product_id),
             session: self.session.map(|_| [0; 16]),
+            identity: other(&self.identity),
         })
     }
 
@@ -65,6 +76,7 @@ impl ScopeName {
         is_other(&self.agent)
             || is_other(&self.tool)
             || is_other(&self.product_id)
+            || is_other(&self.identity)
             || self.session == Some([0; 16])
     }
 
@@ -75,15 +87,22 @@ impl ScopeName {
 
     pub(crate) fn key_for(&self, guard_id: &str) -> ScopeKey {
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
+        // The kind tells these two apart, so that scopes of other kinds keep their keys.
+        let agent = text(if self.identity.is_some() { &self.identity } else { &self.agent });
         hash(&[
             b"agent-meter guard scope 1",
             guard_id.as_bytes(),
             self.kind.name().as_bytes(),
             self.customer.as_bytes(),
-            text(&self.agent).as_bytes(),
+            agent.as_bytes(),
             text(&self.tool).as_bytes(),
             text(&self.product_id).as_bytes(),
             self.session.as_ref().map_or(&[][..], |key| key),
         ])
     }
+}
+
+/// A level of the identity, or the name of what has none.
+fn named(level: &Option<String>) -> String {
+    level.as_deref().unwrap_or(ANONYMOUS).to_owned()
 }

@@ -136,6 +136,8 @@ counters! {
     RequestsOverShare = "requests_over_share",
     /// Requests whose heads name no session and that the filter refused with 503 because an operator drains.
     RequestsDraining = "requests_draining",
+    /// Requests that the filter refused with 503 because an operator or a guard has paused them.
+    RequestsPaused = "requests_paused",
     /// Calls that a worker added up because they were refused like others in the same second, or
     /// because the journal was full and their customer had the most facts that waited.
     CallsFolded = "calls_folded",

@@ -1,5 +1,5 @@
 //! The filter on a listener of its own by which an operator controls those that meter: a `POST` drains
-//! them, and is answered when that is done or its time is up.
+//! them, and is answered when that is done or its time is up; others pause calls and resume them.
 
 use serde_json::json;
 
@@ -7,7 +7,9 @@ use crate::base::text::Duration;
 use crate::base::time::{Millis, Timestamp};
 use crate::config::control::ControlConfig;
 use crate::host::Host;
-use crate::meter::LAYOUT;
+pub use crate::meter::control_action::ControlAction;
+use crate::meter::control_action::{answer, not_post, reply};
+use crate::meter::{LAYOUT, pauses};
 use crate::shared_data::drain::{DrainOrder, DrainProgress};
 use crate::wire::http::{Headers, LocalReply};
 
@@ -24,15 +26,6 @@ pub struct Control {
     prefix: String,
     /// Orders whose answer is awaited, by stream.
     waiting: Vec<(u32, DrainOrder)>,
-}
-
-/// What to do with a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ControlAction {
-    /// Answer it.
-    Answer(LocalReply),
-    /// Hold it until a tick answers it.
-    Wait,
 }
 
 impl Control {
@@ -53,17 +46,17 @@ impl Control {
         let target = headers.get(":path").unwrap_or_default();
         let target = String::from_utf8_lossy(target);
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        if path != self.config.drain_path {
-            return answer(
-                404,
-                &json!({ "error": format!("expected {}", self.config.drain_path) }),
-            );
+        let method = headers.get(":method").unwrap_or_default();
+        let ControlConfig { drain_path, pause_path, resume_path } = &self.config;
+        if path == pause_path || path == resume_path {
+            return pauses::order(host, &self.prefix, (method, query, path == pause_path), now);
         }
-        if headers.get(":method") != Some(b"POST") {
-            let LocalReply { status, mut headers, body } =
-                reply(405, &json!({ "error": "expected POST" }));
-            headers.push(("allow", "POST".to_owned()));
-            return ControlAction::Answer(LocalReply { status, headers, body });
+        if path != drain_path {
+            let error = format!("expected {drain_path}, {pause_path} or {resume_path}");
+            return answer(404, &json!({ "error": error }));
+        }
+        if method != b"POST" {
+            return not_post();
         }
         let order = match read_order(query, id, now) {
             Ok(order) => order,
@@ -142,13 +135,4 @@ fn read_order(query: &str, id: u64, at: Timestamp) -> Result<DrainOrder, String>
         }
     }
     Ok(DrainOrder { id, at, deadline: at.plus(wait), closes_sessions, stops_intake })
-}
-
-fn answer(status: u16, body: &serde_json::Value) -> ControlAction {
-    ControlAction::Answer(reply(status, body))
-}
-
-fn reply(status: u16, body: &serde_json::Value) -> LocalReply {
-    let headers = vec![("content-type", "application/json".to_owned())];
-    LocalReply { status, headers, body: format!("{body}\n") }
 }

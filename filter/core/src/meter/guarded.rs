@@ -36,9 +36,10 @@ impl Meter {
             let config = Rc::clone(&self.config);
             let mut evaluator = GuardEvaluator { host, prefix: &self.prefix, config: &config, now };
             let decision = evaluator.decide_head(&asked.session, asked.may_body_name);
-            let is_held = decision.needs_body && is_post;
+            let is_paused = self.paused(&asked.session, now).is_some();
+            let is_held = (decision.needs_body || is_paused) && is_post;
             if is_held {
-                let needs_message = decision.needs_message;
+                let needs_message = decision.needs_message || is_paused;
                 self.held.insert(stream, Held { bytes: 0, needs_message });
             }
             return Ok((decision.mark, is_held));
@@ -124,6 +125,12 @@ impl Meter {
         product: &Product,
         now: Timestamp,
     ) -> Result<Level, Refusal> {
+        if !asked.calls.is_empty()
+            && let Some(refusal) = self.paused(&asked.session, now)
+        {
+            host.count(Counter::RequestsPaused, 1);
+            return Err(refusal);
+        }
         let config = Rc::clone(&self.config);
         let calls: Vec<Call<'_>> = asked.calls.iter().map(|(id, tool)| Call { id, tool }).collect();
         let mut evaluator = GuardEvaluator { host, prefix: &self.prefix, config: &config, now };

@@ -110,7 +110,8 @@ impl Meter {
         if exchange.wants_plain_frames() && headers.get(EXTENSIONS).is_some() {
             edit.remove.push(EXTENSIONS.to_owned());
         }
-        let edit = if config.guards.is_empty() && config.contracts.plans.is_empty() {
+        let decides = !config.guards.is_empty() || !config.contracts.plans.is_empty();
+        let edit = if !decides && self.pauses.is_empty() {
             edit
         } else {
             match self.guard_head(host, stream, &*exchange, is_post, now) {

@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod control;
+mod control_action;
 
 mod facts;
 mod folded;
@@ -11,6 +12,7 @@ mod guarded;
 mod head;
 mod others;
 mod overflow;
+mod pauses;
 pub mod recovered;
 mod stream_notes;
 mod succession;
@@ -46,6 +48,7 @@ use crate::shared_data::commit::{Candidate, Lease};
 use crate::shared_data::configurations::{announce, announced};
 use crate::shared_data::drain::DrainOrder;
 use crate::shared_data::journal::Writer;
+use crate::shared_data::pauses::{self as shared_pauses, Pause};
 use crate::shared_data::vms::Seat;
 use crate::sink::reply::Reply;
 use crate::wire::decode_budget::DecodeBudget;
@@ -107,6 +110,8 @@ pub struct Meter {
     unseen: UnseenPlaces,
     /// The order to drain that holds, as of the last tick.
     drain: Option<DrainOrder>,
+    /// What an operator has paused, as of the last tick.
+    pauses: Vec<Pause>,
     role: Role,
 }
 
@@ -155,6 +160,7 @@ impl Meter {
             folds: Folds::default(),
             unseen: UnseenPlaces::default(),
             drain: None,
+            pauses: Vec::new(),
             role: Role::Candidate(Candidate::default()),
         }
     }
@@ -306,6 +312,7 @@ impl Meter {
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
         self.drain = DrainOrder::read(host, &self.prefix, now);
+        self.pauses = shared_pauses::read(host, &self.prefix, now);
         self.beat(host);
         self.seat.beat(host, &self.prefix, now);
         self.write_waiting(host, now);

@@ -6,6 +6,7 @@ pub(crate) mod drain;
 pub(crate) mod fair_queue;
 pub(crate) mod free_slots;
 pub mod journal;
+pub(crate) mod pauses;
 pub(crate) mod recent;
 pub(crate) mod shares;
 pub mod slots;

@@ -29,10 +29,11 @@ pub const MCP_METHOD: &str = "mcp.method.name";
 pub const ERROR_TYPE: &str = "error.type";
 
 /// The attributes whose value is that of a member of `data`, in the order in which they are written.
-const MEMBERS: [(&str, &str); 37] = [
+const MEMBERS: [(&str, &str); 38] = [
     ("product_id", "agent_meter.product_id"),
     ("product_type", "agent_meter.product_type"),
     ("team_id", "agent_meter.team_id"),
+    ("user_id", "agent_meter.user_id"),
     ("agent_id", "agent_meter.agent_id"),
     ("app_id", "agent_meter.app_id"),
     ("session_id", "agent_meter.session_id"),

@@ -78,11 +78,13 @@ fn filter_yaml_shows_every_option_at_its_default() {
         "products[0].routes",
         "products[0].identity.customer",
         "products[0].identity.team",
+        "products[0].identity.user",
         "products[0].identity.agent",
         "products[0].identity.api_key",
         "products[0].identity.api_key_salt",
         "products[0].identity.jwt_payload",
         "products[0].identity.on_missing",
+        "products[0].identity.required",
         "products[0].identity.credential",
         "products[0].identity.on_credential_mismatch",
         "products[0].identity.exempt",
@@ -252,6 +254,11 @@ fn what_does_not_fit_is_refused_with_its_place() {
             "/products/0/identity",
             json!({"api_key": {"trusted_header": "x-api-key"}}),
             "products[0].identity.api_key_salt: expected a secret of at least 16 bytes",
+        ),
+        (
+            "/products/0/identity",
+            json!({"user": {"trusted_header": "x-user"}, "required": ["user", "team"]}),
+            "products[0].identity.required[1]: expected one of customer, team, user, agent and api_key, with a source here, found \"team\"",
         ),
         (
             "/products/0/identity",
@@ -711,6 +718,10 @@ fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
         (
             json!({ "id": "g", "actions": { "level_3": { "threshold": "1%", "stop_streams": true } } }),
             "guards[0].actions.level_3.stop_streams: expected none without the action of level 3: what runs ends with what is blocked",
+        ),
+        (
+            json!({ "id": "g", "actions": { "level_3": { "threshold": "1%", "action": "pause_request", "stop_streams": true } } }),
+            "guards[0].actions.level_3.stop_streams: expected none with `pause_request`: what runs goes on",
         ),
         (
             json!({ "id": "g", "loop": { "calls": 5, "window": "1m" }, "actions": { "level_2": {} } }),

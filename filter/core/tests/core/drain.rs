@@ -172,8 +172,8 @@ fn traffic_that_goes_on_does_not_hold_an_answer_back() {
 fn what_is_no_order_is_answered_at_once_with_what_is_expected() {
     let mut drained = Drained::new();
     for (method, path, status, error) in [
-        ("POST", "/", 404, "expected /drain"),
-        ("POST", "/drain/", 404, "expected /drain"),
+        ("POST", "/", 404, "expected /drain, /pause or /resume"),
+        ("POST", "/drain/", 404, "expected /drain, /pause or /resume"),
         ("GET", "/drain", 405, "expected POST"),
         (
             "POST",

@@ -63,7 +63,7 @@ fn a_trusted_header_that_is_ambiguous_is_refused() {
         ("65: joined by a proxy in front", &[b"acme, rival"], false),
         ("a name", &[b"acme"], false),
     ];
-    for level in ["customer", "team", "agent", "api_key"] {
+    for level in ["customer", "team", "user", "agent", "api_key"] {
         for on_missing in [json!(null), json!("meter_as_anonymous"), json!("reject")] {
             let identity = json!({
                 level: {"trusted_header": "x-who"}, "api_key_salt": "0123456789abcdef",
@@ -121,7 +121,7 @@ fn a_header_that_connection_lists_is_refused() {
 /// Row 71.
 #[test]
 fn nobody_can_have_a_name_that_the_filter_gives() {
-    for level in ["customer", "team", "agent"] {
+    for level in ["customer", "team", "user", "agent"] {
         let identity = json!({
             level: [{"trusted_header": "x-who"}, {"jwt_claim": "who"}], "jwt_payload": "jwt_payload",
         });

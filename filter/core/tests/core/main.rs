@@ -45,6 +45,7 @@ mod loops;
 mod matching;
 mod origins;
 mod owners;
+mod pauses;
 mod payments;
 #[path = "../plan.rs"]
 mod plan;
@@ -55,6 +56,7 @@ mod polls;
 mod products;
 mod rates;
 mod scanner;
+mod scopes;
 mod sellers;
 mod shapes;
 mod shares;

@@ -68,9 +68,10 @@ impl Guards {
             margin["reserve"] = json!({ "estimate": "0.0001", "last_cost": true });
         }
         let alerts = json!({ "level_1": { "threshold": "50%" }, "level_3": { "threshold": "0%" } });
+        let scope = ["product", "team", "api_key"][usize::try_from(self.seed % 3).unwrap()];
         config["guards"] = json!([
             margin,
-            { "id": "calls", "scope": "product", "period": "hour", "budget": { "calls": 20 },
+            { "id": "calls", "scope": scope, "period": "hour", "budget": { "calls": 20 },
                 "actions": alerts },
             { "id": "tokens", "scope": "session", "period": "session", "mode": "observe",
                 "budget": { "tokens": 300 }, "actions": alerts },
@@ -235,6 +236,7 @@ fn customer(config: &Config) -> Option<ScopeKey> {
         tool: none(),
         product_id: none(),
         session: None,
+        identity: none(),
     };
     Some(name.key(margin))
 }

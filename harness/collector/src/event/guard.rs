@@ -11,9 +11,10 @@ pub(crate) const LEVELS: [&str; 4] = ["NONE", "L1_ALERT", "L2_THROTTLE", "L3_BLO
 /// The last has no totals.
 const KINDS: [&str; 3] = ["margin", "budget", "loop"];
 const MODES: [&str; 2] = ["enforce", "observe"];
-const SCOPES: [&str; 5] = ["customer", "session", "product", "agent", "tool"];
+const SCOPES: [&str; 8] =
+    ["customer", "session", "product", "agent", "tool", "team", "user", "api_key"];
 const PERIODS: [&str; 4] = ["hour", "day", "month", "session"];
-const ACTIONS: [&str; 4] = ["none", "alert", "throttle", "block"];
+const ACTIONS: [&str; 5] = ["none", "alert", "throttle", "block", "pause"];
 const REASONS: [&str; 8] = [
     "threshold",
     "recovered",
@@ -30,6 +31,12 @@ pub(crate) fn strictness(level: &str) -> i64 {
     (0..).zip(LEVELS).find(|(_, name)| *name == level).map_or(0, |(strictness, _)| strictness)
 }
 
+/// The member that tells the team, the user or the key, if that is the scope.
+pub(crate) fn identity_member(scope: &str) -> Option<&'static str> {
+    let members = [("team", "team_id"), ("user", "user_id"), ("api_key", "api_key_hash")];
+    members.into_iter().find(|(kind, _)| *kind == scope).map(|(_, member)| member)
+}
+
 /// What a guard watches, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
@@ -40,7 +47,7 @@ pub struct Scope {
     pub kind: &'static str,
     /// `enforce` or `observe`; `None` if a change of level does not say.
     pub mode: Option<&'static str>,
-    /// `customer`, `session`, `product`, `agent` or `tool`.
+    /// `customer`, `session`, `product`, `agent`, `tool`, `team`, `user` or `api_key`.
     pub scope: &'static str,
     /// Empty for a product.
     pub customer: String,
@@ -52,6 +59,8 @@ pub struct Scope {
     pub session_key: Option<String>,
     /// The tool, if the scope has one.
     pub tool: Option<String>,
+    /// The team, the user or the hash of the API key, if that is the scope.
+    pub identity: Option<String>,
     /// What of the scope is watched.
     pub metric: Option<String>,
     /// 32 hexadecimal digits, the same from every source.
@@ -164,16 +173,22 @@ fn scope(data: &Members<'_>, kind: &'static str) -> Result<Scope, String> {
     if period_start.as_ref().is_some_and(|(_, ms)| *ms < 0) {
         return Err(data.wrong("period_started_at", "a time since 1970"));
     }
+    let scope = data.one_of("scope", &SCOPES)?;
+    let identity = match identity_member(scope) {
+        Some(member) => Some(data.text(member)?),
+        None => None,
+    };
     Ok(Scope {
         guard: data.name("guard_id")?,
         kind,
         mode: data.optional("mode", |data, member| data.one_of(member, &MODES))?,
-        scope: data.one_of("scope", &SCOPES)?,
+        scope,
         customer: data.text("customer_id")?,
         product: data.optional("product_id", Members::text)?,
         agent: data.optional("agent_id", Members::text)?,
         session_key: data.optional("session_key", Members::hex32)?,
         tool: data.optional("tool_name", Members::text)?,
+        identity,
         metric: data.optional("metric", Members::text)?,
         key: data.hex32("scope_key")?,
         period,

@@ -25,8 +25,9 @@ use crate::sql::{self, Transaction, values};
 /// Version 1 had no generations, version 2 only calls of tools and no keys, version 3 no guards,
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
 /// another, version 7 no mark of counts that contradict each other, version 8 no sources and no
-/// quarantine, version 9 no digests and no sinks, version 10 no usage by hour and no corrections.
-const SCHEMA_VERSION: i64 = 11;
+/// quarantine, version 9 no digests and no sinks, version 10 no usage by hour and no corrections,
+/// version 11 no guards by team, user and API key.
+const SCHEMA_VERSION: i64 = 12;
 
 /// Memory for pages of the ledger, in KiB. With SQLite's 2 MiB a batch of a thousand events does not
 /// fit, and its pages go to the file and back within one transaction.
@@ -138,6 +139,9 @@ fn since_11() -> String {
 const ADD_SUPERSEDED_INDEX: &str =
     "CREATE INDEX superseded_generation ON superseded (source, generation_id);";
 
+/// What version 12 brought to the scopes of guards.
+const ADD_SCOPE_IDENTITY: &str = "ALTER TABLE guard_totals ADD COLUMN identity TEXT;";
+
 /// Reports read usage by hour of a customer, and rows only of a time.
 const INDEXES_BY_TIME: &str = "
 DROP INDEX calls_customer;
@@ -184,12 +188,15 @@ pub(crate) fn prepare_postgres(ledger: &Transaction<'_>) -> anyhow::Result<()> {
     let Transaction::Postgres(session) = ledger else { return Ok(()) };
     match version_of_postgres(ledger)? {
         Some(SCHEMA_VERSION) => {}
-        Some(10) => {
-            session.batch("DROP AGGREGATE count_sum(bigint)")?;
-            session.batch(POSTGRES_FUNCTIONS)?;
-            session.batch(&table_types(&[&since_11(), ADD_SUPERSEDED_INDEX].concat()))?;
-            session.batch(INDEXES_BY_TIME)?;
-            hours::fill(ledger)?;
+        Some(older @ 10..SCHEMA_VERSION) => {
+            if older == 10 {
+                session.batch("DROP AGGREGATE count_sum(bigint)")?;
+                session.batch(POSTGRES_FUNCTIONS)?;
+                session.batch(&table_types(&[&since_11(), ADD_SUPERSEDED_INDEX].concat()))?;
+                session.batch(INDEXES_BY_TIME)?;
+                hours::fill(ledger)?;
+            }
+            session.batch(ADD_SCOPE_IDENTITY)?;
             ledger.execute("UPDATE ledger SET version = ?", values![SCHEMA_VERSION])?;
         }
         Some(newer) => bail!(
@@ -222,16 +229,12 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         1..SCHEMA_VERSION => {
-            // What is derived below needs them and is counted there; and all of it at last.
-            transaction.execute_batch(&sqlite_types(&since_11()))?;
-            if version <= 9 {
-                upgrade_to_10(&transaction, version)?;
+            if version >= 4 {
+                transaction.execute_batch(ADD_SCOPE_IDENTITY)?;
             }
-            if version >= 3 {
-                transaction.execute_batch(INDEXES_BY_TIME)?;
+            if version <= 10 {
+                upgrade_to_11(&transaction, version)?;
             }
-            transaction.execute_batch(ADD_SUPERSEDED_INDEX)?;
-            hours::fill(&Transaction::Sqlite(&transaction))?;
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         newer if newer > SCHEMA_VERSION => bail!(
@@ -248,6 +251,21 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
+}
+
+/// Brings the tables of version 10 or older to version 11.
+fn upgrade_to_11(transaction: &Connection, version: i64) -> anyhow::Result<()> {
+    // What is derived below needs them and is counted there; and all of it at last.
+    transaction.execute_batch(&sqlite_types(&since_11()))?;
+    if version <= 9 {
+        upgrade_to_10(transaction, version)?;
+    }
+    if version >= 3 {
+        transaction.execute_batch(INDEXES_BY_TIME)?;
+    }
+    transaction.execute_batch(ADD_SUPERSEDED_INDEX)?;
+    hours::fill(&Transaction::Sqlite(transaction))?;
+    Ok(())
 }
 
 /// Brings the tables of version 9 or older to version 10.

@@ -323,6 +323,7 @@ pub(crate) static GUARD_TOTALS: Table<Scope> = Table {
         "level_sequence" "INTEGER NOT NULL" = 0,
         "level" "INTEGER NOT NULL" = 0,
         "told_ms" "INTEGER NOT NULL" = 0,
+        "identity" "TEXT" = row.body.identity.as_deref(),
     }],
     constraint: "PRIMARY KEY (guard_id, scope_key, period_ms, source)",
     options: "STRICT, WITHOUT ROWID",

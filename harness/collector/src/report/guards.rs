@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::event::guard::{LEVELS, strictness};
+use crate::event::guard::{LEVELS, identity_member, strictness};
 use crate::ledger::Ledger;
 use crate::ledger::tables::GUARD_TOTALS;
 use crate::money;
@@ -80,7 +80,7 @@ pub struct GuardState {
     pub guard_kind: String,
     /// `enforce` if any source does, else `observe`; `None` if no source says.
     pub mode: Option<String>,
-    /// `customer`, `session`, `product`, `agent` or `tool`.
+    /// `customer`, `session`, `product`, `agent`, `tool`, `team`, `user` or `api_key`.
     pub scope: String,
     /// 32 hexadecimal digits, the same from every source.
     pub scope_key: String,
@@ -90,6 +90,12 @@ pub struct GuardState {
     pub product_id: Option<String>,
     /// The agent, if the scope has one.
     pub agent_id: Option<String>,
+    /// The team, if that is the scope; `anonymous` for all requests that name none.
+    pub team_id: Option<String>,
+    /// The user, in the same way.
+    pub user_id: Option<String>,
+    /// The hash of the API key, in the same way.
+    pub api_key_hash: Option<String>,
     /// 32 hexadecimal digits, if the scope has one.
     pub session_key: Option<String>,
     /// The tool, if the scope has one.
@@ -158,7 +164,8 @@ impl Ledger {
              SELECT guard_id, max(kind), min(mode), max(scope), scope_key, max(customer),
               max(product), max(agent), max(session_key), max(tool), max(metric), max(period),
               max(period_start), max(level), count(*), count_sum(calls), count_sum(tokens),
-              decimal_sum(provider_cost), decimal_sum(revenue), unit, max(told_ms)
+              decimal_sum(provider_cost), decimal_sum(revenue), unit, max(told_ms),
+              max(identity)
              FROM latest{} GROUP BY guard_id, scope_key, unit {having}
              ORDER BY max(level) DESC, max(told_ms) DESC, guard_id, scope_key LIMIT {}",
             conditions.sql(),
@@ -205,15 +212,24 @@ fn state(row: &Row<'_>) -> sql::Result<GuardState> {
     let level: i64 = row.get(13)?;
     let level = LEVELS.into_iter().find(|name| strictness(name) == level);
     let (cost, revenue) = (row.get(17)?, row.get(18)?);
+    let scope: String = row.get(3)?;
+    let identity: Option<String> = row.get(21)?;
+    let named = |member: &str| match identity_member(&scope) {
+        Some(found) if found == member => identity.clone(),
+        _ => None,
+    };
     Ok(GuardState {
         guard_id: row.get(0)?,
         guard_kind: row.get(1)?,
         mode: row.get(2)?,
-        scope: row.get(3)?,
         scope_key: row.get(4)?,
         customer_id: row.get(5)?,
         product_id: row.get(6)?,
         agent_id: row.get(7)?,
+        team_id: named("team_id"),
+        user_id: named("user_id"),
+        api_key_hash: named("api_key_hash"),
+        scope,
         session_key: row.get(8)?,
         tool_name: row.get(9)?,
         metric: row.get(10)?,

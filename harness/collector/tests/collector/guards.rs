@@ -121,12 +121,33 @@ fn totals_of_two_sources_add_up_and_each_gets_those_of_the_other() {
     let found = guards(&ledger, "");
     let listed = json!({"guards": [{"guard_id": "floor", "guard_kind": "margin", "mode": "enforce",
         "scope": "customer", "scope_key": SCOPE, "customer_id": "acme", "product_id": null,
-        "agent_id": null, "session_key": null, "tool_name": null, "metric": null, "period": "hour",
+        "agent_id": null, "team_id": null, "user_id": null, "api_key_hash": null, "session_key": null, "tool_name": null, "metric": null, "period": "hour",
         "period_started_at": HOUR, "level": "L2_THROTTLE", "emitters": 3, "calls": 12,
         "tokens": 300, "total_provider_cost": "2.5", "total_revenue": "6", "margin": "0.5833",
         "contracted_revenue": null, "plan": null, "currency": "USD",
         "told_at": "2026-07-01T10:00:02Z"}], "more": false});
     assert_eq!(found, listed);
+}
+
+#[test]
+fn totals_of_teams_users_and_keys_are_told_to_the_fleet_and_listed() {
+    for (scope, member) in [("team", "team_id"), ("user", "user_id"), ("api_key", "api_key_hash")] {
+        let ledger = memory();
+        let of = |source: &str, name: &str, key: &str| {
+            totals(source, 1, json!({"scope": scope, member: name, "scope_key": key}))
+        };
+        let keys = ["aa".repeat(16), "bb".repeat(16)];
+        insert(&ledger, &[of(SOURCE, "one", &keys[0]), of(EDGE_3, "two", &keys[1])]);
+        let told = verdicts(&insert(&ledger, &[of(EDGE_2, "one", &keys[0])]));
+        let others = (&told[0]["scope_key"], &told[0]["calls"], &told[0]["emitters"]);
+        assert_eq!(others, (&json!(keys[0]), &json!(3), &json!(1)), "{scope}");
+        let found = guards(&ledger, "")["guards"].clone();
+        let rows: Vec<&Value> = found.as_array().expect("rows").iter().collect();
+        let one = rows.iter().find(|row| row[member] == "one").expect("a row");
+        assert_eq!((&one["scope"], &one["calls"]), (&json!(scope), &json!(6)));
+        let named = ["team_id", "user_id", "api_key_hash"].map(|name| one[name].is_null());
+        assert_eq!(named.into_iter().filter(|is_null| *is_null).count(), 2, "{one}");
+    }
 }
 
 #[test]
@@ -361,10 +382,12 @@ fn each_rule_of_guard_events_has_its_own_reason() {
             "data.mode: must be one of enforce, observe, found \"on\"".into(),
         ),
         (
-            total(json!({"scope": "team"})),
-            "data.scope: must be one of customer, session, product, agent, tool, found \"team\""
+            total(json!({"scope": "planet"})),
+            "data.scope: must be one of customer, session, product, agent, tool, team, user, \
+             api_key, found \"planet\""
                 .into(),
         ),
+        (total(json!({"scope": "user"})), "data.user_id: missing".into()),
         (
             total(json!({"scope_key": "12"})),
             "data.scope_key: must be 32 hexadecimal digits, found \"12\"".into(),
@@ -418,7 +441,8 @@ fn each_rule_of_guard_events_has_its_own_reason() {
         ),
         (
             change(json!({"action": "stop"})),
-            "data.action: must be one of none, alert, throttle, block, found \"stop\"".into(),
+            "data.action: must be one of none, alert, throttle, block, pause, found \"stop\""
+                .into(),
         ),
         (change(json!({"margin": 0.1})), "data.margin: must be a decimal string, found 0.1".into()),
         (

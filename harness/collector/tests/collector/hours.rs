@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::generations::generation;
 use super::proof::{Place, execute};
 use super::random::Random;
-use super::schema::BEFORE_11;
+use super::schema::{BEFORE_11, BEFORE_12};
 use super::{NOW_MS, SOURCE, call, insert, memory, merge, open, pairs};
 
 /// Milliseconds of an hour.
@@ -237,11 +237,18 @@ fn hours_are_the_sums_of_the_rows_after_each_batch_and_an_upgrade() {
             DROP FUNCTION decimal_add(numeric, numeric);"
         }
     };
-    execute(&place.url, &format!("{BEFORE_11} {version}"));
+    execute(&place.url, &format!("{BEFORE_12} {BEFORE_11} {version}"));
     for _ in 0..2 {
         let after = (usage(&open(&place.url), "", Period::default()), place.verify());
         assert_eq!(after, before);
     }
+    // Version 11 had the hours, and no guards by team, user and key.
+    let version = match place.url.starts_with("sqlite:") {
+        true => "PRAGMA user_version = 11;",
+        false => "UPDATE ledger SET version = 11;",
+    };
+    execute(&place.url, &format!("{BEFORE_12} {version}"));
+    assert_eq!((usage(&open(&place.url), "", Period::default()), place.verify()), before);
     // It has books too.
     let void = json!({"correction_id": "v", "made_by": "jane", "reason": "a test", "kind": "void",
         "target_source": SOURCE, "target_id": "00000000000000000001"});

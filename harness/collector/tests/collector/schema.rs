@@ -10,6 +10,9 @@ use super::{call, gaps, insert, ledger_of, memory, open, reconcile, sessions, us
 /// The tables of version 4, as version 4 itself wrote them, by hand.
 pub(super) const VERSION_4: &str = include_str!("schema_4.sql");
 
+/// Takes away what version 12 brought.
+pub(super) const BEFORE_12: &str = "ALTER TABLE guard_totals DROP COLUMN identity;";
+
 /// Takes away what version 11 brought.
 pub(super) const BEFORE_11: &str =
     "DROP TABLE backfilled; DROP TABLE corrections; DROP TABLE invoices;
@@ -53,6 +56,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "generations ADD COLUMN is_inconsistent INTEGER NOT NULL DEFAULT 0",
         "sessions ADD COLUMN state_before TEXT",
         "events ADD COLUMN digest TEXT",
+        "guard_totals ADD COLUMN identity TEXT",
     ] {
         written.execute_batch(&format!("ALTER TABLE {column}")).expect("a column");
     }
@@ -82,7 +86,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         let statements = statements(connection).into_iter().filter(is_old);
         statements.filter(|sql| !sql.contains("generations_generation")).collect::<Vec<_>>()
     };
-    assert_eq!((version, old(&made)), (11, old(&written)));
+    assert_eq!((version, old(&made)), (12, old(&written)));
     // What no longer counts keeps all that it was.
     let columns = |table: &str| -> Vec<String> {
         let sql = format!("SELECT name || ' ' || type FROM pragma_table_info('{table}')");
@@ -155,7 +159,7 @@ fn what_a_newer_filter_superseded_before_the_ledger_knew_it_is_made_up_for() {
          PRAGMA user_version = 6;",
     )
     .expect("tables");
-    old.execute_batch(&[BEFORE_11, BEFORE_9].concat()).expect("tables");
+    old.execute_batch(&[BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
     drop(old);
     assert_eq!(generations(&open(path), ""), expected);
 }
@@ -197,7 +201,7 @@ fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
     {
         let old = Connection::open(path).expect("a database");
         old.execute_batch(statements).expect("tables");
-        old.execute_batch(&[BEFORE_11, BEFORE_9].concat()).expect("tables");
+        old.execute_batch(&[BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
         old.execute_batch("ALTER TABLE generations DROP COLUMN is_inconsistent;").expect("tables");
         old.pragma_update(None, "user_version", version).expect("a version");
         drop(old);
