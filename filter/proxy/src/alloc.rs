@@ -52,6 +52,8 @@ impl Allocator {
 // SAFETY: a block of a list has the list's size and alignment, which no layout of the list exceeds,
 // and is in a list only while nobody has it. Everything else is the library's.
 unsafe impl GlobalAlloc for Allocator {
+    // One copy: inlined everywhere, the lists would cost the module 14 KB.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some((list, size)) = self.list(layout) else {
             // SAFETY: the caller's layout, unchanged.
@@ -67,6 +69,7 @@ unsafe impl GlobalAlloc for Allocator {
         first.cast()
     }
 
+    #[inline(never)]
     #[expect(clippy::cast_ptr_alignment, reason = "blocks of lists are aligned to 16 bytes")]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some((list, _)) = self.list(layout) else {
@@ -79,6 +82,7 @@ unsafe impl GlobalAlloc for Allocator {
         list.set(freed);
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller warrants that the size, rounded up, does not overflow.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
