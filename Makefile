@@ -48,8 +48,8 @@ POSTGRES_TESTS ?= sessions:: guards_fleet:: attribution::
 
 .PHONY: test-postgres
 test-postgres: module ## Test what looks at a ledger again, with one in PostgreSQL
-	tests/with-postgres.sh sh -c 'cargo test -p agent-meter-collector --test books --test collector --test handover \
-		--test recover && \
+	tests/with-postgres.sh sh -c 'cargo test -p agent-meter-collector --test bill --test books --test collector \
+		--test handover --test recover && \
 		cargo test -p agent-meter --test collectors && \
 		cargo test -p agent-meter-tests --test e2e -- $(POSTGRES_TESTS)'
 
