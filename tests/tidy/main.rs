@@ -40,7 +40,7 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         src: "filter/proxy/src/",
-        rooms: &["crash", "raw", "host", "vm", "stream", "control", "root"],
+        rooms: &["alloc", "crash", "raw", "host", "vm", "stream", "control", "root"],
     },
     Crate {
         src: "harness/collector/src/",
