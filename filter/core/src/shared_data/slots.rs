@@ -109,3 +109,41 @@ impl<T> Slots<T> {
         self.is_stored.get_mut(at).is_none_or(|place| core::mem::replace(place, is_stored))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Slots;
+
+    /// The keys that a commit writes, each with whether it has a value.
+    fn writes(slots: &mut Slots<u8>) -> Vec<(String, bool)> {
+        let writes = slots.take_writes(|slot| slot.to_string());
+        writes.map(|(key, value)| (key, !value.is_empty())).collect()
+    }
+
+    #[test]
+    fn what_comes_and_goes_between_two_commits_is_never_written() {
+        let mut slots = Slots::default();
+        let slot = slots.insert(7);
+        slots.remove(slot);
+        assert_eq!(writes(&mut slots), []);
+        let slot = slots.insert(8);
+        assert_eq!(writes(&mut slots), [("0".to_owned(), true)]);
+        slots.remove(slot);
+        assert_eq!(writes(&mut slots), [("0".to_owned(), false)]);
+        assert_eq!(writes(&mut slots), []);
+    }
+
+    #[test]
+    fn what_was_read_from_shared_data_is_emptied_there_when_it_goes() {
+        let mut slots = Slots::default();
+        slots.restore(0, Some(7));
+        // A value that cannot be read: the slot is free, and the value is still there.
+        slots.restore(1, None);
+        assert_eq!(slots.remove(0), Some(7));
+        let second = [slots.insert(8), slots.insert(9)];
+        assert_eq!(second, [0, 1]);
+        slots.remove(0);
+        slots.remove(1);
+        assert_eq!(writes(&mut slots), [("0".to_owned(), false), ("1".to_owned(), false)]);
+    }
+}
