@@ -46,6 +46,7 @@ const CRATES: &[Crate] = &[
         src: "harness/collector/src/",
         rooms: &[
             "clock",
+            "gzip",
             "hex",
             "http_client",
             "money",

@@ -37,6 +37,7 @@ mod clock;
 mod contracts;
 mod event;
 mod export;
+mod gzip;
 mod handover;
 mod hex;
 mod http_client;

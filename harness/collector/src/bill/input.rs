@@ -1,18 +1,21 @@
 //! Opens the file of an export, as it is or compressed with gzip.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
+use std::io::{self, BufRead, Cursor, ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use flate2::read::MultiGzDecoder;
 
-/// How formats begin that are told from gzip and text by their first bytes.
-const GZIP: &[u8] = &[0x1f, 0x8b];
+use crate::gzip;
+
+/// How formats begin that are told from text by their first bytes.
 const REFUSED: [(&[u8], &str); 2] =
     [(b"PK\x03\x04", "a zip file: unpack it"), (b"PAR1", "a Parquet file: export CSV instead")];
 /// The mark of UTF-8 that spreadsheets write before the text.
 const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+
+/// Bytes by which a format is told.
+const START_BYTES: u64 = 4096;
 
 /// The text of a file, and whether it is JSON.
 pub(super) struct Input {
@@ -28,29 +31,21 @@ impl Input {
     }
 
     /// Reads from anywhere.
-    pub(super) fn new(mut from: impl Read + 'static) -> anyhow::Result<Input> {
+    pub(super) fn new(from: impl Read + Send + 'static) -> anyhow::Result<Input> {
+        let mut rest = gzip::plain(from).context("cannot be read")?;
         let mut start = Vec::new();
-        from.by_ref().take(4).read_to_end(&mut start).context("cannot be read")?;
+        rest.by_ref().take(START_BYTES).read_to_end(&mut start).map_err(failed)?;
         for (magic, what) in REFUSED {
             if start.starts_with(magic) {
                 bail!("{what}");
             }
         }
-        let is_gzip = start.starts_with(GZIP);
-        let whole = Cursor::new(start).chain(from);
-        let mut reader: Box<dyn BufRead> = if is_gzip {
-            Box::new(BufReader::with_capacity(64 * 1024, MultiGzDecoder::new(whole)))
-        } else {
-            Box::new(BufReader::with_capacity(64 * 1024, whole))
-        };
-        let start = reader.fill_buf().map_err(failed)?;
         if start.starts_with(BYTE_ORDER_MARK) {
-            reader.consume(BYTE_ORDER_MARK.len());
+            start.drain(..BYTE_ORDER_MARK.len());
         }
-        let start = reader.fill_buf().map_err(failed)?;
         let first = start.iter().find(|byte| !byte.is_ascii_whitespace());
         let is_json = matches!(first, Some(b'{' | b'['));
-        Ok(Input { reader, is_json })
+        Ok(Input { reader: Box::new(Cursor::new(start).chain(rest)), is_json })
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use flate2::read::MultiGzDecoder;
+
+use crate::gzip;
 
 /// The most bytes of a line that are looked at. A spilled line is far below.
 pub(super) const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// The first bytes of a gzip file.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A log to read.
 pub struct Log {
@@ -47,17 +45,8 @@ impl Log {
     /// # Errors
     ///
     /// If its first bytes cannot be read.
-    pub fn new(name: &str, mut from: impl Read + Send + 'static) -> anyhow::Result<Self> {
-        let mut start = Vec::new();
-        from.by_ref().take(2).read_to_end(&mut start)?;
-        let is_gzip = start == GZIP_MAGIC;
-        let whole = Cursor::new(start).chain(from);
-        let reader: Box<dyn BufRead + Send> = if is_gzip {
-            Box::new(BufReader::new(MultiGzDecoder::new(whole)))
-        } else {
-            Box::new(BufReader::new(whole))
-        };
-        Ok(Self { name: name.into(), reader })
+    pub fn new(name: &str, from: impl Read + Send + 'static) -> anyhow::Result<Self> {
+        Ok(Self { name: name.into(), reader: gzip::plain(from)? })
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
