@@ -4,14 +4,10 @@
 
 use std::path::Path;
 
+use agent_meter_collector::yaml_or_json;
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
-
-/// Reads YAML or JSON. YAML reads most of JSON, but not all of it.
-pub fn yaml_or_json(text: &str) -> Result<Value, serde_yaml_ng::Error> {
-    serde_json::from_str(text).or_else(|_| serde_yaml_ng::from_str(text))
-}
 
 /// Reads a plugin configuration in YAML or JSON.
 pub fn read(file: &Path) -> anyhow::Result<Value> {

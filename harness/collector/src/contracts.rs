@@ -12,6 +12,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use crate::event::members::{Members, shown};
+use crate::settings::yaml_or_json;
 
 /// The largest file of contracts, in bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -95,8 +96,7 @@ fn read(file: &Path) -> anyhow::Result<BTreeMap<String, Contract>> {
     let bytes = std::fs::metadata(file).with_context(|| format!("cannot read {name}"))?.len();
     ensure!(bytes <= FILE_BYTES_MAX, "{name}: must be at most {FILE_BYTES_MAX} bytes");
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-    let root: Value = serde_yaml_ng::from_str(&text)
-        .with_context(|| format!("{name} is neither YAML nor JSON"))?;
+    let root = yaml_or_json(&text).with_context(|| format!("{name} is neither YAML nor JSON"))?;
     let Value::Object(root) = &root else {
         bail!("{name}: must be a mapping with `customers`, found {}", shown(&root));
     };

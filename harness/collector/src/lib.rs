@@ -8,6 +8,7 @@
 //! | `clock` | tells the time |
 //! | `hex` | writes and reads hexadecimal digits |
 //! | `http_client` | sends over HTTP with TLS, for the rooms that send |
+//! | `settings` | reads YAML or JSON in which no name stands twice |
 //! | `money` | adds, reads and writes exact decimal amounts |
 //! | `sql` | runs statements on SQLite and PostgreSQL alike |
 //! | `query` | reads parameters, periods and pages, and builds the SQL conditions for them |
@@ -51,6 +52,7 @@ pub mod recover;
 mod report;
 mod routes;
 mod server;
+mod settings;
 mod sql;
 mod webhook;
 
@@ -86,4 +88,5 @@ pub use report::reconcile::{Mismatch, Reconciliation};
 pub use report::sessions::{Session, Sessions, SessionsQuery};
 pub use report::usage::{Dimension, Usage, UsageQuery, UsageRow};
 pub use server::{Collector, Extras, Timeouts};
+pub use settings::yaml_or_json;
 pub use webhook::{Retry, Secret, Webhook, Webhooks};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use agent_meter_collector::books::{Backfill, Billing, Closing, Outcome, named_period};
 use agent_meter_collector::{Ledger, Page};
+use agent_meter_core::base::document::Document;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -194,7 +195,8 @@ fn write(ledger: &Ledger, corrections: &[Value]) -> anyhow::Result<()> {
 
 /// Reads an option that is JSON.
 fn json(text: &str) -> Result<Value, serde_json::Error> {
-    serde_json::from_str(text)
+    let Document(value) = serde_json::from_str(text)?;
+    Ok(value)
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -227,8 +229,7 @@ impl CorrectCommand {
                 let text = read(&file)?;
                 let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
                 let corrections = lines.map(|(line, number): (&str, usize)| {
-                    serde_json::from_str(line)
-                        .with_context(|| format!("{}, line {number}", file.display()))
+                    json(line).with_context(|| format!("{}, line {number}", file.display()))
                 });
                 let corrections = corrections.collect::<anyhow::Result<Vec<Value>>>()?;
                 write(&ledger.open()?, &corrections)

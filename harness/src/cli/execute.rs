@@ -16,6 +16,8 @@ use agent_meter_collector::Ledger;
 use agent_meter_collector::books::named_period;
 use agent_meter_collector::invoice::{Invoice, invoices_of, knows_customer};
 use agent_meter_collector::prices::{self, Edition, Question, Wanted};
+use agent_meter_core::base::document;
+use agent_meter_core::base::invalid::ConfigError;
 use agent_meter_core::config::Config;
 use agent_meter_core::domain::price_factors::{Modifier, PriceFactors, ServiceTier, Word};
 use agent_meter_core::domain::seller::Seller;
@@ -341,9 +343,10 @@ impl CheckPricesArgs {
 fn rate_card(file: &Path) -> anyhow::Result<Value> {
     let name = || file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", name()))?;
-    let value = plugin::yaml_or_json(&text).with_context(name)?;
-    let card: RateCard = serde_path_to_error::deserialize(&value).with_context(name)?;
-    card.validate("").map_err(|refused| anyhow!("{}: {refused}", name()))?;
+    let value = agent_meter_collector::yaml_or_json(&text).with_context(name)?;
+    let card: Result<RateCard, ConfigError> = document::read(value.clone());
+    let valid = card.and_then(|card| card.validate(""));
+    valid.map_err(|refused| anyhow!("{}: {refused}", name()))?;
     Ok(value)
 }
 

@@ -209,7 +209,8 @@ mod tests {
     fn the_daemon_set_is_run_with_options_that_exist() {
         let text = include_str!("../../../envoy/istio/recover-daemonset.yaml");
         let daemon = text.split("\n---\n").find(|document| document.contains("kind: DaemonSet"));
-        let daemon = plugin::yaml_or_json(daemon.expect("a DaemonSet")).expect("YAML");
+        let daemon =
+            agent_meter_collector::yaml_or_json(daemon.expect("a DaemonSet")).expect("YAML");
         let args = daemon.pointer("/spec/template/spec/containers/0/args").expect("arguments");
         let words =
             args.as_array().expect("a list").iter().map(|word| word.as_str().expect("text"));

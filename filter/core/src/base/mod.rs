@@ -1,5 +1,6 @@
 //! The base of all other modules: time, text, money, hashes, secrets, limits and configuration errors.
 
+pub mod document;
 pub(crate) mod encoded;
 pub(crate) mod fingerprint;
 pub mod hash;

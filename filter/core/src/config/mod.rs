@@ -42,6 +42,7 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::base::document::{self, Document};
 use crate::base::invalid::{ConfigError, error, in_range, is_positive};
 use crate::config::delivery::{Collector, Delivery};
 use crate::config::product::{OnUnreadable, Product};
@@ -140,8 +141,10 @@ fn value_of(bytes: &[u8]) -> Result<Value, ConfigError> {
     let value = match as_struct {
         Some(value) => value,
         None if bytes.trim_ascii().is_empty() => Value::Null,
-        None => serde_json::from_slice(bytes)
-            .map_err(|failure| error("", &format!("expected JSON, but {failure}")))?,
+        None => {
+            let read = serde_json::from_slice(bytes).map(|Document(value)| value);
+            read.map_err(|failure| error("", &format!("expected JSON, but {failure}")))?
+        }
     };
     if !value.is_object() {
         let kind = match value {
@@ -160,11 +163,7 @@ impl Config {
     }
 
     fn of_value(value: Value) -> Result<Self, ConfigError> {
-        let config: Self = serde_path_to_error::deserialize(value).map_err(|failure| {
-            let path = failure.path().to_string();
-            let path = if path == "." { "" } else { path.as_str() };
-            error(path, &failure.inner().to_string().replace(['\n', '\r'], " "))
-        })?;
+        let config: Self = document::read(value)?;
         config.validate()?;
         Ok(config)
     }

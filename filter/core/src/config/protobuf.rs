@@ -35,7 +35,10 @@ fn object(bytes: &[u8], depth: u32) -> Option<Value> {
                 _ => return None,
             }
         }
-        members.insert(key, value);
+        // Who wrote a map wrote each key once.
+        if members.insert(key, value).is_some() {
+            return None;
+        }
     }
     Some(Value::Object(members))
 }

@@ -429,6 +429,14 @@ fn what_does_not_fit_is_refused_with_its_place() {
         ("[]", "expected an object with `products`, found something else"),
         ("{}", "missing field `products`"),
         ("{\"products\": ", "expected JSON, but EOF while parsing a value at line 1 column 13"),
+        (
+            "{\"products\": [],\n \"products\": []}",
+            "expected JSON, but \"products\" stands there twice at line 2 column 11",
+        ),
+        (
+            "{\"products\": [{\"pricing\": {\"default\": {\"price\": \"0.10\", \"price\": \"0.001\"}}}]}",
+            "expected JSON, but \"price\" stands there twice at line 1 column 63",
+        ),
         ("{\"products\": []} x", "expected JSON, but trailing characters at line 1 column 18"),
     ] {
         let refused = Config::from_bytes(text.as_bytes()).unwrap_err().to_string();

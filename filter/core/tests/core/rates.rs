@@ -1,5 +1,6 @@
 //! Rate cards: which rate a generation gets, what it costs to the last digit, and which cards are refused.
 
+use agent_meter_core::base::document;
 use agent_meter_core::base::invalid::ConfigError;
 use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::domain::price_factors::{Modifier, Modifiers, PriceFactors, ServiceTier};
@@ -15,10 +16,7 @@ use crate::dice::Dice;
 use crate::support::test;
 
 fn read(card: Value) -> Result<RateCard, ConfigError> {
-    let card: RateCard = serde_path_to_error::deserialize(card).map_err(|failure| ConfigError {
-        path: failure.path().to_string(),
-        reason: failure.inner().to_string(),
-    })?;
+    let card: RateCard = document::read(card)?;
     card.validate("")?;
     Ok(card)
 }
@@ -726,7 +724,7 @@ fn a_card_that_cannot_be_charged_by_is_refused_with_its_place() {
     };
     let decimal = "expected a decimal string from 0 to below 1000000000000 with at most 12 places";
     for (card, path, reason) in [
-        (json!({ "rates": [] }), ".", "missing field `version`"),
+        (json!({ "rates": [] }), "", "missing field `version`"),
         (json!({ "version": "", "rates": [] }), "version", "found an empty string"),
         (
             json!({ "version": "1", "currency": "usd", "rates": [] }),

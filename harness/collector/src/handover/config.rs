@@ -30,6 +30,7 @@ use crate::handover::sinks::otlp_logs::OtlpLogs;
 use crate::handover::sinks::otlp_metrics::OtlpMetrics;
 use crate::handover::sinks::stripe::{Stripe, Values};
 use crate::handover::sinks::stripe_stream::{SESSION_PATH, StripeStream};
+use crate::settings::yaml_or_json;
 
 /// The most sinks of one collector. Each has a task and connections of its own.
 const SINKS_MAX: usize = 32;
@@ -163,8 +164,8 @@ impl Sinks {
     pub fn read(file: &Path) -> anyhow::Result<Sinks> {
         let name = file.display();
         let text = read_text(file, FILE_BYTES_MAX)?;
-        let root: Value = serde_yaml_ng::from_str(&text)
-            .with_context(|| format!("{name} is neither YAML nor JSON"))?;
+        let root =
+            yaml_or_json(&text).with_context(|| format!("{name} is neither YAML nor JSON"))?;
         let Value::Object(root) = &root else {
             bail!("{name}: must be a mapping with `sinks`, found {}", shown(&root));
         };
