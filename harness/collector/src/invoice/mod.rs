@@ -1,19 +1,32 @@
-//! The invoice: what a customer owes, line by line, exactly as the ledger has it, and what the
-//! customer's generations cost the operator. It rates nothing: every price and every cost was fixed
+//! The operator's invoice: what a customer owes, line by line, exactly as the ledger has it, and what
+//! the customer's generations cost the operator. The customer's own document is in the room `books`:
+//! it has no cost and no margin. Both are printed by `document`.
+//!
+//! It rates nothing: every price and every cost was fixed
 //! when the call or the generation was metered. The one rounded number is the margin's percentage,
 //! to one decimal, halves away from zero.
 
+mod cost;
+pub(crate) mod csv;
+mod document;
+mod html;
+mod not_billed;
+mod operator;
 mod read;
+pub(crate) mod sheet;
 pub(crate) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::event::tokens::TokenTotals;
-use crate::event::units::Units;
+pub use self::cost::{Consumed, Generations, ModelCost, Sums, ToolCost};
+pub use self::csv::Record;
+pub use self::document::{Document, Format, render};
+pub use self::not_billed::{NotBilled, NotBilledLine};
+pub use self::sheet::Sheet;
 use crate::ledger::Ledger;
 use crate::ledger::merges::Merges;
 use crate::money;
@@ -52,8 +65,9 @@ pub struct ProductUse {
     pub lines: Vec<Line>,
     /// Sorted by provider and model; only models whose tokens are charged.
     pub token_lines: Vec<TokenLine>,
-    /// Calls without a charge, for each `execution_status` that occurred.
-    pub not_billed: BTreeMap<String, u64>,
+    /// What is not billed, and why.
+    #[serde(flatten)]
+    pub not_billed: NotBilled,
     /// Sessions that ended in the period.
     pub sessions_closed: u64,
     /// Sorted by tool, the cost of no tool last; empty without generations.
@@ -66,6 +80,14 @@ pub struct ProductUse {
     /// The money of the product.
     #[serde(flatten)]
     pub sums: Sums,
+}
+
+impl ProductUse {
+    /// What is not billed of it, for whoever is billed.
+    pub(crate) fn not_billed_lines(&self) -> Vec<NotBilledLine> {
+        let uncharged = self.token_lines.iter().map(|line| line.uncharged_generations).sum();
+        self.not_billed.lines(&self.customer, &self.product, uncharged)
+    }
 }
 
 /// One line: a tool, a route of an API or an operation of an agent, at one price.
@@ -106,103 +128,14 @@ pub struct TokenLine {
     pub model: String,
     /// Responses of the model.
     pub generations: u64,
+    /// Those of them without a price, because their cost is not known: they are not billed.
+    pub uncharged_generations: u64,
     /// What they used.
     #[serde(flatten)]
     pub consumed: Consumed,
     /// The sum of the prices of the generations.
     #[serde(serialize_with = "money::as_text")]
     pub amount: Decimal,
-}
-
-/// What the generations for one tool cost the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToolCost {
-    /// As the client named it; `None` for generations that belong to no tool call.
-    pub tool: Option<String>,
-    /// Generations by whether their cost is known.
-    #[serde(flatten)]
-    pub generations: Generations,
-    /// The sum of the costs that are known.
-    #[serde(serialize_with = "money::as_text")]
-    pub provider_cost: Decimal,
-}
-
-/// What the generations of one model cost the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ModelCost {
-    /// Who runs the model.
-    pub provider: String,
-    /// The model, as answered.
-    pub model: String,
-    /// Generations by whether their cost is known.
-    #[serde(flatten)]
-    pub generations: Generations,
-    /// What they used.
-    #[serde(flatten)]
-    pub consumed: Consumed,
-    /// The sum of the costs that are known.
-    #[serde(serialize_with = "money::as_text")]
-    pub provider_cost: Decimal,
-}
-
-/// What generations used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Consumed {
-    /// Tokens, as far as they are known.
-    #[serde(flatten)]
-    pub tokens: TokenTotals,
-    /// What is billed beside tokens.
-    pub units: Units,
-}
-
-impl Consumed {
-    fn add(&mut self, other: Consumed) {
-        self.tokens.add(other.tokens);
-        self.units.add(other.units);
-    }
-}
-
-/// Generations by whether their cost is known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Generations {
-    /// All of them.
-    pub generations: u64,
-    /// Those whose cost is not known.
-    pub unpriced_generations: u64,
-    /// Those whose input and output are both unknown, and that are not billed by other units alone;
-    /// their cost is unknown too.
-    pub unknown_usage_generations: u64,
-    /// Those that used something beside tokens of which the rate card has no price: their known cost is
-    /// too low.
-    pub unpriced_units_generations: u64,
-    /// Those whose counts contradict each other: their cost is by the reading that costs most.
-    pub inconsistent_generations: u64,
-}
-
-impl Generations {
-    fn add(&mut self, other: Generations) {
-        self.generations += other.generations;
-        self.unpriced_generations += other.unpriced_generations;
-        self.unknown_usage_generations += other.unknown_usage_generations;
-        self.unpriced_units_generations += other.unpriced_units_generations;
-        self.inconsistent_generations += other.inconsistent_generations;
-    }
-}
-
-/// Money earned and spent, in one currency.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Sums {
-    /// What the generations cost the operator, as far as it is known.
-    #[serde(serialize_with = "money::as_text")]
-    pub provider_cost: Decimal,
-    /// The sum of the lines.
-    #[serde(serialize_with = "money::as_text")]
-    pub revenue: Decimal,
-    /// Revenue less known provider cost; below zero for a loss.
-    #[serde(serialize_with = "money::as_text")]
-    pub margin: Decimal,
-    /// Margin as a percentage of the revenue with one decimal, or `n/a` without revenue.
-    pub margin_percent: String,
 }
 
 /// What is owed in one currency.
@@ -334,7 +267,7 @@ impl Invoice {
         Invoice { customer, paid_by, period, products, totals }
     }
 
-    /// The same as the text, with amounts as decimal strings.
+    /// With amounts as decimal strings.
     pub fn to_json(&self) -> Value {
         // Maps with string keys, strings and integers: there is nothing that can fail.
         serde_json::to_value(self).unwrap_or_default()
@@ -348,10 +281,15 @@ fn products(
     period: Period,
 ) -> anyhow::Result<Vec<ProductUse>> {
     let mut products = read::products(ledger, customers, period)?;
+    not_billed::read_unpriced(ledger, customers, period, &mut products)?;
+    not_billed::read_voided(ledger, customers, period, &mut products)?;
+    let mut products: Vec<ProductUse> = products.into_values().collect();
     for product in &mut products {
+        product.token_lines.retain(|line| !line.amount.is_zero());
         let lines = std::mem::take(&mut product.lines);
         product.lines = merge_unbilled(lines);
-        product.sums.finish();
+        product.not_billed.free_calls = free_calls(&product.lines);
+        product.sums.finish(product.generations);
     }
     Ok(products)
 }
@@ -376,6 +314,12 @@ fn merge_unbilled(lines: Vec<Line>) -> Vec<Line> {
     lines
 }
 
+/// Billable calls that cost nothing.
+fn free_calls(lines: &[Line]) -> u64 {
+    let free = lines.iter().filter(|line| line.unit_price.is_some_and(|price| price.is_zero()));
+    free.fold(0, |calls, line| calls.saturating_add(line.billable_calls))
+}
+
 fn totals(products: &[ProductUse]) -> Vec<Total> {
     let mut totals: BTreeMap<&str, Total> = BTreeMap::new();
     for product in products {
@@ -396,26 +340,8 @@ fn totals(products: &[ProductUse]) -> Vec<Total> {
         total.sums.provider_cost = cost;
     }
     let mut totals: Vec<Total> = totals.into_values().collect();
-    totals.iter_mut().for_each(|total| total.sums.finish());
+    totals.iter_mut().for_each(|total| total.sums.finish(total.generations));
     totals
-}
-
-impl Sums {
-    /// Sets the margin from revenue and provider cost.
-    fn finish(&mut self) {
-        self.margin = money::difference(self.revenue, self.provider_cost);
-        let hundred = Decimal::from(100);
-        let percent = self.margin.checked_div(self.revenue).and_then(|r| r.checked_mul(hundred));
-        self.margin_percent = match percent {
-            Some(percent) => {
-                let rounding = RoundingStrategy::MidpointAwayFromZero;
-                let mut percent = percent.round_dp_with_strategy(1, rounding);
-                percent.rescale(1);
-                percent.to_string()
-            }
-            None => "n/a".to_owned(),
-        };
-    }
 }
 
 fn period_as_text<S: Serializer>(period: &Period, to: S) -> Result<S::Ok, S::Error> {
