@@ -111,14 +111,14 @@ struct UsedBy {
 }
 
 impl ByCustomer {
-    fn read(ledger: &Transaction<'_>, period: Period) -> anyhow::Result<Self> {
+    fn new(products: Vec<ProductUse>) -> ByCustomer {
         let mut used: BTreeMap<String, UsedBy> = BTreeMap::new();
-        for product in Invoice::products_of_all(ledger, period)? {
+        for product in products {
             let by = used.entry(product.customer.clone()).or_default();
             by.lines.add_product(&product);
             by.not_billed.extend(product.not_billed_lines());
         }
-        Ok(ByCustomer(used))
+        ByCustomer(used)
     }
 
     /// What these customers used.
@@ -151,10 +151,11 @@ impl Used {
         period: Period,
         closed: impl Iterator<Item = (i64, i64)>,
     ) -> anyhow::Result<Self> {
-        let now = ByCustomer::read(ledger, period)?;
+        let now = ByCustomer::new(Invoice::products_and_reasons_of_all(ledger, period)?);
         let closed = closed.map(|(from_ms, to_ms)| {
             let period = Period { from_ms: Some(from_ms), to_ms: Some(to_ms) };
-            Ok(((from_ms, to_ms), ByCustomer::read(ledger, period)?))
+            let products = Invoice::products_of_all(ledger, period)?;
+            Ok(((from_ms, to_ms), ByCustomer::new(products)))
         });
         Ok(Used { period, now, closed: closed.collect::<anyhow::Result<_>>()? })
     }

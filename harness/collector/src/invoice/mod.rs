@@ -16,7 +16,7 @@ mod read;
 pub(crate) mod sheet;
 pub(crate) mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
@@ -171,24 +171,24 @@ pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
 ///
 /// If the ledger fails.
 pub fn invoices_of(ledger: &Ledger, period: Period) -> anyhow::Result<Vec<Invoice>> {
-    let customers: BTreeSet<String> = ledger.read(|ledger| {
+    ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
             "SELECT customer FROM call_hours UNION SELECT customer FROM generation_hours
              UNION SELECT customer FROM sessions WHERE state = 'CLOSED'",
         )?;
         let users: Vec<String> = statement.query_map(&[], |row| row.get(0))?;
         let merges = Merges::read(ledger)?;
-        Ok(users.iter().map(|user| merges.payer(user).to_owned()).collect())
-    })?;
-    let is_all = period == Period::default();
-    let mut invoices = Vec::new();
-    for customer in &customers {
-        let invoice = Invoice::for_customer(ledger, Some(customer), period)?;
-        if is_all || !invoice.products.is_empty() {
-            invoices.push(invoice);
+        let payers = users.iter().map(|user| (merges.payer(user).to_owned(), Vec::new()));
+        let mut by_payer: BTreeMap<String, Vec<ProductUse>> = payers.collect();
+        // What all used is read at once: read one by one, each customer reads the same rows.
+        for product in products_and_reasons(ledger, None, period)? {
+            by_payer.entry(merges.payer(&product.customer).to_owned()).or_default().push(product);
         }
-    }
-    Ok(invoices)
+        let is_all = period == Period::default();
+        let shown = by_payer.into_iter().filter(|(_, products)| is_all || !products.is_empty());
+        let invoice = |(payer, products)| Invoice::new(Some(payer), None, period, products);
+        Ok(shown.map(invoice).collect())
+    })
 }
 
 /// Whether the ledger has ever had something of this customer, or somebody pays for it.
@@ -222,18 +222,20 @@ impl Invoice {
     ) -> anyhow::Result<Invoice> {
         ledger.read(|ledger| {
             let Some(customer) = customer else {
-                let products = products(ledger, None, period)?;
+                let products = products_and_reasons(ledger, None, period)?;
                 return Ok(Invoice::new(None, None, period, products));
             };
             let merges = Merges::read(ledger)?;
             let payer = merges.payer(customer);
             let paid_by = (payer != customer).then(|| payer.to_owned());
-            let products = products(ledger, Some(&merges.paid_by(customer)), period)?;
+            let customers = merges.paid_by(customer);
+            let products = products_and_reasons(ledger, Some(&customers), period)?;
             Ok(Invoice::new(Some(customer.to_owned()), paid_by, period, products))
         })
     }
 
-    /// What all customers used, from the transaction's own view of the ledger.
+    /// What all customers used, from the transaction's own view of the ledger, without why something
+    /// is not billed: it reads hours alone.
     ///
     /// # Errors
     ///
@@ -242,7 +244,19 @@ impl Invoice {
         ledger: &Transaction<'_>,
         period: Period,
     ) -> anyhow::Result<Vec<ProductUse>> {
-        products(ledger, None, period)
+        Ok(finished(read::products(ledger, None, period)?.into_values()))
+    }
+
+    /// The same, with why something is not billed.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger fails.
+    pub(crate) fn products_and_reasons_of_all(
+        ledger: &Transaction<'_>,
+        period: Period,
+    ) -> anyhow::Result<Vec<ProductUse>> {
+        products_and_reasons(ledger, None, period)
     }
 
     /// What all customers owe, from the transaction's own view of the ledger.
@@ -274,8 +288,8 @@ impl Invoice {
     }
 }
 
-/// What customers used, or all of them for `None`.
-fn products(
+/// What customers used, or all of them for `None`, and why something is not billed.
+fn products_and_reasons(
     ledger: &Transaction<'_>,
     customers: Option<&[String]>,
     period: Period,
@@ -283,15 +297,19 @@ fn products(
     let mut products = read::products(ledger, customers, period)?;
     not_billed::read_unpriced(ledger, customers, period, &mut products)?;
     not_billed::read_voided(ledger, customers, period, &mut products)?;
-    let mut products: Vec<ProductUse> = products.into_values().collect();
-    for product in &mut products {
+    Ok(finished(products.into_values()))
+}
+
+/// Products as an invoice has them.
+fn finished(products: impl Iterator<Item = ProductUse>) -> Vec<ProductUse> {
+    let finish = |mut product: ProductUse| {
         product.token_lines.retain(|line| !line.amount.is_zero());
-        let lines = std::mem::take(&mut product.lines);
-        product.lines = merge_unbilled(lines);
+        product.lines = merge_unbilled(product.lines);
         product.not_billed.free_calls = free_calls(&product.lines);
         product.sums.finish(product.generations);
-    }
-    Ok(products)
+        product
+    };
+    products.map(finish).collect()
 }
 
 /// Adds calls that are not billed to the line of their tool and tier, where that has one price.
