@@ -3,7 +3,7 @@
 
 use agent_meter_collector::Period;
 use agent_meter_collector::books::{Billing, OperatorBilling, named_period};
-use agent_meter_collector::invoice::{Document, Format, Invoice, render};
+use agent_meter_collector::invoice::{Document, Format, Invoice, invoices_of, render};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -267,5 +267,28 @@ fn a_payable_total_has_the_digits_of_its_currency() {
     let text = printed(&customers(&books), Format::Text);
     for line in ["Payable  1235 JPY", "Payable  0.001 KWD", "Payable  7.00 EUR"] {
         assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn the_invoices_of_all_are_those_of_each() {
+    let books = world();
+    let events = [(11, "beta"), (12, "gamma"), (13, "only-void")]
+        .map(|(sequence, user)| of(at(call(sequence, json!({})), "2026-06-11T10:00:00Z"), user));
+    books.store(&events);
+    let merge = json!({"kind": "merge", "from_customer_id": "gamma", "to_customer_id": "acme"});
+    books.correct(&[correction("merge", merge), void("only", 13)]);
+    for period in [june(), Period::default(), named_period("2026-07", "UTC").expect("a period")] {
+        let all = invoices_of(&books.ledger, period).expect("invoices");
+        for invoice in &all {
+            let customer = invoice.customer.as_deref();
+            let alone = Invoice::for_customer(&books.ledger, customer, period);
+            assert_eq!(*invoice, alone.expect("an invoice"), "{customer:?}");
+        }
+        let customers: Vec<_> = all.iter().filter_map(|one| one.customer.as_deref()).collect();
+        let is_july = period.from_ms.is_some_and(|from_ms| from_ms > NOW_MS - 2 * DAY_MS);
+        let expected: &[&str] =
+            if is_july { &[] } else { &["acme", "anonymous", "beta", "only-void"] };
+        assert_eq!(customers, expected, "{period:?}");
     }
 }
