@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn tokens_that_are_passed_through_at_a_cost_that_nobody_tells_are_named() {
         let card = json!([{ "version": "1", "currency": "USD",
-            "rates": [{ "model": "m", "input": "1", "output": "2" }] }]);
+            "rates": [{ "provider": "openai", "model": "m", "input": "1", "output": "2" }] }]);
         let (none, through) = (json!([]), json!({ "pass_through": true }));
         let place = "products[0].pricing.tokens.pass_through";
         for (cards, tokens, cost, expected) in [
