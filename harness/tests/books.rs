@@ -1,5 +1,5 @@
-//! Tests `agent-meter correct`, `close` and `invoices` as they are run: what they print, and what they
-//! refuse.
+//! Tests `agent-meter correct`, `close`, `invoice` and `invoices` as they are run: what they print, and
+//! what they refuse.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -101,6 +101,21 @@ fn what_was_counted_is_corrected_closed_and_shown() {
         "{out}"
     );
     assert_eq!(run(&ledger, &["invoices", "--number", "INV-000001"], "").1, closed);
+    for (format, expected) in [
+        ("csv", "number,customer,used_by,"),
+        ("json", "[{\"number\":\"INV-000001\""),
+        ("html", "<!DOCTYPE html>"),
+    ] {
+        let args = ["invoices", "--number", "INV-000001", "--format", format];
+        let (ok, out, err) = run(&ledger, &args, "");
+        let tells_cost = out.contains("Margin") || out.contains("provider_cost");
+        assert!(ok && out.starts_with(expected) && !tells_cost, "{format} {out} {err}");
+    }
+    let operators = ["invoices", "--number", "INV-000001", "--for", "operator"];
+    let (ok, out, _) = run(&ledger, &operators, "");
+    assert!(ok && out.contains("INV-000001") && out.contains("Margin"), "{out}");
+    let (ok, _, err) = run(&ledger, &["invoices", "--format", "csv"], "");
+    assert!(!ok && err.contains("add --number"), "{err}");
     let (ok, _, err) = run(&ledger, &["invoices", "--number", "INV-9"], "");
     assert!(!ok && err.contains("no invoice \"INV-9\" is closed"), "{err}");
 
@@ -154,17 +169,18 @@ fn an_invoice_is_of_a_period_of_a_time_zone_and_of_a_customer_who_is_there() {
     let total = |args: &[&str]| {
         let (ok, out, err) = run(&ledger, &[&["invoice"][..], args].concat(), "");
         assert!(ok, "{err}");
-        let total = out.lines().find_map(|line| line.strip_prefix("Total  ")).map(str::to_owned);
+        let total = out.lines().find_map(|line| line.strip_prefix("Payable  ")).map(str::to_owned);
         (total.unwrap_or_default(), out)
     };
     let berlin = ["--period", "2026-07", "--time-zone", "Europe/Berlin"];
     let (sum, text) = total(&berlin);
-    assert_eq!(sum, "6 USD");
-    assert!(text.contains("Period    2026-06-30T22:00:00Z to 2026-07-31T22:00:00Z"), "{text}");
-    assert_eq!(total(&[&berlin[..], &["--customer", "acme"]].concat()).0, "6 USD");
-    assert_eq!(total(&["--period", "2026-07"]).0, "12 USD");
-    assert_eq!(total(&["--period", "2026-07-31"]).0, "12 USD");
-    assert_eq!(total(&[]).0, "15 USD");
+    assert_eq!(sum, "6.00 USD");
+    let local = "Period    2026-07-01T00:00:00+02:00 to 2026-08-01T00:00:00+02:00 (Europe/Berlin)";
+    assert!(text.contains(local), "{text}");
+    assert_eq!(total(&[&berlin[..], &["--customer", "acme"]].concat()).0, "6.00 USD");
+    assert_eq!(total(&["--period", "2026-07"]).0, "12.00 USD");
+    assert_eq!(total(&["--period", "2026-07-31"]).0, "12.00 USD");
+    assert_eq!(total(&[]).0, "15.00 USD");
     // Nobody used anything, so nobody has an invoice; a customer who is there has an empty one.
     assert_eq!(total(&["--period", "2026-05"]).1.trim(), "");
     assert_eq!(total(&["--period", "2026-05", "--customer", "acme"]).0, "0");
@@ -182,4 +198,38 @@ fn an_invoice_is_of_a_period_of_a_time_zone_and_of_a_customer_who_is_there() {
     assert!(run(&ledger, &merge, "").0);
     let (_, text) = total(&["--customer", "acme-old"]);
     assert!(text.contains("Paid by   acme"), "{text}");
+}
+
+#[test]
+fn a_document_is_the_customers_unless_the_operator_asks_and_nobody_gets_that_of_anonymous() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = format!("sqlite:{}", dir.path().join("ledger.db").display());
+    drop(Ledger::open(&ledger).expect("a ledger"));
+    let mut nobody = call(2, "3");
+    nobody["subject"] = "anonymous".into();
+    nobody["data"]["customer_id"] = "anonymous".into();
+    let events = [call(1, "2"), nobody].map(|event| event.to_string()).join("\n");
+    let backfill = ["correct", "backfill", "-", "--reason", "a log"];
+    assert!(run(&ledger, &backfill, &events).0);
+
+    let (ok, out, err) = run(&ledger, &["invoice"], "");
+    assert!(ok && out.contains("Payable  2.00 USD") && !out.contains("Margin"), "{out}");
+    let told =
+        "anonymous: 3 USD of whoever named no customer are billed to nobody; see --for operator";
+    assert!(err.contains(told) && !out.contains("anonymous"), "{out} {err}");
+    let (ok, out, err) = run(&ledger, &["invoice", "--customer", "anonymous"], "");
+    let expected =
+        "error: \"anonymous\" is whoever named no customer: nobody can be sent a document";
+    assert!(!ok && out.is_empty() && err.starts_with(expected), "{err}");
+    let operators = ["invoice", "--for", "operator", "--format"];
+    let (ok, out, err) = run(&ledger, &[&operators[..], &["text"]].concat(), "");
+    assert!(ok && err.is_empty() && out.contains("Customer  anonymous"), "{out} {err}");
+    assert!(out.contains("Margin           3 USD (100.0 %)"), "{out}");
+    for (format, expected) in [("csv", "number,customer"), ("json", "[{\"customer\":\"acme\"")] {
+        let (ok, out, _) = run(&ledger, &[&operators[..], &[format]].concat(), "");
+        assert!(ok && out.starts_with(expected) && out.contains("margin"), "{out}");
+    }
+    let (ok, out, err) = run(&ledger, &["close", "--period", "2026-06", "--format", "csv"], "");
+    assert!(ok && err.contains(told) && !out.contains("anonymous"), "{out} {err}");
+    assert_eq!(out.lines().filter(|line| line.contains(",payable,")).count(), 1, "{out}");
 }

@@ -56,7 +56,7 @@ fn new_events_are_told_from_known_ones() {
             "{ended:?}"
         );
     }
-    let bill = run(&["invoice", "--ledger", &ledger, "--json"]);
+    let bill = run(&["invoice", "--ledger", &ledger, "--format", "json"]);
     assert!(bill.out.contains("acme") && !bill.out.contains(VICTIM), "{bill:?}");
 }
 
@@ -348,7 +348,7 @@ fn facts_are_priced_by_the_configuration_that_was_in_force() {
         let expected = format!("recovered {new} new events, {known} were known already\n");
         assert_eq!((ended.status, ended.out), (0, expected), "{}", ended.err);
     }
-    let bill = run(&["invoice", "--ledger", &ledger, "--json"]);
+    let bill = run(&["invoice", "--ledger", &ledger, "--format", "json"]);
     let bill: Value = serde_json::from_str(&bill.out).expect("JSON");
     let expected = rust_decimal::Decimal::from(host.spilled) * rust_decimal::Decimal::new(25, 2);
     let text = bill.to_string();

@@ -1,10 +1,9 @@
-//! `agent-meter correct`, `close` and `invoices`: corrects what was counted, closes periods, and
-//! shows their invoices.
+//! `agent-meter correct`: corrects what was counted.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use agent_meter_collector::books::{Backfill, Billing, Closing, Outcome, named_period};
+use agent_meter_collector::books::{Backfill, Outcome};
 use agent_meter_collector::{Ledger, Page};
 use agent_meter_core::base::document::Document;
 use anyhow::{Context, bail};
@@ -280,89 +279,5 @@ fn list(ledger: &Ledger) -> anyhow::Result<()> {
             Some(next) => page.after = Some(next.parse()?),
             None => return Ok(()),
         }
-    }
-}
-
-/// Numbers an invoice for each customer with something to bill or to correct, and keeps it as it is.
-/// What is corrected of a closed period later goes to the next invoice.
-#[derive(Debug, Args)]
-pub(super) struct CloseArgs {
-    /// A month such as 2026-07, or a day such as 2026-07-01
-    #[arg(long, value_name = "PERIOD")]
-    period: String,
-    /// Whose month or day it is, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE", default_value = "UTC")]
-    time_zone: String,
-    /// What the numbers of the invoices begin with
-    #[arg(long, value_name = "TEXT", default_value = "INV-")]
-    prefix: String,
-    /// Who closes it
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "operator")]
-    by: String,
-    /// Only show what would be billed
-    #[arg(long)]
-    preview: bool,
-    /// Print a JSON array
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    ledger: LedgerArgs,
-}
-
-impl CloseArgs {
-    pub(super) fn execute(self) -> anyhow::Result<()> {
-        let closing = Closing {
-            period: named_period(&self.period, &self.time_zone)?,
-            time_zone: self.time_zone,
-            closed_by: self.by,
-            prefix: self.prefix,
-        };
-        let ledger = self.ledger.open()?;
-        while ledger.follow_corrections()? {}
-        let billings =
-            if self.preview { ledger.preview_close(&closing)? } else { ledger.close(&closing)? };
-        show(&billings, self.json)
-    }
-}
-
-fn show(billings: &[Billing], as_json: bool) -> anyhow::Result<()> {
-    if as_json {
-        return print(&serde_json::to_string(billings)?);
-    }
-    if billings.is_empty() {
-        eprintln!("nothing to bill");
-    }
-    let texts: Vec<String> = billings.iter().map(Billing::to_string).collect();
-    print(texts.join("\n").trim_end())
-}
-
-/// Shows closed invoices: a line of JSON each, with what is still owed, or the document of one.
-#[derive(Debug, Args)]
-pub(super) struct InvoicesArgs {
-    /// Only the document of the invoice with this number
-    #[arg(long, value_name = "NUMBER", conflicts_with = "customer")]
-    number: Option<String>,
-    /// Only invoices of this customer [default: all]
-    #[arg(long, value_name = "CUSTOMER")]
-    customer: Option<String>,
-    /// Print the document as JSON
-    #[arg(long, requires = "number")]
-    json: bool,
-    #[command(flatten)]
-    ledger: LedgerArgs,
-}
-
-impl InvoicesArgs {
-    pub(super) fn execute(self) -> anyhow::Result<()> {
-        let ledger = self.ledger.open()?;
-        if let Some(number) = &self.number {
-            let found = ledger.closed_invoice(number)?;
-            let billing = found.with_context(|| format!("no invoice {number:?} is closed"))?;
-            return show(&[billing], self.json);
-        }
-        for invoice in ledger.closed_invoices(self.customer.as_deref())? {
-            print(&serde_json::to_string(&invoice)?)?;
-        }
-        Ok(())
     }
 }

@@ -12,9 +12,6 @@ use agent_meter::mcp_server::{McpServer, Mode};
 use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
 use agent_meter::{check, plugin, wasm};
-use agent_meter_collector::Ledger;
-use agent_meter_collector::books::named_period;
-use agent_meter_collector::invoice::{Invoice, invoices_of, knows_customer};
 use agent_meter_collector::prices::{self, Edition, Question, Wanted};
 use agent_meter_core::base::document;
 use agent_meter_core::base::invalid::ConfigError;
@@ -29,7 +26,7 @@ use serde_json::{Value, json};
 
 use super::{
     BenchArgs, BootstrapArgs, CheckCommand, CheckPricesArgs, Cli, Command, DemoArgs, EnvoyArgs,
-    ExplainArgs, ImportArgs, InvoiceArgs, McpServerArgs, PricesCommand, RunArgs, UpstreamArgs,
+    ExplainArgs, ImportArgs, McpServerArgs, PricesCommand, RunArgs, UpstreamArgs,
 };
 
 impl Cli {
@@ -196,28 +193,6 @@ impl McpServerArgs {
         signals.stop().await;
         server.stop().await;
         Ok(())
-    }
-}
-
-impl InvoiceArgs {
-    fn execute(self) -> anyhow::Result<()> {
-        let period = self.period.as_deref().map(|name| named_period(name, &self.time_zone));
-        let period = period.transpose()?.unwrap_or_default();
-        let ledger = Ledger::open_existing(&self.ledger)?;
-        let found = match self.customer.as_deref() {
-            Some(customer) => {
-                let is_known = knows_customer(&ledger, customer)?;
-                ensure!(is_known, "the ledger has no customer {customer:?}");
-                vec![Invoice::for_customer(&ledger, Some(customer), period)?]
-            }
-            None => invoices_of(&ledger, period)?,
-        };
-        if self.json {
-            print(&Value::from_iter(found.iter().map(Invoice::to_json)).to_string())
-        } else {
-            let texts: Vec<String> = found.iter().map(Invoice::to_string).collect();
-            print(&texts.join("\n"))
-        }
     }
 }
 

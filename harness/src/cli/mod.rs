@@ -3,6 +3,7 @@
 
 mod books;
 mod collect;
+mod documents;
 mod execute;
 mod export;
 mod proof;
@@ -23,8 +24,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
-use self::books::{CloseArgs, CorrectCommand, InvoicesArgs};
+use self::books::CorrectCommand;
 use self::collect::CollectArgs;
+use self::documents::{CloseArgs, InvoiceArgs, InvoicesArgs};
 use self::export::ExportCommand;
 use self::proof::{ProveArgs, SealArgs, VerifyArgs};
 use self::quarantine::QuarantineCommand;
@@ -205,25 +207,6 @@ struct McpServerArgs {
     /// http://127.0.0.1:10000/llm
     #[arg(long, value_name = "URL")]
     llm_url: Option<Url>,
-}
-
-#[derive(Debug, Args)]
-struct InvoiceArgs {
-    /// The ledger
-    #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
-    ledger: String,
-    /// Only this customer, who must be in the ledger [default: all]
-    #[arg(long, value_name = "ID")]
-    customer: Option<String>,
-    /// A month such as 2026-07, or a day such as 2026-07-01 [default: all time]
-    #[arg(long, value_name = "PERIOD")]
-    period: Option<String>,
-    /// Whose month or day it is, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE", requires = "period", default_value = "UTC")]
-    time_zone: String,
-    /// Print a JSON array
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::base::invalid::{ConfigError, error};
 use crate::config::delivery::DEFAULT_PATH;
 use crate::config::product::{Product, Speaks};
-use crate::config::{Config, Guard, OnMismatch, PathCase, Unmatched};
+use crate::config::{Config, CostSource, Guard, OnMismatch, PathCase, Unmatched};
 use crate::domain::identity::ANONYMOUS;
 use crate::sink::FormatName;
 
@@ -29,6 +29,7 @@ impl Config {
                     error(&format!("{path}.on_missing"), reason)
                 });
             }
+            warnings.extend(self.unknown_costs(at, product));
             warnings.extend(challenge_warning(product, &path));
             warnings.extend(blind_guards(&self.guards, product));
             if lets_in {
@@ -111,6 +112,18 @@ impl Config {
             found.push(error("unmatched", reason));
         }
         found
+    }
+
+    /// Why tokens that a product passes through at their cost are billed at nothing: no card can tell
+    /// the cost, nor may the provider.
+    fn unknown_costs(&self, at: usize, product: &Product) -> Option<ConfigError> {
+        let is_reported = product.llm.as_ref().is_some_and(|llm| llm.cost != CostSource::Computed);
+        let passes_through = product.pricing.tokens.pass_through;
+        if !passes_through || is_reported || !self.rate_cards.is_empty() {
+            return None;
+        }
+        let reason = "no rate card tells what tokens cost, so customers pay nothing for them, and no line of an invoice says so; add `rate_cards`";
+        Some(error(&format!("products[{at}].pricing.tokens.pass_through"), reason))
     }
 
     /// The guards that cover a product, but not its callers who are not known.
@@ -214,6 +227,32 @@ mod tests {
             (&host, "pass", &[all], &[]),
         ] {
             assert_eq!(places(matcher, unmatched, more), expected, "{matcher}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_are_passed_through_at_a_cost_that_nobody_tells_are_named() {
+        let card = json!([{ "version": "1", "currency": "USD",
+            "rates": [{ "provider": "openai", "model": "m", "input": "1", "output": "2" }] }]);
+        let (none, through) = (json!([]), json!({ "pass_through": true }));
+        let place = "products[0].pricing.tokens.pass_through";
+        for (cards, tokens, cost, expected) in [
+            (&none, &through, "computed", Some(place)),
+            (&none, &json!({}), "computed", None),
+            (&none, &through, "reported", None),
+            (&none, &through, "reported_else_computed", None),
+            (&card, &through, "computed", None),
+        ] {
+            let product = json!({
+                "id": "p", "type": "AI_AGENT", "match": { "path_prefix": "/" },
+                "identity": { "customer": { "trusted_header": "x-customer-id" },
+                    "on_missing": "reject" },
+                "llm": { "provider": "openai", "cost": cost }, "pricing": { "tokens": tokens },
+            });
+            let config = json!({ "products": [product], "rate_cards": cards }).to_string();
+            let warnings = Config::from_bytes(config.as_bytes()).unwrap().warnings();
+            let found: Vec<&str> = warnings.iter().map(|warning| &warning.path[..]).collect();
+            assert_eq!(found, Vec::from_iter(expected), "{tokens} {cost} {cards}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Periods by name: a month or a day of a time zone.
 
 use anyhow::Context;
-use chrono::{Days, Months, NaiveDate, NaiveTime, TimeDelta, TimeZone};
+use chrono::{DateTime, Days, Months, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 
 use crate::query::Period;
@@ -29,6 +29,18 @@ pub fn named_period(name: &str, time_zone: &str) -> anyhow::Result<Period> {
     })?;
     let next = next.context("the period has no end")?;
     Ok(Period { from_ms: Some(begin_ms(first, zone)?), to_ms: Some(begin_ms(next, zone)?) })
+}
+
+/// A period that is shown to whom it is of: in the local time of its zone, with the offset.
+pub(super) fn shown_period(from: Option<&str>, to: Option<&str>, time_zone: &str) -> String {
+    let zone: Tz = time_zone.parse().unwrap_or(Tz::UTC);
+    let local = |time: &str| match DateTime::parse_from_rfc3339(time) {
+        Ok(time) => time.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        Err(_) => time.to_owned(),
+    };
+    let from = from.map_or("the beginning".to_owned(), local);
+    let to = to.map_or("now".to_owned(), local);
+    format!("{from} to {to} ({time_zone})")
 }
 
 /// When a day begins, in milliseconds since 1970: at midnight, or, where the clocks skip midnight,

@@ -7,14 +7,16 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::books::document::{Billing, BillingTotal, Used, payable};
+use crate::books::document::{Billing, BillingTotal, Used};
 use crate::event::correction::Change;
+use crate::event::identity::ANONYMOUS;
 use crate::ledger::Ledger;
 use crate::ledger::in_force::{PENDING, in_force, is_pending};
 use crate::ledger::intake::{Own, take_own};
 use crate::ledger::invoices::{self, Closed};
 use crate::ledger::merges::Merges;
 use crate::money;
+use crate::money::payable::payable;
 use crate::query::{Period, rfc3339};
 use crate::sql::{self, Transaction};
 
@@ -39,9 +41,9 @@ pub struct InvoiceState {
     /// Who pays.
     pub customer: String,
     /// RFC 3339, UTC.
-    pub period_from: String,
+    pub period_from: Option<String>,
     /// RFC 3339, UTC.
-    pub period_to: String,
+    pub period_to: Option<String>,
     /// One for each currency.
     pub totals: Vec<Due>,
 }
@@ -76,7 +78,7 @@ impl Ledger {
     }
 
     /// Closes a period: makes an invoice with a number for each customer with something to bill or
-    /// to correct. A period that is closed stays as it is, and its invoices are returned again.
+    /// to correct, but for requests that name no customer. A period that is closed stays as it is, and its invoices are returned again.
     ///
     /// # Errors
     ///
@@ -179,10 +181,13 @@ fn make(ledger: &Transaction<'_>, closing: &Closing) -> anyhow::Result<Vec<Billi
     let closed = invoices::of_customers(ledger, None)?;
     let periods: BTreeSet<(i64, i64)> =
         closed.iter().map(|closed| (closed.billed.from_ms, closed.billed.to_ms)).collect();
-    let used = Used::read(ledger, bounds(closing)?, periods.into_iter())?;
+    let used = Used::read(ledger, closing.period, periods.into_iter())?;
     let billed = closed.iter().map(|closed| &closed.billed.customer);
     let payers: BTreeSet<&str> =
         used.customers().chain(billed).map(|customer| merges.payer(customer)).collect();
+    // Who named no customer can be sent nothing. Once another one pays for it, all of it is billed:
+    // what a closed period comes to and was not billed stands on the next invoice.
+    let payers = payers.into_iter().filter(|payer| *payer != ANONYMOUS);
     let mut billings = Vec::new();
     for payer in payers {
         billings.extend(Billing::make(ledger, &merges, payer, &used, &closing.time_zone)?);

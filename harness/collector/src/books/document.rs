@@ -2,20 +2,19 @@
 //! to more or less than they were billed.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use anyhow::{Context, anyhow};
-use iso_currency::Currency;
-use rust_decimal::{Decimal, RoundingStrategy};
+use anyhow::{Context, anyhow, ensure};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::books::lines::{BilledLine, Lines};
-use crate::invoice::Invoice;
-use crate::invoice::text::{printable, write_table};
+use crate::event::identity::ANONYMOUS;
+use crate::invoice::{Invoice, NotBilledLine, ProductUse};
 use crate::ledger::invoices::{Closed, of_customers};
 use crate::ledger::merges::Merges;
 use crate::money;
+use crate::money::payable::payable;
 use crate::query::{Period, rfc3339};
 use crate::sql::Transaction;
 
@@ -26,16 +25,23 @@ pub struct Billing {
     pub number: Option<String>,
     /// Who pays.
     pub customer: String,
-    /// RFC 3339, UTC.
-    pub period_from: String,
-    /// RFC 3339, UTC; what happened then is not in.
-    pub period_to: String,
+    /// Who pays in place of the customer, where the two were merged; such a document is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid_by: Option<String>,
+    /// RFC 3339, UTC; `None`: from the first event. A closed invoice has a beginning and an end.
+    pub period_from: Option<String>,
+    /// RFC 3339, UTC; what happened then is not in. `None`: to the last event.
+    pub period_to: Option<String>,
     /// The time zone of the period.
     pub time_zone: String,
     /// What was used in the period.
     pub lines: Vec<BilledLine>,
     /// Of each earlier period that is closed, what it comes to more or less than was billed for it.
     pub corrections: Vec<PeriodCorrection>,
+    /// What was used in the period and is not billed, by reason. Invoices that were closed before
+    /// there was such a member have none.
+    #[serde(default)]
+    pub not_billed: Vec<NotBilledLine>,
     /// One for each currency.
     pub totals: Vec<BillingTotal>,
 }
@@ -93,43 +99,48 @@ impl BillingTotal {
     }
 }
 
-/// An amount as it is paid.
-pub(super) fn payable(amount: Decimal, currency: &str) -> Decimal {
-    // A code that is none of ISO 4217 is rounded as most of them are.
-    let digits =
-        Currency::from_code(currency).and_then(|currency| currency.exponent()).unwrap_or(2);
-    amount.round_dp_with_strategy(digits.into(), RoundingStrategy::MidpointAwayFromZero)
-}
-
 /// What was used in a period, by customer.
 #[derive(Debug, Default)]
-pub(super) struct ByCustomer(BTreeMap<String, Lines>);
+pub(super) struct ByCustomer(BTreeMap<String, UsedBy>);
+
+/// What one customer used.
+#[derive(Debug, Default)]
+struct UsedBy {
+    lines: Lines,
+    not_billed: Vec<NotBilledLine>,
+}
 
 impl ByCustomer {
-    fn read(ledger: &Transaction<'_>, (from_ms, to_ms): (i64, i64)) -> anyhow::Result<Self> {
-        let mut used: BTreeMap<String, Lines> = BTreeMap::new();
-        let period = Period { from_ms: Some(from_ms), to_ms: Some(to_ms) };
-        for product in Invoice::products_of_all(ledger, period)? {
-            used.entry(product.customer.clone()).or_default().add_product(&product);
+    fn new(products: Vec<ProductUse>) -> ByCustomer {
+        let mut used: BTreeMap<String, UsedBy> = BTreeMap::new();
+        for product in products {
+            let by = used.entry(product.customer.clone()).or_default();
+            by.lines.add_product(&product);
+            by.not_billed.extend(product.not_billed_lines());
         }
-        Ok(ByCustomer(used))
+        ByCustomer(used)
     }
 
     /// What these customers used.
     fn by(&self, customers: &[String]) -> Lines {
         let mut lines = Lines::default();
         for used in customers.iter().filter_map(|customer| self.0.get(customer)) {
-            used.clone().into_lines().into_iter().for_each(|line| lines.add(line));
+            used.lines.clone().into_lines().into_iter().for_each(|line| lines.add(line));
         }
         lines
+    }
+
+    /// What these customers used and are not billed for.
+    fn not_billed(&self, customers: &[String]) -> Vec<NotBilledLine> {
+        let used = customers.iter().filter_map(|customer| self.0.get(customer));
+        used.flat_map(|used| used.not_billed.iter().cloned()).collect()
     }
 }
 
 /// What was used in a period that is to be billed, and what closed periods come to now.
 #[derive(Debug)]
 pub(super) struct Used {
-    /// Milliseconds since 1970, UTC.
-    period_ms: (i64, i64),
+    period: Period,
     now: ByCustomer,
     closed: BTreeMap<(i64, i64), ByCustomer>,
 }
@@ -137,12 +148,16 @@ pub(super) struct Used {
 impl Used {
     pub(super) fn read(
         ledger: &Transaction<'_>,
-        period_ms: (i64, i64),
+        period: Period,
         closed: impl Iterator<Item = (i64, i64)>,
     ) -> anyhow::Result<Self> {
-        let now = ByCustomer::read(ledger, period_ms)?;
-        let closed = closed.map(|period_ms| Ok((period_ms, ByCustomer::read(ledger, period_ms)?)));
-        Ok(Used { period_ms, now, closed: closed.collect::<anyhow::Result<_>>()? })
+        let now = ByCustomer::new(Invoice::products_and_reasons_of_all(ledger, period)?);
+        let closed = closed.map(|(from_ms, to_ms)| {
+            let period = Period { from_ms: Some(from_ms), to_ms: Some(to_ms) };
+            let products = Invoice::products_of_all(ledger, period)?;
+            Ok(((from_ms, to_ms), ByCustomer::new(products)))
+        });
+        Ok(Used { period, now, closed: closed.collect::<anyhow::Result<_>>()? })
     }
 
     /// Who used anything.
@@ -193,8 +208,7 @@ impl Billing {
             let total = total_in(&mut totals, line.currency());
             total.corrections = money::sum(total.corrections, line.amount);
         }
-        let mut totals: Vec<BillingTotal> = totals.into_values().collect();
-        totals.iter_mut().for_each(BillingTotal::finish);
+        let mut totals = finished(totals);
         let is_used = |currency: &str| {
             let corrected = corrections.iter().flat_map(|correction| &correction.lines);
             lines.iter().chain(corrected).any(|line| line.currency() == currency)
@@ -203,17 +217,60 @@ impl Billing {
         if lines.is_empty() && corrections.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Billing {
+        let not_billed = used.now.not_billed(&customers);
+        let new = Billing::new(customer, used.period, time_zone);
+        Ok(Some(Billing { lines, corrections, not_billed, totals, ..new }))
+    }
+
+    /// What the customer of an invoice of the operator's used in its period, whether that is closed
+    /// or not: without what earlier periods come to, which only a close bills.
+    ///
+    /// # Errors
+    ///
+    /// If the invoice is of all customers, or of those who named none.
+    pub fn of_usage(invoice: &Invoice, time_zone: &str) -> anyhow::Result<Billing> {
+        let customer = invoice.customer.as_deref().context("a document is of one customer")?;
+        ensure!(
+            customer != ANONYMOUS,
+            "\"{ANONYMOUS}\" is whoever named no customer: nobody can be sent a document; the operator's has what they used"
+        );
+        let mut lines = Lines::default();
+        invoice.products.iter().for_each(|product| lines.add_product(product));
+        let lines = lines.into_lines();
+        let mut totals = BTreeMap::new();
+        for line in &lines {
+            let total = total_in(&mut totals, line.currency());
+            total.usage = money::sum(total.usage, line.amount);
+        }
+        Ok(Billing {
+            paid_by: invoice.paid_by.clone(),
+            lines,
+            not_billed: invoice.products.iter().flat_map(ProductUse::not_billed_lines).collect(),
+            totals: finished(totals),
+            ..Billing::new(customer, invoice.period, time_zone)
+        })
+    }
+
+    fn new(customer: &str, period: Period, time_zone: &str) -> Billing {
+        Billing {
             number: None,
             customer: customer.to_owned(),
-            period_from: rfc3339(used.period_ms.0),
-            period_to: rfc3339(used.period_ms.1),
+            paid_by: None,
+            period_from: period.from_ms.map(rfc3339),
+            period_to: period.to_ms.map(rfc3339),
             time_zone: time_zone.to_owned(),
-            lines,
-            corrections,
-            totals,
-        }))
+            lines: Vec::new(),
+            corrections: Vec::new(),
+            not_billed: Vec::new(),
+            totals: Vec::new(),
+        }
     }
+}
+
+fn finished(totals: BTreeMap<String, BillingTotal>) -> Vec<BillingTotal> {
+    let mut totals: Vec<BillingTotal> = totals.into_values().collect();
+    totals.iter_mut().for_each(BillingTotal::finish);
+    totals
 }
 
 fn total_in<'a>(
@@ -248,55 +305,3 @@ fn take_closed(
     }
     Ok(())
 }
-
-impl fmt::Display for Billing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = self.number.as_deref().unwrap_or("(not closed)");
-        writeln!(f, "Invoice   {}\nCustomer  {}", printable(number), printable(&self.customer))?;
-        let Billing { period_from, period_to, time_zone, .. } = self;
-        writeln!(f, "Period    {period_from} to {period_to} ({})\n", printable(time_zone))?;
-        self.write_lines(f, &self.lines)?;
-        for correction in &self.corrections {
-            let PeriodCorrection { period_from, period_to, lines } = correction;
-            writeln!(f, "  Corrections of {period_from} to {period_to}")?;
-            self.write_lines(f, lines)?;
-        }
-        for total in &self.totals {
-            let currency = &total.currency;
-            writeln!(f, "  Usage            {} {currency}", total.usage)?;
-            if !total.corrections.is_zero() {
-                writeln!(f, "  Corrections      {} {currency}", total.corrections)?;
-            }
-            if !total.brought_forward.is_zero() {
-                writeln!(f, "  Brought forward  {} {currency}", total.brought_forward)?;
-            }
-            if !total.carried_forward.is_zero() {
-                writeln!(f, "  Carried forward  {} {currency}", total.carried_forward)?;
-            }
-            writeln!(f, "Payable  {} {currency}", total.payable)?;
-        }
-        Ok(())
-    }
-}
-
-impl Billing {
-    fn write_lines(&self, f: &mut fmt::Formatter<'_>, lines: &[BilledLine]) -> fmt::Result {
-        let mut table = vec![HEAD.map(str::to_owned)];
-        table.extend(lines.iter().map(|line| {
-            let (customer, product, name) = line.names();
-            let user = if customer == self.customer { "" } else { customer };
-            [
-                printable(product),
-                printable(name),
-                printable(user),
-                line.count.to_string(),
-                format!("{} {}", line.amount, line.currency()),
-            ]
-        }));
-        write_table(f, "  ", &table, 3)?;
-        f.write_str("\n")
-    }
-}
-
-/// The columns of lines.
-const HEAD: [&str; 5] = ["Product", "Tool or model", "Used by", "Count", "Amount"];

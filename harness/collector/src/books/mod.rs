@@ -6,14 +6,17 @@
 //! What is corrected of a period that is closed goes to the next invoice, in lines that name it:
 //! the difference between what the period comes to now and all that was billed for it so far.
 //!
-//! `correct` and `backfill` write corrections; `close` makes a `document` of the lines of `lines`.
+//! `correct` and `backfill` write corrections; `close` makes a `document` of the lines of `lines`,
+//! which `customer` and `operator` print, each for its reader.
 
 mod backfill;
 mod calendar;
 mod close;
 mod correct;
+mod customer;
 mod document;
 mod lines;
+mod operator;
 
 pub use self::backfill::{Backfill, Backfilled};
 pub use self::calendar::named_period;
@@ -21,3 +24,4 @@ pub use self::close::{Closing, InvoiceState};
 pub use self::correct::{Corrected, Outcome};
 pub use self::document::{Billing, BillingTotal, PeriodCorrection};
 pub use self::lines::BilledLine;
+pub use self::operator::OperatorBilling;

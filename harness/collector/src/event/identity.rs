@@ -2,6 +2,9 @@
 
 use crate::event::members::Members;
 
+/// The customer of requests that name none: nobody who can be sent an invoice.
+pub const ANONYMOUS: &str = "anonymous";
+
 const PRODUCT_TYPES: [&str; 4] = ["STANDARD_API", "AGENTIC_API", "AI_AGENT", "MCP_SERVER"];
 const CREDENTIAL_TYPES: [&str; 2] = ["CLIENT_CREDENTIALS", "BEARER_TOKEN"];
 

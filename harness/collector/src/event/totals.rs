@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::tokens::TokenTotals;
 use crate::money;
+use crate::money::known::CostKnown;
 
 /// Where a session is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -97,9 +98,25 @@ impl Totals {
         }
     }
 
+    /// How much of `total_provider_cost` is known.
+    pub(crate) fn cost_known(&self) -> CostKnown {
+        CostKnown::of(self.generations, self.unpriced_generations, 0)
+    }
+
+    /// `None` also where nothing is known of the cost.
     pub(crate) fn margin(&self) -> Option<Decimal> {
-        let both = self.total_revenue.zip(self.total_provider_cost);
-        both.map(|(revenue, cost)| money::difference(revenue, cost))
+        let (revenue, cost) = self.total_revenue.zip(self.total_provider_cost)?;
+        self.cost_known().told(money::difference(revenue, cost))
+    }
+
+    /// Takes sums away that say nothing, so that no reader takes an unknown cost for 0.
+    pub(crate) fn hide_unknown_costs(&mut self) {
+        let known = self.cost_known();
+        self.total_provider_cost = self.total_provider_cost.and_then(|cost| known.told(cost));
+        for model in &mut self.usage_by_model {
+            let known = CostKnown::of(model.generations, model.unpriced_generations, 0);
+            model.provider_cost = model.provider_cost.and_then(|cost| known.told(cost));
+        }
     }
 }
 

@@ -1,19 +1,32 @@
-//! The invoice: what a customer owes, line by line, exactly as the ledger has it, and what the
-//! customer's generations cost the operator. It rates nothing: every price and every cost was fixed
+//! The operator's invoice: what a customer owes, line by line, exactly as the ledger has it, and what
+//! the customer's generations cost the operator. The customer's own document is in the room `books`:
+//! it has no cost and no margin. Both are printed by `document`.
+//!
+//! It rates nothing: every price and every cost was fixed
 //! when the call or the generation was metered. The one rounded number is the margin's percentage,
 //! to one decimal, halves away from zero.
 
+mod cost;
+pub(crate) mod csv;
+mod document;
+mod html;
+mod not_billed;
+mod operator;
 mod read;
+pub(crate) mod sheet;
 pub(crate) mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use rust_decimal::{Decimal, RoundingStrategy};
+use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::event::tokens::TokenTotals;
-use crate::event::units::Units;
+pub use self::cost::{Consumed, Generations, ModelCost, Sums, ToolCost};
+pub use self::csv::Record;
+pub use self::document::{Document, Format, render};
+pub use self::not_billed::{NotBilled, NotBilledLine};
+pub use self::sheet::Sheet;
 use crate::ledger::Ledger;
 use crate::ledger::merges::Merges;
 use crate::money;
@@ -52,8 +65,9 @@ pub struct ProductUse {
     pub lines: Vec<Line>,
     /// Sorted by provider and model; only models whose tokens are charged.
     pub token_lines: Vec<TokenLine>,
-    /// Calls without a charge, for each `execution_status` that occurred.
-    pub not_billed: BTreeMap<String, u64>,
+    /// What is not billed, and why.
+    #[serde(flatten)]
+    pub not_billed: NotBilled,
     /// Sessions that ended in the period.
     pub sessions_closed: u64,
     /// Sorted by tool, the cost of no tool last; empty without generations.
@@ -66,6 +80,14 @@ pub struct ProductUse {
     /// The money of the product.
     #[serde(flatten)]
     pub sums: Sums,
+}
+
+impl ProductUse {
+    /// What is not billed of it, for whoever is billed.
+    pub(crate) fn not_billed_lines(&self) -> Vec<NotBilledLine> {
+        let uncharged = self.token_lines.iter().map(|line| line.uncharged_generations).sum();
+        self.not_billed.lines(&self.customer, &self.product, uncharged)
+    }
 }
 
 /// One line: a tool, a route of an API or an operation of an agent, at one price.
@@ -106,103 +128,14 @@ pub struct TokenLine {
     pub model: String,
     /// Responses of the model.
     pub generations: u64,
+    /// Those of them without a price, because their cost is not known: they are not billed.
+    pub uncharged_generations: u64,
     /// What they used.
     #[serde(flatten)]
     pub consumed: Consumed,
     /// The sum of the prices of the generations.
     #[serde(serialize_with = "money::as_text")]
     pub amount: Decimal,
-}
-
-/// What the generations for one tool cost the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToolCost {
-    /// As the client named it; `None` for generations that belong to no tool call.
-    pub tool: Option<String>,
-    /// Generations by whether their cost is known.
-    #[serde(flatten)]
-    pub generations: Generations,
-    /// The sum of the costs that are known.
-    #[serde(serialize_with = "money::as_text")]
-    pub provider_cost: Decimal,
-}
-
-/// What the generations of one model cost the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ModelCost {
-    /// Who runs the model.
-    pub provider: String,
-    /// The model, as answered.
-    pub model: String,
-    /// Generations by whether their cost is known.
-    #[serde(flatten)]
-    pub generations: Generations,
-    /// What they used.
-    #[serde(flatten)]
-    pub consumed: Consumed,
-    /// The sum of the costs that are known.
-    #[serde(serialize_with = "money::as_text")]
-    pub provider_cost: Decimal,
-}
-
-/// What generations used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Consumed {
-    /// Tokens, as far as they are known.
-    #[serde(flatten)]
-    pub tokens: TokenTotals,
-    /// What is billed beside tokens.
-    pub units: Units,
-}
-
-impl Consumed {
-    fn add(&mut self, other: Consumed) {
-        self.tokens.add(other.tokens);
-        self.units.add(other.units);
-    }
-}
-
-/// Generations by whether their cost is known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Generations {
-    /// All of them.
-    pub generations: u64,
-    /// Those whose cost is not known.
-    pub unpriced_generations: u64,
-    /// Those whose input and output are both unknown, and that are not billed by other units alone;
-    /// their cost is unknown too.
-    pub unknown_usage_generations: u64,
-    /// Those that used something beside tokens of which the rate card has no price: their known cost is
-    /// too low.
-    pub unpriced_units_generations: u64,
-    /// Those whose counts contradict each other: their cost is by the reading that costs most.
-    pub inconsistent_generations: u64,
-}
-
-impl Generations {
-    fn add(&mut self, other: Generations) {
-        self.generations += other.generations;
-        self.unpriced_generations += other.unpriced_generations;
-        self.unknown_usage_generations += other.unknown_usage_generations;
-        self.unpriced_units_generations += other.unpriced_units_generations;
-        self.inconsistent_generations += other.inconsistent_generations;
-    }
-}
-
-/// Money earned and spent, in one currency.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Sums {
-    /// What the generations cost the operator, as far as it is known.
-    #[serde(serialize_with = "money::as_text")]
-    pub provider_cost: Decimal,
-    /// The sum of the lines.
-    #[serde(serialize_with = "money::as_text")]
-    pub revenue: Decimal,
-    /// Revenue less known provider cost; below zero for a loss.
-    #[serde(serialize_with = "money::as_text")]
-    pub margin: Decimal,
-    /// Margin as a percentage of the revenue with one decimal, or `n/a` without revenue.
-    pub margin_percent: String,
 }
 
 /// What is owed in one currency.
@@ -238,24 +171,24 @@ pub fn invoices(ledger: &Ledger) -> anyhow::Result<Vec<Invoice>> {
 ///
 /// If the ledger fails.
 pub fn invoices_of(ledger: &Ledger, period: Period) -> anyhow::Result<Vec<Invoice>> {
-    let customers: BTreeSet<String> = ledger.read(|ledger| {
+    ledger.read(|ledger| {
         let mut statement = ledger.prepare_cached(
             "SELECT customer FROM call_hours UNION SELECT customer FROM generation_hours
              UNION SELECT customer FROM sessions WHERE state = 'CLOSED'",
         )?;
         let users: Vec<String> = statement.query_map(&[], |row| row.get(0))?;
         let merges = Merges::read(ledger)?;
-        Ok(users.iter().map(|user| merges.payer(user).to_owned()).collect())
-    })?;
-    let is_all = period == Period::default();
-    let mut invoices = Vec::new();
-    for customer in &customers {
-        let invoice = Invoice::for_customer(ledger, Some(customer), period)?;
-        if is_all || !invoice.products.is_empty() {
-            invoices.push(invoice);
+        let payers = users.iter().map(|user| (merges.payer(user).to_owned(), Vec::new()));
+        let mut by_payer: BTreeMap<String, Vec<ProductUse>> = payers.collect();
+        // What all used is read at once: read one by one, each customer reads the same rows.
+        for product in products_and_reasons(ledger, None, period)? {
+            by_payer.entry(merges.payer(&product.customer).to_owned()).or_default().push(product);
         }
-    }
-    Ok(invoices)
+        let is_all = period == Period::default();
+        let shown = by_payer.into_iter().filter(|(_, products)| is_all || !products.is_empty());
+        let invoice = |(payer, products)| Invoice::new(Some(payer), None, period, products);
+        Ok(shown.map(invoice).collect())
+    })
 }
 
 /// Whether the ledger has ever had something of this customer, or somebody pays for it.
@@ -289,18 +222,20 @@ impl Invoice {
     ) -> anyhow::Result<Invoice> {
         ledger.read(|ledger| {
             let Some(customer) = customer else {
-                let products = products(ledger, None, period)?;
+                let products = products_and_reasons(ledger, None, period)?;
                 return Ok(Invoice::new(None, None, period, products));
             };
             let merges = Merges::read(ledger)?;
             let payer = merges.payer(customer);
             let paid_by = (payer != customer).then(|| payer.to_owned());
-            let products = products(ledger, Some(&merges.paid_by(customer)), period)?;
+            let customers = merges.paid_by(customer);
+            let products = products_and_reasons(ledger, Some(&customers), period)?;
             Ok(Invoice::new(Some(customer.to_owned()), paid_by, period, products))
         })
     }
 
-    /// What all customers used, from the transaction's own view of the ledger.
+    /// What all customers used, from the transaction's own view of the ledger, without why something
+    /// is not billed: it reads hours alone.
     ///
     /// # Errors
     ///
@@ -309,7 +244,19 @@ impl Invoice {
         ledger: &Transaction<'_>,
         period: Period,
     ) -> anyhow::Result<Vec<ProductUse>> {
-        products(ledger, None, period)
+        Ok(finished(read::products(ledger, None, period)?.into_values()))
+    }
+
+    /// The same, with why something is not billed.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger fails.
+    pub(crate) fn products_and_reasons_of_all(
+        ledger: &Transaction<'_>,
+        period: Period,
+    ) -> anyhow::Result<Vec<ProductUse>> {
+        products_and_reasons(ledger, None, period)
     }
 
     /// What all customers owe, from the transaction's own view of the ledger.
@@ -334,26 +281,35 @@ impl Invoice {
         Invoice { customer, paid_by, period, products, totals }
     }
 
-    /// The same as the text, with amounts as decimal strings.
+    /// With amounts as decimal strings.
     pub fn to_json(&self) -> Value {
         // Maps with string keys, strings and integers: there is nothing that can fail.
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
-/// What customers used, or all of them for `None`.
-fn products(
+/// What customers used, or all of them for `None`, and why something is not billed.
+fn products_and_reasons(
     ledger: &Transaction<'_>,
     customers: Option<&[String]>,
     period: Period,
 ) -> anyhow::Result<Vec<ProductUse>> {
     let mut products = read::products(ledger, customers, period)?;
-    for product in &mut products {
-        let lines = std::mem::take(&mut product.lines);
-        product.lines = merge_unbilled(lines);
-        product.sums.finish();
-    }
-    Ok(products)
+    not_billed::read_unpriced(ledger, customers, period, &mut products)?;
+    not_billed::read_voided(ledger, customers, period, &mut products)?;
+    Ok(finished(products.into_values()))
+}
+
+/// Products as an invoice has them.
+fn finished(products: impl Iterator<Item = ProductUse>) -> Vec<ProductUse> {
+    let finish = |mut product: ProductUse| {
+        product.token_lines.retain(|line| !line.amount.is_zero());
+        product.lines = merge_unbilled(product.lines);
+        product.not_billed.free_calls = free_calls(&product.lines);
+        product.sums.finish(product.generations);
+        product
+    };
+    products.map(finish).collect()
 }
 
 /// Adds calls that are not billed to the line of their tool and tier, where that has one price.
@@ -376,6 +332,12 @@ fn merge_unbilled(lines: Vec<Line>) -> Vec<Line> {
     lines
 }
 
+/// Billable calls that cost nothing.
+fn free_calls(lines: &[Line]) -> u64 {
+    let free = lines.iter().filter(|line| line.unit_price.is_some_and(|price| price.is_zero()));
+    free.fold(0, |calls, line| calls.saturating_add(line.billable_calls))
+}
+
 fn totals(products: &[ProductUse]) -> Vec<Total> {
     let mut totals: BTreeMap<&str, Total> = BTreeMap::new();
     for product in products {
@@ -396,26 +358,8 @@ fn totals(products: &[ProductUse]) -> Vec<Total> {
         total.sums.provider_cost = cost;
     }
     let mut totals: Vec<Total> = totals.into_values().collect();
-    totals.iter_mut().for_each(|total| total.sums.finish());
+    totals.iter_mut().for_each(|total| total.sums.finish(total.generations));
     totals
-}
-
-impl Sums {
-    /// Sets the margin from revenue and provider cost.
-    fn finish(&mut self) {
-        self.margin = money::difference(self.revenue, self.provider_cost);
-        let hundred = Decimal::from(100);
-        let percent = self.margin.checked_div(self.revenue).and_then(|r| r.checked_mul(hundred));
-        self.margin_percent = match percent {
-            Some(percent) => {
-                let rounding = RoundingStrategy::MidpointAwayFromZero;
-                let mut percent = percent.round_dp_with_strategy(1, rounding);
-                percent.rescale(1);
-                percent.to_string()
-            }
-            None => "n/a".to_owned(),
-        };
-    }
 }
 
 fn period_as_text<S: Serializer>(period: &Period, to: S) -> Result<S::Ok, S::Error> {

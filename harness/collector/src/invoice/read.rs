@@ -17,20 +17,20 @@ use crate::query::{Conditions, Period, count};
 use crate::sql::{self, Row, Transaction};
 
 /// Customer, product, product type, currency.
-type Key = (String, String, String, String);
+pub(super) type Key = (String, String, String, String);
 
-/// The products that were used, by customer, product and currency: by these customers, or by all
-/// for `None`.
+/// The products that were used, by these customers, or by all for `None`. Their token lines are those
+/// of all models, also where tokens are not charged.
 pub(crate) fn products(
     ledger: &Transaction<'_>,
     customers: Option<&[String]>,
     period: Period,
-) -> anyhow::Result<Vec<ProductUse>> {
+) -> anyhow::Result<BTreeMap<Key, ProductUse>> {
     let mut products = BTreeMap::new();
     read_calls(ledger, customers, period, &mut products)?;
     read_generations(ledger, customers, period, &mut products)?;
     read_sessions(ledger, customers, period, &mut products)?;
-    Ok(products.into_values().collect())
+    Ok(products)
 }
 
 /// The entries of customers in a period, with the columns of hours or those of single rows.
@@ -87,7 +87,7 @@ fn read_calls(
         };
         product.sums.revenue = money::sum(product.sums.revenue, amount);
         if !billable {
-            let not_billed = product.not_billed.entry(row.get(7)?).or_default();
+            let not_billed = product.not_billed.calls.entry(row.get(7)?).or_default();
             *not_billed = not_billed.saturating_add(calls);
         }
         let same =
@@ -154,9 +154,6 @@ fn read_generations(
         let consumed = Consumed { tokens: TokenTotals::of_row(row)?, units: column(row, "units")? };
         product.add_generations(tool, (provider, model), generations, consumed, price, cost);
     }
-    for product in products.values_mut() {
-        product.token_lines.retain(|line| !line.amount.is_zero());
-    }
     Ok(())
 }
 
@@ -205,6 +202,7 @@ impl ProductUse {
                     provider: run_by,
                     model: name,
                     generations: 0,
+                    uncharged_generations: 0,
                     consumed: Consumed::default(),
                     amount: Decimal::ZERO,
                 },
@@ -244,7 +242,7 @@ fn read_sessions(
 }
 
 /// The entry of a row that opens with customer, product, product type and currency.
-fn product_of<'a>(
+pub(super) fn product_of<'a>(
     products: &'a mut BTreeMap<Key, ProductUse>,
     row: &Row<'_>,
 ) -> sql::Result<&'a mut ProductUse> {
@@ -257,7 +255,7 @@ fn product_of<'a>(
         currency,
         lines: Vec::new(),
         token_lines: Vec::new(),
-        not_billed: BTreeMap::new(),
+        not_billed: Default::default(),
         sessions_closed: 0,
         cost_by_tool: Vec::new(),
         cost_by_model: Vec::new(),

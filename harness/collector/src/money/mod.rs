@@ -4,6 +4,8 @@
 //! wrong must not keep a report from the others.
 
 mod exact;
+pub(crate) mod known;
+pub(crate) mod payable;
 
 use std::fmt;
 

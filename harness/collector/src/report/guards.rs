@@ -110,16 +110,20 @@ pub struct GuardState {
     pub level: &'static str,
     /// How many sources sent events on it in this period.
     pub emitters: u64,
-    /// Calls of all of them.
-    pub calls: u64,
+    /// Those of them that sent a level and no totals, as for a guard without `fleet` or of the kind
+    /// `loop`: the sums lack what they counted.
+    pub emitters_without_totals: u64,
+    /// Calls of all that sent totals; `None`, as the other sums, if none did: nobody told, and 0
+    /// would be a claim.
+    pub calls: Option<u64>,
     /// Tokens of all of them.
-    pub tokens: u64,
+    pub tokens: Option<u64>,
     /// Sum of all of them, in `currency`.
-    #[serde(serialize_with = "money::as_text")]
-    pub total_provider_cost: Decimal,
+    #[serde(serialize_with = "money::optional::serialize")]
+    pub total_provider_cost: Option<Decimal>,
     /// Sum of what was earned, in `currency`.
-    #[serde(serialize_with = "money::as_text")]
-    pub total_revenue: Decimal,
+    #[serde(serialize_with = "money::optional::serialize")]
+    pub total_revenue: Option<Decimal>,
     /// The share of `total_revenue` that is left over the cost, to 4 digits behind the point;
     /// `None` without revenue.
     #[serde(with = "money::optional")]
@@ -165,7 +169,7 @@ impl Ledger {
               max(product), max(agent), max(session_key), max(tool), max(metric), max(period),
               max(period_start), max(level), count(*), count_sum(calls), count_sum(tokens),
               decimal_sum(provider_cost), decimal_sum(revenue), unit, max(told_ms),
-              max(identity)
+              max(identity), count(*) FILTER (WHERE sequence > 0)
              FROM latest{} GROUP BY guard_id, scope_key, unit {having}
              ORDER BY max(level) DESC, max(told_ms) DESC, guard_id, scope_key LIMIT {}",
             conditions.sql(),
@@ -211,7 +215,10 @@ pub struct Alerts {
 fn state(row: &Row<'_>) -> sql::Result<GuardState> {
     let level: i64 = row.get(13)?;
     let level = LEVELS.into_iter().find(|name| strictness(name) == level);
-    let (cost, revenue) = (row.get(17)?, row.get(18)?);
+    let (emitters, told) = (count(row, 14)?, count(row, 22)?);
+    // A row without totals has zeros in their columns.
+    let is_told = told > 0;
+    let (cost, revenue): (Decimal, Decimal) = (row.get(17)?, row.get(18)?);
     let scope: String = row.get(3)?;
     let identity: Option<String> = row.get(21)?;
     let named = |member: &str| match identity_member(&scope) {
@@ -236,11 +243,12 @@ fn state(row: &Row<'_>) -> sql::Result<GuardState> {
         period: row.get(11)?,
         period_started_at: row.get(12)?,
         level: level.unwrap_or("NONE"),
-        emitters: count(row, 14)?,
-        calls: count(row, 15)?,
-        tokens: count(row, 16)?,
-        total_provider_cost: cost,
-        total_revenue: revenue,
+        emitters,
+        emitters_without_totals: emitters.saturating_sub(told),
+        calls: is_told.then_some(count(row, 15)?),
+        tokens: is_told.then_some(count(row, 16)?),
+        total_provider_cost: is_told.then_some(cost),
+        total_revenue: is_told.then_some(revenue),
         margin: margin(revenue, cost),
         contracted_revenue: None,
         plan: None,

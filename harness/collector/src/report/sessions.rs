@@ -9,6 +9,7 @@ use crate::event::totals::{ModelTotals, SessionState, ToolTotals, Totals, add};
 use crate::ledger::Ledger;
 use crate::ledger::tables::{CALLS, GENERATIONS, SESSIONS};
 use crate::money;
+use crate::money::known::CostKnown;
 use crate::query::{BadQuery, Conditions, Page, Parameters, count};
 use crate::sql::{self, Row, Transaction, values};
 
@@ -46,6 +47,8 @@ pub struct Session {
     /// Its totals.
     #[serde(flatten)]
     pub totals: Totals,
+    /// How much of the provider cost is known. Where nothing is, it and the margin are `None`.
+    pub cost_known: CostKnown,
     /// Revenue less known provider cost; `None` when there are several currencies.
     #[serde(serialize_with = "money::optional::serialize")]
     pub margin: Option<rust_decimal::Decimal>,
@@ -155,7 +158,9 @@ impl Ledger {
                     Some(told) => told,
                     None => so_far(ledger, &session)?,
                 };
+                session.cost_known = session.totals.cost_known();
                 session.margin = session.totals.margin();
+                session.totals.hide_unknown_costs();
                 sessions.push(session);
             }
             Ok(Sessions { sessions, next })
@@ -203,6 +208,7 @@ fn session(row: &Row<'_>) -> sql::Result<SessionRow> {
         ended_at: row.get("ended_at")?,
         close_reason: row.get("close_reason")?,
         totals: Totals::default(),
+        cost_known: CostKnown::default(),
         margin: None,
     };
     Ok((row.get("position")?, (session, totals)))

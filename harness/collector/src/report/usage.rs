@@ -13,6 +13,7 @@ use crate::ledger::hours::parts::{Union, parts};
 use crate::ledger::hours::{CALL_HOURS, GENERATION_HOURS};
 use crate::ledger::units::column;
 use crate::money;
+use crate::money::known::CostKnown;
 use crate::query::{BadQuery, Parameters, Period, count};
 use crate::sql::{self, Transaction};
 
@@ -250,6 +251,7 @@ pub struct UsageRow {
     /// The prices of calls and tokens, in the group's one currency.
     pub revenue: Decimal,
     /// What the generations cost the operator, as far as it is known, in the group's one currency.
+    /// In JSON, it and the margin are `null` where nothing of it is known.
     pub provider_cost: Decimal,
     /// Revenue less provider cost; below zero for a loss.
     pub margin: Decimal,
@@ -275,6 +277,14 @@ pub struct UsageRow {
     pub response_bytes: u64,
 }
 
+impl UsageRow {
+    /// How much of `provider_cost` is known.
+    pub fn cost_known(&self) -> CostKnown {
+        let (unpriced, in_part) = (self.unpriced_generations, self.unpriced_units_generations);
+        CostKnown::of(self.generations, unpriced, in_part)
+    }
+}
+
 impl Serialize for UsageRow {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut row = to.serialize_map(None)?;
@@ -284,8 +294,11 @@ impl Serialize for UsageRow {
         row.serialize_entry("calls", &self.calls)?;
         row.serialize_entry("billable_calls", &self.billable_calls)?;
         row.serialize_entry("revenue", &self.revenue.to_string())?;
-        row.serialize_entry("provider_cost", &self.provider_cost.to_string())?;
-        row.serialize_entry("margin", &self.margin.to_string())?;
+        let known = self.cost_known();
+        let told = |sum: Decimal| known.told(sum).map(|sum| sum.to_string());
+        row.serialize_entry("provider_cost", &told(self.provider_cost))?;
+        row.serialize_entry("margin", &told(self.margin))?;
+        row.serialize_entry("cost_known", &known)?;
         row.serialize_entry("generations", &self.generations)?;
         row.serialize_entry("unpriced_generations", &self.unpriced_generations)?;
         row.serialize_entry("unknown_usage_generations", &self.unknown_usage_generations)?;

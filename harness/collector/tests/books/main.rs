@@ -1,6 +1,7 @@
 //! Tests the books: corrections in any order, closed periods, and invoices that stay as they are.
 
 mod closing;
+mod documents;
 #[path = "../events/mod.rs"]
 mod events;
 #[path = "../ledgers/mod.rs"]

@@ -372,10 +372,10 @@ fn usage_has_tokens_and_cost_by_tool_model_provider_and_outcome() {
             json!([
                 ["__none__", "__none__", 2, 0, 0, 0, "0", "0.001"],
                 ["anthropic", "claude", 0, 1, 0, 0, "0.5", "0"],
-                ["openai", "__unknown__", 0, 1, 1, 1, "0", "0"],
+                ["openai", "__unknown__", 0, 1, 1, 1, null, "0"],
                 ["openai", "gpt-4o-2024-08-06", 0, 2, 0, 0, "0.259875", "0.0114"],
                 ["openai", "gpt-4o-mini", 0, 1, 0, 0, "0.009875", "0"],
-                ["openai", "new", 0, 1, 1, 0, "0", "0"],
+                ["openai", "new", 0, 1, 1, 0, null, "0"],
             ]),
         ),
         (
@@ -431,7 +431,14 @@ fn every_grouping_comes_to_the_same_sums() {
         ]
         .map(|count| rows.iter().map(|row| row[count].as_u64().expect(count)).sum::<u64>());
         let money = ["revenue", "provider_cost", "margin"].map(|member| {
-            rows.iter().map(|row| amount(&row[member])).sum::<rust_decimal::Decimal>()
+            // Where nothing is known of a cost, neither it nor the margin is told, and the sum over
+            // all takes the cost for nothing.
+            let told = |row: &Value| match (&row[member], member) {
+                (Value::Null, "margin") => amount(&row["revenue"]),
+                (Value::Null, _) => rust_decimal::Decimal::ZERO,
+                (told, _) => amount(told),
+            };
+            rows.iter().map(told).sum::<rust_decimal::Decimal>()
         });
         (counts, money)
     };
@@ -622,7 +629,7 @@ fn an_invoice_shows_tokens_cost_and_what_nobody_knows() {
     events.push(end(10, json!({})));
     let ledger = ledger_of(&events);
     let text = "\
-INVOICE
+INVOICE, the operator's: not for the customer
 Customer  acme
 Period    the beginning to now
 
@@ -632,13 +639,13 @@ Product tools (MCP_SERVER), USD
   search  standard       0.001      1         1   0.001
   Provider  Model              Generations  Input tokens  Output tokens  Amount
   openai    gpt-4o-2024-08-06            2          1010            801  0.0114
-  Not billed       ERROR 1
+  Not billed       ERROR 1, unpriced generations 2
   Sessions closed  1
-  Provider cost    0.76975 USD
+  Provider cost    at least 0.76975 USD
     By tool
-      fetch                       0.50000
-      search                      0.01975
-      (not attributed to a tool)  0.25000
+      fetch                                0.50000
+      search                               0.01975
+      (not attributed to a tool)  at least 0.25000
     By model
       anthropic  claude             0.500000
       openai     __unknown__         unknown
@@ -648,7 +655,7 @@ Product tools (MCP_SERVER), USD
     1 generation without a rate: cost unknown
     1 generation of unknown usage: cost unknown
   Revenue          0.0124 USD
-  Margin           -0.75735 USD (-6107.7 %), the unknown cost not counted
+  Margin           at most -0.75735 USD (-6107.7 %), 2 of 6 generations without a cost
 
 Total  0.0124 USD
 ";
@@ -658,22 +665,24 @@ Total  0.0124 USD
     let json = all[0].to_json();
     let product = &json["products"][0];
     let line = json!([{"provider": "openai", "model": "gpt-4o-2024-08-06", "generations": 2,
-        "input": 1010, "output": 801, "reasoning": 200, "cache_read": 500, "cache_write": 7,
+        "uncharged_generations": 0, "input": 1010, "output": 801, "reasoning": 200, "cache_read": 500, "cache_write": 7,
         "units": {}, "amount": "0.0114"}]);
     assert_eq!(product["token_lines"], line);
     assert_eq!(
         product["cost_by_tool"][2],
         json!({"tool": null, "generations": 3, "unpriced_generations": 2,
             "unknown_usage_generations": 1, "unpriced_units_generations": 0,
-            "inconsistent_generations": 0, "provider_cost": "0.25"})
+            "inconsistent_generations": 0, "cost_known": "part", "provider_cost": "0.25"})
     );
     assert_eq!(
         product["cost_by_model"][1],
         json!({"provider": "openai", "model": "__unknown__", "generations": 1,
             "unpriced_generations": 1, "unknown_usage_generations": 1,
             "unpriced_units_generations": 0, "inconsistent_generations": 0, "input": 0, "output": 0, "reasoning": 0, "cache_read": 0,
-            "cache_write": 0, "units": {}, "provider_cost": "0"})
+            "cache_write": 0, "units": {}, "cost_known": "none", "provider_cost": null})
     );
+    assert_eq!(product["unpriced_by_reason"], json!({"no_rate": 1, "unknown_usage": 1}));
+    assert_eq!(json["totals"][0]["cost_known"], "part");
     assert_eq!(json["totals"][0]["unpriced_generations"], 2);
 
     // A product without calls has no table of calls on its invoice.
@@ -734,7 +743,7 @@ fn what_is_billed_beside_tokens_is_summed_by_name_and_what_has_no_price_is_named
         "    Beside tokens\n      openai  dall-e-3           output_images:hd  2.5\n",
         "      openai  gpt-4o-2024-08-06  file_searches       2\n",
         "    2 generations with units without a price: cost too low\n",
-        "the unknown cost not counted",
+        "1 of 5 generations without a cost, 2 of 5 generations with a part of it",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

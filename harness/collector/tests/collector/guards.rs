@@ -122,7 +122,8 @@ fn totals_of_two_sources_add_up_and_each_gets_those_of_the_other() {
     let listed = json!({"guards": [{"guard_id": "floor", "guard_kind": "margin", "mode": "enforce",
         "scope": "customer", "scope_key": SCOPE, "customer_id": "acme", "product_id": null,
         "agent_id": null, "team_id": null, "user_id": null, "api_key_hash": null, "session_key": null, "tool_name": null, "metric": null, "period": "hour",
-        "period_started_at": HOUR, "level": "L2_THROTTLE", "emitters": 3, "calls": 12,
+        "period_started_at": HOUR, "level": "L2_THROTTLE", "emitters": 3,
+        "emitters_without_totals": 0, "calls": 12,
         "tokens": 300, "total_provider_cost": "2.5", "total_revenue": "6", "margin": "0.5833",
         "contracted_revenue": null, "plan": null, "currency": "USD",
         "told_at": "2026-07-01T10:00:02Z"}], "more": false});
@@ -208,8 +209,19 @@ fn a_period_that_begins_starts_from_nothing() {
     let row = &found["guards"][0];
     assert_eq!(
         (&row["calls"], &row["currency"], &row["level"]),
-        (&json!(0), &Value::Null, &json!("NONE"))
+        (&Value::Null, &Value::Null, &json!("NONE")),
+        "nobody told totals, and 0 would be a claim"
     );
+    for sum in ["tokens", "total_provider_cost", "total_revenue", "margin"] {
+        assert_eq!(row[sum], Value::Null, "{sum}");
+    }
+    assert_eq!((&row["emitters"], &row["emitters_without_totals"]), (&json!(1), &json!(1)));
+    // Another one tells its own: the sums are those of who told, and lack the rest.
+    let told = json!({"period_started_at": "2026-07-01T12:00:00.000Z"});
+    insert(&ledger, &[totals(EDGE_3, 1, told)]);
+    let row = &guards(&ledger, "")["guards"][0];
+    assert_eq!((&row["calls"], &row["total_provider_cost"]), (&json!(3), &json!("0.5")));
+    assert_eq!((&row["emitters"], &row["emitters_without_totals"]), (&json!(2), &json!(1)));
     // The ledger deletes totals of periods that nobody can ask for any more, once it makes others.
     let month = json!({"period_started_at": "2026-05-01T00:00:00.000Z"});
     insert(&ledger, &[totals(SOURCE, 4, month.clone())]);

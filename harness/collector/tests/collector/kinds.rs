@@ -271,7 +271,7 @@ fn each_rule_of_these_events_has_its_own_reason() {
 fn an_invoice_names_routes_and_operations() {
     let ledger = ledger_of(&mixed());
     let text = "\
-INVOICE
+INVOICE, the operator's: not for the customer
 Customer  acme
 Period    the beginning to now
 

@@ -140,9 +140,10 @@ fn usage(ledger: &Ledger, query: &str) -> Value {
         }
         assert_eq!(row["provider_cost"], "0");
         assert_eq!(row["margin"], row["revenue"]);
+        assert_eq!(row["cost_known"], "all");
         assert_eq!(row["units"], json!({}));
         row.as_object_mut().expect("a row").remove("units");
-        merge(row, json!({"provider_cost": null, "margin": null}));
+        merge(row, json!({"provider_cost": null, "margin": null, "cost_known": null}));
     }
     rows["rows"].take()
 }
@@ -753,7 +754,8 @@ fn a_session_shows_its_calls_so_far_and_then_its_final_totals() {
         "total_tokens":
             {"input": 0, "output": 0, "reasoning": 0, "cache_read": 0, "cache_write": 0},
         "wall_duration_ms": null, "active_duration_ms": null, "total_provider_cost": "0",
-        "unattributed_provider_cost": "0", "total_revenue": "0", "currency": null, "margin": "0",
+        "unattributed_provider_cost": "0", "total_revenue": "0", "currency": null,
+        "cost_known": "all", "margin": "0",
     });
     let ledger = ledger_of(&events[..1]);
     assert_eq!(sessions(&ledger, ""), json!({"sessions": [expected], "next": null}));
@@ -1001,7 +1003,7 @@ fn an_invoice_shows_each_price_and_ends_with_the_total() {
     ]);
     let ledger = ledger_of(&events);
     let text = "\
-INVOICE
+INVOICE, the operator's: not for the customer
 Customer  acme
 Period    the beginning to now
 
@@ -1013,7 +1015,7 @@ Product tools (MCP_SERVER), USD
   fetch          premium       10.000      1         1  10.000
   fetch          standard           -      1         0   0.000
   search         standard       0.001      3         2   0.002
-  Not billed       ERROR 2, TIMEOUT 1
+  Not billed       ERROR 2, TIMEOUT 1, free calls 1
   Sessions closed  1
   Provider cost    0 USD
   Revenue          29.002 USD
@@ -1046,14 +1048,16 @@ Total  29.002 USD
             "token_lines": [], "cost_by_tool": [], "cost_by_model": [], "generations": 0,
             "unpriced_generations": 0, "unknown_usage_generations": 0, "unpriced_units_generations": 0,
             "inconsistent_generations": 0,
-            "not_billed": {"ERROR": 2, "TIMEOUT": 1}, "sessions_closed": 1,
-            "provider_cost": "0", "revenue": "29.002", "margin": "29.002",
-            "margin_percent": "100.0",
+            "not_billed": {"ERROR": 2, "TIMEOUT": 1}, "free_calls": 1, "voided_calls": 0,
+            "voided_generations": 0, "unpriced_by_reason": {}, "uncharged_generations": 0,
+            "sessions_closed": 1, "provider_cost": "0", "cost_known": "all",
+            "revenue": "29.002", "margin": "29.002", "margin_percent": "100.0",
         }],
         "totals": [{"currency": "USD", "calls": 9, "billable_calls": 6, "generations": 0,
             "unpriced_generations": 0, "unknown_usage_generations": 0, "unpriced_units_generations": 0,
             "inconsistent_generations": 0,
-            "provider_cost": "0", "revenue": "29.002", "margin": "29.002", "margin_percent": "100.0"}],
+            "provider_cost": "0", "cost_known": "all", "revenue": "29.002", "margin": "29.002",
+            "margin_percent": "100.0"}],
     });
     assert_eq!(json, expected);
 }
@@ -1156,7 +1160,7 @@ async fn the_routes_answer_over_a_socket() {
     let (status, text) = http.get("/v1/usage?group_by=tool%2Cstatus&status=SUCCESS").await;
     let expected = concat!(
         r#"{"rows":[{"tool":"search","status":"SUCCESS","calls":2,"billable_calls":2,"#,
-        r#""revenue":"0.002","provider_cost":"0","margin":"0.002","generations":0,"#,
+        r#""revenue":"0.002","provider_cost":"0","margin":"0.002","cost_known":"all","generations":0,"#,
         r#""unpriced_generations":0,"unknown_usage_generations":0,"#,
         r#""unpriced_units_generations":0,"inconsistent_generations":0,"input":0,"output":0,"reasoning":0,"cache_read":0,"#,
         r#""cache_write":0,"units":{},"request_bytes":0,"response_bytes":0}]}"#
