@@ -1,5 +1,5 @@
-//! Tests `agent-meter correct`, `close`, `invoice` and `invoices` as they are run: what they print, and
-//! what they refuse.
+//! Tests `agent-meter correct`, `close`, `invoice`, `invoices` and `balance` as they are run: what they print,
+//! and what they refuse.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -232,4 +232,36 @@ fn a_document_is_the_customers_unless_the_operator_asks_and_nobody_gets_that_of_
     let (ok, out, err) = run(&ledger, &["close", "--period", "2026-06", "--format", "csv"], "");
     assert!(ok && err.contains(told) && !out.contains("anonymous"), "{out} {err}");
     assert_eq!(out.lines().filter(|line| line.contains(",payable,")).count(), 1, "{out}");
+}
+
+#[test]
+fn what_is_paid_in_advance_is_written_down_and_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = format!("sqlite:{}", dir.path().join("ledger.db").display());
+    let top_up = ["balance", "top-up", "--customer", "acme", "--currency", "USD", "--id", "p-1"];
+    let (ok, _, err) = run(&ledger, &[&top_up[..], &["--amount", "10"]].concat(), "");
+    assert!(!ok && err.contains("no ledger at"), "{err}");
+    drop(Ledger::open(&ledger).expect("a ledger"));
+    for outcome in ["accepted", "duplicate"] {
+        let (ok, out, err) = run(&ledger, &[&top_up[..], &["--amount", "10"]].concat(), "");
+        assert!(ok && out.contains(&format!("\"outcome\":\"{outcome}\"")), "{out} {err}");
+    }
+    let (ok, _, err) = run(&ledger, &[&top_up[..], &["--amount", "11"]].concat(), "");
+    assert!(!ok && err.contains("another one with this id"), "{err}");
+    let team = ["balance", "top-up", "--customer", "acme", "--team", "blue", "--currency", "USD"];
+    let members = ["--id", "p-2", "--amount", "0.5", "--expires", "2999-01-01T00:00:00Z"];
+    let (ok, out, err) = run(&ledger, &[&team[..], &members].concat(), "");
+    assert!(ok && out.contains("\"team_id\":\"blue\""), "{out} {err}");
+    let (ok, out, _) = run(&ledger, &["balance", "list", "--customer", "acme"], "");
+    let lines: Vec<Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(ok && lines.len() == 2, "{out}");
+    assert_eq!((&lines[0]["balance"], &lines[1]["balance"]), (&json!("10"), &json!("0.5")));
+    assert_eq!(lines[1]["next_expiry_at"], "2999-01-01T00:00:00Z");
+    let event = lines[0]["top_ups"][0]["event_id"].as_str().expect("an id");
+    let void = ["correct", "void", "--source", "urn:agent-meter:books", "--event", event];
+    let (ok, _, err) = run(&ledger, &[&void[..], &["--reason", "a charge-back"]].concat(), "");
+    assert!(ok, "{err}");
+    let (_, out, _) = run(&ledger, &["balance", "list"], "");
+    assert!(out.starts_with("{\"customer_id\":\"acme\"") && out.contains("\"balance\":\"0\""));
 }

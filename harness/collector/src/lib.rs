@@ -16,9 +16,9 @@
 //! | `event` | reads one event as `filter/EVENTS.md` describes it; shares no type with the filter |
 //! | `contracts` | reads the operator's file of contracted revenue |
 //! | `ledger` | stores each event once, and keeps the tables that are derived from events |
-//! | `report` | answers from the ledger: usage, sessions, events, guards, gaps, reconciliation |
+//! | `report` | answers from the ledger: usage, balances, sessions, events, guards, gaps, reconciliation |
 //! | `invoice` | adds up what each customer owes, and what the customer's generations cost |
-//! | `books` | corrects what was counted, closes periods, and numbers their invoices |
+//! | `books` | corrects what was counted, closes periods, numbers their invoices, and writes top-ups |
 //! | `export` | writes what customers owe as FOCUS, for FinOps |
 //! | `proof` | signs what the events come to, proves single ones, and finds what was changed |
 //! | `prices` | makes a rate card of a public price list; needs no ledger |
@@ -70,6 +70,7 @@ pub use event::heartbeat::Heartbeat;
 pub use event::identity::{ANONYMOUS, Identity};
 pub use event::session::{Closing, SessionChange};
 pub use event::tokens::{TokenTotals, Tokens};
+pub use event::top_up::{Account, TopUp};
 pub use event::totals::{ModelTotals, SessionState, ToolTotals, Totals};
 pub use event::units::Units;
 pub use event::{Body, Event};
@@ -82,6 +83,7 @@ pub use ledger::handover::{SetAsideEvent, SinkState};
 pub use ledger::receipt::{Receipt, Rejected};
 pub use money::known::CostKnown;
 pub use query::{BadQuery, Page, Period};
+pub use report::balances::{BalanceState, Balances, BalancesQuery, TopUpState};
 pub use report::events::{EventsPage, EventsQuery};
 pub use report::gaps::{Gaps, Range, SourceGaps, SourceState, States, Told};
 pub use report::guards::{Alerts, GuardState, Guards, GuardsQuery};

@@ -39,6 +39,11 @@ pub(super) struct CollectArgs {
     /// repeated [default: who is on this machine may read; without any secret, everybody]
     #[arg(long, value_name = "[NAME=]FILE")]
     read_secret_file: Vec<String>,
+    /// A secret of at least 16 bytes that top-ups over HTTP need, as a bearer token; may be repeated.
+    /// A secret of --secret-file does not do: filters have it
+    /// [default: nobody may write top-ups over HTTP]
+    #[arg(long, value_name = "[NAME=]FILE")]
+    top_up_secret_file: Vec<String>,
     /// A name under which the collector is reached, beside loopback and its own address; may be
     /// repeated
     #[arg(long, value_name = "HOST[:PORT]", default_value = "agent-meter-collector")]
@@ -77,14 +82,19 @@ impl CollectArgs {
     pub(super) async fn execute(self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let lost_after = self.source_lost_after;
-        let readers = self.read_secret_file.iter().map(|option| SharedSecret::read(option));
-        let readers = readers.collect::<anyhow::Result<_>>().and_then(Secrets::new);
+        let secrets = |options: &[String]| {
+            let secrets = options.iter().map(|option| SharedSecret::read(option));
+            secrets.collect::<anyhow::Result<_>>().and_then(Secrets::new)
+        };
+        let readers = secrets(&self.read_secret_file).context("--read-secret-file")?;
+        let payers = secrets(&self.top_up_secret_file).context("--top-up-secret-file")?;
         let extras = Extras {
             contracts: self.contracts.as_deref().map(Contracts::open).transpose()?,
             webhooks: self.webhooks()?,
             sinks: self.sinks.as_deref().map(Sinks::read).transpose().context("--sinks")?,
             writers: Secrets::new(write_secrets(&self.secret_file)?).context("--secret-file")?,
-            readers: readers.context("--read-secret-file")?,
+            readers,
+            payers,
             hosts: self.allow_host.clone(),
             insecure: self.insecure,
             signing_key: self.signing_key_file.as_deref().map(SigningKey::read).transpose()?,

@@ -51,6 +51,9 @@ impl Cli {
             }
             Command::Close(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Invoices(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Balance(command) => {
+                tokio::task::spawn_blocking(move || command.execute()).await?
+            }
             Command::Sinks(command) => {
                 tokio::task::spawn_blocking(move || command.execute()).await?
             }

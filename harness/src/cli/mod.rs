@@ -1,6 +1,7 @@
 //! The command line of `agent-meter`: names, units and defaults of every option. `execute.rs` runs
 //! the commands.
 
+mod balance;
 mod books;
 mod collect;
 mod documents;
@@ -24,6 +25,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
+use self::balance::BalanceCommand;
 use self::books::CorrectCommand;
 use self::collect::CollectArgs;
 use self::documents::{CloseArgs, InvoiceArgs, InvoicesArgs};
@@ -89,6 +91,9 @@ enum Command {
     Close(CloseArgs),
     /// Show closed invoices
     Invoices(InvoicesArgs),
+    /// Write down what customers pay in advance, and show what is left of it
+    #[command(subcommand)]
+    Balance(BalanceCommand),
     /// Sign what the events of a ledger come to
     Seal(SealArgs),
     /// Find what was changed in a ledger, or check a proof; exit 1 on any fault

@@ -199,7 +199,6 @@ fn arrived(found: &Recovered) -> String {
 
 #[cfg(test)]
 mod tests {
-    use agent_meter::plugin;
     use clap::Parser;
 
     use super::super::{Cli, Command};

@@ -160,7 +160,11 @@ impl Account {
             }
             Body::Session(change) => self.sessions_closed += u64::from(change.closing.is_some()),
             Body::GuardTotals(_) | Body::LevelChange(_) => {}
-            Body::Heartbeat(_) | Body::Correction(_) | Body::Billed(_) | Body::Unknown => {}
+            Body::Heartbeat(_)
+            | Body::Correction(_)
+            | Body::Billed(_)
+            | Body::TopUp(_)
+            | Body::Unknown => {}
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::accountant::corrections::Provisional;
 use crate::accountant::guard_runs::{Run, of_run};
 use crate::accountant::guard_state::{reservation_key, scope_key};
 use crate::base::limits::{
-    COLLECTOR_LOST_TICKS, LEAK_READINGS, RESERVATIONS_MAX, TOTALS_PER_TICK_MAX, TOTALS_TICKS,
+    BALANCE_ACTIVE_MS, BALANCE_IDLE_POLLS, BALANCE_TICKS, COLLECTOR_LOST_TICKS, LEAK_READINGS,
+    RESERVATIONS_MAX, TOTALS_PER_TICK_MAX, TOTALS_TICKS,
 };
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
@@ -239,8 +240,21 @@ impl Accountant {
         for ReservedAmount { guard_id, scope, amount } in &reserved.amounts {
             let Some(guard) = config.guard(guard_id) else { continue };
             let name = ScopeName::of(guard.scope, &reserved.session, &reserved.tool);
-            self.guard_scope(host, guard, name, &currency, now);
+            let slot = self.guard_scope(host, guard, name, &currency, now);
+            if guard.is_prepaid() {
+                // Nothing is reserved: a worker has refused the call, and asks for the balance.
+                if let Some(slot) = slot {
+                    if let Some(state) = self.guards.scopes.slots.get_mut(slot) {
+                        state.active_at = now;
+                    }
+                    self.guards.unreported.insert(slot);
+                }
+                continue;
+            }
             parts.push(Part { key: *scope, unit: guard.unit(), left: *amount });
+        }
+        if parts.is_empty() {
+            return;
         }
         if self.guards.reservations.slots.len() >= RESERVATIONS_MAX {
             host.count(Counter::HoldsOverLimit, 1);
@@ -380,8 +394,30 @@ impl Accountant {
                 self.guards.forget(slot);
             }
         }
+        self.poll_balances(&config, now);
         if self.guards.ticks.is_multiple_of(TOTALS_TICKS) {
             self.tell_totals(host, &config, now);
+        }
+    }
+
+    /// Asks for balances that others may have changed: by top-ups, by expiry, by what other Envoys
+    /// spend. Those that are spent or not known are urgent.
+    fn poll_balances(&mut self, config: &Config, now: Timestamp) {
+        let guards = &mut self.guards;
+        if !guards.ticks.is_multiple_of(BALANCE_TICKS)
+            || !config.guards.iter().any(|guard| guard.is_prepaid())
+        {
+            return;
+        }
+        let since = Timestamp(now.0.saturating_sub(BALANCE_ACTIVE_MS));
+        let all = guards.ticks.is_multiple_of(BALANCE_TICKS.saturating_mul(BALANCE_IDLE_POLLS));
+        for (slot, state) in guards.scopes.slots.iter() {
+            let is_urgent = state.prepaid.is_none() || state.level == Level::Block;
+            let is_asked_for = state.active_at >= since && (all || is_urgent);
+            if is_asked_for && config.guard(&state.guard_id).is_some_and(|guard| guard.is_prepaid())
+            {
+                guards.unreported.insert(slot);
+            }
         }
     }
 
@@ -402,7 +438,8 @@ impl Accountant {
             let slot = self.guards.scopes.find(&verdict.key);
             let is_used = slot.is_some_and(|slot| {
                 let at = verdict.period_started_at.as_deref().unwrap_or_default();
-                self.guards.scopes.apply_fleet_totals(slot, at, &verdict.others, verdict.contracted)
+                let FleetTotals { others, contracted, prepaid, .. } = verdict;
+                self.guards.scopes.apply_fleet_totals(slot, at, others, *contracted, *prepaid)
             });
             host.count(Counter::VerdictsUnused, u64::from(!is_used));
         }

@@ -294,6 +294,15 @@ pub(crate) const TOTALS_TICKS: u64 = 4;
 /// Scopes whose totals the accountant reports at one time.
 pub(crate) const TOTALS_PER_TICK_MAX: usize = 512;
 
+/// Ticks of the accountant between two questions for a balance that is spent or not known: 5 s.
+pub(crate) const BALANCE_TICKS: u64 = 20;
+
+/// How many of these pass between two questions for other balances: 60 s.
+pub(crate) const BALANCE_IDLE_POLLS: u64 = 12;
+
+/// Milliseconds after the last call for which the accountant asks for the balance of a scope.
+pub(crate) const BALANCE_ACTIVE_MS: u64 = 3_600_000;
+
 /// Ticks of the accountant without a reply of the collector after which it considers the collector
 /// lost: 30 s.
 pub(crate) const COLLECTOR_LOST_TICKS: u64 = 120;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::pattern::is_fit;
 use crate::base::text::{Duration, Price, Share, ThrottleRate};
+use crate::config::llm::OnUnseen;
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
 use crate::domain::usage::{TokenKind, Usage};
@@ -71,6 +72,12 @@ pub struct Guard {
     /// What the guard does while the collector does not reply.
     #[serde(default)]
     pub on_collector_loss: OnCollectorLoss,
+    /// Where a customer whose balance is spent pays; empty is nowhere.
+    #[serde(default)]
+    pub(crate) top_up_url: String,
+    /// What becomes of requests as long as the collector has not told their scope's balance.
+    #[serde(default = "on_unknown_balance_default")]
+    pub(crate) on_unknown_balance: OnUnseen,
 }
 
 fn hysteresis_default() -> Share {
@@ -202,6 +209,8 @@ pub struct Budget {
     pub tokens: Option<u64>,
     /// The highest provider cost.
     pub provider_cost: Option<Price>,
+    /// What the scope paid in advance, as the collector knows it; prices are taken from it.
+    pub prepaid_balance: bool,
 }
 
 /// How often a session may call the same tool with the same arguments.
@@ -317,6 +326,10 @@ pub enum OnCollectorLoss {
     Block,
 }
 
+fn on_unknown_balance_default() -> OnUnseen {
+    OnUnseen::Reject
+}
+
 impl Guard {
     /// Whether the guard covers this product and this customer, who has this plan.
     pub fn is_for(&self, product_id: &str, customer: &str, plan: &str) -> bool {
@@ -375,8 +388,13 @@ impl Guard {
         match self.budget {
             Some(Budget { calls: Some(_), .. }) => Unit::Calls,
             Some(Budget { tokens: Some(_), .. }) => Unit::Tokens,
-            Some(Budget { provider_cost: _, .. }) | None => Unit::Cost,
+            Some(Budget { provider_cost: _, prepaid_balance: _, .. }) | None => Unit::Cost,
         }
+    }
+
+    /// Whether it goes by what the scope paid in advance.
+    pub(crate) fn is_prepaid(&self) -> bool {
+        self.budget.is_some_and(|budget| budget.prepaid_balance)
     }
 
     /// Whether it may refuse requests.

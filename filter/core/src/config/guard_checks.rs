@@ -8,6 +8,7 @@ use crate::base::time::Millis;
 use crate::config::guard::{
     Action, BlockAction, Guard, LevelRule, LevelRules, LoopRule, Reserve, Unit,
 };
+use crate::config::llm::OnUnseen;
 use crate::config::product::Product;
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::period::Period;
@@ -21,11 +22,13 @@ impl Guard {
         if let Some(budget) = self.budget {
             let given = [budget.calls.is_some(), budget.tokens.is_some()];
             let given = given.into_iter().chain([budget.provider_cost.is_some()]);
+            let given = given.chain([budget.prepaid_balance]);
             if given.filter(|is_given| *is_given).count() != 1 {
-                let reason = "expected exactly one of `calls`, `tokens` and `provider_cost`";
+                let reason = "expected exactly one of `calls`, `tokens`, `provider_cost` and `prepaid_balance`";
                 return Err(error(&format!("{path}.budget"), reason));
             }
         }
+        self.validate_prepaid(path)?;
         if self.hysteresis.0.is_sign_negative() {
             return Err(error(&format!("{path}.hysteresis"), "expected zero or more"));
         }
@@ -44,6 +47,47 @@ impl Guard {
             return self.validate_loop(rule, path);
         }
         self.validate_actions(&format!("{path}.actions"))
+    }
+
+    /// A balance is known to the collector alone, of a few kinds of scope, and counts prices.
+    fn validate_prepaid(&self, path: &str) -> Result<(), ConfigError> {
+        let url = &self.top_up_url;
+        let is_url = url.starts_with("https://")
+            && url.bytes().all(|byte| byte.is_ascii_graphic())
+            && url.len() <= URL_BYTES_MAX;
+        let has_balance =
+            matches!(self.scope, ScopeKind::Customer | ScopeKind::Team | ScopeKind::Agent);
+        let is_unset = url.is_empty() && self.on_unknown_balance == OnUnseen::Reject;
+        let rules = if self.is_prepaid() {
+            [
+                (
+                    self.fleet,
+                    "fleet",
+                    "expected true with `prepaid_balance`: the collector tells it",
+                ),
+                (has_balance, "scope", "expected customer, team or agent with `prepaid_balance`"),
+                (
+                    self.metric.is_none() && self.reserve.is_none(),
+                    "budget.prepaid_balance",
+                    "expected none beside `metric` and `reserve`: all prices are taken from it",
+                ),
+                (
+                    !self.pauses(),
+                    "actions.level_3.action",
+                    "expected `block_request` with `prepaid_balance`: it takes a top-up",
+                ),
+                (
+                    is_url || url.is_empty(),
+                    "top_up_url",
+                    "expected a URL such as \"https://pay.example.com\"",
+                ),
+            ]
+        } else {
+            let reason = "expected none without `budget: { prepaid_balance: true }`";
+            [(is_unset, "top_up_url", reason); 5]
+        };
+        let broken = rules.iter().find(|(holds, ..)| !holds);
+        broken.map_or(Ok(()), |(_, member, reason)| Err(error(&format!("{path}.{member}"), reason)))
     }
 
     fn validate_reserve(&self, reserve: &Reserve, path: &str) -> Result<(), ConfigError> {
@@ -174,6 +218,9 @@ impl Guard {
         Ok(())
     }
 }
+
+/// Refusals repeat the URL.
+const URL_BYTES_MAX: usize = 1024;
 
 /// In a shorter window an agent cannot loop, and its eighths are too short to evaluate.
 const WINDOW_MIN: Millis = Millis(1000);

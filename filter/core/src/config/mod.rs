@@ -50,6 +50,7 @@ use crate::domain::ids::ConfigId;
 use crate::domain::level::Level;
 use crate::pricing::rate_card::RateCard;
 use crate::protocol::mcp::reported_usage::ReportedUsage;
+use crate::sink::FormatName;
 use crate::wire::http::Headers;
 use crate::wire::target::Target;
 
@@ -340,6 +341,10 @@ impl Config {
             }
             self.validate_names(guard, &path)?;
             guard.validate_currency(&self.products, &path)?;
+            if guard.is_prepaid() && self.collector.format != FormatName::CloudEvents {
+                let reason = "expected the format cloudevents: only our collector tells balances";
+                return Err(error(&format!("{path}.budget.prepaid_balance"), reason));
+            }
         }
         self.validate_groups()?;
         self.validate_currencies()

@@ -55,6 +55,8 @@ struct Totals<'a> {
     total_revenue: String,
     calls: u64,
     tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    basis: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -121,6 +123,7 @@ pub(super) fn totals(stamp: EventStamp, guard: &Guard, state: &ScopeState) -> St
         total_revenue: money(state.own.revenue),
         calls: state.own.calls,
         tokens: state.own.tokens,
+        basis: guard.is_prepaid().then_some(PREPAID),
     };
     stored_about(stamp, "guard_totals", &state.name.customer, data)
 }
@@ -181,9 +184,13 @@ const fn unit(budget: Budget) -> &'static str {
     match budget {
         Budget { calls: Some(_), .. } => "calls",
         Budget { tokens: Some(_), .. } => "tokens",
+        Budget { prepaid_balance: true, .. } => PREPAID,
         Budget { .. } => "provider_cost",
     }
 }
+
+/// What a guard goes by that goes by a balance.
+const PREPAID: &str = "prepaid_balance";
 
 /// Decimal places of a margin in events; a division may yield 28.
 const MARGIN_PLACES: u32 = 6;

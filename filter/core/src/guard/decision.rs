@@ -12,12 +12,14 @@ use rust_decimal::Decimal;
 
 use crate::base::hash::hash;
 use crate::base::time::{Millis, Timestamp};
-use crate::config::{Action, Budget, Config, Guard, Mode, OnCollectorLoss, RevenueBasis, Unit};
+use crate::config::{
+    Action, Budget, Config, Guard, Mode, OnCollectorLoss, OnUnseen, RevenueBasis, Unit,
+};
 use crate::domain::level::{Level, ScopeKind};
 use crate::domain::scope_totals::ScopeKey;
 use crate::domain::session::SessionRef;
 use crate::fact::{Reservation, ReservedAmount};
-use crate::guard::refusal::{Refusal, RefusalReason, retry_paused_s};
+use crate::guard::refusal::{Prepaid, Refusal, RefusalReason, retry_paused_s};
 use crate::guard::scope::ScopeName;
 use crate::guard::scope_status::{
     Headroom, ScopeStatus, last_cost, scope_status, tool_key, update_counter,
@@ -87,6 +89,12 @@ impl Evaluation<'_> {
     /// The level that the accountant has published.
     fn own_level(&self) -> Level {
         self.status.as_ref().map(|status| status.level).unwrap_or_default()
+    }
+
+    /// Whether the guard refuses requests because it does not know the scope's balance.
+    fn is_unknown(&self) -> bool {
+        let is_known = self.status.as_ref().is_some_and(|status| status.headroom.is_some());
+        !is_known && self.guard.is_prepaid() && self.guard.on_unknown_balance == OnUnseen::Reject
     }
 
     fn resets_at(&self) -> Option<Timestamp> {
@@ -192,7 +200,11 @@ impl<H: Host> GuardEvaluator<'_, H> {
         reservation: &mut Reservation,
     ) -> Option<Refusal> {
         match action {
-            Action::Block => self.block(evaluation),
+            Action::Block => {
+                let mut refusal = self.block(evaluation)?;
+                self.ask(evaluation, &mut refusal);
+                Some(refusal)
+            }
             Action::Throttle => self.throttle(evaluation),
             Action::Reserve => self.reserve(evaluation, reservation),
             // Applies to responses: see `stop`.
@@ -243,7 +255,10 @@ impl<H: Host> GuardEvaluator<'_, H> {
 
     /// The level that applies to requests: the stricter of its own and that of a lost collector.
     fn level(&mut self, evaluation: &Evaluation<'_>) -> Level {
-        let own = evaluation.own_level();
+        let own = match evaluation.is_unknown() {
+            true => Level::Block,
+            false => evaluation.own_level(),
+        };
         if evaluation.guard.on_collector_loss == OnCollectorLoss::Block {
             let of_all = scope_status(self.host, self.prefix, &lost_key(evaluation.guard));
             return of_all.map_or(own, |of_all| of_all.level.max(own));
@@ -267,7 +282,11 @@ impl<H: Host> GuardEvaluator<'_, H> {
             let retry_after_s = retry_paused_s(evaluation.resets_at(), self.now);
             return Some(self.refusal(evaluation, RefusalReason::Paused, retry_after_s));
         }
-        let reason = match (evaluation.own_level(), evaluation.guard.budget) {
+        let own_level = evaluation.own_level();
+        if evaluation.guard.is_prepaid() && (own_level == Level::Block || evaluation.is_unknown()) {
+            return Some(self.unpaid(evaluation));
+        }
+        let reason = match (own_level, evaluation.guard.budget) {
             (Level::Block, Some(_)) => RefusalReason::Budget,
             (Level::Block, None) => RefusalReason::Margin,
             _ => RefusalReason::CollectorLost,
@@ -277,16 +296,47 @@ impl<H: Host> GuardEvaluator<'_, H> {
         Some(self.refusal(evaluation, reason, retry_after_s))
     }
 
+    /// Counts what comes at a rate under a key. Returns whether it keeps to the rate.
+    fn passes(&mut self, key: &ScopeKey, requests: u32, per: Millis) -> bool {
+        let now = self.now;
+        let passes =
+            update_counter(self.host, self.prefix, key, |counter| counter.pass(requests, per, now));
+        self.is_done(passes)
+    }
+
+    /// The refusal for a scope whose balance is spent or not known.
+    fn unpaid(&mut self, evaluation: &Evaluation<'_>) -> Refusal {
+        let guard = evaluation.guard;
+        let headroom = evaluation.status.as_ref().and_then(|status| status.headroom.as_ref());
+        let balance = headroom.and_then(|headroom| headroom.limit.checked_sub(headroom.spent));
+        let is_guarded = |id: &String| guard.products.is_empty() || guard.products.contains(id);
+        let product = self.config.products.iter().find(|product| is_guarded(&product.id));
+        let currency = product.map(|product| product.pricing.currency.clone()).unwrap_or_default();
+        let wait_s = if balance.is_some() { RETRY_UNPAID_S } else { RETRY_UNKNOWN_S };
+        let refusal = self.refusal(evaluation, RefusalReason::PrepaidBalance, wait_s);
+        let top_up_url = guard.top_up_url.clone();
+        let prepaid = Prepaid { balance, currency, top_up_url, ask: None };
+        // The next period brings no money.
+        Refusal { resets_at: None, prepaid: Some(Box::new(prepaid)), ..refusal }
+    }
+
+    /// Lets a refusal ask for the balance of its scope, once a second, however many are refused.
+    fn ask(&mut self, evaluation: &Evaluation<'_>, refusal: &mut Refusal) {
+        let Some(prepaid) = &mut refusal.prepaid else { return };
+        let key = hash(&[b"agent-meter question for a balance 1", &evaluation.key]);
+        if self.passes(&key, 1, ASK_PER) {
+            let guard_id = evaluation.guard.id.clone();
+            let (scope, amount) = (evaluation.key, Decimal::ZERO);
+            prepaid.ask = Some(ReservedAmount { guard_id, scope, amount });
+        }
+    }
+
     fn throttle(&mut self, evaluation: &Evaluation<'_>) -> Option<Refusal> {
         let rate = evaluation.guard.throttle_rate()?;
         if self.level(evaluation) < Level::Throttle {
             return None;
         }
-        let now = self.now;
-        let passes = update_counter(self.host, self.prefix, &evaluation.key, |counter| {
-            counter.pass(rate.requests, rate.per, now)
-        });
-        if self.is_done(passes) {
+        if self.passes(&evaluation.key, rate.requests, rate.per) {
             return None;
         }
         let interval_ms = rate.per.0.div_ceil(u64::from(rate.requests));
@@ -388,6 +438,7 @@ impl<H: Host> GuardEvaluator<'_, H> {
             scope: evaluation.guard.scope,
             resets_at: evaluation.resets_at(),
             retry_after_s: Some(retry_after_s),
+            prepaid: None,
         }
     }
 
@@ -405,6 +456,15 @@ pub(crate) fn lost_key(guard: &Guard) -> ScopeKey {
 
 /// In seconds, where no period ends: the value that the billing domain's own gateways send.
 const RETRY_SESSION_S: u64 = 1800;
+
+/// In seconds: somebody has to pay first.
+const RETRY_UNPAID_S: u64 = 60;
+
+/// In seconds: the collector tells a balance with its next reply.
+const RETRY_UNKNOWN_S: u64 = 2;
+
+/// Between two questions of an Envoy for the balance of a scope.
+const ASK_PER: Millis = Millis(1000);
 
 /// In seconds, for insufficient headroom: running calls reserve and release all the time.
 const RETRY_HEADROOM_S: u64 = 1;

@@ -4,11 +4,13 @@
 //! The codes are in the range that MCP 2026-07-28 leaves to implementations (-32000 to -32019),
 //! above those to which A2A gives a meaning (-32001 to -32009).
 
+use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::time::Timestamp;
 use crate::domain::level::{Level, ScopeKind};
+use crate::fact::ReservedAmount;
 use crate::wire::doubt::Doubt;
 use crate::wire::http::LocalReply;
 use crate::wire::json_rpc::Id;
@@ -22,6 +24,8 @@ pub enum RefusalReason {
     Budget,
     /// More requests came than the throttle lets pass.
     Throttled,
+    /// What was paid in advance is spent, or not known.
+    PrepaidBalance,
     /// Running calls have reserved what remains.
     InsufficientHeadroom,
     /// The collector is lost, and the guard is set to block then.
@@ -47,6 +51,7 @@ impl RefusalReason {
         match self {
             Self::Margin => "margin limit exceeded",
             Self::Budget => "budget exceeded",
+            Self::PrepaidBalance => "prepaid balance exhausted or not known",
             Self::Throttled => "throttled: too many requests at the present margin or budget",
             Self::InsufficientHeadroom => "what is left is reserved by calls that run",
             Self::CollectorLost => "the collector that holds the totals is not known to live",
@@ -65,6 +70,7 @@ impl RefusalReason {
         match self {
             Self::Margin => ("margin", "SERVICE_RESTRICTED_MARGIN"),
             Self::Budget => ("budget", "SERVICE_RESTRICTED_BUDGET"),
+            Self::PrepaidBalance => ("prepaid_balance", "PAYMENT_REQUIRED_BALANCE"),
             Self::Throttled => ("throttled", "RATE_LIMITED_MARGIN"),
             Self::InsufficientHeadroom => ("no_room", "RATE_LIMITED_MARGIN"),
             Self::CollectorLost => ("collector_lost", "SERVICE_RESTRICTED_MARGIN"),
@@ -94,10 +100,28 @@ pub struct Refusal {
     pub resets_at: Option<Timestamp>,
     /// After how many seconds the client may try again.
     pub(crate) retry_after_s: Option<u64>,
+    /// The balance, if it is that which refuses.
+    pub(crate) prepaid: Option<Box<Prepaid>>,
+}
+
+/// The balance of a scope whose request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prepaid {
+    /// What is left; `None` if it is not known.
+    pub(crate) balance: Option<Decimal>,
+    /// ISO 4217.
+    pub(crate) currency: String,
+    /// Where to pay; empty is nowhere.
+    pub(crate) top_up_url: String,
+    /// Asks the accountant for the balance, as a reservation of nothing.
+    pub(crate) ask: Option<ReservedAmount>,
 }
 
 /// HTTP 429: Too Many Requests.
 pub const TOO_MANY_REQUESTS: u16 = 429;
+
+/// HTTP 402: Payment Required.
+const PAYMENT_REQUIRED: u16 = 402;
 
 /// HTTP 403: Forbidden.
 pub(crate) const FORBIDDEN: u16 = 403;
@@ -123,6 +147,8 @@ const LIMITED: i32 = -32_013;
 const NOT_ALLOWED: i32 = -32_014;
 
 const PAUSED: i32 = -32_015;
+
+const UNPAID: i32 = -32_016;
 
 /// As JSON-RPC 2.0 defines it.
 const INVALID_REQUEST: i32 = -32_600;
@@ -175,6 +201,7 @@ impl Refusal {
             scope: ScopeKind::Customer,
             resets_at: None,
             retry_after_s: None,
+            prepaid: None,
         }
     }
 
@@ -182,6 +209,7 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self.reason {
             RefusalReason::ToolNotInPlan | RefusalReason::Unseen => FORBIDDEN,
+            RefusalReason::PrepaidBalance => PAYMENT_REQUIRED,
             RefusalReason::Upgrade => UPGRADE_REQUIRED,
             RefusalReason::Draining | RefusalReason::Paused => UNAVAILABLE,
             RefusalReason::Unreadable(doubt) => doubt.http_status(),
@@ -212,6 +240,7 @@ impl Refusal {
             }
             RefusalReason::Unreadable(_) => INVALID_REQUEST,
             RefusalReason::Paused => PAUSED,
+            RefusalReason::PrepaidBalance => UNPAID,
             RefusalReason::Margin
             | RefusalReason::Budget
             | RefusalReason::Throttled
@@ -241,6 +270,7 @@ impl Refusal {
         match self.reason {
             RefusalReason::Margin
             | RefusalReason::Budget
+            | RefusalReason::PrepaidBalance
             | RefusalReason::Throttled
             | RefusalReason::InsufficientHeadroom
             | RefusalReason::CollectorLost => true,
@@ -266,6 +296,13 @@ impl Refusal {
         if self.is_of_guard() || self.reason == RefusalReason::Paused {
             say("resets_at", self.resets_at.map(Timestamp::to_rfc3339).into());
             say("retry_after_seconds", self.retry_after_s.into());
+        }
+        if let Some(prepaid) = &self.prepaid {
+            say("balance", prepaid.balance.map(|balance| balance.normalize().to_string()).into());
+            say("currency", prepaid.currency.as_str().into());
+            if !prepaid.top_up_url.is_empty() {
+                say("top_up_url", prepaid.top_up_url.as_str().into());
+            }
         }
         data
     }

@@ -72,6 +72,9 @@ pub struct ScopeState {
     /// The customer's contracted revenue, as the collector reports it.
     #[serde(with = "rust_decimal::serde::str_option")]
     pub contracted: Option<Decimal>,
+    /// What may be spent in the period before the balance is spent, as far as the collector has told.
+    #[serde(with = "rust_decimal::serde::str_option")]
+    pub(crate) prepaid: Option<Decimal>,
     /// The present level.
     pub level: Level,
     /// How much of everything that was ever reserved has become cost or was released.
@@ -108,6 +111,7 @@ impl ScopeState {
             own: ScopeTotals::default(),
             others: ScopeTotals::default(),
             contracted: None,
+            prepaid: None,
             level: Level::None,
             settled: Decimal::ZERO,
             loop_window: LoopWindow::default(),
@@ -127,6 +131,16 @@ impl ScopeState {
             spent,
             remaining: Remaining::of(basis, spent),
         };
+        if guard.is_prepaid() {
+            // One that is not known is no level: workers see that it is not.
+            let basis = self.prepaid.unwrap_or_default();
+            let remaining = match self.prepaid {
+                None => Remaining::Unguarded,
+                Some(granted) if granted <= Decimal::ZERO => Remaining::Worst,
+                Some(granted) => Remaining::of(granted, sums.revenue),
+            };
+            return Position { basis, spent: sums.revenue, remaining };
+        }
         if let Some(budget) = guard.budget {
             let counted = budget.calls.map(|limit| (limit, sums.calls));
             let counted = counted.or_else(|| budget.tokens.map(|limit| (limit, sums.tokens)));
@@ -165,6 +179,12 @@ impl ScopeState {
         self.contracted.or(configured)
     }
 
+    /// Begins the next period with what is left of the balance.
+    pub(super) fn carry_prepaid(&mut self) {
+        let spent = self.with_others().revenue;
+        self.prepaid = self.prepaid.map(|granted| granted.saturating_sub(spent));
+    }
+
     pub(super) fn with_others(&self) -> ScopeTotals {
         let mut all = self.own.clone();
         // A sum that does not fit a decimal stays as it is: the own totals matter more.
@@ -195,7 +215,9 @@ impl ScopeState {
         let plan = config.contracts.plan_name(&self.name.customer);
         let thresholds = |level: Level| guard.threshold(level, &self.name.customer, plan);
         let level_of = |position: &Position| {
-            level(position.remaining, thresholds, guard.hysteresis.0, self.level)
+            // A balance rises by top-ups alone, so nothing swings.
+            let slack = if guard.is_prepaid() { Decimal::ZERO } else { guard.hysteresis.0 };
+            level(position.remaining, thresholds, slack, self.level)
         };
         let own = self.position(config, guard, &self.own);
         let of_own = level_of(&own);
@@ -216,9 +238,13 @@ impl ScopeState {
     ) -> Option<ScopeStatus> {
         let sums = if guard.fleet { self.with_others() } else { self.own.clone() };
         let position = self.position(config, guard, &sums);
-        let headroom = (guard.does(Action::Reserve) && position.basis > Decimal::ZERO)
-            .then(|| config.limit(guard, &self.name.customer, position.basis))
-            .flatten();
+        let headroom = if guard.is_prepaid() {
+            self.prepaid
+        } else {
+            (guard.does(Action::Reserve) && position.basis > Decimal::ZERO)
+                .then(|| config.limit(guard, &self.name.customer, position.basis))
+                .flatten()
+        };
         let headroom =
             headroom.map(|limit| Headroom { limit, spent: position.spent, settled: self.settled });
         (is_wanted || self.level != Level::None || headroom.is_some()).then_some(ScopeStatus {

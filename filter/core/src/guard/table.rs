@@ -180,7 +180,7 @@ impl ScopeTable {
             let key = name.key_for(&state.guard_id);
             let (own, others) = (none.clone(), none.clone());
             let empty = ScopeState { name, key, own, others, level: Level::None, ..state.clone() };
-            Some(self.insert(&ScopeState { settled: Decimal::ZERO, ..empty }))
+            Some(self.insert(&ScopeState { settled: Decimal::ZERO, prepaid: None, ..empty }))
         });
         if let Some(rest) = rest {
             self.change(rest, |rest| {
@@ -254,6 +254,7 @@ impl ScopeTable {
         period_started_at: &str,
         others: &ScopeTotals,
         contracted: Option<Decimal>,
+        prepaid: Option<Decimal>,
     ) -> bool {
         let is_present =
             self.get(slot).is_some_and(|state| is_time(state.period_started_at, period_started_at));
@@ -261,6 +262,7 @@ impl ScopeTable {
             self.change(slot, |state| {
                 state.others.grow_to(others);
                 state.contracted = contracted.or(state.contracted);
+                state.prepaid = prepaid.or(state.prepaid);
             });
         }
         is_present
@@ -300,6 +302,7 @@ impl ScopeTable {
                 && state.period_ends_at == Some(end)
             {
                 (state.period_started_at, state.period_ends_at) = (start, next);
+                state.carry_prepaid();
                 (state.own, state.others) = (ScopeTotals::default(), ScopeTotals::default());
                 self.at_ease.insert((state.holder(), slot));
                 self.ends.extend(next.map(|next| (next, slot)));

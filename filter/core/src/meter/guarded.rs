@@ -9,7 +9,7 @@ use crate::domain::call::UNNAMED_TOOL;
 use crate::domain::level::Level;
 use crate::exchange::Exchange;
 use crate::exchange::kind::PolicyRequest;
-use crate::fact::Fact;
+use crate::fact::{Fact, Reservation};
 use crate::guard::decision::{Call, Decision, GuardEvaluator};
 use crate::guard::refusal::Refusal;
 use crate::guard::stop::{CutPoint, StreamStop};
@@ -135,7 +135,21 @@ impl Meter {
         let calls: Vec<Call<'_>> = asked.calls.iter().map(|(id, tool)| Call { id, tool }).collect();
         let mut evaluator = GuardEvaluator { host, prefix: &self.prefix, config: &config, now };
         match evaluator.decide(&asked.session, &calls, product.call_timeout.millis()) {
-            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Refuse(mut refusal) => {
+                let ask = refusal.prepaid.as_mut().and_then(|prepaid| prepaid.ask.take());
+                if let Some(ask) = ask {
+                    // The scopes of balances go by the session alone.
+                    let ask = Reservation {
+                        call_id: String::new(),
+                        session: asked.session.clone(),
+                        tool: String::new(),
+                        amounts: vec![ask],
+                        expires_at: now,
+                    };
+                    self.record_fact(host, &Fact::Reserved(Box::new(ask)));
+                }
+                Err(refusal)
+            }
             Decision::Pass { mark, reservations } => {
                 for taken in reservations {
                     // If the provider refuses a generation, only the end of the stream releases the

@@ -56,7 +56,7 @@ use crate::wire::http::{Headers, ResponseHead};
 
 /// The version of the layout of everything in shared data. Raise it when the layout changes, so
 /// that two versions of the module in one Envoy do not read each other's data.
-pub const LAYOUT: &str = "agent-meter.14";
+pub const LAYOUT: &str = "agent-meter.15";
 
 #[derive(Debug)]
 enum Role {

@@ -20,6 +20,9 @@ pub struct FleetTotals {
     pub others: ScopeTotals,
     /// What the customer pays for one period.
     pub contracted: Option<Decimal>,
+    /// What the scope may spend in the period, of what it paid in advance: what is left, and what of
+    /// the period's revenue is taken from it already.
+    pub prepaid: Option<Decimal>,
 }
 
 /// What came back for a request to the collector.
@@ -144,15 +147,19 @@ fn fleet_totals(verdict: &Value) -> Option<FleetTotals> {
     let text = |name: &str| verdict.get(name).and_then(Value::as_str);
     let money = |name: &str| text(name).and_then(|text| Decimal::from_str_exact(text).ok());
     let number = |name: &str| verdict.get(name).and_then(Value::as_u64);
+    let revenue = money("total_revenue")?;
+    let known = money("prepaid_known_revenue").unwrap_or_default().saturating_add(revenue);
+    let prepaid = money("prepaid_balance").map(|balance| balance.saturating_add(known));
     Some(FleetTotals {
         key: unhex(text("scope_key")?)?,
         period_started_at: text("period_started_at").map(str::to_owned),
         others: ScopeTotals {
             provider_cost: money("total_provider_cost")?,
-            revenue: money("total_revenue")?,
+            revenue,
             calls: number("calls")?,
             tokens: number("tokens")?,
         },
         contracted: money("contracted_revenue"),
+        prepaid,
     })
 }

@@ -775,12 +775,40 @@ fn a_guard_that_cannot_be_meant_is_refused_with_its_place() {
             "guards[0].reserve.estimate_tokens: expected none: this guard counts provider cost",
         ),
         (
+            json!({ "id": "g", "budget": { "prepaid_balance": true }, "actions": { "level_3": block } }),
+            "guards[0].fleet: expected true with `prepaid_balance`: the collector tells it",
+        ),
+        (
+            json!({ "id": "g", "budget": { "prepaid_balance": true, "calls": 1 }, "actions": { "level_3": block } }),
+            "guards[0].budget: expected exactly one of `calls`, `tokens`, `provider_cost` and `prepaid_balance`",
+        ),
+        (
+            json!({ "id": "g", "budget": { "prepaid_balance": true }, "fleet": true, "scope": "product", "actions": { "level_3": block } }),
+            "guards[0].scope: expected customer, team or agent with `prepaid_balance`",
+        ),
+        (
+            json!({ "id": "g", "budget": { "prepaid_balance": true }, "fleet": true, "metric": "ai_tokens", "actions": { "level_3": block } }),
+            "guards[0].budget.prepaid_balance: expected none beside `metric` and `reserve`: all prices are taken from it",
+        ),
+        (
+            json!({ "id": "g", "budget": { "prepaid_balance": true }, "fleet": true, "top_up_url": "http://pay.example.com", "actions": { "level_3": block } }),
+            "guards[0].top_up_url: expected a URL such as \"https://pay.example.com\"",
+        ),
+        (
+            json!({ "id": "g", "budget": { "prepaid_balance": true }, "fleet": true, "actions": { "level_3": { "action": "pause_request" } } }),
+            "guards[0].actions.level_3.action: expected `block_request` with `prepaid_balance`: it takes a top-up",
+        ),
+        (
+            json!({ "id": "g", "on_unknown_balance": "pass", "actions": { "level_3": block } }),
+            "guards[0].top_up_url: expected none without `budget: { prepaid_balance: true }`",
+        ),
+        (
             json!({ "id": "g", "budget": {}, "actions": { "level_3": block } }),
-            "guards[0].budget: expected exactly one of `calls`, `tokens` and `provider_cost`",
+            "guards[0].budget: expected exactly one of `calls`, `tokens`, `provider_cost` and `prepaid_balance`",
         ),
         (
             json!({ "id": "g", "budget": { "calls": 1, "tokens": 1 }, "actions": { "level_3": block } }),
-            "guards[0].budget: expected exactly one of `calls`, `tokens` and `provider_cost`",
+            "guards[0].budget: expected exactly one of `calls`, `tokens`, `provider_cost` and `prepaid_balance`",
         ),
         (
             json!({ "id": "g", "scope": "session", "actions": { "level_3": block } }),

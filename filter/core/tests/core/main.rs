@@ -53,6 +53,7 @@ mod plan;
 mod play;
 mod plays;
 mod polls;
+mod prepaid;
 mod products;
 mod rates;
 mod scanner;

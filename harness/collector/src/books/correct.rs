@@ -198,15 +198,28 @@ fn check(ledger: &Transaction<'_>, correction: &Correction) -> anyhow::Result<bo
     }
 }
 
+/// Why a correction is not about another one.
+const OF_BOOKS: &str = "target_source: take back a correction with `revert`";
+
 fn check_event(ledger: &Transaction<'_>, target: &Target, change: &Change) -> anyhow::Result<bool> {
     let Target { source, id } = target;
-    ensure!(source != event::BOOKS, "target_source: take back a correction with `revert`");
     let sql = "SELECT raw FROM events WHERE source = ? AND id = ?";
     let raw: Option<String> =
         ledger.prepare_cached(sql)?.query_optional(values![source, id], |row| row.get(0))?;
-    let Some(raw) = raw else { return Ok(false) };
+    let Some(raw) = raw else {
+        ensure!(source != event::BOOKS, OF_BOOKS);
+        return Ok(false);
+    };
     ensure!(!raw.is_empty(), "target_id: the event {id} is kept apart, or counts in nothing");
     let text = RawValue::from_string(raw)?;
+    if source == event::BOOKS {
+        let is_top_up =
+            event::read_stored(&text).is_ok_and(|read| matches!(read.body, Body::TopUp(_)));
+        ensure!(is_top_up, OF_BOOKS);
+        let is_void = matches!(change, Change::Void(_));
+        ensure!(is_void, "kind: a top-up is not amended: void it, and write another one");
+        return Ok(true);
+    }
     let read = event::read(&text).map_err(|(_, reason)| anyhow!("target_id: {reason}"))?;
     ensure!(
         matches!(read.body, Body::Call(_) | Body::Generation(_)),

@@ -94,7 +94,7 @@ const FIXED: [&str; 9] = [
     "trace_id",
 ];
 
-/// The longest text of a correction, in bytes.
+/// The longest text of an entry of the books, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 
 impl Change {
@@ -196,7 +196,8 @@ fn only(data: &Members<'_>, own: &[&str]) -> Result<(), String> {
     data.only(&known)
 }
 
-fn text(data: &Members<'_>, member: &str) -> Result<String, String> {
+/// Reads a text that an operator gave.
+pub(crate) fn text(data: &Members<'_>, member: &str) -> Result<String, String> {
     let text = data.name(member)?;
     if text.len() > TEXT_BYTES_MAX {
         return Err(data.wrong(member, "at most 1024 bytes long"));

@@ -4,12 +4,14 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::event::members::Members;
+use crate::event::top_up::Account;
 
 /// The levels, from the mildest to the strictest.
 pub(crate) const LEVELS: [&str; 4] = ["NONE", "L1_ALERT", "L2_THROTTLE", "L3_BLOCK"];
 
 /// The last has no totals.
 const KINDS: [&str; 3] = ["margin", "budget", "loop"];
+const BASES: [&str; 1] = ["prepaid_balance"];
 const MODES: [&str; 2] = ["enforce", "observe"];
 const SCOPES: [&str; 8] =
     ["customer", "session", "product", "agent", "tool", "team", "user", "api_key"];
@@ -96,6 +98,24 @@ pub struct GuardTotals {
     pub level: &'static str,
     /// ISO 4217.
     pub currency: String,
+    /// Whether the guard goes by what the scope paid in advance.
+    pub is_prepaid: bool,
+}
+
+impl GuardTotals {
+    /// The account that the guard goes by; `None` if it goes by none.
+    pub(crate) fn account(&self) -> Option<Account> {
+        let scope = &self.scope;
+        let name = match scope.scope {
+            "customer" => Some(String::new()),
+            "team" => scope.identity.clone(),
+            "agent" => scope.agent.clone(),
+            _ => None,
+        };
+        let (customer, currency) = (scope.customer.clone(), self.currency.clone());
+        let account = |name| Account { customer, scope: scope.scope, name, currency };
+        name.filter(|_| self.is_prepaid).map(account)
+    }
 }
 
 /// A scope that went from one level to another. Amounts are `None` if the event does not have them.
@@ -135,6 +155,7 @@ pub(crate) fn totals(data: &Members<'_>) -> Result<GuardTotals, String> {
         tokens: data.count("tokens")?,
         level: data.one_of("level", &LEVELS)?,
         currency: data.currency("currency")?,
+        is_prepaid: data.optional("basis", |data, member| data.one_of(member, &BASES))?.is_some(),
     })
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod identity;
 pub(crate) mod members;
 pub(crate) mod session;
 pub(crate) mod tokens;
+pub(crate) mod top_up;
 pub(crate) mod totals;
 pub(crate) mod units;
 
@@ -34,6 +35,7 @@ use crate::event::heartbeat::{Heartbeat, heartbeat};
 use crate::event::identity::Identity;
 use crate::event::members::{Members, shown};
 use crate::event::session::{SessionChange, session};
+use crate::event::top_up::{TopUp, top_up};
 use crate::event::totals::SessionState;
 
 /// The most events of one POST, ten times the longest batch of the filter: what is told of each that
@@ -94,6 +96,8 @@ pub enum Body {
     Correction(Box<Correction>),
     /// `invoice`, which only the ledger writes.
     Billed(Box<Billed>),
+    /// `top_up`, which only the ledger writes.
+    TopUp(Box<TopUp>),
     /// A type that this collector does not know: the ledger keeps its text and counts it in
     /// nothing.
     Unknown,
@@ -109,13 +113,13 @@ impl Body {
             Body::GuardTotals(_) | Body::LevelChange(_) | Body::Heartbeat(_) | Body::Unknown => {
                 None
             }
-            Body::Correction(_) | Body::Billed(_) => None,
+            Body::Correction(_) | Body::Billed(_) | Body::TopUp(_) => None,
         }
     }
 
     /// True if only the ledger itself writes such events.
     pub(crate) fn is_of_books(&self) -> bool {
-        matches!(self, Body::Correction(_) | Body::Billed(_))
+        matches!(self, Body::Correction(_) | Body::Billed(_) | Body::TopUp(_))
     }
 }
 
@@ -131,10 +135,11 @@ enum Kind {
     Heartbeat,
     Correction,
     Billed,
+    TopUp,
 }
 
 /// The types that this collector knows, without [`PREFIX`].
-const TYPES: [(&str, Kind); 15] = [
+const TYPES: [(&str, Kind); 16] = [
     ("tool_invocation", Kind::Call(CallKind::Tool)),
     ("api_call", Kind::Call(CallKind::Api)),
     ("agent_step", Kind::Call(CallKind::Step)),
@@ -150,6 +155,7 @@ const TYPES: [(&str, Kind); 15] = [
     ("heartbeat", Kind::Heartbeat),
     ("correction", Kind::Correction),
     ("invoice", Kind::Billed),
+    ("top_up", Kind::TopUp),
 ];
 
 /// The source of the events that the ledger writes itself.
@@ -376,6 +382,7 @@ fn body(data: &Members<'_>, kind: Kind) -> Result<Body, String> {
         Kind::Heartbeat => Body::Heartbeat(Box::new(heartbeat(data)?)),
         Kind::Correction => Body::Correction(Box::new(correction(data)?)),
         Kind::Billed => Body::Billed(Box::new(billed(data)?)),
+        Kind::TopUp => Body::TopUp(Box::new(top_up(data)?)),
         Kind::LevelChange(guard) => Body::LevelChange(Box::new(guard::level_change(data, guard)?)),
     })
 }

@@ -109,7 +109,7 @@ fn derive_corrected(
             Body::GuardTotals(totals) => scopes.fold_totals(event, totals),
             Body::LevelChange(change) => scopes.fold_level(event, change),
             Body::Heartbeat(_) | Body::Unknown => {}
-            Body::Correction(_) | Body::Billed(_) => {}
+            Body::Correction(_) | Body::Billed(_) | Body::TopUp(_) => {}
         }
     }
     let mut hours = Changes::new();

@@ -70,6 +70,7 @@ pub(super) fn text_if_plausible<'a>(event: &'a Event<'a>) -> &'a str {
         | Body::LevelChange(_)
         | Body::Correction(_)
         | Body::Billed(_)
+        | Body::TopUp(_)
         | Body::Unknown => event.raw,
     }
 }

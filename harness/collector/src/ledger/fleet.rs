@@ -13,7 +13,10 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use crate::event::guard::{GuardTotals, LevelChange, Scope, strictness};
+use crate::event::top_up::Account;
 use crate::event::{Body, Event};
+use crate::ledger::balance::Balance;
+use crate::ledger::balance::settled::Settled;
 use crate::ledger::column::Row;
 use crate::ledger::tables::GUARD_TOTALS;
 use crate::money;
@@ -51,6 +54,22 @@ pub struct FleetTotals {
         skip_serializing_if = "Option::is_none"
     )]
     pub contracted_revenue: Option<Decimal>,
+    /// What is left of what the scope paid in advance, in the currency of the guard; below zero, what
+    /// it owes. `None` if the guard does not go by that.
+    #[serde(
+        serialize_with = "money::optional::serialize",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub prepaid_balance: Option<Decimal>,
+    /// What of this source's revenue in the period the balance contains, in the same currency.
+    #[serde(
+        serialize_with = "money::optional::serialize",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub prepaid_known_revenue: Option<Decimal>,
+    /// The account of the balance, if it is worth remembering what that had come to.
+    #[serde(skip)]
+    pub(crate) unsettled: Option<Account>,
     /// The customer of the scope; empty for a product.
     #[serde(skip)]
     pub customer_id: String,
@@ -66,6 +85,7 @@ pub(crate) struct TotalsQuery {
     period_start: Option<String>,
     customer: String,
     currency: Option<String>,
+    prepaid: Option<Account>,
 }
 
 impl TotalsQuery {
@@ -80,6 +100,7 @@ impl TotalsQuery {
             | Body::Heartbeat(_)
             | Body::Correction(_)
             | Body::Billed(_)
+            | Body::TopUp(_)
             | Body::Unknown => return None,
         };
         Some(TotalsQuery {
@@ -90,6 +111,10 @@ impl TotalsQuery {
             period_start: scope.period_start.as_ref().map(|(text, _)| text.clone()),
             customer: scope.customer.clone(),
             currency,
+            prepaid: match &event.body {
+                Body::GuardTotals(totals) => totals.account(),
+                _ => None,
+            },
         })
     }
 
@@ -98,17 +123,22 @@ impl TotalsQuery {
         (self.source.clone(), self.guard.clone(), self.scope_key.clone(), self.period_ms)
     }
 
-    /// Takes the currency of a later query: a change of level may lack it.
+    /// Takes the currency and the account of a later query: a change of level may lack them.
     pub(crate) fn learn(&mut self, later: TotalsQuery) {
         self.currency = later.currency.or(self.currency.take());
+        self.prepaid = later.prepaid.or(self.prepaid.take());
     }
 
-    /// Adds up the totals. With `proven_only`, the totals of sources count that wrote with a secret.
+    /// Adds up the totals, and makes the balance at `now_ms`, if it is asked for. With `proven_only`,
+    /// the totals of sources count that wrote with a secret.
     pub(crate) fn run(
         self,
         ledger: &Transaction<'_>,
         proven_only: bool,
+        settled: Option<&Settled>,
+        now_ms: i64,
     ) -> sql::Result<FleetTotals> {
+        let prepaid = self.prepaid(ledger, settled, now_ms)?;
         let mut statement = ledger.prepare_cached(
             "SELECT provider_cost, revenue, calls, tokens FROM guard_totals
              WHERE guard_id = ?1 AND scope_key = ?2 AND period_ms = ?3 AND source <> ?4
@@ -125,8 +155,8 @@ impl TotalsQuery {
             proven_only,
         ])?;
         let mut totals = FleetTotals {
-            guard_id: self.guard,
-            scope_key: self.scope_key,
+            guard_id: self.guard.clone(),
+            scope_key: self.scope_key.clone(),
             period_started_at: self.period_start,
             total_provider_cost: Decimal::ZERO,
             total_revenue: Decimal::ZERO,
@@ -134,6 +164,9 @@ impl TotalsQuery {
             tokens: 0,
             emitters: 0,
             contracted_revenue: None,
+            prepaid_balance: None,
+            prepaid_known_revenue: None,
+            unsettled: None,
             customer_id: self.customer,
         };
         while let Some(row) = &rows.next_row()? {
@@ -141,7 +174,31 @@ impl TotalsQuery {
             let counts = (row.get::<_, i64>(2)?, row.get::<_, i64>(3)?);
             totals.add(cost, counts);
         }
+        if let Some((balance, known_revenue)) = prepaid {
+            totals.prepaid_balance = Some(balance.standing.balance().rounded());
+            totals.prepaid_known_revenue = Some(known_revenue);
+            totals.unsettled = self.prepaid.filter(|_| balance.is_unsettled());
+        }
         Ok(totals)
+    }
+
+    /// The balance, and what of the source's own revenue it contains. Both are of one moment: events
+    /// of calls come before the totals that they are in, so that at any other moment what was spent
+    /// would be missing in both.
+    fn prepaid(
+        &self,
+        ledger: &Transaction<'_>,
+        settled: Option<&Settled>,
+        now_ms: i64,
+    ) -> sql::Result<Option<(Balance, Decimal)>> {
+        let Some(account) = &self.prepaid else { return Ok(None) };
+        let balance = Balance::read(ledger, settled, account, now_ms)?;
+        let sql = "SELECT revenue FROM guard_totals WHERE guard_id = ? AND scope_key = ?
+             AND period_ms = ? AND source = ? AND sequence > 0 AND currency = ?";
+        let own =
+            values![&self.guard, &self.scope_key, self.period_ms, &self.source, &account.currency];
+        let known = ledger.prepare_cached(sql)?.query_optional(own, |row| row.get(0))?;
+        Ok(Some((balance, known.unwrap_or_default())))
     }
 }
 

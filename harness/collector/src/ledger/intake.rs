@@ -9,6 +9,8 @@ use crate::access::Writer;
 use crate::event::bounds::{Beyond, of_time};
 use crate::event::error::IngestError;
 use crate::event::{self, Body, Event};
+use crate::ledger::balance::remember;
+use crate::ledger::balance::settled::Settled;
 use crate::ledger::column::Row;
 use crate::ledger::derive::derive;
 use crate::ledger::digest::of_event;
@@ -19,7 +21,7 @@ use crate::ledger::sources::Sources;
 use crate::ledger::tables::{Arrival, EVENTS};
 use crate::ledger::tally::{Outcome, Tally};
 use crate::ledger::writer::lock;
-use crate::ledger::{Ledger, corrections, invoices, outgoing, quarantine};
+use crate::ledger::{Ledger, corrections, invoices, outgoing, quarantine, top_ups};
 use crate::query;
 use crate::sql::{self, Transaction, values};
 
@@ -45,7 +47,7 @@ pub(crate) struct Intake<'a> {
 pub(crate) enum Origin<'a> {
     /// A filter's.
     Filter,
-    /// The ledger's own: corrections and invoices.
+    /// The ledger's own: corrections, invoices and top-ups.
     Books,
     /// A filter's or another program's, brought in later under the id of a correction.
     Backfill(&'a str),
@@ -72,7 +74,7 @@ impl Intake<'_> {
         match (self.origin, &event.body) {
             (Origin::Books, _) => None,
             (_, _) if is_of_books => {
-                Some("type: only the ledger itself writes corrections and invoices")
+                Some("type: only the ledger itself writes corrections, invoices and top-ups")
             }
             (Origin::Backfill(_), Body::Call(_) | Body::Generation(_)) | (Origin::Filter, _) => {
                 None
@@ -109,6 +111,7 @@ impl Ledger {
         let total = events.len();
         let stored = self.write_batch(total, |ledger| -> sql::Result<_> {
             let mut batch = Batch::new(ledger, intake, self.now_ms());
+            batch.settled = Some(&self.0.settled);
             let admitted = batch.admit(&mut events)?;
             // The events wait until the operator has mended the secrets; one by one they would be
             // refused for good.
@@ -124,7 +127,23 @@ impl Ledger {
             tally.take(event.as_ref().ok(), outcome);
         }
         lock(&self.0.tally).merge(tally);
+        self.remember_balances(&receipt);
         Ok((receipt, queued))
+    }
+}
+
+impl Ledger {
+    /// Remembers what balances had come to that were read anew, so that the next time is short.
+    fn remember_balances(&self, receipt: &Receipt) {
+        let now_ms = self.now_ms();
+        for account in receipt.verdicts.iter().filter_map(|totals| totals.unsettled.as_ref()) {
+            let settled = &self.0.settled;
+            let done =
+                self.read_committed(|ledger| Ok(remember(ledger, settled, account, now_ms)?));
+            if let Err(error) = done {
+                tracing::warn!("a balance is not remembered: {error:#}");
+            }
+        }
     }
 }
 
@@ -202,6 +221,8 @@ struct Batch<'a> {
     queries: BTreeMap<(String, String, String, i64), TotalsQuery>,
     /// Rows for webhooks.
     queued: usize,
+    /// What is remembered of balances.
+    settled: Option<&'a Settled>,
 }
 
 /// The events of a batch, or of each why it is none.
@@ -220,6 +241,7 @@ impl<'a> Batch<'a> {
             foreign: 0,
             queries: BTreeMap::new(),
             queued: 0,
+            settled: None,
         }
     }
 
@@ -325,6 +347,14 @@ impl<'a> Batch<'a> {
             })
             .collect();
         invoices::store(self.ledger, &invoices)?;
+        let top_ups: Vec<_> = stored
+            .iter()
+            .filter_map(|(event, position)| match &event.body {
+                Body::TopUp(top_up) => Some((*event, &**top_up, *position)),
+                _ => None,
+            })
+            .collect();
+        top_ups::store(self.ledger, &top_ups)?;
         for ((index, ..), superseded) in plausible.iter().zip(superseded) {
             self.outcomes.insert(*index, Outcome::Accepted { superseded });
         }
@@ -379,7 +409,9 @@ impl<'a> Batch<'a> {
         let Intake { writer, recovers, .. } = self.intake;
         self.sources.store(self.ledger, writer, self.received_ms, recovers)?;
         for query in self.queries.into_values() {
-            self.receipt.verdicts.push(query.run(self.ledger, self.intake.proven_only)?);
+            let (proven_only, now_ms) = (self.intake.proven_only, self.received_ms);
+            let totals = query.run(self.ledger, proven_only, self.settled, now_ms)?;
+            self.receipt.verdicts.push(totals);
         }
         self.receipt.rejected.sort_by_key(|rejected| rejected.index);
         let mut outcome = |index| self.outcomes.remove(&index).unwrap_or(Outcome::Rejected);

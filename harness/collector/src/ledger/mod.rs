@@ -9,6 +9,7 @@
 //! call and a generation are rows of their own, and a session is the event with the highest
 //! `fold_order`. A change of the tables needs a new `SCHEMA_VERSION` in `schema.rs`.
 
+pub(crate) mod balance;
 pub(crate) mod column;
 pub(crate) mod corrected;
 pub(crate) mod corrections;
@@ -35,6 +36,7 @@ mod sources;
 pub(crate) mod tables;
 pub(crate) mod tally;
 mod tokens;
+pub(crate) mod top_ups;
 pub(crate) mod units;
 mod writer;
 
@@ -46,6 +48,7 @@ use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::Clock;
+use crate::ledger::balance::settled::Settled;
 use crate::ledger::schema::{prepare, prepare_postgres, reader};
 use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Writer, lock};
@@ -64,6 +67,8 @@ struct Shared {
     database: Database,
     /// Counts since the ledger was opened.
     tally: Mutex<Tally>,
+    /// What balances had come to when their usage was past.
+    settled: Settled,
 }
 
 enum Database {
@@ -123,7 +128,8 @@ impl Ledger {
             Location::Postgres => open_postgres(url, read_url).map(Database::Postgres),
         };
         let database = database.with_context(|| format!("ledger {name:?}"))?;
-        Ok(Ledger(Arc::new(Shared { name, clock, database, tally: Mutex::default() })))
+        let tally = Mutex::default();
+        Ok(Ledger(Arc::new(Shared { name, clock, database, tally, settled: Settled::default() })))
     }
 
     /// Opens a ledger only if it is there, so that a misspelt name is an error and not an empty
@@ -152,6 +158,17 @@ impl Ledger {
                 Some(reader) => work(&Transaction::Sqlite(&*lock(reader).transaction()?)),
                 None => sqlite.writer.alone().read(work),
             },
+        }
+    }
+
+    /// The same on what is committed last, without waiting for reports that read.
+    pub(crate) fn read_committed<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match &self.0.database {
+            Database::Postgres(postgres) => postgres.read(work),
+            Database::Sqlite(sqlite) => sqlite.writer.alone().read(work),
         }
     }
 

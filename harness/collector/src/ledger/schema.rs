@@ -16,7 +16,7 @@ use crate::ledger::tables::{
     CALLS, CORRECTED_CALLS, CORRECTED_GENERATIONS, EVENTS, GENERATIONS, GUARD_TOTALS, SESSIONS,
     superseded_schema,
 };
-use crate::ledger::{corrections, handover, hours, invoices, quarantine, sources, units};
+use crate::ledger::{corrections, handover, hours, invoices, quarantine, sources, top_ups, units};
 use crate::query::rfc3339;
 use crate::sql::postgres::{count_tables, table_types};
 use crate::sql::{self, Transaction, values};
@@ -26,8 +26,8 @@ use crate::sql::{self, Transaction, values};
 /// version 4 one call in each event, version 5 only tokens, version 6 no generation that supersedes
 /// another, version 7 no mark of counts that contradict each other, version 8 no sources and no
 /// quarantine, version 9 no digests and no sinks, version 10 no usage by hour and no corrections,
-/// version 11 no guards by team, user and API key.
-const SCHEMA_VERSION: i64 = 12;
+/// version 11 no guards by team, user and API key, version 12 no top-ups.
+const SCHEMA_VERSION: i64 = 13;
 
 /// Memory for pages of the ledger, in KiB. With SQLite's 2 MiB a batch of a thousand events does not
 /// fit, and its pages go to the file and back within one transaction.
@@ -160,7 +160,8 @@ fn tables() -> String {
     let since_9 = [&since_9(), ROOTS, handover::SCHEMA].concat();
     let [events, guards] = [EVENTS.schema(), GUARD_TOTALS.schema()];
     let since_11 = [&since_11(), ADD_SUPERSEDED_INDEX].concat();
-    [events, derived(), guards, WEBHOOKS.to_owned(), since_9, since_11].concat()
+    let since_13 = top_ups::SCHEMA.to_owned();
+    [events, derived(), guards, WEBHOOKS.to_owned(), since_9, since_11, since_13].concat()
 }
 
 /// The functions that the ledger's SQL needs, in PostgreSQL.
@@ -189,6 +190,7 @@ pub(crate) fn prepare_postgres(ledger: &Transaction<'_>) -> anyhow::Result<()> {
     match version_of_postgres(ledger)? {
         Some(SCHEMA_VERSION) => {}
         Some(older @ 10..SCHEMA_VERSION) => {
+            session.batch(&table_types(top_ups::SCHEMA))?;
             if older == 10 {
                 session.batch("DROP AGGREGATE count_sum(bigint)")?;
                 session.batch(POSTGRES_FUNCTIONS)?;
@@ -196,7 +198,9 @@ pub(crate) fn prepare_postgres(ledger: &Transaction<'_>) -> anyhow::Result<()> {
                 session.batch(INDEXES_BY_TIME)?;
                 hours::fill(ledger)?;
             }
-            session.batch(ADD_SCOPE_IDENTITY)?;
+            if older <= 11 {
+                session.batch(ADD_SCOPE_IDENTITY)?;
+            }
             ledger.execute("UPDATE ledger SET version = ?", values![SCHEMA_VERSION])?;
         }
         Some(newer) => bail!(
@@ -229,7 +233,9 @@ pub(crate) fn prepare(mut connection: Connection) -> anyhow::Result<Connection> 
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         1..SCHEMA_VERSION => {
-            if version >= 4 {
+            // Where hours change, their tables are asked for.
+            transaction.execute_batch(&sqlite_types(top_ups::SCHEMA))?;
+            if (4..=11).contains(&version) {
                 transaction.execute_batch(ADD_SCOPE_IDENTITY)?;
             }
             if version <= 10 {

@@ -253,7 +253,7 @@ impl Tally {
             // Their totals repeat those of the calls and generations.
             Body::GuardTotals(_) | Body::LevelChange(_) => {}
             Body::Session(_) | Body::Heartbeat(_) | Body::Unknown => {}
-            Body::Correction(_) | Body::Billed(_) => {}
+            Body::Correction(_) | Body::Billed(_) | Body::TopUp(_) => {}
         }
     }
 

@@ -14,6 +14,7 @@ use crate::ledger::digest::chained;
 use crate::ledger::hours;
 use crate::ledger::in_force::{PENDING, is_pending};
 use crate::ledger::tables::{CALLS, CORRECTED_CALLS, CORRECTED_GENERATIONS, GENERATIONS};
+use crate::ledger::top_ups;
 use crate::proof::key::PublicKey;
 use crate::proof::merkle::Tree;
 use crate::proof::prove::{FIELDS, of_row};
@@ -89,7 +90,9 @@ impl Ledger {
                 },
                 &mut found,
             )?;
-            for difference in hours::differences(ledger)? {
+            for difference in
+                hours::differences(ledger)?.into_iter().chain(top_ups::differences(ledger)?)
+            {
                 found.fault(difference);
             }
             Ok(found)

@@ -44,6 +44,23 @@ impl Door {
         known.map(|name| Writer::Named(name.to_owned())).ok_or_else(unauthorized)
     }
 
+    /// Who writes a top-up: the name of the secret.
+    pub(super) fn payer(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+        if self.payers.is_empty() {
+            let error = "top-ups over HTTP need a secret: start the collector with \
+                         --top-up-secret-file";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, error));
+        }
+        let told = only(headers, header::AUTHORIZATION.as_str())?;
+        let known = told.and_then(|told| self.payers.of_bearer(told));
+        known.map(str::to_owned).ok_or_else(|| {
+            let error = "the secret for top-ups is missing or wrong: expected authorization: \
+                         Bearer SECRET";
+            let refusal = Refusal::new(StatusCode::UNAUTHORIZED, error);
+            refusal.with(header::WWW_AUTHENTICATE, "Bearer realm=\"agent-meter\"")
+        })
+    }
+
     /// True if only totals of sources that wrote with a secret count for guards.
     pub(super) fn is_closed(&self) -> bool {
         !self.writers.is_empty()

@@ -20,8 +20,8 @@ use crate::routes::service::Service;
 /// The longest body of a POST: 16 MiB, several times the longest batch of the filter.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A body, and the memory that it takes as long as it is in work.
-struct Held {
-    bytes: Vec<u8>,
+pub(super) struct Held {
+    pub(super) bytes: Vec<u8>,
     _memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -92,7 +92,7 @@ fn content_type(headers: &HeaderMap) -> Result<String, Refusal> {
 }
 
 /// Reads a body as it comes; what has not come yet takes no memory.
-async fn read(mut body: Body, memory: &Arc<Semaphore>) -> Result<Held, Refusal> {
+pub(super) async fn read(mut body: Body, memory: &Arc<Semaphore>) -> Result<Held, Refusal> {
     let mut bytes = Vec::new();
     let mut held: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {

@@ -1,6 +1,8 @@
 //! The HTTP interface: each route decodes a request, runs it on the ledger off the async threads,
-//! and encodes the answer. `door.rs` decides who comes in, `ingest.rs` takes events.
+//! and encodes the answer. `door.rs` decides who comes in, `ingest.rs` takes events, `balances.rs`
+//! top-ups.
 
+mod balances;
 mod door;
 mod health;
 mod ingest;
@@ -39,11 +41,13 @@ pub(crate) fn routes(service: Service) -> Router {
         .route("/v1/invoices", get(closed_invoices))
         .route("/v1/invoices/{number}", get(closed_invoice))
         .route("/v1/reconcile", get(reconcile))
+        .route("/v1/balances", get(balances::balances))
         .route("/v1/guards", get(guards))
         .route("/v1/alerts", get(alerts))
         .route_layer(middleware::from_fn_with_state(service.clone(), door::may_read));
     let named = Router::new()
         .route("/v1/events", post(ingest::events))
+        .route("/v1/balances", post(balances::top_up))
         .merge(reading)
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such path") })
         .layer(middleware::from_fn_with_state(service.clone(), door::came_by_a_known_name));

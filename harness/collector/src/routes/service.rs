@@ -32,6 +32,8 @@ pub(crate) struct Door {
     /// Those who may read; with none, whoever is on this machine, or everybody if everybody may
     /// write too.
     pub(crate) readers: Secrets,
+    /// Those who may write top-ups; with none, nobody may over HTTP.
+    pub(crate) payers: Secrets,
 }
 
 /// When the ledger was last looked at, and what was wrong with it.

@@ -48,6 +48,8 @@ pub struct Extras {
     /// Those who may read; with none, whoever is on this machine, or everybody if everybody may
     /// write too.
     pub readers: Secrets,
+    /// Those who may write top-ups; with none, nobody may over HTTP.
+    pub payers: Secrets,
     /// Names under which it may be reached, beside loopback and its own address.
     pub hosts: Vec<String>,
     /// Whether it may listen on an address that others reach although everybody may write.
@@ -96,6 +98,7 @@ impl Default for Extras {
             sinks: None,
             writers: Secrets::default(),
             readers: Secrets::default(),
+            payers: Secrets::default(),
             hosts: vec![HOST_DEFAULT.to_owned()],
             insecure: false,
             source_lost_after: None,
@@ -149,7 +152,8 @@ impl Collector {
              --insecure if something else keeps strangers out"
         );
         let hosts = Hosts::new(&extras.hosts).context("--allow-host")?;
-        let door = Door { hosts, writers: extras.writers, readers: extras.readers };
+        let door =
+            Door { hosts, writers: extras.writers, readers: extras.readers, payers: extras.payers };
         let (url, read_url, clock) = (ledger_url.to_owned(), extras.read_ledger, extras.clock);
         let open = move || Ledger::open_with(&url, read_url.as_deref(), clock);
         let ledger = tokio::task::spawn_blocking(open).await??;

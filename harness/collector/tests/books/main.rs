@@ -1,5 +1,7 @@
-//! Tests the books: corrections in any order, closed periods, and invoices that stay as they are.
+//! Tests the books: corrections in any order, closed periods, invoices that stay as they are, and
+//! what was paid in advance.
 
+mod balances;
 mod closing;
 mod documents;
 #[path = "../events/mod.rs"]
@@ -36,10 +38,14 @@ struct Books {
 
 impl Books {
     fn new() -> Books {
+        Books::open(&new_ledger())
+    }
+
+    fn open(url: &str) -> Books {
         let now_ms = Arc::new(AtomicI64::new(NOW_MS));
         let clock = now_ms.clone();
         let clock = Clock::new(move || clock.load(Ordering::Relaxed));
-        let ledger = Ledger::open_at(&new_ledger(), clock);
+        let ledger = Ledger::open_at(url, clock);
         Books { ledger: ledger.expect("a ledger"), now_ms }
     }
 

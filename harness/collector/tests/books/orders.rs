@@ -13,7 +13,7 @@ use super::random::Random;
 use super::{Books, at, correction, of};
 
 impl Random {
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for end in (1..items.len()).rev() {
             let other = self.below(end as u64 + 1) as usize;
             items.swap(end, other);

@@ -288,6 +288,7 @@ async fn readers_need_the_secret_if_there_is_one() {
         "/v1/quarantine",
         "/v1/reconcile",
         "/v1/guards",
+        "/v1/balances",
         "/v1/alerts",
     ];
     for path in paths {
@@ -319,6 +320,67 @@ async fn readers_need_the_secret_if_there_is_one() {
     // Without a secret for readers, this machine may read.
     let collector = start_with(two_writers()).await;
     assert_eq!(Http::new(&collector).get("/v1/usage").await.0, 200);
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn only_who_has_the_secret_for_top_ups_may_write_one() {
+    const PAYMENTS: &str = "the payment system's secret";
+    let bearer = |secret: &str| format!("Bearer {secret}");
+    let told =
+        json!({"top_up_id": "p-1", "customer_id": "acme", "amount": "10", "currency": "USD"});
+    let post = async |collector: &Collector, told: &Value, secret: Option<&str>, host: &str| {
+        let url = format!("http://{}/v1/balances", collector.addr());
+        let request = reqwest::Client::new().post(&url).json(told).header("host", host);
+        let request = match secret {
+            Some(secret) => request.header("authorization", bearer(secret)),
+            None => request,
+        };
+        let answer = request.send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    // Nobody may if no secret is for that, whoever may write events.
+    for extras in [Extras::default(), two_writers()] {
+        let collector = start_with(extras).await;
+        let host = collector.addr().to_string();
+        let (status, answer) = post(&collector, &told, Some(EDGE), &host).await;
+        assert_eq!(status, 403, "{answer}");
+        collector.stop().await;
+    }
+    let payers = secrets(&[("payments", PAYMENTS)]);
+    let collector = start_with(Extras { payers, ..two_writers() }).await;
+    let host = collector.addr().to_string();
+    for secret in [None, Some(EDGE), Some("another secret, 01234")] {
+        let (status, _) = post(&collector, &told, secret, &host).await;
+        assert_eq!(status, 401, "{secret:?}");
+    }
+    assert_eq!(post(&collector, &told, Some(PAYMENTS), "evil.example").await.0, 421);
+    let mut other = told.clone();
+    other["amount"] = "11".into();
+    for (told, expected) in [
+        (&json!({"top_up_id": "x"}), (400, json!({"error": "amount: missing"}))),
+        (&json!([]), (400, json!({"error": "must be an object, found []"}))),
+    ] {
+        assert_eq!(post(&collector, told, Some(PAYMENTS), &host).await, expected);
+    }
+    assert_eq!(collector.ledger().count_events().expect("count"), 0);
+    for outcome in ["accepted", "duplicate"] {
+        let (status, answer) = post(&collector, &told, Some(PAYMENTS), &host).await;
+        assert_eq!((status, &answer["outcome"]), (200, &json!(outcome)));
+        assert_eq!(answer["balance"]["balance"], "10");
+    }
+    let (status, answer) = post(&collector, &other, Some(PAYMENTS), &host).await;
+    assert!(status == 409 && answer["error"].as_str().expect("text").contains("another one"));
+    let http = Http::new(&collector);
+    let get = async |path: &str| {
+        let (status, text) = http.get(path).await;
+        (status, serde_json::from_str::<Value>(&text).expect("JSON"))
+    };
+    let (status, found) = get("/v1/balances?customer_id=acme").await;
+    assert_eq!(status, 200);
+    assert_eq!(found["balances"][0]["top_ups"][0]["state"], "live", "{found}");
+    assert_eq!(get("/v1/balances?customer=acme").await.0, 400);
+    assert_eq!(get("/v1/balances").await.1["balances"][0]["top_ups"], Value::Null);
     collector.stop().await;
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::generations::generation;
 use super::proof::{Place, execute};
 use super::random::Random;
-use super::schema::{BEFORE_11, BEFORE_12};
+use super::schema::{BEFORE_11, BEFORE_12, BEFORE_13};
 use super::{NOW_MS, SOURCE, call, insert, memory, merge, open, pairs};
 
 /// Milliseconds of an hour.
@@ -237,7 +237,7 @@ fn hours_are_the_sums_of_the_rows_after_each_batch_and_an_upgrade() {
             DROP FUNCTION decimal_add(numeric, numeric);"
         }
     };
-    execute(&place.url, &format!("{BEFORE_12} {BEFORE_11} {version}"));
+    execute(&place.url, &format!("{BEFORE_13} {BEFORE_12} {BEFORE_11} {version}"));
     for _ in 0..2 {
         let after = (usage(&open(&place.url), "", Period::default()), place.verify());
         assert_eq!(after, before);
@@ -247,8 +247,17 @@ fn hours_are_the_sums_of_the_rows_after_each_batch_and_an_upgrade() {
         true => "PRAGMA user_version = 11;",
         false => "UPDATE ledger SET version = 11;",
     };
-    execute(&place.url, &format!("{BEFORE_12} {version}"));
+    execute(&place.url, &format!("{BEFORE_13} {BEFORE_12} {version}"));
     assert_eq!((usage(&open(&place.url), "", Period::default()), place.verify()), before);
+    // Version 12 had these, and no top-ups.
+    let version = match place.url.starts_with("sqlite:") {
+        true => "PRAGMA user_version = 12;",
+        false => "UPDATE ledger SET version = 12;",
+    };
+    execute(&place.url, &format!("{BEFORE_13} {version}"));
+    assert_eq!((usage(&open(&place.url), "", Period::default()), place.verify()), before);
+    let told = json!({"top_up_id": "t", "customer_id": "acme", "amount": "1", "currency": "USD"});
+    open(&place.url).top_up(&told, "jane").expect("a top-up");
     // It has books too.
     let void = json!({"correction_id": "v", "made_by": "jane", "reason": "a test", "kind": "void",
         "target_source": SOURCE, "target_id": "00000000000000000001"});

@@ -937,7 +937,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         rusqlite::Connection::open(&path).expect("open").execute_batch(sql).expect("sql");
         path
     };
-    let newer = file("newer.db", "PRAGMA user_version = 13; CREATE TABLE events (a);");
+    let newer = file("newer.db", "PRAGMA user_version = 14; CREATE TABLE events (a);");
     let foreign = file("foreign.db", "CREATE TABLE other (a);");
     let missing = directory.path().join("none/ledger.db").to_str().expect("path").to_owned();
     for (url, expected) in [
@@ -961,7 +961,7 @@ fn a_ledger_that_cannot_be_used_says_why() {
         (
             newer.clone(),
             format!(
-                "ledger {newer:?}: schema version 13 is newer than 12, the newest this program \
+                "ledger {newer:?}: schema version 14 is newer than 13, the newest this program \
                  knows; use a newer agent-meter"
             ),
         ),

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::generations::{generation, usage as generations};
 use super::guards::{EDGE_2, SCOPE};
-use super::schema::{BEFORE_9, BEFORE_11, BEFORE_12};
+use super::schema::{BEFORE_9, BEFORE_11, BEFORE_12, BEFORE_13};
 use super::*;
 
 /// The largest amount that the ledger's decimals can hold.
@@ -196,7 +196,7 @@ fn old_ledger(path: &str) {
          UPDATE generations SET input = 2305843009213693952 WHERE position >= 5;"
     ))
     .expect("rows");
-    old.execute_batch(&[BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
+    old.execute_batch(&[BEFORE_13, BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
     old.pragma_update(None, "user_version", 8).expect("a version");
 }
 

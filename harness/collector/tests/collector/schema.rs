@@ -10,6 +10,10 @@ use super::{call, gaps, insert, ledger_of, memory, open, reconcile, sessions, us
 /// The tables of version 4, as version 4 itself wrote them, by hand.
 pub(super) const VERSION_4: &str = include_str!("schema_4.sql");
 
+/// Takes away what version 13 brought.
+pub(super) const BEFORE_13: &str =
+    "DROP TABLE top_ups; DROP TABLE prepaid_customers; DROP TABLE usage_head;";
+
 /// Takes away what version 12 brought.
 pub(super) const BEFORE_12: &str = "ALTER TABLE guard_totals DROP COLUMN identity;";
 
@@ -73,6 +77,9 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         "backfilled",
         "TABLE invoices",
         "invoices_customer",
+        "top_ups",
+        "prepaid_customers",
+        "usage_head",
         "call_hours",
         "generation_hours",
         "_customer ON",
@@ -86,7 +93,7 @@ fn the_tables_are_those_of_version_4_and_the_columns_since() {
         let statements = statements(connection).into_iter().filter(is_old);
         statements.filter(|sql| !sql.contains("generations_generation")).collect::<Vec<_>>()
     };
-    assert_eq!((version, old(&made)), (12, old(&written)));
+    assert_eq!((version, old(&made)), (13, old(&written)));
     // What no longer counts keeps all that it was.
     let columns = |table: &str| -> Vec<String> {
         let sql = format!("SELECT name || ' ' || type FROM pragma_table_info('{table}')");
@@ -159,7 +166,7 @@ fn what_a_newer_filter_superseded_before_the_ledger_knew_it_is_made_up_for() {
          PRAGMA user_version = 6;",
     )
     .expect("tables");
-    old.execute_batch(&[BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
+    old.execute_batch(&[BEFORE_13, BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
     drop(old);
     assert_eq!(generations(&open(path), ""), expected);
 }
@@ -201,7 +208,7 @@ fn what_was_inconsistent_before_the_ledger_kept_it_is_made_up_for() {
     {
         let old = Connection::open(path).expect("a database");
         old.execute_batch(statements).expect("tables");
-        old.execute_batch(&[BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
+        old.execute_batch(&[BEFORE_13, BEFORE_12, BEFORE_11, BEFORE_9].concat()).expect("tables");
         old.execute_batch("ALTER TABLE generations DROP COLUMN is_inconsistent;").expect("tables");
         old.pragma_update(None, "user_version", version).expect("a version");
         drop(old);

@@ -113,6 +113,7 @@ impl Books {
             | Body::Heartbeat(_)
             | Body::Correction(_)
             | Body::Billed(_)
+            | Body::TopUp(_)
             | Body::Unknown => {}
         }
         Ok(())

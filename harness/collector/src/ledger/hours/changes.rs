@@ -11,6 +11,7 @@ use crate::event::call::Call;
 use crate::event::generation::Generation;
 use crate::hex::hex;
 use crate::ledger::column::{Cell, Row};
+use crate::ledger::hours::late::{Changed, note_changes};
 use crate::ledger::hours::sums::Sum;
 use crate::ledger::hours::table::HourTable;
 use crate::ledger::hours::{CALL_HOURS, GENERATION_HOURS};
@@ -65,8 +66,10 @@ impl<'a> Changes<'a> {
 
     /// Writes all of it.
     pub(crate) fn store(self, ledger: &Transaction<'_>) -> sql::Result<()> {
-        self.calls.store(ledger)?;
-        self.generations.store(ledger)
+        let mut changed = Changed::new();
+        self.calls.store_noting(ledger, &mut changed)?;
+        self.generations.store_noting(ledger, &mut changed)?;
+        note_changes(ledger, &changed)
     }
 }
 
@@ -135,9 +138,21 @@ impl<'a> Collected<'a> {
     }
 
     pub(super) fn store(self, ledger: &Transaction<'_>) -> sql::Result<()> {
+        self.store_noting(ledger, &mut Changed::new())
+    }
+
+    /// The same, and adds to `changed` which hours change.
+    fn store_noting(self, ledger: &Transaction<'_>, changed: &mut Changed) -> sql::Result<()> {
         let table = self.table;
         let mut rows = self.into_rows(ledger);
         rows.retain(|_, (_, sums)| !sums.iter().all(Sum::is_zero));
+        for ((hour_ms, _), (dimensions, _)) in &rows {
+            // The customer is the first dimension.
+            let customer = dimensions.first().and_then(Value::to_text).unwrap_or_default();
+            let (oldest, newest) = changed.entry(customer).or_insert((*hour_ms, *hour_ms));
+            *oldest = (*oldest).min(*hour_ms);
+            *newest = (*newest).max(*hour_ms);
+        }
         if rows.is_empty() {
             return Ok(());
         }

@@ -12,6 +12,7 @@
 mod changes;
 mod check;
 mod hour;
+pub(crate) mod late;
 pub(crate) mod parts;
 mod sums;
 mod table;
@@ -20,6 +21,7 @@ use std::sync::LazyLock;
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::check::{differences, fill};
+pub(crate) use self::hour::{HOUR_MS, hour_of};
 pub(crate) use self::table::HourTable;
 use self::table::{Column, Of};
 use crate::event::tokens::TokenTotals;
