@@ -49,6 +49,7 @@ mod plan;
 #[path = "../../filter/core/tests/play.rs"]
 mod play;
 mod plays;
+mod prepaid;
 mod products;
 mod recovery;
 mod reload;
