@@ -159,6 +159,7 @@ impl Side {
             collector: collector.addr(),
             filter: &wasm,
             empty_filter: &wasm,
+            beside: None,
             dir: dir.path(),
         };
         let change =

@@ -26,7 +26,11 @@ pub(super) enum Variant {
     /// No filter, a second time: its differences are noise.
     NoFilterAgain,
     EmptyWasm,
+    /// Asks the host for all that metering needs, and decides nothing.
+    ReadingWasm,
     AgentMeter,
+    /// Another module of agent-meter, such as the one of before a change; only if there is one.
+    Beside,
     /// The filter with a margin guard and a budget, both within limits.
     Guarded,
     /// The same, and the guard reserves the cost of each call before it runs.
@@ -38,11 +42,13 @@ pub(super) enum Variant {
 
 impl Variant {
     /// Every variant, the reference first.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::NoFilter,
         Self::NoFilterAgain,
         Self::EmptyWasm,
+        Self::ReadingWasm,
         Self::AgentMeter,
+        Self::Beside,
         Self::Guarded,
         Self::Reserving,
         Self::NativeMcp,
@@ -54,7 +60,9 @@ impl Variant {
             Self::NoFilter => "no filter",
             Self::NoFilterAgain => "no filter again",
             Self::EmptyWasm => "empty Wasm filter",
+            Self::ReadingWasm => "reading Wasm filter",
             Self::AgentMeter => "agent-meter",
+            Self::Beside => "agent-meter beside",
             Self::Guarded => "with guards",
             Self::Reserving => "with reservation",
             Self::NativeMcp => "native mcp filter",
@@ -64,7 +72,7 @@ impl Variant {
 
     /// True if its calls make events.
     pub(super) fn is_metered(self) -> bool {
-        matches!(self, Self::AgentMeter | Self::Guarded | Self::Reserving)
+        matches!(self, Self::AgentMeter | Self::Beside | Self::Guarded | Self::Reserving)
     }
 
     /// The guards of a metered listener: far from every level, so that they change nothing for a
@@ -94,8 +102,8 @@ impl Variant {
     pub(super) fn proof(self) -> Option<String> {
         match self {
             Self::NativeMcp | Self::Lua => Some(format!("{}, logged", self.name())),
-            Self::NoFilter | Self::NoFilterAgain | Self::EmptyWasm => None,
-            Self::AgentMeter | Self::Guarded | Self::Reserving => None,
+            Self::NoFilter | Self::NoFilterAgain | Self::EmptyWasm | Self::ReadingWasm => None,
+            Self::AgentMeter | Self::Beside | Self::Guarded | Self::Reserving => None,
         }
     }
 }
@@ -107,10 +115,18 @@ pub(super) struct Rig<'a> {
     pub(super) collector: SocketAddr,
     pub(super) filter: &'a Path,
     pub(super) empty_filter: &'a Path,
+    /// Another module of agent-meter, to compare with.
+    pub(super) beside: Option<&'a Path>,
     pub(super) dir: &'a Path,
 }
 
 impl Rig<'_> {
+    /// What it compares, the reference first.
+    pub(super) fn variants(&self) -> Vec<Variant> {
+        let is_there = |variant: &Variant| *variant != Variant::Beside || self.beside.is_some();
+        Variant::ALL.into_iter().filter(is_there).collect()
+    }
+
     /// Renders the bootstrap with all listeners on free ports.
     pub(super) fn bootstrap(&self) -> anyhow::Result<Value> {
         // The demo's prices, delivered with the default settings.
@@ -133,7 +149,7 @@ impl Rig<'_> {
         let mut root = bootstrap.render()?;
         let template = root["static_resources"]["listeners"][0].take();
         let mut listeners = Vec::new();
-        for variant in Variant::ALL {
+        for variant in self.variants() {
             listeners.push(self.listener(&template, variant, None)?);
             if let Some(name) = variant.proof() {
                 listeners.push(self.listener(&template, variant, Some(&name))?);
@@ -187,7 +203,24 @@ impl Rig<'_> {
         let filter = match variant {
             Variant::NoFilter | Variant::NoFilterAgain => None,
             Variant::EmptyWasm => Some(self.empty(wasm.clone())),
+            Variant::ReadingWasm => {
+                let mut filter = self.empty(wasm.clone());
+                let config = &mut filter["typed_config"]["config"];
+                config["vm_config"]["vm_id"] = json!("reading");
+                config["configuration"] = json!({
+                    "@type": "type.googleapis.com/google.protobuf.StringValue",
+                    "value": "read",
+                });
+                Some(filter)
+            }
             Variant::AgentMeter => Some(wasm.clone()),
+            Variant::Beside => {
+                let mut filter = wasm.clone();
+                let vm = &mut filter["typed_config"]["config"]["vm_config"];
+                vm["vm_id"] = json!("beside");
+                vm["code"]["local"] = json!({ "filename": self.beside });
+                Some(filter)
+            }
             Variant::Guarded | Variant::Reserving => Some(guarded(variant, wasm.clone())?),
             Variant::NativeMcp => Some(extension(MCP_FILTER, "mcp.v3.Mcp", json!({}))),
             Variant::Lua => {
@@ -279,7 +312,8 @@ mod tests {
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
         let (filter, empty_filter, dir) =
             (Path::new("f.wasm"), Path::new("e.wasm"), Path::new("d"));
-        let rig = Rig { upstream: addr, collector: addr, filter, empty_filter, dir };
+        let beside = Some(Path::new("b.wasm"));
+        let rig = Rig { upstream: addr, collector: addr, filter, empty_filter, beside, dir };
         let root = rig.bootstrap().expect("renders");
         let listeners = root["static_resources"]["listeners"].as_array().expect("a list");
         assert_eq!(listeners.len(), Variant::ALL.len() + 2);
@@ -296,7 +330,9 @@ mod tests {
             assert_eq!(bare(listener), bare(&listeners[0]), "{}", listener["name"]);
         }
         let text = root.to_string();
-        for part in ["f.wasm", "e.wasm", "mcp.v3.Mcp", "lua.v3.Lua", "d/proof.log", "reserve"] {
+        for part in
+            ["f.wasm", "e.wasm", "b.wasm", "mcp.v3.Mcp", "lua.v3.Lua", "d/proof.log", "reserve"]
+        {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         assert!(!text.contains("flush_interval"), "not the default delivery: {text}");

@@ -19,6 +19,7 @@ mod listeners;
 mod load;
 mod messages;
 mod place;
+mod ratios;
 mod report;
 mod scanner;
 mod servers;
@@ -109,6 +110,8 @@ pub struct Bench {
     pub json: bool,
     /// The filter's module; the empty filter's is in the same directory.
     pub wasm: PathBuf,
+    /// Another module of the filter, to compare with it.
+    pub beside: Option<PathBuf>,
 }
 
 /// Measures and prints; an error if a listener does not do what it is measured for.
@@ -151,13 +154,16 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     let mut dir = WorkDir::create()?;
     let upstream = servers::upstream(bench.scenario).await?;
     let (collector, received) = servers::collector().await?;
+    let beside = bench.beside.as_ref().map(std::path::absolute).transpose()?;
     let rig = Rig {
         upstream: upstream.addr,
         collector: collector.addr,
         filter: &std::path::absolute(&bench.wasm)?,
         empty_filter: &std::path::absolute(&empty_filter)?,
+        beside: beside.as_deref(),
         dir: dir.path(),
     };
+    let variants = rig.variants();
     let config = dir.path().join("bootstrap.json");
     std::fs::write(&config, format!("{:#}\n", rig.bootstrap()?))?;
     let envoy = Envoy::start_from(&program, config, dir.path(), 1).await?;
@@ -169,7 +175,8 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     };
     let addresses = envoy.listeners().await?;
     prove(bench, &addresses).await?;
-    let mut rounds = Rounds { pid, received, loads: loads(bench, &addresses)? };
+    let loads = loads(bench, &variants, &addresses)?;
+    let mut rounds = Rounds { pid, received, variants, loads };
     let slices = rounds.play(bench).await?;
 
     let (calls_sent, tool_invocations) = (rounds.metered(), rounds.received.calls());
@@ -182,13 +189,15 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     rig.check_proof()?;
 
     let reference = &slices[0];
-    let rows = Variant::ALL.into_iter().zip(&slices);
-    let listeners = rows.map(|(variant, own)| Row::of(variant, own, reference)).collect();
+    let rows = || rounds.variants.iter().copied().zip(slices.iter().map(Vec::as_slice));
+    let listeners = rows().map(|(variant, own)| Row::of(variant, own, reference)).collect();
+    let ratios = ratios::ratios(&rows().collect::<Vec<_>>());
     let scanner = tokio::task::spawn_blocking(scanner::measure).await??;
-    let modules = vec![
-        ModuleSize { module: "agent-meter", bytes: size(&bench.wasm)? },
-        ModuleSize { module: "empty Wasm filter", bytes: size(&empty_filter)? },
-    ];
+    let beside = bench.beside.as_deref().map(|module| ("agent-meter beside", module));
+    let modules = [("agent-meter", bench.wasm.as_path())].into_iter().chain(beside);
+    let modules = modules.chain([("empty Wasm filter", empty_filter.as_path())]);
+    let modules = modules.map(|(module, file)| Ok(ModuleSize { module, bytes: size(file)? }));
+    let modules = modules.collect::<anyhow::Result<_>>()?;
     dir.done = true;
     Ok(Report {
         scenario: bench.scenario,
@@ -199,6 +208,7 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         cores,
         optimised: !cfg!(debug_assertions),
         listeners,
+        ratios,
         calls_sent,
         tool_invocations,
         scanner,
@@ -218,6 +228,7 @@ async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {
         collector: collector.addr,
         filter: &wasm,
         empty_filter: &wasm,
+        beside: None,
         dir: dir.path(),
     };
     let Bench { sessions, rounds, requests, .. } = *bench;
@@ -240,9 +251,13 @@ fn address(addresses: &BTreeMap<String, SocketAddr>, name: &str) -> anyhow::Resu
     addresses.get(name).copied().with_context(|| format!("Envoy has no listener {name:?}"))
 }
 
-fn loads(bench: &Bench, addresses: &BTreeMap<String, SocketAddr>) -> anyhow::Result<Vec<Load>> {
-    let load = |variant: Variant| Load::new(address(addresses, variant.name())?, bench.scenario);
-    Variant::ALL.into_iter().map(load).collect()
+fn loads(
+    bench: &Bench,
+    variants: &[Variant],
+    addresses: &BTreeMap<String, SocketAddr>,
+) -> anyhow::Result<Vec<Load>> {
+    let load = |variant: &Variant| Load::new(address(addresses, variant.name())?, bench.scenario);
+    variants.iter().map(load).collect()
 }
 
 /// Sends a few calls through the listeners that log what their filters find.
@@ -253,32 +268,33 @@ async fn prove(bench: &Bench, addresses: &BTreeMap<String, SocketAddr>) -> anyho
     Ok(())
 }
 
-/// The measured rounds; `loads` has the order of [`Variant::ALL`].
+/// The measured rounds; `loads` has the order of `variants`.
 struct Rounds {
     pid: u32,
     received: Received,
+    variants: Vec<Variant>,
     loads: Vec<Load>,
 }
 
 impl Rounds {
     /// How many calls it has sent to all listeners whose calls make events.
     fn metered(&self) -> u32 {
-        let loads = Variant::ALL.into_iter().zip(&self.loads);
+        let loads = self.variants.iter().zip(&self.loads);
         loads.filter(|(variant, _)| variant.is_metered()).map(|(_, load)| load.sent()).sum()
     }
 
     /// Plays all rounds; returns the slices of each variant, in the order of the rounds.
     async fn play(&mut self, bench: &Bench) -> anyhow::Result<Vec<Vec<Slice>>> {
-        let mut slices = vec![Vec::new(); Variant::ALL.len()];
+        let mut slices = vec![Vec::new(); self.variants.len()];
         let mut order: Vec<usize> = (0..slices.len()).collect();
         let mut random = Random(SEED);
-        let progress = progress(bench);
+        let progress = progress(bench, self.variants.len());
         for round in 0..=bench.rounds {
             random.shuffle(&mut order);
             for &place in &order {
-                progress.set_message(Variant::ALL[place].name());
+                progress.set_message(self.variants[place].name());
                 let slice = self.slice(place, bench.requests).await;
-                let slice = slice.with_context(|| Variant::ALL[place].name())?;
+                let slice = slice.with_context(|| self.variants[place].name())?;
                 // The first round warms up connections, compilers and caches.
                 if round > 0 {
                     slices[place].push(slice);
@@ -315,7 +331,7 @@ impl Rounds {
     /// Waits until a metered listener has delivered its events, so that it does not do so in the
     /// next slice.
     async fn delivered(&self, place: usize) -> anyhow::Result<()> {
-        if !Variant::ALL[place].is_metered() {
+        if !self.variants[place].is_metered() {
             return Ok(());
         }
         let sent = usize::try_from(self.metered())?;
@@ -329,9 +345,8 @@ impl Rounds {
 }
 
 /// A progress bar, on a terminal only.
-fn progress(bench: &Bench) -> ProgressBar {
-    let slices =
-        (u64::from(bench.rounds) + 1) * u64::try_from(Variant::ALL.len()).unwrap_or(u64::MAX);
+fn progress(bench: &Bench, variants: usize) -> ProgressBar {
+    let slices = (u64::from(bench.rounds) + 1) * u64::try_from(variants).unwrap_or(u64::MAX);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} (eta {eta})");
     ProgressBar::new(slices).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::listeners::Variant;
 use super::load::CONNECTIONS;
 use super::messages::{CALL_BYTES, RESULT_BYTES, Scenario};
+use super::ratios::Ratio;
 use super::scanner::Throughput;
 use super::stats::{Quartiles, midmean_difference, tenths};
 
@@ -91,6 +92,7 @@ pub(super) struct Report {
     pub(super) cores: String,
     pub(super) optimised: bool,
     pub(super) listeners: Vec<Row>,
+    pub(super) ratios: Vec<Ratio>,
     pub(super) calls_sent: u32,
     pub(super) tool_invocations: usize,
     pub(super) scanner: Vec<Throughput>,
@@ -122,24 +124,17 @@ impl fmt::Display for Report {
              machine noise: `no filter again` adds {} us/call CPU; ratios within one run only",
             spread(self.added(Variant::NoFilterAgain), 1)
         )?;
-        let ours = self.added(Variant::AgentMeter).median;
-        let times = |other| ours / self.added(other).median;
-        let ratio = |variant| self.added(variant).median / ours;
         writeln!(
             f,
-            "with guards at ease it adds {:.2} times what it adds without, with reservation {:.2} times",
-            ratio(Variant::Guarded),
-            ratio(Variant::Reserving)
+            "\nadded CPU as a multiple, with its interval of 95 % if the rounds are drawn anew"
         )?;
+        for ratio in &self.ratios {
+            writeln!(f, "{ratio}")?;
+        }
         writeln!(
             f,
-            "agent-meter adds {:.1} times the CPU of the empty Wasm filter, {:.1} times the native mcp filter's, \
-             {:.1} times the Lua filter's;\nthe collector got {} tool_invocation events for {} calls, with guards and without",
-            times(Variant::EmptyWasm),
-            times(Variant::NativeMcp),
-            times(Variant::Lua),
-            self.tool_invocations,
-            self.calls_sent
+            "\nthe collector got {} tool_invocation events for {} calls, with guards and without",
+            self.tool_invocations, self.calls_sent
         )?;
         self.write_scanner(f)?;
         writeln!(f, "\n{:<24} {:>13}", "module", "size, bytes")?;
@@ -212,7 +207,7 @@ impl Report {
 
 fn columns(f: &mut fmt::Formatter<'_>, row: [&str; 7]) -> fmt::Result {
     let [listener, cpu, added, worker, user, p50, p99] = row;
-    writeln!(f, "{listener:<17} {cpu:>7} {added:>21} {worker:>12} {user:>10} {p50:>16} {p99:>19}")
+    writeln!(f, "{listener:<19} {cpu:>7} {added:>21} {worker:>12} {user:>10} {p50:>16} {p99:>19}")
 }
 
 pub(super) fn spread(Quartiles { q1, median, q3 }: Quartiles, digits: usize) -> String {

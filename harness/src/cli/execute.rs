@@ -331,8 +331,8 @@ fn rate_card(file: &Path) -> anyhow::Result<Value> {
 impl BenchArgs {
     async fn execute(self) -> anyhow::Result<()> {
         let wasm = wasm::find(None)?;
-        let Self { rounds, requests, scenario, only, sessions, json } = self;
-        bench::run(Bench { rounds, requests, scenario, only, sessions, json, wasm }).await
+        let Self { rounds, requests, scenario, only, sessions, beside, json } = self;
+        bench::run(Bench { rounds, requests, scenario, only, sessions, json, wasm, beside }).await
     }
 }
 

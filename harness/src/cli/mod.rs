@@ -356,6 +356,9 @@ struct BenchArgs {
     /// Sessions that live at once; ten times as many come and go
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=400_000))]
     sessions: u32,
+    /// Another module of the filter, such as the one of before a change, to measure beside it
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
     /// Print only one JSON object
     #[arg(long)]
     json: bool,
