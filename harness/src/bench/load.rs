@@ -8,7 +8,7 @@ use reqwest::Client;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::task::JoinSet;
 
-use super::messages::{Scenario, call, id_of};
+use super::messages::{Scenario, call};
 
 /// How many calls run at once while the CPU time is measured.
 pub(super) const CONNECTIONS: u32 = 4;
@@ -25,9 +25,7 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn new(listener: SocketAddr, scenario: Scenario) -> anyhow::Result<Self> {
         let connections = (0..CONNECTIONS).map(connection).collect::<anyhow::Result<_>>()?;
-        let id = call(0);
-        let chunks = scenario.answer(id_of(id.as_bytes()).context("a call without id")?);
-        let answer_bytes = chunks.iter().map(String::len).sum();
+        let answer_bytes = scenario.answer_bytes()?;
         Ok(Self { url: format!("http://{listener}/mcp"), connections, answer_bytes, sent: 0 })
     }
 
@@ -65,7 +63,7 @@ impl Load {
 }
 
 /// A client with one connection and one session.
-fn connection(number: u32) -> anyhow::Result<Client> {
+pub(super) fn connection(number: u32) -> anyhow::Result<Client> {
     let session = format!("bench-session-{number:022}");
     let headers = [
         ("content-type", "application/json"),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -43,6 +44,13 @@ impl Scenario {
             Self::Json => "application/json",
             Self::Sse => "text/event-stream",
         }
+    }
+
+    /// The size of the response to a call, in bytes.
+    pub(super) fn answer_bytes(self) -> anyhow::Result<usize> {
+        let call = call(0);
+        let id = id_of(call.as_bytes()).context("a call without id")?;
+        Ok(self.answer(id).iter().map(String::len).sum())
     }
 
     /// The chunks of the response to a call.

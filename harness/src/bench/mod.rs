@@ -15,6 +15,7 @@ mod cpu;
 mod delivery;
 mod events;
 mod ingest;
+mod latency;
 mod listeners;
 mod load;
 mod messages;
@@ -41,6 +42,7 @@ use serde_json::Value;
 use self::cpu::CpuTime;
 use self::delivery::Delivery;
 use self::ingest::Ingest;
+use self::latency::Latency;
 use self::listeners::{Rig, Variant};
 use self::load::Load;
 pub use self::messages::Scenario;
@@ -64,6 +66,8 @@ const PROOF_CALLS: u32 = 4;
 pub enum Section {
     /// CPU and latency of a call, by filter; the core's scanner; the modules' sizes.
     Calls,
+    /// Latency of calls at a fixed rate, and the most that a listener takes.
+    Latency,
     /// Memory, ticks and latency with many sessions.
     Sessions,
     /// Events that the collector takes in a second, by the size of batches.
@@ -76,6 +80,7 @@ pub enum Section {
 struct All {
     #[serde(flatten)]
     calls: Option<Report>,
+    latency: Option<Latency>,
     sessions: Option<Sessions>,
     ingest: Option<Ingest>,
     delivery: Option<Delivery>,
@@ -84,11 +89,12 @@ struct All {
 impl fmt::Display for All {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let calls = self.calls.as_ref().map(ToString::to_string);
+        let latency = self.latency.as_ref().map(ToString::to_string);
         let sessions = self.sessions.as_ref().map(ToString::to_string);
         let ingest = self.ingest.as_ref().map(ToString::to_string);
         let delivery = self.delivery.as_ref().map(ToString::to_string);
         let parts: Vec<String> =
-            [calls, sessions, ingest, delivery].into_iter().flatten().collect();
+            [calls, latency, sessions, ingest, delivery].into_iter().flatten().collect();
         f.write_str(&parts.join("\n"))
     }
 }
@@ -139,14 +145,14 @@ async fn measure_all(bench: &Bench) -> anyhow::Result<All> {
     let delivery =
         if wants(Section::Delivery) { Some(delivery::measure(bench).await?) } else { None };
     let calls = if wants(Section::Calls) { Some(measure(bench).await?) } else { None };
+    let latency = if wants(Section::Latency) { Some(measure_latency(bench).await?) } else { None };
     let sessions =
         if wants(Section::Sessions) { Some(measure_sessions(bench).await?) } else { None };
-    Ok(All { calls, sessions, ingest, delivery })
+    Ok(All { calls, latency, sessions, ingest, delivery })
 }
 
 async fn measure(bench: &Bench) -> anyhow::Result<Report> {
-    let empty_filter = bench.wasm.with_file_name("agent_meter_empty_filter.wasm");
-    ensure!(empty_filter.is_file(), "no empty filter {}; run make bench", empty_filter.display());
+    let empty_filter = empty_filter(bench)?;
     let program = envoy::find().await?;
     // With Docker, the measured process would be Docker's client.
     ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
@@ -159,7 +165,7 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         upstream: upstream.addr,
         collector: collector.addr,
         filter: &std::path::absolute(&bench.wasm)?,
-        empty_filter: &std::path::absolute(&empty_filter)?,
+        empty_filter: &empty_filter,
         beside: beside.as_deref(),
         dir: dir.path(),
     };
@@ -214,6 +220,34 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         scanner,
         modules,
     })
+}
+
+async fn measure_latency(bench: &Bench) -> anyhow::Result<Latency> {
+    let program = envoy::find().await?;
+    ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
+    let mut dir = WorkDir::create()?;
+    let upstream = servers::upstream(bench.scenario).await?;
+    let (collector, _received) = servers::collector().await?;
+    let filter = std::path::absolute(&bench.wasm)?;
+    let empty_filter = empty_filter(bench)?;
+    let rig = Rig {
+        upstream: upstream.addr,
+        collector: collector.addr,
+        filter: &filter,
+        empty_filter: &empty_filter,
+        beside: None,
+        dir: dir.path(),
+    };
+    let latency = latency::measure(&program, &rig, bench.scenario, bench.rounds).await?;
+    dir.done = true;
+    Ok(latency)
+}
+
+/// The empty filter beside the measured one.
+fn empty_filter(bench: &Bench) -> anyhow::Result<PathBuf> {
+    let file = std::path::absolute(bench.wasm.with_file_name("agent_meter_empty_filter.wasm"))?;
+    ensure!(file.is_file(), "no empty filter {}; run make bench", file.display());
+    Ok(file)
 }
 
 async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {

@@ -48,8 +48,35 @@ pub(super) struct Interval {
 
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_digits(2))
+    }
+}
+
+impl Interval {
+    /// With so many digits behind the point.
+    pub(super) fn in_digits(&self, digits: usize) -> String {
         let Self { low, median, high } = self;
-        write!(f, "{median:.2} ({low:.2} to {high:.2})")
+        format!("{median:.digits$} ({low:.digits$} to {high:.digits$})")
+    }
+
+    /// A figure of all rounds, and the interval in which it lies if rounds are drawn anew, with
+    /// repetition. Rounds are drawn whole, so neighbours stay together.
+    pub(super) fn of<T: Copy>(rounds: &[T], figure: impl Fn(&[T]) -> f64) -> Self {
+        let mut random = Random(SEED);
+        let count = u64::try_from(rounds.len().max(1)).unwrap_or(u64::MAX);
+        let mut drawn: Vec<f64> = (0..DRAWS)
+            .map(|_| {
+                let place =
+                    |random: &mut Random| usize::try_from(random.next() % count).unwrap_or(0);
+                let draw: Vec<T> =
+                    rounds.iter().filter_map(|_| rounds.get(place(&mut random)).copied()).collect();
+                figure(&draw)
+            })
+            .collect();
+        drawn.sort_by(f64::total_cmp);
+        let at = |fortieths: usize| drawn.get(DRAWS * fortieths / 40).copied().unwrap_or(f64::NAN);
+        let (low, high) = (at(1), at(39));
+        Self { low, median: figure(rounds), high }
     }
 }
 
@@ -70,7 +97,7 @@ pub(super) type Listeners<'a> = [(Variant, &'a [Slice])];
 
 /// All ratios of the listeners that are there.
 pub(super) fn ratios(listeners: &Listeners<'_>) -> Vec<Ratio> {
-    let noise = added(listeners, Variant::NoFilterAgain).map(|added| interval(&added, median));
+    let noise = added(listeners, Variant::NoFilterAgain).map(|added| Interval::of(&added, median));
     let noise_us = noise.map_or(0.0, |noise| noise.low.abs().max(noise.high.abs()));
     let compared = COMPARED.into_iter().filter_map(|(variant, of)| {
         let (ours, theirs) = (added(listeners, variant)?, added(listeners, of)?);
@@ -92,7 +119,7 @@ fn ratio(
     noise_us: f64,
 ) -> Ratio {
     let rounds = ours.len();
-    let least = interval(theirs, median).low;
+    let least = Interval::of(theirs, median).low;
     let reason = if rounds < ROUNDS_MIN {
         Some(format!("as {rounds} rounds are fewer than {ROUNDS_MIN}"))
     } else if least <= noise_us {
@@ -106,32 +133,13 @@ fn ratio(
             let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
             median(&ours) / median(&theirs)
         };
-        interval(&pairs, quotient)
+        Interval::of(&pairs, quotient)
     });
     Ratio { listener, of, times, reason }
 }
 
 fn median(values: &[f64]) -> f64 {
     Quartiles::median(values)
-}
-
-/// A figure of all rounds, and the interval in which it lies if rounds are drawn anew, with
-/// repetition. Rounds are drawn whole, so neighbours stay together.
-fn interval<T: Copy>(rounds: &[T], figure: impl Fn(&[T]) -> f64) -> Interval {
-    let mut random = Random(SEED);
-    let count = u64::try_from(rounds.len().max(1)).unwrap_or(u64::MAX);
-    let mut drawn: Vec<f64> = (0..DRAWS)
-        .map(|_| {
-            let place = |random: &mut Random| usize::try_from(random.next() % count).unwrap_or(0);
-            let draw: Vec<T> =
-                rounds.iter().filter_map(|_| rounds.get(place(&mut random)).copied()).collect();
-            figure(&draw)
-        })
-        .collect();
-    drawn.sort_by(f64::total_cmp);
-    let at = |fortieths: usize| drawn.get(DRAWS * fortieths / 40).copied().unwrap_or(f64::NAN);
-    let (low, high) = (at(1), at(39));
-    Interval { low, median: figure(rounds), high }
 }
 
 #[cfg(test)]

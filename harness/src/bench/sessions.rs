@@ -197,7 +197,7 @@ impl Measure<'_> {
     }
 }
 
-async fn address(envoy: &Envoy, variant: Variant) -> anyhow::Result<SocketAddr> {
+pub(super) async fn address(envoy: &Envoy, variant: Variant) -> anyhow::Result<SocketAddr> {
     super::address(&envoy.listeners().await?, variant.name())
 }
 
