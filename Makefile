@@ -49,7 +49,7 @@ POSTGRES_TESTS ?= sessions:: guards_fleet:: attribution::
 .PHONY: test-postgres
 test-postgres: module ## Test what looks at a ledger again, with one in PostgreSQL
 	tests/with-postgres.sh sh -c 'cargo test -p agent-meter-collector --test bill --test books --test collector \
-		--test handover --test recover && \
+		--test handover --test page --test recover && \
 		cargo test -p agent-meter --test collectors && \
 		cargo test -p agent-meter-tests --test e2e -- $(POSTGRES_TESTS)'
 

@@ -123,8 +123,10 @@ impl Front {
             figure(title, &html! { (amount::count(total)) }, change.map(signed))
         };
         html! {
+            @for (currency, sums) in currencies {
+                dl.cards { (self.money_figures(currency, sums)) }
+            }
             dl.cards {
-                @for (currency, sums) in currencies { (self.money_figures(currency, sums)) }
                 (counted("Calls", |sums| sums.calls))
                 (counted("Generations", |sums| sums.generations))
                 (figure("Sessions open now", &html! { (amount::count(self.open_sessions)) }, None))
@@ -167,17 +169,15 @@ impl Front {
             None => html! { span.bad { "unknown" } },
         };
         let share = known.told(sums.margin()).and_then(|margin| margin.checked_div(sums.revenue()));
+        let lost = sums.margin().is_sign_negative();
+        let margin = html! { span.bad[lost] { (told(sums.margin(), most)) } };
         html! {
             (figure(&format!("Revenue, {currency}"), &amount::money(sums.revenue(), currency, ""), change(Sums::revenue)))
             (figure(&format!("Provider cost, {currency}"), &told(sums.cost(), least), of_cost(Sums::cost)))
-            (figure(
-                &format!("Margin, {currency}"),
-                &html! {
-                    span.bad[sums.margin().is_sign_negative()] { (told(sums.margin(), most)) }
-                    @if let Some(share) = share { " (" (most) (amount::percent(share)) ")" }
-                },
-                of_cost(Sums::margin),
-            ))
+            (figure(&format!("Margin, {currency}"), &margin, of_cost(Sums::margin)))
+            @if let Some(share) = share {
+                (figure("Margin of revenue", &html! { (most) (amount::percent(share)) }, None))
+            }
         }
     }
 
@@ -346,8 +346,8 @@ impl<'a> Shown<'a> {
                             }
                         }
                     }
-                    @if shares.count() > first.len() {
-                        p.note { a href=(all) { "All " @if shares.is_cut { "of more than " } (amount::count(shares.count() as u64)) } }
+                    @if shares.count(currency) > first.len() {
+                        p.note { a href=(all) { "All " @if shares.is_cut { "of more than " } (amount::count(shares.count(currency) as u64)) } }
                     }
                 }
             }

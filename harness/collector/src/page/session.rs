@@ -220,15 +220,15 @@ fn timeline(source: &str, steps: &[Step]) -> Table {
         let is_well = ["SUCCESS", "COMPLETE"].contains(&step.status.as_str());
         vec![
             Cell::shown(&time, html! { span.short { (amount::time(&time)) (time.get(19..23).filter(|rest| rest.starts_with('.')).unwrap_or_default()) } }),
-            Cell::text(kind(&step.kind)),
+            Cell::word(kind(&step.kind)),
             Cell::link(&step.name, &step.name, &event),
-            Cell::shown(&step.status, html! { span.warn[!is_well] { (step.status) } }),
+            Cell::shown(&step.status, html! { span.short.warn[!is_well] { (step.status) } }),
             Cell::duration(step.duration_ms),
             count(step.tokens[0]),
             count(step.tokens[1]),
             Cell::money(step.price, &step.currency, ""),
             cost,
-            Cell::text(&step.currency),
+            Cell::word(&step.currency),
             cause.map_or_else(Cell::absent, |(tool, call)| Cell::shown(&format!("{tool} {call}"), html! { bdi { (tool) } " " span.dim { (call) } })),
             Cell::link(&step.id, step.id.trim_start_matches('0'), &event),
         ]

@@ -142,7 +142,7 @@ pub(super) fn table(title: &str, sessions: &[Session]) -> Table {
         let short = session.session_id.get(..ID_SHOWN).unwrap_or(&session.session_id);
         vec![
             Cell::link(&session.session_id, short, &link(&session.source, &session.session_id)),
-            Cell::text(session.state.name()),
+            Cell::word(session.state.name()),
             Cell::text(&session.customer_id),
             Cell::text(&session.team_id),
             Cell::text(&session.agent_id),
@@ -155,7 +155,7 @@ pub(super) fn table(title: &str, sessions: &[Session]) -> Table {
             revenue,
             cost,
             margin,
-            Cell::maybe(totals.currency.as_deref()),
+            totals.currency.as_deref().map_or_else(Cell::absent, Cell::word),
             Cell::shown(
                 &session.source,
                 html! { span.dim title=(session.source) { (last_part(&session.source)) } },
@@ -165,9 +165,10 @@ pub(super) fn table(title: &str, sessions: &[Session]) -> Table {
     Table::new(title, &columns, rows.collect())
 }
 
-/// The end of a source's name, which tells processes apart.
+/// The end of a source's name, which tells processes apart: its last two parts.
 pub(super) fn last_part(source: &str) -> &str {
-    source.rsplit([':', '/']).next().unwrap_or(source)
+    let mut parts = source.rmatch_indices([':', '/']).map(|(at, _)| at + 1);
+    parts.nth(1).and_then(|at| source.get(at..)).unwrap_or(source)
 }
 
 /// The time line of a session.

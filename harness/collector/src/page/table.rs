@@ -1,5 +1,5 @@
-//! One table of a view: the same rows and columns as HTML, CSV and JSON. A column of numbers in which
-//! all are zero or absent is left out.
+//! One table of a view: the same rows and columns as HTML, CSV and JSON. A column in which all is
+//! absent, or zero, is left out.
 
 use anyhow::Context;
 use maud::{Markup, html};
@@ -12,6 +12,9 @@ use crate::page::amount;
 use crate::page::link::Link;
 use crate::page::{Answer, View};
 use crate::query::{BadQuery, Parameters};
+
+/// A link of up to so many bytes is not broken.
+const SHORT_BYTES_MAX: usize = 20;
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
@@ -53,13 +56,20 @@ impl Cell {
         Cell { value: Value::Text(text.to_owned()), shown: html! { bdi { (text) } } }
     }
 
+    /// A word, an id or a time, which stands on one line.
+    pub(super) fn word(word: &str) -> Cell {
+        Cell::shown(word, html! { span.short { (word) } })
+    }
+
     /// A text that is shown otherwise, such as a part of it.
     pub(super) fn shown(text: &str, shown: Markup) -> Cell {
         Cell { value: Value::Text(text.to_owned()), shown }
     }
 
     pub(super) fn link(text: &str, shown: &str, link: &Link) -> Cell {
-        Cell::shown(text, html! { a href=(link) { bdi { (shown) } } })
+        // What is short, such as an id, stays on one line.
+        let short = (shown.len() <= SHORT_BYTES_MAX).then_some("short");
+        Cell::shown(text, html! { a class=[short] href=(link) { bdi { (shown) } } })
     }
 
     pub(super) fn maybe(text: Option<&str>) -> Cell {
@@ -115,9 +125,13 @@ impl Cell {
         [cell(cost, least), cell(margin, most)]
     }
 
+    fn is_absent(&self) -> bool {
+        self.value == Value::Absent && self.shown.0.is_empty()
+    }
+
     fn is_nothing(&self) -> bool {
         match &self.value {
-            Value::Absent => self.shown.0.is_empty(),
+            Value::Absent => self.is_absent(),
             Value::Text(text) => text.is_empty(),
             Value::Count(count) => *count == 0,
             Value::Amount(amount) => amount.is_zero(),
@@ -135,11 +149,14 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Without the columns of numbers in which all are zero or absent.
+    /// Without the columns in which all are absent, and those of numbers in which all are zero.
     pub(super) fn new(title: &str, columns: &[Column], rows: Vec<Vec<Cell>>) -> Table {
+        let has = |cell: &Cell, is_number: bool| match is_number {
+            true => !cell.is_nothing(),
+            false => !cell.is_absent(),
+        };
         let is_shown = |at: usize, column: &Column| {
-            !column.is_number
-                || rows.iter().any(|row| row.get(at).is_some_and(|cell| !cell.is_nothing()))
+            rows.iter().any(|row| row.get(at).is_some_and(|cell| has(cell, column.is_number)))
         };
         let shown: Vec<bool> =
             columns.iter().enumerate().map(|(at, column)| is_shown(at, column)).collect();

@@ -299,7 +299,7 @@ fn table(asked: &Asked, rows: &[UsageRow]) -> Table {
             cost,
             margin,
             Cell::count(row.unpriced_generations.saturating_add(row.unpriced_units_generations)),
-            Cell::text(currency),
+            Cell::word(currency),
         ];
         let name = Cell::link(value, shown(value), &asked.next(row));
         [name].into_iter().chain(others).chain(counted).collect()

@@ -111,9 +111,9 @@ impl Shares {
         }
     }
 
-    /// How many names there are.
-    pub(crate) fn count(&self) -> usize {
-        self.by_name.len()
+    /// How many names there are in a currency.
+    pub(crate) fn count(&self, currency: &str) -> usize {
+        self.by_name.values().filter(|sums| sums.contains_key(currency)).count()
     }
 
     /// The first `keep` names in a currency by the largest `rank`, and by name where that is the
