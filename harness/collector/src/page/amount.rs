@@ -1,6 +1,8 @@
 //! Numbers for people: money rounded to its currency with the exact amount behind it, thousands
 //! separated, and percentages that stay readable. No float.
 
+use std::fmt;
+
 use maud::{Markup, html};
 use rust_decimal::{Decimal, RoundingStrategy};
 
@@ -48,10 +50,56 @@ pub(super) fn rounded(amount: Decimal, currency: &str) -> String {
     if amount.is_sign_negative() { format!("> \u{2212}{least}") } else { format!("< {least}") }
 }
 
+/// How an amount stands to the true one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    Exact,
+    /// The true one is at least this.
+    Least,
+    /// The true one is at most this.
+    Most,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Bound::Exact => "",
+            Bound::Least => "\u{2265} ",
+            Bound::Most => "\u{2264} ",
+        })
+    }
+}
+
+impl Bound {
+    fn strategy(self) -> RoundingStrategy {
+        match self {
+            Bound::Exact => RoundingStrategy::MidpointAwayFromZero,
+            Bound::Least => RoundingStrategy::ToNegativeInfinity,
+            Bound::Most => RoundingStrategy::ToPositiveInfinity,
+        }
+    }
+
+    /// An amount as it is shown: a bound is rounded to the side on which it holds.
+    fn rounded(self, amount: Decimal, currency: &str) -> String {
+        if self == Bound::Exact {
+            return rounded(amount, currency);
+        }
+        let text = payable_text(amount, currency);
+        let places = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+        let places = u32::try_from(places).unwrap_or_default();
+        let mut amount = amount.round_dp_with_strategy(places, self.strategy());
+        if amount.is_zero() {
+            amount.set_sign_positive(true);
+        }
+        amount.rescale(places);
+        grouped(&amount.to_string())
+    }
+}
+
 /// An amount with the exact one behind it, where rounding leaves something out: on hover, and when
 /// it has the focus, by a tap or the keyboard.
-pub(super) fn money(amount: Decimal, currency: &str, bound: &str) -> Markup {
-    let shown = rounded(amount, currency);
+pub(super) fn money(amount: Decimal, currency: &str, bound: Bound) -> Markup {
+    let shown = bound.rounded(amount, currency);
     let exact = format!("{bound}{} {currency}", grouped(&amount.normalize().to_string()));
     let is_exact = payable_text(amount, currency).parse() == Ok(amount);
     html! {
@@ -60,21 +108,24 @@ pub(super) fn money(amount: Decimal, currency: &str, bound: &str) -> Markup {
     }
 }
 
-/// Marks of a cost, and of what is left over it: exact, or the least and the most.
-pub(super) fn bounds(known: CostKnown) -> [&'static str; 2] {
-    if known == CostKnown::Part { ["\u{2265} ", "\u{2264} "] } else { ["", ""] }
+/// The bounds of a cost and of what is left over it: exact, or the least and the most.
+pub(super) fn bounds(known: CostKnown) -> [Bound; 2] {
+    match known {
+        CostKnown::Part => [Bound::Least, Bound::Most],
+        CostKnown::All | CostKnown::None => [Bound::Exact; 2],
+    }
 }
 
 /// A share of one as a percentage.
-pub(super) fn percent(share: Decimal) -> String {
+pub(super) fn percent(share: Decimal, bound: Bound) -> String {
     let Some(percent) = share.checked_mul(Decimal::ONE_HUNDRED) else {
         return beyond(share.is_sign_negative());
     };
     if percent.abs() > Decimal::from(PERCENT_MAX) {
         return beyond(percent.is_sign_negative());
     }
-    let tenths = percent.round_dp_with_strategy(1, RoundingStrategy::MidpointAwayFromZero);
-    format!("{} %", grouped(&tenths.normalize().to_string()))
+    let tenths = percent.round_dp_with_strategy(1, bound.strategy());
+    format!("{bound}{} %", grouped(&tenths.normalize().to_string()))
 }
 
 fn beyond(is_negative: bool) -> String {
@@ -127,10 +178,18 @@ mod tests {
             assert_eq!(rounded(amount.parse().expect("a decimal"), currency), expected);
         }
         assert_eq!(count(1_000_000), "1,000,000");
-        let exact = money("1.5".parse().expect("a decimal"), "USD", "").into_string();
+        let exact = money("1.5".parse().expect("a decimal"), "USD", Bound::Exact).into_string();
         assert_eq!(exact, "<span class=\"amount\">1.50</span>");
-        let part = money("1.505".parse().expect("a decimal"), "USD", "≥ ").into_string();
-        assert!(part.contains("title=\"≥ 1.505 USD\">≥ 1.51<"), "{part}");
+        for (amount, bound, expected) in [
+            ("1.505", Bound::Least, "title=\"≥ 1.505 USD\">≥ 1.50<"),
+            ("1.501", Bound::Most, "title=\"≤ 1.501 USD\">≤ 1.51<"),
+            ("-1.501", Bound::Most, ">≤ −1.50<"),
+            ("0.008", Bound::Least, ">≥ 0.00<"),
+            ("-0.001", Bound::Most, ">≤ 0.00<"),
+        ] {
+            let shown = money(amount.parse().expect("a decimal"), "USD", bound).into_string();
+            assert!(shown.contains(expected), "{shown}");
+        }
     }
 
     #[test]
@@ -142,7 +201,7 @@ mod tests {
             ("10", "over 999 %"),
             ("79228162514264337593543950335", "over 999 %"),
         ] {
-            assert_eq!(percent(share.parse().expect("a decimal")), expected);
+            assert_eq!(percent(share.parse().expect("a decimal"), Bound::Exact), expected);
         }
         assert_eq!(change(Decimal::ONE, Decimal::ZERO), None);
         assert_eq!(change(Decimal::from(3), Decimal::from(2)), Some(Decimal::new(5, 1)));

@@ -9,6 +9,7 @@ use crate::event::tokens::TokenTotals;
 use crate::ledger::Ledger;
 use crate::money;
 use crate::money::known::CostKnown;
+use crate::page::amount::Bound;
 use crate::page::layout::Document;
 use crate::page::link::Link;
 use crate::page::period::{self, Span};
@@ -172,11 +173,11 @@ impl Front {
         let lost = sums.margin().is_sign_negative();
         let margin = html! { span.bad[lost] { (told(sums.margin(), most)) } };
         html! {
-            (figure(&format!("Revenue, {currency}"), &amount::money(sums.revenue(), currency, ""), change(Sums::revenue)))
+            (figure(&format!("Revenue, {currency}"), &amount::money(sums.revenue(), currency, Bound::Exact), change(Sums::revenue)))
             (figure(&format!("Provider cost, {currency}"), &told(sums.cost(), least), of_cost(Sums::cost)))
             (figure(&format!("Margin, {currency}"), &margin, of_cost(Sums::margin)))
             @if let Some(share) = share {
-                (figure("Margin of revenue", &html! { (most) (amount::percent(share)) }, None))
+                (figure("Margin of revenue", &html! { (amount::percent(share, most)) }, None))
             }
         }
     }
@@ -207,7 +208,7 @@ impl Front {
                                     (chart::label(self.query.from_ms + at * self.query.step_ms, self.query.step_ms))
                                 }
                                 @for (title, sum, bound) in [
-                                    ("Revenue", Some(sums.revenue()), ""),
+                                    ("Revenue", Some(sums.revenue()), Bound::Exact),
                                     ("Provider cost", known.told(sums.cost()), least),
                                     ("Margin", known.told(sums.margin()), most),
                                 ] {
@@ -338,7 +339,7 @@ impl<'a> Shown<'a> {
                     ol.top {
                         @for (name, sums) in &first {
                             @let sum = value(sums).unwrap_or_default();
-                            @let bound = if class == "cost" { amount::bounds(sums.cost_known())[0] } else { "" };
+                            @let bound = if class == "cost" { amount::bounds(sums.cost_known())[0] } else { Bound::Exact };
                             li {
                                 span.name { a href=(link(name)) { bdi { (super::usage::shown(name)) } } }
                                 span.number { (amount::money(sum, currency, bound)) }
@@ -357,7 +358,7 @@ impl<'a> Shown<'a> {
 
 fn signed(share: Decimal) -> String {
     let plus = if share.is_sign_positive() && !share.is_zero() { "+" } else { "" };
-    format!("{plus}{}", amount::percent(share))
+    format!("{plus}{}", amount::percent(share, Bound::Exact))
 }
 
 fn figure(title: &str, value: &Markup, change: Option<String>) -> Markup {

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use crate::ledger::Ledger;
 use crate::money::known::CostKnown;
+use crate::page::amount::Bound;
 use crate::page::layout::{Document, message};
 use crate::page::link::Link;
 use crate::page::table::{Cell, Format, Table, exports, name, number};
@@ -104,7 +105,7 @@ fn facts(session: &Session) -> Markup {
         |title: &str, count: u64| html! { div { dt { (title) } dd { (amount::count(count)) } } };
     let currency = totals.currency.as_deref().unwrap_or_default();
     let [least, most] = amount::bounds(session.cost_known);
-    let sum = |title: &str, sum: Option<rust_decimal::Decimal>, bound: &str| {
+    let sum = |title: &str, sum: Option<rust_decimal::Decimal>, bound: Bound| {
         html! {
             div {
                 dt { (title) @if !currency.is_empty() { ", " (currency) } }
@@ -121,7 +122,7 @@ fn facts(session: &Session) -> Markup {
             (count("Calls", totals.total_tool_calls))
             (count("Generations", totals.generations))
             (front::tokens(totals.total_tokens))
-            (sum("Revenue", totals.total_revenue, ""))
+            (sum("Revenue", totals.total_revenue, Bound::Exact))
             (sum("Provider cost", totals.total_provider_cost, least))
             (sum("Margin", session.margin, most))
             @if totals.unpriced_generations > 0 { (count("Generations without a known cost", totals.unpriced_generations)) }
@@ -207,7 +208,7 @@ fn timeline(source: &str, steps: &[Step]) -> Table {
         let cost = match (step.cost, &step.unpriced_reason) {
             _ if is_call => Cell::absent(),
             (Some(cost), _) => {
-                let bound = if step.has_unpriced_units { amount::bounds(CostKnown::Part)[0] } else { "" };
+                let bound = if step.has_unpriced_units { Bound::Least } else { Bound::Exact };
                 Cell::money(cost, &step.currency, bound)
             }
             (None, reason) => match reason {
@@ -226,7 +227,7 @@ fn timeline(source: &str, steps: &[Step]) -> Table {
             Cell::duration(step.duration_ms),
             count(step.tokens[0]),
             count(step.tokens[1]),
-            Cell::money(step.price, &step.currency, ""),
+            Cell::money(step.price, &step.currency, Bound::Exact),
             cost,
             Cell::word(&step.currency),
             cause.map_or_else(Cell::absent, |(tool, call)| Cell::shown(&format!("{tool} {call}"), html! { bdi { (tool) } " " span.dim { (call) } })),

@@ -4,6 +4,7 @@ use maud::html;
 
 use crate::event::totals::SessionState;
 use crate::ledger::Ledger;
+use crate::page::amount::Bound;
 use crate::page::layout::{Document, search};
 use crate::page::link::Link;
 use crate::page::table::{Cell, Format, Table, exports, name, number};
@@ -132,7 +133,7 @@ pub(super) fn table(title: &str, sessions: &[Session]) -> Table {
                 let margin = session.margin.unwrap_or_default();
                 let [cost, margin] =
                     Cell::cost_and_margin([cost, margin], session.cost_known, currency);
-                [Cell::money(revenue, currency, ""), cost, margin]
+                [Cell::money(revenue, currency, Bound::Exact), cost, margin]
             }
             _ if totals.total_tool_calls == 0 && totals.generations == 0 => {
                 [Cell::absent(), Cell::absent(), Cell::absent()]

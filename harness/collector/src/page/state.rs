@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::ledger::Ledger;
+use crate::page::amount::Bound;
 use crate::page::layout::Document;
 use crate::page::link::Link;
 use crate::page::table::{Cell, Format, Table, exports, name, number};
@@ -96,7 +97,7 @@ fn guard_table(guards: &[GuardState]) -> Table {
     ];
     let rows = guards.iter().map(|guard| {
         // What no source told is unknown; where some did not, a sum is the least that it is.
-        let bound = if guard.emitters_without_totals > 0 { "\u{2265} " } else { "" };
+        let bound = if guard.emitters_without_totals > 0 { Bound::Least } else { Bound::Exact };
         let currency = guard.currency.as_deref().unwrap_or_default();
         let told = |sum: Option<rust_decimal::Decimal>| {
             sum.map_or_else(Cell::unknown, |sum| Cell::money(sum, currency, bound))
@@ -104,13 +105,16 @@ fn guard_table(guards: &[GuardState]) -> Table {
         let count = |count: Option<u64>| count.map_or_else(Cell::unknown, Cell::count);
         let contract = guard.contracted_revenue;
         let margin = guard.margin.map(|share| {
-            Cell::shown(&share.normalize().to_string(), html! { (amount::percent(share)) })
+            Cell::shown(
+                &share.normalize().to_string(),
+                html! { (amount::percent(share, Bound::Exact)) },
+            )
         });
         let time = |text: &str| Cell::shown(text, html! { span.short { (amount::time(text)) } });
         vec![
             Cell::text(&guard.guard_id),
             Cell::shown(guard.level, level(guard.level, guard.mode.as_deref())),
-            Cell::maybe(guard.mode.as_deref()),
+            guard.mode.as_deref().map_or_else(Cell::absent, Cell::word),
             Cell::text(&guard.customer_id),
             Cell::text(&scope(guard)),
             Cell::text(&guard.period),
@@ -118,7 +122,7 @@ fn guard_table(guards: &[GuardState]) -> Table {
             count(guard.calls),
             count(guard.tokens),
             told(guard.total_revenue),
-            contract.map_or_else(Cell::absent, |sum| Cell::money(sum, currency, "")),
+            contract.map_or_else(Cell::absent, |sum| Cell::money(sum, currency, Bound::Exact)),
             told(guard.total_provider_cost),
             margin.unwrap_or_else(Cell::absent),
             Cell::text(currency),

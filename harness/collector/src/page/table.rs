@@ -8,7 +8,7 @@ use serde::Serializer;
 use serde::ser::SerializeMap;
 
 use crate::money::known::CostKnown;
-use crate::page::amount;
+use crate::page::amount::{self, Bound};
 use crate::page::link::Link;
 use crate::page::{Answer, View};
 use crate::query::{BadQuery, Parameters};
@@ -101,7 +101,7 @@ impl Cell {
         })
     }
 
-    pub(super) fn money(amount: Decimal, currency: &str, bound: &str) -> Cell {
+    pub(super) fn money(amount: Decimal, currency: &str, bound: Bound) -> Cell {
         let lost = amount.is_sign_negative() && !amount.is_zero();
         let shown = amount::money(amount, currency, bound);
         let shown = if lost {
@@ -178,7 +178,7 @@ impl Table {
         }
         // The roles stay when the style of a small screen makes cards of rows.
         html! {
-            table role="table" {
+            div.scroll { table role="table" {
                 caption { (self.title) }
                 thead role="rowgroup" { tr role="row" {
                     @for column in &self.columns { (head(column, sort)) }
@@ -197,7 +197,7 @@ impl Table {
                         }
                     }
                 }
-            }
+            } }
         }
     }
 
@@ -337,7 +337,7 @@ mod tests {
             number("price", "Price"),
         ];
         let row = |name: &str, calls, price: &str| {
-            let price = Cell::money(price.parse().expect("a decimal"), "USD", "");
+            let price = Cell::money(price.parse().expect("a decimal"), "USD", Bound::Exact);
             vec![Cell::text(name), Cell::count(calls), Cell::count(0), price]
         };
         let rows = vec![row("=<b>", 2, "-0.0010"), row("b\"", 0, "1")];

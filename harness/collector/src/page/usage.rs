@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use maud::{Markup, html};
 
 use crate::ledger::Ledger;
+use crate::page::amount::Bound;
 use crate::page::layout::{Document, search};
 use crate::page::link::Link;
 use crate::page::period::{self, Span};
@@ -295,7 +296,7 @@ fn table(asked: &Asked, rows: &[UsageRow]) -> Table {
             Cell::count(row.generations),
             Cell::count(row.tokens.input),
             Cell::count(row.tokens.output),
-            Cell::money(row.revenue, currency, ""),
+            Cell::money(row.revenue, currency, Bound::Exact),
             cost,
             margin,
             Cell::count(row.unpriced_generations.saturating_add(row.unpriced_units_generations)),

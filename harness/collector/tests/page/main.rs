@@ -119,8 +119,8 @@ async fn the_front_tells_what_each_customer_owes_and_what_is_not_known() {
         "Revenue, EUR 7.00",
         "Revenue, USD 1,234.59",
         // One of two generations has no price: the cost is the least, the margin the most.
-        "Provider cost, USD ≥ 0.01",
-        "Margin, USD ≤ 1,234.58 (≤ 100 %)",
+        "Provider cost, USD ≥ 0.00",
+        "Margin, USD ≤ 1,234.59 Margin of revenue ≤ 100 %",
         "Calls 3",
         "Generations 2",
         "Generations without a known cost 1",
@@ -184,7 +184,7 @@ async fn each_view_leads_to_the_next_down_to_one_event_as_it_came() {
     let text = text_of(&page);
     for expected in [
         "Provider cost by cause, USD",
-        "search 2 ≥ 0.01",
+        "search 2 ≥ 0.00",
         "2026-07-01 10:00:01 tool search SUCCESS 12 ms",
         "model openai gpt-4o-2024-08-06 COMPLETE 2.3 s 1,000 1,000 0.01 0.01 USD search call-1",
         "unknown: no_rate",
