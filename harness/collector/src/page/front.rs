@@ -162,7 +162,10 @@ impl Front {
         let is_known = compared.is_some_and(|(now, before)| {
             [now, before].iter().all(|sums| sums.cost_known() == CostKnown::All)
         });
-        let of_cost = |amount: fn(&Sums) -> Decimal| change(amount).filter(|_| is_known);
+        let of_cost = |amount: fn(&Sums) -> Decimal| match compared {
+            Some(_) if !is_known => Some("no change told: costs are missing".to_owned()),
+            _ => change(amount),
+        };
         let known = sums.cost_known();
         let [least, most] = amount::bounds(known);
         let told = |sum, bound| match known.told(sum) {

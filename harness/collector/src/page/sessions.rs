@@ -159,7 +159,7 @@ pub(super) fn table(title: &str, sessions: &[Session]) -> Table {
             totals.currency.as_deref().map_or_else(Cell::absent, Cell::word),
             Cell::shown(
                 &session.source,
-                html! { span.dim title=(session.source) { (last_part(&session.source)) } },
+                html! { span.short.dim title=(session.source) { (last_part(&session.source)) } },
             ),
         ]
     });

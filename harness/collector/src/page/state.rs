@@ -110,7 +110,11 @@ fn guard_table(guards: &[GuardState]) -> Table {
                 html! { (amount::percent(share, Bound::Exact)) },
             )
         });
-        let time = |text: &str| Cell::shown(text, html! { span.short { (amount::time(text)) } });
+        let time = |text: &str| {
+            let shown = amount::time(text);
+            let minutes = shown.get(..16).unwrap_or(&shown).to_owned();
+            Cell::shown(text, html! { span.short { (minutes) } })
+        };
         vec![
             Cell::text(&guard.guard_id),
             Cell::shown(guard.level, level(guard.level, guard.mode.as_deref())),
@@ -125,7 +129,7 @@ fn guard_table(guards: &[GuardState]) -> Table {
             contract.map_or_else(Cell::absent, |sum| Cell::money(sum, currency, Bound::Exact)),
             told(guard.total_provider_cost),
             margin.unwrap_or_else(Cell::absent),
-            Cell::text(currency),
+            Cell::maybe(guard.currency.as_deref()),
             Cell::count(guard.emitters),
             Cell::count(guard.emitters_without_totals),
             time(&guard.told_at),

@@ -120,7 +120,7 @@ async fn the_front_tells_what_each_customer_owes_and_what_is_not_known() {
         "Revenue, USD 1,234.59",
         // One of two generations has no price: the cost is the least, the margin the most.
         "Provider cost, USD ≥ 0.00",
-        "Margin, USD ≤ 1,234.59 Margin of revenue ≤ 100 %",
+        "Margin, USD ≤ 1,234.59 no change told: costs are missing Margin of revenue ≤ 100 %",
         "Calls 3",
         "Generations 2",
         "Generations without a known cost 1",
@@ -131,6 +131,12 @@ async fn the_front_tells_what_each_customer_owes_and_what_is_not_known() {
     }
     assert!(page.contains("title=\"1,234.5924 USD\""), "the exact amount");
     assert!(!text.contains("1,241"), "amounts of two currencies have no sum");
+    // Ends within an hour: exactly what is between them.
+    let text =
+        text_of(&html(&collector, "/?from=2026-07-01T10:00:02Z&to=2026-07-01T10:00:04Z").await);
+    assert!(text.contains("Calls 1 Generations 1 Sessions"), "{text}");
+    let day = text_of(&html(&collector, "/?from=2026-07-01&to=2026-07-01").await);
+    assert!(day.contains("Calls 3 Generations 2 Sessions"), "a day at the end is in it: {day}");
     collector.stop().await;
 }
 
@@ -170,6 +176,9 @@ async fn changes_are_told_against_the_same_hours_before() {
     assert!(text.contains(against), "{text}");
     let text = text_of(&html(&collector, DAY).await);
     assert!(text.contains("Revenue, USD 102.00 +102.00 USD"), "{text}");
+    store(&collector, &[unpriced(4, json!({"price": "0"}))]);
+    let text = text_of(&html(&collector, DAY).await);
+    assert!(text.contains("Margin, USD unknown no change told: costs are missing"), "{text}");
     collector.stop().await;
 }
 
