@@ -134,7 +134,7 @@ async fn the_front_tells_what_each_customer_owes_and_what_is_not_known() {
     // Ends within an hour: exactly what is between them.
     let text =
         text_of(&html(&collector, "/?from=2026-07-01T10:00:02Z&to=2026-07-01T10:00:04Z").await);
-    assert!(text.contains("Calls 1 Generations 1 Sessions"), "{text}");
+    assert!(text.contains("Calls 1 0 % Generations 1 Sessions"), "{text}");
     let day = text_of(&html(&collector, "/?from=2026-07-01&to=2026-07-01").await);
     assert!(day.contains("Calls 3 Generations 2 Sessions"), "a day at the end is in it: {day}");
     collector.stop().await;
