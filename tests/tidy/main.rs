@@ -68,6 +68,7 @@ const CRATES: &[Crate] = &[
             "recover",
             "access_log",
             "bill",
+            "page",
             "routes",
             "server",
         ],

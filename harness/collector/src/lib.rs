@@ -27,6 +27,7 @@
 //! | `recover` | brings events from an Envoy log into a ledger or to a collector |
 //! | `access_log` | compares an access log of Envoy with a ledger |
 //! | `bill` | compares the bill of a provider of models with a ledger |
+//! | `page` | shows people what the reports say, as HTML, CSV and JSON |
 //! | `routes` | the HTTP interface: decodes a request, asks a room above, encodes the answer |
 //! | `server` | starts and stops all of it |
 
@@ -45,6 +46,7 @@ mod http_client;
 pub mod invoice;
 mod ledger;
 mod money;
+mod page;
 pub mod prices;
 pub mod proof;
 mod query;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::event::{self, Event};
 use crate::ledger::Ledger;
 use crate::query::{BadQuery, Conditions, Page, Parameters};
-use crate::sql::Value;
+use crate::sql::{Value, values};
 
 impl Ledger {
     /// How many events are stored, of known and unknown types.
@@ -37,6 +37,40 @@ impl Ledger {
         );
         let (events, next) = self.page_of_events(&sql, &conditions.values, query.page)?;
         Ok(EventsPage { events, next })
+    }
+
+    /// The position of the newest event; 0 without any. It changes whenever an event is stored.
+    pub(crate) fn newest_position(&self) -> anyhow::Result<i64> {
+        self.read(|ledger| {
+            let sql = "SELECT coalesce(max(position), 0) FROM events";
+            Ok(ledger.prepare_cached(sql)?.query_row(&[], |row| row.get(0))?)
+        })
+    }
+
+    /// One event by its source and id.
+    pub(crate) fn stored_event(
+        &self,
+        source: &str,
+        id: &str,
+    ) -> anyhow::Result<Option<StoredEvent>> {
+        self.read(|ledger| {
+            let mut statement = ledger.prepare_cached(
+                "SELECT type, time, received_at, session_id, events.raw, quarantine.raw, state,
+                  detail
+                 FROM events LEFT JOIN quarantine USING (position) WHERE source = ? AND id = ?",
+            )?;
+            Ok(statement.query_optional(values![source, id], |row| {
+                let (raw, apart): (String, Option<String>) = (row.get(4)?, row.get(5)?);
+                Ok(StoredEvent {
+                    event_type: row.get(0)?,
+                    time: row.get(1)?,
+                    received_at: row.get(2)?,
+                    session_id: row.get(3)?,
+                    raw: if raw.is_empty() { apart.unwrap_or_default() } else { raw },
+                    kept_apart: row.get::<_, Option<String>>(6)?.zip(row.get(7)?),
+                })
+            })?)
+        })
     }
 
     /// Runs a query for `position` and `raw` that reads one row more than fits the page.
@@ -79,6 +113,21 @@ impl Ledger {
             query.page.after = Some(next.parse()?);
         }
     }
+}
+
+/// One event as it came.
+#[derive(Debug)]
+pub(crate) struct StoredEvent {
+    pub(crate) event_type: String,
+    /// RFC 3339, as its source gave it.
+    pub(crate) time: String,
+    /// RFC 3339, UTC.
+    pub(crate) received_at: String,
+    pub(crate) session_id: Option<String>,
+    /// Its text, byte for byte; empty for `guard_totals`, whose text the ledger does not keep.
+    pub(crate) raw: String,
+    /// Whether it is `held`, `released` or `discarded`, and why it was kept apart.
+    pub(crate) kept_apart: Option<(String, String)>,
 }
 
 /// Which stored events to list.

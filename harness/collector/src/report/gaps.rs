@@ -2,6 +2,7 @@
 //! It sees what is missing below the highest number of a source that came or that the source told;
 //! of what the source gave later, nobody knows but by its silence.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
@@ -105,6 +106,27 @@ pub struct SourceGaps {
     pub missing: Vec<Range>,
 }
 
+impl SourceGaps {
+    /// Whether nothing is known to be missing, and it is not silent.
+    pub(crate) fn is_well(&self) -> bool {
+        self.missing_events == 0 && self.state != SourceState::Silent
+    }
+}
+
+/// How the events of all sources come in.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    /// Events missing, of all sources.
+    pub(crate) missing: u64,
+    pub(crate) states: States,
+    /// How many sources there are.
+    pub(crate) all: usize,
+    /// How many of them are silent, or have something missing.
+    pub(crate) unwell: usize,
+    /// As many as were asked for, without their ranges.
+    pub(crate) sources: Vec<SourceGaps>,
+}
+
 /// The last heartbeat of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Told {
@@ -156,8 +178,7 @@ impl Ledger {
             }
             if gaps.more {
                 sources.sort_by_key(|source| {
-                    let is_well = source.missing_events == 0 && source.state != SourceState::Silent;
-                    (is_well, std::cmp::Reverse(source.last_event_at.clone()))
+                    (source.is_well(), Reverse(source.last_event_at.clone()))
                 });
                 sources.truncate(SOURCES_MAX);
                 sources.sort_by(|left, right| left.source.cmp(&right.source));
@@ -169,6 +190,29 @@ impl Ledger {
             }
             gaps.sources = sources;
             Ok(gaps)
+        })
+    }
+
+    /// The same without the ranges, which take as long as a source has events: the first `keep`
+    /// sources, those first of which something is missing or that are silent.
+    pub(crate) fn delivery(&self, keep: usize) -> anyhow::Result<Delivery> {
+        let now_ms = self.now_ms();
+        self.read(|ledger| {
+            let mut sources = sources(ledger, now_ms)?;
+            let mut delivery = Delivery { all: sources.len(), ..Delivery::default() };
+            for source in &sources {
+                delivery.missing = delivery.missing.saturating_add(source.missing_events);
+                *delivery.states.0.entry(source.state).or_default() += 1;
+                delivery.unwell += usize::from(!source.is_well());
+            }
+            sources.sort_by(|left, right| {
+                let order =
+                    |source: &SourceGaps| (source.is_well(), Reverse(source.missing_events));
+                order(left).cmp(&order(right)).then_with(|| left.source.cmp(&right.source))
+            });
+            sources.truncate(keep);
+            delivery.sources = sources;
+            Ok(delivery)
         })
     }
 

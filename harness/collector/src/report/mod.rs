@@ -5,6 +5,8 @@ pub(crate) mod balances;
 pub(crate) mod events;
 pub(crate) mod gaps;
 pub(crate) mod guards;
+pub(crate) mod overview;
 pub(crate) mod reconcile;
 pub(crate) mod sessions;
+pub(crate) mod timeline;
 pub(crate) mod usage;

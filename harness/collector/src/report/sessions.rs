@@ -61,10 +61,14 @@ pub struct SessionsQuery {
     pub state: Option<SessionState>,
     /// Only of this customer.
     pub customer: Option<String>,
+    /// Only of this team.
+    pub team: Option<String>,
     /// Only of this agent.
     pub agent: Option<String>,
     /// Only with this id.
     pub session_id: Option<String>,
+    /// Only with an id that begins so; no parameter of `/v1/sessions` sets it.
+    pub session_prefix: Option<String>,
     /// Only of this source.
     pub source: Option<String>,
     /// True for the newest first; else in the order in which the ledger first saw them.
@@ -74,13 +78,22 @@ pub struct SessionsQuery {
 }
 
 impl SessionsQuery {
-    /// Reads the parameters `state`, `customer`, `agent`, `session_id`, `source`, `order`
+    /// Reads the parameters `state`, `customer`, `team`, `agent`, `session_id`, `source`, `order`
     /// (`oldest` or `newest`), `after` and `limit`.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<SessionsQuery, BadQuery> {
-        let known =
-            ["state", "customer", "agent", "session_id", "source", "order", "after", "limit"];
+        let known = [
+            "state",
+            "customer",
+            "team",
+            "agent",
+            "session_id",
+            "source",
+            "order",
+            "after",
+            "limit",
+        ];
         let mut parameters = Parameters::new(pairs, &known)?;
         let state = match parameters.take("state") {
             None => None,
@@ -100,8 +113,10 @@ impl SessionsQuery {
         Ok(SessionsQuery {
             state,
             customer: parameters.take("customer"),
+            team: parameters.take("team"),
             agent: parameters.take("agent"),
             session_id: parameters.take("session_id"),
+            session_prefix: None,
             source: parameters.take("source"),
             newest_first,
             page: parameters.take_page()?,
@@ -135,9 +150,14 @@ impl Ledger {
         let mut conditions = Conditions::default();
         conditions.and_equal("state", query.state.map(SessionState::name));
         conditions.and_equal("customer", query.customer.as_deref());
+        conditions.and_equal("team", query.team.as_deref());
         conditions.and_equal("agent", query.agent.as_deref());
         conditions.and_equal("session_id", query.session_id.as_deref());
         conditions.and_equal("source", query.source.as_deref());
+        if let Some(prefix) = &query.session_prefix {
+            let digits = prefix.chars().count();
+            conditions.and(&format!("substr(session_id, 1, {digits}) = ?"), prefix.clone());
+        }
         let (beyond, order) =
             if query.newest_first { ("position < ?", "DESC") } else { ("position > ?", "ASC") };
         if let Some(after) = query.page.after {

@@ -2,6 +2,8 @@
 //! It never adds amounts of different currencies. What belongs to no group has a row of its own, so
 //! that the rows have the same sums for every grouping.
 
+use std::cmp::Ordering;
+
 use rust_decimal::Decimal;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -32,7 +34,8 @@ macro_rules! of_its_call {
 /// What is counted of calls and generations in one shape, a column a line: its name, and its SQL for
 /// a call, an hour of calls, a generation and an hour of generations. Each kind of token is one more
 /// column, which calls do not have.
-const COUNTED: [(&str, [&str; 4]); 13] = [
+const COUNTED: [(&str, [&str; 4]); 14] = [
+    ("time_ms", ["time_ms", "hour_ms", "time_ms", "hour_ms"]),
     ("calls", ["quantity", "calls", "0", "0"]),
     ("billable", ["billable * quantity", "billable * calls", "0", "0"]),
     ("price", ["price"; 4]),
@@ -53,7 +56,7 @@ const NO_MONEY: &str = "CAST(NULL AS NUMERIC)";
 const NO_TEXT: &str = "CAST(NULL AS TEXT)";
 
 /// The calls and generations of a query, with the columns of [`COUNTED`] and those that it groups by.
-fn entries(query: &UsageQuery) -> Union {
+pub(super) fn entries(query: &UsageQuery) -> Union {
     let mut union = Union::default();
     let tokens = TokenTotals::KINDS.iter().map(|kind| (*kind, ["0", "0", *kind, *kind]));
     let counted: Vec<_> = COUNTED.into_iter().chain(tokens).collect();
@@ -137,6 +140,10 @@ impl Dimension {
         Dimension::Day,
     ];
 
+    pub(crate) fn from_name(name: &str) -> Option<Dimension> {
+        Dimension::ALL.into_iter().find(|dimension| dimension.name() == name)
+    }
+
     /// The name in queries and answers.
     pub fn name(self) -> &'static str {
         match self {
@@ -211,8 +218,7 @@ impl UsageQuery {
         let mut group_by = Vec::new();
         let listed = parameters.take("group_by").unwrap_or_default();
         for name in listed.split(',').filter(|_| !listed.is_empty()) {
-            let dimension = Dimension::ALL.into_iter().find(|known| known.name() == name);
-            let dimension = dimension.ok_or_else(|| {
+            let dimension = Dimension::from_name(name).ok_or_else(|| {
                 let names = names.join(", ");
                 BadQuery::new(format!(
                     "group_by: unknown dimension {name:?}, expected one of {names}"
@@ -278,6 +284,12 @@ pub struct UsageRow {
 }
 
 impl UsageRow {
+    /// The value of a dimension that the query groups by.
+    pub(crate) fn dimension(&self, dimension: Dimension) -> Option<&str> {
+        let found = self.dimensions.iter().find(|(known, _)| *known == dimension)?;
+        Some(&found.1)
+    }
+
     /// How much of `provider_cost` is known.
     pub fn cost_known(&self) -> CostKnown {
         let (unpriced, in_part) = (self.unpriced_generations, self.unpriced_units_generations);
@@ -319,10 +331,41 @@ impl Ledger {
     pub fn usage(&self, query: &UsageQuery) -> anyhow::Result<Usage> {
         self.read(|ledger| {
             let mut query = query.clone();
-            if mixes_currencies(ledger, &query)? {
+            let tells_currencies = query.group_by.contains(&Dimension::Currency);
+            if !tells_currencies && mixes_currencies(ledger, &query)? {
                 query.group_by.push(Dimension::Currency);
             }
-            Ok(Usage { rows: rows(ledger, &query)? })
+            let mut found = Vec::new();
+            each_row(ledger, &query, |row| found.push(row))?;
+            Ok(Usage { rows: found })
+        })
+    }
+
+    /// The first `keep` groups in the order of `compare`, of those that `is_wanted`, and how many of
+    /// these there are. It keeps no more than twice as many at once, however many groups there are.
+    /// The query groups by the currency.
+    pub(crate) fn ranked_usage(
+        &self,
+        query: &UsageQuery,
+        keep: usize,
+        is_wanted: impl Fn(&UsageRow) -> bool,
+        compare: impl Fn(&UsageRow, &UsageRow) -> Ordering,
+    ) -> anyhow::Result<(Vec<UsageRow>, u64)> {
+        self.read(|ledger| {
+            let (mut found, mut wanted) = (Vec::new(), 0_u64);
+            each_row(ledger, query, |row| {
+                if is_wanted(&row) {
+                    wanted = wanted.saturating_add(1);
+                    found.push(row);
+                    if found.len() >= keep.saturating_mul(2).max(1) {
+                        found.sort_by(&compare);
+                        found.truncate(keep);
+                    }
+                }
+            })?;
+            found.sort_by(&compare);
+            found.truncate(keep);
+            Ok((found, wanted))
         })
     }
 }
@@ -345,7 +388,11 @@ fn mixes_currencies(ledger: &Transaction<'_>, query: &UsageQuery) -> sql::Result
         .exists(&entries.values)
 }
 
-fn rows(ledger: &Transaction<'_>, query: &UsageQuery) -> anyhow::Result<Vec<UsageRow>> {
+fn each_row(
+    ledger: &Transaction<'_>,
+    query: &UsageQuery,
+    mut each: impl FnMut(UsageRow),
+) -> anyhow::Result<()> {
     let UsageQuery { group_by, .. } = query;
     let columns = columns(group_by);
     let (grouped, separator) = match columns.as_str() {
@@ -362,11 +409,10 @@ fn rows(ledger: &Transaction<'_>, query: &UsageQuery) -> anyhow::Result<Vec<Usag
         entries.sql()
     ))?;
     let mut rows = statement.query(&entries.values)?;
-    let mut found = Vec::new();
     while let Some(row) = &rows.next_row()? {
         let (revenue, provider_cost) = (row.get(5)?, row.get(6)?);
         let dimensions = group_by.iter().zip(11..);
-        found.push(UsageRow {
+        each(UsageRow {
             dimensions: dimensions
                 .map(|(dimension, column)| Ok((*dimension, row.get(column)?)))
                 .collect::<sql::Result<_>>()?,
@@ -386,5 +432,5 @@ fn rows(ledger: &Transaction<'_>, query: &UsageQuery) -> anyhow::Result<Vec<Usag
             response_bytes: count(row, 8)?,
         });
     }
-    Ok(found)
+    Ok(())
 }

@@ -1,27 +1,29 @@
 //! The HTTP interface: each route decodes a request, runs it on the ledger off the async threads,
-//! and encodes the answer. `door.rs` decides who comes in, `ingest.rs` takes events, `balances.rs`
-//! top-ups.
+//! and encodes the answer. `door.rs` decides who comes in, `ingest.rs` takes events, `balances.rs` top-ups,
+//! `page.rs` shows people what there is.
 
 mod balances;
 mod door;
 mod health;
 mod ingest;
 mod metrics;
+mod page;
 mod refusal;
 mod service;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use serde::Serialize;
 
 use crate::ledger::Ledger;
+use crate::page::{ICON, SCRIPT, STYLE, View};
 use crate::query::{BadQuery, Parameters};
 use crate::report::events::EventsQuery;
-use crate::report::guards::GuardsQuery;
+use crate::report::guards::{Guards, GuardsQuery};
 use crate::report::sessions::SessionsQuery;
 use crate::report::usage::UsageQuery;
 use crate::routes::refusal::{Answer, Refusal, failed};
@@ -29,8 +31,14 @@ use crate::routes::refusal::{Answer, Refusal, failed};
 pub(crate) use service::{Door, Ends, Service};
 
 pub(crate) fn routes(service: Service) -> Router {
-    let reading = Router::new()
-        .route("/", get(page))
+    let views = View::ALL
+        .into_iter()
+        .fold(Router::new(), |router, view| router.route(view.path(), page::view(view)));
+    let reading = views
+        .route("/page/style.css", page::file("text/css; charset=utf-8", STYLE))
+        .route("/page/live.js", page::file("text/javascript; charset=utf-8", SCRIPT))
+        .route("/page/icon.svg", page::file("image/svg+xml", ICON))
+        .route("/page/changes", get(page::changes))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/events", get(events))
         .route("/v1/usage", get(usage))
@@ -118,30 +126,26 @@ async fn closed_invoice(State(ledger): State<Ledger>, Path(number): Path<String>
 }
 
 async fn guards(State(service): State<Service>, pairs: Pairs) -> Answer {
-    let mut query = GuardsQuery::from_pairs(decoded(pairs)?)?;
+    let query = GuardsQuery::from_pairs(decoded(pairs)?)?;
+    report(move || guards_of(&service, query)).await
+}
+
+/// Scopes of guards with the contracts of their customers, of those sources that count.
+fn guards_of(service: &Service, mut query: GuardsQuery) -> anyhow::Result<Guards> {
     query.proven_only = service.door.is_closed();
-    report(move || {
-        let mut found = service.ledger.guards(&query)?;
-        for guard in &mut found.guards {
-            if let Some(contract) = service.contract(&guard.customer_id) {
-                guard.contracted_revenue = Some(contract.contracted_revenue);
-                guard.plan = contract.plan;
-            }
+    let mut found = service.ledger.guards(&query)?;
+    for guard in &mut found.guards {
+        if let Some(contract) = service.contract(&guard.customer_id) {
+            guard.contracted_revenue = Some(contract.contracted_revenue);
+            guard.plan = contract.plan;
         }
-        Ok(found)
-    })
-    .await
+    }
+    Ok(found)
 }
 
 async fn alerts(State(ledger): State<Ledger>, pairs: Pairs) -> Answer {
     let page = Parameters::new(decoded(pairs)?, &["after", "limit"])?.take_page()?;
     report(move || ledger.alerts(page)).await
-}
-
-async fn page() -> impl IntoResponse {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                  connect-src 'self'";
-    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("page.html")))
 }
 
 fn decoded(pairs: Pairs) -> Result<Vec<(String, String)>, Refusal> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::extract::FromRef;
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
 
 use crate::access::{Hosts, Secrets};
 use crate::contracts::{Contract, Contracts};
@@ -14,6 +14,9 @@ use crate::routes::refusal::Refusals;
 
 /// KiB of all bodies that are on their way or in work: a flood must not take the machine's memory.
 const BODIES_KIB_MAX: usize = 64 * 1024;
+/// Pages that may listen for changes at once: each holds a connection, and those who send events
+/// need some too.
+const LISTENERS_MAX: usize = 64;
 
 /// The two ends of the connection that a request came by.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +56,10 @@ pub(crate) struct Service {
     pub(super) refusals: Arc<Refusals>,
     /// The memory for bodies, in KiB.
     pub(super) bodies: Arc<Semaphore>,
+    /// The places of pages that listen for changes.
+    pub(super) listeners: Arc<Semaphore>,
+    /// True once the collector stops.
+    pub(super) stopped: watch::Receiver<bool>,
     pub(super) health: Arc<AsyncMutex<Option<Finding>>>,
     /// When the latest sessions were reconciled, and how many of them do not agree.
     pub(super) mismatches: Arc<Mutex<Option<(Instant, usize)>>>,
@@ -65,7 +72,7 @@ impl FromRef<Service> for Ledger {
 }
 
 impl Service {
-    pub(crate) fn new(ledger: Ledger, door: Door) -> Service {
+    pub(crate) fn new(ledger: Ledger, door: Door, stopped: watch::Receiver<bool>) -> Service {
         Service {
             ledger,
             contracts: None,
@@ -75,6 +82,8 @@ impl Service {
             door: Arc::new(door),
             refusals: Arc::default(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
+            stopped,
             health: Arc::default(),
             mismatches: Arc::default(),
         }

@@ -168,13 +168,13 @@ impl Collector {
             None => None,
         };
         let contracts = extras.contracts.map(Arc::new);
-        let mut service = Service::new(ledger.clone(), door);
+        // Dropped with the collector, which stops the server too.
+        let (stop, stopped) = watch::channel(false);
+        let mut service = Service::new(ledger.clone(), door, stopped.clone());
         service.contracts = contracts.clone();
         service.webhooks = webhooks.map(Webhooks::names).unwrap_or_default().into();
         service.body_timeout = extras.timeouts.body;
         service.queued = deliveries.as_ref().map(Deliveries::queued);
-        // Dropped with the collector, which stops the server too.
-        let (stop, stopped) = watch::channel(false);
         tracing::info!(%addr, ?ledger, "collector started");
         let head_timeout = extras.timeouts.head;
         let server = connections::serve(listener, routes(service), head_timeout, stopped);

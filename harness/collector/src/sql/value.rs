@@ -9,7 +9,7 @@ use rust_decimal::prelude::ToPrimitive;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use crate::money;
+use crate::money::{self, Exact};
 use crate::sql::postgres::kept_text;
 
 /// A value of a row or a parameter. A truth value is 0 or 1.
@@ -186,6 +186,17 @@ impl FromValue for Decimal {
         match value {
             Value::Text(text) => money::parse(&text),
             Value::Decimal(amount) => Some(amount.normalize()),
+            Value::Integer(number) => Some(number.into()),
+            Value::Null => None,
+        }
+    }
+}
+
+impl FromValue for Exact {
+    fn from_value(value: Value<'_>) -> Option<Exact> {
+        match value {
+            Value::Text(text) => Exact::parse(&text),
+            Value::Decimal(amount) => Some(amount.into()),
             Value::Integer(number) => Some(number.into()),
             Value::Null => None,
         }

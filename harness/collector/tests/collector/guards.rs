@@ -650,8 +650,8 @@ async fn the_routes_of_guards_answer_over_a_socket() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
-    let (_, page) = http.get("/").await;
-    assert!(page.contains("/v1/guards") && page.contains("/v1/alerts"), "{page}");
+    let (_, page) = http.get("/guards").await;
+    assert!(page.contains("floor") && page.contains("Contract"), "{page}");
 
     // The collector checks the file while it runs.
     std::fs::write(&path, text_of_contract("17.5")).expect("write");
