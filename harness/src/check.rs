@@ -11,6 +11,7 @@ use chrono::Utc;
 use crate::envoy::{self, Bootstrap};
 use crate::plugin;
 use crate::stack::{ANY_PORT, WorkDir};
+use crate::suggest;
 use crate::wasm::Module;
 
 /// Lets the real filter in a real Envoy read a plugin configuration; opens no port.
@@ -33,9 +34,11 @@ pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<Vec<String>> {
         settings: Vec::new(),
     };
     let valid = envoy::validate(&program, &bootstrap, dir.path()).await;
-    dir.done = true;
+    let valid = valid.map_err(|error| dir.named_in(error));
     valid.with_context(|| file.display().to_string())?;
-    let config = Config::from_bytes(text.as_bytes()).map_err(|refused| anyhow!("{refused}"))?;
+    dir.done = true;
+    let config = Config::from_bytes(text.as_bytes())
+        .map_err(|refused| anyhow!("{}", suggest::with_name(&refused.to_string())))?;
     let warnings = config.warnings().iter().map(ToString::to_string).collect();
     Ok([warnings, old_prices(&config)].concat())
 }

@@ -14,6 +14,7 @@ pub mod mcp_server;
 pub mod plugin;
 pub mod run;
 pub mod stack;
+pub mod suggest;
 pub mod trace;
 pub mod wait;
 pub mod wasm;

@@ -7,6 +7,7 @@ use agent_meter_collector::recover::Recovered;
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::envoy::Endpoint;
@@ -44,6 +45,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let node_id = "agent-meter".to_owned();
     let Run { upstream, listen, admin, events, plugin, concurrency, wasm } = options;
+    is_free("--listen", listen).await?;
+    is_free("--admin", admin).await?;
     let upstream = Upstream::At(upstream);
     let wasm = Some(wasm);
     let external = match &events {
@@ -79,6 +82,13 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     }
     report_recovered(&stack.stop().await?);
     Ok(())
+}
+
+/// Checks that nobody listens on an address. Envoy itself shares a port with another Envoy of the same
+/// user, so that two of them would meter half of the traffic each.
+async fn is_free(option: &str, addr: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(addr).await;
+    listener.map(drop).with_context(|| format!("{option}: cannot listen on {addr}"))
 }
 
 /// Reports on stderr what became of the events that Envoy had not delivered.

@@ -13,7 +13,7 @@ use reqwest::Url;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Launch, Program, Succession};
+use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Failure, Launch, Program, Succession};
 use crate::llm_server::{LlmOptions, LlmServer};
 use crate::mcp_server::{McpServer, Mode};
 use crate::plugin;
@@ -111,7 +111,6 @@ impl Stack {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         ensure!(options.concurrency > 0, "concurrency: expected at least 1 worker");
         let program = envoy::find().await?;
-        let dir = WorkDir::create()?;
         let (server, upstream) = match options.upstream {
             Upstream::At(endpoint) => (None, endpoint),
             Upstream::Demo(mode) => {
@@ -151,8 +150,9 @@ impl Stack {
         }
         let (concurrency, environment) = (options.concurrency, options.environment);
         let launch = Launch { concurrency, environment, succession: None };
+        let mut dir = WorkDir::create()?;
         let envoy = Envoy::start(&program, &bootstrap, dir.path(), &launch).await;
-        let envoy = envoy.context("cannot start Envoy")?;
+        let envoy = envoy.map_err(|error| dir.named_in(error)).context("cannot start Envoy")?;
         if let (Some(server), Some(_)) = (&server, &llm) {
             server.set_llm(format!("http://{}/llm", reachable(envoy.listen())));
         }
@@ -313,13 +313,24 @@ pub(crate) struct WorkDir {
     dir: Option<TempDir>,
     pub(crate) keep: bool,
     pub(crate) done: bool,
+    /// True if somebody else tells where it is.
+    is_named: bool,
 }
 
 impl WorkDir {
     pub(crate) fn create() -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("agent-meter-").tempdir();
         let dir = dir.context("cannot create a temporary directory")?;
-        Ok(Self { dir: Some(dir), keep: false, done: false })
+        Ok(Self { dir: Some(dir), keep: false, done: false, is_named: false })
+    }
+
+    /// Names the directory no more, as the error of Envoy does, or says all that is to say.
+    pub(crate) fn named_in(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            self.done = failure.is_plain();
+            self.is_named = true;
+        }
+        error
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -331,7 +342,10 @@ impl Drop for WorkDir {
     fn drop(&mut self) {
         let Some(dir) = self.dir.take() else { return };
         if self.keep || !self.done {
-            eprintln!("working files kept in {}", dir.keep().display());
+            let dir = dir.keep();
+            if !self.is_named {
+                eprintln!("working files kept in {}", dir.display());
+            }
         }
     }
 }

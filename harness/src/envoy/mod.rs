@@ -7,4 +7,5 @@ mod process;
 
 pub use bootstrap::{Bootstrap, Endpoint};
 pub use find::{Program, VERSION, find};
+pub use log::Failure;
 pub use process::{Envoy, Launch, Succession, validate};

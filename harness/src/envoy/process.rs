@@ -22,7 +22,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::bootstrap::{Bootstrap, module_in};
 use super::find::Program;
-use super::log;
+use super::log::Failure;
 use crate::wait;
 
 /// `$1` is a cleanup command, the rest is Envoy's command line.
@@ -169,8 +169,8 @@ impl Envoy {
             addresses(&http, &admin_file).await
         });
         let (listen, admin) = tokio::select! {
-            status = child.wait() => return Err(log::failure(&stopped(&status?), &log)),
-            ready = ready => ready.map_err(|error| log::failure(&format!("{error:#}"), &log))?,
+            status = child.wait() => return Err(Failure::read(&stopped(&status?), &log).into()),
+            ready = ready => ready.map_err(|error| Failure::read(&format!("{error:#}"), &log))?,
         };
         Ok(Self { child, leash, watcher, listen, admin, log, http })
     }
@@ -221,7 +221,7 @@ impl Envoy {
     /// Waits until Envoy ends by itself; the error says why it did.
     pub async fn ended(&mut self) -> anyhow::Error {
         match self.child.wait().await {
-            Ok(status) => log::failure(&stopped(&status), &self.log),
+            Ok(status) => Failure::read(&stopped(&status), &self.log).into(),
             Err(error) => anyhow!("cannot wait for Envoy: {error}"),
         }
     }
@@ -234,12 +234,13 @@ impl Envoy {
             Ok(status) => {
                 let status = status.context("cannot wait for Envoy")?;
                 self.watcher_ended().await;
-                ensure!(status.success(), log::failure(&stopped(&status), &self.log));
+                ensure!(status.success(), Failure::read(&stopped(&status), &self.log));
                 Ok(())
             }
             Err(_) => {
                 self.child.kill().await.context("cannot kill Envoy")?;
-                Err(log::failure(&format!("Envoy did not stop within {STOP_LIMIT:?}"), &self.log))
+                let what = format!("Envoy did not stop within {STOP_LIMIT:?}");
+                Err(Failure::read(&what, &self.log).into())
             }
         }
     }
@@ -264,7 +265,7 @@ impl Envoy {
 /// Lets Envoy check the bootstrap and the filter's configuration as it does at start, without
 /// opening a port.
 ///
-/// The error is the filter's own message if there is one, else the end of Envoy's output.
+/// The error is a [`Failure`]: the filter's own message if there is one.
 pub async fn validate(program: &Program, bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<()> {
     let mut words = program.words(dir)?;
     words.extend(["--mode", "validate", "-c"].map(OsString::from));
@@ -276,13 +277,9 @@ pub async fn validate(program: &Program, bootstrap: &Bootstrap, dir: &Path) -> a
         .await
         .with_context(|| format!("envoy --mode validate: not within {START_LIMIT:?}"))??;
     drop(leash);
-    if status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-    match log::filter_error(&text) {
-        Some(error) => Err(anyhow!("{error}")),
-        None => Err(log::describe("Envoy refuses the configuration", &text)),
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::read("Envoy refuses the configuration", &log).into()),
     }
 }
 
