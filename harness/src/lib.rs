@@ -8,6 +8,7 @@ pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod envoy;
+pub mod health;
 pub mod llm_server;
 pub mod mcp_client;
 pub mod mcp_server;

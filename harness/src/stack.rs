@@ -1,22 +1,24 @@
 //! The stack: MCP server and LLM endpoint (optional), collector (own or another's), Envoy. It
 //! starts them in this order and stops them in reverse.
 
+mod stop;
+mod work_dir;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use agent_meter_collector::recover::{
-    self, Authentication, Log, Recovered, Remote, Target, recover,
-};
-use agent_meter_collector::{Collector, Ledger, SharedSecret};
+use agent_meter_collector::{Collector, Ledger};
 use anyhow::{Context, ensure};
-use reqwest::Url;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Failure, Launch, Program, Succession};
+use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Launch, Program, Succession};
+use crate::health::{Role, Server};
 use crate::llm_server::{LlmOptions, LlmServer};
 use crate::mcp_server::{McpServer, Mode};
 use crate::plugin;
+
+pub use stop::Stopped;
+pub(crate) use work_dir::WorkDir;
 
 /// An address of this machine with a free port.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -104,6 +106,8 @@ pub struct Stack {
     program: Program,
     bootstrap: Bootstrap,
     launch: Launch,
+    /// The own collector's ledger.
+    ledger_url: Option<String>,
 }
 
 impl Stack {
@@ -122,6 +126,10 @@ impl Stack {
         let llm = match options.llm {
             Some(options) => Some(LlmServer::start(ANY_PORT, options).await?),
             None => None,
+        };
+        let ledger_url = match &options.events {
+            Events::At(_) => None,
+            Events::Own { ledger, .. } => Some(ledger.clone()),
         };
         let (collector, events) = match options.events {
             Events::At(endpoint) => (None, endpoint),
@@ -157,7 +165,7 @@ impl Stack {
             server.set_llm(format!("http://{}/llm", reachable(envoy.listen())));
         }
         let envoy = Some(envoy);
-        Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, launch })
+        Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, launch, ledger_url })
     }
 
     /// The URL of the MCP endpoint behind Envoy, for clients on this machine.
@@ -168,6 +176,21 @@ impl Stack {
     /// The running Envoy; an error after [`Stack::kill_envoy`].
     pub fn envoy(&self) -> anyhow::Result<&Envoy> {
         self.envoy.as_ref().context("Envoy was killed")
+    }
+
+    /// The servers behind Envoy.
+    pub fn servers(&self) -> Vec<Server> {
+        let Bootstrap { upstream, collector, .. } = &self.bootstrap;
+        [
+            (Role::Upstream, "upstream", upstream),
+            (Role::Collector, "agent_meter_collector", collector),
+        ]
+        .map(|(role, cluster, endpoint)| Server {
+            role,
+            cluster: cluster.to_owned(),
+            endpoint: endpoint.clone(),
+        })
+        .into()
     }
 
     /// The own collector.
@@ -247,54 +270,6 @@ impl Stack {
         self.dir.done = true;
         self.kill_envoy().await
     }
-
-    /// Stops Envoy, delivers the events that Envoy had not delivered to the collector, and stops
-    /// the rest.
-    ///
-    /// It keeps the working files if anything could not be recovered.
-    pub async fn stop(mut self) -> anyhow::Result<Recovered> {
-        let stopped = match self.envoy.take() {
-            Some(envoy) => envoy.stop().await,
-            None => Ok(()),
-        };
-        let recovered = self.recover().await;
-        if let Some(server) = self.server.take() {
-            server.stop().await;
-        }
-        if let Some(llm) = self.llm.take() {
-            llm.stop().await;
-        }
-        if let Some(collector) = self.collector.take() {
-            collector.stop().await;
-        }
-        stopped?;
-        let recovered = recovered.context("cannot bring the last events to the collector")?;
-        self.dir.keep |= !recovered.is_complete();
-        self.dir.done = true;
-        Ok(recovered)
-    }
-
-    async fn recover(&self) -> anyhow::Result<Recovered> {
-        let log = Log::open(&self.dir.path().join("envoy.log"))?;
-        let secret = plugin::collector_secret(&self.bootstrap.plugin);
-        let secret = secret.map(SharedSecret::unnamed).transpose().context("collector.secret")?;
-        let target = match &self.collector {
-            Some(collector) => Target::Ledger { ledger: collector.ledger(), allows_older: false },
-            None => {
-                let remote = Remote::new(self.events_url()?);
-                Target::Collector(remote.with_secret(secret.clone(), Authentication::default()))
-            }
-        };
-        let secrets = secret.into_iter().collect();
-        let options = recover::Options { secrets, ..recover::Options::default() };
-        recover([log], &target, &options).await
-    }
-
-    fn events_url(&self) -> anyhow::Result<Url> {
-        let authority = self.bootstrap.collector.authority();
-        let path = plugin::collector_path(&self.bootstrap.plugin);
-        Ok(Url::parse(&format!("http://{authority}{path}"))?)
-    }
 }
 
 /// The address by which this machine reaches a listener on `addr`.
@@ -307,51 +282,9 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, addr.port())
 }
 
-/// A temporary directory, which stays if the work in it failed.
-#[derive(Debug)]
-pub(crate) struct WorkDir {
-    dir: Option<TempDir>,
-    pub(crate) keep: bool,
-    pub(crate) done: bool,
-    /// True if somebody else tells where it is.
-    is_named: bool,
-}
-
-impl WorkDir {
-    pub(crate) fn create() -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("agent-meter-").tempdir();
-        let dir = dir.context("cannot create a temporary directory")?;
-        Ok(Self { dir: Some(dir), keep: false, done: false, is_named: false })
-    }
-
-    /// Names the directory no more, as the error of Envoy does, or says all that is to say.
-    pub(crate) fn named_in(&mut self, error: anyhow::Error) -> anyhow::Error {
-        if let Some(failure) = error.downcast_ref::<Failure>() {
-            self.done = failure.is_plain();
-            self.is_named = true;
-        }
-        error
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.as_ref().map_or(Path::new(""), TempDir::path)
-    }
-}
-
-impl Drop for WorkDir {
-    fn drop(&mut self) {
-        let Some(dir) = self.dir.take() else { return };
-        if self.keep || !self.done {
-            let dir = dir.keep();
-            if !self.is_named {
-                eprintln!("working files kept in {}", dir.display());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use agent_meter_collector::recover::Recovered;
     use axum::Router;
     use axum::http::HeaderMap;
     use axum::http::header::{HOST, LOCATION};

@@ -105,7 +105,10 @@ impl CollectArgs {
         let collector = Collector::start_with(self.listen, &self.ledger, extras).await?;
         println!("ready {}", json!({ "collector": collector.addr() }));
         signals.stop().await;
-        collector.stop().await;
+        tokio::select! {
+            () = collector.stop() => {}
+            () = signals.stop() => {}
+        }
         Ok(())
     }
 

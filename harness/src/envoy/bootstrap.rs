@@ -1,6 +1,7 @@
 //! Renders Envoy's bootstrap from the checked-in `envoy/envoy.yaml`: edits its tree, and has no
 //! other template.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -96,6 +97,14 @@ fn url_of_host(header: &str) -> anyhow::Result<Url> {
 
 fn without_brackets(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// As a URL, without the `host` header.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
 }
 
 impl From<SocketAddr> for Endpoint {

@@ -8,4 +8,4 @@ mod process;
 pub use bootstrap::{Bootstrap, Endpoint};
 pub use find::{Program, VERSION, find};
 pub use log::Failure;
-pub use process::{Envoy, Launch, Succession, validate};
+pub use process::{Counters, Envoy, Launch, Succession, validate};

@@ -85,6 +85,26 @@ pub struct Envoy {
     http: reqwest::Client,
 }
 
+/// Reads the counters of one Envoy.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    admin: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Counters {
+    /// The counters and gauges whose names start with `prefix`, by full name.
+    pub async fn read(&self, prefix: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let url = format!("http://{}/stats?format=json&filter=^{prefix}", self.admin);
+        let stats = get_json(&self.http, &url).await?;
+        let list = stats["stats"].as_array().context("Envoy's /stats has no list")?;
+        let named = list
+            .iter()
+            .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
+        Ok(named.filter(|(name, _)| name.starts_with(prefix)).collect())
+    }
+}
+
 impl Launch {
     /// The words before those that run Envoy.
     fn before(&self) -> Vec<OsString> {
@@ -209,13 +229,12 @@ impl Envoy {
 
     /// The counters and gauges whose names start with `prefix`, by full name.
     pub async fn stats(&self, prefix: &str) -> anyhow::Result<BTreeMap<String, u64>> {
-        let url = format!("http://{}/stats?format=json&filter=^{prefix}", self.admin);
-        let stats = get_json(&self.http, &url).await?;
-        let list = stats["stats"].as_array().context("Envoy's /stats has no list")?;
-        let named = list
-            .iter()
-            .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
-        Ok(named.filter(|(name, _)| name.starts_with(prefix)).collect())
+        self.counters().read(prefix).await
+    }
+
+    /// Reads the counters while something else waits for Envoy's end.
+    pub fn counters(&self) -> Counters {
+        Counters { admin: self.admin, http: self.http.clone() }
     }
 
     /// Waits until Envoy ends by itself; the error says why it did.
