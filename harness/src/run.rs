@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_meter_collector::Extras;
 use agent_meter_collector::recover::Recovered;
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::envoy::Endpoint;
+use crate::envoy::{Endpoint, Route};
 use crate::health::watch;
 use crate::stack::{Events, Options, Stack, Upstream};
 
@@ -34,6 +35,8 @@ struct Ready {
 pub struct Run {
     /// The metered server.
     pub upstream: Endpoint,
+    /// Further servers behind the same filter.
+    pub routes: Vec<Route>,
     /// The address that clients connect to; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The address of Envoy's admin interface; port 0 takes a free one.
@@ -48,11 +51,12 @@ pub struct Run {
     pub wasm: PathBuf,
 }
 
-/// Runs until a signal stops it; an error if Envoy ends earlier.
-pub async fn run(options: Run) -> anyhow::Result<()> {
+/// Runs until a signal stops it; an error if Envoy ends earlier. `extras` are what the own collector
+/// does besides keeping its ledger.
+pub async fn run(options: Run, extras: Extras) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let node_id = "agent-meter".to_owned();
-    let Run { upstream, listen, admin, events, plugin, concurrency, wasm } = options;
+    let Run { upstream, routes, listen, admin, events, plugin, concurrency, wasm } = options;
     is_free("--listen", listen).await?;
     is_free("--admin", admin).await?;
     let upstream = Upstream::At(upstream);
@@ -70,13 +74,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         admin,
         upstream,
         llm: None,
+        routes,
         events,
         node_id,
         settings,
         environment: Vec::new(),
     };
     let mut stack = tokio::select! {
-        stack = Stack::start(options) => stack?,
+        stack = Stack::start_with(options, extras) => stack?,
         () = signals.stop() => return Ok(()),
     };
     let envoy = stack.envoy()?;

@@ -7,11 +7,11 @@ mod work_dir;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use agent_meter_collector::{Collector, Ledger};
+use agent_meter_collector::{Collector, Extras, Ledger};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Launch, Program, Succession};
+use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Launch, Program, Route, Succession};
 use crate::health::{Role, Server};
 use crate::llm_server::{LlmOptions, LlmServer};
 use crate::mcp_server::{McpServer, Mode};
@@ -64,6 +64,8 @@ pub struct Options {
     /// Runs an LLM endpoint in this process, behind Envoy at `/llm/`, for the own MCP server's tool
     /// `summarise`; `None` runs none.
     pub llm: Option<LlmOptions>,
+    /// Further servers behind the same filter.
+    pub routes: Vec<Route>,
     /// Which collector receives the events.
     pub events: Events,
     /// Envoy's node id, the default source of the events.
@@ -85,6 +87,7 @@ impl Options {
             admin: ANY_PORT,
             upstream: Upstream::Demo(Mode::Sessions),
             llm: None,
+            routes: Vec::new(),
             events: Events::Own { listen: ANY_PORT, ledger: "sqlite::memory:".to_owned() },
             node_id: "agent-meter".to_owned(),
             settings: Vec::new(),
@@ -106,6 +109,7 @@ pub struct Stack {
     program: Program,
     bootstrap: Bootstrap,
     launch: Launch,
+    routes: Vec<Route>,
     /// The own collector's ledger.
     ledger_url: Option<String>,
 }
@@ -113,6 +117,11 @@ pub struct Stack {
 impl Stack {
     /// Finds Envoy, starts everything, and returns once Envoy serves.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
+        Self::start_with(options, Extras::default()).await
+    }
+
+    /// The same, with more for the own collector to do.
+    pub async fn start_with(options: Options, extras: Extras) -> anyhow::Result<Self> {
         ensure!(options.concurrency > 0, "concurrency: expected at least 1 worker");
         let program = envoy::find().await?;
         let (server, upstream) = match options.upstream {
@@ -134,7 +143,7 @@ impl Stack {
         let (collector, events) = match options.events {
             Events::At(endpoint) => (None, endpoint),
             Events::Own { listen, ledger } => {
-                let collector = Collector::start(listen, &ledger)
+                let collector = Collector::start_with(listen, &ledger, extras)
                     .await
                     .context("cannot start the collector")?;
                 let endpoint = reachable(collector.addr()).into();
@@ -153,9 +162,11 @@ impl Stack {
             plugin,
             settings: options.settings,
         };
+        let mut routes = options.routes;
         if let Some(llm) = &llm {
-            bootstrap.route_llm(&llm.addr().into())?;
+            routes.push(Route { name: "llm".to_owned(), endpoint: llm.addr().into() });
         }
+        bootstrap.route(&routes)?;
         let (concurrency, environment) = (options.concurrency, options.environment);
         let launch = Launch { concurrency, environment, succession: None };
         let mut dir = WorkDir::create()?;
@@ -165,7 +176,18 @@ impl Stack {
             server.set_llm(format!("http://{}/llm", reachable(envoy.listen())));
         }
         let envoy = Some(envoy);
-        Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, launch, ledger_url })
+        Ok(Self {
+            envoy,
+            collector,
+            server,
+            llm,
+            dir,
+            program,
+            bootstrap,
+            launch,
+            routes,
+            ledger_url,
+        })
     }
 
     /// The URL of the MCP endpoint behind Envoy, for clients on this machine.
@@ -181,16 +203,16 @@ impl Stack {
     /// The servers behind Envoy.
     pub fn servers(&self) -> Vec<Server> {
         let Bootstrap { upstream, collector, .. } = &self.bootstrap;
-        [
-            (Role::Upstream, "upstream", upstream),
-            (Role::Collector, "agent_meter_collector", collector),
-        ]
-        .map(|(role, cluster, endpoint)| Server {
+        let server = |role, cluster: &str, endpoint: &Endpoint| Server {
             role,
             cluster: cluster.to_owned(),
             endpoint: endpoint.clone(),
-        })
-        .into()
+        };
+        let routes = self.routes.iter();
+        let routed = routes.map(|route| server(Role::Upstream, &route.cluster(), &route.endpoint));
+        let collector = server(Role::Collector, "agent_meter_collector", collector);
+        let own = [server(Role::Upstream, "upstream", upstream), collector];
+        own.into_iter().chain(routed).collect()
     }
 
     /// The own collector.

@@ -12,10 +12,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Ended, Files, path, run};
+use support::{Ended, Files, run};
 
 /// The options that let a run need nothing of the machine.
-const ANY: [&str; 8] = [
+const ANY: [&str; 10] = [
+    // Each worker compiles the module.
+    "--concurrency",
+    "1",
     "--listen",
     "127.0.0.1:0",
     "--admin",
@@ -49,13 +52,17 @@ fn a_wrong_configuration_is_one_line_that_names_the_file_and_the_place() {
     let expected = format!(
         "error: {file}: agent-meter configuration refused: products[0].match.path_prfix: unknown field `path_prfix`, expected one of `host`, `path`, `path_prefix`, `path_template`, `case`, `headers`; did you mean `path_prefix`?"
     );
-    for ended in [
-        run_with("--config", &file),
-        run(&["demo", "--config", &file]),
-        run(&["check", "config", &file]),
-    ] {
+    let work = files.at("tmp");
+    std::fs::create_dir(&work).expect("a directory");
+    let demo = |work: &str| {
+        let mut command = support::command(&["demo", "--concurrency", "1", "--config", &file]);
+        support::end(command.env("TMPDIR", work))
+    };
+    for ended in [run_with("--config", &file), demo(&work), run(&["check", "config", &file])] {
         assert_eq!(only_line(&ended), expected);
     }
+    let left: Vec<_> = std::fs::read_dir(&work).expect("a directory").collect();
+    assert!(left.is_empty(), "{left:?}");
     // It starts no Envoy.
     let expected = expected.replace("agent-meter configuration refused: ", "");
     let ended = run(&["bootstrap", "--upstream", "http://127.0.0.1:9", "--config", &file]);
@@ -76,22 +83,6 @@ fn a_port_in_use_is_one_line_that_names_the_option_and_the_address() {
     }
     let collect = run(&["collect", "--listen", &addr, "--ledger", "sqlite::memory:"]);
     assert_eq!(only_line(&collect), format!("error: listen on {addr}: {in_use}"));
-}
-
-#[test]
-fn a_mistake_leaves_no_files_behind() {
-    let files = Files::new();
-    let file = files.with("typo.yaml", "products: []");
-    let work = files.at("tmp");
-    std::fs::create_dir(&work).expect("a directory");
-    let mut command = support::command(&["demo", "--config", &file]);
-    let ended = command.env("TMPDIR", &work).output().expect("a command");
-    assert!(!ended.status.success());
-    let left: Vec<String> = std::fs::read_dir(&work)
-        .expect("a directory")
-        .map(|entry| path(&entry.expect("an entry").path()))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
 }
 
 /// A run whose lines on stderr come one by one.
@@ -156,11 +147,16 @@ impl Running {
 
     /// Sends a call, and returns the status of the answer.
     fn call(&self) -> u16 {
+        self.post("/mcp", "a")
+    }
+
+    /// The same, to this path of this host.
+    fn post(&self, path: &str, host: &str) -> u16 {
         let listen = self.ready["listen"].as_str().expect("an address");
         let mut stream = TcpStream::connect(listen).expect("Envoy");
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#;
         let request = format!(
-            "POST /mcp HTTP/1.1\r\nhost: a\r\nx-customer-id: acme\r\ncontent-type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\nx-customer-id: acme\r\ncontent-type: application/json\r\n\
              accept: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -229,7 +225,7 @@ fn ended_with_a_refusing_collector(interrupts: usize) -> (String, Duration) {
     );
     serve(collector, "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n");
     let options = ["--upstream", &served, "--collector", &refusing];
-    let mut running = Running::start(&[&options, &ANY[..4]].concat());
+    let mut running = Running::start(&[&options, &ANY[..6]].concat());
     assert_eq!(running.call(), 200);
     assert_eq!(
         running.line(),
@@ -277,4 +273,63 @@ fn a_second_interrupt_ends_at_once_and_loses_nothing() {
     let stopped = "error: stopped at once: what Envoy had not delivered is in its log, for `";
     let command = line.strip_prefix(stopped).and_then(|line| line.strip_suffix('`')).expect(&line);
     assert!(events_left(command) > 0, "{line}");
+}
+
+#[test]
+fn a_route_leads_to_its_server_by_path_and_by_host_and_to_no_other() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let routed = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let [served, by_path] = [&upstream, &routed]
+        .map(|listener| format!("http://{}", listener.local_addr().expect("an address")));
+    serve(upstream, "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+    serve(routed, "HTTP/1.1 418 Teapot\r\ncontent-length: 0\r\n\r\n");
+    let files = Files::new();
+    let product = "{ id: a, type: STANDARD_API, match: { path_prefix: / } }";
+    let config = files.with("all.yaml", format!("products: [{product}]"));
+    let contracts = files.with("contracts.yaml", "customers: {acme: {contracted_revenue: '2.00'}}");
+    let local = format!("local={by_path}");
+    let options = [
+        ["--upstream", &served],
+        ["--config", &config],
+        ["--contracts", &contracts],
+        ["--route", &local],
+        ["--route", "outside=https://nowhere.invalid"],
+    ];
+    let mut running = Running::start(&[options.as_flattened(), &ANY].concat());
+    assert!(
+        running
+            .line()
+            .starts_with("warning: the upstream https://nowhere.invalid cannot be reached: ")
+    );
+    for (path, host, status) in [
+        ("/mcp", "a", 202),
+        ("/local/v1/messages", "a", 418),
+        ("/localv1", "a", 202),
+        ("/outside/v1", "a", 503),
+        ("/v1", "nowhere.invalid", 503),
+        ("/v1", "Nowhere.invalid:1", 503),
+        ("/local/v1", "nowhere.invalid", 503),
+        ("/v1", "nowherexinvalid", 202),
+    ] {
+        assert_eq!(running.post(path, host), status, "{host}{path}");
+    }
+    running.interrupt();
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
+fn options_that_would_have_no_effect_are_refused() {
+    let files = Files::new();
+    let contracts = files.with("contracts.yaml", "customers: {}");
+    let collector = "http://127.0.0.1:9";
+    let words = ["run", "--upstream", collector, "--collector", collector];
+    let ended = run(&[&words[..], &["--contracts", &contracts]].concat());
+    let expected = format!(
+        "error: --contracts: only for the own collector; {collector} has options of its own"
+    );
+    assert_eq!(only_line(&ended), expected);
+    // Without a product for it, nobody would meter it.
+    let ended = run_with("--route", "llm=https://api.openai.com");
+    assert_eq!(ended.status, 2);
+    assert!(ended.err.contains("--config"), "{}", ended.err);
 }

@@ -148,6 +148,7 @@ impl RunArgs {
         let events = if self.collector.contains("://") {
             let endpoint: Endpoint = self.collector.parse().context("--collector")?;
             ensure!(!endpoint.tls, "--collector: https is not supported; put a proxy before it");
+            self.extras.ensure_none(&self.collector)?;
             Events::At(endpoint)
         } else {
             let listen = self.collector.parse::<SocketAddr>();
@@ -161,10 +162,12 @@ impl RunArgs {
             Events::Own { listen, ledger: self.ledger }
         };
         let concurrency = self.envoy.concurrency;
+        let extras = self.extras.into_extras()?;
         let Self { upstream, listen, admin, .. } = self;
+        let routes = upstream.route.clone();
         let upstream = upstream.endpoint()?;
-        let run = Run { upstream, listen, admin, events, plugin, concurrency, wasm };
-        run::run(run).await.map_err(in_file(self.envoy.config))
+        let run = Run { upstream, routes, listen, admin, events, plugin, concurrency, wasm };
+        run::run(run, extras).await.map_err(in_file(self.envoy.config))
     }
 }
 
@@ -182,10 +185,12 @@ impl BootstrapArgs {
         // A path that the user gives need not exist on this machine.
         let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
         let Self { node_id, listen, admin, upstream, collector, .. } = self;
+        let routes = upstream.route.clone();
         let upstream = upstream.endpoint()?;
         let settings = Vec::new();
-        let bootstrap =
+        let mut bootstrap =
             Bootstrap { node_id, listen, admin, upstream, collector, wasm, plugin, settings };
+        bootstrap.route(&routes).context("--route")?;
         print(serde_yaml_ng::to_string(&bootstrap.render()?)?.trim_end())
     }
 }
