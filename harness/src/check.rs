@@ -7,10 +7,12 @@ use agent_meter_core::config::Config;
 use agent_meter_core::pricing::card_age::CardAge;
 use anyhow::{Context, anyhow, bail};
 use chrono::Utc;
+use iso_currency::Currency;
 
 use crate::envoy::{self, Bootstrap};
 use crate::plugin;
 use crate::stack::{ANY_PORT, WorkDir};
+use crate::suggest;
 use crate::wasm::Module;
 
 /// Lets the real filter in a real Envoy read a plugin configuration; opens no port.
@@ -33,11 +35,25 @@ pub async fn config(file: &Path, wasm: &Path) -> anyhow::Result<Vec<String>> {
         settings: Vec::new(),
     };
     let valid = envoy::validate(&program, &bootstrap, dir.path()).await;
-    dir.done = true;
+    let valid = valid.map_err(|error| dir.named_in(error));
     valid.with_context(|| file.display().to_string())?;
-    let config = Config::from_bytes(text.as_bytes()).map_err(|refused| anyhow!("{refused}"))?;
+    dir.done = true;
+    let config = Config::from_bytes(text.as_bytes())
+        .map_err(|refused| anyhow!("{}", suggest::with_name(&refused.to_string())))?;
     let warnings = config.warnings().iter().map(ToString::to_string).collect();
-    Ok([warnings, old_prices(&config)].concat())
+    Ok([warnings, unknown_currencies(&config), old_prices(&config)].concat())
+}
+
+/// Names the currencies that ISO 4217 does not have. The filter takes any three letters: the list
+/// changes.
+fn unknown_currencies(config: &Config) -> Vec<String> {
+    let products = config.products.iter().enumerate().map(|(at, product)| {
+        (format!("products[{at}].pricing.currency"), &product.pricing.currency[..])
+    });
+    let cards = config.rate_cards.iter().enumerate();
+    let cards = cards.map(|(at, card)| (format!("rate_cards[{at}].currency"), card.currency()));
+    let unknown = products.chain(cards).filter(|(_, code)| Currency::from_code(code).is_none());
+    unknown.map(|(path, code)| format!("{path}: ISO 4217 has no currency {code:?}")).collect()
 }
 
 /// Names the rate cards whose prices are old.
@@ -64,5 +80,41 @@ pub fn module(file: &Path) -> anyhow::Result<Module> {
     match &module.problems()[..] {
         [] => Ok(module),
         problems => bail!("{name}: {}", problems.join(&format!("\n{name}: "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_currency_that_iso_4217_does_not_have_is_named() {
+        let product = |id: &str, currency: &str| {
+            format!(
+                r#"{{ "id": "{id}", "type": "STANDARD_API", "match": {{ "path": "/{id}" }},
+                     "pricing": {{ "currency": "{currency}" }} }}"#
+            )
+        };
+        let products = [product("a", "USD"), product("b", "UDS"), product("c", "CHF")].join(",");
+        let card = |currency: &str| {
+            format!(
+                r#"[{{ "version": "1", "currency": "{currency}", "rates": [{{
+                     "provider": "openai", "model": "m", "input": "1", "output": "2" }}] }}]"#
+            )
+        };
+        for (card, expected) in [
+            (card("EUR"), &["products[1].pricing.currency: ISO 4217 has no currency \"UDS\""][..]),
+            (
+                card("ERU"),
+                &[
+                    "products[1].pricing.currency: ISO 4217 has no currency \"UDS\"",
+                    "rate_cards[0].currency: ISO 4217 has no currency \"ERU\"",
+                ],
+            ),
+        ] {
+            let config = format!(r#"{{ "products": [{products}], "rate_cards": {card} }}"#);
+            let config = Config::from_bytes(config.as_bytes()).expect("a configuration");
+            assert_eq!(unknown_currencies(&config), expected);
+        }
     }
 }

@@ -1,16 +1,24 @@
 //! `agent-meter run`: meters the user's own server until Ctrl-C or SIGTERM.
 
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use agent_meter_collector::Extras;
 use agent_meter_collector::recover::Recovered;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::envoy::Endpoint;
+use crate::envoy::{Endpoint, Route};
+use crate::health::watch;
 use crate::stack::{Events, Options, Stack, Upstream};
+
+/// How long to wait for another's collector at the end: what it does not take stays in Envoy's log.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The `ready` line, for other programs; the members keep this order.
 #[derive(Serialize)]
@@ -18,6 +26,8 @@ struct Ready {
     listen: SocketAddr,
     collector: Option<String>,
     envoy_admin: SocketAddr,
+    /// The own collector's.
+    page: Option<String>,
 }
 
 /// The options of `run`.
@@ -25,6 +35,8 @@ struct Ready {
 pub struct Run {
     /// The metered server.
     pub upstream: Endpoint,
+    /// Further servers behind the same filter.
+    pub routes: Vec<Route>,
     /// The address that clients connect to; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The address of Envoy's admin interface; port 0 takes a free one.
@@ -39,11 +51,14 @@ pub struct Run {
     pub wasm: PathBuf,
 }
 
-/// Runs until a signal stops it; an error if Envoy ends earlier.
-pub async fn run(options: Run) -> anyhow::Result<()> {
+/// Runs until a signal stops it; an error if Envoy ends earlier. `extras` are what the own collector
+/// does besides keeping its ledger.
+pub async fn run(options: Run, extras: Extras) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let node_id = "agent-meter".to_owned();
-    let Run { upstream, listen, admin, events, plugin, concurrency, wasm } = options;
+    let Run { upstream, routes, listen, admin, events, plugin, concurrency, wasm } = options;
+    is_free("--listen", listen).await?;
+    is_free("--admin", admin).await?;
     let upstream = Upstream::At(upstream);
     let wasm = Some(wasm);
     let external = match &events {
@@ -59,26 +74,60 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         admin,
         upstream,
         llm: None,
+        routes,
         events,
         node_id,
         settings,
         environment: Vec::new(),
     };
     let mut stack = tokio::select! {
-        stack = Stack::start(options) => stack?,
+        stack = Stack::start_with(options, extras) => stack?,
         () = signals.stop() => return Ok(()),
     };
     let envoy = stack.envoy()?;
     let own = stack.collector().map(|collector| collector.addr().to_string());
-    let ready =
-        Ready { listen: envoy.listen(), collector: own.or(external), envoy_admin: envoy.admin() };
+    let page = own.as_ref().map(|own| format!("http://{own}/"));
+    let (listen, envoy_admin) = (envoy.listen(), envoy.admin());
+    let ready = Ready { listen, collector: own.or(external), envoy_admin, page };
     println!("ready {}", serde_json::to_string(&ready)?);
-    tokio::select! {
-        () = signals.stop() => {}
-        error = stack.ended() => return Err(error),
+    let (counters, servers) = (envoy.counters(), stack.servers());
+    let ended = tokio::select! {
+        () = signals.stop() => None,
+        error = stack.ended() => Some(error),
+        never = watch(&counters, servers, |line| eprintln!("{line}")) => match never {},
+    };
+    if ended.is_none() {
+        eprintln!(
+            "stopping: Envoy ends, and its last events go to the collector; Ctrl-C again stops at once"
+        );
     }
-    report_recovered(&stack.stop().await?);
-    Ok(())
+    stop(stack, &mut signals).await
+}
+
+/// Stops the stack, and brings what Envoy had not delivered to the collector. The next signal ends the
+/// wait.
+pub async fn stop(stack: Stack, signals: &mut Signals) -> anyhow::Result<()> {
+    let command = stack.recover_command()?;
+    // Dropped early, it would kill Envoy, which may be writing events to its log. Without the drop,
+    // the leash ends Envoy when this process has ended.
+    let mut stopping = ManuallyDrop::new(Box::pin(stack.stop_within(Some(PATIENCE))));
+    tokio::select! {
+        stopped = stopping.as_mut() => {
+            let stopped = stopped?;
+            report_recovered(&stopped.recovered);
+            stopped.envoy
+        }
+        () = signals.stop() => bail!(
+            "stopped at once: what Envoy had not delivered is in its log, for `{command}`"
+        ),
+    }
+}
+
+/// Checks that nobody listens on an address. Envoy itself shares a port with another Envoy of the same
+/// user, so that two of them would meter half of the traffic each.
+async fn is_free(option: &str, addr: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(addr).await;
+    listener.map(drop).with_context(|| format!("{option}: cannot listen on {addr}"))
 }
 
 /// Reports on stderr what became of the events that Envoy had not delivered.

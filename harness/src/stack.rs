@@ -1,22 +1,24 @@
 //! The stack: MCP server and LLM endpoint (optional), collector (own or another's), Envoy. It
 //! starts them in this order and stops them in reverse.
 
+mod stop;
+mod work_dir;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use agent_meter_collector::recover::{
-    self, Authentication, Log, Recovered, Remote, Target, recover,
-};
-use agent_meter_collector::{Collector, Ledger, SharedSecret};
+use agent_meter_collector::{Collector, Extras, Ledger};
 use anyhow::{Context, ensure};
-use reqwest::Url;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Launch, Program, Succession};
+use crate::envoy::{self, Bootstrap, Endpoint, Envoy, Launch, Program, Route, Succession};
+use crate::health::{Role, Server};
 use crate::llm_server::{LlmOptions, LlmServer};
 use crate::mcp_server::{McpServer, Mode};
 use crate::plugin;
+
+pub use stop::Stopped;
+pub(crate) use work_dir::WorkDir;
 
 /// An address of this machine with a free port.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -62,6 +64,8 @@ pub struct Options {
     /// Runs an LLM endpoint in this process, behind Envoy at `/llm/`, for the own MCP server's tool
     /// `summarise`; `None` runs none.
     pub llm: Option<LlmOptions>,
+    /// Further servers behind the same filter.
+    pub routes: Vec<Route>,
     /// Which collector receives the events.
     pub events: Events,
     /// Envoy's node id, the default source of the events.
@@ -83,6 +87,7 @@ impl Options {
             admin: ANY_PORT,
             upstream: Upstream::Demo(Mode::Sessions),
             llm: None,
+            routes: Vec::new(),
             events: Events::Own { listen: ANY_PORT, ledger: "sqlite::memory:".to_owned() },
             node_id: "agent-meter".to_owned(),
             settings: Vec::new(),
@@ -104,14 +109,21 @@ pub struct Stack {
     program: Program,
     bootstrap: Bootstrap,
     launch: Launch,
+    routes: Vec<Route>,
+    /// The own collector's ledger.
+    ledger_url: Option<String>,
 }
 
 impl Stack {
     /// Finds Envoy, starts everything, and returns once Envoy serves.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
+        Self::start_with(options, Extras::default()).await
+    }
+
+    /// The same, with more for the own collector to do.
+    pub async fn start_with(options: Options, extras: Extras) -> anyhow::Result<Self> {
         ensure!(options.concurrency > 0, "concurrency: expected at least 1 worker");
         let program = envoy::find().await?;
-        let dir = WorkDir::create()?;
         let (server, upstream) = match options.upstream {
             Upstream::At(endpoint) => (None, endpoint),
             Upstream::Demo(mode) => {
@@ -124,10 +136,14 @@ impl Stack {
             Some(options) => Some(LlmServer::start(ANY_PORT, options).await?),
             None => None,
         };
+        let ledger_url = match &options.events {
+            Events::At(_) => None,
+            Events::Own { ledger, .. } => Some(ledger.clone()),
+        };
         let (collector, events) = match options.events {
             Events::At(endpoint) => (None, endpoint),
             Events::Own { listen, ledger } => {
-                let collector = Collector::start(listen, &ledger)
+                let collector = Collector::start_with(listen, &ledger, extras)
                     .await
                     .context("cannot start the collector")?;
                 let endpoint = reachable(collector.addr()).into();
@@ -146,18 +162,32 @@ impl Stack {
             plugin,
             settings: options.settings,
         };
+        let mut routes = options.routes;
         if let Some(llm) = &llm {
-            bootstrap.route_llm(&llm.addr().into())?;
+            routes.push(Route { name: "llm".to_owned(), endpoint: llm.addr().into() });
         }
+        bootstrap.route(&routes)?;
         let (concurrency, environment) = (options.concurrency, options.environment);
         let launch = Launch { concurrency, environment, succession: None };
+        let mut dir = WorkDir::create()?;
         let envoy = Envoy::start(&program, &bootstrap, dir.path(), &launch).await;
-        let envoy = envoy.context("cannot start Envoy")?;
+        let envoy = envoy.map_err(|error| dir.named_in(error)).context("cannot start Envoy")?;
         if let (Some(server), Some(_)) = (&server, &llm) {
             server.set_llm(format!("http://{}/llm", reachable(envoy.listen())));
         }
         let envoy = Some(envoy);
-        Ok(Self { envoy, collector, server, llm, dir, program, bootstrap, launch })
+        Ok(Self {
+            envoy,
+            collector,
+            server,
+            llm,
+            dir,
+            program,
+            bootstrap,
+            launch,
+            routes,
+            ledger_url,
+        })
     }
 
     /// The URL of the MCP endpoint behind Envoy, for clients on this machine.
@@ -168,6 +198,21 @@ impl Stack {
     /// The running Envoy; an error after [`Stack::kill_envoy`].
     pub fn envoy(&self) -> anyhow::Result<&Envoy> {
         self.envoy.as_ref().context("Envoy was killed")
+    }
+
+    /// The servers behind Envoy.
+    pub fn servers(&self) -> Vec<Server> {
+        let Bootstrap { upstream, collector, .. } = &self.bootstrap;
+        let server = |role, cluster: &str, endpoint: &Endpoint| Server {
+            role,
+            cluster: cluster.to_owned(),
+            endpoint: endpoint.clone(),
+        };
+        let routes = self.routes.iter();
+        let routed = routes.map(|route| server(Role::Upstream, &route.cluster(), &route.endpoint));
+        let collector = server(Role::Collector, "agent_meter_collector", collector);
+        let own = [server(Role::Upstream, "upstream", upstream), collector];
+        own.into_iter().chain(routed).collect()
     }
 
     /// The own collector.
@@ -247,54 +292,6 @@ impl Stack {
         self.dir.done = true;
         self.kill_envoy().await
     }
-
-    /// Stops Envoy, delivers the events that Envoy had not delivered to the collector, and stops
-    /// the rest.
-    ///
-    /// It keeps the working files if anything could not be recovered.
-    pub async fn stop(mut self) -> anyhow::Result<Recovered> {
-        let stopped = match self.envoy.take() {
-            Some(envoy) => envoy.stop().await,
-            None => Ok(()),
-        };
-        let recovered = self.recover().await;
-        if let Some(server) = self.server.take() {
-            server.stop().await;
-        }
-        if let Some(llm) = self.llm.take() {
-            llm.stop().await;
-        }
-        if let Some(collector) = self.collector.take() {
-            collector.stop().await;
-        }
-        stopped?;
-        let recovered = recovered.context("cannot bring the last events to the collector")?;
-        self.dir.keep |= !recovered.is_complete();
-        self.dir.done = true;
-        Ok(recovered)
-    }
-
-    async fn recover(&self) -> anyhow::Result<Recovered> {
-        let log = Log::open(&self.dir.path().join("envoy.log"))?;
-        let secret = plugin::collector_secret(&self.bootstrap.plugin);
-        let secret = secret.map(SharedSecret::unnamed).transpose().context("collector.secret")?;
-        let target = match &self.collector {
-            Some(collector) => Target::Ledger { ledger: collector.ledger(), allows_older: false },
-            None => {
-                let remote = Remote::new(self.events_url()?);
-                Target::Collector(remote.with_secret(secret.clone(), Authentication::default()))
-            }
-        };
-        let secrets = secret.into_iter().collect();
-        let options = recover::Options { secrets, ..recover::Options::default() };
-        recover([log], &target, &options).await
-    }
-
-    fn events_url(&self) -> anyhow::Result<Url> {
-        let authority = self.bootstrap.collector.authority();
-        let path = plugin::collector_path(&self.bootstrap.plugin);
-        Ok(Url::parse(&format!("http://{authority}{path}"))?)
-    }
 }
 
 /// The address by which this machine reaches a listener on `addr`.
@@ -307,37 +304,9 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, addr.port())
 }
 
-/// A temporary directory, which stays if the work in it failed.
-#[derive(Debug)]
-pub(crate) struct WorkDir {
-    dir: Option<TempDir>,
-    pub(crate) keep: bool,
-    pub(crate) done: bool,
-}
-
-impl WorkDir {
-    pub(crate) fn create() -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("agent-meter-").tempdir();
-        let dir = dir.context("cannot create a temporary directory")?;
-        Ok(Self { dir: Some(dir), keep: false, done: false })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.as_ref().map_or(Path::new(""), TempDir::path)
-    }
-}
-
-impl Drop for WorkDir {
-    fn drop(&mut self) {
-        let Some(dir) = self.dir.take() else { return };
-        if self.keep || !self.done {
-            eprintln!("working files kept in {}", dir.keep().display());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use agent_meter_collector::recover::Recovered;
     use axum::Router;
     use axum::http::HeaderMap;
     use axum::http::header::{HOST, LOCATION};

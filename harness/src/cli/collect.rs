@@ -9,7 +9,7 @@ use agent_meter_collector::proof::SigningKey;
 use agent_meter_collector::{
     Collector, Contracts, Extras, Secret, Secrets, SharedSecret, Sinks, Webhook, Webhooks,
 };
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use serde_json::json;
 
@@ -59,6 +59,13 @@ pub(super) struct CollectArgs {
     /// starts; see `agent-meter seal`
     #[arg(long, value_name = "FILE")]
     signing_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    extras: ExtrasArgs,
+}
+
+/// What a collector does besides keeping its ledger.
+#[derive(Debug, Args)]
+pub(super) struct ExtrasArgs {
     /// Contracted revenue of customers, for margin guards: YAML or JSON such as
     /// `customers: {acme: {contracted_revenue: "2.00", plan: pro}}`; read again when it changes
     #[arg(long, value_name = "FILE")]
@@ -89,9 +96,6 @@ impl CollectArgs {
         let readers = secrets(&self.read_secret_file).context("--read-secret-file")?;
         let payers = secrets(&self.top_up_secret_file).context("--top-up-secret-file")?;
         let extras = Extras {
-            contracts: self.contracts.as_deref().map(Contracts::open).transpose()?,
-            webhooks: self.webhooks()?,
-            sinks: self.sinks.as_deref().map(Sinks::read).transpose().context("--sinks")?,
             writers: Secrets::new(write_secrets(&self.secret_file)?).context("--secret-file")?,
             readers,
             payers,
@@ -100,13 +104,44 @@ impl CollectArgs {
             signing_key: self.signing_key_file.as_deref().map(SigningKey::read).transpose()?,
             read_ledger: self.read_ledger.clone(),
             source_lost_after: (!lost_after.is_zero()).then_some(lost_after),
-            ..Extras::default()
+            ..self.extras.into_extras()?
         };
         let collector = Collector::start_with(self.listen, &self.ledger, extras).await?;
         println!("ready {}", json!({ "collector": collector.addr() }));
         signals.stop().await;
-        collector.stop().await;
+        tokio::select! {
+            () = collector.stop() => {}
+            () = signals.stop() => {}
+        }
         Ok(())
+    }
+}
+
+impl ExtrasArgs {
+    /// Refuses options that another's collector would not get.
+    pub(super) fn ensure_none(&self, collector: &str) -> anyhow::Result<()> {
+        let given = [
+            ("--contracts", self.contracts.is_some()),
+            ("--webhook", !self.webhook.is_empty()),
+            ("--sinks", self.sinks.is_some()),
+        ];
+        let given: Vec<&str> =
+            given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect();
+        ensure!(
+            given.is_empty(),
+            "{}: only for the own collector; {collector} has options of its own",
+            given.join(", ")
+        );
+        Ok(())
+    }
+
+    pub(super) fn into_extras(self) -> anyhow::Result<Extras> {
+        Ok(Extras {
+            contracts: self.contracts.as_deref().map(Contracts::open).transpose()?,
+            webhooks: self.webhooks()?,
+            sinks: self.sinks.as_deref().map(Sinks::read).transpose().context("--sinks")?,
+            ..Extras::default()
+        })
     }
 
     fn webhooks(&self) -> anyhow::Result<Option<Webhooks>> {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use agent_meter::bench::{self, Bench};
 use agent_meter::demo::margin::{self, Margin};
 use agent_meter::demo::{self, Demo};
-use agent_meter::envoy::{Bootstrap, Endpoint};
+use agent_meter::envoy::{Bootstrap, Endpoint, Failure};
 use agent_meter::mcp_server::{McpServer, Mode};
 use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
-use agent_meter::{check, plugin, wasm};
+use agent_meter::{check, plugin, suggest, wasm};
 use agent_meter_collector::prices::{self, Edition, Question, Wanted};
 use agent_meter_core::base::document;
 use agent_meter_core::base::invalid::ConfigError;
@@ -112,13 +112,14 @@ impl DemoArgs {
         self.check()?;
         let (plugin, wasm) = (self.envoy.plugin()?, self.envoy.wasm()?);
         let concurrency = self.envoy.concurrency;
-        let Self { scenario, sessions, calls, ledger, json, keep, .. } = self;
+        let Self { scenario, sessions, calls, ledger, json, keep, envoy } = self;
         if scenario == demo::Scenario::Margin {
             return margin::run(Margin { concurrency, wasm, json, keep }).await;
         }
         let (sessions, calls) = (sessions.unwrap_or(4), calls.unwrap_or(15));
         let ledger = ledger.unwrap_or_else(|| "sqlite::memory:".to_owned());
-        demo::run(Demo { sessions, calls, concurrency, ledger, plugin, wasm, json, keep }).await
+        let demo = Demo { sessions, calls, concurrency, ledger, plugin, wasm, json, keep };
+        demo::run(demo).await.map_err(in_file(envoy.config))
     }
 
     /// Refuses options that the scenario would ignore.
@@ -147,6 +148,7 @@ impl RunArgs {
         let events = if self.collector.contains("://") {
             let endpoint: Endpoint = self.collector.parse().context("--collector")?;
             ensure!(!endpoint.tls, "--collector: https is not supported; put a proxy before it");
+            self.extras.ensure_none(&self.collector)?;
             Events::At(endpoint)
         } else {
             let listen = self.collector.parse::<SocketAddr>();
@@ -160,14 +162,20 @@ impl RunArgs {
             Events::Own { listen, ledger: self.ledger }
         };
         let concurrency = self.envoy.concurrency;
+        let extras = self.extras.into_extras()?;
         let Self { upstream, listen, admin, .. } = self;
+        let routes = upstream.route.clone();
         let upstream = upstream.endpoint()?;
-        run::run(Run { upstream, listen, admin, events, plugin, concurrency, wasm }).await
+        let run = Run { upstream, routes, listen, admin, events, plugin, concurrency, wasm };
+        run::run(run, extras).await.map_err(in_file(self.envoy.config))
     }
 }
 
 impl BootstrapArgs {
     fn execute(self) -> anyhow::Result<()> {
+        if let Some(file) = &self.config {
+            filter_config(file)?;
+        }
         let plugin = self.config.as_deref().map(plugin::read).transpose()?;
         let mut plugin = plugin.unwrap_or_else(plugin::everything_free);
         plugin::deliver_to_harness(&mut plugin)?;
@@ -177,10 +185,12 @@ impl BootstrapArgs {
         // A path that the user gives need not exist on this machine.
         let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
         let Self { node_id, listen, admin, upstream, collector, .. } = self;
+        let routes = upstream.route.clone();
         let upstream = upstream.endpoint()?;
         let settings = Vec::new();
-        let bootstrap =
+        let mut bootstrap =
             Bootstrap { node_id, listen, admin, upstream, collector, wasm, plugin, settings };
+        bootstrap.route(&routes).context("--route")?;
         print(serde_yaml_ng::to_string(&bootstrap.render()?)?.trim_end())
     }
 }
@@ -288,6 +298,14 @@ impl ExplainArgs {
     }
 }
 
+/// Names the file of a configuration that the filter refused, and leaves any other error as it is.
+fn in_file(file: Option<PathBuf>) -> impl FnOnce(anyhow::Error) -> anyhow::Error {
+    move |error| match (error.downcast_ref::<Failure>().and_then(Failure::refusal), file) {
+        (Some(refusal), Some(file)) => anyhow!("{}: {refusal}", file.display()),
+        _ => error,
+    }
+}
+
 /// Splits `NAME=VALUE`.
 fn pair<'a>(option: &str, told: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
     told.split_once('=').with_context(|| format!("{option}: expected NAME=VALUE, found {told:?}"))
@@ -339,7 +357,10 @@ impl BenchArgs {
 /// Reads a plugin configuration that the filter understands, as JSON.
 pub(super) fn filter_config(file: &Path) -> anyhow::Result<Vec<u8>> {
     let json = plugin::read(file)?.to_string().into_bytes();
-    Config::from_bytes(&json).with_context(|| file.display().to_string())?;
+    Config::from_bytes(&json).map_err(|refused| {
+        let refused = suggest::with_name(&refused.to_string());
+        anyhow!("{}: {refused}", file.display())
+    })?;
     Ok(json)
 }
 

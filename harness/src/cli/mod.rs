@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use agent_meter::bench::{Scenario, Section};
 use agent_meter::demo;
-use agent_meter::envoy::Endpoint;
+use agent_meter::envoy::{Endpoint, Route};
 use agent_meter_collector::prices::Source;
 use chrono::NaiveDate;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -27,7 +27,7 @@ use reqwest::Url;
 
 use self::balance::BalanceCommand;
 use self::books::CorrectCommand;
-use self::collect::CollectArgs;
+use self::collect::{CollectArgs, ExtrasArgs};
 use self::documents::{CloseArgs, InvoiceArgs, InvoicesArgs};
 use self::export::ExportCommand;
 use self::proof::{ProveArgs, SealArgs, VerifyArgs};
@@ -152,6 +152,11 @@ struct UpstreamArgs {
     /// Host with 421 or 403; their redirects then lead past Envoy [default: the client's Host]
     #[arg(long, value_name = "HOST[:PORT]")]
     upstream_host: Option<String>,
+    /// A further server behind the same filter, such as openai=https://api.openai.com; may be
+    /// repeated. Requests reach it below /NAME/, which it does not see, and by https also with its
+    /// own name as their Host; products of --config match them so. It gets its own name as the Host
+    #[arg(long, value_name = "NAME=URL", requires = "config")]
+    route: Vec<Route>,
 }
 
 /// Without --config, the filter meters every path and tool at price 0, for the customer and the
@@ -173,6 +178,8 @@ struct RunArgs {
     /// Where the own collector keeps its ledger
     #[arg(long, value_name = "URL", default_value = "sqlite:agent-meter.db")]
     ledger: String,
+    #[command(flatten)]
+    extras: ExtrasArgs,
     #[command(flatten)]
     envoy: EnvoyArgs,
 }

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::llm_server::{self, LlmOptions, LlmServer};
 use crate::mcp_client::{Agent, Call};
 use crate::mcp_server::{Calls, Outcome};
-use crate::run::{Signals, report_recovered};
+use crate::run::{Signals, stop};
 use crate::stack::{ANY_PORT, Events, Options, Stack};
 use crate::{plugin, wait};
 
@@ -96,7 +96,7 @@ async fn conclude(
         }
         signals.stop().await;
     }
-    report_recovered(&stack.stop().await?);
+    stop(stack, signals).await?;
     if json {
         println!("{totals}");
     }

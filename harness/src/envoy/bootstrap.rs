@@ -1,6 +1,7 @@
 //! Renders Envoy's bootstrap from the checked-in `envoy/envoy.yaml`: edits its tree, and has no
 //! other template.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,8 +13,9 @@ use serde_json::{Value, json};
 const TEMPLATE: &str = include_str!("../../../envoy/envoy.yaml");
 
 const LISTENER: &str = "/static_resources/listeners/0";
-const CLUSTERS: &str = "/static_resources/clusters";
-const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+pub(super) const CLUSTERS: &str = "/static_resources/clusters";
+pub(super) const MANAGER: &str =
+    "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
 /// The parts of `envoy/envoy.yaml` that the harness sets.
 #[derive(Debug, Clone)]
@@ -94,8 +96,16 @@ fn url_of_host(header: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
-fn without_brackets(host: &str) -> &str {
+pub(super) fn without_brackets(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// As a URL, without the `host` header.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
 }
 
 impl From<SocketAddr> for Endpoint {
@@ -148,35 +158,6 @@ impl Bootstrap {
         Ok(root)
     }
 
-    /// Adds a route for `/llm/` to an LLM endpoint behind the same listener and filter as the
-    /// metered server. The endpoint sees the path without `/llm`, and its own name as the host:
-    /// providers are served by name, and make no URLs that a client follows.
-    pub fn route_llm(&mut self, llm: &Endpoint) -> anyhow::Result<()> {
-        let mut root = self.render()?;
-        let routes = format!("{MANAGER}/route_config/virtual_hosts/0/routes");
-        let host = llm.host_header.clone().unwrap_or_else(|| llm.authority());
-        let route = json!({ "cluster": "llm", "prefix_rewrite": "/", "timeout": "0s",
-            "host_rewrite_literal": host });
-        let list = at(&mut root, &routes)?;
-        // Envoy takes the first route that matches.
-        list.as_array_mut()
-            .context("envoy/envoy.yaml: no list of routes")?
-            .insert(0, json!({ "match": { "prefix": "/llm/" }, "route": route }));
-        self.settings.push((routes, list.take()));
-        let clusters = at(&mut root, CLUSTERS)?;
-        let mut cluster = named(clusters, "upstream")?.clone();
-        cluster["name"] = json!("llm");
-        cluster["load_assignment"]["cluster_name"] = json!("llm");
-        if let Some(cluster) = cluster.as_object_mut() {
-            // Drops the metered server's TLS, if it has any.
-            cluster.remove("transport_socket");
-        }
-        set_endpoint(&mut cluster, llm)?;
-        clusters.as_array_mut().context("envoy/envoy.yaml: no list of clusters")?.push(cluster);
-        self.settings.push((CLUSTERS.to_owned(), clusters.take()));
-        Ok(())
-    }
-
     fn set_filter(&self, filters: &mut Value) -> anyhow::Result<()> {
         let Some(wasm) = &self.wasm else {
             let filters = filters.as_array_mut().context("envoy/envoy.yaml: no list of filters")?;
@@ -194,7 +175,7 @@ impl Bootstrap {
     }
 }
 
-fn set_endpoint(cluster: &mut Value, endpoint: &Endpoint) -> anyhow::Result<()> {
+pub(super) fn set_endpoint(cluster: &mut Value, endpoint: &Endpoint) -> anyhow::Result<()> {
     let address = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
     *at(cluster, address)? = socket(&endpoint.host, endpoint.port);
     if endpoint.tls {
@@ -259,12 +240,12 @@ fn set(tree: &mut Value, pointer: &str, value: Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn at<'a>(tree: &'a mut Value, pointer: &str) -> anyhow::Result<&'a mut Value> {
+pub(super) fn at<'a>(tree: &'a mut Value, pointer: &str) -> anyhow::Result<&'a mut Value> {
     tree.pointer_mut(pointer).with_context(|| format!("envoy/envoy.yaml has no {pointer}"))
 }
 
 /// The member of a list of objects that has this `name`.
-fn named<'a>(list: &'a mut Value, name: &str) -> anyhow::Result<&'a mut Value> {
+pub(super) fn named<'a>(list: &'a mut Value, name: &str) -> anyhow::Result<&'a mut Value> {
     list.as_array_mut()
         .and_then(|list| list.iter_mut().find(|member| member["name"] == name))
         .with_context(|| format!("envoy/envoy.yaml has nothing named {name:?}"))
@@ -353,24 +334,6 @@ mod tests {
     fn without_a_module_the_filter_is_left_out() {
         let bare = Bootstrap { wasm: None, ..bootstrap("http://127.0.0.1:3") };
         assert!(!bare.render().expect("renders").to_string().contains("envoy.runtime"));
-    }
-
-    #[test]
-    fn the_llm_has_a_route_of_its_own_before_all_others() {
-        let mut routed = bootstrap("https://tools.internal:3");
-        routed.route_llm(&"http://llm.internal:7".parse().expect("a URL")).expect("a route");
-        let root = routed.render().expect("renders");
-        let routes = root.pointer(&format!("{MANAGER}/route_config/virtual_hosts/0/routes"));
-        let routes = routes.expect("routes");
-        let route = json!({ "cluster": "llm", "prefix_rewrite": "/", "timeout": "0s",
-            "host_rewrite_literal": "llm.internal:7" });
-        assert_eq!(routes[0], json!({ "match": { "prefix": "/llm/" }, "route": route }));
-        assert_eq!(routes[1]["route"]["cluster"], "upstream");
-        let clusters = root.pointer(CLUSTERS).expect("clusters");
-        assert_eq!(clusters[2]["name"], "llm");
-        assert!(clusters[0]["transport_socket"].is_object());
-        assert!(clusters[2]["transport_socket"].is_null());
-        assert!(clusters[2].to_string().contains(r#""address":"llm.internal","port_value":7"#));
     }
 
     #[test]

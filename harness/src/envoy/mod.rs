@@ -4,7 +4,10 @@ mod bootstrap;
 mod find;
 mod log;
 mod process;
+mod route;
 
 pub use bootstrap::{Bootstrap, Endpoint};
 pub use find::{Program, VERSION, find};
-pub use process::{Envoy, Launch, Succession, validate};
+pub use log::Failure;
+pub use process::{Counters, Envoy, Launch, Succession, validate};
+pub use route::Route;

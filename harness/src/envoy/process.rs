@@ -22,7 +22,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::bootstrap::{Bootstrap, module_in};
 use super::find::Program;
-use super::log;
+use super::log::Failure;
 use crate::wait;
 
 /// `$1` is a cleanup command, the rest is Envoy's command line.
@@ -83,6 +83,26 @@ pub struct Envoy {
     admin: SocketAddr,
     log: PathBuf,
     http: reqwest::Client,
+}
+
+/// Reads the counters of one Envoy.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    admin: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Counters {
+    /// The counters and gauges whose names start with `prefix`, by full name.
+    pub async fn read(&self, prefix: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let url = format!("http://{}/stats?format=json&filter=^{prefix}", self.admin);
+        let stats = get_json(&self.http, &url).await?;
+        let list = stats["stats"].as_array().context("Envoy's /stats has no list")?;
+        let named = list
+            .iter()
+            .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
+        Ok(named.filter(|(name, _)| name.starts_with(prefix)).collect())
+    }
 }
 
 impl Launch {
@@ -169,8 +189,8 @@ impl Envoy {
             addresses(&http, &admin_file).await
         });
         let (listen, admin) = tokio::select! {
-            status = child.wait() => return Err(log::failure(&stopped(&status?), &log)),
-            ready = ready => ready.map_err(|error| log::failure(&format!("{error:#}"), &log))?,
+            status = child.wait() => return Err(Failure::read(&stopped(&status?), &log).into()),
+            ready = ready => ready.map_err(|error| Failure::read(&format!("{error:#}"), &log))?,
         };
         Ok(Self { child, leash, watcher, listen, admin, log, http })
     }
@@ -209,19 +229,18 @@ impl Envoy {
 
     /// The counters and gauges whose names start with `prefix`, by full name.
     pub async fn stats(&self, prefix: &str) -> anyhow::Result<BTreeMap<String, u64>> {
-        let url = format!("http://{}/stats?format=json&filter=^{prefix}", self.admin);
-        let stats = get_json(&self.http, &url).await?;
-        let list = stats["stats"].as_array().context("Envoy's /stats has no list")?;
-        let named = list
-            .iter()
-            .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)));
-        Ok(named.filter(|(name, _)| name.starts_with(prefix)).collect())
+        self.counters().read(prefix).await
+    }
+
+    /// Reads the counters while something else waits for Envoy's end.
+    pub fn counters(&self) -> Counters {
+        Counters { admin: self.admin, http: self.http.clone() }
     }
 
     /// Waits until Envoy ends by itself; the error says why it did.
     pub async fn ended(&mut self) -> anyhow::Error {
         match self.child.wait().await {
-            Ok(status) => log::failure(&stopped(&status), &self.log),
+            Ok(status) => Failure::read(&stopped(&status), &self.log).into(),
             Err(error) => anyhow!("cannot wait for Envoy: {error}"),
         }
     }
@@ -234,12 +253,13 @@ impl Envoy {
             Ok(status) => {
                 let status = status.context("cannot wait for Envoy")?;
                 self.watcher_ended().await;
-                ensure!(status.success(), log::failure(&stopped(&status), &self.log));
+                ensure!(status.success(), Failure::read(&stopped(&status), &self.log));
                 Ok(())
             }
             Err(_) => {
                 self.child.kill().await.context("cannot kill Envoy")?;
-                Err(log::failure(&format!("Envoy did not stop within {STOP_LIMIT:?}"), &self.log))
+                let what = format!("Envoy did not stop within {STOP_LIMIT:?}");
+                Err(Failure::read(&what, &self.log).into())
             }
         }
     }
@@ -264,7 +284,7 @@ impl Envoy {
 /// Lets Envoy check the bootstrap and the filter's configuration as it does at start, without
 /// opening a port.
 ///
-/// The error is the filter's own message if there is one, else the end of Envoy's output.
+/// The error is a [`Failure`]: the filter's own message if there is one.
 pub async fn validate(program: &Program, bootstrap: &Bootstrap, dir: &Path) -> anyhow::Result<()> {
     let mut words = program.words(dir)?;
     words.extend(["--mode", "validate", "-c"].map(OsString::from));
@@ -276,13 +296,9 @@ pub async fn validate(program: &Program, bootstrap: &Bootstrap, dir: &Path) -> a
         .await
         .with_context(|| format!("envoy --mode validate: not within {START_LIMIT:?}"))??;
     drop(leash);
-    if status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-    match log::filter_error(&text) {
-        Some(error) => Err(anyhow!("{error}")),
-        None => Err(log::describe("Envoy refuses the configuration", &text)),
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::read("Envoy refuses the configuration", &log).into()),
     }
 }
 

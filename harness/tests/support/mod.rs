@@ -24,7 +24,12 @@ pub(crate) fn command(words: &[&str]) -> Command {
 
 /// Runs it to its end.
 pub(crate) fn run(words: &[&str]) -> Ended {
-    let output = command(words).output().expect("a command");
+    end(&mut command(words))
+}
+
+/// Runs a command to its end.
+pub(crate) fn end(command: &mut Command) -> Ended {
+    let output = command.output().expect("a command");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     let status = output.status.code().expect("a status");
     Ended { status, out: text(output.stdout), err: text(output.stderr) }

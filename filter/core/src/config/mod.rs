@@ -15,6 +15,7 @@ mod guard_checks;
 mod identity;
 mod llm;
 mod matcher;
+mod no_effect;
 mod protobuf;
 mod session;
 mod trace;
