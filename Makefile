@@ -162,7 +162,7 @@ node:
 .PHONY: chromium
 chromium:
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { \
-		apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } || \
+		timeout 120 apt-get update --quiet && timeout 240 apt-get install --quiet --yes --no-install-recommends chromium; } || \
 		echo 'no browser can be installed here, so no browser walks through the page: install chromium, or set $$CHROMIUM'
 
 # Fetches Debian's package, only if the machine has no promtool.
