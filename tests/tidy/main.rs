@@ -135,6 +135,22 @@ fn rust_files_say_what_they_are_for() {
     check("begin the file with `//!` and one sentence", &broken);
 }
 
+/// The core's tables run on wasm32 with a `test` of their own; one that forgets it runs natively alone.
+#[test]
+fn the_cores_tables_run_on_wasm32_too() {
+    let natively = ["coverage.rs", "llm.rs", "support.rs"];
+    let forgets = |(path, text): &(String, String)| {
+        let name = path.strip_prefix("filter/core/tests/core/")?;
+        let imports = text.split("use crate::support::").skip(1).any(|rest| {
+            let names = rest.split(';').next().unwrap_or_default();
+            names.split([',', '{', '}', ' ', '\n']).any(|name| name == "test")
+        });
+        (text.contains("#[test]") && !imports && !natively.contains(&name)).then(|| path.clone())
+    };
+    let broken: Vec<String> = files().iter().filter_map(forgets).collect();
+    check("a table of the core imports `crate::support::test`", &broken);
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     // Joined here, so that this file does not contain the words.

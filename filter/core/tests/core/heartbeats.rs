@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::accountant::kinds;
 use crate::host::Envoy;
+use crate::support::test;
 
 const CONFIG: &str = r#"{"products": [{
     "id": "crm", "type": "MCP_SERVER", "match": {"path": "/mcp"},

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::guarded::{Became, Guarded};
 use crate::host::answered;
+use crate::support::test;
 
 /// A ledger that knows one customer, team or agent: what was topped up, less the prices of all calls
 /// that came to it.

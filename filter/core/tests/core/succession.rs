@@ -13,6 +13,7 @@ use agent_meter_core::wire::http::Headers;
 use serde_json::Value;
 
 use crate::host::{Memory, START, events, meter_at, taken};
+use crate::support::test;
 
 /// A configuration with one product of this id at this price.
 fn config(product: &str, price: &str) -> String {
