@@ -49,6 +49,7 @@ const CRATES: &[Crate] = &[
             "gzip",
             "hex",
             "http_client",
+            "csv_file",
             "settings",
             "money",
             "sql",

@@ -8,6 +8,7 @@
 //! | `clock` | tells the time |
 //! | `hex` | writes and reads hexadecimal digits |
 //! | `http_client` | sends over HTTP with TLS, for the rooms that send |
+//! | `csv_file` | writes CSV |
 //! | `settings` | reads YAML or JSON in which no name stands twice |
 //! | `money` | adds, reads and writes exact decimal amounts |
 //! | `sql` | runs statements on SQLite and PostgreSQL alike |
@@ -37,6 +38,7 @@ pub mod bill;
 pub mod books;
 mod clock;
 mod contracts;
+mod csv_file;
 mod event;
 mod export;
 mod gzip;

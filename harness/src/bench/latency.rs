@@ -11,10 +11,10 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::listeners::{Rig, Variant};
-use super::load::connection;
+use super::load::{connection, exchange};
 use super::messages::{Scenario, call};
 use super::ratios::Interval;
-use super::stats::{Quartiles, Random};
+use super::stats::{Quartiles, Random, per_mille};
 use super::{cpu, sessions};
 use crate::envoy::Program;
 
@@ -122,7 +122,7 @@ pub(super) async fn measure(
         random.shuffle(&mut order);
         for &place in &order {
             let sorted = at_rate(addresses[place], scenario, rate).await?;
-            let us = |per_mille| per_mille_of(&sorted, per_mille).as_secs_f64() * 1e6;
+            let us = |at| per_mille(&sorted, at).unwrap_or_default().as_secs_f64() * 1e6;
             figures[place].push([us(500), us(990), us(999)]);
         }
         progress.inc(1);
@@ -150,12 +150,6 @@ pub(super) async fn measure(
     Ok(Latency { rounds, calls_per_second: rate, listeners: rows.collect() })
 }
 
-/// The latency that so many of a thousand calls do not exceed, of sorted ones (nearest rank).
-fn per_mille_of(sorted: &[Duration], per_mille: usize) -> Duration {
-    let rank = (sorted.len() * per_mille).div_ceil(1000);
-    rank.checked_sub(1).and_then(|at| sorted.get(at)).copied().unwrap_or_default()
-}
-
 /// How many calls a second come back where each connection has always one on its way.
 async fn rush(listener: SocketAddr, scenario: Scenario, length: Duration) -> anyhow::Result<u32> {
     let start = Instant::now();
@@ -165,7 +159,7 @@ async fn rush(listener: SocketAddr, scenario: Scenario, length: Duration) -> any
         tasks.spawn(async move {
             let mut calls = 0_u32;
             while start.elapsed() < length {
-                caller.call().await?;
+                caller.call(Instant::now()).await?;
                 calls += 1;
             }
             anyhow::Ok(calls)
@@ -199,8 +193,7 @@ async fn at_rate(
                 // A call that had to wait for the one before it has waited since it was due. The
                 // timer's own delay of up to a millisecond is not the listener's.
                 let begun = if is_late { due } else { Instant::now() };
-                caller.call().await?;
-                latencies.push(begun.elapsed());
+                latencies.push(caller.call(begun).await?);
                 due += step * CONNECTIONS;
             }
             anyhow::Ok(latencies)
@@ -232,27 +225,10 @@ impl Caller {
         })
     }
 
-    async fn call(&mut self) -> anyhow::Result<()> {
+    /// Calls once. Returns how long after `begun` the answer was there.
+    async fn call(&mut self, begun: Instant) -> anyhow::Result<Duration> {
         self.number = self.number.wrapping_add(1);
         let Self { client, url, answer_bytes, number } = self;
-        let answer = client.post(&*url).body(call(*number)).send().await?.error_for_status()?;
-        let body = answer.bytes().await?;
-        ensure!(body.len() == *answer_bytes, "an answer of {} bytes from {url}", body.len());
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn per_mille_are_values_of_the_sample() {
-        let sample: Vec<Duration> = (1..=2000).map(Duration::from_micros).collect();
-        for (per_mille, us) in [(500, 1000), (990, 1980), (999, 1998), (1000, 2000)] {
-            assert_eq!(per_mille_of(&sample, per_mille), Duration::from_micros(us));
-        }
-        assert_eq!(per_mille_of(&sample[..1], 1), Duration::from_micros(1));
-        assert_eq!(per_mille_of(&[], 999), Duration::ZERO);
+        exchange(client, url, call(*number), *answer_bytes, begun).await
     }
 }

@@ -89,11 +89,22 @@ async fn converse(
 ) -> anyhow::Result<Vec<Duration>> {
     let mut latencies = Vec::with_capacity(calls.len());
     for call in calls {
-        let start = Instant::now();
-        let answer = client.post(&url).body(call).send().await?.error_for_status()?;
-        let body = answer.bytes().await?;
-        latencies.push(start.elapsed());
-        ensure!(body.len() == answer_bytes, "an answer of {} bytes from {url}", body.len());
+        latencies.push(exchange(&client, &url, call, answer_bytes, Instant::now()).await?);
     }
     Ok(latencies)
+}
+
+/// Sends a call and reads its answer. Returns how long after `begun` it was there.
+pub(super) async fn exchange(
+    client: &Client,
+    url: &str,
+    call: String,
+    answer_bytes: usize,
+    begun: Instant,
+) -> anyhow::Result<Duration> {
+    let answer = client.post(url).body(call).send().await?.error_for_status()?;
+    let body = answer.bytes().await?;
+    let latency = begun.elapsed();
+    ensure!(body.len() == answer_bytes, "an answer of {} bytes from {url}", body.len());
+    Ok(latency)
 }

@@ -60,7 +60,12 @@ pub(super) fn midmean_difference(values: &[f64], reference: &[f64]) -> f64 {
 
 /// The value below which `percent` of a sorted sample lies (nearest rank).
 pub(super) fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
-    sorted.get((sorted.len() * percent).div_ceil(100).checked_sub(1)?).copied()
+    per_mille(sorted, percent * 10)
+}
+
+/// The same of a thousand.
+pub(super) fn per_mille<T: Copy>(sorted: &[T], per_mille: usize) -> Option<T> {
+    sorted.get((sorted.len() * per_mille).div_ceil(1000).checked_sub(1)?).copied()
 }
 
 /// The generator SplitMix64: the same seed gives the same order of rounds on every machine.
@@ -129,6 +134,12 @@ mod tests {
         assert_eq!(percentile(&sample, 99), Some(198));
         assert_eq!(percentile(&sample[..1], 99), Some(1));
         assert_eq!(percentile::<u32>(&[], 50), None);
+        let sample: Vec<u32> = (1..=2000).collect();
+        for (of_thousand, expected) in [(500, 1000), (990, 1980), (999, 1998), (1000, 2000)] {
+            assert_eq!(per_mille(&sample, of_thousand), Some(expected));
+        }
+        assert_eq!(per_mille(&sample[..1], 1), Some(1));
+        assert_eq!(per_mille::<u32>(&[], 999), None);
     }
 
     #[test]

@@ -311,14 +311,6 @@ impl<'de> Deserializer<'de> for Node {
     }
 }
 
-impl IntoDeserializer<'_, Misread> for Node {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
 struct List {
     left: std::vec::IntoIter<Value>,
     at: usize,

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::books::calendar::shown_period;
 use crate::books::document::{Billing, BillingTotal, PeriodCorrection};
 use crate::books::lines::BilledLine;
+use crate::invoice::document::BILLED_COLUMNS;
 use crate::invoice::sheet::{Part, Sheet, Table, TotalLine};
 use crate::invoice::text::{aligned, scale};
 use crate::invoice::{Document, Record};
@@ -18,26 +19,7 @@ impl fmt::Display for Billing {
 }
 
 impl Document for Billing {
-    const COLUMNS: &'static [&'static str] = &[
-        "number",
-        "customer",
-        "used_by",
-        "period_from",
-        "period_to",
-        "time_zone",
-        "row",
-        "product",
-        "product_type",
-        "kind",
-        "name",
-        "tier",
-        "currency",
-        "unit_price",
-        "count",
-        "billable_count",
-        "amount",
-        "reason",
-    ];
+    const COLUMNS: &'static [&'static [&'static str]] = &[BILLED_COLUMNS];
 
     fn sheet(&self) -> Sheet {
         let Billing { period_from, period_to, time_zone, .. } = self;

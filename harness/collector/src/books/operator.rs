@@ -32,7 +32,7 @@ impl OperatorBilling {
 }
 
 impl Document for OperatorBilling {
-    const COLUMNS: &'static [&'static str] = Invoice::COLUMNS;
+    const COLUMNS: &'static [&'static [&'static str]] = Invoice::COLUMNS;
 
     fn sheet(&self) -> Sheet {
         let mut sheet = self.billing.sheet();

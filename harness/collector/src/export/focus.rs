@@ -10,14 +10,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::str::FromStr;
 
 use anyhow::{Context, ensure};
 use chrono::{Days, Months, NaiveDate, NaiveTime};
 use rust_decimal::Decimal;
 
-use crate::export::csv;
+use crate::csv_file;
 use crate::invoice::{Invoice, Line, ModelCost, ProductUse};
 use crate::ledger::Ledger;
 use crate::money;
@@ -157,7 +157,8 @@ pub fn export_focus(
 ) -> anyhow::Result<Exported> {
     ensure!(!issuer.is_empty(), "the issuer must have a name");
     let period = month.period()?;
-    csv::line(out, COLUMNS)?;
+    let mut out = csv_file::writer(out);
+    out.write_record(COLUMNS).map_err(io::Error::from)?;
     let mut exported = Exported::default();
     for day in month.days()? {
         let products = ledger.read(|ledger| Invoice::products_of_all(ledger, day))?;
@@ -167,7 +168,7 @@ pub fn export_focus(
                 let sum = exported.billed.entry(product.currency.clone()).or_default();
                 *sum = money::add(*sum, row.amount).context("the sum of the month")?;
                 exported.rows += 1;
-                write(out, &day, product, &row)?;
+                write(&mut out, &day, product, &row)?;
             }
         }
     }
@@ -244,7 +245,7 @@ fn service(product_type: &str) -> (&'static str, &'static str) {
 }
 
 fn write(
-    out: &mut impl Write,
+    out: &mut csv::Writer<impl Write>,
     day: &Day<'_>,
     product: &ProductUse,
     row: &Row<'_>,
@@ -289,6 +290,7 @@ fn write(
         &product.product,
         subcategory,
     ];
-    csv::line(out, values.into_iter().chain(row.own.iter().map(String::as_str)))?;
+    out.write_record(values.into_iter().chain(row.own.iter().map(String::as_str)))
+        .map_err(io::Error::from)?;
     Ok(())
 }

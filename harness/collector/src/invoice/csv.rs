@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
+
+use crate::csv_file;
 
 /// One record: values by the names of their columns; the others are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record(BTreeMap<&'static str, String>);
 
 impl Record {
-    /// Sets a name from outside. Programs for tables run a cell that begins with one of `=+-@` as a
-    /// formula, whoever named it so, and clients name tools: such a name gets a quote before it.
+    /// Sets a name from outside, which is no formula.
     pub(crate) fn text(mut self, column: &'static str, text: &str) -> Record {
-        let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
-        let quote = if is_formula { "'" } else { "" };
-        self.0.insert(column, format!("{quote}{text}"));
+        self.0.insert(column, csv_file::name(text));
         self
     }
 
@@ -44,15 +43,13 @@ pub(super) fn to_csv(
     columns: &[&'static str],
     records: impl Iterator<Item = Record>,
 ) -> anyhow::Result<String> {
-    let mut writer =
-        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let mut writer = csv_file::writer(Vec::new());
     writer.write_record(columns)?;
     for Record(mut values) in records {
         writer.write_record(columns.iter().map(|name| values.remove(name).unwrap_or_default()))?;
         ensure!(values.is_empty(), "CSV: no column for {values:?}");
     }
-    let written = writer.into_inner().map_err(|error| error.into_error())?;
-    String::from_utf8(written).context("CSV")
+    csv_file::text(writer)
 }
 
 #[cfg(test)]

@@ -20,10 +20,33 @@ pub enum Format {
     Html,
 }
 
+/// The columns of what is billed. Both documents have them, and those of a number too, so that closed
+/// invoices and others have one header.
+pub(crate) const BILLED_COLUMNS: &[&str] = &[
+    "number",
+    "customer",
+    "used_by",
+    "period_from",
+    "period_to",
+    "time_zone",
+    "row",
+    "product",
+    "product_type",
+    "kind",
+    "name",
+    "tier",
+    "currency",
+    "unit_price",
+    "count",
+    "billable_count",
+    "amount",
+    "reason",
+];
+
 /// What can be printed.
 pub trait Document: Serialize {
-    /// The columns of its records.
-    const COLUMNS: &'static [&'static str];
+    /// The columns of its records, in groups.
+    const COLUMNS: &'static [&'static [&'static str]];
 
     /// As it is printed in text and HTML.
     fn sheet(&self) -> Sheet;
@@ -46,6 +69,6 @@ pub fn render<D: Document>(documents: &[D], format: Format) -> anyhow::Result<St
         }
         Format::Html => Ok(to_html(&sheets())),
         Format::Json => serde_json::to_string(documents).context("JSON"),
-        Format::Csv => to_csv(D::COLUMNS, documents.iter().flat_map(Document::records)),
+        Format::Csv => to_csv(&D::COLUMNS.concat(), documents.iter().flat_map(Document::records)),
     }
 }

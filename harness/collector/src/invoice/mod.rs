@@ -8,7 +8,7 @@
 
 mod cost;
 pub(crate) mod csv;
-mod document;
+pub(crate) mod document;
 mod html;
 mod not_billed;
 mod operator;

@@ -5,7 +5,7 @@ use std::fmt;
 use rust_decimal::Decimal;
 
 use crate::invoice::csv::Record;
-use crate::invoice::document::Document;
+use crate::invoice::document::{BILLED_COLUMNS, Document};
 use crate::invoice::sheet::{Block, Part, Sheet, Table, TotalLine};
 use crate::invoice::text::{aligned, scale};
 use crate::invoice::{Generations, Invoice, Line, ModelCost, ProductUse, Sums, TokenLine};
@@ -19,34 +19,18 @@ impl fmt::Display for Invoice {
 }
 
 impl Document for Invoice {
-    // With those of a closed invoice, so that all of the operator's documents have one header.
-    const COLUMNS: &'static [&'static str] = &[
-        "number",
-        "customer",
-        "used_by",
-        "period_from",
-        "period_to",
-        "time_zone",
-        "row",
-        "product",
-        "product_type",
-        "kind",
-        "name",
-        "tier",
-        "currency",
-        "unit_price",
-        "count",
-        "billable_count",
-        "amount",
-        "reason",
-        "provider_cost",
-        "cost_known",
-        "margin",
-        "margin_percent",
-        "unpriced_generations",
-        "unknown_usage_generations",
-        "unpriced_units_generations",
-        "inconsistent_generations",
+    const COLUMNS: &'static [&'static [&'static str]] = &[
+        BILLED_COLUMNS,
+        &[
+            "provider_cost",
+            "cost_known",
+            "margin",
+            "margin_percent",
+            "unpriced_generations",
+            "unknown_usage_generations",
+            "unpriced_units_generations",
+            "inconsistent_generations",
+        ],
     ];
 
     fn sheet(&self) -> Sheet {

@@ -9,7 +9,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 /// Digits behind the point. A code that is none of ISO 4217, and what has no minor units, such as
 /// gold, is rounded as most currencies are.
-fn digits(currency: &str) -> u32 {
+pub(crate) fn digits(currency: &str) -> u32 {
     let known = Currency::from_code(currency).and_then(|currency| currency.exponent());
     known.unwrap_or(2).into()
 }

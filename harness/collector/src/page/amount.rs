@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::money::known::CostKnown;
-use crate::money::payable::payable_text;
+use crate::money::payable::{digits, payable, payable_text};
 
 /// Percentages are told up to here.
 const PERCENT_MAX: i64 = 999;
@@ -37,16 +37,10 @@ fn grouped(text: &str) -> String {
 
 /// An amount as it is paid. One that is not zero is never told as such.
 pub(super) fn rounded(amount: Decimal, currency: &str) -> String {
-    let text = payable_text(amount, currency);
-    let is_zero = !text.contains(|digit: char| digit.is_ascii_digit() && digit != '0');
-    if !is_zero || amount.is_zero() {
-        return grouped(&text);
+    if amount.is_zero() || !payable(amount, currency).is_zero() {
+        return grouped(&payable_text(amount, currency));
     }
-    let places = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    let least = match places {
-        0 => "1".to_owned(),
-        places => format!("0.{}1", "0".repeat(places - 1)),
-    };
+    let least = Decimal::new(1, digits(currency));
     if amount.is_sign_negative() { format!("> \u{2212}{least}") } else { format!("< {least}") }
 }
 
@@ -84,9 +78,7 @@ impl Bound {
         if self == Bound::Exact {
             return rounded(amount, currency);
         }
-        let text = payable_text(amount, currency);
-        let places = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-        let places = u32::try_from(places).unwrap_or_default();
+        let places = digits(currency);
         let mut amount = amount.round_dp_with_strategy(places, self.strategy());
         if amount.is_zero() {
             amount.set_sign_positive(true);
@@ -101,7 +93,7 @@ impl Bound {
 pub(super) fn money(amount: Decimal, currency: &str, bound: Bound) -> Markup {
     let shown = bound.rounded(amount, currency);
     let exact = format!("{bound}{} {currency}", grouped(&amount.normalize().to_string()));
-    let is_exact = payable_text(amount, currency).parse() == Ok(amount);
+    let is_exact = payable(amount, currency) == amount;
     html! {
         @if is_exact { span.amount { (bound) (shown) } }
         @else { span.amount.rounded tabindex="0" title=(exact) { (bound) (shown) } }

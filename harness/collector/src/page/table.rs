@@ -1,12 +1,12 @@
 //! One table of a view: the same rows and columns as HTML, CSV and JSON. A column in which all is
 //! absent, or zero, is left out.
 
-use anyhow::Context;
 use maud::{Markup, html};
 use rust_decimal::Decimal;
 use serde::Serializer;
 use serde::ser::SerializeMap;
 
+use crate::csv_file;
 use crate::money::known::CostKnown;
 use crate::page::amount::{self, Bound};
 use crate::page::link::Link;
@@ -203,23 +203,17 @@ impl Table {
 
     /// As CSV after RFC 4180, amounts with all their digits.
     pub(super) fn csv(&self) -> anyhow::Result<String> {
-        let mut writer =
-            csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+        let mut writer = csv_file::writer(Vec::new());
         writer.write_record(self.columns.iter().map(|column| column.key))?;
         for row in &self.rows {
             writer.write_record(row.iter().map(|cell| match &cell.value {
                 Value::Absent => String::new(),
-                // Programs for tables would run it as a formula, whoever named something so.
-                Value::Text(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) => {
-                    format!("'{text}")
-                }
-                Value::Text(text) => text.clone(),
+                Value::Text(text) => csv_file::name(text),
                 Value::Count(count) => count.to_string(),
                 Value::Amount(amount) => amount.normalize().to_string(),
             }))?;
         }
-        let written = writer.into_inner().map_err(|error| error.into_error())?;
-        String::from_utf8(written).context("CSV")
+        csv_file::text(writer)
     }
 
     /// As a JSON array of objects, amounts as decimal strings.

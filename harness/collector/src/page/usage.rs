@@ -29,15 +29,15 @@ const BY: [(Dimension, &str, &[Dimension]); 6] = [
 ];
 
 /// By what a view can be narrowed down.
-const FILTERS: [(Dimension, &str); 8] = [
-    (Dimension::Customer, "customer"),
-    (Dimension::Team, "team"),
-    (Dimension::Agent, "agent"),
-    (Dimension::Tool, "tool"),
-    (Dimension::Provider, "provider"),
-    (Dimension::Model, "model"),
-    (Dimension::Product, "product"),
-    (Dimension::Currency, "currency"),
+const FILTERS: [Dimension; 8] = [
+    Dimension::Customer,
+    Dimension::Team,
+    Dimension::Agent,
+    Dimension::Tool,
+    Dimension::Provider,
+    Dimension::Model,
+    Dimension::Product,
+    Dimension::Currency,
 ];
 
 const SORTS: [&str; 7] = [
@@ -53,7 +53,7 @@ const SORTS: [&str; 7] = [
 /// A view of usage as it is asked for.
 struct Asked {
     by: (Dimension, &'static str, &'static [Dimension]),
-    filters: Vec<(Dimension, &'static str, String)>,
+    filters: Vec<(Dimension, String)>,
     search: Option<String>,
     /// One of [`SORTS`], with a `-` before it for the largest first.
     sort: String,
@@ -64,7 +64,7 @@ struct Asked {
 
 impl Asked {
     fn from_pairs(pairs: Pairs, now_ms: i64) -> Result<Asked, BadQuery> {
-        let filters = FILTERS.map(|(_, name)| name);
+        let filters = FILTERS.map(Dimension::name);
         let known: Vec<&str> = period::PARAMETERS
             .into_iter()
             .chain(["by", "q", "sort", "format"])
@@ -90,10 +90,10 @@ impl Asked {
         let search = parameters.take("q");
         let mut link = Link::new(View::Usage).with("by", by.0.name()).with("period", &*span.name);
         let mut filters = Vec::new();
-        for (dimension, name) in FILTERS {
-            if let Some(value) = parameters.take(name) {
-                link = link.with(name, &*value);
-                filters.push((dimension, name, value));
+        for dimension in FILTERS {
+            if let Some(value) = parameters.take(dimension.name()) {
+                link = link.with(dimension.name(), &*value);
+                filters.push((dimension, value));
             }
         }
         let link = link.maybe("q", search.as_deref()).with("sort", &*sort);
@@ -105,7 +105,7 @@ impl Asked {
         let group_by = [dimension].into_iter().chain(others.iter().copied());
         UsageQuery {
             group_by: group_by.chain([Dimension::Currency]).collect(),
-            filters: self.filters.iter().map(|(it, _, value)| (*it, value.clone())).collect(),
+            filters: self.filters.clone(),
             period: self.span.period(),
         }
     }
@@ -133,6 +133,8 @@ impl Asked {
         // Amounts of two currencies have no order, so each currency has its own.
         let currency = |row: &UsageRow| row.dimension(Dimension::Currency).map(str::to_owned);
         let by_currency = || currency(left).cmp(&currency(right));
+        let right_names = || right.dimensions.iter().map(|(_, name)| name);
+        let by_names = || left.dimensions.iter().map(|(_, name)| name).cmp(right_names());
         let by_value = match key {
             "calls" => left.calls.cmp(&right.calls),
             "generations" => left.generations.cmp(&right.generations),
@@ -140,22 +142,13 @@ impl Asked {
             "margin" => left.margin.cmp(&right.margin),
             "generations_without_cost" => missing(left).cmp(&missing(right)),
             "revenue" => left.revenue.cmp(&right.revenue),
-            _ => left
-                .dimensions
-                .iter()
-                .map(|(_, name)| name)
-                .cmp(right.dimensions.iter().map(|(_, name)| name)),
+            _ => by_names(),
         };
         let by_value = if falls { by_value.reverse() } else { by_value };
         let is_money = ["revenue", "provider_cost", "margin"].contains(&key);
         let order =
             if is_money { by_currency().then(by_value) } else { by_value.then_with(by_currency) };
-        order.then_with(|| {
-            left.dimensions
-                .iter()
-                .map(|(_, name)| name)
-                .cmp(right.dimensions.iter().map(|(_, name)| name))
-        })
+        order.then_with(by_names)
     }
 
     /// Where a row leads: a customer to its teams, a team to its agents, an agent to its sessions, a
@@ -164,25 +157,23 @@ impl Asked {
         let of = |dimension: Dimension| row.dimension(dimension).map(str::to_owned);
         let (dimension, _, others) = self.by;
         let mut link = match dimension {
-            Dimension::Agent => {
-                let filtered =
-                    self.filters.iter().map(|(it, name, value)| (*it, *name, value.clone()));
-                let of_session =
-                    filtered.filter(|(it, ..)| [Dimension::Customer, Dimension::Team].contains(it));
-                of_session.fold(Link::new(View::Sessions), |link, (_, name, value)| {
-                    link.with(name, value)
-                })
-            }
+            Dimension::Agent => self.sessions(&[Dimension::Customer, Dimension::Team]),
             Dimension::Customer => self.link.clone().with("by", "team"),
             Dimension::Team => self.link.clone().with("by", "agent"),
             _ => self.link.clone().with("by", "customer"),
         };
-        for (it, name) in FILTERS {
+        for it in FILTERS {
             if it == dimension || others.contains(&it) {
-                link = link.maybe(name, of(it));
+                link = link.maybe(it.name(), of(it));
             }
         }
         link.without("q").without("sort")
+    }
+
+    /// The sessions of what the view is narrowed down to, as far as these go.
+    fn sessions(&self, dimensions: &[Dimension]) -> Link {
+        let filters = self.filters.iter().filter(|(it, _)| dimensions.contains(it));
+        filters.fold(Link::new(View::Sessions), |link, (it, value)| link.with(it.name(), &**value))
     }
 
     /// The way back: each filter without those that came after it.
@@ -190,7 +181,8 @@ impl Asked {
         let all = Link::new(View::Usage).with("by", "customer").with("period", &*self.span.name);
         let mut trail = vec![("All customers".to_owned(), all)];
         let mut link = Link::new(View::Usage).with("period", &*self.span.name);
-        for (dimension, name, value) in &self.filters {
+        for (dimension, value) in &self.filters {
+            let name = dimension.name();
             let by = match dimension {
                 Dimension::Customer => "team",
                 Dimension::Team => "agent",
@@ -227,7 +219,9 @@ pub(super) fn answer(ledger: &Ledger, pairs: Pairs) -> Result<Answer, Failure> {
     }
     let title = match asked.filters.as_slice() {
         [] => asked.by.1.to_owned(),
-        [.., (_, name, value)] => format!("{} of {name} {}", asked.by.1, shown(value)),
+        [.., (dimension, value)] => {
+            format!("{} of {} {}", asked.by.1, dimension.name(), shown(value))
+        }
     };
     let live = html! {
         (table.html(Some((&asked.link, &SORTS, &asked.sort))))
@@ -249,12 +243,7 @@ pub(super) fn answer(ledger: &Ledger, pairs: Pairs) -> Result<Answer, Failure> {
 }
 
 fn controls(asked: &Asked) -> Markup {
-    let sessions = asked
-        .filters
-        .iter()
-        .filter(|(it, ..)| [Dimension::Customer, Dimension::Team, Dimension::Agent].contains(it));
-    let of_sessions = sessions
-        .fold(Link::new(View::Sessions), |link, (_, name, value)| link.with(name, &**value));
+    let of_sessions = asked.sessions(&[Dimension::Customer, Dimension::Team, Dimension::Agent]);
     html! {
         div.bar {
             div.tabs role="group" aria-label="Shown by" {
