@@ -74,6 +74,7 @@ fn verdict(books: &Books, sequence: u64, members: Value) -> Value {
         "currency": "USD", "level": "NONE",
     });
     merge(&mut asked["data"], members);
+    asked["subject"] = asked["data"]["customer_id"].clone();
     let body = serde_json::to_vec(&[asked]).expect("JSON");
     let receipt = books.ledger.insert_batch(&body, BATCH).expect("a batch");
     assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
@@ -343,6 +344,34 @@ fn a_top_up_that_is_void_was_never_there_until_the_void_is_reverted() {
 }
 
 #[test]
+fn what_is_remembered_goes_on_from_hour_to_hour_and_misses_no_late_call() {
+    let books = Books::new();
+    books.set_time(FIRST_MS);
+    let expiring = top_up("b", "3", json!({"expires_at": time(FIRST_MS + 6 * HOUR_MS)}));
+    for told in [top_up("a", "100", json!({})), expiring] {
+        books.ledger.top_up(&told, "jane").expect("a top-up");
+    }
+    books.set_time(NOW_MS);
+    let mut spent = 0;
+    for hour in 0..10 {
+        let used_ms = FIRST_MS + hour * HOUR_MS + 1;
+        // The third hour gets a call when the seventh has come.
+        let late = (hour == 7).then_some(FIRST_MS + 3 * HOUR_MS + 2);
+        for at_ms in [used_ms].into_iter().chain(late) {
+            spent += 1;
+            books.store(&[at(call(spent, json!({"price": "1"})), &time(at_ms))]);
+        }
+        // The lot that has expired paid first, as far as it went.
+        let left = (100 - (i64::try_from(spent).expect("few") - 3).max(0)).to_string();
+        for turn in 1..4 {
+            let told = verdict(&books, u64::try_from(hour).expect("few") * 10 + turn, json!({}));
+            assert_eq!(told["prepaid_balance"], left, "hour {hour}, turn {turn}");
+        }
+    }
+    books.verify();
+}
+
+#[test]
 fn who_pays_for_another_has_the_balances_of_both() {
     let books = Books::new();
     books.ledger.top_up(&top_up("a", "10", json!({})), "jane").expect("a top-up");
@@ -359,27 +388,8 @@ fn who_pays_for_another_has_the_balances_of_both() {
         assert_eq!(shown(&books.ledger, customer), ["12", "3", "0"], "{customer}");
     }
     assert_eq!(verdict(&books, 1, json!({}))["prepaid_balance"], "12");
-    let asked = json!({"customer_id": "old"});
-    let told = verdict_of(&books, 2, "old", asked);
+    let told = verdict(&books, 2, json!({"customer_id": "old"}));
     assert_eq!(told["prepaid_balance"], "12", "of the customer whom traffic names");
-}
-
-fn verdict_of(books: &Books, sequence: u64, customer: &str, members: Value) -> Value {
-    let mut asked = event(sequence, "guard_totals", json!({}));
-    asked["source"] = GUARD.into();
-    asked["subject"] = customer.into();
-    asked["data"] = json!({
-        "event_type": "guard_totals", "guard_id": "prepaid", "guard_kind": "budget",
-        "mode": "enforce", "scope": "customer", "scope_key": SCOPE_KEY, "period": "day",
-        "period_started_at": "2026-07-01T00:00:00Z", "total_provider_cost": "0",
-        "basis": "prepaid_balance", "total_revenue": "0", "calls": 0, "tokens": 0,
-        "currency": "USD", "level": "NONE",
-    });
-    merge(&mut asked["data"], members);
-    let body = serde_json::to_vec(&[asked]).expect("JSON");
-    let receipt = books.ledger.insert_batch(&body, BATCH).expect("a batch");
-    assert!(receipt.rejected.is_empty(), "{:?}", receipt.rejected);
-    serde_json::to_value(&receipt.verdicts).expect("JSON")[0].take()
 }
 
 #[test]

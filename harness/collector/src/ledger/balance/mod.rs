@@ -37,24 +37,12 @@ impl Balance {
         account: &Account,
         now_ms: i64,
     ) -> sql::Result<Balance> {
-        let (payer, customers) = payer(ledger, account)?;
-        let stored = top_ups::of_account(ledger, account, &customers)?;
-        let lots: Vec<Lot> = stored.iter().filter(|stored| !stored.is_void).map(lot).collect();
-        let mark = if lots.is_empty() { None } else { Mark::read(ledger, &customers, now_ms)? };
-        let past = settled.zip(mark).and_then(|(settled, mark)| {
-            let known = settled.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let past = known.get(account)?;
-            let until_ms = past.mark.until_ms;
-            let holds = mark.follows(&past.mark)
-                && past.customers == customers
-                && begun(&past.lots, until_ms) == begun(&lots, until_ms);
-            holds.then(|| past.clone())
-        });
-        let from_ms = past.as_ref().map_or(i64::MIN, |past| past.mark.until_ms);
-        let is_unsettled = mark.is_some_and(|mark| mark.until_ms > from_ms);
-        let mut standing = past.map(|past| past.standing).unwrap_or_default();
-        let used = used(ledger, account, &customers, &lots, from_ms, now_ms)?;
-        standing.play(&lots, &used, from_ms, now_ms);
+        let made_of = MadeOf::read(ledger, settled, account, now_ms)?;
+        let is_unsettled =
+            made_of.mark.is_some_and(|mark| mark.until_ms > made_of.unread_from_ms());
+        // Usage may be ahead of the clock, and is taken from it nevertheless.
+        let standing = made_of.standing(ledger, account, now_ms, i64::MAX)?;
+        let MadeOf { payer, stored, .. } = made_of;
         let left = |stored: &Stored| match stored.is_void {
             true => Exact::ZERO,
             false if stored.from_ms > now_ms => stored.amount.into(),
@@ -74,29 +62,83 @@ impl Balance {
     }
 }
 
-/// Remembers what an account had come to when its usage was past, as seen at `now_ms`. `ledger` must have nothing that is
-/// not committed.
+/// Remembers what an account had come to when its usage was past, as seen at `now_ms`. `ledger` must
+/// have nothing that is not committed.
 pub(crate) fn remember(
     ledger: &Transaction<'_>,
     settled: &Settled,
     account: &Account,
     now_ms: i64,
 ) -> sql::Result<()> {
-    let (_, customers) = payer(ledger, account)?;
-    let stored = top_ups::of_account(ledger, account, &customers)?;
-    let lots: Vec<Lot> = stored.iter().filter(|stored| !stored.is_void).map(lot).collect();
-    let Some(mark) = Mark::read(ledger, &customers, now_ms)? else { return Ok(()) };
-    let before_ms = mark.until_ms.saturating_sub(1);
-    let mut used = used(ledger, account, &customers, &lots, i64::MIN, before_ms)?;
-    used.retain(|(at_ms, _)| *at_ms < mark.until_ms);
-    let mut standing = Standing::default();
-    standing.play(&lots, &used, i64::MIN, before_ms);
+    let made_of = MadeOf::read(ledger, Some(settled), account, now_ms)?;
+    let Some(mark) = made_of.mark else { return Ok(()) };
+    let until_ms = mark.until_ms;
+    let standing = made_of.standing(ledger, account, until_ms.saturating_sub(1), until_ms)?;
+    let MadeOf { customers, lots, .. } = made_of;
     let mut known = settled.0.lock().unwrap_or_else(PoisonError::into_inner);
     if known.len() >= settled::ACCOUNTS_MAX && !known.contains_key(account) {
         known.clear();
     }
     known.insert(account.clone(), Past { lots, customers, mark, standing });
     Ok(())
+}
+
+/// What a balance is made of.
+struct MadeOf {
+    payer: String,
+    customers: Vec<String>,
+    stored: Vec<Stored>,
+    /// The top-ups that are not taken back.
+    lots: Vec<Lot>,
+    /// `None` if there is nothing to remember.
+    mark: Option<Mark>,
+    /// What is remembered, if it holds.
+    past: Option<Past>,
+}
+
+impl MadeOf {
+    fn read(
+        ledger: &Transaction<'_>,
+        settled: Option<&Settled>,
+        account: &Account,
+        now_ms: i64,
+    ) -> sql::Result<MadeOf> {
+        let (payer, customers) = payer(ledger, account)?;
+        let stored = top_ups::of_account(ledger, account, &customers)?;
+        let lots: Vec<Lot> = stored.iter().filter(|stored| !stored.is_void).map(lot).collect();
+        let mark = if lots.is_empty() { None } else { Mark::read(ledger, &customers, now_ms)? };
+        let past = settled.zip(mark).and_then(|(settled, mark)| {
+            let known = settled.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let past = known.get(account)?;
+            let until_ms = past.mark.until_ms;
+            let holds = mark.follows(&past.mark)
+                && past.customers == customers
+                && begun(&past.lots, until_ms) == begun(&lots, until_ms);
+            holds.then(|| past.clone())
+        });
+        Ok(MadeOf { payer, customers, stored, lots, mark, past })
+    }
+
+    /// From when usage has to be read.
+    fn unread_from_ms(&self) -> i64 {
+        self.past.as_ref().map_or(i64::MIN, |past| past.mark.until_ms)
+    }
+
+    /// What it has come to at `now_ms`, by what was used before `used_before_ms`.
+    fn standing(
+        &self,
+        ledger: &Transaction<'_>,
+        account: &Account,
+        now_ms: i64,
+        used_before_ms: i64,
+    ) -> sql::Result<Standing> {
+        let from_ms = self.unread_from_ms();
+        let mut standing = self.past.as_ref().map(|past| past.standing.clone()).unwrap_or_default();
+        let mut used = used(ledger, account, &self.customers, &self.lots, from_ms, now_ms)?;
+        used.retain(|(at_ms, _)| *at_ms < used_before_ms);
+        standing.play(&self.lots, &used, from_ms, now_ms);
+        Ok(standing)
+    }
 }
 
 /// The lots that had begun before a moment, by which what was remembered of it was made.

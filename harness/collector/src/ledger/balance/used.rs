@@ -13,9 +13,9 @@ use crate::sql::{self, Transaction};
 /// An amount, and when it was used: within a whole hour that no lot divides, its beginning.
 pub(super) type Used = Vec<(i64, Exact)>;
 
-/// What was used of an account from the first lot on that has begun at `now_ms`, and from `from_ms` on, the beginning of an
-/// hour, or the beginning of time; both in milliseconds since 1970. `customers` are those for whom
-/// its customer pays.
+/// What was used of an account from the first lot on that has begun at `now_ms`, and from `from_ms`
+/// on, the beginning of an hour, or the beginning of time; both in milliseconds since 1970.
+/// `customers` are those for whom its customer pays.
 pub(super) fn used(
     ledger: &Transaction<'_>,
     account: &Account,
