@@ -63,6 +63,10 @@ demo-postgres: build ## The same as `make demo`, with the ledger in a PostgreSQL
 test-cost: module ## Count what requests cost in the module, and compare it with tests/cost/costs.json
 	cargo test -p agent-meter-cost
 
+.PHONY: growth
+growth: module ## Tell how costs grow with what there is more of
+	GROWTH=1 cargo test -q -p agent-meter-cost --test grows -- --nocapture
+
 .PHONY: test-e2e
 test-e2e: module crash-build collect-build ## Test the module in real Envoy, and the repository's rules
 	cargo test -p agent-meter-tests --lib --test tidy --test deploy --test e2e

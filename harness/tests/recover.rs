@@ -275,7 +275,7 @@ fn worker_that_nobody_reads(config: &Value) -> (Memory, u64) {
     let json = config.to_string();
     let read = Config::from_bytes(json.as_bytes()).expect("a configuration");
     let mut host = Memory::default();
-    let vm = VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1 };
+    let vm = VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1, piece: 64 };
     let mut worker = Meter::new(&mut host, read, json.as_bytes(), vm, NOW);
     let headers = |pairs: &[(&str, &str)]| -> Vec<(String, Vec<u8>)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
@@ -309,7 +309,7 @@ fn worker_that_nobody_reads(config: &Value) -> (Memory, u64) {
     // Another configuration comes into force: this worker ends, and leaves its facts to the next.
     let other = json.replace("0.25", "0.5");
     let read = Config::from_bytes(other.as_bytes()).expect("a configuration");
-    let vm = VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 2 };
+    let vm = VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 2, piece: 64 };
     let _ = Meter::new(&mut host, read, other.as_bytes(), vm, NOW);
     worker.stop(&mut host, now);
     (host, calls)

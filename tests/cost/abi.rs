@@ -265,8 +265,9 @@ fn others(linker: &mut Linker<Host>) -> anyhow::Result<()> {
     linker.func_wrap(
         "env",
         "proxy_set_tick_period_milliseconds",
-        |mut call: Call<'_>, _period: u32| {
+        |mut call: Call<'_>, period_ms: u32| {
             count(&mut call, "set_tick_period");
+            call.data_mut().tick_period_ns = u64::from(period_ms) * 1_000_000;
             OK
         },
     )?;

@@ -28,9 +28,10 @@ fn no_workload_costs_more_than_the_file_says() -> anyhow::Result<()> {
         let cost = workload.cost(&program).with_context(|| workload.name)?;
         let calls: u64 = cost.host_calls_per_100.values().sum();
         println!(
-            "{:28} {:>9} fuel {:>3}.{:02} host calls {:>8} bytes {:>3}.{:02} allocations",
+            "{:28} {:>9} fuel {:>9} at once {:>3}.{:02} host calls {:>8} bytes {:>3}.{:02} allocations",
             workload.name,
             cost.fuel,
+            cost.fuel_most,
             calls / 100,
             calls % 100,
             cost.copied_bytes,
@@ -74,6 +75,7 @@ fn grown(accepted: &BTreeMap<String, Cost>, costs: &BTreeMap<String, Cost>) -> V
             }
         };
         compare("fuel", before.fuel, cost.fuel);
+        compare("most fuel at once", before.fuel_most, cost.fuel_most);
         compare("bytes copied", before.copied_bytes, cost.copied_bytes);
         let allocations = (before.host_allocations_per_100, cost.host_allocations_per_100);
         compare("the host's allocations in 100", allocations.0, allocations.1);

@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) memory: Option<Memory>,
     pub(crate) allocate: Option<TypedFunc<u32, u32>>,
     pub(crate) clock_ns: u64,
+    /// How often the module's timer fires.
+    pub(crate) tick_period_ns: u64,
     pub(crate) shared_data: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     pub(crate) last_version: u32,
     pub(crate) metrics: BTreeSet<Vec<u8>>,

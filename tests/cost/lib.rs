@@ -3,6 +3,9 @@
 //! figures are the same on every machine.
 
 mod abi;
+mod configurations;
+pub mod exchanges;
+pub mod growth;
 mod host;
 pub mod profile;
 pub mod vm;
@@ -18,6 +21,8 @@ use serde::{Deserialize, Serialize};
 pub struct Cost {
     /// Instructions of the module.
     pub fuel: u64,
+    /// The most instructions in one callback: what keeps its thread from everything else.
+    pub fuel_most: u64,
     /// Instructions by the callback in which they were executed.
     pub fuel_by_callback: BTreeMap<String, u64>,
     /// Calls of the host, by name, for 100 units.

@@ -106,7 +106,7 @@ struct Envoy {
 const START: Timestamp = Timestamp(1_795_000_000_000);
 
 fn meter(host: &mut Memory, config: &str, seed: u64) -> Meter {
-    let place = VmInfo { plugin: "fuzz".to_owned(), node: "node".to_owned(), seed };
+    let place = VmInfo { plugin: "fuzz".to_owned(), node: "node".to_owned(), seed, piece: 64 };
     let read = Config::from_bytes(config.as_bytes()).expect("a configuration of this target");
     Meter::new(host, read, config.as_bytes(), place, START)
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use agent_meter_core::accountant::outbox::Dispatch;
+use agent_meter_core::base::time::Timestamp;
 use agent_meter_core::config::control::PluginConfig;
 use agent_meter_core::config::delivery::Collector;
 use agent_meter_core::meter::Meter;
@@ -25,6 +26,10 @@ use crate::vm::Vm;
 
 /// How often the filter looks for due work.
 const TICK_PERIOD: Duration = Duration::from_millis(250);
+/// How long its thread serves others between two pieces of what a tick has found.
+const PAUSE: Duration = Duration::from_millis(2);
+/// What the accountant does in one piece, which takes less than a millisecond.
+const PIECE: usize = 64;
 /// The filter reads up to this many bytes of the collector's reply; a longer one is no receipt. The
 /// totals of the scopes of 1,000 events need about a quarter.
 const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -36,6 +41,10 @@ pub(crate) struct Root {
     control: Option<Rc<RefCell<ControlVm>>>,
     /// The part that each request in flight carries, by Envoy's token.
     tokens: HashMap<u32, u64>,
+    /// When the last tick was; Envoy's timer also fires for pieces of it.
+    ticked_at: Timestamp,
+    /// How often Envoy's timer fires.
+    period: Duration,
 }
 
 impl Root {
@@ -57,6 +66,19 @@ impl Root {
                     waiting.extend(self.settle(request.part, failed));
                 }
             }
+        }
+    }
+
+    /// How long it is until the next tick is due. If the clock was set back, it is.
+    fn until_tick(&self, now: Timestamp) -> Duration {
+        let passed = now.0.checked_sub(self.ticked_at.0).map(Duration::from_millis);
+        passed.map_or(Duration::ZERO, |passed| TICK_PERIOD.saturating_sub(passed))
+    }
+
+    fn set_period(&mut self, period: Duration) {
+        if self.period != period {
+            self.period = period;
+            host::set_tick_period(period);
         }
     }
 
@@ -131,7 +153,7 @@ impl RootContext for Root {
         };
         let mut envoy = Envoy::new();
         let plugin = host::property(&["plugin_name"]);
-        host::set_tick_period(TICK_PERIOD);
+        self.set_period(TICK_PERIOD);
         let config = match config {
             PluginConfig::Meter(config) => *config,
             PluginConfig::Control(config) => {
@@ -140,8 +162,12 @@ impl RootContext for Root {
                 return true;
             }
         };
-        let place =
-            VmInfo { plugin, node: host::property(&["xds", "node", "id"]), seed: host::now_ns() };
+        let place = VmInfo {
+            plugin,
+            node: host::property(&["xds", "node", "id"]),
+            seed: host::now_ns(),
+            piece: PIECE,
+        };
         let meter = Meter::new(&mut envoy, config, &json, place, host::now());
         self.vm = Some(Rc::new(RefCell::new(Vm { meter, envoy })));
         true
@@ -156,17 +182,23 @@ impl RootContext for Root {
             // Envoy takes what follows in this call for the answered stream's.
             answers.iter().for_each(|(stream, reply)| host::answer_later(*stream, reply));
         }
-        let Some(vm) = &self.vm else { return };
-        let (requests, closed) = {
+        let Some(vm) = self.vm.clone() else { return };
+        let now = host::now();
+        let (requests, closed, has_work) = {
             let Vm { meter, envoy } = &mut *vm.borrow_mut();
             #[cfg(feature = "crash-test")]
             crate::crash::tick(meter.is_accountant());
-            let now = host::now();
-            let requests = meter.tick(envoy, now);
+            let requests = if meter.has_work() && !self.until_tick(now).is_zero() {
+                meter.go_on(envoy, now)
+            } else {
+                self.ticked_at = now;
+                meter.tick(envoy, now)
+            };
             envoy.flush_counters();
-            (requests, meter.closes(now))
+            (requests, meter.closes(now), meter.has_work())
         };
         self.send(requests);
+        self.set_period(if has_work { PAUSE } else { self.until_tick(now) });
         // Close streams last, because Envoy takes what follows in this call for the closed
         // stream's.
         closed.into_iter().for_each(host::close);

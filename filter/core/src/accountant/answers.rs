@@ -135,12 +135,4 @@ impl Accountant {
             }
         }
     }
-
-    /// Ends the calls that have waited too long.
-    pub(super) fn expire_joins(&mut self, host: &mut impl Host, now: Timestamp) {
-        while let Some(join) = self.joins.take_expired(now) {
-            self.fold_call(host, &join.call.unanswered(), now);
-        }
-        host.count(Counter::EvidenceUnused, self.evidence.drop_expired(now));
-    }
 }

@@ -64,6 +64,9 @@ pub(crate) struct RunningGeneration {
     ended: Option<Box<GenerationEnded>>,
 }
 
+/// A generation that has ended, with its cause if there is one.
+pub(super) type Resolved = (Box<GenerationEnded>, Option<Cause>);
+
 /// Slots of calls by an id that several calls may have.
 type CallsById = HashMap<TraceId, BTreeSet<u32>>;
 
@@ -97,7 +100,7 @@ impl Attributions {
     pub(crate) fn call_started(&mut self, started: CallStarted, time_max: Millis) -> bool {
         let expires_at = started.at.plus(time_max);
         if self.calls.len() >= RUNNING_CALLS_MAX {
-            self.forget_ended(0);
+            while self.forget_ended(0) {}
         }
         if self.calls.len() >= RUNNING_CALLS_MAX {
             self.is_complete_from = self.is_complete_from.max(expires_at);
@@ -150,11 +153,8 @@ impl Attributions {
     }
 
     /// Records that a generation has ended. Returns it with its cause, unless the accountant has
-    /// yet to look for the cause: then [`Attributions::all_read`] returns it later.
-    pub(crate) fn generation_ended(
-        &mut self,
-        ended: Box<GenerationEnded>,
-    ) -> Option<(Box<GenerationEnded>, Option<Cause>)> {
+    /// yet to look for the cause: then [`Attributions::next_resolved`] returns it later.
+    pub(crate) fn generation_ended(&mut self, ended: Box<GenerationEnded>) -> Option<Resolved> {
         let Some(&slot) = self.generation_by_id.get(&ended.generation_id) else {
             return Some((ended, None));
         };
@@ -170,39 +170,48 @@ impl Attributions {
         }
     }
 
-    /// Records that all journals have been read. Finds causes that can be found now, and returns
-    /// the generations that have ended meanwhile.
-    pub(crate) fn all_read(&mut self) -> Vec<(Box<GenerationEnded>, Option<Cause>)> {
+    /// Records that all journals have been read: [`Attributions::next_resolved`] is to be called
+    /// next, until it returns `None`.
+    pub(crate) fn all_read(&mut self) {
         self.readings = self.readings.saturating_add(1);
-        let mut ended = Vec::new();
-        while let Some(&(reading, slot)) = self.unresolved.first()
-            && reading.saturating_add(CAUSE_READINGS) <= self.readings
-        {
-            self.unresolved.pop_first();
-            let started = self.generations.get(slot).map(|generation| &generation.started);
-            let cause = started.and_then(|started| self.cause_of(started));
-            let Some(generation) = self.generations.get_mut(slot) else { continue };
-            match generation.ended.take() {
-                None => generation.cause = Some(cause),
-                Some(generation) => {
-                    ended.push((generation, cause));
-                    self.remove_generation(slot);
-                }
-            }
-        }
-        self.forget_ended(LATE_READINGS);
-        ended
     }
 
-    /// Forgets calls that ended so many readings ago that nothing that was written before can name
-    /// them, and `late` readings more.
-    fn forget_ended(&mut self, late: u64) {
-        while let Some(&(reading, slot)) = self.ended_calls.first()
-            && reading.saturating_add(CAUSE_READINGS).saturating_add(late) < self.readings
-        {
-            self.ended_calls.pop_first();
-            self.remove_call(slot);
-        }
+    /// Finds the cause of the next generation whose cause can be found by now. Returns the
+    /// generation if it has ended.
+    pub(crate) fn next_resolved(&mut self) -> Option<Option<Resolved>> {
+        let due = self
+            .unresolved
+            .first()
+            .filter(|(reading, _)| reading.saturating_add(CAUSE_READINGS) <= self.readings);
+        let &(_, slot) = due?;
+        self.unresolved.pop_first();
+        let started = self.generations.get(slot).map(|generation| &generation.started);
+        let cause = started.and_then(|started| self.cause_of(started));
+        let Some(generation) = self.generations.get_mut(slot) else { return Some(None) };
+        let Some(ended) = generation.ended.take() else {
+            generation.cause = Some(cause);
+            return Some(None);
+        };
+        self.remove_generation(slot);
+        Some(Some((ended, cause)))
+    }
+
+    /// Forgets the next call that ended so many readings ago that nothing that was written before can
+    /// name it. Returns whether there was one.
+    pub(crate) fn forget_late(&mut self) -> bool {
+        self.forget_ended(LATE_READINGS)
+    }
+
+    /// The same after this many readings more.
+    fn forget_ended(&mut self, late: u64) -> bool {
+        let late = late.saturating_add(CAUSE_READINGS);
+        let is_over = |(reading, _): &(u64, u32)| reading.saturating_add(late) < self.readings;
+        let Some((_, slot)) = self.ended_calls.first().copied().filter(is_over) else {
+            return false;
+        };
+        self.ended_calls.pop_first();
+        self.remove_call(slot);
+        true
     }
 
     /// Forgets calls and generations that should have ended long ago: their worker has died.

@@ -6,11 +6,8 @@ use rust_decimal::Decimal;
 
 use crate::accountant::Accountant;
 use crate::accountant::awaited::Awaited;
-use crate::accountant::pending_ends::PendingEnd;
 use crate::base::hash::hash;
-use crate::base::limits::{
-    DUE_PER_TICK_MAX, FACTS_PER_TICK_MAX, GENERATION_TIME_MAX_MS, SESSION_GONE_MS,
-};
+use crate::base::limits::{GENERATION_TIME_MAX_MS, SESSION_GONE_MS};
 use crate::base::time::{Millis, Timestamp, len_u64};
 use crate::config::Config;
 use crate::config::product::Product;
@@ -34,47 +31,9 @@ pub(super) enum Activity {
     Part,
 }
 
-/// How far the accountant has read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    /// If a reading of all journals is complete: when it began. Everything that workers had written
-    /// by then has been read.
-    pub(super) read_until: Option<Timestamp>,
-    /// True if nothing is left.
-    pub(super) is_drained: bool,
-}
-
 impl Accountant {
-    /// Folds the facts that workers have written since the last time.
-    pub(super) fn fold_new(&mut self, host: &mut impl Host, now: Timestamp) -> Progress {
-        let poll = self.journals.poll(host, &self.prefix, FACTS_PER_TICK_MAX);
-        if poll.is_first {
-            self.reading_since = now;
-            self.ends.reading_begins();
-        }
-        let ends = if poll.is_complete { self.ends.take_due(now) } else { Vec::new() };
-        for fact in poll.facts {
-            self.fold(host, &fact, now);
-        }
-        if poll.is_complete {
-            self.match_updates(host, self.reading_since, now);
-            for (generation, cause) in self.attributions.all_read() {
-                self.fold_generation(host, generation, cause, now);
-            }
-        }
-        for PendingEnd { session, reason, .. } in ends {
-            let product = self.product(host, &session);
-            match self.sessions.find(&session, &product.pricing.currency) {
-                Some(slot) => self.close(host, slot, CloseReason::Ended(reason), now, now),
-                // The session had no calls, or is already closed.
-                None => host.count(Counter::SessionEndUnused, 1),
-            }
-        }
-        let read_until = poll.is_complete.then_some(self.reading_since);
-        Progress { read_until, is_drained: poll.is_drained }
-    }
-
-    fn fold(&mut self, host: &mut impl Host, fact: &[u8], now: Timestamp) {
+    /// Applies a fact that a worker has written.
+    pub(super) fn fold(&mut self, host: &mut impl Host, fact: &[u8], now: Timestamp) {
         match Fact::decode(fact) {
             None => host.count(Counter::FactsUnreadable, 1),
             Some(Fact::CallStarted(started)) => {
@@ -273,28 +232,32 @@ impl Accountant {
         self.push(host, json, now);
     }
 
-    pub(super) fn close_due(&mut self, host: &mut impl Host, now: Timestamp) {
-        // The rest stays due at the same time, and the next tick handles it.
-        for _ in 0..DUE_PER_TICK_MAX {
-            let (configurations, unknown) = (&self.configurations, &self.unknown_product);
-            let rules_of = |session: &SessionRef| {
-                let found = configurations.product(session, &session.product_id);
-                &found.map_or(unknown, |(_, product)| product).session
-            };
-            match self.sessions.next_due(now, rules_of) {
-                None => return,
-                Some(Due::TimedOut(slot, at)) => {
-                    self.close(host, slot, CloseReason::SessionTimeout, at, now);
-                }
-                Some(Due::Idle(slot, at)) => {
-                    let session = self.sessions.get(slot).map(|session| session.reference.clone());
-                    if let Some(session) = session {
-                        let product = self.product(host, &session);
-                        self.tell_state(host, slot, &product, at, now);
-                    }
+    /// Handles the session that has been due longest by `until`. Returns whether there was one.
+    pub(super) fn next_due(
+        &mut self,
+        host: &mut impl Host,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> bool {
+        let (configurations, unknown) = (&self.configurations, &self.unknown_product);
+        let rules_of = |session: &SessionRef| {
+            let found = configurations.product(session, &session.product_id);
+            &found.map_or(unknown, |(_, product)| product).session
+        };
+        match self.sessions.next_due(until, rules_of) {
+            None => return false,
+            Some(Due::TimedOut(slot, at)) => {
+                self.close(host, slot, CloseReason::SessionTimeout, at, now);
+            }
+            Some(Due::Idle(slot, at)) => {
+                let session = self.sessions.get(slot).map(|session| session.reference.clone());
+                if let Some(session) = session {
+                    let product = self.product(host, &session);
+                    self.tell_state(host, slot, &product, at, now);
                 }
             }
         }
+        true
     }
 
     pub(super) fn close(

@@ -78,13 +78,7 @@ impl Accountant {
         }
     }
 
-    /// Bills the estimates that have waited long enough.
-    pub(super) fn bill_estimates(&mut self, host: &mut impl Host, now: Timestamp) {
-        while let Some(estimate) = self.estimates.take_expired(now) {
-            self.bill_estimate(host, estimate, now);
-        }
-    }
-
+    /// Bills an estimate that nothing has replaced.
     pub(super) fn bill_estimate(
         &mut self,
         host: &mut impl Host,

@@ -343,8 +343,18 @@ impl Accountant {
     /// Ends periods, changes levels and reports totals as time passes.
     pub(super) fn guard_tick(&mut self, host: &mut impl Host, now: Timestamp) {
         let config = Rc::clone(&self.config);
+        self.guards.ticks = self.guards.ticks.saturating_add(1);
+        self.guard_levels(host, now);
+        self.poll_balances(&config, now);
+        if self.guards.ticks.is_multiple_of(TOTALS_TICKS) {
+            self.tell_totals(host, &config, now);
+        }
+    }
+
+    /// Ends periods and changes levels.
+    pub(super) fn guard_levels(&mut self, host: &mut impl Host, now: Timestamp) {
+        let config = Rc::clone(&self.config);
         let guards = &mut self.guards;
-        guards.ticks = guards.ticks.saturating_add(1);
         guards.scopes.roll(&config, now);
         let silence = guards.ticks.saturating_sub(guards.answered_at);
         let is_lost = self.outbox.is_failing() && silence > COLLECTOR_LOST_TICKS;
@@ -393,10 +403,6 @@ impl Accountant {
             if !is_known {
                 self.guards.forget(slot);
             }
-        }
-        self.poll_balances(&config, now);
-        if self.guards.ticks.is_multiple_of(TOTALS_TICKS) {
-            self.tell_totals(host, &config, now);
         }
     }
 

@@ -27,7 +27,9 @@ mod heartbeat;
 mod linked;
 mod meta;
 mod pending_ends;
+mod round;
 mod state;
+mod work;
 
 use std::rc::Rc;
 
@@ -43,6 +45,7 @@ use crate::accountant::linked::LinkTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Dispatch, Outbox};
 use crate::accountant::pending_ends::PendingEnds;
+use crate::accountant::round::Round;
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::base::limits::CAUSE_READINGS;
 use crate::base::time::{Timestamp, len_u64};
@@ -54,7 +57,7 @@ use crate::host::spill::Spill;
 use crate::host::{Conflict, Host};
 use crate::session::CloseReason;
 use crate::session::table::SessionTable;
-use crate::shared_data::commit::Lease;
+use crate::shared_data::commit::{Held, Lease};
 use crate::shared_data::configurations::announced;
 use crate::shared_data::drain::{Drain, DrainOrder};
 use crate::shared_data::journal::Reader;
@@ -98,16 +101,15 @@ pub(crate) struct Accountant {
     outbox: Outbox,
     drain: Option<Drain>,
     journals: Reader,
-    /// When the present reading of all journals began.
-    reading_since: Timestamp,
+    round: Round,
     /// Stands for a product that the configuration no longer contains.
     unknown_product: Rc<Product>,
 }
 
 impl Accountant {
-    /// Folds what is new, makes the events that are due, commits, and returns the requests to send;
-    /// `announced` are the configurations by which it may have to price, `order` is the one to drain
-    /// that holds.
+    /// Begins a round, does its first piece, makes the events that are due, commits, and returns the
+    /// requests to send; `announced` are the configurations by which it may have to price, `order`
+    /// is the one to drain that holds.
     /// `Err` means that another VM has taken over: drop this accountant.
     pub(crate) fn tick(
         &mut self,
@@ -125,24 +127,49 @@ impl Accountant {
             // anything new.
             self.guard_tick(host, now);
         }
-        let read_until = self.fold_new(host, now).read_until;
-        if let Some(until) = read_until {
-            // What happened later may not have been read.
-            self.expire_joins(host, until);
-            self.attributions.expire(until);
-            self.bill_estimates(host, until);
-            self.close_due(host, until);
-            self.guard_all_read(host, now);
-        }
+        self.round.begin();
+        let read_until = self.work(host, now);
         self.guard_tick(host, now);
         self.drain(host, order, read_until, now);
         self.heartbeat(host, now);
-        self.outbox.seal_due(&self.config.delivery, now);
         let expired = self.outbox.take_expired(&self.config.delivery, now);
         self.spill(host, "retry_horizon", expired);
+        let requests = self.commit(host, held, now)?;
+        self.set_gauges(host);
+        Ok(requests)
+    }
+
+    /// Whether the last tick has left a part of its round.
+    pub(crate) fn has_work(&self) -> bool {
+        self.round.is_under_way()
+    }
+
+    /// Does the next piece of the round; otherwise as [`Accountant::tick`].
+    pub(crate) fn go_on(
+        &mut self,
+        host: &mut impl Host,
+        announced: &[ConfigId],
+        order: Option<DrainOrder>,
+        now: Timestamp,
+    ) -> Result<Vec<Dispatch>, Conflict> {
+        let held = self.lease.check(host, &self.prefix)?;
+        self.configurations.refresh(host, &self.prefix, announced);
+        let read_until = self.work(host, now);
+        self.guard_levels(host, now);
+        self.drain(host, order, read_until, now);
+        self.commit(host, held, now)
+    }
+
+    /// Commits what has changed, and returns the requests to send.
+    fn commit(
+        &mut self,
+        host: &mut impl Host,
+        held: Held,
+        now: Timestamp,
+    ) -> Result<Vec<Dispatch>, Conflict> {
+        self.outbox.seal_due(&self.config.delivery, now);
         let writes = self.take_writes();
         self.lease.commit(host, &self.prefix, held, writes)?;
-        self.set_gauges(host);
         self.tell_drain(host);
         Ok(self.dispatch(host, now))
     }
@@ -172,37 +199,51 @@ impl Accountant {
     /// Stops the accountant and releases the lease, after leaving the state as `leave` says.
     pub(crate) fn stop(mut self, host: &mut impl Host, now: Timestamp, leave: Handover) {
         if leave == Handover::Nothing {
-            let Ok(mut held) = self.lease.check(host, &self.prefix) else { return };
             let announced = announced(host, &self.prefix);
             self.configurations.refresh(host, &self.prefix, &announced);
-            while !self.fold_new(host, now).is_drained {
-                let writes = self.take_writes();
-                if self.lease.commit(host, &self.prefix, held, writes).is_err() {
-                    return;
-                }
-                match self.lease.check(host, &self.prefix) {
-                    Ok(next) => held = next,
-                    Err(Conflict) => return,
-                }
-            }
-            // Fold again, for sessions that have just ended and for generations without a known
-            // cause.
-            for _ in 0..=CAUSE_READINGS {
-                self.fold_new(host, now);
-            }
-            for slot in self.sessions.slots() {
-                self.close(host, slot, CloseReason::Shutdown, now, now);
-            }
-            self.last_heartbeat(host, now);
-            let events = self.outbox.take_all();
-            self.spill(host, "shutdown", events);
-            let writes = self.take_writes();
-            if self.lease.commit(host, &self.prefix, held, writes).is_err() {
+            if self.close_all(host, now).is_err() {
                 return;
             }
             self.set_gauges(host);
         }
         self.lease.release(host, &self.prefix);
+    }
+
+    /// Reads everything, closes every session and writes every event to the log.
+    fn close_all(&mut self, host: &mut impl Host, now: Timestamp) -> Result<(), Conflict> {
+        // What was under way began before the last facts were written.
+        self.whole_round(host, now)?;
+        self.whole_round(host, now)?;
+        while !self.round.is_drained {
+            self.whole_round(host, now)?;
+        }
+        // Read again, for sessions that have just ended and for generations without a known cause.
+        for _ in 0..=CAUSE_READINGS {
+            self.whole_round(host, now)?;
+        }
+        let held = self.lease.check(host, &self.prefix)?;
+        for slot in self.sessions.slots() {
+            self.close(host, slot, CloseReason::Shutdown, now, now);
+        }
+        self.last_heartbeat(host, now);
+        let events = self.outbox.take_all();
+        self.spill(host, "shutdown", events);
+        let writes = self.take_writes();
+        self.lease.commit(host, &self.prefix, held, writes)
+    }
+
+    /// Carries on with the round that is under way, or with a new one, to its end.
+    fn whole_round(&mut self, host: &mut impl Host, now: Timestamp) -> Result<(), Conflict> {
+        self.round.begin();
+        // All sessions end in a moment.
+        self.round.leave_due();
+        while self.round.is_under_way() {
+            let held = self.lease.check(host, &self.prefix)?;
+            self.work(host, now);
+            let writes = self.take_writes();
+            self.lease.commit(host, &self.prefix, held, writes)?;
+        }
+        Ok(())
     }
 
     /// Adds a newly written event to the outbox, if the format sends it.

@@ -68,6 +68,12 @@ impl PendingEnds {
         let end = PendingEnd { holder, session, reason, at, due_at, is_due: false };
         let key = end.key();
         if !self.keys.insert(key) {
+            let ends_now =
+                |known: &PendingEnd| known.key() == key && known.is_due && known.due_at <= at;
+            // Who tells it again and again does not put it off.
+            if self.ends.iter().any(ends_now) {
+                return 0;
+            }
             // What was told to be gone may be told so again.
             self.ends.retain(|known| known.key() != key);
         }
@@ -97,14 +103,13 @@ impl PendingEnds {
         }
     }
 
-    /// Takes out the ends that are due, and for which the reading that is now complete was the next.
-    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<PendingEnd> {
-        let due = self.ends.take_all(|end| end.is_due && end.due_at <= now);
-        for end in &due {
-            self.keys.remove(&end.key());
-        }
-        self.is_dirty |= !due.is_empty();
-        due
+    /// Takes out the next end that is due, and for which the reading that is now complete was the
+    /// next.
+    pub(super) fn next_due(&mut self, now: Timestamp) -> Option<PendingEnd> {
+        let end = self.ends.take_first(|end| end.is_due && end.due_at <= now)?;
+        self.keys.remove(&end.key());
+        self.is_dirty = true;
+        Some(end)
     }
 
     /// The ends, if they have changed since this was last called.

@@ -15,11 +15,12 @@ use crate::accountant::linked::LinkTable;
 use crate::accountant::meta::Meta;
 use crate::accountant::outbox::{Batch, Outbox};
 use crate::accountant::pending_ends::PendingEnds;
+use crate::accountant::round::Round;
 use crate::accountant::seen_generations::SeenGenerations;
 use crate::accountant::{Accountant, count_left_out};
 use crate::base::encoded::encoded;
 use crate::base::limits::{BATCH_PAGES, OUTBOX_BATCHES_MAX};
-use crate::base::time::{Timestamp, len_u64};
+use crate::base::time::len_u64;
 use crate::config::Config;
 use crate::config::product::Product;
 use crate::host::Host;
@@ -41,6 +42,7 @@ impl Accountant {
         lease: Lease,
         source: &str,
         seed: u64,
+        piece: usize,
     ) -> Self {
         host.count(Counter::LeaseTaken, 1);
         let meta = read_value(host, &meta_key(&prefix)).unwrap_or_else(|| Meta::new(source));
@@ -72,7 +74,7 @@ impl Accountant {
             outbox,
             drain: None,
             journals,
-            reading_since: Timestamp::default(),
+            round: Round::new(piece),
             unknown_product: Rc::new(Product::unknown()),
             meta,
         };

@@ -230,12 +230,12 @@ pub(crate) const FOLDED_CALLS_MAX: usize = 4096;
 /// See [`FOLDED_CALLS_MAX`].
 pub(crate) const FOLDED_CALLS_PER_CUSTOMER_MAX: usize = 64;
 
-/// Facts that the accountant processes in one tick, at about 20 us each, so that a tick on the main
-/// thread stays short.
-pub(crate) const FACTS_PER_TICK_MAX: usize = 4096;
+/// What the accountant does in one piece if more comes than smaller pieces can do from one tick to
+/// the next: facts, generations, and ends of calls and sessions, at about 10 us each.
+pub(crate) const PIECE_MAX: usize = 4096;
 
-/// Sessions that become idle or time out in one tick. After a pause of the process all may be due
-/// at once: they would block the main thread for long and make more events than the outbox holds.
+/// Sessions that become idle or time out from one tick to the next. After a pause of the process all
+/// may be due at once: they would make more events than the outbox holds.
 pub(crate) const DUE_PER_TICK_MAX: usize = 4096;
 
 /// Scopes whose totals guards keep, at about 600 bytes each. Beyond this number, the customer with
@@ -307,9 +307,9 @@ pub(crate) const BALANCE_ACTIVE_MS: u64 = 3_600_000;
 /// lost: 30 s.
 pub(crate) const COLLECTOR_LOST_TICKS: u64 = 120;
 
-/// Ticks of the accountant without a sign of life of a journal's owner after which it frees the
-/// drained journal for another VM.
-pub(crate) const JOURNAL_ORPHAN_TICKS: u32 = 240;
+/// Readings of all journals, one each tick, without a sign of life of a journal's owner after which
+/// the accountant frees the drained journal for another VM.
+pub(crate) const JOURNAL_ORPHAN_READINGS: u32 = 240;
 
 /// Tools that one session lists separately; it adds up further ones under [`OTHER`].
 pub(crate) const TOOLS_PER_SESSION_MAX: usize = 64;

@@ -14,6 +14,9 @@ pub struct VmInfo {
     /// Anything that differs between two VMs started at different times, such as the clock in
     /// nanoseconds.
     pub seed: u64,
+    /// How much the accountant does in one piece, between which its thread serves others: facts,
+    /// generations, and ends of calls and sessions, at about 10 us each.
+    pub piece: usize,
 }
 
 /// The changes to make to a request's head before it goes on.

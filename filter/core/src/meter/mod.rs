@@ -35,8 +35,8 @@ use crate::exchange::Exchange;
 use crate::exchange::kind::{BodyInterest, StreamEnd};
 use crate::fact::Fact;
 use crate::guard::stop::StreamStop;
-use crate::host::Host;
 use crate::host::counter::Counter;
+use crate::host::{Conflict, Host};
 use crate::meter::action::{BodyAction, VmInfo};
 use crate::meter::folded::Folds;
 use crate::meter::others::Others;
@@ -308,7 +308,8 @@ impl Meter {
         self.notes.take_log(stream)
     }
 
-    /// Does the work that is due. Returns the requests to send.
+    /// Does the work that is due: every 250 ms. Returns the requests to send. If [`Meter::has_work`]
+    /// then, [`Meter::go_on`] does the rest in pieces.
     pub fn tick(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
         self.show_running(host, now);
         self.drain = DrainOrder::read(host, &self.prefix, now);
@@ -319,7 +320,29 @@ impl Meter {
         let announced = announced(host, &self.prefix);
         self.succeed(host, &announced, now);
         let Role::Accountant(accountant) = &mut self.role else { return Vec::new() };
-        accountant.tick(host, &announced, self.drain, now).unwrap_or_else(|_| {
+        let done = accountant.tick(host, &announced, self.drain, now);
+        self.requests_of(host, done)
+    }
+
+    /// Whether the last tick has left work, to be done soon.
+    pub fn has_work(&self) -> bool {
+        matches!(&self.role, Role::Accountant(accountant) if accountant.has_work())
+    }
+
+    /// Does a piece of what the last tick has left. Returns the requests to send.
+    pub fn go_on(&mut self, host: &mut impl Host, now: Timestamp) -> Vec<Dispatch> {
+        let announced = announced(host, &self.prefix);
+        let Role::Accountant(accountant) = &mut self.role else { return Vec::new() };
+        let done = accountant.go_on(host, &announced, self.drain, now);
+        self.requests_of(host, done)
+    }
+
+    fn requests_of(
+        &mut self,
+        host: &mut impl Host,
+        done: Result<Vec<Dispatch>, Conflict>,
+    ) -> Vec<Dispatch> {
+        done.unwrap_or_else(|Conflict| {
             host.count(Counter::LeaseLost, 1);
             self.role = Role::Candidate(Candidate::default());
             Vec::new()
@@ -371,7 +394,8 @@ impl Meter {
     fn accountant(&self, host: &mut impl Host, lease: Lease, now: Timestamp) -> Accountant {
         let config = Rc::clone(&self.config);
         let source = self.source(now);
-        Accountant::resume(host, config, self.prefix.clone(), lease, &source, self.vm.seed)
+        let VmInfo { seed, piece, .. } = self.vm;
+        Accountant::resume(host, config, self.prefix.clone(), lease, &source, seed, piece)
     }
 
     /// Returns a name that no other exchange of this Envoy process has. A journal has one owner at

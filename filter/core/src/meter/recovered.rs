@@ -83,7 +83,7 @@ pub fn events_of_fact(mut config: Config, json: &str) -> Result<Vec<String>, ser
         config.delivery.heartbeat_interval = Duration::from_seconds(0);
         let config = Rc::new(config);
         let prefix = PREFIX.to_owned();
-        let accountant = Accountant::resume(&mut host, config, prefix, lease, &source, 0);
+        let accountant = Accountant::resume(&mut host, config, prefix, lease, &source, 0, 1);
         accountant.stop(&mut host, at, Handover::Nothing);
     }
     Ok(host.events)

@@ -74,15 +74,6 @@ impl<T: Held> FairQueue<T> {
         Some(self.remove(at))
     }
 
-    /// Takes out all items for which `is_it` holds.
-    pub(crate) fn take_all(&mut self, is_it: impl Fn(&T) -> bool) -> Vec<T> {
-        let (taken, rest) = core::mem::take(&mut self.items).into_iter().partition(is_it);
-        let taken: Vec<T> = taken;
-        self.items = rest;
-        taken.iter().for_each(|item| self.counts.take(&item.holder()));
-        taken
-    }
-
     /// Drops the items for which `is_kept` does not hold. Returns how many.
     pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&T) -> bool) -> usize {
         let before = self.items.len();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::encoded::encoded;
 use crate::base::limits::{
-    JOURNAL_ORPHAN_TICKS, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGES, JOURNALS_MAX,
+    JOURNAL_ORPHAN_READINGS, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGES, JOURNALS_MAX,
 };
 use crate::host::{Conflict, Expect, Host};
 use crate::shared_data::commit::read_slot;
@@ -198,18 +198,26 @@ pub struct Poll {
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     journals: Vec<Journal>,
+    /// The place of the journal from which the next page comes.
+    next: usize,
     /// True from the first call of a reading to the one that completes it.
     is_reading: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Journal {
+    index: u32,
+    /// The owner's record and its version, unless it cannot be read.
+    owner: Option<(Owner, u32)>,
     cursor: Cursor,
     is_moved: bool,
     last_beat: u32,
-    silent_ticks: u32,
+    /// Readings in a row without a sign of life of the owner.
+    silent_readings: u32,
     /// Pages of the present epoch that the reader has left behind in this reading.
     pages_read: u64,
+    /// True if the reader was at the end during this call.
+    is_at_end: bool,
     /// True if the reader was at the end during this reading.
     was_drained: bool,
 }
@@ -225,70 +233,69 @@ impl Reader {
             let cursor = read_slot(host, &cursor_key(prefix, index))
                 .and_then(|bytes| postcard::from_bytes(&bytes).ok())
                 .unwrap_or_default();
-            journals.push(Journal { cursor, ..Journal::default() });
+            journals.push(Journal { index, cursor, ..Journal::default() });
         }
-        Self { journals, is_reading: false }
+        Self { journals, ..Self::default() }
     }
 
-    /// Reads up to about `facts_max` new facts.
+    /// Reads up to `facts_max` new facts, and the rest of the page that contains the last of them.
     pub fn poll(&mut self, host: &mut impl Host, prefix: &str, facts_max: usize) -> Poll {
         let is_first = !core::mem::replace(&mut self.is_reading, true);
-        if is_first {
-            for journal in &mut self.journals {
-                (journal.pages_read, journal.was_drained) = (0, false);
-            }
-        }
+        self.look_at_owners(host, prefix, is_first);
         let mut facts = Vec::new();
-        let is_drained = self.poll_all(host, prefix, facts_max, &mut facts);
+        let is_drained = self.read_pages(host, prefix, facts_max, &mut facts);
         let is_complete = is_drained || self.journals.iter().all(Journal::is_read);
         self.is_reading = !is_complete;
         Poll { facts, is_first, is_complete, is_drained }
     }
 
-    fn poll_all(
-        &mut self,
-        host: &mut impl Host,
-        prefix: &str,
-        facts_max: usize,
-        facts: &mut Vec<Vec<u8>>,
-    ) -> bool {
-        // A worker with many facts must not keep those of the others waiting, so first each has
-        // the same share.
-        let share = facts_max.checked_div(self.journals.len()).unwrap_or(facts_max).max(1);
-        let is_drained = self.poll_each(host, prefix, Some(share), facts_max, facts);
-        if is_drained || facts.len() >= facts_max {
-            return is_drained;
-        }
-        self.poll_each(host, prefix, None, facts_max, facts)
-    }
-
-    /// Reads from each journal until there are `facts_max` facts, or at most a share of each.
-    fn poll_each(
-        &mut self,
-        host: &mut impl Host,
-        prefix: &str,
-        share: Option<usize>,
-        facts_max: usize,
-        facts: &mut Vec<Vec<u8>>,
-    ) -> bool {
+    /// Finds new journals, and which owners have given a sign of life since the last reading.
+    fn look_at_owners(&mut self, host: &mut impl Host, prefix: &str, is_first: bool) {
         let mut index: u32 = 0;
-        let mut is_drained = true;
         for at in 0.. {
             let Some((owner, version)) = read::<Owner>(host, &owner_key(prefix, index)) else {
-                return is_drained;
+                return;
             };
             if self.journals.len() == at {
-                self.journals.push(Journal::default());
+                self.journals.push(Journal { index, ..Journal::default() });
             }
-            let most = share.map_or(facts_max, |share| facts.len().saturating_add(share));
-            if let (Some(owner), Some(journal)) = (owner, self.journals.get_mut(at)) {
-                let was_drained = journal.poll(host, prefix, index, owner, version, most, facts);
-                journal.was_drained |= was_drained;
-                is_drained &= was_drained;
+            if let Some(journal) = self.journals.get_mut(at) {
+                journal.owner = owner.map(|owner| (owner, version));
+                journal.is_at_end = false;
+                if is_first {
+                    journal.reading_begins();
+                }
             }
             index = index.saturating_add(1);
         }
-        is_drained
+    }
+
+    /// Reads a page of each journal in turn, so that a worker with many facts does not keep those of
+    /// the others waiting. The next call goes on where this one has stopped. Returns whether nothing
+    /// is left.
+    fn read_pages(
+        &mut self,
+        host: &mut impl Host,
+        prefix: &str,
+        facts_max: usize,
+        facts: &mut Vec<Vec<u8>>,
+    ) -> bool {
+        let count = self.journals.len();
+        // How many in a row are at their end.
+        let mut ended: usize = 0;
+        while ended < count {
+            if facts.len() >= facts_max {
+                return false;
+            }
+            let at = self.next.checked_rem(count).unwrap_or_default();
+            self.next = at.saturating_add(1);
+            let Some(journal) = self.journals.get_mut(at) else { return false };
+            if !journal.is_at_end {
+                journal.is_at_end = journal.read_page(host, prefix, facts);
+            }
+            ended = if journal.is_at_end { ended.saturating_add(1) } else { 0 };
+        }
+        true
     }
 
     /// The cursors that moved since the last call, with the numbers of their journals.
@@ -310,85 +317,75 @@ impl Journal {
         self.was_drained || self.pages_read >= JOURNAL_PAGES
     }
 
-    /// True if the reader has read everything.
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has them all at hand")]
-    fn poll(
-        &mut self,
-        host: &mut impl Host,
-        prefix: &str,
-        index: u32,
-        owner: Owner,
-        version: u32,
-        facts_max: usize,
-        facts: &mut Vec<Vec<u8>>,
-    ) -> bool {
+    /// Notes that a reading of all journals begins.
+    fn reading_begins(&mut self) {
+        (self.pages_read, self.was_drained) = (0, false);
+        let Some((owner, _)) = self.owner else { return };
+        if owner.beat != self.last_beat {
+            self.last_beat = owner.beat;
+            self.silent_readings = 0;
+        } else if !owner.is_free {
+            self.silent_readings = self.silent_readings.saturating_add(1);
+        }
+    }
+
+    /// Reads the present page. Returns whether nothing is left behind it.
+    fn read_page(&mut self, host: &mut impl Host, prefix: &str, facts: &mut Vec<Vec<u8>>) -> bool {
+        let Some((owner, version)) = self.owner else { return true };
         // The facts that the previous owner left come first.
-        if !self.drain(host, prefix, index, facts_max, facts) {
+        if !self.read_own_page(host, prefix, facts) {
             return false;
         }
         if self.cursor.epoch != owner.epoch {
             self.cursor = Cursor { epoch: owner.epoch, page: 0, facts: 0 };
             self.pages_read = 0;
             self.is_moved = true;
-            if !self.drain(host, prefix, index, facts_max, facts) {
-                return false;
-            }
+            return false;
         }
-        if owner.beat != self.last_beat {
-            self.last_beat = owner.beat;
-            self.silent_ticks = 0;
-        } else if !owner.is_free {
-            self.silent_ticks = self.silent_ticks.saturating_add(1);
-            if self.silent_ticks >= JOURNAL_ORPHAN_TICKS {
-                self.silent_ticks = 0;
-                let free = Owner { is_free: true, ..owner };
-                // On a conflict the owner is alive after all.
-                let _ =
-                    host.set(&owner_key(prefix, index), &encoded(&free), Expect::Version(version));
-            }
+        if self.silent_readings >= JOURNAL_ORPHAN_READINGS {
+            self.silent_readings = 0;
+            let free = Owner { is_free: true, ..owner };
+            // On a conflict the owner is alive after all.
+            let key = owner_key(prefix, self.index);
+            let _ = host.set(&key, &encoded(&free), Expect::Version(version));
         }
+        self.was_drained = true;
         true
     }
 
-    fn drain(
+    /// The same for the epoch that the reader is reading.
+    fn read_own_page(
         &mut self,
         host: &mut impl Host,
         prefix: &str,
-        index: u32,
-        facts_max: usize,
         facts: &mut Vec<Vec<u8>>,
     ) -> bool {
         let epoch = self.cursor.epoch;
         if epoch == 0 {
             return true;
         }
-        loop {
-            if facts.len() >= facts_max {
-                return false;
+        let next = self.cursor.page.saturating_add(1);
+        let has_next = page(host, prefix, self.index, epoch, next).is_some();
+        let page = page(host, prefix, self.index, epoch, self.cursor.page).unwrap_or_default();
+        let mut rest = page.as_slice();
+        let mut place: u32 = 0;
+        while let Some((fact, behind)) = split_fact(rest) {
+            rest = behind;
+            if place >= self.cursor.facts {
+                facts.push(fact.to_vec());
             }
-            let next = self.cursor.page.saturating_add(1);
-            let has_next = page(host, prefix, index, epoch, next).is_some();
-            let page = page(host, prefix, index, epoch, self.cursor.page).unwrap_or_default();
-            let mut rest = page.as_slice();
-            let mut place: u32 = 0;
-            while let Some((fact, behind)) = split_fact(rest) {
-                rest = behind;
-                if place >= self.cursor.facts {
-                    facts.push(fact.to_vec());
-                }
-                place = place.saturating_add(1);
-            }
-            if place > self.cursor.facts {
-                self.cursor.facts = place;
-                self.is_moved = true;
-            }
-            if !has_next {
-                return true;
-            }
+            place = place.saturating_add(1);
+        }
+        if place > self.cursor.facts {
+            self.cursor.facts = place;
+            self.is_moved = true;
+        }
+        if has_next {
             self.cursor = Cursor { epoch, page: next, facts: 0 };
             self.pages_read = self.pages_read.saturating_add(1);
             self.is_moved = true;
         }
+        !has_next
     }
 }
 

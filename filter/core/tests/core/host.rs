@@ -133,6 +133,9 @@ pub(crate) struct Envoy {
     carried: Vec<(String, String)>,
 }
 
+/// What the accountant does in one piece.
+const PIECE: usize = 64;
+
 /// When an [`Envoy`] starts.
 pub(crate) const START: Timestamp = Timestamp(1_763_890_200_000);
 
@@ -142,7 +145,8 @@ pub(crate) fn meter(host: &mut Memory, config: &str) -> Meter {
 
 /// A VM that reads its configuration at this time.
 pub(crate) fn meter_at(host: &mut Memory, config: &str, now: Timestamp) -> Meter {
-    let place = VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1 };
+    let place =
+        VmInfo { plugin: "test".to_owned(), node: "node".to_owned(), seed: 1, piece: PIECE };
     let read = Config::from_bytes(config.as_bytes()).unwrap();
     Meter::new(host, read, config.as_bytes(), place, now)
 }
@@ -177,9 +181,19 @@ impl Envoy {
 
     /// Lets milliseconds pass, then ticks the worker and the accountant.
     pub(crate) fn tick(&mut self, after_ms: u64) -> Vec<Dispatch> {
+        let mut requests = Vec::new();
+        self.tick_in_pieces(after_ms, |of_piece| requests.extend(of_piece));
+        requests
+    }
+
+    /// The same; hands over what each piece sends.
+    pub(crate) fn tick_in_pieces(&mut self, after_ms: u64, mut take: impl FnMut(Vec<Dispatch>)) {
         self.now.0 += after_ms;
         assert!(self.worker.tick(&mut self.host, self.now).is_empty());
-        self.main.tick(&mut self.host, self.now)
+        take(self.main.tick(&mut self.host, self.now));
+        while self.main.has_work() {
+            take(self.main.go_on(&mut self.host, self.now));
+        }
     }
 
     /// One call of 5 ms in `session`.

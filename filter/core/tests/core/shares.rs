@@ -438,7 +438,7 @@ fn ends_of_sessions_that_never_were_push_out_no_end_of_others() {
     for stream in 0..6000 {
         delete(&mut envoy, 10 + stream, "flood", &format!("s{stream}"));
     }
-    // More than the accountant reads in a tick, so all ends wait.
+    // More than may wait.
     let waiting = envoy.tick(250);
     told.extend(envoy.take(waiting));
     delete(&mut envoy, 4, "victim", "v");
@@ -463,9 +463,9 @@ fn a_flood_that_never_ends_keeps_no_session_of_others_open() {
     let mut told = Vec::new();
     let mut closed_after = Vec::new();
     for round in 0..40 {
-        // More than the accountant reads in a tick.
-        for stream in 0..5 {
-            let stream = 100 + round * 5 + stream;
+        // More than the journal holds.
+        for stream in 0..10 {
+            let stream = 100 + round * 10 + stream;
             request(&mut envoy, stream, &head("flood", "f"), &batch((0..1000).map(|_| "a".into())));
             respond(&mut envoy, stream, "application/json", &results(1000), StreamEnd::Complete);
         }

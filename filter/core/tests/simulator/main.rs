@@ -106,6 +106,7 @@ fn every_call_is_counted_once_whatever_happens() {
         report.answers,
         report.deaths,
         report.takeovers,
+        report.pieces,
         report.reloads,
         report.drains,
         report.batches_failed,

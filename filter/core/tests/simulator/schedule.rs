@@ -47,6 +47,8 @@ pub(crate) struct Report {
     pub(crate) calls: u64,
     pub(crate) deaths: u64,
     pub(crate) takeovers: u64,
+    /// Parts of ticks that were done later.
+    pub(crate) pieces: u64,
     pub(crate) reloads: u64,
     /// Reloads after which the VMs of before served on.
     pub(crate) drains: u64,
@@ -72,6 +74,7 @@ impl Report {
         self.calls += other.calls;
         self.deaths += other.deaths;
         self.takeovers += other.takeovers;
+        self.pieces += other.pieces;
         self.reloads += other.reloads;
         self.drains += other.drains;
         self.shutdowns += other.shutdowns;
@@ -220,7 +223,9 @@ impl Envoy {
         let json = self.config_json();
         let config = Config::from_bytes(json.as_bytes()).unwrap();
         let seed = self.world.borrow_mut().dice.next();
-        let place = VmInfo { plugin: "sim".into(), node: "node".into(), seed };
+        // Small enough that a round takes several pieces, or as large as in Envoy.
+        let piece = [1, 2, 5, 64][self.roll(4) as usize];
+        let place = VmInfo { plugin: "sim".into(), node: "node".into(), seed, piece };
         let mut host = SimHost::quiet(&self.world);
         let now = Timestamp(self.world.borrow().clock_ms);
         Meter::new(&mut host, config, json.as_bytes(), place, now)
@@ -238,7 +243,8 @@ impl Envoy {
         let vm = self.roll(count) as usize;
         match self.roll(100) {
             0..45 => self.stream_step(vm),
-            45..80 => self.tick(vm),
+            45..70 => self.tick(vm),
+            70..80 => drop(self.go_on(vm)),
             80..96 => self.reply(vm),
             96..98 if !self.is_steady => self.step_clock(),
             _ => {}
@@ -266,6 +272,27 @@ impl Envoy {
     fn tick(self: &Rc<Self>, vm: usize) {
         let requests = self.within(vm, |vm, host| vm.meter.tick(host, self.now()));
         self.send(vm, requests.unwrap_or_default());
+        // The next tick may come before the pieces of this one are done.
+        for _ in 0..self.roll(8) {
+            self.go_on(vm);
+        }
+    }
+
+    /// Does a piece of what the last tick has left, if it has. Returns whether there was any.
+    fn go_on(self: &Rc<Self>, vm: usize) -> bool {
+        if !self.vms.borrow()[vm].as_ref().is_some_and(|vm| vm.meter.has_work()) {
+            return false;
+        }
+        self.report.borrow_mut().pieces += 1;
+        let requests = self.within(vm, |vm, host| vm.meter.go_on(host, self.now()));
+        self.send(vm, requests.unwrap_or_default());
+        true
+    }
+
+    /// A tick, and all its pieces.
+    fn whole_tick(self: &Rc<Self>, vm: usize) {
+        self.tick(vm);
+        while self.go_on(vm) {}
     }
 
     /// Sends requests; the replies come later, or never if the VM has died by then.
@@ -537,7 +564,7 @@ impl Envoy {
             let is_short = !(30..57).contains(&round);
             self.world.borrow_mut().clock_ms += if is_short { 2_500 } else { 150_000 };
             for vm in 0..count {
-                self.tick(vm);
+                self.whole_tick(vm);
                 while self.vms.borrow()[vm].as_ref().is_some_and(|vm| !vm.waiting.is_empty()) {
                     self.reply(vm);
                 }

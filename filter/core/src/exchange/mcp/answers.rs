@@ -1,6 +1,8 @@
 //! What the messages of a server say about the calls of an exchange, and about calls on other
 //! streams.
 
+use std::collections::VecDeque;
+
 use crate::base::limits::CALLS_PER_EXCHANGE_MAX;
 use crate::base::time::Timestamp;
 use crate::domain::call::{Certainty, Transport, UNNAMED_TOOL};
@@ -42,8 +44,8 @@ impl McpExchange {
         // What was not understood of several messages may have been another call.
         let may_be_only =
             transport == Transport::Json && (self.doubt.is_none() || self.messages_seen <= 1);
-        if let Some(at) = position_of(&self.requests, message, may_be_only) {
-            let request = self.requests.remove(at);
+        let asked = position_of(&self.requests, message, may_be_only);
+        if let Some(request) = asked.and_then(|at| self.requests.remove(at)) {
             self.is_request_wrong |= matches!(message.rpc_error(), Some(-32601 | -32602));
             if request.intent == Intent::Other && message.has_tool_result {
                 // Whatever the request looked like, the server ran a tool for it.
@@ -57,7 +59,8 @@ impl McpExchange {
             let status = ExecutionStatus::of_answer(message, self.http_status);
             self.refused_as = Some((status, transport));
             let requests = core::mem::take(&mut self.requests);
-            let (calls, others) = requests.into_iter().partition(OpenRequest::is_call);
+            let (calls, others): (VecDeque<_>, VecDeque<_>) =
+                requests.into_iter().partition(OpenRequest::is_call);
             self.requests = calls;
             for request in others {
                 self.answered(request, message, look, transport, now);
@@ -67,12 +70,10 @@ impl McpExchange {
             let observation = self.ended(message, transport);
             self.update_call(links, observation, None, now);
         } else if message.has_tool_result && self.may_be_a_call(transport) {
-            match self.only_tool() {
-                Some(at) if self.doubt.is_none() => {
-                    let request = self.requests.remove(at);
-                    self.answered(request, message, look, transport, now);
-                }
-                _ => self.infer(message, transport, now),
+            let only = self.only_tool().filter(|_| self.doubt.is_none());
+            match only.and_then(|at| self.requests.remove(at)) {
+                Some(request) => self.answered(request, message, look, transport, now),
+                None => self.infer(message, transport, now),
             }
         } else {
             self.answered_elsewhere(message, look, transport, now);

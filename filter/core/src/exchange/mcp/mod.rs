@@ -10,6 +10,7 @@ mod calls;
 pub(super) mod requests;
 mod scope;
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::admission::head::RequestHead;
@@ -93,7 +94,8 @@ pub(super) struct McpExchange {
     says_tool_call: bool,
     /// The ids of the calls that the exchange counted by their responses alone.
     inferred: Vec<Option<Id>>,
-    requests: Vec<OpenRequest>,
+    /// In the order in which they came, as most answers do.
+    requests: VecDeque<OpenRequest>,
     /// How calls end to which no response comes, because the server refused something of the
     /// request without naming it.
     refused_as: Option<(ExecutionStatus, Transport)>,
@@ -158,7 +160,7 @@ impl McpExchange {
             is_tool_doubtful: false,
             share,
             inferred: Vec::new(),
-            requests: Vec::new(),
+            requests: VecDeque::new(),
             refused_as: None,
             http_status: 0,
             response: None,
@@ -416,7 +418,7 @@ impl McpExchange {
             self.doubts(Some(Doubt::TooManyRequests), true);
         } else if request.is_call() || self.others_seen < CALLS_PER_EXCHANGE_MAX {
             self.others_seen = self.others_seen.saturating_add(usize::from(!request.is_call()));
-            self.requests.push(request);
+            self.requests.push_back(request);
         }
     }
 

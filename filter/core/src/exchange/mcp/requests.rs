@@ -1,5 +1,7 @@
 //! The requests of one MCP exchange that wait for their responses.
 
+use std::collections::VecDeque;
+
 use crate::domain::call::UNNAMED_TOOL;
 use crate::domain::correlation::Correlation;
 use crate::domain::ids::Link;
@@ -60,7 +62,7 @@ pub(super) enum Intent {
 /// servers change or drop ids, because it is the only one of a plain JSON exchange, if it `may_be_only`.
 /// An error under another id, or without one, may be about a message that is no request.
 pub(super) fn position_of(
-    requests: &[OpenRequest],
+    requests: &VecDeque<OpenRequest>,
     answer: &Message,
     may_be_only: bool,
 ) -> Option<usize> {
