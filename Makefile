@@ -109,6 +109,7 @@ differential: ## A million requests that servers read in their own ways
 .PHONY: bench
 bench: build ## Measure Envoy's CPU for each request, against the alternatives, and the way of the events
 	cargo build --release --target $(WASM) -p agent-meter-empty-filter
+	$(HARNESS_PROFILE) cargo build --release -p agent-meter-ext-proc
 	./target/release/agent-meter bench
 
 .PHONY: lint
