@@ -366,6 +366,12 @@ struct BenchArgs {
     /// Another module of the filter, such as the one of before a change, to measure beside it
     #[arg(long, value_name = "FILE")]
     beside: Option<PathBuf>,
+    /// Draw what the part `calls` has measured: added CPU with its intervals, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Measure nothing; draw what an earlier run printed with --json
+    #[arg(long, value_name = "FILE", requires = "svg")]
+    from: Option<PathBuf>,
     /// Print only one JSON object
     #[arg(long)]
     json: bool,
