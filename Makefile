@@ -40,8 +40,8 @@ test-wasm: wasm-target node ## Run the core's tables again, on wasm32 in node
 		cargo test -p agent-meter-core --target $(WASM) --test core
 
 .PHONY: test-harness
-test-harness: module chromium ## Test the command, the rig and the collector
-	cargo test -p agent-meter -p agent-meter-collector -- \
+test-harness: module chromium ## Test the command, the rig, the collector and a rival of the bench
+	cargo test -p agent-meter -p agent-meter-collector -p agent-meter-ext-proc -- \
 		$$(command -v "$${CHROMIUM:-chromium}" >/dev/null || echo --skip browser::)
 
 # What of the end-to-end tests asks a ledger most, so that `make test` stays short; empty for all.

@@ -84,3 +84,82 @@ impl StreamingService<ProcessingRequest> for Process {
         ready(Ok(tonic::Response::new(Box::pin(answers))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, Bytes, BytesMut};
+    use http_body_util::{BodyExt, Full};
+    use prost::Message;
+
+    use super::*;
+    use crate::wire::{HeaderMap, HeaderValue, HttpBody, HttpHeaders};
+
+    fn head(headers: &[(&str, &'static str)]) -> HttpHeaders {
+        let header = |&(key, value): &(&str, &'static str)| HeaderValue {
+            key: key.to_owned(),
+            raw_value: Bytes::from_static(value.as_bytes()),
+        };
+        HttpHeaders { headers: Some(HeaderMap { headers: headers.iter().map(header).collect() }) }
+    }
+
+    fn body(text: &'static str) -> HttpBody {
+        HttpBody { body: Bytes::from_static(text.as_bytes()), end_of_stream: true }
+    }
+
+    fn call() -> Vec<Step> {
+        let identity = [("mcp-session-id", "s"), ("x-customer-id", "c"), ("x-agent-id", "a")];
+        let status = [(":status", "200"), ("content-type", "application/json")];
+        vec![
+            Step::RequestHeaders(head(&identity)),
+            Step::RequestBody(body(r#"{"id":1,"method":"tools/call","params":{"name":"t"}}"#)),
+            Step::ResponseHeaders(head(&status)),
+            Step::ResponseBody(body(r#"{"id":1,"result":{}}"#)),
+        ]
+    }
+
+    /// Sends messages as gRPC frames them; returns the status and the answers' bytes.
+    async fn send(processor: &Processor, path: &str, steps: Vec<Option<Step>>) -> (String, Bytes) {
+        let mut frames = BytesMut::new();
+        for step in steps {
+            let message = ProcessingRequest { step }.encode_to_vec();
+            frames.put_u8(0);
+            frames.put_u32(u32::try_from(message.len()).expect("short"));
+            frames.extend_from_slice(&message);
+        }
+        let request = Request::post(path).header("content-type", "application/grpc");
+        let request = request.body(Body::new(Full::new(frames.freeze()))).expect("a request");
+        let response = processor.clone().call(request).await.expect("never fails");
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body");
+        // A failure before the first message is told in the head.
+        let mut trailers = body.trailers().cloned().unwrap_or_default();
+        trailers.extend(parts.headers);
+        let status = trailers.get("grpc-status").expect("a status");
+        (status.to_str().expect("text").to_owned(), body.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn each_step_is_answered_and_the_call_counted_once() {
+        let processor = Processor::default();
+        let steps = || call().into_iter().map(Some).collect();
+        let (status, answers) = send(&processor, PROCESS, steps()).await;
+        assert_eq!(status, "0");
+        let expected = b"\0\0\0\0\x02\x0a\0\0\0\0\0\x02\x1a\0\0\0\0\0\x02\x12\0\0\0\0\0\x02\x22\0";
+        assert_eq!(&answers[..], expected, "{answers:?}");
+        assert_eq!(processor.understood(), 1);
+        send(&processor, PROCESS, steps()).await;
+        assert_eq!(processor.understood(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_unknown_is_refused_and_counts_nothing() {
+        let processor = Processor::default();
+        let unimplemented = send(&processor, "/envoy.other/Process", vec![]).await;
+        assert_eq!(unimplemented.0, "12");
+        let invalid = send(&processor, PROCESS, vec![None]).await;
+        assert_eq!(invalid.0, "3");
+        let cut = call().into_iter().take(3).map(Some).collect();
+        assert_eq!(send(&processor, PROCESS, cut).await.0, "0");
+        assert_eq!(processor.understood(), 0);
+    }
+}

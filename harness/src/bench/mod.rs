@@ -62,6 +62,11 @@ use crate::wait;
 const SEED: u64 = 0x006d_6574_6572;
 /// The filter writes its counters every 250 ms.
 const COUNTERS_LIMIT: Duration = Duration::from_secs(5);
+/// Requests that agent-meter lets through because no product matches.
+const UNMATCHED: &str = "wasmcustom.agent_meter.requests_unmatched";
+/// Requests and responses that `ai_protocol_manager` has parsed as JSON; those of MCP tell no tokens.
+const AI_PARSED: [&str; 2] =
+    ["ai_protocol_manager.request_parsed", "ai_protocol_manager.token_usage_missing"];
 /// Calls to each listener that only logs what its filter finds.
 const PROOF_CALLS: u32 = 4;
 
@@ -228,25 +233,39 @@ async fn proven(rig: &mut Rig, rounds: &Rounds, envoy: &Envoy) -> anyhow::Result
         usize::try_from(calls_sent)? == tool_invocations,
         "{tool_invocations} tool_invocation events for {calls_sent} calls"
     );
-    let (sent, buffered) = (rounds.told(Told::Exchange), rig.received.told(Told::Exchange));
-    ensure!(usize::try_from(sent)? == buffered, "{buffered} exchanges kept of {sent}");
-    let sent = rounds.sent(|variant| variant == Variant::Unmatched);
-    let unmatched = unmatched(envoy, sent).await?;
-    let sent = rounds.sent(|variant| variant == Variant::ExtProc);
+    let (sent, exchanges_buffered) =
+        (rounds.told(Told::Exchange), rig.received.told(Told::Exchange));
+    ensure!(
+        usize::try_from(sent)? == exchanges_buffered,
+        "{exchanges_buffered} exchanges came of {sent}"
+    );
+    let sent = |wanted| u64::from(rounds.sent(|variant| variant == wanted));
+    let requests_unmatched = counted(envoy, UNMATCHED, sent(Variant::Unmatched)).await?;
+    let parsed = sent(Variant::NativeMcpAndAi) + u64::from(PROOF_CALLS);
+    for stat in AI_PARSED {
+        counted(envoy, stat, parsed).await?;
+    }
     let processor = rig.processor.as_mut().context("no external processor")?;
-    let ext_proc = processor.stop().await?;
-    ensure!(ext_proc == sent, "the external processor understood {ext_proc} calls of {sent}");
-    Ok(Proven { calls_sent, tool_invocations, buffered, unmatched, ext_proc })
+    let (sent, ext_proc_understood) = (sent(Variant::ExtProc), processor.stop().await?);
+    ensure!(
+        ext_proc_understood == sent,
+        "the external processor understood {ext_proc_understood} calls of {sent}"
+    );
+    Ok(Proven {
+        calls_sent,
+        tool_invocations,
+        exchanges_buffered,
+        requests_unmatched,
+        ext_proc_understood,
+    })
 }
 
-/// How many requests agent-meter has let through because no product matched, once it has written its
-/// counters.
-async fn unmatched(envoy: &Envoy, sent: u32) -> anyhow::Result<u64> {
-    const NAME: &str = "wasmcustom.agent_meter.requests_unmatched";
-    wait::until(COUNTERS_LIMIT, "the filter has counted what it lets through", async || {
-        let counted = envoy.stats(NAME).await?.get(NAME).copied().unwrap_or_default();
-        ensure!(counted == u64::from(sent), "{counted} of {sent} calls matched no product");
-        Ok(counted)
+/// Waits until a counter of Envoy has this value: the filter writes its own on a tick.
+async fn counted(envoy: &Envoy, name: &str, expected: u64) -> anyhow::Result<u64> {
+    wait::until(COUNTERS_LIMIT, "Envoy has counted what its filters did", async || {
+        let found = envoy.stats(name).await?.get(name).copied();
+        ensure!(found == Some(expected), "{name} is {found:?} after {expected} calls");
+        Ok(expected)
     })
     .await
 }

@@ -43,7 +43,7 @@ impl Processor {
     }
 
     /// Ends it. Returns how many successful calls it has understood.
-    pub(super) async fn stop(&mut self) -> anyhow::Result<u32> {
+    pub(super) async fn stop(&mut self) -> anyhow::Result<u64> {
         drop(self.child.stdin.take());
         let understood = line(&mut self.output).await?;
         let status = timeout(PATIENCE, self.child.wait()).await??;

@@ -108,15 +108,12 @@ pub(super) struct Proven {
     /// To the listeners of agent-meter whose product matches.
     pub(super) calls_sent: u32,
     pub(super) tool_invocations: usize,
-    /// Exchanges that came from the filter that buffers.
-    #[serde(rename = "exchanges_buffered")]
-    pub(super) buffered: usize,
-    /// Requests that agent-meter let through without a product.
-    #[serde(rename = "requests_unmatched")]
-    pub(super) unmatched: u64,
+    /// That came from the filter that buffers.
+    pub(super) exchanges_buffered: usize,
+    /// That agent-meter let through without a product.
+    pub(super) requests_unmatched: u64,
     /// Calls that the external processor understood.
-    #[serde(rename = "ext_proc_understood")]
-    pub(super) ext_proc: u32,
+    pub(super) ext_proc_understood: u64,
 }
 
 /// The whole run.
@@ -180,11 +177,15 @@ impl fmt::Display for Report {
         for ratio in &self.ratios {
             writeln!(f, "{ratio}")?;
         }
-        let Proven { calls_sent, tool_invocations, buffered, unmatched, ext_proc } = &self.proven;
+        let Proven { calls_sent, tool_invocations, .. } = &self.proven;
+        let Proven { exchanges_buffered, requests_unmatched, ext_proc_understood, .. } =
+            &self.proven;
         writeln!(
             f,
-            "\nthe collector got {tool_invocations} tool_invocation events for {calls_sent} calls, with guards and without, and {buffered} \
-             exchanges; {unmatched} calls were unmatched, and the external processor understood {ext_proc}: all that were sent"
+            "\nthe collector got {tool_invocations} tool_invocation events for {calls_sent} calls, with guards and without, \
+             and {exchanges_buffered} exchanges;\n\
+             {requests_unmatched} calls were unmatched, and the external processor understood {ext_proc_understood}: \
+             all that were sent"
         )?;
         self.write_scanner(f)?;
         writeln!(f, "\n{:<26} {:>13}", "module", "size, bytes")?;
@@ -257,9 +258,34 @@ impl Report {
 
 fn columns(f: &mut fmt::Formatter<'_>, row: [&str; 7]) -> fmt::Result {
     let [listener, cpu, added, worker, user, p50, p99] = row;
-    writeln!(f, "{listener:<19} {cpu:>7} {added:>21} {worker:>12} {user:>10} {p50:>16} {p99:>19}")
+    writeln!(f, "{listener:<19} {cpu:>7} {added:>22} {worker:>12} {user:>10} {p50:>19} {p99:>21}")
 }
 
 pub(super) fn spread(Quartiles { q1, median, q3 }: Quartiles, digits: usize) -> String {
     format!("{median:.digits$} ({q1:.digits$} to {q3:.digits$})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processors_cpu_is_added_to_envoys_and_shown_beside_it() {
+        let slice = |cpu_us, processor_us| Slice {
+            cpu_us,
+            processor_us,
+            workers_us: 0.0,
+            user_us: 0.0,
+            p50_us: 0.0,
+            p99_us: 0.0,
+        };
+        let reference = [slice(40.0, 0.0), slice(50.0, 0.0), slice(60.0, 0.0)];
+        let slices = [slice(140.0, 70.0), slice(151.0, 71.0), slice(162.0, 72.0)];
+        let row = Row::of(Variant::ExtProc, &slices, &reference);
+        assert_eq!(row.cpu_us, 151.0);
+        assert_eq!(row.added_cpu_us.median, 101.0);
+        assert_eq!(row.added_cpu_with_processor_us.median, 172.0);
+        let Interval { low, median, high } = row.added_cpu_interval_us;
+        assert_eq!((low, median, high), (170.0, 172.0, 174.0));
+    }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::ratios::Interval;
 use super::variant::Variant;
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 780.0;
 /// Where bars begin, and how far the longest interval may reach; figures stand behind it.
 const LEFT: f64 = 160.0;
 const RIGHT: f64 = 590.0;

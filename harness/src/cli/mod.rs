@@ -414,6 +414,21 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_run_is_drawn_only_into_a_file() {
+        for (options, error) in
+            [("--from run.json", Some("--svg <FILE>")), ("--from run.json --svg a.svg", None)]
+        {
+            let words = ["agent-meter", "bench"].into_iter().chain(options.split_whitespace());
+            let found = Cli::try_parse_from(words).err().map(|error| error.to_string());
+            let is_expected = match (&found, error) {
+                (Some(found), Some(error)) => found.contains(error),
+                (found, error) => found.is_none() && error.is_none(),
+            };
+            assert!(is_expected, "{options}: {found:?}");
+        }
+    }
+
+    #[test]
     fn options_that_the_margin_scenario_would_ignore_are_refused() {
         for (options, named) in [
             ("--sessions 2", "--sessions"),
