@@ -42,6 +42,11 @@ pub(super) struct Listeners {
     pub(super) dir: PathBuf,
 }
 
+/// Where the module with the empty filter has to be.
+pub(super) fn rivals(bench: &Bench) -> anyhow::Result<PathBuf> {
+    Ok(std::path::absolute(bench.wasm.with_file_name(RIVALS))?)
+}
+
 impl Listeners {
     /// Those of a benchmark, without an external processor.
     pub(super) fn of(
@@ -50,13 +55,12 @@ impl Listeners {
         collector: SocketAddr,
         dir: &Path,
     ) -> anyhow::Result<Self> {
-        let filter = std::path::absolute(&bench.wasm)?;
         Ok(Self {
             upstream,
             collector,
             processor: None,
-            rivals: filter.with_file_name(RIVALS),
-            filter,
+            filter: std::path::absolute(&bench.wasm)?,
+            rivals: rivals(bench)?,
             beside: bench.beside.as_ref().map(std::path::absolute).transpose()?,
             dir: dir.to_owned(),
         })

@@ -48,6 +48,7 @@ use self::ingest::Ingest;
 use self::latency::Latency;
 use self::load::Load;
 pub use self::messages::Scenario;
+use self::processor::Processor;
 use self::report::{ModuleSize, Proven, Report, Row};
 use self::rig::Rig;
 use self::rounds::Rounds;
@@ -174,8 +175,10 @@ async fn measure_all(bench: &Bench) -> anyhow::Result<All> {
 }
 
 async fn measure(bench: &Bench) -> anyhow::Result<Report> {
-    let mut rig = Rig::start(bench, bench.scenario).await?.with_processor().await?;
-    let rivals = rig.rivals()?.to_owned();
+    // What is missing is told before there are files to keep.
+    let rivals = rivals(bench)?;
+    let processor = Processor::start().await?;
+    let mut rig = Rig::start(bench, bench.scenario).await?.with(processor);
     let variants = rig.listeners.variants();
     let config = rig.dir.path().join("bootstrap.json");
     std::fs::write(&config, format!("{:#}\n", rig.listeners.bootstrap()?))?;
@@ -271,8 +274,8 @@ async fn counted(envoy: &Envoy, name: &str, expected: u64) -> anyhow::Result<u64
 }
 
 async fn measure_latency(bench: &Bench) -> anyhow::Result<Latency> {
+    rivals(bench)?;
     let mut rig = Rig::start(bench, bench.scenario).await?;
-    rig.rivals()?;
     let latency = latency::measure(&rig, bench.scenario, bench.rounds).await?;
     rig.dir.done = true;
     Ok(latency)
@@ -285,6 +288,13 @@ async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {
     let sessions = Measure { rig: &rig, scenario, sessions, rounds, requests }.run().await?;
     rig.dir.done = true;
     Ok(sessions)
+}
+
+/// The module with the empty filter; an error if it was not built.
+fn rivals(bench: &Bench) -> anyhow::Result<PathBuf> {
+    let file = listeners::rivals(bench)?;
+    ensure!(file.is_file(), "no module {} to compare with; run make bench", file.display());
+    Ok(file)
 }
 
 fn address(addresses: &BTreeMap<String, SocketAddr>, name: &str) -> anyhow::Result<SocketAddr> {

@@ -1,8 +1,6 @@
 //! What a part of the benchmark needs around Envoy: an upstream, a collector that counts, and where it keeps
 //! its files.
 
-use std::path::Path;
-
 use anyhow::ensure;
 
 use super::Bench;
@@ -40,18 +38,10 @@ impl Rig {
         Ok(Self { program, listeners, received, processor: None, dir, _upstream, _collector })
     }
 
-    /// Starts the external processor too, so that there is a listener for it.
-    pub(super) async fn with_processor(mut self) -> anyhow::Result<Self> {
-        let processor = Processor::start().await?;
+    /// The same with this external processor, so that there is a listener for it.
+    pub(super) fn with(mut self, processor: Processor) -> Self {
         self.listeners.processor = Some(processor.addr);
         self.processor = Some(processor);
-        Ok(self)
-    }
-
-    /// The module with the empty filter; an error if it was not built.
-    pub(super) fn rivals(&self) -> anyhow::Result<&Path> {
-        let file = &self.listeners.rivals;
-        ensure!(file.is_file(), "no module {} to compare with; run make bench", file.display());
-        Ok(file)
+        self
     }
 }
