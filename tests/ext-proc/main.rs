@@ -1,7 +1,7 @@
 //! An external processor (`ext_proc`) for `agent-meter bench`: reads of each call what the filter reads, and
 //! changes nothing.
 //!
-//! Prints its address when it listens. When its standard input ends it prints how many successful calls it
+//! Prints its address and how it was built when it listens. When its standard input ends it prints how many successful calls it
 //! has understood, and ends.
 
 mod exchange;
@@ -21,7 +21,8 @@ use crate::service::Processor;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    println!("{}", listener.local_addr()?);
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    println!("{} {build}", listener.local_addr()?);
     let processor = Processor::default();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (mut input, mut ignored) = (stdin(), Vec::new());

@@ -178,6 +178,7 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     // What is missing is told before there are files to keep.
     let rivals = rivals(bench)?;
     let processor = Processor::start().await?;
+    let ext_proc_optimised = processor.is_optimised;
     let mut rig = Rig::start(bench, bench.scenario).await?.with(processor);
     let variants = rig.listeners.variants();
     let config = rig.dir.path().join("bootstrap.json");
@@ -204,7 +205,8 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
     let reference = &slices[0];
     let rows = || rounds.variants.iter().copied().zip(slices.iter().map(Vec::as_slice));
     let listeners = rows().map(|(variant, own)| Row::of(variant, own, reference)).collect();
-    let ratios = ratios::ratios(&rows().collect::<Vec<_>>());
+    let is_fair = |(variant, _): &(Variant, _)| *variant != Variant::ExtProc || ext_proc_optimised;
+    let ratios = ratios::ratios(&rows().filter(is_fair).collect::<Vec<_>>());
     let scanner = tokio::task::spawn_blocking(scanner::measure).await??;
     let beside = bench.beside.as_deref().map(|module| ("agent-meter beside", module));
     let modules = [("agent-meter", bench.wasm.as_path())].into_iter().chain(beside);
@@ -220,6 +222,7 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         envoy: version,
         cores,
         optimised: !cfg!(debug_assertions),
+        ext_proc_optimised,
         listeners,
         ratios,
         proven,

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Processor {
     pub(super) addr: SocketAddr,
     pub(super) pid: u32,
+    /// False for a development build, of which the CPU time would flatter all others.
+    pub(super) is_optimised: bool,
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
 }
@@ -37,9 +39,10 @@ impl Processor {
         let pid = child.id().with_context(|| format!("{name} has ended"))?;
         let output = child.stdout.take().context("no pipe from the external processor")?;
         let mut output = BufReader::new(output).lines();
-        let addr = line(&mut output).await.with_context(|| format!("{name} does not start"))?;
-        let addr = addr.parse().with_context(|| format!("{name}: no address: {addr:?}"))?;
-        Ok(Self { addr, pid, child, output })
+        let first = line(&mut output).await.with_context(|| format!("{name} does not start"))?;
+        let (addr, build) = first.split_once(' ').unwrap_or((&first, ""));
+        let addr = addr.parse().with_context(|| format!("{name}: no address: {first:?}"))?;
+        Ok(Self { addr, pid, is_optimised: build == "release", child, output })
     }
 
     /// Ends it. Returns how many successful calls it has understood.

@@ -126,6 +126,8 @@ pub(super) struct Report {
     pub(super) envoy: String,
     pub(super) cores: String,
     pub(super) optimised: bool,
+    /// False if the external processor is a development build: it is compared with nothing then.
+    pub(super) ext_proc_optimised: bool,
     pub(super) listeners: Vec<Row>,
     pub(super) ratios: Vec<Ratio>,
     #[serde(flatten)]
@@ -176,6 +178,10 @@ impl fmt::Display for Report {
         )?;
         for ratio in &self.ratios {
             writeln!(f, "{ratio}")?;
+        }
+        if !self.ext_proc_optimised {
+            let name = Variant::ExtProc.name();
+            writeln!(f, "{name}: no ratio, as its processor is a development build")?;
         }
         let Proven { calls_sent, tool_invocations, .. } = &self.proven;
         let Proven { exchanges_buffered, requests_unmatched, ext_proc_understood, .. } =
