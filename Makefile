@@ -40,8 +40,8 @@ test-wasm: wasm-target node ## Run the core's tables again, on wasm32 in node
 		cargo test -p agent-meter-core --target $(WASM) --test core
 
 .PHONY: test-harness
-test-harness: module chromium ## Test the command, the rig and the collector
-	cargo test -p agent-meter -p agent-meter-collector -- \
+test-harness: module chromium ## Test the command, the rig, the collector and a rival of the bench
+	cargo test -p agent-meter -p agent-meter-collector -p agent-meter-ext-proc -- \
 		$$(command -v "$${CHROMIUM:-chromium}" >/dev/null || echo --skip browser::)
 
 # What of the end-to-end tests asks a ledger most, so that `make test` stays short; empty for all.
@@ -113,6 +113,7 @@ differential: ## A million requests that servers read in their own ways
 .PHONY: bench
 bench: build ## Measure Envoy's CPU for each request, against the alternatives, and the way of the events
 	cargo build --release --target $(WASM) -p agent-meter-empty-filter
+	$(HARNESS_PROFILE) cargo build --release -p agent-meter-ext-proc
 	./target/release/agent-meter bench
 
 .PHONY: lint

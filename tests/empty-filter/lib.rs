@@ -1,16 +1,23 @@
-//! Two filters that meter nothing, for `agent-meter bench`.
+//! Three filters that meter nothing, for `agent-meter bench`.
 //!
 //! The empty one gets the headers and bodies of both directions and does nothing: the price of the calls
 //! into Wasm alone. With the configuration `read` it asks the host for what a filter that meters has to
-//! ask, in the same way, and decides nothing: the price of Envoy as a host of such a filter.
+//! ask, in the same way, and decides nothing: the price of Envoy as a host of such a filter. With the configuration `buffer` it keeps
+//! whole exchanges and sends them elsewhere, see [`buffering`].
 
 #![expect(missing_docs, reason = "the SDK's `main!` makes a public function without any")]
+
+mod buffering;
+
+use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
+use crate::buffering::{Batch, Buffering};
+
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::new(Root { reads: false }));
+    proxy_wasm::set_root_context(|id| Box::new(Root { id, kind: Kind::Empty }));
 }}
 
 /// The size of what one call leaves in shared data.
@@ -18,15 +25,38 @@ const RECORD: [u8; 300] = [7; 300];
 const MARK: &str = "wasm.agent_meter_bench";
 
 struct Root {
-    reads: bool,
+    /// Of this context, in the host.
+    id: u32,
+    kind: Kind,
+}
+
+/// Which filter the configuration names.
+enum Kind {
+    Empty,
+    Reading,
+    Buffering(Rc<Batch>),
 }
 
 impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        self.reads = self.get_plugin_configuration().as_deref() == Some(b"read");
+        self.kind = match self.get_plugin_configuration().as_deref() {
+            None | Some(b"") => Kind::Empty,
+            Some(b"read") => Kind::Reading,
+            Some(b"buffer") => {
+                self.set_tick_period(buffering::WAIT_MAX);
+                Kind::Buffering(Rc::new(Batch::new(self.id)))
+            }
+            Some(_) => return false,
+        };
         true
+    }
+
+    fn on_tick(&mut self) {
+        if let Kind::Buffering(batch) = &self.kind {
+            batch.send();
+        }
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -34,7 +64,11 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(if self.reads { Box::new(Reading) } else { Box::new(Empty) })
+        Some(match &self.kind {
+            Kind::Empty => Box::new(Empty),
+            Kind::Reading => Box::new(Reading),
+            Kind::Buffering(batch) => Box::new(Buffering::new(Rc::clone(batch))),
+        })
     }
 }
 

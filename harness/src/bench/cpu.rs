@@ -80,8 +80,9 @@ fn scheduled(thread: &Path) -> Option<Duration> {
     Some(Duration::from_nanos(text.split_ascii_whitespace().next()?.parse().ok()?))
 }
 
-/// Pins Envoy to one core and this process to the others; returns a sentence that says so.
-pub(super) async fn separate(envoy: u32) -> anyhow::Result<String> {
+/// Pins Envoy to one core, and this process and the external processor to the others; returns a
+/// sentence that says so.
+pub(super) async fn separate(envoy: u32, processor: Option<u32>) -> anyhow::Result<String> {
     let status = fs::read_to_string("/proc/self/status")?;
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let mut cores = cores(allowed.context("/proc/self/status names no cores")?.trim())?;
@@ -91,6 +92,9 @@ pub(super) async fn separate(envoy: u32) -> anyhow::Result<String> {
     let others: Vec<String> = cores.iter().map(u32::to_string).collect();
     let others = others.join(",");
     pin(std::process::id(), &others).await?;
+    if let Some(processor) = processor {
+        pin(processor, &others).await?;
+    }
     pin(envoy, &own.to_string()).await?;
     Ok(format!("Envoy alone on core {own}, load and servers on {others}"))
 }

@@ -14,11 +14,12 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::listeners::{Rig, Variant};
+use super::listeners::Listeners;
 use super::load::{CONNECTIONS, Load};
 use super::report::spread;
 use super::servers::{self, Server};
 use super::stats::{Quartiles, tenths};
+use super::variant::Variant;
 use super::{Bench, address};
 use crate::envoy::{self, Envoy, Program};
 use crate::stack::{ANY_PORT, WorkDir};
@@ -153,19 +154,11 @@ impl Side {
         let url = format!("sqlite:{}", dir.path().join("ledger.db").display());
         let collector = Collector::start(ANY_PORT, &url).await?;
         let upstream = servers::upstream(bench.scenario).await?;
-        let wasm = std::path::absolute(&bench.wasm)?;
-        let rig = Rig {
-            upstream: upstream.addr,
-            collector: collector.addr(),
-            filter: &wasm,
-            empty_filter: &wasm,
-            beside: None,
-            dir: dir.path(),
-        };
+        let listeners = Listeners::of(bench, upstream.addr, collector.addr(), dir.path())?;
         let change =
             |options: &mut Value| options["delivery"] = json!({ "batch_events_max": size });
         let variant = Variant::AgentMeter;
-        let envoy = rig.start(program, &[variant], change).await?;
+        let envoy = listeners.start(program, &[variant], change).await?;
         let listener = address(&envoy.listeners().await?, variant.name())?;
         let load = Load::new(listener, bench.scenario)?;
         let ledger = collector.ledger();

@@ -10,13 +10,13 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::listeners::{Rig, Variant};
 use super::load::{connection, exchange};
 use super::messages::{Scenario, call};
 use super::ratios::Interval;
+use super::rig::Rig;
 use super::stats::{Quartiles, Random, per_mille};
+use super::variant::Variant;
 use super::{cpu, sessions};
-use crate::envoy::Program;
 
 /// So many calls may be on their way at once; at half of saturation a few are.
 const CONNECTIONS: u32 = 32;
@@ -91,16 +91,11 @@ impl fmt::Display for Latency {
 }
 
 /// Measures in an Envoy of its own.
-pub(super) async fn measure(
-    program: &Program,
-    rig: &Rig<'_>,
-    scenario: Scenario,
-    rounds: u32,
-) -> anyhow::Result<Latency> {
-    let envoy = rig.start(program, &COMPARED, |_| ()).await?;
+pub(super) async fn measure(rig: &Rig, scenario: Scenario, rounds: u32) -> anyhow::Result<Latency> {
+    let envoy = rig.listeners.start(&rig.program, &COMPARED, |_| ()).await?;
     let pid = envoy.pid().context("Envoy has ended")?;
     // On a machine with one core, the report of the listeners says so.
-    let _ = cpu::separate(pid).await;
+    let _ = cpu::separate(pid, None).await;
     let mut addresses = Vec::new();
     for variant in COMPARED {
         addresses.push(sessions::address(&envoy, variant).await?);

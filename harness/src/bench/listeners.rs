@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
+use super::Bench;
 use super::messages::TOOL;
+use super::variant::Variant;
 use crate::envoy::{Bootstrap, Envoy, Program};
 use crate::plugin;
 use crate::stack::ANY_PORT;
@@ -16,114 +18,61 @@ const SCRIPT: &str = include_str!("extract.lua");
 /// The place of a listener's HTTP filters.
 const MANAGER: &str = "/filter_chains/0/filters/0/typed_config";
 const MCP_FILTER: &str = "envoy.filters.http.mcp";
+const AI_FILTER: &str = "envoy.filters.http.ai_protocol_manager";
 const LUA_FILTER: &str = "envoy.filters.http.lua";
-
-/// The filter between a listener and its router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Variant {
-    /// No filter: all differences are differences to this variant.
-    NoFilter,
-    /// No filter, a second time: its differences are noise.
-    NoFilterAgain,
-    EmptyWasm,
-    /// Asks the host for all that metering needs, and decides nothing.
-    ReadingWasm,
-    AgentMeter,
-    /// Another module of agent-meter, such as the one of before a change; only if there is one.
-    Beside,
-    /// The filter with a margin guard and a budget, both within limits.
-    Guarded,
-    /// The same, and the guard reserves the cost of each call before it runs.
-    Reserving,
-    /// Envoy's own filter in C++; it reads only requests.
-    NativeMcp,
-    Lua,
-}
-
-impl Variant {
-    /// Every variant, the reference first.
-    pub(super) const ALL: [Self; 10] = [
-        Self::NoFilter,
-        Self::NoFilterAgain,
-        Self::EmptyWasm,
-        Self::ReadingWasm,
-        Self::AgentMeter,
-        Self::Beside,
-        Self::Guarded,
-        Self::Reserving,
-        Self::NativeMcp,
-        Self::Lua,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::NoFilter => "no filter",
-            Self::NoFilterAgain => "no filter again",
-            Self::EmptyWasm => "empty Wasm filter",
-            Self::ReadingWasm => "reading Wasm filter",
-            Self::AgentMeter => "agent-meter",
-            Self::Beside => "agent-meter beside",
-            Self::Guarded => "with guards",
-            Self::Reserving => "with reservation",
-            Self::NativeMcp => "native mcp filter",
-            Self::Lua => "Lua filter",
-        }
-    }
-
-    /// True if its calls make events.
-    pub(super) fn is_metered(self) -> bool {
-        matches!(self, Self::AgentMeter | Self::Beside | Self::Guarded | Self::Reserving)
-    }
-
-    /// The guards of a metered listener: far from every level, so that they change nothing for a
-    /// call.
-    fn guards(self) -> Option<Value> {
-        let actions = json!({
-            "level_1": { "threshold": "50%" },
-            "level_2": { "threshold": "30%", "throttle_rate": "20req/sec" },
-            "level_3": { "threshold": "10%", "action": "block_request" },
-        });
-        let mut margin = json!({ "id": "margin", "revenue": "contracted", "actions": actions });
-        match self {
-            Self::Guarded => {}
-            // Reserves the estimate and not the last cost, which is zero here.
-            Self::Reserving => {
-                margin["reserve"] = json!({ "estimate": "0.01", "last_cost": false })
-            }
-            _ => return None,
-        }
-        let budget =
-            json!({ "id": "budget", "budget": { "calls": 1_000_000_000 }, "actions": actions });
-        Some(json!([margin, budget]))
-    }
-
-    /// The name of a second listener with the same filter, which logs what the filter has found and
-    /// is not measured. `None` if there is none.
-    pub(super) fn proof(self) -> Option<String> {
-        match self {
-            Self::NativeMcp | Self::Lua => Some(format!("{}, logged", self.name())),
-            Self::NoFilter | Self::NoFilterAgain | Self::EmptyWasm | Self::ReadingWasm => None,
-            Self::AgentMeter | Self::Beside | Self::Guarded | Self::Reserving => None,
-        }
-    }
-}
+const EXT_PROC_FILTER: &str = "envoy.filters.http.ext_proc";
+/// The cluster of the external processor.
+const EXT_PROC_CLUSTER: &str = "ext_proc";
+/// The module with the empty filter, the reading one and the buffering one.
+const RIVALS: &str = "agent_meter_empty_filter.wasm";
 
 /// What the listeners are built from.
 #[derive(Debug)]
-pub(super) struct Rig<'a> {
+pub(super) struct Listeners {
     pub(super) upstream: SocketAddr,
     pub(super) collector: SocketAddr,
-    pub(super) filter: &'a Path,
-    pub(super) empty_filter: &'a Path,
+    /// The external processor; without one there is no listener for it.
+    pub(super) processor: Option<SocketAddr>,
+    pub(super) filter: PathBuf,
+    /// The module with the empty filter, which is beside the measured one.
+    pub(super) rivals: PathBuf,
     /// Another module of agent-meter, to compare with.
-    pub(super) beside: Option<&'a Path>,
-    pub(super) dir: &'a Path,
+    pub(super) beside: Option<PathBuf>,
+    /// Envoy's working directory.
+    pub(super) dir: PathBuf,
 }
 
-impl Rig<'_> {
-    /// What it compares, the reference first.
+/// Where the module with the empty filter has to be.
+pub(super) fn rivals(bench: &Bench) -> anyhow::Result<PathBuf> {
+    Ok(std::path::absolute(bench.wasm.with_file_name(RIVALS))?)
+}
+
+impl Listeners {
+    /// Those of a benchmark, without an external processor.
+    pub(super) fn of(
+        bench: &Bench,
+        upstream: SocketAddr,
+        collector: SocketAddr,
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            upstream,
+            collector,
+            processor: None,
+            filter: std::path::absolute(&bench.wasm)?,
+            rivals: rivals(bench)?,
+            beside: bench.beside.as_ref().map(std::path::absolute).transpose()?,
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// What is compared, the reference first.
     pub(super) fn variants(&self) -> Vec<Variant> {
-        let is_there = |variant: &Variant| *variant != Variant::Beside || self.beside.is_some();
+        let is_there = |variant: &Variant| match variant {
+            Variant::Beside => self.beside.is_some(),
+            Variant::ExtProc => self.processor.is_some(),
+            _ => true,
+        };
         Variant::ALL.into_iter().filter(is_there).collect()
     }
 
@@ -142,7 +91,7 @@ impl Rig<'_> {
             admin: ANY_PORT,
             upstream: self.upstream.into(),
             collector: self.collector.into(),
-            wasm: Some(self.filter.to_owned()),
+            wasm: Some(self.filter.clone()),
             plugin,
             settings: Vec::new(),
         };
@@ -156,6 +105,10 @@ impl Rig<'_> {
             }
         }
         root["static_resources"]["listeners"] = json!(listeners);
+        if let Some(processor) = self.processor {
+            let clusters = root["static_resources"]["clusters"].as_array_mut();
+            clusters.context("envoy/envoy.yaml has no clusters")?.push(ext_proc_cluster(processor));
+        }
         Ok(root)
     }
 
@@ -174,15 +127,11 @@ impl Rig<'_> {
         for listener in listeners {
             let pointer = format!("{MANAGER}/http_filters/0/typed_config/config/configuration");
             let Some(plugin) = listener.pointer_mut(&pointer) else { continue };
-            // A `StringValue`, as Istio passes it.
-            let text = plugin["value"].as_str().context("no configuration of the filter")?;
-            let mut options: Value = serde_json::from_str(text)?;
-            change(&mut options);
-            plugin["value"] = json!(options.to_string());
+            change_options(plugin, &change)?;
         }
         let config = self.dir.join("some.json");
         std::fs::write(&config, format!("{root:#}\n"))?;
-        Envoy::start_from(program, config, self.dir, 1).await
+        Envoy::start_from(program, config, &self.dir, 1).await
     }
 
     fn listener(
@@ -200,35 +149,8 @@ impl Rig<'_> {
         else {
             anyhow::bail!("envoy/envoy.yaml: expected the filter and the router")
         };
-        let filter = match variant {
-            Variant::NoFilter | Variant::NoFilterAgain => None,
-            Variant::EmptyWasm => Some(self.empty(wasm.clone())),
-            Variant::ReadingWasm => {
-                let mut filter = self.empty(wasm.clone());
-                let config = &mut filter["typed_config"]["config"];
-                config["vm_config"]["vm_id"] = json!("reading");
-                config["configuration"] = json!({
-                    "@type": "type.googleapis.com/google.protobuf.StringValue",
-                    "value": "read",
-                });
-                Some(filter)
-            }
-            Variant::AgentMeter => Some(wasm.clone()),
-            Variant::Beside => {
-                let mut filter = wasm.clone();
-                let vm = &mut filter["typed_config"]["config"]["vm_config"];
-                vm["vm_id"] = json!("beside");
-                vm["code"]["local"] = json!({ "filename": self.beside });
-                Some(filter)
-            }
-            Variant::Guarded | Variant::Reserving => Some(guarded(variant, wasm.clone())?),
-            Variant::NativeMcp => Some(extension(MCP_FILTER, "mcp.v3.Mcp", json!({}))),
-            Variant::Lua => {
-                let script = json!({ "default_source_code": { "inline_string": SCRIPT } });
-                Some(extension(LUA_FILTER, "lua.v3.Lua", script))
-            }
-        };
-        manager["http_filters"] = filter.into_iter().chain([router.clone()]).collect();
+        let filters = self.filters(variant, wasm)?;
+        manager["http_filters"] = filters.into_iter().chain([router.clone()]).collect();
         if proof.is_some() {
             manager["access_log"] = json!([{
                 "name": "envoy.access_loggers.file",
@@ -236,6 +158,7 @@ impl Rig<'_> {
                     "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
                     "path": self.proof_file(),
                     "log_format": { "json_format": {
+                        "listener": name,
                         "mcp": format!("%DYNAMIC_METADATA({MCP_FILTER})%"),
                         "lua": format!("%DYNAMIC_METADATA({LUA_FILTER})%"),
                     } },
@@ -245,12 +168,56 @@ impl Rig<'_> {
         Ok(listener)
     }
 
-    fn empty(&self, mut filter: Value) -> Value {
+    /// The filters before the router; `wasm` is agent-meter's.
+    fn filters(&self, variant: Variant, wasm: &Value) -> anyhow::Result<Vec<Value>> {
+        let mcp = || extension(MCP_FILTER, "mcp.v3.Mcp", json!({}));
+        Ok(match variant {
+            Variant::NoFilter | Variant::NoFilterAgain => Vec::new(),
+            Variant::EmptyWasm => vec![self.rival(wasm, "empty", None)],
+            Variant::ReadingWasm => vec![self.rival(wasm, "reading", Some("read"))],
+            Variant::BufferingWasm => vec![self.rival(wasm, "buffering", Some("buffer"))],
+            Variant::AgentMeter => vec![wasm.clone()],
+            Variant::Beside => {
+                let mut filter = wasm.clone();
+                let vm = &mut filter["typed_config"]["config"]["vm_config"];
+                vm["vm_id"] = json!("beside");
+                vm["code"]["local"] = json!({ "filename": self.beside });
+                vec![filter]
+            }
+            Variant::Unmatched => vec![with_options(variant, wasm, |options| {
+                options["products"][0]["match"] = json!({ "path": "/elsewhere" });
+            })?],
+            Variant::Guarded | Variant::Reserving => {
+                vec![with_options(variant, wasm, |options| {
+                    options["contracts"] =
+                        json!({ "customers": { "acme": { "revenue": "1000000" } } });
+                    options["guards"] = json!(variant.guards());
+                })?]
+            }
+            Variant::NativeMcp => vec![mcp()],
+            Variant::NativeMcpAndAi => vec![mcp(), ai_protocol_manager()],
+            Variant::Lua => {
+                let script = json!({ "default_source_code": { "inline_string": SCRIPT } });
+                vec![extension(LUA_FILTER, "lua.v3.Lua", script)]
+            }
+            Variant::ExtProc => vec![ext_proc()],
+        })
+    }
+
+    /// A filter of the module that meters nothing.
+    fn rival(&self, wasm: &Value, id: &str, configuration: Option<&str>) -> Value {
+        let mut filter = wasm.clone();
         let config = &mut filter["typed_config"]["config"];
-        config["name"] = json!("empty");
-        config["vm_config"]["vm_id"] = json!("empty");
-        config["vm_config"]["code"]["local"] = json!({ "filename": self.empty_filter });
+        config["name"] = json!(id);
+        config["vm_config"]["vm_id"] = json!(id);
+        config["vm_config"]["code"]["local"] = json!({ "filename": self.rivals });
         config.as_object_mut().map(|config| config.remove("configuration"));
+        if let Some(configuration) = configuration {
+            config["configuration"] = json!({
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": configuration,
+            });
+        }
         filter
     }
 
@@ -265,37 +232,96 @@ impl Rig<'_> {
             std::fs::read_to_string(self.proof_file()).context("no log of the other filters")?;
         let lines: Vec<Value> =
             log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let has = |filter: &str, pointer: &str, expected: &Value| {
-            lines.iter().any(|line| line[filter].pointer(pointer) == Some(expected))
-        };
-        for (filter, pointer, expected) in [
-            ("mcp", "/method", json!("tools/call")),
-            ("mcp", "/params/name", json!(TOOL)),
-            ("lua", "/method", json!("tools/call")),
-            ("lua", "/tool", json!(TOOL)),
-            ("lua", "/is_error", json!(false)),
+        let listener = |variant: Variant| variant.proof().unwrap_or_default();
+        let (native, both) = (Variant::NativeMcp, Variant::NativeMcpAndAi);
+        for (variant, filter, pointer, expected) in [
+            (native, "mcp", "/method", json!("tools/call")),
+            (native, "mcp", "/params/name", json!(TOOL)),
+            (both, "mcp", "/method", json!("tools/call")),
+            (both, "mcp", "/params/name", json!(TOOL)),
+            (Variant::Lua, "lua", "/method", json!("tools/call")),
+            (Variant::Lua, "lua", "/tool", json!(TOOL)),
+            (Variant::Lua, "lua", "/is_error", json!(false)),
         ] {
-            ensure!(
-                has(filter, pointer, &expected),
-                "the {filter} filter did not find {pointer}: {expected}: {log}"
-            );
+            let name = listener(variant);
+            let mut own = lines.iter().filter(|line| line["listener"] == name.as_str());
+            let has = own.any(|line| line[filter].pointer(pointer) == Some(&expected));
+            ensure!(has, "{name}: the {filter} filter did not find {pointer}: {expected}: {log}");
         }
         Ok(())
     }
 }
 
-/// The filter with the variant's guards and an accountant of its own.
-fn guarded(variant: Variant, mut filter: Value) -> anyhow::Result<Value> {
+/// agent-meter with changed options and an accountant of its own.
+fn with_options(
+    variant: Variant,
+    wasm: &Value,
+    change: impl FnOnce(&mut Value),
+) -> anyhow::Result<Value> {
+    let mut filter = wasm.clone();
     let config = &mut filter["typed_config"]["config"];
     config["vm_config"]["vm_id"] = json!(variant.name());
-    // A `StringValue`, as Istio passes it.
-    let plugin = &mut config["configuration"]["value"];
-    let text = plugin.as_str().context("no configuration of the filter")?;
-    let mut options: Value = serde_json::from_str(text)?;
-    options["contracts"] = json!({ "customers": { "acme": { "revenue": "1000000" } } });
-    options["guards"] = json!(variant.guards());
-    *plugin = json!(options.to_string());
+    change_options(&mut config["configuration"], change)?;
     Ok(filter)
+}
+
+/// Changes options in a `StringValue`, as Istio passes it.
+fn change_options(plugin: &mut Value, change: impl FnOnce(&mut Value)) -> anyhow::Result<()> {
+    let text = plugin["value"].as_str().context("no configuration of the filter")?;
+    let mut options: Value = serde_json::from_str(text)?;
+    change(&mut options);
+    plugin["value"] = json!(options.to_string());
+    Ok(())
+}
+
+/// Envoy's filter for LLM traffic. Without routes that are declared to it, it has to try every body.
+fn ai_protocol_manager() -> Value {
+    let config = json!({
+        "request_handling": { "parse_unconfigured_routes": true },
+        "response_handling": { "token_usage": { "include_unconfigured_routes": true } },
+    });
+    extension(AI_FILTER, "ai_protocol_manager.v3.AiProtocolManager", config)
+}
+
+/// Sends both heads and both bodies to the processor. `BUFFERED` takes four messages for each call, the
+/// fewest there are: `FULL_DUPLEX_STREAMED` takes one more for each chunk and for the trailers, and has the
+/// processor send all bodies back.
+fn ext_proc() -> Value {
+    let config = json!({
+        "grpc_service": { "envoy_grpc": { "cluster_name": EXT_PROC_CLUSTER } },
+        "processing_mode": {
+            "request_header_mode": "SEND",
+            "response_header_mode": "SEND",
+            "request_body_mode": "BUFFERED",
+            "response_body_mode": "BUFFERED",
+            "request_trailer_mode": "SKIP",
+            "response_trailer_mode": "SKIP",
+        },
+        // The default of 200 ms would fail calls when the machine is busy.
+        "message_timeout": "5s",
+    });
+    extension(EXT_PROC_FILTER, "ext_proc.v3.ExternalProcessor", config)
+}
+
+fn ext_proc_cluster(processor: SocketAddr) -> Value {
+    let (address, port) = (processor.ip().to_string(), processor.port());
+    json!({
+        "name": EXT_PROC_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {} },
+            },
+        },
+        "load_assignment": {
+            "cluster_name": EXT_PROC_CLUSTER,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": {
+                "socket_address": { "address": address, "port_value": port },
+            } } }] }],
+        },
+    })
 }
 
 fn extension(name: &str, message: &str, mut config: Value) -> Value {
@@ -310,13 +336,18 @@ mod tests {
     #[test]
     fn the_listeners_differ_in_name_and_filter_only() {
         let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        let (filter, empty_filter, dir) =
-            (Path::new("f.wasm"), Path::new("e.wasm"), Path::new("d"));
-        let beside = Some(Path::new("b.wasm"));
-        let rig = Rig { upstream: addr, collector: addr, filter, empty_filter, beside, dir };
+        let rig = Listeners {
+            upstream: addr,
+            collector: addr,
+            processor: Some(SocketAddr::from(([127, 0, 0, 1], 4317))),
+            filter: PathBuf::from("f.wasm"),
+            rivals: PathBuf::from("e.wasm"),
+            beside: Some(PathBuf::from("b.wasm")),
+            dir: PathBuf::from("d"),
+        };
         let root = rig.bootstrap().expect("renders");
         let listeners = root["static_resources"]["listeners"].as_array().expect("a list");
-        assert_eq!(listeners.len(), Variant::ALL.len() + 2);
+        assert_eq!(listeners.len(), Variant::ALL.len() + 3);
         let bare = |listener: &Value| {
             let mut listener = listener.clone();
             listener["name"] = json!(null);
@@ -330,9 +361,19 @@ mod tests {
             assert_eq!(bare(listener), bare(&listeners[0]), "{}", listener["name"]);
         }
         let text = root.to_string();
-        for part in
-            ["f.wasm", "e.wasm", "b.wasm", "mcp.v3.Mcp", "lua.v3.Lua", "d/proof.log", "reserve"]
-        {
+        for part in [
+            "f.wasm",
+            "e.wasm",
+            "b.wasm",
+            "mcp.v3.Mcp",
+            "AiProtocolManager",
+            "lua.v3.Lua",
+            "ExternalProcessor",
+            "4317",
+            "/elsewhere",
+            "d/proof.log",
+            "reserve",
+        ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         assert!(!text.contains("flush_interval"), "not the default delivery: {text}");

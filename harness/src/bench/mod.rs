@@ -1,12 +1,12 @@
 //! `agent-meter bench`: measures what the filter costs, with and without guards, against no filter,
-//! an empty one, Envoy's own and Lua.
+//! an empty one, Envoy's own, Lua, one that buffers and an external processor.
 //!
 //! One Envoy has one listener for each variant. In each round every listener gets the same calls,
 //! in shuffled order: first one by one, for the latency, then on several connections, between two
 //! readings of the CPU time of the Envoy process. Only the differences within a round are
-//! meaningful: noise of the machine disturbs neighbours alike. A slice of agent-meter, with or
-//! without guards, ends when the collector has the events of every call, so that the slice includes
-//! the delivery.
+//! meaningful: noise of the machine disturbs neighbours alike. A slice of a filter that reports ends
+//! when the collector has the events of every call, so that the slice includes the delivery. Of the
+//! external processor, the CPU time of its own process is counted too.
 //!
 //! Two more parts measure the way of the events: `ingest` what the collector takes, `delivery` what
 //! comes from calls to its ledger.
@@ -20,12 +20,17 @@ mod listeners;
 mod load;
 mod messages;
 mod place;
+mod processor;
 mod ratios;
 mod report;
+mod rig;
+mod rounds;
 mod scanner;
 mod servers;
 mod sessions;
 mod stats;
+mod svg;
+mod variant;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,29 +40,34 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::cpu::CpuTime;
 use self::delivery::Delivery;
 use self::ingest::Ingest;
 use self::latency::Latency;
-use self::listeners::{Rig, Variant};
 use self::load::Load;
 pub use self::messages::Scenario;
-use self::report::{ModuleSize, Report, Row, Slice};
-use self::servers::Received;
+use self::processor::Processor;
+use self::report::{ModuleSize, Proven, Report, Row};
+use self::rig::Rig;
+use self::rounds::Rounds;
+use self::servers::Told;
 use self::sessions::{Measure, Sessions};
-use self::stats::{Random, percentile};
-use crate::envoy::{self, Envoy, Program};
+use self::variant::Variant;
+use crate::envoy::Envoy;
 use crate::run::Signals;
-use crate::stack::WorkDir;
 use crate::wait;
 
 /// The seed of the order of the slices, so that the order is the same in every run.
 const SEED: u64 = 0x006d_6574_6572;
-const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
+/// The filter writes its counters every 250 ms.
+const COUNTERS_LIMIT: Duration = Duration::from_secs(5);
+/// Requests that agent-meter lets through because no product matches.
+const UNMATCHED: &str = "wasmcustom.agent_meter.requests_unmatched";
+/// Requests and responses that `ai_protocol_manager` has parsed as JSON; those of MCP tell no tokens.
+const AI_PARSED: [&str; 2] =
+    ["ai_protocol_manager.request_parsed", "ai_protocol_manager.token_usage_missing"];
 /// Calls to each listener that only logs what its filter finds.
 const PROOF_CALLS: u32 = 4;
 
@@ -114,26 +124,39 @@ pub struct Bench {
     pub sessions: u32,
     /// True to print one JSON object instead of the table.
     pub json: bool,
-    /// The filter's module; the empty filter's is in the same directory.
+    /// The filter's module; the one to compare with is in the same directory.
     pub wasm: PathBuf,
     /// Another module of the filter, to compare with it.
     pub beside: Option<PathBuf>,
+    /// Where to draw what the part `calls` has measured; `None` draws nothing.
+    pub svg: Option<PathBuf>,
 }
 
 /// Measures and prints; an error if a listener does not do what it is measured for.
 pub async fn run(bench: Bench) -> anyhow::Result<()> {
     ensure!(bench.rounds > 0 && bench.requests > 0, "expected at least one round and one request");
+    ensure!(
+        bench.svg.is_none() || bench.only.is_none_or(|only| only == Section::Calls),
+        "--svg: only the part calls is drawn"
+    );
     let mut signals = Signals::new()?;
     let report = tokio::select! {
         () = signals.stop() => bail!("interrupted"),
         report = measure_all(&bench) => report?,
     };
+    let json = serde_json::to_string(&report)?;
     if bench.json {
-        println!("{}", serde_json::to_string(&report)?);
+        println!("{json}");
     } else {
         print!("{report}");
     }
-    Ok(())
+    bench.svg.as_deref().map_or(Ok(()), |file| draw(&json, file))
+}
+
+/// Draws the part `calls` of a run, of which this is the JSON, into a file.
+pub fn draw(json: &str, file: &Path) -> anyhow::Result<()> {
+    let svg = svg::draw(json)?;
+    std::fs::write(file, svg).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Measures the parts that are asked for. Calls and sessions come last: they pin this process to
@@ -152,59 +175,45 @@ async fn measure_all(bench: &Bench) -> anyhow::Result<All> {
 }
 
 async fn measure(bench: &Bench) -> anyhow::Result<Report> {
-    let empty_filter = empty_filter(bench)?;
-    let program = envoy::find().await?;
-    // With Docker, the measured process would be Docker's client.
-    ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
-
-    let mut dir = WorkDir::create()?;
-    let upstream = servers::upstream(bench.scenario).await?;
-    let (collector, received) = servers::collector().await?;
-    let beside = bench.beside.as_ref().map(std::path::absolute).transpose()?;
-    let rig = Rig {
-        upstream: upstream.addr,
-        collector: collector.addr,
-        filter: &std::path::absolute(&bench.wasm)?,
-        empty_filter: &empty_filter,
-        beside: beside.as_deref(),
-        dir: dir.path(),
-    };
-    let variants = rig.variants();
-    let config = dir.path().join("bootstrap.json");
-    std::fs::write(&config, format!("{:#}\n", rig.bootstrap()?))?;
-    let envoy = Envoy::start_from(&program, config, dir.path(), 1).await?;
+    // What is missing is told before there are files to keep.
+    let rivals = rivals(bench)?;
+    let processor = Processor::start().await?;
+    let ext_proc_optimised = processor.is_optimised;
+    let mut rig = Rig::start(bench, bench.scenario).await?.with(processor);
+    let variants = rig.listeners.variants();
+    let config = rig.dir.path().join("bootstrap.json");
+    std::fs::write(&config, format!("{:#}\n", rig.listeners.bootstrap()?))?;
+    let envoy = Envoy::start_from(&rig.program, config, rig.dir.path(), 1).await?;
 
     let pid = envoy.pid().context("Envoy has ended")?;
-    let cores = match cpu::separate(pid).await {
+    let processor = rig.processor.as_ref().map(|processor| processor.pid);
+    let cores = match cpu::separate(pid, processor).await {
         Ok(cores) => cores,
         Err(reason) => format!("not pinned to a core: {reason:#}"),
     };
     let addresses = envoy.listeners().await?;
     prove(bench, &addresses).await?;
     let loads = loads(bench, &variants, &addresses)?;
-    let mut rounds = Rounds { pid, received, variants, loads };
+    let received = rig.received.clone();
+    let mut rounds = Rounds { envoy: pid, processor, received, variants, loads };
     let slices = rounds.play(bench).await?;
-
-    let (calls_sent, tool_invocations) = (rounds.metered(), rounds.received.calls());
-    ensure!(
-        usize::try_from(calls_sent)? == tool_invocations,
-        "{tool_invocations} tool_invocation events for {calls_sent} calls"
-    );
+    let proven = proven(&mut rig, &rounds, &envoy).await?;
     let version = version(&envoy).await?;
     envoy.stop().await?;
-    rig.check_proof()?;
+    rig.listeners.check_proof()?;
 
     let reference = &slices[0];
     let rows = || rounds.variants.iter().copied().zip(slices.iter().map(Vec::as_slice));
     let listeners = rows().map(|(variant, own)| Row::of(variant, own, reference)).collect();
-    let ratios = ratios::ratios(&rows().collect::<Vec<_>>());
+    let is_fair = |(variant, _): &(Variant, _)| *variant != Variant::ExtProc || ext_proc_optimised;
+    let ratios = ratios::ratios(&rows().filter(is_fair).collect::<Vec<_>>());
     let scanner = tokio::task::spawn_blocking(scanner::measure).await??;
     let beside = bench.beside.as_deref().map(|module| ("agent-meter beside", module));
     let modules = [("agent-meter", bench.wasm.as_path())].into_iter().chain(beside);
-    let modules = modules.chain([("empty Wasm filter", empty_filter.as_path())]);
+    let modules = modules.chain([("empty, reading, buffering", rivals.as_path())]);
     let modules = modules.map(|(module, file)| Ok(ModuleSize { module, bytes: size(file)? }));
     let modules = modules.collect::<anyhow::Result<_>>()?;
-    dir.done = true;
+    rig.dir.done = true;
     Ok(Report {
         scenario: bench.scenario,
         rounds: bench.rounds,
@@ -213,72 +222,82 @@ async fn measure(bench: &Bench) -> anyhow::Result<Report> {
         envoy: version,
         cores,
         optimised: !cfg!(debug_assertions),
+        ext_proc_optimised,
         listeners,
         ratios,
-        calls_sent,
-        tool_invocations,
+        proven,
         scanner,
         modules,
     })
 }
 
+/// Holds that each listener did what it is measured for, by what came of the calls sent to it.
+async fn proven(rig: &mut Rig, rounds: &Rounds, envoy: &Envoy) -> anyhow::Result<Proven> {
+    let calls_sent = rounds.told(Told::Call);
+    let tool_invocations = rig.received.told(Told::Call);
+    ensure!(
+        usize::try_from(calls_sent)? == tool_invocations,
+        "{tool_invocations} tool_invocation events for {calls_sent} calls"
+    );
+    let (sent, exchanges_buffered) =
+        (rounds.told(Told::Exchange), rig.received.told(Told::Exchange));
+    ensure!(
+        usize::try_from(sent)? == exchanges_buffered,
+        "{exchanges_buffered} exchanges came of {sent}"
+    );
+    let sent = |wanted| u64::from(rounds.sent(|variant| variant == wanted));
+    let requests_unmatched = counted(envoy, UNMATCHED, sent(Variant::Unmatched)).await?;
+    let parsed = sent(Variant::NativeMcpAndAi) + u64::from(PROOF_CALLS);
+    for stat in AI_PARSED {
+        counted(envoy, stat, parsed).await?;
+    }
+    let processor = rig.processor.as_mut().context("no external processor")?;
+    let (sent, ext_proc_understood) = (sent(Variant::ExtProc), processor.stop().await?);
+    ensure!(
+        ext_proc_understood == sent,
+        "the external processor understood {ext_proc_understood} calls of {sent}"
+    );
+    Ok(Proven {
+        calls_sent,
+        tool_invocations,
+        exchanges_buffered,
+        requests_unmatched,
+        ext_proc_understood,
+    })
+}
+
+/// Waits until a counter of Envoy has this value: the filter writes its own on a tick.
+async fn counted(envoy: &Envoy, name: &str, expected: u64) -> anyhow::Result<u64> {
+    wait::until(COUNTERS_LIMIT, "Envoy has counted what its filters did", async || {
+        let found = envoy.stats(name).await?.get(name).copied();
+        ensure!(found == Some(expected), "{name} is {found:?} after {expected} calls");
+        Ok(expected)
+    })
+    .await
+}
+
 async fn measure_latency(bench: &Bench) -> anyhow::Result<Latency> {
-    let program = envoy::find().await?;
-    ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
-    let mut dir = WorkDir::create()?;
-    let upstream = servers::upstream(bench.scenario).await?;
-    let (collector, _received) = servers::collector().await?;
-    let filter = std::path::absolute(&bench.wasm)?;
-    let empty_filter = empty_filter(bench)?;
-    let rig = Rig {
-        upstream: upstream.addr,
-        collector: collector.addr,
-        filter: &filter,
-        empty_filter: &empty_filter,
-        beside: None,
-        dir: dir.path(),
-    };
-    let latency = latency::measure(&program, &rig, bench.scenario, bench.rounds).await?;
-    dir.done = true;
+    rivals(bench)?;
+    let mut rig = Rig::start(bench, bench.scenario).await?;
+    let latency = latency::measure(&rig, bench.scenario, bench.rounds).await?;
+    rig.dir.done = true;
     Ok(latency)
 }
 
-/// The empty filter beside the measured one.
-fn empty_filter(bench: &Bench) -> anyhow::Result<PathBuf> {
-    let file = std::path::absolute(bench.wasm.with_file_name("agent_meter_empty_filter.wasm"))?;
-    ensure!(file.is_file(), "no empty filter {}; run make bench", file.display());
-    Ok(file)
+async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {
+    let scenario = Scenario::Json;
+    let mut rig = Rig::start(bench, scenario).await?;
+    let Bench { sessions, rounds, requests, .. } = *bench;
+    let sessions = Measure { rig: &rig, scenario, sessions, rounds, requests }.run().await?;
+    rig.dir.done = true;
+    Ok(sessions)
 }
 
-async fn measure_sessions(bench: &Bench) -> anyhow::Result<Sessions> {
-    let program = envoy::find().await?;
-    ensure!(program != Program::Docker, "bench needs an Envoy binary: set ENVOY_BIN");
-    let mut dir = WorkDir::create()?;
-    let upstream = servers::upstream(Scenario::Json).await?;
-    let (collector, received) = servers::collector().await?;
-    let wasm = std::path::absolute(&bench.wasm)?;
-    let rig = Rig {
-        upstream: upstream.addr,
-        collector: collector.addr,
-        filter: &wasm,
-        empty_filter: &wasm,
-        beside: None,
-        dir: dir.path(),
-    };
-    let Bench { sessions, rounds, requests, .. } = *bench;
-    let scenario = Scenario::Json;
-    let measure = Measure {
-        program: &program,
-        rig: &rig,
-        received: &received,
-        scenario,
-        sessions,
-        rounds,
-        requests,
-    };
-    let sessions = measure.run().await?;
-    dir.done = true;
-    Ok(sessions)
+/// The module with the empty filter; an error if it was not built.
+fn rivals(bench: &Bench) -> anyhow::Result<PathBuf> {
+    let file = listeners::rivals(bench)?;
+    ensure!(file.is_file(), "no module {} to compare with; run make bench", file.display());
+    Ok(file)
 }
 
 fn address(addresses: &BTreeMap<String, SocketAddr>, name: &str) -> anyhow::Result<SocketAddr> {
@@ -300,89 +319,6 @@ async fn prove(bench: &Bench, addresses: &BTreeMap<String, SocketAddr>) -> anyho
         Load::new(address(addresses, &name)?, bench.scenario)?.send(PROOF_CALLS).await?;
     }
     Ok(())
-}
-
-/// The measured rounds; `loads` has the order of `variants`.
-struct Rounds {
-    pid: u32,
-    received: Received,
-    variants: Vec<Variant>,
-    loads: Vec<Load>,
-}
-
-impl Rounds {
-    /// How many calls it has sent to all listeners whose calls make events.
-    fn metered(&self) -> u32 {
-        let loads = self.variants.iter().zip(&self.loads);
-        loads.filter(|(variant, _)| variant.is_metered()).map(|(_, load)| load.sent()).sum()
-    }
-
-    /// Plays all rounds; returns the slices of each variant, in the order of the rounds.
-    async fn play(&mut self, bench: &Bench) -> anyhow::Result<Vec<Vec<Slice>>> {
-        let mut slices = vec![Vec::new(); self.variants.len()];
-        let mut order: Vec<usize> = (0..slices.len()).collect();
-        let mut random = Random(SEED);
-        let progress = progress(bench, self.variants.len());
-        for round in 0..=bench.rounds {
-            random.shuffle(&mut order);
-            for &place in &order {
-                progress.set_message(self.variants[place].name());
-                let slice = self.slice(place, bench.requests).await;
-                let slice = slice.with_context(|| self.variants[place].name())?;
-                // The first round warms up connections, compilers and caches.
-                if round > 0 {
-                    slices[place].push(slice);
-                }
-                progress.inc(1);
-            }
-        }
-        progress.finish_and_clear();
-        Ok(slices)
-    }
-
-    async fn slice(&mut self, place: usize, requests: u32) -> anyhow::Result<Slice> {
-        let load = &mut self.loads[place];
-        let latencies = load.latencies(requests).await?;
-        self.delivered(place).await?;
-
-        let before = CpuTime::of(self.pid)?;
-        self.loads[place].send(requests).await?;
-        self.delivered(place).await?;
-        let used = CpuTime::of(self.pid)?.since(before);
-
-        let us = |time: Duration| time.as_secs_f64() * 1e6;
-        let each = |time: Duration| us(time) / f64::from(requests);
-        let at = |percent| us(percentile(&latencies, percent).unwrap_or_default());
-        Ok(Slice {
-            cpu_us: each(used.total),
-            workers_us: each(used.workers),
-            user_us: each(used.user),
-            p50_us: at(50),
-            p99_us: at(99),
-        })
-    }
-
-    /// Waits until a metered listener has delivered its events, so that it does not do so in the
-    /// next slice.
-    async fn delivered(&self, place: usize) -> anyhow::Result<()> {
-        if !self.variants[place].is_metered() {
-            return Ok(());
-        }
-        let sent = usize::try_from(self.metered())?;
-        wait::until(DELIVERY_LIMIT, "every call has its event", async || {
-            let received = self.received.calls();
-            ensure!(received >= sent, "{received} events for {sent} calls");
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// A progress bar, on a terminal only.
-fn progress(bench: &Bench, variants: usize) -> ProgressBar {
-    let slices = (u64::from(bench.rounds) + 1) * u64::try_from(variants).unwrap_or(u64::MAX);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} (eta {eta})");
-    ProgressBar::new(slices).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// The version that Envoy reports, such as `1.40.0`.

@@ -3,27 +3,32 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::listeners::Variant;
 use super::report::Slice;
 use super::stats::{Quartiles, Random};
+use super::variant::Variant;
 
 /// How often the rounds are drawn anew.
 const DRAWS: usize = 2000;
 /// Of fewer rounds the middle says nothing for certain.
 const ROUNDS_MIN: usize = 6;
 const SEED: u64 = 0x0072_6174_696f;
-/// What is compared, each with what it is divided by.
-const COMPARED: [(Variant, Variant); 8] = [
-    (Variant::Guarded, Variant::AgentMeter),
-    (Variant::Reserving, Variant::AgentMeter),
-    (Variant::AgentMeter, Variant::Beside),
-    (Variant::AgentMeter, Variant::EmptyWasm),
-    (Variant::AgentMeter, Variant::ReadingWasm),
-    (Variant::ReadingWasm, Variant::NativeMcp),
-    (Variant::AgentMeter, Variant::NativeMcp),
-    (Variant::AgentMeter, Variant::Lua),
+/// What is compared, each with what it is divided by, and the most that it should be.
+const COMPARED: [(Variant, Variant, Option<f64>); 13] = [
+    (Variant::AgentMeter, Variant::NativeMcp, Some(1.0)),
+    (Variant::AgentMeter, Variant::EmptyWasm, Some(2.5)),
+    (Variant::AgentMeter, Variant::ExtProc, Some(0.2)),
+    (Variant::Guarded, Variant::AgentMeter, Some(1.1)),
+    (Variant::Reserving, Variant::AgentMeter, Some(1.4)),
+    (Variant::Unmatched, Variant::EmptyWasm, Some(1.2)),
+    (Variant::AgentMeter, Variant::Beside, None),
+    (Variant::AgentMeter, Variant::ReadingWasm, None),
+    (Variant::ReadingWasm, Variant::NativeMcp, None),
+    (Variant::AgentMeter, Variant::NativeMcpAndAi, None),
+    (Variant::AgentMeter, Variant::BufferingWasm, None),
+    (Variant::AgentMeter, Variant::Lua, None),
+    (Variant::ExtProc, Variant::NativeMcp, None),
 ];
 
 /// The added CPU of a listener as a multiple of another one's.
@@ -33,17 +38,55 @@ pub(super) struct Ratio {
     of: &'static str,
     /// The ratio of the medians, with its interval of 95 %; `None` if noise may be all of it.
     times: Option<Interval>,
+    /// The most that it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<f64>,
+    /// Whether it is; `None` without a target or without a ratio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<Verdict>,
     /// Why there is no ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
+/// Whether a ratio is within its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    /// The whole interval is.
+    Met,
+    /// The interval reaches beyond it.
+    Uncertain,
+    /// None of the interval is.
+    Missed,
+}
+
+impl Verdict {
+    fn of(times: Interval, target: f64) -> Self {
+        match times {
+            Interval { high, .. } if high <= target => Self::Met,
+            Interval { low, .. } if low > target => Self::Missed,
+            _ => Self::Uncertain,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Met => "met",
+            Self::Uncertain => "uncertain",
+            Self::Missed => "missed",
+        })
+    }
+}
+
 /// A median, and between which bounds it lies in 95 of 100 draws of the rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Interval {
-    low: f64,
-    median: f64,
-    high: f64,
+    pub(super) low: f64,
+    pub(super) median: f64,
+    pub(super) high: f64,
 }
 
 impl fmt::Display for Interval {
@@ -82,13 +125,21 @@ impl Interval {
 
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listener, of, times, reason } = self;
+        let Self { listener, of, times, target, verdict, reason } = self;
         match (times, reason) {
-            (Some(times), _) => write!(f, "{listener} : {of} = {times}"),
+            (Some(times), _) => write!(f, "{listener} : {of} = {times}")?,
             (None, reason) => {
-                write!(f, "{listener} : {of}: no ratio, {}", reason.as_deref().unwrap_or_default())
+                let reason = reason.as_deref().unwrap_or_default();
+                write!(f, "{listener} : {of}: no ratio, {reason}")?;
             }
         }
+        if let Some(target) = target {
+            write!(f, "; target {target}")?;
+        }
+        if let Some(verdict) = verdict {
+            write!(f, ": {verdict}")?;
+        }
+        Ok(())
     }
 }
 
@@ -99,18 +150,21 @@ pub(super) type Listeners<'a> = [(Variant, &'a [Slice])];
 pub(super) fn ratios(listeners: &Listeners<'_>) -> Vec<Ratio> {
     let noise = added(listeners, Variant::NoFilterAgain).map(|added| Interval::of(&added, median));
     let noise_us = noise.map_or(0.0, |noise| noise.low.abs().max(noise.high.abs()));
-    let compared = COMPARED.into_iter().filter_map(|(variant, of)| {
+    let compared = COMPARED.into_iter().filter_map(|(variant, of, target)| {
         let (ours, theirs) = (added(listeners, variant)?, added(listeners, of)?);
-        Some(ratio((variant.name(), &ours), (of.name(), &theirs), noise_us))
+        let ratio = ratio((variant.name(), &ours), (of.name(), &theirs), noise_us);
+        let verdict = ratio.times.zip(target).map(|(times, target)| Verdict::of(times, target));
+        Some(Ratio { target, verdict, ..ratio })
     });
     compared.collect()
 }
 
-/// What a listener adds to the CPU of a call in each round, in microseconds.
+/// What a listener adds to the CPU of a call in each round, with the external processor's own, in
+/// microseconds.
 fn added(listeners: &Listeners<'_>, variant: Variant) -> Option<Vec<f64>> {
     let of = |wanted| listeners.iter().find(|(found, _)| *found == wanted).map(|(_, own)| *own);
     let rounds = of(variant)?.iter().zip(of(Variant::NoFilter)?);
-    Some(rounds.map(|(own, reference)| own.cpu_us - reference.cpu_us).collect())
+    Some(rounds.map(|(own, reference)| own.whole_us() - reference.whole_us()).collect())
 }
 
 fn ratio(
@@ -135,7 +189,7 @@ fn ratio(
         };
         Interval::of(&pairs, quotient)
     });
-    Ratio { listener, of, times, reason }
+    Ratio { listener, of, times, target: None, verdict: None, reason }
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -147,8 +201,15 @@ mod tests {
     use super::*;
 
     fn slices(cpu_us: impl Iterator<Item = f64>) -> Vec<Slice> {
-        let slice =
-            |cpu_us| Slice { cpu_us, workers_us: 0.0, user_us: 0.0, p50_us: 0.0, p99_us: 0.0 };
+        // A quarter is the external processor's.
+        let slice = |us: f64| Slice {
+            cpu_us: us * 0.75,
+            processor_us: us * 0.25,
+            workers_us: 0.0,
+            user_us: 0.0,
+            p50_us: 0.0,
+            p99_us: 0.0,
+        };
         cpu_us.map(slice).collect()
     }
 
@@ -188,7 +249,24 @@ mod tests {
         let times = only.times.expect("a ratio");
         assert!(times.low < 2.0 && 2.0 < times.high && times.high - times.low < 0.3, "{times}");
         assert!((1.9..2.1).contains(&times.median), "{times}");
-        assert_eq!(only.to_string(), format!("agent-meter : native mcp filter = {times}"));
+        assert_eq!(
+            only.to_string(),
+            format!("agent-meter : native mcp filter = {times}; target 1: missed")
+        );
+    }
+
+    #[test]
+    fn a_target_is_met_only_by_the_whole_interval() {
+        for (low, high, verdict) in [
+            (0.5, 1.0, Verdict::Met),
+            (0.5, 1.01, Verdict::Uncertain),
+            (1.0, 2.0, Verdict::Uncertain),
+            (1.01, 2.0, Verdict::Missed),
+            (f64::NAN, f64::NAN, Verdict::Uncertain),
+        ] {
+            let times = Interval { low, median: 1.0, high };
+            assert_eq!(Verdict::of(times, 1.0), verdict, "{times}");
+        }
     }
 
     #[test]
@@ -206,7 +284,7 @@ mod tests {
         let few = told(5, &[adds[0], adds[2], (Variant::Guarded, 90.0)]);
         assert_eq!(
             few[0].to_string(),
-            "with guards : agent-meter: no ratio, as 5 rounds are fewer than 6"
+            "with guards : agent-meter: no ratio, as 5 rounds are fewer than 6; target 1.1"
         );
     }
 }

@@ -4,21 +4,31 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::listeners::Variant;
 use super::load::CONNECTIONS;
 use super::messages::{CALL_BYTES, RESULT_BYTES, Scenario};
-use super::ratios::Ratio;
+use super::ratios::{Interval, Ratio};
 use super::scanner::Throughput;
 use super::stats::{Quartiles, midmean_difference, tenths};
+use super::variant::Variant;
 
 /// One listener in one round; the times are for each request, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
+    /// Envoy's.
     pub(super) cpu_us: f64,
+    /// The external processor's, if calls go through it.
+    pub(super) processor_us: f64,
     pub(super) workers_us: f64,
     pub(super) user_us: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
+}
+
+impl Slice {
+    /// CPU of Envoy and of the external processor.
+    pub(super) fn whole_us(&self) -> f64 {
+        self.cpu_us + self.processor_us
+    }
 }
 
 /// One listener over all rounds: medians, and differences to `no filter` in the same round.
@@ -29,7 +39,12 @@ pub(super) struct Row {
     listener: &'static str,
     #[serde(serialize_with = "tenths")]
     cpu_us: f64,
+    /// By Envoy alone.
     added_cpu_us: Quartiles,
+    /// By Envoy and the external processor; the same where there is none.
+    added_cpu_with_processor_us: Quartiles,
+    /// The median of both, with its interval of 95 %.
+    added_cpu_interval_us: Interval,
     /// The median of the CPU time that the filter adds in the worker.
     #[serde(serialize_with = "tenths")]
     added_worker_us: f64,
@@ -58,11 +73,16 @@ impl Row {
         };
         let mean =
             |figure: Figure| midmean_difference(&all(slices, figure), &all(reference, figure));
+        let whole = |slices: &[Slice]| all(slices, Slice::whole_us);
+        let added_whole = whole(slices).into_iter().zip(whole(reference));
+        let added_whole: Vec<f64> = added_whole.map(|(own, other)| own - other).collect();
         Self {
             variant,
             listener: variant.name(),
             cpu_us: median(|slice| slice.cpu_us),
             added_cpu_us: added(|slice| slice.cpu_us),
+            added_cpu_with_processor_us: added(Slice::whole_us),
+            added_cpu_interval_us: Interval::of(&added_whole, Quartiles::median),
             added_worker_us: added(|slice| slice.workers_us).median,
             added_user_us: mean(|slice| slice.user_us),
             added_system_us: mean(|slice| slice.cpu_us - slice.user_us),
@@ -81,6 +101,21 @@ pub(super) struct ModuleSize {
     pub(super) bytes: u64,
 }
 
+/// What came of the calls, by which the listeners prove that they do what they are measured for; each is as
+/// many as were sent.
+#[derive(Debug, Serialize)]
+pub(super) struct Proven {
+    /// To the listeners of agent-meter whose product matches.
+    pub(super) calls_sent: u32,
+    pub(super) tool_invocations: usize,
+    /// That came from the filter that buffers.
+    pub(super) exchanges_buffered: usize,
+    /// That agent-meter let through without a product.
+    pub(super) requests_unmatched: u64,
+    /// Calls that the external processor understood.
+    pub(super) ext_proc_understood: u64,
+}
+
 /// The whole run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -91,18 +126,23 @@ pub(super) struct Report {
     pub(super) envoy: String,
     pub(super) cores: String,
     pub(super) optimised: bool,
+    /// False if the external processor is a development build: it is compared with nothing then.
+    pub(super) ext_proc_optimised: bool,
     pub(super) listeners: Vec<Row>,
     pub(super) ratios: Vec<Ratio>,
-    pub(super) calls_sent: u32,
-    pub(super) tool_invocations: usize,
+    #[serde(flatten)]
+    pub(super) proven: Proven,
     pub(super) scanner: Vec<Throughput>,
     pub(super) modules: Vec<ModuleSize>,
 }
 
 impl Report {
+    fn row(&self, variant: Variant) -> Option<&Row> {
+        self.listeners.iter().find(|row| row.variant == variant)
+    }
+
     fn added(&self, variant: Variant) -> Quartiles {
-        let row = self.listeners.iter().find(|row| row.variant == variant);
-        row.map_or(Quartiles::of(Vec::new()), |row| row.added_cpu_us)
+        self.row(variant).map_or(Quartiles::of(Vec::new()), |row| row.added_cpu_us)
     }
 }
 
@@ -124,22 +164,39 @@ impl fmt::Display for Report {
              machine noise: `no filter again` adds {} us/call CPU; ratios within one run only",
             spread(self.added(Variant::NoFilterAgain), 1)
         )?;
+        if let Some(row) = self.row(Variant::ExtProc) {
+            writeln!(
+                f,
+                "{}: {} us/call added CPU with the processor",
+                row.listener,
+                spread(row.added_cpu_with_processor_us, 1)
+            )?;
+        }
         writeln!(
             f,
-            "\nadded CPU as a multiple, with its interval of 95 % if the rounds are drawn anew"
+            "\nadded CPU, the processor's too, as a multiple, with its interval of 95 % if the rounds are drawn anew"
         )?;
         for ratio in &self.ratios {
             writeln!(f, "{ratio}")?;
         }
+        if !self.ext_proc_optimised {
+            let name = Variant::ExtProc.name();
+            writeln!(f, "{name}: no ratio, as its processor is a development build")?;
+        }
+        let Proven { calls_sent, tool_invocations, .. } = &self.proven;
+        let Proven { exchanges_buffered, requests_unmatched, ext_proc_understood, .. } =
+            &self.proven;
         writeln!(
             f,
-            "\nthe collector got {} tool_invocation events for {} calls, with guards and without",
-            self.tool_invocations, self.calls_sent
+            "\nthe collector got {tool_invocations} tool_invocation events for {calls_sent} calls, with guards and without, \
+             and {exchanges_buffered} exchanges;\n\
+             {requests_unmatched} calls were unmatched, and the external processor understood {ext_proc_understood}: \
+             all that were sent"
         )?;
         self.write_scanner(f)?;
-        writeln!(f, "\n{:<24} {:>13}", "module", "size, bytes")?;
+        writeln!(f, "\n{:<26} {:>13}", "module", "size, bytes")?;
         for ModuleSize { module, bytes } in &self.modules {
-            writeln!(f, "{module:<24} {bytes:>13}")?;
+            writeln!(f, "{module:<26} {bytes:>13}")?;
         }
         Ok(())
     }
@@ -207,9 +264,34 @@ impl Report {
 
 fn columns(f: &mut fmt::Formatter<'_>, row: [&str; 7]) -> fmt::Result {
     let [listener, cpu, added, worker, user, p50, p99] = row;
-    writeln!(f, "{listener:<19} {cpu:>7} {added:>21} {worker:>12} {user:>10} {p50:>16} {p99:>19}")
+    writeln!(f, "{listener:<19} {cpu:>7} {added:>22} {worker:>12} {user:>10} {p50:>19} {p99:>21}")
 }
 
 pub(super) fn spread(Quartiles { q1, median, q3 }: Quartiles, digits: usize) -> String {
     format!("{median:.digits$} ({q1:.digits$} to {q3:.digits$})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processors_cpu_is_added_to_envoys_and_shown_beside_it() {
+        let slice = |cpu_us, processor_us| Slice {
+            cpu_us,
+            processor_us,
+            workers_us: 0.0,
+            user_us: 0.0,
+            p50_us: 0.0,
+            p99_us: 0.0,
+        };
+        let reference = [slice(40.0, 0.0), slice(50.0, 0.0), slice(60.0, 0.0)];
+        let slices = [slice(140.0, 70.0), slice(151.0, 71.0), slice(162.0, 72.0)];
+        let row = Row::of(Variant::ExtProc, &slices, &reference);
+        assert_eq!(row.cpu_us, 151.0);
+        assert_eq!(row.added_cpu_us.median, 101.0);
+        assert_eq!(row.added_cpu_with_processor_us.median, 172.0);
+        let Interval { low, median, high } = row.added_cpu_interval_us;
+        assert_eq!((low, median, high), (170.0, 172.0, 174.0));
+    }
 }

@@ -68,8 +68,17 @@ async fn answer(State(scenario): State<Scenario>, call: Bytes) -> Response {
     ([(header::CONTENT_TYPE, scenario.media_type())], body).into_response()
 }
 
-/// What the events report: the different events of successful calls of the right tool, and the
-/// sessions.
+/// What a listener's filter tells a collector of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// agent-meter's event of a call.
+    Call,
+    /// The whole exchange, by the filter that buffers.
+    Exchange,
+}
+
+/// What the events report: the different events of successful calls of the right tool, the
+/// sessions, and whole exchanges.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Received(Arc<Mutex<Seen>>);
 
@@ -78,11 +87,17 @@ struct Seen {
     calls: HashSet<String>,
     created: u64,
     closed: u64,
+    exchanges: usize,
 }
 
 impl Received {
-    pub(super) fn calls(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).calls.len()
+    /// How many calls it was told of in this way; counts a repeated exchange twice.
+    pub(super) fn told(&self, of: Told) -> usize {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match of {
+            Told::Call => seen.calls.len(),
+            Told::Exchange => seen.exchanges,
+        }
     }
 
     /// How many events report a created session, and how many a closed one; counts a repeated event
@@ -93,10 +108,13 @@ impl Received {
     }
 }
 
-/// Accepts every batch of events on `/v1/events`.
+/// Accepts every batch of events on `/v1/events`, and of whole exchanges on `/v1/exchanges`.
 pub(super) async fn collector() -> anyhow::Result<(Server, Received)> {
     let received = Received::default();
-    let router = Router::new().route("/v1/events", post(take)).with_state(received.clone());
+    let router = Router::new()
+        .route("/v1/events", post(take))
+        .route("/v1/exchanges", post(take_exchanges))
+        .with_state(received.clone());
     Ok((Server::start(router).await?, received))
 }
 
@@ -135,5 +153,40 @@ async fn take(State(received): State<Received>, batch: Bytes) -> StatusCode {
     }
     let good = events.into_iter().filter(|event| good(&event.data));
     received.calls.extend(good.map(|event| format!("{} {}", event.source, event.id)));
+    StatusCode::OK
+}
+
+#[derive(Deserialize)]
+struct Exchange {
+    request: Message,
+    response: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Exchange {
+    /// True if it holds a whole successful call: both heads and both bodies.
+    fn is_whole(&self) -> bool {
+        let has =
+            |message: &Message, wanted| message.headers.iter().any(|(name, _)| name == wanted);
+        let id = id_of(self.request.body.as_bytes());
+        let answer = |id: &str| self.response.body.contains(&format!(r#""id":{id},"result""#));
+        has(&self.request, "mcp-session-id")
+            && has(&self.response, ":status")
+            && self.request.body.contains(TOOL)
+            && id.is_some_and(answer)
+    }
+}
+
+async fn take_exchanges(State(received): State<Received>, batch: Bytes) -> StatusCode {
+    let Ok(exchanges) = serde_json::from_slice::<Vec<Exchange>>(&batch) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    let whole = exchanges.iter().filter(|exchange| exchange.is_whole()).count();
+    received.0.lock().unwrap_or_else(PoisonError::into_inner).exchanges += whole;
     StatusCode::OK
 }

@@ -15,12 +15,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::cpu::{self, CpuTime};
-use super::listeners::{Rig, Variant};
 use super::load::Load;
 use super::messages::{Scenario, call};
-use super::servers::Received;
+use super::rig::Rig;
 use super::stats::{Quartiles, percentile, tenths};
-use crate::envoy::{Envoy, Program};
+use super::variant::Variant;
+use crate::envoy::Envoy;
 use crate::wait;
 
 /// The connections that open sessions: as fast as Envoy answers, and no faster than the accountant
@@ -70,9 +70,7 @@ struct Latency {
 /// The options of the measurement.
 #[derive(Debug)]
 pub(super) struct Measure<'a> {
-    pub(super) program: &'a Program,
-    pub(super) rig: &'a Rig<'a>,
-    pub(super) received: &'a Received,
+    pub(super) rig: &'a Rig,
     pub(super) scenario: Scenario,
     pub(super) sessions: u32,
     pub(super) rounds: u32,
@@ -91,7 +89,7 @@ impl Measure<'_> {
         self.quiet().await?;
         let idle_tick_before_us = idle_ticks(pid).await?;
         let rss_before_mib = rss_mib(pid)?;
-        let created_before = self.received.sessions().0;
+        let created_before = self.rig.received.sessions().0;
 
         let start = Instant::now();
         open(filter, 0, live).await?;
@@ -108,7 +106,7 @@ impl Measure<'_> {
         let rules = json!({ "idle_timeout": "1s", "session_timeout": "3s" });
         let (envoy, pid) = self.start(TABLE, &rules).await?;
         let filter = address(&envoy, Variant::AgentMeter).await?;
-        let (created, closed) = self.received.sessions();
+        let (created, closed) = self.rig.received.sessions();
         let mut churn_rss_mib = Vec::new();
         for lap in 0..CHURN {
             open(filter, lap * live, live).await?;
@@ -117,12 +115,12 @@ impl Measure<'_> {
         }
         let all = u64::from(churned);
         wait::until(DELIVERY_LIMIT, "every session is closed", async || {
-            let ended = self.received.sessions().1 - closed;
+            let ended = self.rig.received.sessions().1 - closed;
             ensure!(ended == all, "{ended} of {all} sessions closed");
             Ok(())
         })
         .await?;
-        ensure!(self.received.sessions().0 - created == all, "a session was told of twice");
+        ensure!(self.rig.received.sessions().0 - created == all, "a session was told of twice");
         envoy.stop().await?;
 
         Ok(Sessions {
@@ -147,10 +145,10 @@ impl Measure<'_> {
             options["sessions_max"] = json!(sessions_max);
             options["products"][0]["session"] = rules.clone();
         };
-        let envoy = self.rig.start(self.program, &variants, change).await?;
+        let envoy = self.rig.listeners.start(&self.rig.program, &variants, change).await?;
         let pid = envoy.pid().context("Envoy has ended")?;
         // On a machine with one core, the report of the listeners says so.
-        let _ = cpu::separate(pid).await;
+        let _ = cpu::separate(pid, None).await;
         Ok((envoy, pid))
     }
 
@@ -188,7 +186,7 @@ impl Measure<'_> {
 
     async fn created(&self, sessions: u64) -> anyhow::Result<()> {
         wait::until(DELIVERY_LIMIT, "every session has its event", async || {
-            let received = self.received.sessions().0;
+            let received = self.rig.received.sessions().0;
             ensure!(received >= sessions, "{received} of {sessions} sessions created");
             Ok(())
         })

@@ -348,9 +348,16 @@ fn rate_card(file: &Path) -> anyhow::Result<Value> {
 
 impl BenchArgs {
     async fn execute(self) -> anyhow::Result<()> {
+        if let (Some(from), Some(svg)) = (&self.from, &self.svg) {
+            let name = from.display();
+            let text = std::fs::read_to_string(from);
+            let text = text.with_context(|| format!("cannot read {name}"))?;
+            return bench::draw(&text, svg).with_context(|| name.to_string());
+        }
         let wasm = wasm::find(None)?;
-        let Self { rounds, requests, scenario, only, sessions, beside, json } = self;
-        bench::run(Bench { rounds, requests, scenario, only, sessions, json, wasm, beside }).await
+        let Self { rounds, requests, scenario, only, sessions, beside, svg, json, .. } = self;
+        let bench = Bench { rounds, requests, scenario, only, sessions, json, wasm, beside, svg };
+        bench::run(bench).await
     }
 }
 

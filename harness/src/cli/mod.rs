@@ -366,6 +366,12 @@ struct BenchArgs {
     /// Another module of the filter, such as the one of before a change, to measure beside it
     #[arg(long, value_name = "FILE")]
     beside: Option<PathBuf>,
+    /// Draw what the part `calls` has measured: added CPU with its intervals, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Measure nothing; draw what an earlier run printed with --json
+    #[arg(long, value_name = "FILE", requires = "svg")]
+    from: Option<PathBuf>,
     /// Print only one JSON object
     #[arg(long)]
     json: bool,
@@ -405,6 +411,21 @@ mod tests {
             assert_eq!(demo(options).expect(options).scenario, scenario, "{options}");
         }
         assert!(demo("--scenario loop").expect_err("unknown").contains("calls, margin"));
+    }
+
+    #[test]
+    fn an_earlier_run_is_drawn_only_into_a_file() {
+        for (options, error) in
+            [("--from run.json", Some("--svg <FILE>")), ("--from run.json --svg a.svg", None)]
+        {
+            let words = ["agent-meter", "bench"].into_iter().chain(options.split_whitespace());
+            let found = Cli::try_parse_from(words).err().map(|error| error.to_string());
+            let is_expected = match (&found, error) {
+                (Some(found), Some(error)) => found.contains(error),
+                (found, error) => found.is_none() && error.is_none(),
+            };
+            assert!(is_expected, "{options}: {found:?}");
+        }
     }
 
     #[test]
