@@ -3,7 +3,8 @@
 
 use core::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::base::invalid::{ConfigError, error, is_header, not_empty};
 use crate::base::limits::IDENTITY_BYTES_MAX;
@@ -158,9 +159,12 @@ impl<'de> Deserialize<'de> for Sources {
                 Ok(Sources(sources))
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Sources, A::Error> {
-                let one = serde::de::value::MapAccessDeserializer::new(map);
-                IdentitySource::deserialize(one).map(|source| Sources(vec![source]))
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sources, A::Error> {
+                let source = IdentitySource::deserialize(MapAccessDeserializer::new(&mut map))?;
+                match map.next_key::<String>()? {
+                    None => Ok(Sources(vec![source])),
+                    Some(_) => Err(A::Error::custom("expected one source; several are a list")),
+                }
             }
         }
 
