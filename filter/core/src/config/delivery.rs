@@ -15,6 +15,7 @@ use crate::sink::format::Options;
 
 /// Where the filter sends events.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Collector {
     /// The Envoy cluster; under Istio `outbound|PORT||HOST`.
@@ -175,6 +176,7 @@ const SECRET_BYTES_MIN: usize = 16;
 
 /// How the filter sends events to the collector.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Delivery {
     /// The most events in one batch.

@@ -14,6 +14,7 @@ use crate::domain::usage::{TokenKind, Usage};
 
 /// A guard. Without `budget` it compares provider cost with revenue, with it usage with a limit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Guard {
     /// Its name in events; unique.
@@ -21,7 +22,7 @@ pub struct Guard {
     /// The kind of scope whose totals the guard evaluates.
     #[serde(default)]
     pub scope: ScopeKind,
-    /// What counts; `None` means everything.
+    /// What counts; null means everything.
     #[serde(default)]
     pub metric: Option<Metric>,
     /// The period for which the guard adds up totals.
@@ -86,6 +87,7 @@ fn hysteresis_default() -> Share {
 
 /// What counts for a guard: usage of this kind, with its cost and its revenue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Tool executions, and the generations that they cause.
@@ -167,6 +169,7 @@ impl Metric {
 
 /// Whether a guard acts, or only observes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The guard takes its actions.
@@ -188,6 +191,7 @@ impl Mode {
 
 /// The revenue with which a guard compares cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum RevenueBasis {
     /// What the customer's contract says it pays for a period.
@@ -201,6 +205,7 @@ pub enum RevenueBasis {
 
 /// A limit for one period; the configuration contains exactly one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
     /// The most calls.
@@ -215,6 +220,7 @@ pub struct Budget {
 
 /// How often a session may call the same tool with the same arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoopRule {
     /// More calls than this in the window are a loop.
@@ -225,6 +231,7 @@ pub(crate) struct LoopRule {
 
 /// Floors for some customers. They override `min_margin`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Floors {
     /// By plan.
@@ -235,6 +242,7 @@ pub struct Floors {
 
 /// What happens at each level; a scope never reaches a level that is not configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LevelRules {
     /// Level 1: alert.
@@ -265,6 +273,7 @@ impl Action {
 
 /// When a scope reaches a level, and what happens then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LevelRule {
     /// A scope reaches the level when its margin, or what remains of its budget, is not above this.
@@ -281,6 +290,7 @@ pub struct LevelRule {
 
 /// What the filter does with requests at level 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum BlockAction {
     /// It answers them with 429.
@@ -303,6 +313,7 @@ pub(crate) enum Unit {
 /// The estimate of what a call will cost or use, before it is known. Of a budget of calls each call
 /// reserves one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Reserve {
     /// The estimate for a call of a tool whose last cost is not known.
@@ -315,6 +326,7 @@ pub struct Reserve {
 
 /// What a guard does while the collector does not reply and the others' totals are not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnCollectorLoss {
     /// It decides by this Envoy's own totals and the last reported totals of the others.

@@ -14,6 +14,7 @@ use crate::domain::names::is_reserved;
 
 /// Where to read each level of the identity; a level without a source is `anonymous`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityRules {
     /// The billed customer.
@@ -51,6 +52,7 @@ pub struct IdentityRules {
 
 /// Requests that carry no identity by design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Exempt {
     /// `OPTIONS` without a body, such as the preflight requests of browsers.
@@ -87,6 +89,7 @@ pub struct Sources(pub Vec<IdentitySource>);
 /// Where to read one level of the identity. Envoy verifies all but `value`, which the configuration
 /// fixes, and `trusted_header`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum IdentitySource {
     /// The same value for every request.
@@ -105,6 +108,7 @@ pub enum IdentitySource {
 
 /// A name in the client's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum PeerName {
     /// The first URI, such as a SPIFFE id.
@@ -117,6 +121,7 @@ pub enum PeerName {
 
 /// What to do with a request whose caller cannot be identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
     /// Meter it for `anonymous`.
@@ -127,6 +132,7 @@ pub enum OnMissing {
 
 /// What to do with a request whose credential is not the product's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnMismatch {
     /// Meter it, and count it in `credential_mismatch`.
@@ -169,6 +175,22 @@ impl<'de> Deserialize<'de> for Sources {
         }
 
         from.deserialize_any(OneOrMore)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Sources {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Sources".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = generator.subschema_for::<IdentitySource>();
+        schemars::json_schema!({
+            "description": "Places to look, one or a list; the first that contains a value wins. Null means none.",
+            "anyOf": [one, { "type": "array", "items": one }, { "type": "null" }],
+            "examples": [{ "jwt_claim": "sub" }, [{ "jwt_claim": "/act/sub" }, { "jwt_claim": "azp" }]],
+        })
     }
 }
 

@@ -17,6 +17,8 @@ mod llm;
 mod matcher;
 mod no_effect;
 mod protobuf;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod session;
 mod trace;
 mod warnings;
@@ -57,6 +59,7 @@ use crate::wire::target::Target;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Its name; zero until [`Self::identify`].
@@ -105,6 +108,7 @@ pub struct Config {
 
 /// What becomes of requests that match no product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Unmatched {
     /// They pass, unmetered.

@@ -8,6 +8,7 @@ use crate::config::matcher::is_decoded_path;
 
 /// How calls form sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionRules {
     /// Products with the same group share sessions; empty means the product's own id.
@@ -32,6 +33,7 @@ pub struct SessionRules {
 
 /// What may name a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum SessionSource {
     /// `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
