@@ -112,6 +112,12 @@ mod schema {
         }
     }
 
+    impl Serialize for Secrets {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.collect_map(self.0.iter().map(|(name, secret)| (name, secret)))
+        }
+    }
+
     impl JsonSchema for Secrets {
         fn schema_name() -> Cow<'static, str> {
             "Secrets".into()

@@ -199,7 +199,8 @@ mod schema {
                 0 => ("s", 1000),
                 _ => units.into_iter().find(whole).unwrap_or(("ms", 1)),
             };
-            to.collect_str(&format_args!("{}{unit}", self.0.0 / factor))
+            let count = self.0.0.checked_div(factor).unwrap_or_default();
+            to.collect_str(&format_args!("{count}{unit}"))
         }
     }
 

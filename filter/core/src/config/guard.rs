@@ -76,7 +76,8 @@ pub struct Guard {
     /// Where a customer whose balance is spent pays; empty is nowhere.
     #[serde(default)]
     pub(crate) top_up_url: String,
-    /// What becomes of requests as long as the collector has not told their scope's balance.
+    /// What the filter does with requests until the collector has told their scope's balance; it refuses
+    /// with 402.
     #[serde(default = "on_unknown_balance_default")]
     pub(crate) on_unknown_balance: OnUnseen,
 }
@@ -208,13 +209,14 @@ pub enum RevenueBasis {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
-    /// The most calls.
+    /// The most calls in a period.
     pub calls: Option<u64>,
-    /// The most tokens, input and output together.
+    /// The most tokens in a period, input and output together.
     pub tokens: Option<u64>,
-    /// The highest provider cost.
+    /// The highest provider cost of a period, in the currency of the products.
     pub provider_cost: Option<Price>,
-    /// What the scope paid in advance, as the collector knows it; prices are taken from it.
+    /// True if the limit is what the scope paid in advance, as the collector knows it, less the prices of
+    /// what it uses.
     pub prepaid_balance: bool,
 }
 
@@ -234,7 +236,7 @@ pub(crate) struct LoopRule {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Floors {
-    /// By plan.
+    /// Floors by plan.
     pub plans: BTreeMap<String, Share>,
     /// Floors by customer. They override those of the plans.
     pub customers: BTreeMap<String, Share>,

@@ -27,7 +27,7 @@ pub struct IdentityRules {
     pub agent: Sources,
     /// The key with which the client made the request; events contain its hash.
     pub api_key: Sources,
-    /// The key of that hash. Without it, anyone with a list of keys could look up the hashes.
+    /// The key of that hash, a secret of at least 16 bytes. Without it, anyone with a list of keys could look up the hashes.
     pub api_key_salt: String,
     /// The metadata key under which Envoy's `jwt_authn` puts verified claims, its
     /// `payload_in_metadata`.
@@ -175,6 +175,17 @@ impl<'de> Deserialize<'de> for Sources {
         }
 
         from.deserialize_any(OneOrMore)
+    }
+}
+
+/// Writes the default, which is that there are none.
+#[cfg(feature = "schema")]
+impl serde::Serialize for Sources {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [] => to.serialize_none(),
+            _ => Err(serde::ser::Error::custom("sources are read and not written")),
+        }
     }
 }
 

@@ -61,7 +61,8 @@ pub struct LlmRules {
     pub infer_when_unambiguous: bool,
     /// True if the filter uses what Envoy's `ai_protocol_manager` extracted, where it is complete.
     pub envoy_metadata: bool,
-    /// What the filter does with requests that may make a generation unseen.
+    /// What the filter does with requests that may make a generation unseen. It counts each and names
+    /// each form of their paths in the log once; it refuses with 403.
     pub unseen: OnUnseen,
     /// What it does with requests for a WebSocket on which generations are made.
     pub websocket: OnWebSocket,
@@ -125,10 +126,10 @@ pub enum IncompleteUsage {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnseen {
-    /// Let it pass; count it, and tell the form of its path once.
+    /// It passes.
     #[default]
     Pass,
-    /// Answer it with 403.
+    /// The filter refuses it.
     Reject,
 }
 

@@ -28,6 +28,7 @@ pub struct SessionRules {
     pub close_path: String,
     /// The most sessions of one identity at once; beyond it the accountant closes the least
     /// recently active one. 0 means unlimited.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = PER_IDENTITY_END)))]
     pub per_identity_max: u32,
 }
 
@@ -90,6 +91,9 @@ impl SessionRules {
         if !self.close_path.is_empty() {
             is_decoded_path(&format!("{path}.close_path"), &self.close_path)?;
         }
-        in_range(&format!("{path}.per_identity_max"), self.per_identity_max, 0, 10_000)
+        in_range(&format!("{path}.per_identity_max"), self.per_identity_max, 0, PER_IDENTITY_END)
     }
 }
+
+/// The most sessions of one identity that `per_identity_max` may allow.
+const PER_IDENTITY_END: u32 = 10_000;

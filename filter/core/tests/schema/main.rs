@@ -3,6 +3,12 @@
 //! `AGENT_METER_WRITE=1 cargo test -p agent-meter-core --features schema --test schema` writes
 //! `envoy/filter.schema.json` anew.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it reads the repository's files; the core does not"
+)]
+
 mod definitions;
 mod examples;
 mod mutations;

@@ -28,6 +28,7 @@ const RICH: &str = "filter/core/tests/schema/rich.yaml";
 fn replacements() -> Vec<Value> {
     let mut values = vec![
         json!(null),
+        json!(4_294_967_295_u32),
         json!(true),
         json!(0),
         json!(1),
@@ -200,6 +201,45 @@ fn the_schema_and_the_filter_agree() -> anyhow::Result<()> {
     ensure!(apart.is_empty(), "{} differences:\n{}", apart.len(), apart.join("\n"));
     ensure!(agreed.taken > 1000, "only {} taken", agreed.taken);
     ensure!(agreed.refused > 1000, "only {} refused", agreed.refused);
+    Ok(())
+}
+
+#[test]
+fn the_bounds_of_numbers_are_those_of_the_filter() -> anyhow::Result<()> {
+    let validator = validator()?;
+    let mut bounds = 0;
+    for Example { config, .. } in
+        examples()?.into_iter().filter(|one| one.place == "envoy/filter.yaml")
+    {
+        let mut places = Vec::new();
+        collect_places("", &config, &mut places);
+        for place in places.iter().filter(|place| config.pointer(place).is_some_and(Value::is_u64))
+        {
+            let with = |number: u64| {
+                let mut changed = config.clone();
+                if let Some(value) = changed.pointer_mut(place) {
+                    *value = number.into();
+                }
+                changed
+            };
+            let refused = PluginConfig::from_bytes(with(4_294_967_295).to_string().as_bytes());
+            let Err(error) = refused else { continue };
+            let told =
+                error.reason.strip_prefix("expected ").and_then(|told| told.split_once(", "));
+            let (least, most) =
+                told.and_then(|(told, _)| told.split_once(" to ")).unwrap_or_default();
+            let (least, most): (u64, u64) = (least.parse()?, most.parse()?);
+            ensure!(validator.is_valid(&with(least)) && validator.is_valid(&with(most)), "{place}");
+            ensure!(!validator.is_valid(&with(most + 1)), "{place} has no highest value");
+            let below = least.checked_sub(1);
+            ensure!(
+                below.is_none_or(|below| !validator.is_valid(&with(below))),
+                "{place} has no lowest value"
+            );
+            bounds += 1;
+        }
+    }
+    ensure!(bounds >= 6, "only {bounds} options with bounds");
     Ok(())
 }
 
