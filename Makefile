@@ -31,6 +31,7 @@ test: test-core test-wasm test-harness test-cost test-postgres test-e2e test-pee
 .PHONY: test-core
 test-core: ## Run the core's tables, its doc tests, and 10,000 simulated schedules with faults
 	cargo test -p agent-meter-core
+	cargo test -p agent-meter-core --features schema --test schema
 
 .PHONY: test-wasm
 test-wasm: wasm-target node ## Run the core's tables again, on wasm32 in node

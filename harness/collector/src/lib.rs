@@ -94,6 +94,7 @@ pub use report::guards::{Alerts, GuardState, Guards, GuardsQuery};
 pub use report::reconcile::{Mismatch, Reconciliation};
 pub use report::sessions::{Session, Sessions, SessionsQuery};
 pub use report::usage::{Dimension, Usage, UsageQuery, UsageRow};
+pub use routes::{HttpRoute, http_routes};
 pub use server::{Collector, Extras, Timeouts};
 pub use settings::yaml_or_json;
 pub use webhook::{Retry, Secret, Webhook, Webhooks};

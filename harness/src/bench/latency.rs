@@ -54,6 +54,9 @@ struct Row {
     p999_us: Quartiles,
     /// The difference to `no filter` in the same round: the median, with its interval of 95 %.
     added_p99_us: Interval,
+    /// The same where calls come at half of what this listener takes: so much waiting is due to a
+    /// queue that is as long in front of each.
+    own_p99_us: Quartiles,
 }
 
 impl fmt::Display for Latency {
@@ -65,11 +68,14 @@ impl fmt::Display for Latency {
              medians, with the interval of 95 % of what is added to no filter",
             SLICE.as_secs()
         )?;
-        let mut line = |[listener, most, p50, p99, p999, added]: [&str; 6]| {
-            writeln!(f, "{listener:<19} {most:>12} {p50:>8} {p99:>8} {p999:>8} {added:>26}")
+        let mut line = |[listener, most, p50, p99, p999, added, own]: [&str; 7]| {
+            writeln!(
+                f,
+                "{listener:<19} {most:>12} {p50:>8} {p99:>8} {p999:>8} {added:>26} {own:>12}"
+            )
         };
-        line(["listener", "saturated at", "p50", "p99", "p99.9", "added p99"])?;
-        line(["", "calls/s", "us", "us", "us", "us"])?;
+        line(["listener", "saturated at", "p50", "p99", "p99.9", "added p99", "p99 at own"])?;
+        line(["", "calls/s", "us", "us", "us", "us", "half, us"])?;
         for row in listeners {
             let us = |of: Quartiles| format!("{:.0}", of.median);
             let added = match row.listener == Variant::NoFilter.name() {
@@ -84,6 +90,7 @@ impl fmt::Display for Latency {
                 &us(row.p99_us),
                 &us(row.p999_us),
                 &added,
+                &us(row.own_p99_us),
             ])?;
         }
         Ok(())
@@ -118,7 +125,9 @@ pub(super) async fn measure(rig: &Rig, scenario: Scenario, rounds: u32) -> anyho
         for &place in &order {
             let sorted = at_rate(addresses[place], scenario, rate).await?;
             let us = |at| per_mille(&sorted, at).unwrap_or_default().as_secs_f64() * 1e6;
-            figures[place].push([us(500), us(990), us(999)]);
+            let at_own = at_rate(addresses[place], scenario, saturated[place] / 2).await?;
+            let own = per_mille(&at_own, 990).unwrap_or_default().as_secs_f64() * 1e6;
+            figures[place].push([us(500), us(990), us(999), own]);
         }
         progress.inc(1);
     }
@@ -140,6 +149,7 @@ pub(super) async fn measure(rig: &Rig, scenario: Scenario, rounds: u32) -> anyho
             p99_us: Quartiles::of(column(place, 1)),
             p999_us: Quartiles::of(column(place, 2)),
             added_p99_us: Interval::of(&added, Quartiles::median),
+            own_p99_us: Quartiles::of(column(place, 3)),
         }
     });
     Ok(Latency { rounds, calls_per_second: rate, listeners: rows.collect() })

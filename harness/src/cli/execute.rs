@@ -16,6 +16,7 @@ use agent_meter_collector::prices::{self, Edition, Question, Wanted};
 use agent_meter_core::base::document;
 use agent_meter_core::base::invalid::ConfigError;
 use agent_meter_core::config::Config;
+use agent_meter_core::config::schema::schema;
 use agent_meter_core::domain::price_factors::{Modifier, PriceFactors, ServiceTier, Word};
 use agent_meter_core::domain::seller::Seller;
 use agent_meter_core::domain::units::UnitName;
@@ -61,6 +62,7 @@ impl Cli {
             Command::Seal(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Verify(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Prove(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
+            Command::Schema => print(&serde_json::to_string_pretty(&schema())?),
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Prices(PricesCommand::Check(args)) => args.execute(),
             Command::Prices(PricesCommand::Explain(args)) => args.execute(),

@@ -66,6 +66,8 @@ enum Command {
     /// Check a plugin configuration or a module
     #[command(subcommand)]
     Check(CheckCommand),
+    /// Print the JSON Schema of the plugin configuration, with every option's description and default
+    Schema,
     /// Make rate cards from public price lists, and compare them
     #[command(subcommand)]
     Prices(PricesCommand),

@@ -7,7 +7,10 @@ pub mod session;
 
 mod claims;
 mod exempt;
+#[cfg(not(feature = "schema"))]
 mod refusal;
+#[cfg(feature = "schema")]
+pub mod refusal;
 
 use std::rc::Rc;
 
@@ -15,7 +18,7 @@ use crate::admission::already_metered::{already_metered, matched_host};
 use crate::admission::exempt::{is_exempt, is_for_metadata};
 use crate::admission::head::{RequestHead, is_session_ambiguous};
 use crate::admission::identity::{IdentityResult, Properties, Unusable, find};
-use crate::admission::refusal::{refuse_address, refuse_ambiguous, refuse_caller};
+use crate::admission::refusal::{refuse_ambiguous, refuse_caller, refuse_several, refuse_unserved};
 use crate::admission::session::session_ref;
 use crate::base::time::Timestamp;
 use crate::config::product::Product;
@@ -101,14 +104,10 @@ pub fn admit<'a>(
             if let Some(product) = config.products.iter().find(is_for) {
                 return Admission::Exempt(Rc::clone(product));
             }
-            let reason = "this address is not served here";
-            let reply = refuse_address(403, "forbidden", reason);
-            return Admission::refuse(reply, Counter::RequestsUnmatched);
+            return Admission::refuse(refuse_unserved(), Counter::RequestsUnmatched);
         }
         Owner::Several => {
-            let reason = "the path can be read in several ways";
-            let reply = refuse_address(400, "bad_request", reason);
-            return Admission::refuse(reply, Counter::RequestsAmbiguous);
+            return Admission::refuse(refuse_several(), Counter::RequestsAmbiguous);
         }
     };
     if is_exempt(product, &target, headers, is_whole) {

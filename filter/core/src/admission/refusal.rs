@@ -6,14 +6,27 @@ use crate::wire::http::{Headers, LocalReply};
 /// HTTP 400: what the request says is ambiguous.
 const BAD_REQUEST: u16 = 400;
 
+/// HTTP 403: the address is none that is served.
+const FORBIDDEN: u16 = 403;
+
 /// HTTP 401: the caller's token or certificate, or the lack of one.
 const UNAUTHORIZED: u16 = 401;
 
 /// JSON-RPC 2.0: Invalid Request.
 const INVALID_REQUEST: i32 = -32_600;
 
+/// Answers a request to an address that no product has.
+pub(super) fn refuse_unserved() -> LocalReply {
+    refuse_address(FORBIDDEN, "forbidden", "this address is not served here")
+}
+
+/// Answers a request whose path two servers may read as those of two products.
+pub(super) fn refuse_several() -> LocalReply {
+    refuse_address(BAD_REQUEST, "bad_request", "the path can be read in several ways")
+}
+
 /// Answers a request by its address, before it is known whose it is.
-pub(super) fn refuse_address(status: u16, error: &str, reason: &str) -> LocalReply {
+fn refuse_address(status: u16, error: &str, reason: &str) -> LocalReply {
     json(status, format!(r#"{{"error":"{error}","error_description":"{reason}"}}"#))
 }
 
@@ -44,4 +57,21 @@ fn refuse(product: &Product, status: u16, code: i32, error: &str, reason: &str) 
 fn json(status: u16, body: String) -> LocalReply {
     let headers = vec![("content-type", "application/json".to_owned())];
     LocalReply { status, headers, body }
+}
+
+/// The replies to requests that are refused by their head: what each is about, and the reply, to a
+/// product of this type. For the reference.
+#[cfg(feature = "schema")]
+pub fn replies(
+    product_type: crate::config::product::ProductType,
+) -> Vec<(&'static str, LocalReply)> {
+    let product = Product { product_type, ..Product::unknown() };
+    let ambiguous = "what names the caller or the session is ambiguous";
+    let unknown = "the identity of the caller is not known, or its token is not the one that the product asks for";
+    vec![
+        ("no product has the address, and `unmatched` is `reject`", refuse_unserved()),
+        ("two servers may read the path as those of two products", refuse_several()),
+        (ambiguous, refuse_ambiguous(&product, ambiguous)),
+        (unknown, refuse_caller(&product, Headers(&Vec::new()), unknown)),
+    ]
 }

@@ -8,6 +8,8 @@ pub mod invalid;
 pub mod limits;
 pub mod money;
 pub mod pattern;
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
 pub mod secret;
 pub(crate) mod stream_map;
 pub mod text;

@@ -93,6 +93,42 @@ impl<'de> Deserialize<'de> for Secrets {
     }
 }
 
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator};
+    use serde::{Serialize, Serializer};
+
+    use super::{Secret, Secrets};
+    use crate::base::schema::{map, text_schema};
+
+    text_schema! { Secret, "A secret text; empty means none.", "", [] }
+
+    /// Shows whether there is a secret, and never which.
+    impl Serialize for Secret {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_str(if self.is_set() { "(not shown)" } else { "" })
+        }
+    }
+
+    impl Serialize for Secrets {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.collect_map(self.0.iter().map(|(name, secret)| (name, secret)))
+        }
+    }
+
+    impl JsonSchema for Secrets {
+        fn schema_name() -> Cow<'static, str> {
+            "Secrets".into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            map("Texts under names, each name once.", "", generator.subschema_for::<String>())
+        }
+    }
+}
+
 /// HMAC-SHA256 (RFC 2104) of the joined parts.
 fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     // An HMAC takes keys of any length, so this is no case that happens.

@@ -159,6 +159,65 @@ impl<'de> Deserialize<'de> for ThrottleRate {
         from.deserialize_str(Text { expected, parse: Self::parse })
     }
 }
+#[cfg(feature = "schema")]
+mod schema {
+    use serde::{Serialize, Serializer};
+
+    use super::{Duration, Price, Share, ThrottleRate};
+    use crate::base::schema::text_schema;
+
+    text_schema! {
+        Duration,
+        "A duration: a whole number and its unit, `ms`, `s`, `m`, `h` or `d`; at most 366 days.",
+        "^[0-9]+(ms|s|m|h|d)$",
+        ["250ms", "60s", "5m", "1h", "1d"]
+    }
+    text_schema! {
+        Price,
+        "An amount of money, a rate or a factor: a decimal string from 0 to below 1000000000000 with at most 12 places.",
+        r"^0*[0-9]{1,12}(\.[0-9]+)?$",
+        ["0.05", "2.50"]
+    }
+    text_schema! {
+        Share,
+        "A share, as a percentage or as a decimal, from -1000% to 1000%.",
+        r"^-?[0-9]+(\.[0-9]+)?%?$",
+        ["25%", "0.25"]
+    }
+    text_schema! {
+        ThrottleRate,
+        "A rate of requests, by second, minute or hour: from 1 to 1000000 of them.",
+        r"^\s*\+?[0-9]+\s*req/(s|sec|second|m|min|minute|h|hour)$",
+        ["5req/sec", "300req/min", "1000req/hour"]
+    }
+
+    impl Serialize for Duration {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+            let whole = |&(_, factor): &(&str, u64)| self.0.0.is_multiple_of(factor);
+            let (unit, factor) = match self.0.0 {
+                0 => ("s", 1000),
+                _ => units.into_iter().find(whole).unwrap_or(("ms", 1)),
+            };
+            let count = self.0.0.checked_div(factor).unwrap_or_default();
+            to.collect_str(&format_args!("{count}{unit}"))
+        }
+    }
+
+    impl Serialize for Price {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.collect_str(&self.0)
+        }
+    }
+
+    impl Serialize for Share {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            let percent = self.0.saturating_mul(rust_decimal::Decimal::ONE_HUNDRED).normalize();
+            to.collect_str(&format_args!("{percent}%"))
+        }
+    }
+}
+
 /// Writes a name, a dot and a number, without the machinery of formats: each call has such an id.
 pub(crate) fn numbered(name: &str, number: u64) -> String {
     let mut digits = [0_u8; 20];

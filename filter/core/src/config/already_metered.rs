@@ -6,6 +6,7 @@ use crate::base::invalid::{ConfigError, error, is_header, not_empty};
 
 /// How the filter recognises a request that is metered elsewhere, and says so to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AlreadyMetered {
     /// What to do with a request that another filter of this Envoy meters on the same stream.
@@ -26,6 +27,7 @@ pub(crate) struct AlreadyMetered {
 
 /// What to do with a request that another filter of this Envoy meters on the same stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SameStream {
     /// Leave it to the other.

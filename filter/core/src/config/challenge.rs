@@ -6,6 +6,7 @@ use crate::base::invalid::{ConfigError, error};
 
 /// The parameters of the challenge in `www-authenticate` (RFC 6750); an empty text is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Challenge {
     /// The name of what the token protects, for people.

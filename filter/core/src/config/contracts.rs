@@ -11,6 +11,7 @@ use crate::base::text::Price;
 
 /// The plans, and which customer has which.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Contracts {
     /// The plan of customers whose contract names none; empty means that they have none.
@@ -23,6 +24,7 @@ pub struct Contracts {
 
 /// The terms of one plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Plan {
     /// What each customer pays for one period of a guard.
@@ -33,6 +35,7 @@ pub struct Plan {
 
 /// The contract of one customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Contract {
     /// The customer's plan; empty means the default plan.

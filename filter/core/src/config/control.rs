@@ -17,6 +17,11 @@ pub struct ControlConfig {
     pub resume_path: String,
 }
 
+/// The paths where the configuration names none.
+const DRAIN_PATH: &str = "/drain";
+const PAUSE_PATH: &str = "/pause";
+const RESUME_PATH: &str = "/resume";
+
 /// A configuration of either kind.
 #[derive(Clone, Debug)]
 pub enum PluginConfig {
@@ -61,9 +66,9 @@ impl ControlConfig {
             is_path(&place, path)?;
             Ok(path.to_owned())
         };
-        let drain_path = path("drain_path", "/drain")?;
-        let pause_path = path("pause_path", "/pause")?;
-        let resume_path = path("resume_path", "/resume")?;
+        let drain_path = path("drain_path", DRAIN_PATH)?;
+        let pause_path = path("pause_path", PAUSE_PATH)?;
+        let resume_path = path("resume_path", RESUME_PATH)?;
         if pause_path == resume_path || [&pause_path, &resume_path].contains(&&drain_path) {
             return Err(error("control", "expected three different paths"));
         }
@@ -85,5 +90,27 @@ fn only(
             let reason = format!("unknown field `{name}`, expected `{known}`");
             Err(error(&format!("{place}{name}"), &reason))
         }
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for ControlConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Control".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let path = |default: &str| schemars::json_schema!({ "type": "string", "pattern": "^/", "default": default });
+        let members = [
+            ("drain_path", "The path to which a `POST` drains.", path(DRAIN_PATH)),
+            (
+                "pause_path",
+                "The path to which a `POST` pauses calls, and where a `GET` lists what is paused.",
+                path(PAUSE_PATH),
+            ),
+            ("resume_path", "The path to which a `POST` resumes calls.", path(RESUME_PATH)),
+        ];
+        let about = "A filter on a listener of its own, by which an operator controls the filters of the same name and `vm_id`.";
+        crate::base::schema::object(about, &[], members)
     }
 }

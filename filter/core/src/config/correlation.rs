@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 /// What the filter tells beside its own ids; nothing unless the configuration asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CorrelationRules {
     /// True if events have `request_id`, the `x-request-id` of the request.

@@ -15,6 +15,7 @@ const SAFELISTED: &str = "content-type";
 
 /// The pages that may read the filter's own answers; none unless the configuration names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Cors {
     /// Origins such as `https://app.example.com`, or `https://*.example.com` for all hosts below;

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::base::invalid::{ConfigError, error, is_header, is_path, is_positive, not_empty};
+use crate::base::invalid::{
+    ConfigError, error, in_range, is_header, is_path, is_positive, not_empty,
+};
 use crate::base::limits::{
     COLLECTOR_HEADER_BYTES_MAX, COLLECTOR_HEADERS_MAX, METRIC_NAME_UNITS_MAX,
 };
@@ -15,27 +17,30 @@ use crate::sink::format::Options;
 
 /// Where the filter sends events.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Collector {
     /// The Envoy cluster; under Istio `outbound|PORT||HOST`.
     pub cluster: String,
     /// The `:authority` of the callouts.
     pub authority: String,
-    /// The path of the callouts.
+    /// The path of the callouts: `/v1/logs` of a receiver of OpenTelemetry, `/v1/ingest/batch` of Aforo.
     pub path: String,
     /// The format of events.
     pub format: FormatName,
     /// How long one callout may take.
     pub timeout: Duration,
-    /// What the filter shares with the collector: it signs batches and the lines in Envoy's log.
+    /// A secret of at least 16 bytes that the filter shares with the collector: it signs batches and the
+    /// lines in Envoy's log. Empty means none: the collector takes events from whoever reaches it.
     pub secret: Secret,
     /// How a batch shows that it comes from who knows the secret.
     pub authentication: Authentication,
-    /// Headers of each delivery request besides, by their names.
+    /// Further headers of each delivery request, by their names in lower case; at most 16.
     pub headers: Secrets,
-    /// Whether records of OpenTelemetry have the attributes of money.
+    /// Of `otlp_logs`: true if records have the attributes of money.
     pub cost_attributes: bool,
-    /// Aforo's names of our units, by `metric_id`.
+    /// Of `aforo`: the catalogue's names of `tool_invocations`, `api_calls`, `agent_steps` and `ai_tokens`,
+    /// where they are others.
     pub metric_names: Secrets,
 }
 
@@ -175,25 +180,29 @@ const SECRET_BYTES_MIN: usize = 16;
 
 /// How the filter sends events to the collector.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Delivery {
-    /// The most events in one batch.
+    /// The most events in one batch: 1 to 1000.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = BATCH_EVENTS_MAX)))]
     pub batch_events_max: u32,
     /// The longest time that an event waits for its batch to fill.
     pub flush_interval: Duration,
-    /// The most batches in flight at once.
+    /// The most batches in flight at once: 1 to 64. After a failure one at a time probes the collector.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = IN_FLIGHT_MAX)))]
     pub in_flight_max: u32,
-    /// The wait after the first failure; each further failure doubles it.
+    /// The wait after the first failure; each further failure doubles it, less up to a quarter at random.
     pub retry_initial: Duration,
-    /// The longest wait between two attempts.
+    /// The longest wait between two attempts. The filter obeys a Retry-After, up to an hour.
     pub retry_max: Duration,
     /// The age at which the accountant writes an undelivered event to Envoy's log instead. Keep it
     /// below the time for which the collector recognises a repeated event.
     pub retry_horizon: Duration,
     /// How often the accountant tells that it lives and how much it has told; zero means never.
     pub heartbeat_interval: Duration,
-    /// The most bytes of undelivered events; beyond them the accountant writes the oldest to Envoy's
+    /// The most bytes of undelivered events, 1048576 to 268435456; beyond them the accountant writes the oldest to Envoy's
     /// log. Envoy holds each event twice: in the accountant's memory and in shared data.
+    #[cfg_attr(feature = "schema", schemars(range(min = OUTBOX_BYTES_MIN, max = OUTBOX_BYTES_END)))]
     pub outbox_bytes_max: u32,
 }
 
@@ -211,3 +220,29 @@ impl Default for Delivery {
         }
     }
 }
+
+impl Delivery {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        in_range("delivery.batch_events_max", self.batch_events_max, 1, BATCH_EVENTS_MAX)?;
+        in_range("delivery.in_flight_max", self.in_flight_max, 1, IN_FLIGHT_MAX)?;
+        is_positive("delivery.flush_interval", self.flush_interval)?;
+        is_positive("delivery.retry_initial", self.retry_initial)?;
+        is_positive("delivery.retry_horizon", self.retry_horizon)?;
+        let bytes = self.outbox_bytes_max;
+        in_range("delivery.outbox_bytes_max", bytes, OUTBOX_BYTES_MIN, OUTBOX_BYTES_END)?;
+        if self.retry_max < self.retry_initial {
+            return Err(error("delivery.retry_max", "expected at least `retry_initial`"));
+        }
+        Ok(())
+    }
+}
+
+/// The most events that `batch_events_max` may allow.
+const BATCH_EVENTS_MAX: u32 = 1000;
+
+/// Well below the number of batches in the outbox, which would otherwise leave none to fill.
+const IN_FLIGHT_MAX: u32 = 64;
+
+/// The bounds of `outbox_bytes_max`, in bytes.
+const OUTBOX_BYTES_MIN: u32 = 1024 * 1024;
+const OUTBOX_BYTES_END: u32 = 256 * 1024 * 1024;

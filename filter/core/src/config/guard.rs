@@ -14,6 +14,7 @@ use crate::domain::usage::{TokenKind, Usage};
 
 /// A guard. Without `budget` it compares provider cost with revenue, with it usage with a limit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Guard {
     /// Its name in events; unique.
@@ -21,7 +22,7 @@ pub struct Guard {
     /// The kind of scope whose totals the guard evaluates.
     #[serde(default)]
     pub scope: ScopeKind,
-    /// What counts; `None` means everything.
+    /// What counts; null means everything.
     #[serde(default)]
     pub metric: Option<Metric>,
     /// The period for which the guard adds up totals.
@@ -75,7 +76,8 @@ pub struct Guard {
     /// Where a customer whose balance is spent pays; empty is nowhere.
     #[serde(default)]
     pub(crate) top_up_url: String,
-    /// What becomes of requests as long as the collector has not told their scope's balance.
+    /// What the filter does with requests until the collector has told their scope's balance; it refuses
+    /// with 402.
     #[serde(default = "on_unknown_balance_default")]
     pub(crate) on_unknown_balance: OnUnseen,
 }
@@ -86,6 +88,7 @@ fn hysteresis_default() -> Share {
 
 /// What counts for a guard: usage of this kind, with its cost and its revenue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Tool executions, and the generations that they cause.
@@ -167,6 +170,7 @@ impl Metric {
 
 /// Whether a guard acts, or only observes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The guard takes its actions.
@@ -188,6 +192,7 @@ impl Mode {
 
 /// The revenue with which a guard compares cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum RevenueBasis {
     /// What the customer's contract says it pays for a period.
@@ -201,20 +206,23 @@ pub enum RevenueBasis {
 
 /// A limit for one period; the configuration contains exactly one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
-    /// The most calls.
+    /// The most calls in a period.
     pub calls: Option<u64>,
-    /// The most tokens, input and output together.
+    /// The most tokens in a period, input and output together.
     pub tokens: Option<u64>,
-    /// The highest provider cost.
+    /// The highest provider cost of a period, in the currency of the products.
     pub provider_cost: Option<Price>,
-    /// What the scope paid in advance, as the collector knows it; prices are taken from it.
+    /// True if the limit is what the scope paid in advance, as the collector knows it, less the prices of
+    /// what it uses.
     pub prepaid_balance: bool,
 }
 
 /// How often a session may call the same tool with the same arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoopRule {
     /// More calls than this in the window are a loop.
@@ -225,9 +233,10 @@ pub(crate) struct LoopRule {
 
 /// Floors for some customers. They override `min_margin`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Floors {
-    /// By plan.
+    /// Floors by plan.
     pub plans: BTreeMap<String, Share>,
     /// Floors by customer. They override those of the plans.
     pub customers: BTreeMap<String, Share>,
@@ -235,6 +244,7 @@ pub struct Floors {
 
 /// What happens at each level; a scope never reaches a level that is not configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LevelRules {
     /// Level 1: alert.
@@ -265,6 +275,7 @@ impl Action {
 
 /// When a scope reaches a level, and what happens then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LevelRule {
     /// A scope reaches the level when its margin, or what remains of its budget, is not above this.
@@ -281,6 +292,7 @@ pub struct LevelRule {
 
 /// What the filter does with requests at level 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum BlockAction {
     /// It answers them with 429.
@@ -303,6 +315,7 @@ pub(crate) enum Unit {
 /// The estimate of what a call will cost or use, before it is known. Of a budget of calls each call
 /// reserves one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Reserve {
     /// The estimate for a call of a tool whose last cost is not known.
@@ -315,6 +328,7 @@ pub struct Reserve {
 
 /// What a guard does while the collector does not reply and the others' totals are not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnCollectorLoss {
     /// It decides by this Envoy's own totals and the last reported totals of the others.

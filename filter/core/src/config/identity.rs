@@ -3,7 +3,8 @@
 
 use core::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::base::invalid::{ConfigError, error, is_header, not_empty};
 use crate::base::limits::IDENTITY_BYTES_MAX;
@@ -13,6 +14,7 @@ use crate::domain::names::is_reserved;
 
 /// Where to read each level of the identity; a level without a source is `anonymous`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityRules {
     /// The billed customer.
@@ -25,7 +27,7 @@ pub struct IdentityRules {
     pub agent: Sources,
     /// The key with which the client made the request; events contain its hash.
     pub api_key: Sources,
-    /// The key of that hash. Without it, anyone with a list of keys could look up the hashes.
+    /// The key of that hash, a secret of at least 16 bytes. Without it, anyone with a list of keys could look up the hashes.
     pub api_key_salt: String,
     /// The metadata key under which Envoy's `jwt_authn` puts verified claims, its
     /// `payload_in_metadata`.
@@ -50,6 +52,7 @@ pub struct IdentityRules {
 
 /// Requests that carry no identity by design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Exempt {
     /// `OPTIONS` without a body, such as the preflight requests of browsers.
@@ -86,6 +89,7 @@ pub struct Sources(pub Vec<IdentitySource>);
 /// Where to read one level of the identity. Envoy verifies all but `value`, which the configuration
 /// fixes, and `trusted_header`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum IdentitySource {
     /// The same value for every request.
@@ -104,6 +108,7 @@ pub enum IdentitySource {
 
 /// A name in the client's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum PeerName {
     /// The first URI, such as a SPIFFE id.
@@ -116,6 +121,7 @@ pub enum PeerName {
 
 /// What to do with a request whose caller cannot be identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
     /// Meter it for `anonymous`.
@@ -126,6 +132,7 @@ pub enum OnMissing {
 
 /// What to do with a request whose credential is not the product's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnMismatch {
     /// Meter it, and count it in `credential_mismatch`.
@@ -158,13 +165,43 @@ impl<'de> Deserialize<'de> for Sources {
                 Ok(Sources(sources))
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Sources, A::Error> {
-                let one = serde::de::value::MapAccessDeserializer::new(map);
-                IdentitySource::deserialize(one).map(|source| Sources(vec![source]))
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sources, A::Error> {
+                let source = IdentitySource::deserialize(MapAccessDeserializer::new(&mut map))?;
+                match map.next_key::<String>()? {
+                    None => Ok(Sources(vec![source])),
+                    Some(_) => Err(A::Error::custom("expected one source; several are a list")),
+                }
             }
         }
 
         from.deserialize_any(OneOrMore)
+    }
+}
+
+/// Writes the default, which is that there are none.
+#[cfg(feature = "schema")]
+impl serde::Serialize for Sources {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [] => to.serialize_none(),
+            _ => Err(serde::ser::Error::custom("sources are read and not written")),
+        }
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Sources {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Sources".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = generator.subschema_for::<IdentitySource>();
+        schemars::json_schema!({
+            "description": "Places to look, one or a list; the first that contains a value wins. Null means none.",
+            "anyOf": [one, { "type": "array", "items": one }, { "type": "null" }],
+            "examples": [{ "jwt_claim": "sub" }, [{ "jwt_claim": "/act/sub" }, { "jwt_claim": "azp" }]],
+        })
     }
 }
 

@@ -12,22 +12,40 @@ use crate::protocol::llm::provider::{Asked, Family, OwnPath};
 
 /// How the filter meters generations.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LlmRules {
-    /// Who sells the models. `None`, written `auto`, means that the host decides, else the path.
+    /// Who sells the models, by which rates, events, the ledger and invoices go; `auto` means that the
+    /// host decides, else the format, else the path.
     #[serde(deserialize_with = "or_auto")]
+    #[cfg_attr(
+        feature = "schema",
+        serde(serialize_with = "schema::or_auto"),
+        schemars(schema_with = "schema::of_name_or_auto::<Seller>")
+    )]
     pub provider: Option<Seller>,
-    /// How requests and responses look. `None`, written `auto`, means that the provider's name
-    /// decides, else the host, else the path.
+    /// How requests and responses look; `auto` means that the provider's name decides, else the host,
+    /// else the path.
     #[serde(deserialize_with = "or_auto")]
+    #[cfg_attr(
+        feature = "schema",
+        serde(serialize_with = "schema::or_auto"),
+        schemars(schema_with = "schema::of_name_or_auto::<Family>")
+    )]
     pub format: Option<Family>,
     /// Paths that the server has for itself, and what a request to each does.
     pub paths: Vec<OwnPath>,
-    /// The version of the rate card that alone has the rates. `None`, written `null`, means all
-    /// cards.
+    /// The `version` of the rate card that alone has the rates of this product; null means all cards,
+    /// in their order.
     pub rate_card: Option<Box<str>>,
-    /// Where the models run. `None`, written `auto`, means that the host tells it, or the path.
+    /// Where the models run, such as `eu`, which rates may depend on; `auto` means that the host tells
+    /// it, or the path.
     #[serde(deserialize_with = "or_auto")]
+    #[cfg_attr(
+        feature = "schema",
+        serde(serialize_with = "schema::or_auto"),
+        schemars(schema_with = "schema::of_name_or_auto::<Word>")
+    )]
     pub location: Option<Word>,
     /// True if the filter asks streams of OpenAI's kind for their usage. It removes from the
     /// response what only this brings.
@@ -43,7 +61,8 @@ pub struct LlmRules {
     pub infer_when_unambiguous: bool,
     /// True if the filter uses what Envoy's `ai_protocol_manager` extracted, where it is complete.
     pub envoy_metadata: bool,
-    /// What the filter does with requests that may make a generation unseen.
+    /// What the filter does with requests that may make a generation unseen. It counts each and names
+    /// each form of their paths in the log once; it refuses with 403.
     pub unseen: OnUnseen,
     /// What it does with requests for a WebSocket on which generations are made.
     pub websocket: OnWebSocket,
@@ -74,6 +93,7 @@ pub(crate) const REPORTED_CURRENCY: &str = "USD";
 
 /// Which cost of a generation counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum CostSource {
     /// The one that the rate cards give.
@@ -87,6 +107,7 @@ pub enum CostSource {
 
 /// What to bill where the provider's own counts are not complete, as when the client left early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum IncompleteUsage {
     /// Bill the reported counts.
@@ -102,17 +123,19 @@ pub enum IncompleteUsage {
 /// What the filter does with a request that may make a generation unseen: a `POST`, an upgrade, a
 /// tunnel or a call of gRPC that is neither metered nor known to be free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnseen {
-    /// Let it pass; count it, and tell the form of its path once.
+    /// It passes.
     #[default]
     Pass,
-    /// Answer it with 403.
+    /// The filter refuses it.
     Reject,
 }
 
 /// What the filter does with a request for a WebSocket on which generations are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnWebSocket {
     /// Let it pass and meter what is said on it.
@@ -163,4 +186,27 @@ fn or_auto<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Op
         return Ok(None);
     }
     T::deserialize(name.into_deserializer()).map(Some)
+}
+
+#[cfg(feature = "schema")]
+mod schema {
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+    use serde::{Serialize, Serializer};
+
+    /// The schema of what [`super::or_auto`] reads.
+    pub(super) fn of_name_or_auto<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [{ "type": "string", "const": "auto" }, name] })
+    }
+
+    /// Writes a name as [`super::or_auto`] reads it.
+    pub(super) fn or_auto<T: Serialize, S: Serializer>(
+        name: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match name {
+            Some(name) => name.serialize(to),
+            None => to.serialize_str("auto"),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use crate::wire::target::{Target, is_folded, trim_slash};
 /// The requests that belong to a product: by path without query, and by host and headers if given. A
 /// slash at the end of a path makes no difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Matcher {
     /// The host without port, or `*.` and the end of the host; empty means any.
@@ -27,6 +28,7 @@ pub struct Matcher {
 
 /// Whether upper and lower case differ in a path, for ASCII.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum PathCase {
     /// They do not, as in many servers: nobody gets past the meter by writing `/MCP`.
@@ -47,6 +49,7 @@ impl PathCase {
 
 /// A request header that must be present.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HeaderMatch {
     /// Its name, in lower case.

@@ -17,6 +17,8 @@ mod llm;
 mod matcher;
 mod no_effect;
 mod protobuf;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod session;
 mod trace;
 mod warnings;
@@ -44,7 +46,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::document::{self, Document};
-use crate::base::invalid::{ConfigError, error, in_range, is_positive};
+use crate::base::invalid::{ConfigError, error, in_range};
 use crate::config::delivery::{Collector, Delivery};
 use crate::config::product::{OnUnreadable, Product};
 use crate::domain::ids::ConfigId;
@@ -57,6 +59,7 @@ use crate::wire::target::Target;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Its name; zero until [`Self::identify`].
@@ -71,8 +74,9 @@ pub struct Config {
     /// The name in the `source` of events; empty means Envoy's node id.
     #[serde(default)]
     pub emitter: String,
-    /// The most sessions at once; beyond it the accountant closes the least recently active one.
+    /// The most sessions at once, 1 to 1000000; beyond it the accountant closes the least recently active one.
     #[serde(default = "sessions_max_default")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = SESSIONS_END)))]
     pub sessions_max: u32,
     /// What providers charge for tokens; the first card that names a model prices it.
     #[serde(default)]
@@ -80,6 +84,7 @@ pub struct Config {
     /// The most bytes of a request's body that the filter buffers if a guard or a plan must know
     /// what the request asks for. Keep it below the limit of Envoy's buffers, or Envoy answers 413.
     #[serde(default = "held_request_bytes_max_default")]
+    #[cfg_attr(feature = "schema", schemars(range(min = HELD_BYTES_MIN, max = HELD_BYTES_END)))]
     pub held_request_bytes_max: u32,
     /// What becomes of requests that match no product.
     #[serde(default)]
@@ -105,6 +110,7 @@ pub struct Config {
 
 /// What becomes of requests that match no product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Unmatched {
     /// They pass, unmetered.
@@ -293,23 +299,8 @@ impl Config {
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.collector.validate()?;
-        let delivery = &self.delivery;
-        in_range("delivery.batch_events_max", delivery.batch_events_max, 1, 1000)?;
-        in_range("delivery.in_flight_max", delivery.in_flight_max, 1, IN_FLIGHT_MAX)?;
-        is_positive("delivery.flush_interval", delivery.flush_interval)?;
-        is_positive("delivery.retry_initial", delivery.retry_initial)?;
-        is_positive("delivery.retry_horizon", delivery.retry_horizon)?;
-        in_range(
-            "delivery.outbox_bytes_max",
-            delivery.outbox_bytes_max,
-            1024 * 1024,
-            256 * 1024 * 1024,
-        )?;
-        if delivery.retry_max < delivery.retry_initial {
-            let reason = "expected at least `retry_initial`";
-            return Err(error("delivery.retry_max", reason));
-        }
-        in_range("sessions_max", self.sessions_max, 1, 1_000_000)?;
+        self.delivery.validate()?;
+        in_range("sessions_max", self.sessions_max, 1, SESSIONS_END)?;
         for (at, card) in self.rate_cards.iter().enumerate() {
             card.validate(&format!("rate_cards[{at}]"))?;
         }
@@ -330,7 +321,8 @@ impl Config {
         self.validate_card_names()?;
         self.already_metered.validate("already_metered")?;
         self.cors.validate("cors")?;
-        in_range("held_request_bytes_max", self.held_request_bytes_max, 1024, 16 * 1024 * 1024)?;
+        let held = self.held_request_bytes_max;
+        in_range("held_request_bytes_max", held, HELD_BYTES_MIN, HELD_BYTES_END)?;
         self.contracts.validate()?;
         for (at, guard) in self.guards.iter().enumerate() {
             let path = format!("guards[{at}]");
@@ -439,5 +431,9 @@ impl Config {
     }
 }
 
-/// Well below the number of batches in the outbox, which would otherwise leave none to fill.
-const IN_FLIGHT_MAX: u32 = 64;
+/// The most sessions that `sessions_max` may allow.
+const SESSIONS_END: u32 = 1_000_000;
+
+/// The bounds of `held_request_bytes_max`, in bytes.
+const HELD_BYTES_MIN: u32 = 1024;
+const HELD_BYTES_END: u32 = 16 * 1024 * 1024;

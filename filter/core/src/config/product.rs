@@ -22,6 +22,7 @@ use crate::wire::target::Target;
 
 /// Requests of a product that the filter does not meter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Exclude {
     /// Paths without query, or patterns in which `*` stands for any text.
@@ -46,6 +47,7 @@ macro_rules! product_types {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $traits:expr;)+) => {
         /// The kind of a product.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
         pub enum ProductType { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
 
         impl ProductType {
@@ -110,6 +112,7 @@ impl ProductType {
 
 /// What the filter does with a request that it does not understand for certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnreadable {
     /// It answers 400, 413 or 415.
@@ -120,6 +123,7 @@ pub enum OnUnreadable {
 
 /// One thing that the filter meters and bills.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Product {
     /// Its name in events; unique.

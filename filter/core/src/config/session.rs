@@ -8,6 +8,7 @@ use crate::config::matcher::is_decoded_path;
 
 /// How calls form sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionRules {
     /// Products with the same group share sessions; empty means the product's own id.
@@ -27,11 +28,13 @@ pub struct SessionRules {
     pub close_path: String,
     /// The most sessions of one identity at once; beyond it the accountant closes the least
     /// recently active one. 0 means unlimited.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = PER_IDENTITY_END)))]
     pub per_identity_max: u32,
 }
 
 /// What may name a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum SessionSource {
     /// `Mcp-Session-Id` (2025-03-26 to 2025-11-25).
@@ -88,6 +91,9 @@ impl SessionRules {
         if !self.close_path.is_empty() {
             is_decoded_path(&format!("{path}.close_path"), &self.close_path)?;
         }
-        in_range(&format!("{path}.per_identity_max"), self.per_identity_max, 0, 10_000)
+        in_range(&format!("{path}.per_identity_max"), self.per_identity_max, 0, PER_IDENTITY_END)
     }
 }
+
+/// The most sessions of one identity that `per_identity_max` may allow.
+const PER_IDENTITY_END: u32 = 10_000;

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 /// How the filter joins a product's calls with the generations that they cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum TraceRule {
     /// By a member that the filter adds to the request's `tracestate`, with a `traceparent` of the

@@ -6,6 +6,7 @@ use crate::base::hash::hash;
 
 /// How a caller obtained its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Credential {
     /// The caller asked for itself (RFC 6749, section 4.4).

@@ -7,6 +7,7 @@ use crate::base::time::Timestamp;
 
 /// How long a guard adds up totals before it starts again from zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Period {
     /// An hour of the clock.

@@ -50,6 +50,14 @@ impl Serialize for Word {
     }
 }
 
+#[cfg(feature = "schema")]
+crate::base::schema::text_schema! {
+    Word,
+    "A word of a provider. The filter reads it in lower case, and 31 bytes of it.",
+    "",
+    ["fast", "eu"]
+}
+
 impl<'de> Deserialize<'de> for Word {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from).map(|text| Self::new(&text))

@@ -52,6 +52,14 @@ impl Serialize for Seller {
     }
 }
 
+#[cfg(feature = "schema")]
+crate::base::schema::text_schema! {
+    Seller,
+    "The name of who sells the use of a model: 1 to 31 lower-case letters, digits, `-`, `_` and `.`.",
+    "^[a-z0-9_.-]{1,31}$",
+    ["openai", "anthropic", "groq"]
+}
+
 impl<'de> Deserialize<'de> for Seller {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let name = String::deserialize(from)?;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The outcome of a call; the names are those of the billing domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ExecutionStatus {
     /// A result without `isError: true`.

@@ -59,6 +59,12 @@ macro_rules! usage {
                 match self { $(Self::$kind => $name,)+ }
             }
 
+            /// What the kind is, in one sentence.
+            #[cfg(feature = "schema")]
+            pub(crate) const fn description(self) -> &'static str {
+                match self { $(Self::$kind => concat!("The rate for a million tokens:", $($doc),+),)+ }
+            }
+
             /// The kind that this one is a part of; a whole is a part of itself.
             pub const fn parent(self) -> Self {
                 match self { $(Self::$kind => Self::$parent,)+ }

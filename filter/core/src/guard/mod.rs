@@ -10,6 +10,8 @@ pub mod level;
 pub(crate) mod loop_window;
 pub mod mark;
 pub mod refusal;
+#[cfg(feature = "schema")]
+pub mod refusal_list;
 pub(crate) mod reservations;
 pub mod scope;
 pub mod scope_state;

@@ -193,7 +193,7 @@ impl Refusal {
         Self { resets_at: until, retry_after_s, ..Self::without_guard(RefusalReason::Paused) }
     }
 
-    fn without_guard(reason: RefusalReason) -> Self {
+    pub(super) fn without_guard(reason: RefusalReason) -> Self {
         Self {
             reason,
             level: Level::None,

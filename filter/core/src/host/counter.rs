@@ -15,6 +15,12 @@ macro_rules! counters {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
+
+            /// What it counts, in the words of its documentation: for the reference.
+            #[cfg(feature = "schema")]
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
         }
     };
 }
@@ -223,6 +229,12 @@ macro_rules! gauges {
             /// The name in Envoy's stats, without the prefix.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it counts, in the words of its documentation: for the reference.
+            #[cfg(feature = "schema")]
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
         }
     };

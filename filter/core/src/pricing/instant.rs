@@ -27,6 +27,14 @@ fn numbers(text: &str, between: char) -> Option<[i16; 3]> {
     parts.next().is_none().then_some(numbers)
 }
 
+#[cfg(feature = "schema")]
+crate::base::schema::text_schema! {
+    Instant,
+    "A date, which begins at midnight in UTC, or a time in UTC (RFC 3339, with `Z`); not before 1970.",
+    "^[0-9]{4}(-([0-9]{2}){1,2}){2}(T([0-9]{2}){1,2}(:([0-9]{2}){1,2}){2}Z)?$",
+    ["2026-01-01", "2026-01-01T08:00:00Z"]
+}
+
 impl<'de> Deserialize<'de> for Instant {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;

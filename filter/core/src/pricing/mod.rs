@@ -16,6 +16,8 @@ mod instant;
 mod model_name;
 mod multipliers;
 mod rate;
+#[cfg(feature = "schema")]
+mod schema;
 mod unit_rates;
 mod unpriced;
 mod when;

@@ -15,21 +15,26 @@ use crate::pricing::when::When;
 
 /// A factor for each word of each modifier that has a price.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Multipliers {
+    /// By how fast the model runs: Anthropic's `speed`.
     speed: Factors,
+    /// By where the model runs: Anthropic's `inference_geo`.
     inference_geo: Factors,
+    /// By how soon the answer comes: Bedrock's `performanceConfig.latency`.
     latency: Factors,
+    /// By location; one without a factor has the list price.
     location: PlaceFactors,
 }
 
 /// Patterns of locations with their factors.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct PlaceFactors(Vec<(Box<str>, Decimal)>);
+pub(super) struct PlaceFactors(Vec<(Box<str>, Decimal)>);
 
 /// Words with their factors. They are few, so a list is smallest and fastest.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Factors(Vec<(Word, Decimal)>);
+pub(super) struct Factors(Vec<(Word, Decimal)>);
 
 impl Multipliers {
     fn of(&self, modifier: Modifier) -> &Factors {

@@ -13,6 +13,7 @@ use crate::pricing::charge::CallCharge;
 
 /// A product's price list.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Pricing {
     /// ISO 4217 code of every price here.
@@ -34,6 +35,7 @@ pub struct Pricing {
 
 /// The price of tokens for the customer; by default they cost nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenPricing {
     /// True if the customer pays the provider cost.
@@ -68,6 +70,7 @@ impl Default for Pricing {
 
 /// The price of one call.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ToolPrice {
     /// The price of one billable call.
@@ -84,6 +87,7 @@ impl Default for ToolPrice {
 
 /// The price of the tools that a name or pattern matches.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ToolRule {
     /// A name, or a pattern in which `*` stands for any text.

@@ -58,7 +58,7 @@ pub(super) enum Rank {
 type Rates = Box<[(TokenKind, Decimal)]>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Table {
+pub(super) struct Table {
     rates: Rates,
     units: UnitRates,
     /// Sorted by ascending threshold.
@@ -67,7 +67,7 @@ struct Table {
 
 /// Applies to requests with more than so many input tokens, and then to all tokens of the request.
 #[derive(Clone, Debug, PartialEq)]
-struct ContextTier {
+pub(super) struct ContextTier {
     above_input_tokens: u64,
     rates: Rates,
 }
@@ -324,7 +324,7 @@ impl<'de> Deserialize<'de> for TierName {
 }
 
 /// The names of an entry's [`Members`], except the rates.
-const RATE: &[&str] = &[
+pub(super) const RATE: &[&str] = &[
     "provider",
     "model",
     "aliases",
@@ -337,9 +337,9 @@ const RATE: &[&str] = &[
     "when",
 ];
 
-const TABLE: &[&str] = &["context_tiers", "units"];
+pub(super) const TABLE: &[&str] = &["context_tiers", "units"];
 
-const CONTEXT_TIER: &[&str] = &["above_input_tokens"];
+pub(super) const CONTEXT_TIER: &[&str] = &["above_input_tokens"];
 
 /// Reads an object that may have these members, and any rate.
 struct Reader(&'static [&'static str]);

@@ -45,17 +45,24 @@ struct Name {
     at: u32,
 }
 
-/// The card as it stands in the configuration.
+/// A provider's price list. The first card that names a model prices it.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Card {
+pub(super) struct Card {
+    /// A name that is in the events of what the card prices.
     version: Box<str>,
+    /// Where its prices are from, in free text.
     #[serde(default)]
     source: Option<Box<str>>,
+    /// The day of which its prices are: events tell by it how old they were.
     #[serde(default)]
     date: Option<Instant>,
+    /// ISO 4217 code of every rate here.
     #[serde(default = "us_dollar")]
     currency: Box<str>,
+    /// The rates of models. Of those for a model whose conditions hold, the one with the most
+    /// conditions goes first.
     rates: Box<[Rate]>,
 }
 

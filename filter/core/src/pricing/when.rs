@@ -14,6 +14,7 @@ const MINUTES_OF_A_DAY: u64 = 24 * 60;
 
 /// Conditions, all of which must hold. Without any, a rate applies always.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct When {
     /// Locations, or patterns in which `*` stands for any text. One of them must be told.
@@ -24,8 +25,11 @@ pub(super) struct When {
     weekdays: Option<Box<[Weekday]>>,
     /// Whether the model thought.
     thinking: Option<bool>,
+    /// The `speed` of the generation.
     speed: Option<Word>,
+    /// The `inference_geo` of the generation.
     inference_geo: Option<Word>,
+    /// The latency class of the generation.
     latency: Option<Word>,
 }
 
@@ -75,6 +79,7 @@ impl When {
 
 /// One pattern, or several.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum Places {
     One(Box<str>),
@@ -123,6 +128,14 @@ impl Hours {
     }
 }
 
+#[cfg(feature = "schema")]
+crate::base::schema::text_schema! {
+    Hours,
+    "A part of the day in UTC, from the first minute to before the second one, perhaps of the next day.",
+    "^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$",
+    ["16:30-00:30"]
+}
+
 impl<'de> Deserialize<'de> for Hours {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
@@ -135,6 +148,7 @@ impl<'de> Deserialize<'de> for Hours {
 
 /// A day of the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 enum Weekday {
     Mon,

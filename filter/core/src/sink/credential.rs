@@ -9,6 +9,7 @@ use crate::base::secret::Secret;
 
 /// How a request shows that the filter knows the secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Authentication {
     /// By a signature of its body, which shows the secret to nobody on the way.

@@ -25,6 +25,7 @@ macro_rules! formats {
     ($($(#[$attribute:meta])+ $variant:ident = $name:literal, $format:expr;)+) => {
         /// The format of events, as `collector.format` names it.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
         pub enum FormatName { $($(#[$attribute])+ #[serde(rename = $name)] $variant,)+ }
 
         impl FormatName {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 /// What the filter does about codings of responses that it cannot read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseEncoding {
     /// The filter decodes gzip and deflate, and removes other codings from the request's offer.

@@ -242,6 +242,11 @@ fn what_does_not_fit_is_refused_with_its_place() {
         ),
         (
             "/products/0/identity",
+            json!({"customer": {"trusted_header": "x-customer", "value": "acme"}}),
+            "products[0].identity.customer: expected one source; several are a list",
+        ),
+        (
+            "/products/0/identity",
             json!({"agent": [{"value": "a"}, {"trusted_header": "X-A"}]}),
             "products[0].identity.agent[1].trusted_header: expected a header name in lower case, found \"X-A\"",
         ),

@@ -89,6 +89,21 @@ impl View {
         View::Sources,
     ];
 
+    /// What it shows.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            View::Front => "The page: what a period comes to, and whether anything is missing.",
+            View::Usage => "What was used; as CSV or JSON too.",
+            View::Sessions => "Sessions; as CSV or JSON too.",
+            View::Session => "One session with its calls and generations.",
+            View::Event => "One event.",
+            View::Guards => "Scopes of guards; as CSV or JSON too.",
+            View::Sources => {
+                "Sources: whether they live, and what is missing of them; as CSV or JSON too."
+            }
+        }
+    }
+
     pub(crate) fn path(self) -> &'static str {
         match self {
             View::Front => "/",

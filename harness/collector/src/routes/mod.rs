@@ -13,9 +13,10 @@ mod service;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::handler::Handler;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
 use serde::Serialize;
 
@@ -31,36 +32,120 @@ use crate::routes::refusal::{Answer, Refusal, failed};
 pub(crate) use service::{Door, Ends, Service};
 
 pub(crate) fn routes(service: Service) -> Router {
-    let views = View::ALL
-        .into_iter()
-        .fold(Router::new(), |router, view| router.route(view.path(), page::view(view)));
-    let reading = views
-        .route("/page/style.css", page::file("text/css; charset=utf-8", STYLE))
-        .route("/page/live.js", page::file("text/javascript; charset=utf-8", SCRIPT))
-        .route("/page/icon.svg", page::file("image/svg+xml", ICON))
-        .route("/page/changes", get(page::changes))
-        .route("/metrics", get(metrics::metrics))
-        .route("/v1/events", get(events))
-        .route("/v1/usage", get(usage))
-        .route("/v1/sessions", get(sessions))
-        .route("/v1/gaps", get(gaps))
-        .route("/v1/quarantine", get(quarantine))
-        .route("/v1/corrections", get(corrections))
-        .route("/v1/invoices", get(closed_invoices))
-        .route("/v1/invoices/{number}", get(closed_invoice))
-        .route("/v1/reconcile", get(reconcile))
-        .route("/v1/balances", get(balances::balances))
-        .route("/v1/guards", get(guards))
-        .route("/v1/alerts", get(alerts))
-        .route_layer(middleware::from_fn_with_state(service.clone(), door::may_read));
-    let named = Router::new()
-        .route("/v1/events", post(ingest::events))
-        .route("/v1/balances", post(balances::top_up))
+    let reading = router(reading());
+    let reading =
+        reading.route_layer(middleware::from_fn_with_state(service.clone(), door::may_read));
+    let named = router(writing())
         .merge(reading)
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such path") })
         .layer(middleware::from_fn_with_state(service.clone(), door::came_by_a_known_name));
-    // Probes come under any name, and learn nothing but whether the ledger can be written.
-    named.route("/healthz", get(health::health)).with_state(service)
+    named.merge(router(open())).with_state(service)
+}
+
+/// Every route of the collector, in the order of the reference.
+pub fn http_routes() -> Vec<HttpRoute> {
+    let all = [writing(), reading(), open()].into_iter().flatten();
+    all.map(|route| route.listed).collect()
+}
+
+/// What the reference tells of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path; `{name}` stands for one segment.
+    pub path: &'static str,
+    /// What it does or answers.
+    pub about: &'static str,
+}
+
+/// A route, and who answers on it.
+struct Route {
+    listed: HttpRoute,
+    handler: MethodRouter<Service>,
+}
+
+/// A route that answers a GET.
+fn reads<H: Handler<T, Service>, T: 'static>(
+    path: &'static str,
+    about: &'static str,
+    handler: H,
+) -> Route {
+    Route { listed: HttpRoute { method: "GET", path, about }, handler: get(handler) }
+}
+
+/// A route that takes a POST.
+fn writes<H: Handler<T, Service>, T: 'static>(
+    path: &'static str,
+    about: &'static str,
+    handler: H,
+) -> Route {
+    Route { listed: HttpRoute { method: "POST", path, about }, handler: post(handler) }
+}
+
+fn router(routes: Vec<Route>) -> Router<Service> {
+    let add =
+        |router: Router<Service>, route: Route| router.route(route.listed.path, route.handler);
+    routes.into_iter().fold(Router::new(), add)
+}
+
+/// The routes of whoever has a secret to write.
+fn writing() -> Vec<Route> {
+    vec![
+        writes("/v1/events", "Takes events: one or a batch of CloudEvents.", ingest::events),
+        writes("/v1/balances", "Takes a top-up of a prepaid balance.", balances::top_up),
+    ]
+}
+
+/// The routes of whoever may read.
+fn reading() -> Vec<Route> {
+    let view = |view: View| Route {
+        listed: HttpRoute { method: "GET", path: view.path(), about: view.about() },
+        handler: page::view(view),
+    };
+    let file = |path, kind, text| Route {
+        listed: HttpRoute { method: "GET", path, about: "A file of the page." },
+        handler: page::file(kind, text),
+    };
+    let mut all: Vec<Route> = View::ALL.into_iter().map(view).collect();
+    all.extend([
+        file("/page/style.css", "text/css; charset=utf-8", STYLE),
+        file("/page/live.js", "text/javascript; charset=utf-8", SCRIPT),
+        file("/page/icon.svg", "image/svg+xml", ICON),
+        reads(
+            "/page/changes",
+            "Says when the ledger has changed, as server-sent events.",
+            page::changes,
+        ),
+        reads("/metrics", "The metrics, in Prometheus' text format.", metrics::metrics),
+        reads("/v1/events", "Stored events, exactly as they came.", events),
+        reads("/v1/usage", "What was used and what it costs, by dimensions and time.", usage),
+        reads("/v1/sessions", "Sessions with their totals.", sessions),
+        reads(
+            "/v1/gaps",
+            "What sources gave a number and what never came, and whether they live.",
+            gaps,
+        ),
+        reads("/v1/quarantine", "Events kept apart because they are not plausible.", quarantine),
+        reads("/v1/corrections", "Corrections of what was counted.", corrections),
+        reads("/v1/invoices", "Closed invoices.", closed_invoices),
+        reads("/v1/invoices/{number}", "One closed invoice.", closed_invoice),
+        reads(
+            "/v1/reconcile",
+            "Sessions whose final totals are not the sums of their events.",
+            reconcile,
+        ),
+        reads("/v1/balances", "Prepaid balances and their top-ups.", balances::balances),
+        reads("/v1/guards", "Scopes of guards with their totals and levels.", guards),
+        reads("/v1/alerts", "Changes of levels of guards.", alerts),
+    ]);
+    all
+}
+
+/// The route of probes, which come under any name, and learn nothing but whether the ledger can be
+/// written.
+fn open() -> Vec<Route> {
+    vec![reads("/healthz", "Whether the ledger can be written.", health::health)]
 }
 
 impl From<BadQuery> for Refusal {

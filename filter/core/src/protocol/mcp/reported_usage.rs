@@ -8,6 +8,7 @@ use crate::domain::seller::Seller;
 /// Where a tool's result, or the response's headers, report usage. The filter reads only the places
 /// that are named here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportedUsage {
     /// Who sells the models.
@@ -22,6 +23,7 @@ pub struct ReportedUsage {
 /// The place of each part of the usage; empty means that there is none. Counts are in the normal
 /// form: `input` includes cache reads and cache writes, `output` includes reasoning.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "UsagePlaces"))]
 #[serde(deny_unknown_fields, default)]
 pub struct Places {
     /// The model.

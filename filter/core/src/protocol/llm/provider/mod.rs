@@ -51,6 +51,7 @@ macro_rules! providers {
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub enum Family { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
 
         impl Family {

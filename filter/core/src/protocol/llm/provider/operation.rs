@@ -16,6 +16,7 @@ macro_rules! operations {
     ) => {
         /// What a request does, and so how its response reports usage.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
         pub enum Operation { $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+ }
 
         impl Operation {

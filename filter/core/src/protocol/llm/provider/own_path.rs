@@ -13,6 +13,7 @@ const MODEL: &str = "{model}";
 
 /// A path of the configuration, and what a request to it does.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OwnPath {
     /// The whole path, without query. `*` stands for any text without a `/`; `{model}` stands for
