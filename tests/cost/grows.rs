@@ -1,8 +1,11 @@
 //! Holds that no cost grows faster than what there is more of, and that what nothing changes costs
-//! nothing: see [`agent_meter_cost::growth`]. `make growth`
-//! prints the table, with larger sizes too.
+//! nothing: see [`agent_meter_cost::growth`]. `make growth` prints the table, with larger sizes
+//! too, and draws `filter/growth.svg`.
+
+use std::path::Path;
 
 use agent_meter_cost::growth::{ALL, exponent};
+use agent_meter_cost::plot::plot;
 use agent_meter_cost::vm::{Program, release_module};
 use anyhow::ensure;
 
@@ -10,10 +13,10 @@ use anyhow::ensure;
 fn no_cost_grows_faster_than_what_there_is_more_of() -> anyhow::Result<()> {
     let program = Program::load(&release_module()?)?;
     let is_whole = std::env::var_os("GROWTH").is_some();
-    let mut steep = Vec::new();
+    let (mut steep, mut rows) = (Vec::new(), Vec::new());
     println!("| more | size | fuel of each | exponent |\n|---|---|---|---|");
     for axis in ALL {
-        let mut before = None;
+        let (mut before, mut points) = (None, Vec::new());
         let larger = if is_whole { axis.larger } else { &[] };
         for &size in axis.sizes.iter().chain(larger) {
             let point = (size, axis.fuel(&program, size)?);
@@ -24,7 +27,13 @@ fn no_cost_grows_faster_than_what_there_is_more_of() -> anyhow::Result<()> {
                 steep.push(format!("{} at {}: {text}", axis.name, point.0));
             }
             before = Some(point);
+            points.push(point);
         }
+        rows.push((*axis, points));
+    }
+    if is_whole {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../filter/growth.svg");
+        std::fs::write(file, plot(&rows))?;
     }
     ensure!(steep.is_empty(), "costs grow faster than they may:\n{}", steep.join("\n"));
     Ok(())

@@ -61,7 +61,7 @@ pub const ALL: &[Axis] = &[
         once(program, &both(), &stream_of(1, usize::try_from(chunks)?)?)
     }),
     axis("calls of a list", "request", DECADES, 1.05, |program, calls| {
-        each(program, &tools(), 4, |number| batch_of(number, calls))
+        each(program, &tools(), 1, |number| batch_of(number, calls))
     }),
     axis("products", CALL, DECADES, 1.0, |program, products| {
         let mut plugin = tools();
@@ -124,7 +124,7 @@ pub const ALL: &[Axis] = &[
     })
     .up_to(&[10_000, 100_000]),
     axis("events that wait", CALL, LIVE, 0.1, behind).up_to(&[10_000, 100_000]),
-    axis("calls of a tick", CALL, &[10, 100, 1_000, 2_000], 0.1, |program, per_tick| {
+    axis("calls of a tick", CALL, &[10, 100, 1_000], 0.1, |program, per_tick| {
         each(program, &both(), per_tick, json_call)
     }),
 ];

@@ -7,6 +7,7 @@ mod configurations;
 pub mod exchanges;
 pub mod growth;
 mod host;
+pub mod plot;
 pub mod profile;
 pub mod vm;
 pub mod workload;
