@@ -123,16 +123,17 @@ impl Browser {
         ));
     }
 
-    /// Clicks on the first link of this text, and waits for a page with this title.
+    /// Clicks on the first link of this text, and waits for another page, with this title.
     fn click(&mut self, text: &str, title: &str) {
         let link = format!(
             "[...document.querySelectorAll('main a')].find((a) => a.textContent.trim() === {})",
             json!(text)
         );
         self.wait_for(&format!("{link} !== undefined"));
-        self.value(&format!("{link}.click()"));
+        self.value(&format!("window.isLeft = true; {link}.click()"));
         self.wait_for(&format!(
-            "document.title.startsWith({}) && document.readyState === 'complete'",
+            "window.isLeft === undefined && document.title.startsWith({}) \
+            && document.readyState === 'complete'",
             json!(title)
         ));
     }
