@@ -63,6 +63,8 @@ impl Cli {
             Command::Verify(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Prove(args) => tokio::task::spawn_blocking(move || args.execute()).await?,
             Command::Schema => print(&serde_json::to_string_pretty(&schema())?),
+            Command::Completions(args) => args.execute(),
+            Command::Man(args) => args.execute(),
             Command::Prices(PricesCommand::Import(args)) => args.execute(),
             Command::Prices(PricesCommand::Check(args)) => args.execute(),
             Command::Prices(PricesCommand::Explain(args)) => args.execute(),

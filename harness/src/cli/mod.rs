@@ -11,6 +11,7 @@ mod proof;
 mod quarantine;
 mod reconcile;
 mod recover;
+mod shell;
 mod sinks;
 
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ use self::quarantine::QuarantineCommand;
 use self::reconcile::ReconcileArgs;
 pub(crate) use self::recover::NothingFound;
 use self::recover::RecoverArgs;
+use self::shell::{CompletionsArgs, ManArgs};
 use self::sinks::SinksCommand;
 
 /// Meters AI-agent traffic in Envoy and keeps the ledger.
@@ -68,6 +70,10 @@ enum Command {
     Check(CheckCommand),
     /// Print the JSON Schema of the plugin configuration, with every option's description and default
     Schema,
+    /// Print a script by which a shell completes command lines
+    Completions(CompletionsArgs),
+    /// Write the pages of the manual
+    Man(ManArgs),
     /// Make rate cards from public price lists, and compare them
     #[command(subcommand)]
     Prices(PricesCommand),
