@@ -15,6 +15,7 @@ pub mod mcp_server;
 pub mod plugin;
 pub mod run;
 pub mod stack;
+pub mod stdio;
 pub mod suggest;
 pub mod trace;
 pub mod wait;

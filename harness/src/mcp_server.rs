@@ -143,6 +143,15 @@ impl McpServer {
     }
 }
 
+/// Serves one client over stdin and stdout until it closes stdin. `llm_url` is as in
+/// [`McpServer::set_llm`].
+pub async fn serve_stdio(llm_url: Option<String>) -> anyhow::Result<()> {
+    let tools = Tools { executed: Arc::default(), llm_url: Arc::new(Mutex::new(llm_url)) };
+    let serving = rmcp::serve_server(tools, (tokio::io::stdin(), tokio::io::stdout())).await;
+    serving.context("no MCP client on stdin")?.waiting().await?;
+    Ok(())
+}
+
 #[derive(Debug, Clone)]
 struct Tools {
     executed: Arc<Mutex<Calls>>,

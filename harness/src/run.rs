@@ -3,6 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_meter_collector::Extras;
@@ -16,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::envoy::{Endpoint, Route};
 use crate::health::watch;
 use crate::stack::{Events, Options, Stack, Upstream};
+use crate::stdio::{self, Relay};
 
 /// How long to wait for another's collector at the end: what it does not take stays in Envoy's log.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,11 +32,20 @@ struct Ready {
     page: Option<String>,
 }
 
+/// The metered server.
+#[derive(Debug, Clone)]
+pub enum Served {
+    /// It speaks HTTP, and runs already.
+    At(Endpoint),
+    /// It speaks stdio; a relay starts it for each session.
+    Stdio(stdio::Options),
+}
+
 /// The options of `run`.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The metered server.
-    pub upstream: Endpoint,
+    pub upstream: Served,
     /// Further servers behind the same filter.
     pub routes: Vec<Route>,
     /// The address that clients connect to; port 0 takes a free one.
@@ -55,10 +66,35 @@ pub struct Run {
 /// does besides keeping its ledger.
 pub async fn run(options: Run, extras: Extras) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    is_free("--listen", options.listen).await?;
+    is_free("--admin", options.admin).await?;
+    let (upstream, relay) = match &options.upstream {
+        Served::At(endpoint) => (endpoint.clone(), None),
+        Served::Stdio(stdio) => {
+            let say = Arc::new(|line| eprintln!("{line}"));
+            let relay = Relay::start(stdio.clone(), say).await.context("--stdio")?;
+            (relay.addr().into(), Some(relay))
+        }
+    };
+    let ended = serve(options, upstream, extras, &mut signals).await;
+    if let Some(relay) = relay {
+        tokio::select! {
+            () = relay.stop() => {}
+            () = signals.stop() => {}
+        }
+    }
+    ended
+}
+
+/// Meters `upstream` until a signal stops it.
+async fn serve(
+    options: Run,
+    upstream: Endpoint,
+    extras: Extras,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
     let node_id = "agent-meter".to_owned();
-    let Run { upstream, routes, listen, admin, events, plugin, concurrency, wasm } = options;
-    is_free("--listen", listen).await?;
-    is_free("--admin", admin).await?;
+    let Run { upstream: _, routes, listen, admin, events, plugin, concurrency, wasm } = options;
     let upstream = Upstream::At(upstream);
     let wasm = Some(wasm);
     let external = match &events {
@@ -101,7 +137,7 @@ pub async fn run(options: Run, extras: Extras) -> anyhow::Result<()> {
             "stopping: Envoy ends, and its last events go to the collector; Ctrl-C again stops at once"
         );
     }
-    stop(stack, &mut signals).await
+    stop(stack, signals).await
 }
 
 /// Stops the stack, and brings what Envoy had not delivered to the collector. The next signal ends the

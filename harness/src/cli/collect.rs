@@ -186,7 +186,7 @@ pub(super) fn write_secrets(options: &[String]) -> anyhow::Result<Vec<SharedSecr
 }
 
 /// Reads `90s`, `15m` or `2h`, or `0`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected a time such as 90s, 15m or 2h, found {text:?}");
     if text == "0" {
         return Ok(Duration::ZERO);

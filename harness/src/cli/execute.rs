@@ -8,7 +8,7 @@ use agent_meter::bench::{self, Bench};
 use agent_meter::demo::margin::{self, Margin};
 use agent_meter::demo::{self, Demo};
 use agent_meter::envoy::{Bootstrap, Endpoint, Failure};
-use agent_meter::mcp_server::{McpServer, Mode};
+use agent_meter::mcp_server::{self, McpServer, Mode};
 use agent_meter::run::{self, Run, Signals};
 use agent_meter::stack::Events;
 use agent_meter::{check, plugin, suggest, wasm};
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use super::{
     BenchArgs, BootstrapArgs, CheckCommand, CheckPricesArgs, Cli, Command, DemoArgs, EnvoyArgs,
-    ExplainArgs, ImportArgs, McpServerArgs, PricesCommand, RunArgs, UpstreamArgs,
+    ExplainArgs, ImportArgs, McpServerArgs, PricesCommand, RunArgs,
 };
 
 impl Cli {
@@ -94,23 +94,6 @@ impl EnvoyArgs {
     }
 }
 
-impl UpstreamArgs {
-    /// The server with the `host` header that it gets. Warns of a public server that would get the
-    /// client's.
-    fn endpoint(self) -> anyhow::Result<Endpoint> {
-        if let Some(header) = &self.upstream_host {
-            return self.upstream.with_host_header(header).context("--upstream-host");
-        }
-        if self.upstream.tls {
-            eprintln!(
-                "warning: --upstream: the server gets the client's Host; if it is served by its own name only, add --upstream-host {}",
-                self.upstream.authority()
-            );
-        }
-        Ok(self.upstream)
-    }
-}
-
 impl DemoArgs {
     async fn execute(self) -> anyhow::Result<()> {
         self.check()?;
@@ -167,9 +150,8 @@ impl RunArgs {
         };
         let concurrency = self.envoy.concurrency;
         let extras = self.extras.into_extras()?;
-        let Self { upstream, listen, admin, .. } = self;
-        let routes = upstream.route.clone();
-        let upstream = upstream.endpoint()?;
+        let Self { served, listen, admin, .. } = self;
+        let (upstream, routes) = served.into_parts()?;
         let run = Run { upstream, routes, listen, admin, events, plugin, concurrency, wasm };
         run::run(run, extras).await.map_err(in_file(self.envoy.config))
     }
@@ -188,9 +170,9 @@ impl BootstrapArgs {
         }
         // A path that the user gives need not exist on this machine.
         let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
-        let Self { node_id, listen, admin, upstream, collector, .. } = self;
-        let routes = upstream.route.clone();
-        let upstream = upstream.endpoint()?;
+        let Self { node_id, listen, admin, upstream, further, collector, .. } = self;
+        let routes = further.route.clone();
+        let upstream = further.endpoint(upstream)?;
         let settings = Vec::new();
         let mut bootstrap =
             Bootstrap { node_id, listen, admin, upstream, collector, wasm, plugin, settings };
@@ -201,10 +183,14 @@ impl BootstrapArgs {
 
 impl McpServerArgs {
     async fn execute(self) -> anyhow::Result<()> {
+        let llm_url = self.llm_url.map(|url| url.as_str().trim_end_matches('/').to_owned());
+        if self.stdio {
+            return mcp_server::serve_stdio(llm_url).await;
+        }
         let mut signals = Signals::new()?;
         let server = McpServer::start(self.listen, Mode::default()).await?;
-        if let Some(url) = self.llm_url {
-            server.set_llm(url.as_str().trim_end_matches('/').to_owned());
+        if let Some(url) = llm_url {
+            server.set_llm(url);
         }
         println!("ready {}", json!({ "mcp": format!("http://{}/mcp", server.addr()) }));
         signals.stop().await;

@@ -11,6 +11,7 @@ mod proof;
 mod quarantine;
 mod reconcile;
 mod recover;
+mod served;
 mod shell;
 mod sinks;
 
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 
 use agent_meter::bench::{Scenario, Section};
 use agent_meter::demo;
-use agent_meter::envoy::{Endpoint, Route};
+use agent_meter::envoy::Endpoint;
 use agent_meter_collector::prices::Source;
 use chrono::NaiveDate;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -36,8 +37,16 @@ use self::quarantine::QuarantineCommand;
 use self::reconcile::ReconcileArgs;
 pub(crate) use self::recover::NothingFound;
 use self::recover::RecoverArgs;
+use self::served::{FurtherArgs, ServedArgs};
 use self::shell::{CompletionsArgs, ManArgs};
 use self::sinks::SinksCommand;
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  agent-meter run --upstream http://127.0.0.1:3000
+  agent-meter run --stdio 'npx -y @modelcontextprotocol/server-everything'
+  agent-meter run --stdio 'uvx mcp-server-time' --config my-products.yaml
+  agent-meter run --stdio 'agent-meter mcp-server --stdio'";
 
 /// Meters AI-agent traffic in Envoy and keeps the ledger.
 #[derive(Debug, Parser)]
@@ -150,29 +159,13 @@ struct DemoArgs {
     envoy: EnvoyArgs,
 }
 
-#[derive(Debug, Args)]
-struct UpstreamArgs {
-    /// The server to meter: http:// or https://, host and port, no path
-    #[arg(long, value_name = "URL")]
-    upstream: Endpoint,
-    /// The Host that the server gets, such as mcp.example.com; with https also the name in its
-    /// certificate. For servers that are served by their own name only, or that refuse any other
-    /// Host with 421 or 403; their redirects then lead past Envoy [default: the client's Host]
-    #[arg(long, value_name = "HOST[:PORT]")]
-    upstream_host: Option<String>,
-    /// A further server behind the same filter, such as openai=https://api.openai.com; may be
-    /// repeated. Requests reach it below /NAME/, which it does not see, and by https also with its
-    /// own name as their Host; products of --config match them so. It gets its own name as the Host
-    #[arg(long, value_name = "NAME=URL", requires = "config")]
-    route: Vec<Route>,
-}
-
 /// Without --config, the filter meters every path and tool at price 0, for the customer and the
 /// agent in the request headers x-customer-id and x-agent-id.
 #[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
 struct RunArgs {
     #[command(flatten)]
-    upstream: UpstreamArgs,
+    served: ServedArgs,
     /// Where clients connect; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10000")]
     listen: SocketAddr,
@@ -194,8 +187,11 @@ struct RunArgs {
 
 #[derive(Debug, Args)]
 struct BootstrapArgs {
+    /// The server to meter: http:// or https://, host and port, no path
+    #[arg(long, value_name = "URL")]
+    upstream: Endpoint,
     #[command(flatten)]
-    upstream: UpstreamArgs,
+    further: FurtherArgs,
     /// Where Envoy sends the events: http:// or https://, host and port, no path
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     collector: Endpoint,
@@ -223,6 +219,9 @@ struct McpServerArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
+    /// Speak with one client over stdin and stdout, as most MCP servers do
+    #[arg(long, conflicts_with = "listen")]
+    stdio: bool,
     /// Base URL of an LLM with OpenAI's API, for the tool `summarise`, such as
     /// http://127.0.0.1:10000/llm
     #[arg(long, value_name = "URL")]
