@@ -197,7 +197,7 @@ fn among(
     let mut vm = started(program, configuration)?;
     delivered(&mut vm, 0..2 * live, 500, &exchange)?;
     // Events come a second later, and what was written last is read with the next ticks.
-    (0..8).try_for_each(|_| vm.tick().and_then(|()| vm.deliver().map(drop)))?;
+    (0..8).try_for_each(|_| taken_tick(&mut vm))?;
     vm.reset();
     let calls = TICKS * CALLS;
     // Those that are asked for are not beside each other.
@@ -209,35 +209,41 @@ fn among(
 /// The same while so many events wait for a collector that does not answer.
 fn behind(program: &Program, waiting: u64) -> anyhow::Result<u64> {
     let mut vm = started(program, &tools())?;
-    kept(&mut vm, 0..waiting, CALLS)?;
+    between_ticks(&mut vm, 0..waiting, CALLS, &json_call, Vm::tick)?;
     vm.reset();
     let calls = TICKS * CALLS;
-    kept(&mut vm, waiting..waiting + calls, CALLS)?;
+    between_ticks(&mut vm, waiting..waiting + calls, CALLS, &json_call, Vm::tick)?;
     Ok(vm.spent()? / calls)
 }
 
-fn kept(vm: &mut Vm, numbers: Range<u64>, per_tick: u64) -> anyhow::Result<()> {
-    for number in numbers {
-        vm.exchange(&json_call(number)?)?;
-        if number % per_tick == per_tick - 1 {
-            vm.tick()?;
-        }
-    }
-    Ok(())
-}
-
+/// Plays exchanges; after so many, a tick, and all that it sends is taken.
 fn delivered(
     vm: &mut Vm,
     numbers: Range<u64>,
     per_tick: u64,
     exchange: &impl Fn(u64) -> anyhow::Result<Exchange>,
 ) -> anyhow::Result<()> {
+    between_ticks(vm, numbers, per_tick, exchange, taken_tick)
+}
+
+/// Plays exchanges, and after so many a tick as `tick` does it.
+fn between_ticks(
+    vm: &mut Vm,
+    numbers: Range<u64>,
+    per_tick: u64,
+    exchange: &impl Fn(u64) -> anyhow::Result<Exchange>,
+    tick: impl Fn(&mut Vm) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     for number in numbers {
         vm.exchange(&exchange(number)?)?;
         if number % per_tick == per_tick - 1 {
-            vm.tick()?;
-            vm.deliver()?;
+            tick(vm)?;
         }
     }
     Ok(())
+}
+
+fn taken_tick(vm: &mut Vm) -> anyhow::Result<()> {
+    vm.tick()?;
+    vm.deliver().map(drop)
 }

@@ -151,23 +151,11 @@ fn outcome(message: &[u8], id: &str) -> Option<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{HeaderMap, HeaderValue, HttpBody};
+    use crate::wire::samples::{body, head};
 
     const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"arguments":{"id":8},"name":"look\u0075p"}}"#;
     const HEAD: [(&str, &str); 3] =
         [("mcp-session-id", "s-1"), ("x-customer-id", "acme"), ("x-agent-id", "a-1")];
-
-    fn head(headers: &[(&str, &str)]) -> HttpHeaders {
-        let header = |&(key, value): &(&str, &str)| HeaderValue {
-            key: key.to_owned(),
-            raw_value: Bytes::copy_from_slice(value.as_bytes()),
-        };
-        HttpHeaders { headers: Some(HeaderMap { headers: headers.iter().map(header).collect() }) }
-    }
-
-    fn body(text: &str) -> HttpBody {
-        HttpBody { body: Bytes::copy_from_slice(text.as_bytes()), end_of_stream: true }
-    }
 
     fn exchange(
         request: &[(&str, &str)],

@@ -92,19 +92,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::wire::{HeaderMap, HeaderValue, HttpBody, HttpHeaders};
-
-    fn head(headers: &[(&str, &'static str)]) -> HttpHeaders {
-        let header = |&(key, value): &(&str, &'static str)| HeaderValue {
-            key: key.to_owned(),
-            raw_value: Bytes::from_static(value.as_bytes()),
-        };
-        HttpHeaders { headers: Some(HeaderMap { headers: headers.iter().map(header).collect() }) }
-    }
-
-    fn body(text: &'static str) -> HttpBody {
-        HttpBody { body: Bytes::from_static(text.as_bytes()), end_of_stream: true }
-    }
+    use crate::wire::samples::{body, head};
 
     fn call() -> Vec<Step> {
         let identity = [("mcp-session-id", "s"), ("x-customer-id", "c"), ("x-agent-id", "a")];

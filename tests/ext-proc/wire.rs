@@ -88,6 +88,26 @@ pub(crate) enum Answer {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Continue {}
 
+/// Messages as Envoy sends them, for the tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use bytes::Bytes;
+
+    use super::{HeaderMap, HeaderValue, HttpBody, HttpHeaders};
+
+    pub(crate) fn head(headers: &[(&str, &str)]) -> HttpHeaders {
+        let header = |&(key, value): &(&str, &str)| HeaderValue {
+            key: key.to_owned(),
+            raw_value: Bytes::copy_from_slice(value.as_bytes()),
+        };
+        HttpHeaders { headers: Some(HeaderMap { headers: headers.iter().map(header).collect() }) }
+    }
+
+    pub(crate) fn body(text: &str) -> HttpBody {
+        HttpBody { body: Bytes::copy_from_slice(text.as_bytes()), end_of_stream: true }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,9 +118,7 @@ mod tests {
         // then observability_mode (10), which this does not list.
         let bytes = b"\x12\x0c\x0a\x08\x0a\x06\x0a\x01a\x1a\x01b\x18\x01\x50\x00";
         let read = ProcessingRequest::decode(&bytes[..]).expect("a message");
-        let header = HeaderValue { key: "a".to_owned(), raw_value: Bytes::from_static(b"b") };
-        let headers = Some(HeaderMap { headers: vec![header] });
-        assert_eq!(read.step, Some(Step::RequestHeaders(HttpHeaders { headers })));
+        assert_eq!(read.step, Some(Step::RequestHeaders(samples::head(&[("a", "b")]))));
     }
 
     #[test]

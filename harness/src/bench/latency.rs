@@ -14,7 +14,7 @@ use super::load::{connection, exchange};
 use super::messages::{Scenario, call};
 use super::ratios::Interval;
 use super::rig::Rig;
-use super::stats::{Quartiles, Random, per_mille};
+use super::stats::{Quartiles, Random, differences, per_mille};
 use super::variant::Variant;
 use super::{cpu, sessions};
 
@@ -138,10 +138,7 @@ pub(super) async fn measure(rig: &Rig, scenario: Scenario, rounds: u32) -> anyho
         figures[place].iter().map(|figures| figures[which]).collect()
     };
     let rows = COMPARED.into_iter().enumerate().map(|(place, variant)| {
-        let reference = column(0, 1);
-        let added = column(place, 1);
-        let added: Vec<f64> =
-            added.iter().zip(&reference).map(|(own, other)| own - other).collect();
+        let added = differences(&column(place, 1), &column(0, 1));
         Row {
             listener: variant.name(),
             saturated_calls_per_second: saturated[place],

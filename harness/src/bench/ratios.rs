@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::report::Slice;
-use super::stats::{Quartiles, Random};
+use super::stats::{Quartiles, Random, differences};
 use super::variant::Variant;
 
 /// How often the rounds are drawn anew.
@@ -162,9 +162,11 @@ pub(super) fn ratios(listeners: &Listeners<'_>) -> Vec<Ratio> {
 /// What a listener adds to the CPU of a call in each round, with the external processor's own, in
 /// microseconds.
 fn added(listeners: &Listeners<'_>, variant: Variant) -> Option<Vec<f64>> {
-    let of = |wanted| listeners.iter().find(|(found, _)| *found == wanted).map(|(_, own)| *own);
-    let rounds = of(variant)?.iter().zip(of(Variant::NoFilter)?);
-    Some(rounds.map(|(own, reference)| own.whole_us() - reference.whole_us()).collect())
+    let of = |wanted| {
+        let (_, slices) = listeners.iter().find(|(found, _)| *found == wanted)?;
+        Some(slices.iter().map(Slice::whole_us).collect::<Vec<f64>>())
+    };
+    Some(differences(&of(variant)?, &of(Variant::NoFilter)?))
 }
 
 fn ratio(

@@ -8,7 +8,7 @@ use super::load::CONNECTIONS;
 use super::messages::{CALL_BYTES, RESULT_BYTES, Scenario};
 use super::ratios::{Interval, Ratio};
 use super::scanner::Throughput;
-use super::stats::{Quartiles, midmean_difference, tenths};
+use super::stats::{Quartiles, differences, midmean_difference, tenths};
 use super::variant::Variant;
 
 /// One listener in one round; the times are for each request, in microseconds.
@@ -74,8 +74,7 @@ impl Row {
         let mean =
             |figure: Figure| midmean_difference(&all(slices, figure), &all(reference, figure));
         let whole = |slices: &[Slice]| all(slices, Slice::whole_us);
-        let added_whole = whole(slices).into_iter().zip(whole(reference));
-        let added_whole: Vec<f64> = added_whole.map(|(own, other)| own - other).collect();
+        let added_whole = differences(&whole(slices), &whole(reference));
         Self {
             variant,
             listener: variant.name(),

@@ -34,7 +34,7 @@ impl Quartiles {
 
     /// Quartiles of the differences between values of the same round.
     pub(super) fn of_differences(values: &[f64], reference: &[f64]) -> Self {
-        Self::of(values.iter().zip(reference).map(|(value, reference)| value - reference).collect())
+        Self::of(differences(values, reference))
     }
 
     /// Quartiles of the ratios of values of the same round.
@@ -48,10 +48,15 @@ impl Quartiles {
     }
 }
 
+/// The differences between values of the same round.
+pub(super) fn differences(values: &[f64], reference: &[f64]) -> Vec<f64> {
+    values.iter().zip(reference).map(|(value, reference)| value - reference).collect()
+}
+
 /// The mean of the middle half of the differences between values of the same round: for coarse
 /// figures, whose median would be coarse too.
 pub(super) fn midmean_difference(values: &[f64], reference: &[f64]) -> f64 {
-    let mut all: Vec<f64> = values.iter().zip(reference).map(|(one, other)| one - other).collect();
+    let mut all = differences(values, reference);
     all.sort_by(f64::total_cmp);
     let outer = all.len() / 4;
     let middle = &all[outer..all.len() - outer];

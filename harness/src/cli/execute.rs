@@ -171,12 +171,11 @@ impl BootstrapArgs {
         // A path that the user gives need not exist on this machine.
         let wasm = Some(self.wasm.map_or_else(|| wasm::find(None), Ok)?);
         let Self { node_id, listen, admin, upstream, further, collector, .. } = self;
-        let routes = further.route.clone();
         let upstream = further.endpoint(upstream)?;
         let settings = Vec::new();
         let mut bootstrap =
             Bootstrap { node_id, listen, admin, upstream, collector, wasm, plugin, settings };
-        bootstrap.route(&routes).context("--route")?;
+        bootstrap.route(&further.route).context("--route")?;
         print(serde_yaml_ng::to_string(&bootstrap.render()?)?.trim_end())
     }
 }

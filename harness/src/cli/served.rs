@@ -62,7 +62,6 @@ impl ServedArgs {
     /// The server, and the further ones.
     pub(super) fn into_parts(self) -> anyhow::Result<(Served, Vec<Route>)> {
         let Self { upstream, stdio, stdio_sessions, stdio_idle, further } = self;
-        let routes = further.route.clone();
         let served = match (upstream, stdio) {
             (Some(upstream), _) => Served::At(further.endpoint(upstream)?),
             (None, command) => {
@@ -74,14 +73,14 @@ impl ServedArgs {
                 })
             }
         };
-        Ok((served, routes))
+        Ok((served, further.route))
     }
 }
 
 impl FurtherArgs {
     /// The server with the `host` header that it gets. Warns of a public server that would get the
     /// client's.
-    pub(super) fn endpoint(self, upstream: Endpoint) -> anyhow::Result<Endpoint> {
+    pub(super) fn endpoint(&self, upstream: Endpoint) -> anyhow::Result<Endpoint> {
         if let Some(header) = &self.upstream_host {
             return upstream.with_host_header(header).context("--upstream-host");
         }

@@ -169,30 +169,27 @@ impl Session {
 
     /// Brings a message of the server to the client.
     pub(super) async fn bring(&self, message: &Message, line: Vec<u8>, say: &Say) {
-        let (stream, is_response) = match message {
-            Message::Response { id: Some(id), is_error } => {
-                let mut state = self.state();
-                state.last_used = Instant::now();
-                if state.beginning.as_ref() == Some(id) {
-                    state.beginning = None;
-                    // Without a beginning there is no session.
-                    if *is_error {
-                        self.end();
+        let is_response = matches!(message, Message::Response { id: Some(_), .. });
+        let stream = {
+            let mut state = self.state();
+            state.last_used = Instant::now();
+            match message {
+                Message::Response { id: Some(id), is_error } => {
+                    if state.beginning.as_ref() == Some(id) {
+                        state.beginning = None;
+                        // Without a beginning there is no session.
+                        if *is_error {
+                            self.end();
+                        }
                     }
+                    // Who has left waits for nothing.
+                    let Some(open) = state.open.remove(id) else { return };
+                    Some(open.stream)
                 }
-                // Who has left waits for nothing.
-                let Some(open) = state.open.remove(id) else { return };
-                (Some(open.stream), true)
-            }
-            Message::Notification { progress: Some(token), .. } => {
-                let mut state = self.state();
-                state.last_used = Instant::now();
-                (state.of_token(token).or_else(|| state.of_any()), false)
-            }
-            _ => {
-                let mut state = self.state();
-                state.last_used = Instant::now();
-                (state.of_any(), false)
+                Message::Notification { progress: Some(token), .. } => {
+                    state.of_token(token).or_else(|| state.of_any())
+                }
+                _ => state.of_any(),
             }
         };
         let Some(stream) = stream else {

@@ -127,7 +127,7 @@ impl Accountant {
             // anything new.
             self.guard_tick(host, now);
         }
-        self.round.begin();
+        self.begin_round(now);
         let read_until = self.work(host, now);
         self.guard_tick(host, now);
         self.drain(host, order, read_until, now);
@@ -234,7 +234,7 @@ impl Accountant {
 
     /// Carries on with the round that is under way, or with a new one, to its end.
     fn whole_round(&mut self, host: &mut impl Host, now: Timestamp) -> Result<(), Conflict> {
-        self.round.begin();
+        self.begin_round(now);
         // All sessions end in a moment.
         self.round.leave_due();
         while self.round.is_under_way() {

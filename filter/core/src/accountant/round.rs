@@ -39,14 +39,17 @@ impl Round {
     }
 
     /// Begins a round, unless one is under way: then larger pieces are needed to be done in time.
-    pub(super) fn begin(&mut self) {
+    /// Returns whether it has begun one.
+    pub(super) fn begin(&mut self, now: Timestamp) -> bool {
         if self.is_under_way() {
             self.piece = self.piece.saturating_mul(2).min(PIECE_MAX);
-            return;
+            return false;
         }
         self.stage = Stage::Reading;
+        self.began_at = now;
         self.piece = (self.piece / 2).max(self.piece_min);
         self.due_left = DUE_PER_TICK_MAX;
+        true
     }
 
     /// Lets no session become idle or time out in it.

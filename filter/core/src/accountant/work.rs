@@ -9,6 +9,13 @@ use crate::host::counter::Counter;
 use crate::session::CloseReason;
 
 impl Accountant {
+    /// Begins a round, unless one is under way.
+    pub(super) fn begin_round(&mut self, now: Timestamp) {
+        if self.round.begin(now) {
+            self.ends.reading_begins();
+        }
+    }
+
     /// Does the next piece of the round that is under way. If the round is over with it: returns up
     /// to when everything that workers have written is known.
     pub(super) fn work(&mut self, host: &mut impl Host, now: Timestamp) -> Option<Timestamp> {
@@ -28,10 +35,6 @@ impl Accountant {
     /// Folds the facts of the next pages. Returns whether all journals have been read.
     fn read(&mut self, host: &mut impl Host, piece: &mut Piece, now: Timestamp) -> bool {
         let poll = self.journals.poll(host, &self.prefix, piece.left);
-        if poll.is_first {
-            self.round.began_at = now;
-            self.ends.reading_begins();
-        }
         piece.spend(poll.facts.len());
         for fact in poll.facts {
             self.fold(host, &fact, now);

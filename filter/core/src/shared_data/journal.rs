@@ -185,8 +185,6 @@ impl Writer {
 pub struct Poll {
     /// The new facts: see [`crate::fact::Fact::decode`].
     pub facts: Vec<Vec<u8>>,
-    /// True if this call began a reading of all journals.
-    pub is_first: bool,
     /// True if this call completed a reading: the reader has read everything that the writers had
     /// written when the reading began.
     pub is_complete: bool,
@@ -246,7 +244,7 @@ impl Reader {
         let is_drained = self.read_pages(host, prefix, facts_max, &mut facts);
         let is_complete = is_drained || self.journals.iter().all(Journal::is_read);
         self.is_reading = !is_complete;
-        Poll { facts, is_first, is_complete, is_drained }
+        Poll { facts, is_complete, is_drained }
     }
 
     /// Finds new journals, and which owners have given a sign of life since the last reading.
